@@ -104,11 +104,11 @@ def has_exited(pid: int, waits: bool = False) -> bool:
         return os.waitid(os.P_PID, pid, options) is not None
     import ctypes
 
-    found, by_pid = ctypes.create_string_buffer(SIGINFO_SIZE), 1
-    while ctypes.CDLL(None, use_errno=True).waitid(by_pid, pid, found, options) < 0:
+    info, by_pid = ctypes.create_string_buffer(SIGINFO_SIZE), 1
+    while ctypes.CDLL(None, use_errno=True).waitid(by_pid, pid, info, options) < 0:
         if (number := ctypes.get_errno()) != errno.EINTR:
             raise OSError(number, os.strerror(number))  # Python chooses the subclass by the number
-    return any(found.raw)  # all zeros: none has exited
+    return any(info.raw)  # all zeros: none has exited
 
 
 class Missing:

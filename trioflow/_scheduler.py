@@ -27,21 +27,21 @@ class SchedulerOptions(BaseSchedulerOptions, total=False):
     processes: Processes
 
 
-def _check_durations(given: Any, name: str, who: str | Callable[[], str]) -> Any:
+def _check_durations(value: Any, name: str, subject: str | Callable[[], str]) -> Any:
     """Check the durations of a scheduler; they are looked up when a run begins."""
     from .simulation import _durations
 
-    _durations.seconds(given, f"{name} of {who if isinstance(who, str) else who()}")
-    return given
+    _durations.seconds(value, f"{name} of {subject if isinstance(subject, str) else subject()}")
+    return value
 
 
-def _check_processes(given: Any, name: str, who: str | Callable[[], str]) -> Any:
+def _check_processes(value: Any, name: str, subject: str | Callable[[], str]) -> Any:
     """Check the place of the calls of ProcessJobs."""
-    if given is None:
+    if value is None:
         return None
     from .jobs.process import _call_places
 
-    return _call_places.check_processes(given, f"{name} of {who if isinstance(who, str) else who()}")
+    return _call_places.check_processes(value, f"{name} of {subject if isinstance(subject, str) else subject()}")
 
 
 NOTHING: Final[dict[AnyJob, float]] = {}
@@ -174,11 +174,11 @@ class Scheduler(BaseScheduler):
         return root._learned if isinstance(root, Scheduler) else NOTHING
 
     def _expected_durations(self, jobs: Iterable[AnyJob] | None = None) -> dict[AnyJob, float]:
-        found = super()._expected_durations(jobs)
+        durations = super()._expected_durations(jobs)
         learned = self._what_is_learned()
         if learned:
-            found.update({job: learned[job] for job in (self if jobs is None else jobs) if job in learned})
-        return found
+            durations.update({job: learned[job] for job in (self if jobs is None else jobs) if job in learned})
+        return durations
 
     def _open_journal(self, journal: Any) -> RunJournal:
         from .journal._journal import open_journal

@@ -182,7 +182,7 @@ class Tracing(Instrument):
     def _start(self, scheduler: Scheduler, job: AnyJob) -> trace.Span:
         around = self._spans.get(scheduler)
         parent = None if around is None else trace.set_span_in_context(around)
-        links = [trace.Link(found) for needed in job.required if (found := self._context_of(needed)) is not None]
+        links = [trace.Link(context) for needed in job.required if (context := self._context_of(needed)) is not None]
         return self._tracer.start_span(_name(job), parent, links=links, attributes=_attributes(job))
 
     def _context_of(self, job: AnyJob) -> trace.SpanContext | None:
@@ -218,9 +218,9 @@ def _waiting_of(tracing: Tracing | None) -> Iterable[metrics.Observation]:
 
 def _name(job: AnyJob) -> str:
     """Return a span's name: the label, or the program or function without its arguments, to keep names few."""
-    given = given_label(job)
-    if given is not None:
-        return given
+    label = given_label(job)
+    if label is not None:
+        return label
     program = _program(job)
     return job.label.partition("(")[0] if program is None else program
 
@@ -236,16 +236,16 @@ def _program(job: AnyJob) -> str | None:
 
 
 def _attributes(job: AnyJob) -> dict[str, Any]:
-    found: dict[str, Any] = {"trioflow.kind": type(job).__name__}
+    attributes: dict[str, Any] = {"trioflow.kind": type(job).__name__}
     if is_scheduler(job):
-        found["trioflow.jobs"] = len(job)
+        attributes["trioflow.jobs"] = len(job)
     elif given_label(job) is None:
-        found["trioflow.label"] = job.label
+        attributes["trioflow.label"] = job.label
     if isinstance(job, (CommandJob, CommandService)):
-        found["process.executable.name"] = _program(job)
+        attributes["process.executable.name"] = _program(job)
         if not job.redact:
-            found["process.command_line"] = job.command_line()
-    return found
+            attributes["process.command_line"] = job.command_line()
+    return attributes
 
 
 def _process(job: JobKind[Any]) -> dict[str, int]:

@@ -34,15 +34,15 @@ def parse_needs(text: str) -> dict[str, Amount]:
         {'gpu': 1, 'mem': 4294967296}
 
     """
-    found: dict[str, Amount] = {}
+    amounts: dict[str, Amount] = {}
     for part in text.split(","):
         name, equals, amount = part.partition("=")
-        if not (NAME.fullmatch(name) and equals) or name in found:
+        if not (NAME.fullmatch(name) and equals) or name in amounts:
             raise ValueError(f"{text!r}: write each name once, with an amount, as in gpu=1,mem=4G")
-        found[name] = amount_of(amount, f"{name}={amount}")
-        if not found[name]:
+        amounts[name] = amount_of(amount, f"{name}={amount}")
+        if not amounts[name]:
             raise ValueError(f"{part}: give more than 0, or leave it out")
-    return found
+    return amounts
 
 
 def parse_pool(text: str) -> dict[str, Any]:
@@ -59,19 +59,20 @@ def parse_pool(text: str) -> dict[str, Any]:
         {'gpu': ['0', '1'], 'mem': '24G', 'port': ['8080']}
 
     """
-    found: dict[str, list[str]] = {}
+    resources: dict[str, list[str]] = {}
     name = ""
     for part in text.split(","):
         before, equals, value = part.partition("=")
         if equals:
             name = before
-            if not NAME.fullmatch(name) or name in found:
+            if not NAME.fullmatch(name) or name in resources:
                 raise ValueError(f"{text!r}: write each name once, with what there is of it, as in gpu=0,1,mem=24G")
         elif not name:
             raise ValueError(f"{text!r}: write NAME=AMOUNT, or NAME=THING,THING, as in gpu=0,1,mem=24G")
-        found.setdefault(name, []).append(value if equals else part)
+        resources.setdefault(name, []).append(value if equals else part)
     there_is: dict[str, Any] = {
-        name: values[0] if len(values) == 1 else [value for value in values if value] for name, values in found.items()
+        name: values[0] if len(values) == 1 else [value for value in values if value]
+        for name, values in resources.items()
     }
     Pool(**there_is)  # checks amounts and things
     return there_is
@@ -102,12 +103,12 @@ def machine_amount(name: str) -> Any:
             return None
 
 
-def make_pool(needs: Mapping[str, Amount], given: Mapping[str, Any]) -> tuple[Pool | None, int | None]:
+def make_pool(needs: Mapping[str, Amount], explicit: Mapping[str, Any]) -> tuple[Pool | None, int | None]:
     """Return a pool of all needed resources, and how many commands it serves at a time; None if they need nothing.
 
     Args:
         needs: the needs of each command.
-        given: the user's amounts.
+        explicit: the user's amounts.
 
     Raises:
         ValueError: there is not enough for a single command, or an amount is unknown.
@@ -115,21 +116,21 @@ def make_pool(needs: Mapping[str, Amount], given: Mapping[str, Any]) -> tuple[Po
     """
     if not needs:
         return None, None
-    found: dict[str, Any] = {}
+    resources: dict[str, Any] = {}
     commands: list[int] = []
     for name, amount in needs.items():
-        there_is = given[name] if name in given else machine_amount(name)
+        there_is = explicit[name] if name in explicit else machine_amount(name)
         shown = size_text if name == "mem" or is_size(there_is) else shown_amount
         option = f"--needs {name}={shown(amount)}"
         if there_is is None:
             raise ValueError(f"{option}: the total amount is unknown; give it with --pool {name}=...")
         if isinstance(there_is, list) and not isinstance(amount, int):
             raise ValueError(f"{option}: these are things; give a whole number")
-        found[name] = there_is
+        resources[name] = there_is
         total = len(there_is) if isinstance(there_is, list) else amount_of(there_is, name)  # pyright: ignore[reportUnknownArgumentType]
         commands.append(math.floor(total / amount))
         if not commands[-1]:
             raise ValueError(
                 f"{option}: the total is {shown(total)}; give less, or give the total with --pool {name}=..."
             )
-    return Pool(**found), min(commands)
+    return Pool(**resources), min(commands)

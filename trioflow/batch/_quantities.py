@@ -28,10 +28,10 @@ def parse_seconds(text: str) -> float:
         (1.5, 90.0)
 
     """
-    found = list(DURATION.finditer(text))
-    if not found or "".join(match[0] for match in found) != text:
+    parts = list(DURATION.finditer(text))
+    if not parts or "".join(match[0] for match in parts) != text:
         raise ValueError(f"{text!r} is not a duration: give seconds, or numbers with units s, m, h, d, as in 1h30m")
-    return sum(float(match[1]) * UNITS[match[2].lower()] for match in found)
+    return sum(float(match[1]) * UNITS[match[2].lower()] for match in parts)
 
 
 def parse_time_limit(text: str) -> float | None:

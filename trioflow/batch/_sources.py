@@ -326,15 +326,15 @@ def column_separator(text: str) -> re.Pattern[str]:
 
     """
     try:
-        found = re.compile(text)
+        pattern = re.compile(text)
     except re.error as error:
         raise ValueError(
             f"{text!r} is not a regular expression: {error}; a | or . of its own is written \\| or \\."
         ) from None
-    if found.match(""):
+    if pattern.match(""):
         itself = f"; the character itself is written '\\{text}'" if text == "|" else ""
         raise ValueError(
             f"{text!r} is a regular expression that also matches the empty text: give the separator between two "
             f"columns, such as ,{itself}"
         )
-    return found
+    return pattern

@@ -80,9 +80,9 @@ def parse_memory_limit(text: str) -> int:
         ValueError: it is not such a size.
 
     """
-    if not 0 < (found := size_in_bytes(text)) < 2**63:
+    if not 0 < (size := size_in_bytes(text)) < 2**63:
         raise ValueError(f"{text!r}: give a positive size, such as 2G")
-    return found
+    return size
 
 
 def bytes_free(text: str) -> FreeMemory:
@@ -115,8 +115,8 @@ def current_load() -> float:
     The load average covers the last minute, and so misses commands that have just started.
     """
     try:
-        found = dict(line.split(None, 1) for line in _read_text(STAT).splitlines() if line.startswith("procs_"))
-        return max(0.0, int(found["procs_running"]) - 1) + int(found["procs_blocked"])
+        counts = dict(line.split(None, 1) for line in _read_text(STAT).splitlines() if line.startswith("procs_"))
+        return max(0.0, int(counts["procs_running"]) - 1) + int(counts["procs_blocked"])
     except (OSError, KeyError, ValueError):
         return float(posix.getloadavg()[0])
 
@@ -124,10 +124,10 @@ def current_load() -> float:
 def _meminfo(name: str) -> int | None:
     """Return a number of bytes from /proc/meminfo; None without such a line."""
     try:
-        found = re.search(rf"^{name}: *(\d+) kB$", _read_text(MEMINFO), re.MULTILINE)
+        match = re.search(rf"^{name}: *(\d+) kB$", _read_text(MEMINFO), re.MULTILINE)
     except OSError:
         return None
-    return None if found is None else 1024 * int(found[1])
+    return None if match is None else 1024 * int(match[1])
 
 
 def _read_text(path: str) -> str:

@@ -129,26 +129,26 @@ class Strings:
             ValueError: it contains a replacement string of GNU parallel that is not supported.
 
         """
-        if found := UNKNOWN.search(line):
+        if match := UNKNOWN.search(line):
             raise ValueError(
-                f"{found[0]}: Perl expressions work in GNU parallel only; let a shell change the argument: "
+                f"{match[0]}: Perl expressions work in GNU parallel only; let a shell change the argument: "
                 "a={}; echo ${a%.*}"
             )
-        if found := PADDED.search(line):
+        if match := PADDED.search(line):
             raise ValueError(
-                f"{found[0]}: numbers with zeros before them work in GNU parallel only; let a shell write them: "
-                f"$(printf %03d {{{found[1]}}})"
+                f"{match[0]}: numbers with zeros before them work in GNU parallel only; let a shell write them: "
+                f"$(printf %03d {{{match[1]}}})"
             )
         known = self._placeholders()
         position = 0
-        for found in re.finditer("|".join([re.escape(text) for text in known] + [INDEXED.pattern]), line):
-            place = known.get(found[0]) or self._indexed(found)
+        for match in re.finditer("|".join([re.escape(text) for text in known] + [INDEXED.pattern]), line):
+            place = known.get(match[0]) or self._indexed(match)
             if place is None:
                 continue
-            if found.start() > position:
-                yield line[position : found.start()]
+            if match.start() > position:
+                yield line[position : match.start()]
             yield place
-            position = found.end()
+            position = match.end()
         if position < len(line):
             yield line[position:]
 
@@ -161,10 +161,10 @@ class Strings:
         known.update({f"{{{name}}}": Granted(name) for name in self.resources})
         return dict(sorted(known.items(), key=lambda item: -len(item[0])))
 
-    def _indexed(self, found: re.Match[str]) -> Placeholder | None:
-        if self.argument != "{}" and not found["part"]:
+    def _indexed(self, match: re.Match[str]) -> Placeholder | None:
+        if self.argument != "{}" and not match["part"]:
             return None
-        return Placeholder(None, int(found["index"]), found["part"] or "")
+        return Placeholder(None, int(match["index"]), match["part"] or "")
 
 
 class LineTemplate:
@@ -203,12 +203,12 @@ class LineTemplate:
         quotes_words: bool = False,
     ) -> None:
         lines = list(words) if quotes_words else [" ".join(words)]
-        found = [list(strings.find(line)) for line in lines]
-        if is_line and not any(isinstance(piece, Placeholder) for pieces in found for piece in pieces):
-            found = _with_arguments(found, apart=quotes_words)
-        self._words: Final = found
+        parsed = [list(strings.find(line)) for line in lines]
+        if is_line and not any(isinstance(piece, Placeholder) for pieces in parsed for piece in pieces):
+            parsed = _with_arguments(parsed, apart=quotes_words)
+        self._words: Final = parsed
         self._quote: Final[Callable[[str], str]] = (
-            str if quotes_words or not is_line or _is_in_first_word(found[0]) else quote
+            str if quotes_words or not is_line or _is_in_first_word(parsed[0]) else quote
         )
         self._quotes_words: Final = quotes_words
 

@@ -36,9 +36,9 @@ def never_runs(jobs: Sequence[AnyJob]) -> Iterator[tuple[AnyJob, str]]:
     stuck: set[AnyJob] = set()
     may_fail: set[AnyJob] = set()
     builds_on_alarm: set[AnyJob] = set()
-    given = set(jobs)
+    members = set(jobs)
     for job in topological_order(jobs, lambda job: job.required):
-        basis = [member for member in _required_successes(job) if member in given]
+        basis = [member for member in _required_successes(job) if member in members]
         if job.run_if == "failed" or any(member in builds_on_alarm for member in basis):
             builds_on_alarm.add(job)
         why = _why_never(job, basis, stuck, may_fail, job in builds_on_alarm)
@@ -136,7 +136,7 @@ def unseen_results(level: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
     for job in level:
         if not isinstance(job, FunctionJob) or not job.required:
             continue
-        call = call_with(job, lambda given: given)
+        call = call_with(job, lambda value: value)
         if (job.key is job.version is None) and job.save is not None and call is not None and not _has_jobs(call):
             names = ", ".join(map(_name, job.required))
             yield (

@@ -71,10 +71,10 @@ def findings(scheduler: BaseScheduler, *, journal: bool = False) -> list[Finding
     levels = list(_levels(scheduler))
     walked = dict(levels)
     never = _allowed.never_runs(list(scheduler.iterate_jobs()))
-    suspicions = [found for level, _ in levels for found in _allowed.suspicions(level)]
+    suspicions = [finding for level, _ in levels for finding in _allowed.suspicions(level)]
     if journal:
-        suspicions += [found for level, _ in levels for found in _allowed.unseen_results(level)]
-    rejected = [found for level in levels for found in _rejected(*level, walked, scheduler)]
+        suspicions += [finding for level, _ in levels for finding in _allowed.unseen_results(level)]
+    rejected = [finding for level in levels for finding in _rejected(*level, walked, scheduler)]
     rejected += _errors_of(scheduler, reject_shared_pools, walked, scheduler)
     if not rejected:  # the run's own check decides
         rejected += _errors_of(scheduler, check_scenario, scheduler)
@@ -123,17 +123,17 @@ def _cycles(level: BaseScheduler) -> list[list[AnyJob]]:
     neighbours = partial(waits_for, level)
     followers = backlinks(place, neighbours)
     left = dict(place)
-    found: list[list[AnyJob]] = []
+    cycles: list[list[AnyJob]] = []
     while (cycle := find_cycle(left, neighbours)) is not None:
         first = cycle.index(min(cycle, key=place.__getitem__))
-        found.append(cycle[first:] + cycle[:first])
+        cycles.append(cycle[first:] + cycle[:first])
         for job in reachable(cycle, neighbours).keys() & reachable(cycle, followers.__getitem__).keys():
             del left[job]
-    return sorted(found, key=lambda cycle: place[cycle[0]])
+    return sorted(cycles, key=lambda cycle: place[cycle[0]])
 
 
 def _reject_unreachable(job: AnyJob, one: AnyJob, level: BaseScheduler, walked: Container[BaseScheduler]) -> None:
     """Reject an input that has not settled and is outside of the run: it cannot be waited for."""
-    found = find_common_scheduler(job, one)
-    if found is not None and found[0] not in walked:
+    meeting = find_common_scheduler(job, one)
+    if meeting is not None and meeting[0] not in walked:
         check_late_input(job, one, level)

@@ -40,18 +40,18 @@ def bind(function: Callable[..., Any], settings: Iterable[str]) -> inspect.Bound
 
     """
     signature = _signature(function)
-    given = _group_by_name(settings)
+    by_name = _group_by_name(settings)
     values: dict[str, Any] = {}
     for name, parameter in signature.parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
-            values[name] = {key: _single_text(key, texts) for key, texts in given.items()}
-            given = {}
-        elif name in given and parameter.kind is not parameter.VAR_POSITIONAL:
-            values[name] = _convert(parameter, given.pop(name))
+            values[name] = {key: _single_text(key, texts) for key, texts in by_name.items()}
+            by_name = {}
+        elif name in by_name and parameter.kind is not parameter.VAR_POSITIONAL:
+            values[name] = _convert(parameter, by_name.pop(name))
         elif parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL:
             raise click.UsageError(f"the scenario needs a value for {name!r}: --set {name}=...")
-    if given:
-        name, known = next(iter(given)), list(signature.parameters)
+    if by_name:
+        name, known = next(iter(by_name)), list(signature.parameters)
         near = nearest(name, known)
         hint = f"do you mean {near}=?" if near else f"known are: {', '.join(known) or 'none'}"
         raise click.UsageError(f"--set {printable(name)}=: there is no such parameter; {hint}")
@@ -72,13 +72,13 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
 
 
 def _group_by_name(settings: Iterable[str]) -> dict[str, list[str]]:
-    given: dict[str, list[str]] = {}
+    by_name: dict[str, list[str]] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals:
             raise click.UsageError(f"--set {printable(setting)}: write --set name=value")
-        given.setdefault(name, []).append(text)
-    return given
+        by_name.setdefault(name, []).append(text)
+    return by_name
 
 
 def _convert(parameter: inspect.Parameter, texts: list[str]) -> Any:

@@ -34,10 +34,10 @@ NAMED: Final = 5
 """Number of jobs that are named in a line about more of them."""
 
 
-def group_alike(found: Iterable[Finding]) -> list[list[Finding]]:
+def group_alike(findings: Iterable[Finding]) -> list[list[Finding]]:
     """Group findings whose texts differ only in the labels of their jobs."""
     groups: dict[tuple[str, str], list[Finding]] = {}
-    for finding in found:
+    for finding in findings:
         text = finding.text.replace(repr(finding.job.label), "''")
         groups.setdefault((finding.kind.value, text), []).append(finding)
     return list(groups.values())
@@ -54,9 +54,9 @@ def command(scheduler: Scheduler, journal: bool) -> int:
     from ..check._findings import findings  # late, because --help does not need it
 
     symbols = _symbols.Symbols.for_stream(sys.stdout)
-    found = findings(scheduler, journal=journal)
+    all_findings = findings(scheduler, journal=journal)
     paths = paths_of(scheduler)
-    for alike in group_alike(found):
+    for alike in group_alike(all_findings):
         first, *others = [paths.get(finding.job, finding.job.label) for finding in alike]
         click.echo(symbols.escape(f"{alike[0].kind.value:<11} {first}: {alike[0].text}"))
         if others:
@@ -64,5 +64,9 @@ def command(scheduler: Scheduler, journal: bool) -> int:
             click.echo(symbols.escape(f"{'':<11} the same of {jobs}: {join_names(others, NAMED)}"))
     number = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())  # schedulers do not count, as in all views
     jobs = f"{number} job{'s' * (number != 1)}"
-    click.echo(f"{jobs}: {len(found)} finding{'s' * (len(found) != 1)}" if found else f"{jobs}: nothing found")
-    return STOPPED if found else FINE
+    click.echo(
+        f"{jobs}: {len(all_findings)} finding{'s' * (len(all_findings) != 1)}"
+        if all_findings
+        else f"{jobs}: nothing found"
+    )
+    return STOPPED if all_findings else FINE

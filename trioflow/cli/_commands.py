@@ -34,8 +34,8 @@ class CommandLine(NamedTuple):
     @classmethod
     def current(cls) -> CommandLine:
         """Return that of the command that runs."""
-        found: CommandLine = click.get_current_context().find_root().obj
-        return found
+        command_line: CommandLine = click.get_current_context().find_root().obj
+        return command_line
 
 
 COMMANDS: Final = {

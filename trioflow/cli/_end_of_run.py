@@ -85,10 +85,10 @@ class EndOfRun:
 
     def lines(self, written: Mapping[str, Path], journal: Path | None) -> Iterator[str]:
         """Yield the slowest chain, each written file, and how to run again."""
-        found = {"running then": self.running_at_timeout(), "slowest chain": self.slowest_chain()}
-        found.update((name, link(path)) for name, path in written.items())
-        found["again"] = "" if self._is_fine else self.again(journal)
-        shown = {name: text for name, text in found.items() if text}
+        facts = {"running then": self.running_at_timeout(), "slowest chain": self.slowest_chain()}
+        facts.update((name, link(path)) for name, path in written.items())
+        facts["again"] = "" if self._is_fine else self.again(journal)
+        shown = {name: text for name, text in facts.items() if text}
         width = max(map(len, shown), default=0)
         for name, text in shown.items():
             yield f"{name:{width}}  {text}"
@@ -115,14 +115,14 @@ class EndOfRun:
         """Return the jobs that the run's timeout cancelled, the longest first."""
         if self._scheduler.stop_reason is not StopReason.TIMEOUT:
             return ""
-        found = [
+        running = [
             (job.finished_at - job.started_at, job)
             for job in self._scheduler.iterate_jobs()
             if job.state is JobState.CANCELLED and not (job.forever or is_scheduler(job))
             if job.started_at is not None and job.finished_at is not None
         ]
-        found.sort(key=lambda one: -one[0])
-        shown = [f"{self._name(job.path)} {duration_text(took, in_column=True)}" for took, job in found]
+        running.sort(key=lambda one: -one[0])
+        shown = [f"{self._name(job.path)} {duration_text(took, in_column=True)}" for took, job in running]
         return fit_pieces(shown, self._separator, line_width() - len("slowest chain") - 2)
 
     def _name(self, path: str) -> str:

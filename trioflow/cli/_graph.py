@@ -51,21 +51,21 @@ def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], **op
         raise click.UsageError(
             "give -o FILE, which ends in .svg, .png, .dot or .mmd; `trioflow list` prints the jobs as text"
         )
-    given = {name: value for name, value in options.items() if value not in (None, ())}
+    arguments = {name: value for name, value in options.items() if value not in (None, ())}
     if collapse:
         named = paths_of(scheduler)
-        given["collapse"] = [job for pattern in collapse for job in match_jobs(named, pattern)]
+        arguments["collapse"] = [job for pattern in collapse for job in match_jobs(named, pattern)]
     suffix = output.suffix.lower()
     if suffix == ".mmd":
-        given.pop("legend", None)
+        arguments.pop("legend", None)
     export = {
         ".svg": scheduler.export_as_svgfile,
         ".png": scheduler.export_as_pngfile,
         ".dot": scheduler.export_as_dotfile,
         ".mmd": scheduler.export_as_mermaid,
     }[suffix]
-    if not write_output(lambda path: export(path, **given), output):
+    if not write_output(lambda path: export(path, **arguments), output):
         return STOPPED
-    if folded := folding_remark(scheduler, given):
+    if folded := folding_remark(scheduler, arguments):
         click.echo(f"{folded}; --no-bundle draws each job", err=True)
     return FINE

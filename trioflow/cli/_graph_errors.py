@@ -99,16 +99,16 @@ def parse_json(data: bytes) -> tuple[Any, bool]:
 
     def made(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         nonlocal doubled
-        found = dict(pairs)
-        if len(found) == len(pairs):
-            return found
+        mapping = dict(pairs)
+        if len(mapping) == len(pairs):
+            return mapping
         doubled = True
-        found = DuplicateKeys(found)
-        found.names = sorted(name for name, number in Counter(name for name, _ in pairs).items() if number > 1)
-        return found
+        mapping = DuplicateKeys(mapping)
+        mapping.names = sorted(name for name, number in Counter(name for name, _ in pairs).items() if number > 1)
+        return mapping
 
     try:
-        found = json.loads(data, object_pairs_hook=made, parse_constant=_refuse_constant)
+        mapping = json.loads(data, object_pairs_hook=made, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise BadGraph(f"it is not UTF-8: {error}") from None
     except json.JSONDecodeError as error:
@@ -118,7 +118,7 @@ def parse_json(data: bytes) -> tuple[Any, bool]:
             msgspec.json.decode(data)
         except msgspec.DecodeError:
             raise BadGraph("a text in it has half of a character, by \\u with a surrogate") from None
-    return found, not doubled
+    return mapping, not doubled
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -137,15 +137,15 @@ def wrong_value(value: Any, kind: Any, place: str, job: str) -> Iterator[Problem
         where = place + inside.rstrip("`")
         (own,), parts = msgspec.json.schema_components([kind])
         if text.startswith("Invalid enum value "):
-            choices = [value for found in _values_of_key([own, parts], "enum") for value in found]
+            choices = [value for entry in _values_of_key([own, parts], "enum") for value in entry]
             text = f"{text.removeprefix('Invalid enum value ')} is not one of {_quote_choices(choices)}"
         elif text.startswith("Object contains unknown field "):
-            known = [value for found in _values_of_key([own, parts], "properties") for value in found]
+            known = [value for entry in _values_of_key([own, parts], "properties") for value in entry]
             text = f"there is no field {text.split('`')[1]!r}; there is {_quote_choices(known)}"
         yield Problem(re.sub(r"`[^`]+`", _replace_types, text), where, job)
-    for found in _nested_values(value):
-        if isinstance(found, DuplicateKeys):
-            yield from duplicate_keys(found, place, job)
+    for entry in _nested_values(value):
+        if isinstance(entry, DuplicateKeys):
+            yield from duplicate_keys(entry, place, job)
 
 
 def unknown_field(name: str, known: Iterable[str], place: str, job: str) -> Problem:
@@ -159,14 +159,14 @@ def _nearest_field(name: str, known: tuple[str, ...]) -> str | None:
     return nearest(name, known)
 
 
-def duplicate_keys(found: DuplicateKeys, place: str, job: str) -> Iterator[Problem]:
+def duplicate_keys(duplicates: DuplicateKeys, place: str, job: str) -> Iterator[Problem]:
     """Yield a problem for each duplicate key."""
-    for name in found.names:
+    for name in duplicates.names:
         yield Problem(f"the field {name!r} is there twice: leave one out", place, job)
 
 
-def _replace_types(found: re.Match[str]) -> str:
-    return re.sub(r"\w+", lambda word: WORDS.get(word[0], word[0]), found[0])
+def _replace_types(match: re.Match[str]) -> str:
+    return re.sub(r"\w+", lambda word: WORDS.get(word[0], word[0]), match[0])
 
 
 def _quote_choices(choices: Iterable[Any]) -> str:

@@ -140,9 +140,9 @@ OF_COMMANDS: Final = frozenset(Entry.__struct_fields__[Entry.__struct_fields__.i
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of a graph; the file `SCHEMA` has the same."""
-    (found,), parts = msgspec.json.schema_components([Graph], ref_template="#/$defs/{name}")
+    (root,), parts = msgspec.json.schema_components([Graph], ref_template="#/$defs/{name}")
     about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A graph of commands for trioflow"}
-    return {**about, **found, "$defs": parts}
+    return {**about, **root, "$defs": parts}
 
 
 # ---- reading
@@ -202,19 +202,19 @@ def read(path: Path) -> Scheduler:
 
 def _graph(data: bytes, problems: list[Problem]) -> Graph:
     """Return the valid parts of a file, and record the problems."""
-    found, is_plain = parse_json(data)
-    version: Any = found.get("trioflow", UNSET) if is_object(found) else VERSION
+    document, is_plain = parse_json(data)
+    version: Any = document.get("trioflow", UNSET) if is_object(document) else VERSION
     if version is UNSET:
         raise BadGraph(f'the version of its form is missing: write "trioflow": {VERSION} - at `$.trioflow`')
     if type(version) is int and version != VERSION:
         raise BadGraph(f"it is of version {version}, and this trioflow reads version {VERSION} - at `$.trioflow`")
-    if is_object(found) and "jobs" not in found:
+    if is_object(document) and "jobs" not in document:
         problems.append(Problem("there is no list of jobs", "$.jobs"))
     if is_plain:
         with contextlib.suppress(msgspec.ValidationError):
-            return msgspec.convert(found, Graph)
+            return msgspec.convert(document, Graph)
     graph = Graph(trioflow=VERSION)
-    todo: list[tuple[Any, Group, str, str]] = [(found, graph, "$", "")]
+    todo: list[tuple[Any, Group, str, str]] = [(document, graph, "$", "")]
     for value, group, place, path in todo:  # it grows
         _set_fields(value, group, place, path, problems)
         inside: Any = value.get("jobs") if is_object(value) else None
@@ -247,8 +247,8 @@ def _set_fields(value: Any, group: Group, place: str, path: str, problems: list[
             problems.append(unknown_field(name, known, place, path))
         elif name == "jobs" and is_list(field):
             continue
-        elif found := list(wrong_value(field, known[name], where, path)):
-            problems += found
+        elif wrong := list(wrong_value(field, known[name], where, path)):
+            problems += wrong
         else:
             setattr(group, name, msgspec.convert(field, known[name]))
 
@@ -300,7 +300,7 @@ def _order_entries(level: ParsedGroup, problems: list[Problem]) -> list[int]:
         for other in _results_used(level.entries[numbers[name]]) if known else ():
             if other not in numbers:
                 continue
-            is_told = any(found.place.startswith(f"{level.place_of(numbers[other])}.stdout") for found in problems)
+            is_told = any(problem.place.startswith(f"{level.place_of(numbers[other])}.stdout") for problem in problems)
             if (why := _why_no_result(level.entries[numbers[other]])) and not is_told:
                 problems.append(level.problem(numbers[name], f"{name!r} has the result of {other!r}, {why}"))
     return [numbers[name] for name in _sort_names(before, level.place, problems)]
@@ -332,11 +332,11 @@ def _sort_names(before: dict[str, list[str]], place: str, problems: list[Problem
         return []
 
 
-def _options_of(found: Group) -> dict[str, Any]:
+def _options_of(group: Group) -> dict[str, Any]:
     """Return the options of an entry as keyword arguments."""
     options: dict[str, Any] = {}
-    for name in found.__struct_fields__:
-        value = getattr(found, name)
+    for name in group.__struct_fields__:
+        value = getattr(group, name)
         if value is not UNSET and name not in ("name", "requires", "jobs", "command", "trioflow", "label"):
             options[name] = value
     if "pool" in options:

@@ -126,9 +126,9 @@ def show(path: Path, pattern: str) -> int:
 def forget(path: Path, pattern: str) -> int:
     """Remove the jobs that match PATTERN, so that the next run runs them again."""
     with open_for_changes(path) as store:
-        found = match_records(list(store.records()), pattern, path)
-        store.forget(record.path for record in found)
-    click.echo(f"forgotten: {len(found)} job{'s' * (len(found) != 1)}")
+        records = match_records(list(store.records()), pattern, path)
+        store.forget(record.path for record in records)
+    click.echo(f"forgotten: {len(records)} job{'s' * (len(records) != 1)}")
     return FINE
 
 
@@ -153,8 +153,8 @@ def check(path: Path) -> int:
     damage, records = translate_errors(lambda: read_with_retry(path, lambda store: (store.damage(), store.records())))
     for job, what in damage:
         click.echo(printable(what if job is None else f"{job}: {what}"))
-    found = f"{len(damage)} damaged; these jobs run again" if damage else "no damage"
-    click.echo(f"{totals_text(records, ', ')}: {found}")
+    summary = f"{len(damage)} damaged; these jobs run again" if damage else "no damage"
+    click.echo(f"{totals_text(records, ', ')}: {summary}")
     return DAMAGED if damage else FINE
 
 
@@ -222,10 +222,10 @@ def match_records(records: list[Record], pattern: str, path: Path) -> list[Recor
         Refusal: no path matches.
 
     """
-    found = match_paths({record: record.path for record in records}, pattern)
-    if not found:
+    matches = match_paths({record: record.path for record in records}, pattern)
+    if not matches:
         raise Refusal(f"no job in {printable(str(path))!r} matches {printable(pattern)!r}")
-    return found
+    return matches
 
 
 # ---- output
@@ -271,9 +271,9 @@ def run_verdict(run: RunRecord) -> str:
     tally = Tally(failures=ending.failed)
     for state, forever, jobs in ending.counts:
         tally.add(state, forever, jobs)
-    found = verdict(reason, tally, None if run.ended is None else max(0.0, run.ended - run.started), ending.culprit)
+    result = verdict(reason, tally, None if run.ended is None else max(0.0, run.ended - run.started), ending.culprit)
     symbols = Symbols.for_stream(sys.stdout)
-    return f"{found.symbol(symbols)} {symbols.escape(found.words)}"
+    return f"{result.symbol(symbols)} {symbols.escape(result.words)}"
 
 
 def failures_of(runs: list[RunRecord]) -> dict[str, Failed]:

@@ -39,10 +39,12 @@ def command(scheduler: Scheduler, paths: bool) -> None:
     Each job comes after what it requires. "!" stands before a critical job, "∞" before a forever job. Nothing is run.
     """
     symbols = Symbols.for_stream(sys.stdout)
-    found = paths_of(scheduler)
+    job_paths = paths_of(scheduler)
     every = list(listing_rows(scheduler))
     jobs = [row.job for row in every if not isinstance(row, (End, Cycle))]
-    lines = (found[job] for job in scheduler.iterate_jobs()) if paths else Tree(scheduler, jobs, found).lines(every)
+    lines = (
+        (job_paths[job] for job in scheduler.iterate_jobs()) if paths else Tree(scheduler, jobs, job_paths).lines(every)
+    )
     for line in lines:
         click.echo(symbols.escape(line))
 

@@ -59,12 +59,12 @@ class NodeTask:
         def filled(words: Sequence[str]) -> list[str]:
             return [word.replace(NODE, node.hostname) for word in words]
 
-        found: list[str | Step] = [Push(*filled(self.push), to=self.to)] if self.push else []
+        result: list[str | Step] = [Push(*filled(self.push), to=self.to)] if self.push else []
         if self.script is not None:
-            found.append(Script(*filled([self.script, *self.words]), includes=filled(self.include)))
+            result.append(Script(*filled([self.script, *self.words]), includes=filled(self.include)))
         elif self.words:
-            found.append(" ".join(self.words))
-        return [*found, Pull(*filled(self.pull), to=self.into)] if self.pull else found
+            result.append(" ".join(self.words))
+        return [*result, Pull(*filled(self.pull), to=self.into)] if self.pull else result
 
 
 NODE: Final = "{node}"
@@ -176,12 +176,12 @@ def _print(node: Node, outcome: NodeOutcome, result: CommandResult | None) -> No
 
 def _names(nodes: Sequence[Node]) -> str:
     """Return the names of nodes, those that end in numbers as ranges: node[01-03,07]."""
-    found: dict[tuple[str, int], list[int]] = {}  # the numbers of each stem, by how many digits they have
+    stems: dict[tuple[str, int], list[int]] = {}  # the numbers of each stem, by how many digits they have
     for node in nodes:
         stem = node.name if isinstance(node, SshNode) and node.port is not None else node.name.rstrip("0123456789")
         digits = node.name[len(stem) :]
-        found.setdefault((stem, len(digits)), []).append(int(digits or 0))
-    return ",".join(_range(stem, width, sorted(numbers)) for (stem, width), numbers in found.items())
+        stems.setdefault((stem, len(digits)), []).append(int(digits or 0))
+    return ",".join(_range(stem, width, sorted(numbers)) for (stem, width), numbers in stems.items())
 
 
 def _range(stem: str, width: int, numbers: Sequence[int]) -> str:

@@ -51,12 +51,12 @@ def positive_seconds(text: str) -> float:
     return number
 
 
-def _events(ctx: click.Context, param: click.Parameter, given: str | None) -> str | IO[bytes] | None:
+def _events(ctx: click.Context, param: click.Parameter, value: str | None) -> str | IO[bytes] | None:
     """Return the target of events; with `-`, redirect all other output to the standard error."""
-    if given is None or ctx.resilient_parsing:
+    if value is None or ctx.resilient_parsing:
         return None
-    if given != "-":
-        return str(_outputs.OutputFile().convert(given, param, ctx))
+    if value != "-":
+        return str(_outputs.OutputFile().convert(value, param, ctx))
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)  # output of jobs, commands and this program is not an event
@@ -212,11 +212,13 @@ def command(
     options["journal"] = journal
     if jobs_window is not None:
         options["jobs_window"] = window_of_run(scheduler, jobs_window)
-    given = {name: value for name, value in options.items() if value is not None}
+    arguments = {name: value for name, value in options.items() if value is not None}
     is_picture = bool(shown) and can_draw(sys.stdout)
     with on_cluster(scheduler, dask), engine_log({"failure", "end"} if is_picture else {"end"}):
         try:
-            translate_errors(scheduler, lambda: scheduler.run(instruments=watching, handle_signals=on_signal, **given))
+            translate_errors(
+                scheduler, lambda: scheduler.run(instruments=watching, handle_signals=on_signal, **arguments)
+            )
         except BaseException:
             if scheduler.stop_reason not in (StopReason.INTERRUPTED, StopReason.DRAINED):
                 raise  # Ctrl-C may have ended a run that was draining
@@ -240,12 +242,12 @@ def command(
 
 def reports(junit: Path | None, summary: Path | None) -> list[JUnit | Summary]:
     """Return the instruments for the requested reports; in GitHub Actions, the summary is always among them."""
-    found: list[JUnit | Summary] = []
+    result: list[JUnit | Summary] = []
     if junit:
-        found.append(JUnit(junit))
+        result.append(JUnit(junit))
     if summary or (os.environ.get("GITHUB_ACTIONS") and os.environ.get("GITHUB_STEP_SUMMARY")):
-        found.append(Summary(summary))
-    return found
+        result.append(Summary(summary))
+    return result
 
 
 def monitors(scheduler: Scheduler, tag: bool) -> list[Any]:
@@ -379,8 +381,8 @@ def on_cluster(scheduler: Scheduler, address: str | None) -> Generator[None]:
     try:
         client = distributed.Client(address, timeout=CONNECTING)
     except (OSError, ValueError, TypeError) as error:
-        found = f"no Dask scheduler answers there: {error}; `dask scheduler` prints its address"
-        raise Refusal(printable(f"--dask {address}: {found}")) from None
+        problem = f"no Dask scheduler answers there: {error}; `dask scheduler` prints its address"
+        raise Refusal(printable(f"--dask {address}: {problem}")) from None
     for module in loaded:
         cloudpickle.register_pickle_by_value(module)
     try:

@@ -57,16 +57,16 @@ class Refusal(click.ClickException):
 # ---- the file and its scheduler
 
 
-def parse_file(given: str) -> tuple[Path, str | None]:
+def parse_file(argument: str) -> tuple[Path, str | None]:
     """Return the file and the name of `FILE[:NAME]`.
 
     Raises:
         BadParameter: there is no such file, or what follows the colon is not a name.
 
     """
-    file, colon, name = given.rpartition(":")
-    if not colon or Path(given).exists():
-        file, name = given, ""
+    file, colon, name = argument.rpartition(":")
+    if not colon or Path(argument).exists():
+        file, name = argument, ""
     elif not name.isidentifier():
         raise click.BadParameter(f"{printable(name)!r} is not a Python name: write {printable(file)}:NAME")
     path = Path(file)
@@ -151,11 +151,11 @@ def find_scheduler(module: ModuleType, path: Path, name: str | None) -> Any:
 
 def _scheduler_names(module: ModuleType) -> dict[str, Scheduler]:
     """Return the file's global schedulers by name, preferring the default one to the first."""
-    found: dict[Scheduler, str] = {}
+    names: dict[Scheduler, str] = {}
     for name, value in module.__dict__.items():
-        if isinstance(value, Scheduler) and (value not in found or name == USUAL):
-            found[value] = name
-    return {name: scheduler for scheduler, name in found.items()}
+        if isinstance(value, Scheduler) and (value not in names or name == USUAL):
+            names[value] = name
+    return {name: scheduler for scheduler, name in names.items()}
 
 
 def _find_by_name(module: ModuleType, path: Path, name: str, names: dict[str, Scheduler]) -> Any:

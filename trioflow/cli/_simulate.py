@@ -80,21 +80,21 @@ def command(scheduler: Scheduler, jobs_window: list[int | None], policy: list[st
     known = None if durations is None else read_durations(durations)
     sizes: list[Any] = [*jobs_window] or [OWN]
     names: list[Any] = [*policy] or [None]
-    found: Found = {}
+    outcomes: Found = {}
     for name in names:
         for size in sizes:
             window = OWN if size is OWN else window_of_run(scheduler, size)
             one = translate_errors(
                 scheduler, functools.partial(simulate, scheduler, durations=known, jobs_window=window, policy=name)
             )
-            found[scheduler.window_size if size is OWN else size, name or name_of_policy(scheduler.policy)] = one
-    guessed = next(iter(found.values())).guessed
+            outcomes[scheduler.window_size if size is OWN else size, name or name_of_policy(scheduler.policy)] = one
+    guessed = next(iter(outcomes.values())).guessed
     guesses = guesses_note(scheduler, guessed)
     if is_unknown := bool(guessed) and len(guessed) == number_of_jobs(scheduler):
         click.echo(f"{guesses}\n")
-    for line in table(found):
+    for line in table(outcomes):
         click.echo(line)
-    for sentence in () if is_unknown else filter(None, (verdict(found), guesses)):
+    for sentence in () if is_unknown else filter(None, (verdict(outcomes), guesses)):
         click.echo(f"\n{sentence}")
 
 
@@ -113,10 +113,10 @@ def read_durations(durations: Path) -> dict[str, float]:
         raise Refusal(str(error)) from None
 
 
-def table(found: Found) -> Iterator[str]:
+def table(outcomes: Found) -> Iterator[str]:
     """Yield a line of titles, and one for each simulation."""
     rows = [("window", "policy", "makespan", "lower bound", "slots used", "results kept", "")]
-    for (size, policy), outcome in found.items():
+    for (size, policy), outcome in outcomes.items():
         rows.append(
             (
                 "none" if size is None else str(size),
@@ -131,12 +131,14 @@ def table(found: Found) -> Iterator[str]:
     return align_columns(rows, (1, len(rows[0]) - 1))
 
 
-def verdict(found: Found) -> str:
+def verdict(outcomes: Found) -> str:
     """Return which window is enough, or which policy is faster; "" without a choice.
 
     Of several policies, only the fastest one counts. Runs that stop early do not count.
     """
-    seconds = {key: outcome.makespan for key, outcome in found.items() if outcome.stop_reason is StopReason.COMPLETED}
+    seconds = {
+        key: outcome.makespan for key, outcome in outcomes.items() if outcome.stop_reason is StopReason.COMPLETED
+    }
     sums: dict[str, float] = {}
     for (_, policy), makespan in seconds.items():
         sums[policy] = sums.get(policy, 0.0) + makespan

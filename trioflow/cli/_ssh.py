@@ -100,11 +100,11 @@ def command(
     from . import _node_runner  # late, because --help does not need it
     from .batch._batch_run import make_nodes
 
-    found = make_nodes(nodes, **connection)
-    if not found:
+    ssh_nodes = make_nodes(nodes, **connection)
+    if not ssh_nodes:
         raise click.UsageError("there are no nodes: give a file with some, or names and ranges, with -H")
     plan = _node_runner.NodeTask(words, script, include, push=push, to=to, pull=pull, into=into)
     missing = [file for file in plan.files() if not os.path.exists(file)]
     if missing:
         raise click.UsageError(f"there is no file {missing[0]!r}")
-    return _node_runner.NodeRun(plan, found, timeout=timeout, tag=tagstring or tag).run(jobs or None)
+    return _node_runner.NodeRun(plan, ssh_nodes, timeout=timeout, tag=tagstring or tag).run(jobs or None)

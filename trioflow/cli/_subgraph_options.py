@@ -47,8 +47,8 @@ def keep_selected(
     check_scenario(scheduler)
     named = paths_of(scheduler)
     chosen = [
-        found(scheduler, [job for pattern in patterns for job in match_jobs(named, pattern)])
-        for found, patterns in ((_with_nested, only), (_with_successors, starts), (_with_predecessors, ends))
+        select(scheduler, [job for pattern in patterns for job in match_jobs(named, pattern)])
+        for select, patterns in ((_with_nested, only), (_with_successors, starts), (_with_predecessors, ends))
         if patterns
     ]
     kept = chosen[0].intersection(*chosen[1:])
@@ -67,13 +67,13 @@ def match_jobs(named: dict[Job, str], pattern: str) -> list[Job]:
         UsageError: no job matches.
 
     """
-    found = _selection.match_paths(named, pattern)
-    if not found:
+    matches = _selection.match_paths(named, pattern)
+    if not matches:
         hint = _selection.suggest_paths(named, pattern) or ";"
         raise click.UsageError(
             f"no job has a path like {printable(pattern)!r}{hint} `trioflow list --paths` shows all paths"
         )
-    return found
+    return matches
 
 
 def _with_nested(scheduler: Scheduler, jobs: Iterable[Job]) -> set[Job]:
@@ -93,11 +93,11 @@ def _with_predecessors(scheduler: Scheduler, jobs: Collection[Job]) -> set[Job]:
 
 def _followers(level: Scheduler) -> Callable[[Job], Iterable[Job]]:
     """Return a function that maps a member to the members that wait for it."""
-    found: dict[Job, list[Job]] = {job: [] for job in level}
+    followers: dict[Job, list[Job]] = {job: [] for job in level}
     for job in level:
         for one in waits_for(level, job):
-            found[one].append(job)
-    return found.__getitem__
+            followers[one].append(job)
+    return followers.__getitem__
 
 
 def _reachable(
@@ -108,7 +108,7 @@ def _reachable(
     """Return the jobs and those reachable from them, in their own scheduler and in each enclosing one."""
     marked = set(jobs)
     holders = {around for job in jobs for around in _enclosing(job, scheduler)}
-    found: set[Job] = set()
+    reached: set[Job] = set()
     todo = [scheduler]
     while todo:
         level = todo.pop()
@@ -116,9 +116,9 @@ def _reachable(
         here = [job for job in level if job in marked or job in holders]
         whole = reachable((other for job in here for other in neighbours(job)), neighbours)
         whole.update((job, None) for job in here if job in marked)
-        found |= _with_nested(level, whole)
+        reached |= _with_nested(level, whole)
         todo += [job for job in here if job not in whole and isinstance(job, Scheduler)]
-    return found
+    return reached
 
 
 def _predecessors(job: Job) -> Iterator[Job]:

@@ -17,10 +17,10 @@ def propagated_variables(command_env: Callable[[str], str | None]) -> Mapping[st
             program's environment counts as inherited, not as set.
 
     """
-    found = carried()
+    variables = carried()
     return {
         name: value
-        for name, value in found.items()
+        for name, value in variables.items()
         if (own := command_env(name)) is None or own == os.environ.get(name)
     }
 

@@ -182,11 +182,11 @@ class ExecutorJob(
         return await call_in(self._executor, self)
 
 
-async def call_in(given: ExecutorOrMaker, job: FunctionJob[T]) -> T:
+async def call_in(source: ExecutorOrMaker, job: FunctionJob[T]) -> T:
     """Have an executor make the call of a job, in its `co_run`, and return the result.
 
     Args:
-        given: the executor, or a function that makes one for all jobs of the run.
+        source: the executor, or a function that makes one for all jobs of the run.
         job: the job.
 
     Raises:
@@ -195,9 +195,9 @@ async def call_in(given: ExecutorOrMaker, job: FunctionJob[T]) -> T:
     """
     run, started, ended = run_of(job), ThreadEvent(), ThreadEvent()
     try:
-        future = _submit(run.shared(Executors), given, job, started)
+        future = _submit(run.shared(Executors), source, job, started)
     except BrokenExecutor as error:
-        raise _add_advice(error, job, given) from None
+        raise _add_advice(error, job, source) from None
 
     def wake(_: object) -> None:
         started.set()
@@ -220,13 +220,13 @@ async def call_in(given: ExecutorOrMaker, job: FunctionJob[T]) -> T:
             f"has it lost its workers?"
         ) from None
     except BrokenExecutor as error:
-        raise _add_advice(error, job, given) from None
+        raise _add_advice(error, job, source) from None
     finally:
         del future  # it has the exception, whose traceback has this frame
 
 
-def _submit(executors: Executors, given: ExecutorOrMaker, job: FunctionJob[T], started: ThreadEvent) -> Future[T]:
-    executor = executors.get(given)
+def _submit(executors: Executors, source: ExecutorOrMaker, job: FunctionJob[T], started: ThreadEvent) -> Future[T]:
+    executor = executors.get(source)
     call = call_of(job)
     if job.timeout is job.idle_timeout is None or not isinstance(executor, ThreadPoolExecutor):
         started.set()
@@ -241,22 +241,22 @@ def _submit(executors: Executors, given: ExecutorOrMaker, job: FunctionJob[T], s
     try:
         return executor.submit(call.func, *call.args, **call.keywords)
     except BrokenExecutor:
-        if not _is_replaceable(given):
+        if not _is_replaceable(source):
             raise
     except RuntimeError as error:
         error.add_note(f"{job.label!r} could not be submitted: its executor must not be shut down before the run")
         raise
-    return executors.replace(given).submit(call.func, *call.args, **call.keywords)
+    return executors.replace(source).submit(call.func, *call.args, **call.keywords)
 
 
-def _is_replaceable(given: ExecutorOrMaker) -> bool:
+def _is_replaceable(source: ExecutorOrMaker) -> bool:
     """Return whether a broken executor can be replaced by an equal one."""
-    return not isinstance(given, concurrent.futures.Executor) or type(given) is concurrent.futures.ProcessPoolExecutor
+    return not isinstance(source, concurrent.futures.Executor) or type(source) is concurrent.futures.ProcessPoolExecutor
 
 
-def _add_advice(error: BrokenExecutor, job: FunctionJob[Any], given: ExecutorOrMaker) -> BrokenExecutor:
+def _add_advice(error: BrokenExecutor, job: FunctionJob[Any], source: ExecutorOrMaker) -> BrokenExecutor:
     advice = "retry=1 runs the job in another one"
-    if not _is_replaceable(given):
+    if not _is_replaceable(source):
         advice = "give a function that makes one, and another one is made"
     error.add_note(f"{job.label!r}: its executor has broken, and takes no more calls; {advice}")
     return error
@@ -288,23 +288,23 @@ class Executors:
         self._made: Final[dict[ExecutorOrMaker, concurrent.futures.Executor]] = {}
         self._broken: Final[list[concurrent.futures.Executor]] = []
 
-    def get(self, given: ExecutorOrMaker) -> concurrent.futures.Executor:
+    def get(self, source: ExecutorOrMaker) -> concurrent.futures.Executor:
         """Return the executor to use for a job's argument."""
-        found = self._made.get(given)
-        if found is None:
-            if isinstance(given, concurrent.futures.Executor):
-                return given
-            found = self._made[given] = _make_executor(given)
-        return found
+        executor = self._made.get(source)
+        if executor is None:
+            if isinstance(source, concurrent.futures.Executor):
+                return source
+            executor = self._made[source] = _make_executor(source)
+        return executor
 
-    def replace(self, given: ExecutorOrMaker) -> concurrent.futures.Executor:
+    def replace(self, source: ExecutorOrMaker) -> concurrent.futures.Executor:
         """Replace a broken executor by a new one."""
-        broken = self._made.pop(given, None)
+        broken = self._made.pop(source, None)
         if broken is not None:
             self._broken.append(broken)
-        maker: Any = given
-        new = _copy_process_pool(maker) if isinstance(given, concurrent.futures.Executor) else _make_executor(given)
-        self._made[given] = new
+        maker: Any = source
+        new = _copy_process_pool(maker) if isinstance(source, concurrent.futures.Executor) else _make_executor(source)
+        self._made[source] = new
         return new
 
     async def close(self) -> None:

@@ -40,7 +40,7 @@ NOWHERE: Final = NullFile()
 
 
 def check_picklable(
-    call: functools.partial[Any], who: str, place: str, make_pickler: MakePickler = pickle.Pickler
+    call: functools.partial[Any], subject: str, place: str, make_pickler: MakePickler = pickle.Pickler
 ) -> None:
     """Reject a call that cannot be pickled. Large arrays cost nothing: their contents are skipped.
 
@@ -50,7 +50,7 @@ def check_picklable(
     """
     error = _pickling_error((call.func, call.args, call.keywords), make_pickler)
     if error is not None:
-        raise TypeError(f"{who}: {describe_unpicklable(call, place, make_pickler)}: {error}") from error
+        raise TypeError(f"{subject}: {describe_unpicklable(call, place, make_pickler)}: {error}") from error
 
 
 def describe_unpicklable(call: functools.partial[Any], place: str, make_pickler: MakePickler = pickle.Pickler) -> str:
@@ -77,22 +77,22 @@ def make_sendable(function: Callable[..., Any]) -> Callable[..., Any]:
 
     """
     plain: Any = getattr(function, "__func__", function)
-    found: Any = sys.modules.get(getattr(plain, "__module__", None) or "")
+    current: Any = sys.modules.get(getattr(plain, "__module__", None) or "")
     for name in getattr(plain, "__qualname__", "").split("."):
-        own: dict[str, Any] = getattr(found, "__dict__", {})  # a method is found in its class
-        found = own.get(name)
-    if found is None or getattr(found, "function", None) is not plain:
+        own: dict[str, Any] = getattr(current, "__dict__", {})  # a method is found in its class
+        current = own.get(name)
+    if current is None or getattr(current, "function", None) is not plain:
         return function
     if plain is not function:
         raise TypeError(f"{name_of(plain)} is a method that @job has decorated, which cannot be sent: take a function")
-    return Decorated(found)
+    return Decorated(current)
 
 
 class Decorated:
     """A picklable proxy for a decorated function, whose name leads to the decorator's object instead."""
 
-    def __init__(self, found: Any) -> None:
-        self._found: Final = found
+    def __init__(self, function: Any) -> None:
+        self._found: Final = function
 
     def __reduce__(self) -> Any:
         """Pickle it as an attribute of the decorator's object."""

@@ -93,10 +93,10 @@ class Files:
             NotSerializable: one cannot be read.
 
         """
-        found = self._stamps((*work.writes, *work.begins_anew), "a file that it writes")
+        stamps = self._stamps((*work.writes, *work.begins_anew), "a file that it writes")
         with _explain_errors("a file that it writes"):
-            found.update({path_text(path): self._stamp_of_log(path) for path in work.appends})
-        return found
+            stamps.update({path_text(path): self._stamp_of_log(path) for path in work.appends})
+        return stamps
 
     def change(self, work: Work, then: dict[str, str]) -> str | None:
         """Describe the first change among a job's outputs; return None if there is none."""
@@ -171,19 +171,19 @@ class Files:
         if os.path.isdir(path):
             return f"directory {_digest(self._inside(path))}"
         try:
-            found = os.stat(path)
+            status = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
             return self._stamp_of_matching(path) if may_be_pattern and glob.has_magic(os.fsdecode(path)) else ABSENT
-        if not stat.S_ISREG(found.st_mode):
-            return f"special {stat.S_IFMT(found.st_mode):o}"  # a pipe or a device: to read it may never end
+        if not stat.S_ISREG(status.st_mode):
+            return f"special {stat.S_IFMT(status.st_mode):o}"  # a pipe or a device: to read it may never end
         if not self.contents:
-            return f"{found.st_size} {found.st_mtime_ns}"
+            return f"{status.st_size} {status.st_mtime_ns}"
         with open(path, "rb") as file:
-            return f"{found.st_size} {hashlib.file_digest(file, 'sha256').hexdigest()[:DIGITS]}"
+            return f"{status.st_size} {hashlib.file_digest(file, 'sha256').hexdigest()[:DIGITS]}"
 
     def _stamp_of_matching(self, pattern: Any) -> str:
-        found = sorted(glob.glob(os.fsdecode(pattern), recursive=True))
-        matching = [f"{path} {self._stamp(path)}" for path in found if os.path.realpath(path) not in self._own]
+        paths = sorted(glob.glob(os.fsdecode(pattern), recursive=True))
+        matching = [f"{path} {self._stamp(path)}" for path in paths if os.path.realpath(path) not in self._own]
         return f"pattern {_digest(matching)}" if matching else ABSENT
 
     def _inside(self, path: Any) -> Iterable[str]:
@@ -220,10 +220,10 @@ def _paths_in_depfile(depfile: Depfile) -> list[str]:
     with open(depfile.path, encoding="utf-8", errors="surrogateescape") as file:
         text = file.read()
     try:
-        found = names_in_rules(text)
+        names = names_in_rules(text)
     except NotSerializable as error:
         raise NotSerializable(f"what it reads, by {path_text(depfile.path)!r}, {error}") from None
-    return found if depfile.cwd is None else [os.path.join(os.fsdecode(depfile.cwd), name) for name in found]
+    return names if depfile.cwd is None else [os.path.join(os.fsdecode(depfile.cwd), name) for name in names]
 
 
 def _digest(lines: Iterable[str]) -> str:
@@ -282,22 +282,22 @@ def names_in_rules(text: str) -> list[str]:
         NotSerializable: the text is empty, or has a line that is not a rule.
 
     """
-    found: dict[str, None] = {}
+    names: dict[str, None] = {}
     rules = [line for line in re.sub(r"\\\r?\n", " ", text).splitlines() if line.strip() and line[0] != "#"]
     for rule in rules:
         colon = _first_colon(rule)
         if colon is None:
             raise NotSerializable(f"which has no rule of make: {rule[:60]!r}")
-        found.update((_unescape(word), None) for word in WORD.findall(rule, colon + 1))
+        names.update((_unescape(word), None) for word in WORD.findall(rule, colon + 1))
     if not rules:
         raise NotSerializable("which is empty")
-    return list(found)
+    return list(names)
 
 
 def _first_colon(rule: str) -> int | None:
     """Return the position of the colon after the targets of a rule; None if there is none."""
     return next(
-        (found.start() for found in COLON.finditer(rule) if rule[found.start() - 1 : found.start()] != "\\"), None
+        (match.start() for match in COLON.finditer(rule) if rule[match.start() - 1 : match.start()] != "\\"), None
     )
 
 

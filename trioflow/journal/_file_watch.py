@@ -43,9 +43,11 @@ class FileWatch:
     def fault(self) -> str | None:
         """Return the change from outside to the files, with the remedy; None if there is none."""
         now = _stat_or_none(self._path)
-        found = _difference(self._then, now) or _difference(self._log_then, _stat_or_none(self._log), self._log.name)
-        if found is not None or now is None or now.st_mtime_ns == self._then.st_mtime_ns:
-            return found
+        difference = _difference(self._then, now) or _difference(
+            self._log_then, _stat_or_none(self._log), self._log.name
+        )
+        if difference is not None or now is None or now.st_mtime_ns == self._then.st_mtime_ns:
+            return difference
         try:
             self._check()
         except Exception as error:

@@ -166,18 +166,18 @@ class Fingerprints:
         bound = getattr(called, "__self__", None)
         name = getattr(called, "__qualname__", None)
         if name is None:  # an object with __call__
-            found = f"{type_name(kind)}{comparison_form(dumps(called))}" if _is_storable(called) else None
-            found = found or type_name(kind)
+            fingerprint = f"{type_name(kind)}{comparison_form(dumps(called))}" if _is_storable(called) else None
+            fingerprint = fingerprint or type_name(kind)
             self._note(job, not _is_storable(called))
         else:
-            found = f"{getattr(called, '__module__', None)}:{name}"
+            fingerprint = f"{getattr(called, '__module__', None)}:{name}"
             if bound is not None and not inspect.ismodule(bound) and not inspect.isclass(bound):
-                found += comparison_form(dumps(bound)) if _is_storable(bound) else ""
+                fingerprint += comparison_form(dumps(bound)) if _is_storable(bound) else ""
                 self._note(job, not _is_storable(bound))
             defaults = getattr(called, "__defaults__", None), getattr(called, "__kwdefaults__", None)
             is_nested = "<" in name  # <locals> or <lambda>: its defaults are what it got when it was made
             if is_nested and any(defaults):
-                found += comparison_form(dumps(defaults)) if _is_storable(defaults) else ""
+                fingerprint += comparison_form(dumps(defaults)) if _is_storable(defaults) else ""
             self._note(
                 job,
                 "<lambda>" in name
@@ -191,8 +191,8 @@ class Fingerprints:
             except (OSError, TypeError) as error:
                 raise NotSerializable(f"the source of its function, which cannot be read ({error})") from None
         if bound is None and name is not None and job.label not in self.known_by_name_only:
-            self._functions[function] = found, source
-        return found, source
+            self._functions[function] = fingerprint, source
+        return fingerprint, source
 
     def _note(self, job: AbstractJob[Any], by_name_only: bool) -> None:
         if by_name_only:

@@ -350,18 +350,18 @@ class Session:
 
     def _result_form(self, job: AbstractJob[Any]) -> str:
         """Return the form of an input's result in a fingerprint."""
-        found = self._forms.get(job)
-        if found is None:
+        form = self._forms.get(job)
+        if form is None:
             value = value_of(job)
             if value is SERVICE:
                 return "service"
             if value is DROPPED:
                 raise NotSerializable(f"the result of {job.label!r}, which was given up")
             try:
-                found = self._forms[job] = comparison_form(dumps(value))
+                form = self._forms[job] = comparison_form(dumps(value))
             except NotSerializable as error:
                 raise NotSerializable(f"the result of {job.label!r}, {error}") from None
-        return found
+        return form
 
     def forget(self, job: AbstractJob[Any]) -> None:
         """Release a job that is about to be dropped, and the jobs in it; their results stay in the file."""
@@ -473,18 +473,18 @@ def _stamps(stored: Any) -> dict[str, str]:
 
 def _depfile_stamps(stored: Any) -> dict[str, str] | None:
     """Return the stamps of the files that depfiles name; None if none are stored."""
-    found = _files_in(stored).get(NAMED)
+    files = _files_in(stored).get(NAMED)
     return (
-        {path: str(stamp) for path, stamp in cast("dict[str, Any]", found).items()} if isinstance(found, dict) else None
+        {path: str(stamp) for path, stamp in cast("dict[str, Any]", files).items()} if isinstance(files, dict) else None
     )
 
 
 def _files_in(stored: Any) -> dict[str, Any]:
     try:
-        found: Any = msgspec.json.decode(stored or "{}")
+        files: Any = msgspec.json.decode(stored or "{}")
     except Exception:  # the file was changed from outside
-        found = None
-    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+        files = None
+    return cast("dict[str, Any]", files) if isinstance(files, dict) else {}
 
 
 def _save_name(save: Save) -> str:

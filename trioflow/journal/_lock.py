@@ -62,12 +62,12 @@ _own: Final[dict[tuple[int, int], Lock]] = {}
 class Patience:
     """A wait for another run's locks, `GUARD_PATIENCE` seconds at most; logged after `SILENCE` seconds."""
 
-    def __init__(self, who: str, holder: str) -> None:
+    def __init__(self, subject: str, holder: str) -> None:
         now = time.monotonic()
         self._ends: Final = now + GUARD_PATIENCE
         self._speaks = now + SILENCE
         holder = holder or "it has left no name"
-        self._text: Final = f"{who}: waits for another run to leave it, {GUARD_PATIENCE:g} s at most ({holder})"
+        self._text: Final = f"{subject}: waits for another run to leave it, {GUARD_PATIENCE:g} s at most ({holder})"
 
     def wait(self) -> bool:
         """Sleep for a moment; return False if the time is over."""
@@ -84,14 +84,14 @@ class Lock:
 
     Args:
         path: the database, without links; it is made if it is not there.
-        who: the journal, for errors.
+        subject: the journal, for errors.
 
     Raises:
         JournalError: another run has it, the file cannot be written, or the file system has no locks.
 
     """
 
-    def __init__(self, path: Path, who: str) -> None:
+    def __init__(self, path: Path, subject: str) -> None:
         self._path: Final = path.with_name(path.name + "-lock")
         self._process: Final = os.getpid()
         self.name: Final = this_process()
@@ -101,17 +101,18 @@ class Lock:
         self._identity: tuple[int, int] | None = None
         if is_own(path):  # do not even open it: closing it would drop the locks of SQLite
             raise JournalError(
-                f"{who}: another run of this process ({self._process}) uses it; wait for that one, or take another path"
+                f"{subject}: another run of this process ({self._process}) uses it; "
+                f"wait for that one, or take another path"
             )
         try:
-            self._file: Final = self._acquire(who)
+            self._file: Final = self._acquire(subject)
             self._for_guards: Final = self._keep(os.open(self._path, os.O_RDWR))
-            self.database: Final = self._lock_database(path, who)
+            self.database: Final = self._lock_database(path, subject)
             """A descriptor of the database. It stays open until SQLite has closed its own."""
-            found = os.fstat(self.database)
-            self._identity = found.st_dev, found.st_ino
+            status = os.fstat(self.database)
+            self._identity = status.st_dev, status.st_ino
             _own[self._identity] = self
-            self._wait_for_guard(who)
+            self._wait_for_guard(subject)
         except BaseException:
             self.close_descriptors()
             raise
@@ -124,7 +125,7 @@ class Lock:
             os.lseek(self._file, 0, os.SEEK_SET)
             os.write(self._file, self.name.encode())
 
-    def _acquire(self, who: str) -> int:
+    def _acquire(self, subject: str) -> int:
         """Open and lock the lock file; return its descriptor."""
         patience = None
         while True:
@@ -132,7 +133,7 @@ class Lock:
                 file = os.open(self._path, os.O_RDWR | os.O_CREAT | posix.BINARY, 0o666)
             except OSError as error:
                 raise JournalError(
-                    f"{who}: cannot make {self._path.name!r} beside it: {error.strerror}; "
+                    f"{subject}: cannot make {self._path.name!r} beside it: {error.strerror}; "
                     f"take a path in a directory that can be written"
                 ) from error
             try:
@@ -143,39 +144,39 @@ class Lock:
             except OSError as error:
                 holder = _holder_in(file)
                 os.close(file)
-                patience = patience or Patience(who, holder)
+                patience = patience or Patience(subject, holder)
                 if _is_alive(holder) or not patience.wait():
-                    raise _lock_error(who, error, holder) from error
+                    raise _lock_error(subject, error, holder) from error
 
-    def _lock_database(self, path: Path, who: str) -> int:
+    def _lock_database(self, path: Path, subject: str) -> int:
         """Return a descriptor of the database, locked against runs that use the file by another name."""
         try:
             file = self._keep(os.open(path, os.O_RDWR | os.O_CREAT | posix.BINARY, 0o666))
         except PermissionError:
-            raise JournalError(f"{who}: the file is read-only; a run has to write into it") from None
+            raise JournalError(f"{subject}: the file is read-only; a run has to write into it") from None
         except OSError as error:
-            raise JournalError(f"{who}: it cannot be opened: {error.strerror}") from error
+            raise JournalError(f"{subject}: it cannot be opened: {error.strerror}") from error
         if SET is not None:
             holder = _holder_in(self._file)  # the last holder, if that was killed
-            patience = Patience(who, holder)
+            patience = Patience(subject, holder)
             while True:
                 try:
                     lock(file, LONE, 1)
                     break
                 except OSError as error:
                     if _is_alive(holder) or not patience.wait():
-                        raise _lock_error(who, error, "") from error
+                        raise _lock_error(subject, error, "") from error
         return file
 
     def _keep(self, descriptor: int) -> int:
         self._descriptors.append(descriptor)
         return descriptor
 
-    def _wait_for_guard(self, who: str) -> None:
+    def _wait_for_guard(self, subject: str) -> None:
         """Wait until the commands of a killed run have ended."""
         if not posix.IS_THERE:
             return  # no run has commands here
-        patience = Patience(who, "its commands are being ended")
+        patience = Patience(subject, "its commands are being ended")
         while True:
             try:
                 posix.fcntl.flock(self._for_guards, posix.fcntl.LOCK_EX | posix.fcntl.LOCK_NB)
@@ -186,7 +187,7 @@ class Lock:
                 return  # the file system has no such locks
             else:
                 return
-        warn(f"{who}: commands of a run that was killed may still be running; the new run starts all the same")
+        warn(f"{subject}: commands of a run that was killed may still be running; the new run starts all the same")
 
     def release(self) -> None:
         """Release the locks, and remove the lock file. SQLite must have closed the database before."""
@@ -282,10 +283,10 @@ def _holder_in(file: int) -> str:
 def is_own(path: Path) -> bool:
     """Return whether this process writes a journal."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return False
-    return (found.st_dev, found.st_ino) in _own
+    return (status.st_dev, status.st_ino) in _own
 
 
 def holder(path: Path) -> str | None:
@@ -314,12 +315,12 @@ def _is_alive(holder: str) -> bool:
 
     After it was killed, a forked child that has not yet executed its program holds the locks a moment longer.
     """
-    found = re.match(r"process (\d+) on (.*), since ", holder)
-    if sys.platform == "win32" or found is None or found[2] != socket.gethostname():
+    match = re.match(r"process (\d+) on (.*), since ", holder)
+    if sys.platform == "win32" or match is None or match[2] != socket.gethostname():
         return True  # os.kill(pid, 0) would end it on Windows
     try:
-        os.kill(int(found[1]), 0)
-        return b") Z " not in Path(f"/proc/{found[1]}/stat").read_bytes()
+        os.kill(int(match[1]), 0)
+        return b") Z " not in Path(f"/proc/{match[1]}/stat").read_bytes()
     except ProcessLookupError:
         return False
     except OSError:  # another user's process, or a system without /proc
@@ -334,11 +335,11 @@ def _is_file(path: Path, descriptor: int) -> bool:
         return False
 
 
-def _lock_error(who: str, error: OSError, holder: str) -> JournalError:
+def _lock_error(subject: str, error: OSError, holder: str) -> JournalError:
     if error.errno in (errno.EACCES, errno.EAGAIN):
         name = holder or "it has left no name"
-        return JournalError(f"{who}: another run uses it: {name}; wait for that one, or take another path")
+        return JournalError(f"{subject}: another run uses it: {name}; wait for that one, or take another path")
     return JournalError(
-        f"{who}: its file system cannot lock files ({error.strerror}), so two runs could spoil it; "
+        f"{subject}: its file system cannot lock files ({error.strerror}), so two runs could spoil it; "
         f"take a path on a local disk"
     )

@@ -176,12 +176,12 @@ class _Writer:
 
     def _time(self, value: Any, name: str) -> Any:
         """Convert a time, with the fields that ISO 8601 lacks: the zone's name and `fold`."""
-        found: dict[str, Any] = {TYPE: name, "v": msgspec.to_builtins(value.replace(tzinfo=None, fold=0))}
+        encoded: dict[str, Any] = {TYPE: name, "v": msgspec.to_builtins(value.replace(tzinfo=None, fold=0))}
         if value.fold:
-            found["fold"] = 1
+            encoded["fold"] = 1
         if value.tzinfo is not None:
-            found["zone"] = _zone(value.tzinfo)
-        return found
+            encoded["zone"] = _zone(value.tzinfo)
+        return encoded
 
     def _of_a_class(self, value: Any, kind: type[Any]) -> Any:
         if isinstance(value, enum.Enum) and kind.__members__.get(value.name) is value:
@@ -296,10 +296,10 @@ def _importable_name(kind: type[Any]) -> str:
     """Return the name of a class; reject a class that this name does not lead back to."""
     name = type_name(kind)
     try:
-        found = _class(name)
+        actual = _class(name)
     except NotSerializable:
-        found = None
-    if found is not kind:
+        actual = None
+    if actual is not kind:
         raise NotSerializable(f"a value of type {name}, a class that is not at the top level of its module")
     return name
 
@@ -307,12 +307,12 @@ def _importable_name(kind: type[Any]) -> str:
 def _class(name: str) -> type[Any]:
     """Return a class by its name; its module must have been imported already."""
     module, _, qualified = name.partition(":")
-    found: Any = sys.modules.get(module)
+    current: Any = sys.modules.get(module)
     for part in qualified.split("."):
-        found = getattr(found, "__dict__", {}).get(part)  # no `__getattr__` is called
-    if not isinstance(found, type):
+        current = getattr(current, "__dict__", {}).get(part)  # no `__getattr__` is called
+    if not isinstance(current, type):
         raise NotSerializable(f"a value of type {name}, which has not been imported")
-    return cast("type[Any]", found)
+    return cast("type[Any]", current)
 
 
 def _restore(plain: Any) -> Any:
@@ -321,20 +321,20 @@ def _restore(plain: Any) -> Any:
         return [_restore(item) for item in plain]  # pyright: ignore[reportUnknownVariableType]
     if not isinstance(plain, dict):
         return plain
-    given = cast("dict[str, Any]", plain)
-    if TYPE not in given:
-        return {key: _restore(item) for key, item in given.items()}
-    name, value = given[TYPE], given["v"]
+    mapping = cast("dict[str, Any]", plain)
+    if TYPE not in mapping:
+        return {key: _restore(item) for key, item in mapping.items()}
+    name, value = mapping[TYPE], mapping["v"]
     if name in CONVERTED:
-        found = msgspec.convert(value, CONVERTED[name])
-        if "zone" in given:
-            found = found.replace(tzinfo=_read_zone(given["zone"]))
-        return found.replace(fold=1) if "fold" in given else found
+        restored = msgspec.convert(value, CONVERTED[name])
+        if "zone" in mapping:
+            restored = restored.replace(tzinfo=_read_zone(mapping["zone"]))
+        return restored.replace(fold=1) if "fold" in mapping else restored
     if name in COLLECTIONS:
         return COLLECTIONS[name](_restore(value))
     if name in PATHS:
         return PATHS[name](_restore(value))
-    return READERS[name](value, given.get("t", ""))
+    return READERS[name](value, mapping.get("t", ""))
 
 
 def _read_zone(zone: Any) -> datetime.tzinfo:

@@ -159,9 +159,9 @@ class Store:
         try:
             self._refuse_links()
             if writes:
-                self._lock = Lock(self._file, self._who)
+                self._lock = Lock(self._file, self._subject)
             elif not path.exists():
-                raise JournalError(f"{self._who}: there is no such file")
+                raise JournalError(f"{self._subject}: there is no such file")
             self._check_file()
             with self._explain_errors("open it"):
                 self._db = self._connect("rwc" if writes else self._mode_to_read())
@@ -183,7 +183,7 @@ class Store:
     # ---- opening
 
     @property
-    def _who(self) -> str:
+    def _subject(self) -> str:
         """The journal, for errors."""
         return f"journal {os.fspath(self.path)!r}"
 
@@ -209,11 +209,11 @@ class Store:
     def _refuse_links(self) -> None:
         """Reject a file with hard links: the log of a killed run is beside one of the names only."""
         with contextlib.suppress(OSError):
-            found = os.stat(self._file)
-            if stat.S_ISREG(found.st_mode) and (names := found.st_nlink) > 1:
+            status = os.stat(self._file)
+            if stat.S_ISREG(status.st_mode) and (names := status.st_nlink) > 1:
                 raise JournalError(
-                    f"{self._who}: the file has {names} names (hard links), and its log is beside one of them alone; "
-                    f"remove the other names, or give the path of a copy"
+                    f"{self._subject}: the file has {names} names (hard links), and its log is beside one of them "
+                    f"alone; remove the other names, or give the path of a copy"
                 )
 
     def _log_exists(self) -> bool:
@@ -223,14 +223,14 @@ class Store:
         start = self._header()
         if start and start[: len(MAGIC)] != MAGIC:
             raise JournalError(
-                f"{self._who}: this is not a journal but some other file, and is left as it is; "
+                f"{self._subject}: this is not a journal but some other file, and is left as it is; "
                 f"give the path of a journal, or of a new file"
             )
         # Opening a database checkpoints its log. A journal has no log before its header has the application id.
         if start and self._log_exists() and start[68:72] != APPLICATION.to_bytes(4, "big"):
             raise self._foreign_file()
         if self._writes and not os.access(self._file, os.W_OK):
-            raise JournalError(f"{self._who}: the file is read-only; a run has to write into it")
+            raise JournalError(f"{self._subject}: the file is read-only; a run has to write into it")
 
     def _header(self) -> bytes:
         """Return the header; empty if this process writes the file, which must not be opened again."""
@@ -242,7 +242,7 @@ class Store:
             with self._file.open("rb") as file:
                 return file.read(HEADER)
         except OSError as error:
-            raise JournalError(f"{self._who}: it cannot be read: {error.strerror}") from error
+            raise JournalError(f"{self._subject}: it cannot be read: {error.strerror}") from error
 
     def _check_kind(self, db: sqlite3.Connection) -> None:
         def one(statement: str) -> Any:
@@ -252,13 +252,13 @@ class Store:
         application, version = one("PRAGMA application_id"), one("PRAGMA user_version")
         tables = one("SELECT count(*) FROM sqlite_master")
         if not (application or version or tables or self._writes):
-            raise JournalError(f"{self._who}: it is empty, no run has written into it")
+            raise JournalError(f"{self._subject}: it is empty, no run has written into it")
         programs = one("SELECT count(*) FROM sqlite_master WHERE type IN ('trigger', 'view')")
         if programs or (application != APPLICATION and (application or version or tables)):
             raise self._foreign_file()
         if application and version != VERSION:
             raise JournalError(
-                f"{self._who}: it was written by another version of trioflow (format {version}, this one "
+                f"{self._subject}: it was written by another version of trioflow (format {version}, this one "
                 f"knows {VERSION}), and is left as it is; use that version, or give the path of a new file"
             )
         if tables:
@@ -269,7 +269,7 @@ class Store:
 
     def _foreign_file(self) -> JournalError:
         return JournalError(
-            f"{self._who}: this is an SQLite file of some other program, and is left as it "
+            f"{self._subject}: this is an SQLite file of some other program, and is left as it "
             f"is; give the path of a journal, or of a new file"
         )
 
@@ -336,12 +336,12 @@ class Store:
         """
         if not self._in_transaction:
             self._begin()  # one transaction for many reads: each would lock the file
-        found = self._row_or_none(FIND, (path,))
-        if found is None:
+        row = self._row_or_none(FIND, (path,))
+        if row is None:
             return None
-        if found[-1] != checksum(found) or (found[0] != path and found[0] != _escaped((path,))[0]):
+        if row[-1] != checksum(row) or (row[0] != path and row[0] != _escaped((path,))[0]):
             raise Damaged
-        return Record._make(found[:-1])
+        return Record._make(row[:-1])
 
     def begun(self, path: str) -> str | None:
         """Return the stamps of a command's outputs before its start; None if it has succeeded since.
@@ -351,10 +351,10 @@ class Store:
 
         """
         self._begin()
-        found = self._row_or_none("SELECT path, outputs, checksum FROM begun WHERE path = ?", (path,))
-        if found is None:
+        stored_row = self._row_or_none("SELECT path, outputs, checksum FROM begun WHERE path = ?", (path,))
+        if stored_row is None:
             return None
-        *row, right = found
+        *row, right = stored_row
         if checksum(row) != right:
             raise Damaged
         return str(row[1])
@@ -386,10 +386,10 @@ class Store:
         """Return all runs, the oldest first."""
         with self._explain_errors("read it"):
             rows = self._database.execute(f"SELECT {', '.join(RUN_COLUMNS)} FROM runs ORDER BY id").fetchall()
-        found = [RunRecord(*_fix_types(RUN_COLUMNS, row)) for row in rows]
-        if found and found[-1].outcome is None and holder(self._file) in (found[-1].process, ""):
-            found[-1] = found[-1]._replace(is_running=True)
-        return found
+        records = [RunRecord(*_fix_types(RUN_COLUMNS, row)) for row in rows]
+        if records and records[-1].outcome is None and holder(self._file) in (records[-1].process, ""):
+            records[-1] = records[-1]._replace(is_running=True)
+        return records
 
     def result_of(self, record: Record) -> str | bytes:
         """Return the stored form of a result.
@@ -484,17 +484,17 @@ class Store:
         with self._explain_errors("read it"):
             states = [state for (state,) in self._database.execute("PRAGMA integrity_check")]
             rows = self._database.execute(f"SELECT {COLUMNS}, checksum FROM jobs ORDER BY id").fetchall()
-        found: list[tuple[str | None, str]] = [(None, state) for state in states if state != "ok"]
+        damaged: list[tuple[str | None, str]] = [(None, state) for state in states if state != "ok"]
         for *row, right in rows:
             record = Record(*_fix_types(Record._fields, row))
             if checksum(tuple(row)) != right:
-                found.append((record.path, "its row is damaged"))
+                damaged.append((record.path, "its row is damaged"))
             elif record.saved is not None:
                 try:
                     self.result_of(record)
                 except (OSError, TypeError, ValueError) as error:
-                    found.append((record.path, f"its stored result cannot be used: {error}"))
-        return found
+                    damaged.append((record.path, f"its stored result cannot be used: {error}"))
+        return damaged
 
     def back_up(self, target: Path) -> None:
         """Copy the journal, with its large results, to a new file; a run may be using it.
@@ -506,7 +506,9 @@ class Store:
         results = target.with_name(f"{target.name}-results")
         for path in (target, results):
             if os.path.lexists(path):
-                raise JournalError(f"{self._who}: {os.fspath(path)!r} is there already; give the name of a new file")
+                raise JournalError(
+                    f"{self._subject}: {os.fspath(path)!r} is there already; give the name of a new file"
+                )
         partial = target.with_name(f"{target.name}.partial")
         try:
             with self._explain_errors(f"copy it to {os.fspath(target)!r}"):
@@ -527,9 +529,9 @@ class Store:
 
     def forget(self, paths: Iterable[str]) -> None:
         """Remove jobs: a later run will run them."""
-        given = [(path,) for path in paths]
-        self._write("DELETE FROM jobs WHERE path = ?", given)
-        self._write("DELETE FROM begun WHERE path = ?", given)
+        rows = [(path,) for path in paths]
+        self._write("DELETE FROM jobs WHERE path = ?", rows)
+        self._write("DELETE FROM begun WHERE path = ?", rows)
         self.commit()
 
     def vacuum(self) -> None:
@@ -559,7 +561,7 @@ class Store:
         if self._intact.may_be_completed():  # it was moved: complete it under its new name
             with contextlib.suppress(sqlite3.Error):
                 self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        raise JournalError(f"{self._who}: {fault}")
+        raise JournalError(f"{self._subject}: {fault}")
 
     def _end_transaction(self, statement: str) -> None:
         with self._explain_errors("write into it"):
@@ -604,9 +606,9 @@ class Store:
                 self._database.executemany(statement, [_escaped(row) for row in rows])
 
     def _row(self, statement: str, parameters: tuple[Any, ...] = ()) -> Any:
-        found = self._row_or_none(statement, parameters)
-        assert found is not None
-        return found
+        row = self._row_or_none(statement, parameters)
+        assert row is not None
+        return row
 
     def _row_or_none(self, statement: str, parameters: tuple[Any, ...] = ()) -> Any:
         try:
@@ -667,7 +669,7 @@ class Store:
             advice = "another program uses the file; wait for it, or take another path"
         elif code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
             advice = "the file or its directory cannot be written; take a path that can"
-        return JournalError(f"{self._who}: cannot {what}: {text}; {advice}")
+        return JournalError(f"{self._subject}: cannot {what}: {text}; {advice}")
 
 
 def read_with_retry(path: Path, read: Callable[[Store], T]) -> T:

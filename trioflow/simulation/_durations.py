@@ -39,12 +39,12 @@ NINJA_VERSIONS: Final = (5, 6, 7)
 """Their lines have start and end in milliseconds, a time of change, an output and a hash, separated by tabs."""
 
 
-def is_file(given: object) -> bool:
+def is_file(value: object) -> bool:
     """Return whether durations are given as a file to keep up to date."""
-    return isinstance(given, (str, os.PathLike)) and Path(cast("str", given)).name != ".ninja_log"
+    return isinstance(value, (str, os.PathLike)) and Path(cast("str", value)).name != ".ninja_log"
 
 
-def durations_of_jobs(given: Any, scheduler: BaseScheduler) -> dict[AnyJob, float]:
+def durations_of_jobs(value: Any, scheduler: BaseScheduler) -> dict[AnyJob, float]:
     """Return the known durations of the jobs of an outermost scheduler, at any depth. O(V).
 
     Paths take precedence over labels.
@@ -54,18 +54,18 @@ def durations_of_jobs(given: Any, scheduler: BaseScheduler) -> dict[AnyJob, floa
         ValueError: a duration is not a finite number of seconds, or a file is of another version.
 
     """
-    known = seconds(given, f"durations of {scheduler.label!r}")
-    found: dict[AnyJob, float] = {}
+    known = seconds(value, f"durations of {scheduler.label!r}")
+    durations: dict[AnyJob, float] = {}
     for job, path in paths_of(scheduler).items() if known else ():
         duration = known.get(path)
         if duration is None:
             duration = known.get(job.label)
         if duration is not None:
-            found[job] = duration
-    return found
+            durations[job] = duration
+    return durations
 
 
-def seconds(given: Any, what: str) -> dict[str, float]:
+def seconds(value: Any, what: str) -> dict[str, float]:
     """Return the durations by path or label.
 
     Raises:
@@ -73,21 +73,21 @@ def seconds(given: Any, what: str) -> dict[str, float]:
         ValueError: a duration is not a finite number of seconds, or a file is of another version.
 
     """
-    if given is None:
+    if value is None:
         return {}
-    if isinstance(given, Mapping):
-        named = cast("Mapping[Any, Any]", given)  # type: ignore[redundant-cast]  # pyright needs it
+    if isinstance(value, Mapping):
+        named = cast("Mapping[Any, Any]", value)  # type: ignore[redundant-cast]  # pyright needs it
         return {str(name): duration(number, f"{what}: {name!r}", "a job") for name, number in named.items()}
-    if isinstance(given, (str, os.PathLike)):
-        return _read_file(Path(file_path(given, what, "a scheduler")))
-    if isinstance(given, Trace):
+    if isinstance(value, (str, os.PathLike)):
+        return _read_file(Path(file_path(value, what, "a scheduler")))
+    if isinstance(value, Trace):
         return {
             span.path: span.elapsed - sum(wait.seconds for wait in span.waits if wait.cause is WaitCause.MACHINE)
-            for span in given.spans
+            for span in value.spans
             if span.state is JobState.SUCCEEDED and span.elapsed is not None and not span.forever
         }
     raise TypeError(
-        f"{what}: {short_repr(given)} is not a mapping of labels or paths to seconds, a Trace, or the path of a file"
+        f"{what}: {short_repr(value)} is not a mapping of labels or paths to seconds, a Trace, or the path of a file"
     )
 
 
@@ -156,12 +156,12 @@ def _read_ninja_log(path: Path, lines: list[str]) -> dict[str, float]:
     if not version.isdigit() or int(version) not in NINJA_VERSIONS:
         known = ", ".join(map(str, NINJA_VERSIONS))
         raise ValueError(f"{path} is a log of ninja of version {version}; those that can be read are {known}")
-    found: dict[str, float] = {}
+    seconds: dict[str, float] = {}
     for line in lines[1:]:
         fields = line.split("\t")
         if len(fields) == 5 and fields[0].isdigit() and fields[1].isdigit():  # the last line may be torn
-            found[fields[3]] = max(0, int(fields[1]) - int(fields[0])) / 1000
-    return found
+            seconds[fields[3]] = max(0, int(fields[1]) - int(fields[0])) / 1000
+    return seconds
 
 
 @contextlib.contextmanager
@@ -173,11 +173,11 @@ def _lock_file(path: Path) -> Generator[None]:
         yield
 
 
-def _replace(path: Path, found: dict[str, float]) -> None:
+def _replace(path: Path, seconds: dict[str, float]) -> None:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".new")
     try:
         with open(descriptor, "w", encoding="utf-8") as file:
-            json.dump({KEY: VERSION, "seconds": found}, file, indent=0, sort_keys=True)
+            json.dump({KEY: VERSION, "seconds": seconds}, file, indent=0, sort_keys=True)
             file.flush()
             os.fsync(file.fileno())
         os.replace(name, path)

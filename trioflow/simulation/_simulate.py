@@ -125,10 +125,10 @@ def simulate(
     """
     if not is_scheduler(scheduler):
         raise TypeError(f"simulate({short_repr(scheduler)}): give a Scheduler")
-    who = repr(scheduler.label)
-    window = scheduler.jobs_window if jobs_window is OWN else checked_window(jobs_window, "jobs_window", who)
+    subject = repr(scheduler.label)
+    window = scheduler.jobs_window if jobs_window is OWN else checked_window(jobs_window, "jobs_window", subject)
     if policy is not None:
-        checked_policy(policy, "policy", who)
+        checked_policy(policy, "policy", subject)
     check_scenario(scheduler)
     refuse_endless(scheduler)
     seconds, known = durations_with_guesses(scheduler, durations)
@@ -154,8 +154,8 @@ def run(copy: ScenarioCopy, window: Any = OWN, *instruments: Instrument) -> None
         **options,
     )
     if end.waiting:
-        who = repr(copy.scheduler.label)
-        raise ValueError(f"{who} would never end: {end.waiting}; give it a timeout= to simulate it")
+        subject = repr(copy.scheduler.label)
+        raise ValueError(f"{subject} would never end: {end.waiting}; give it a timeout= to simulate it")
 
 
 def refuse_endless(scheduler: BaseScheduler) -> None:
@@ -216,9 +216,9 @@ def durations_with_guesses(scheduler: BaseScheduler, durations: Any) -> tuple[di
 
     Nested schedulers take as long as their jobs.
     """
-    given = getattr(scheduler, "durations", None) if durations is None else durations
+    source = getattr(scheduler, "durations", None) if durations is None else durations
     known = {job: number for job in scheduler.iterate_jobs() if (number := job.expected_duration) is not None}
-    known.update(_durations.durations_of_jobs(given, scheduler))
+    known.update(_durations.durations_of_jobs(source, scheduler))
     return all_seconds(scheduler, known), known
 
 
@@ -302,17 +302,17 @@ def slot_users(level: BaseScheduler, window: Any) -> list[AnyJob]:
     """Return the jobs that take slots of a window: the members; for a limiter, the working jobs at any depth."""
     if not is_limiter(window):
         return [job for job in level if not job.forever]
-    found: list[AnyJob] = []
+    jobs: list[AnyJob] = []
     levels = [level]
     for around in levels:  # `levels` grows during the loop
         for job in around:
             if job.forever:
                 continue
             if not is_scheduler(job):
-                found.append(job)
+                jobs.append(job)
             elif job.jobs_window is window or not is_limiter(job.jobs_window):
                 levels.append(job)
-    return found
+    return jobs
 
 
 def _surely_runs(job: AnyJob) -> bool:
@@ -404,15 +404,15 @@ class _ChainLengths:
 
     def critical_path(self, paths: dict[BaseScheduler, _ChainLengths]) -> list[AnyJob]:
         """Return the jobs of the longest path, with nested schedulers replaced by theirs."""
-        found: list[AnyJob] = []
+        path: list[AnyJob] = []
         todo: list[AnyJob] = self._chain()
         while todo:
             job = todo.pop()
             if is_scheduler(job):
                 todo += paths[job]._chain()
             else:
-                found.append(job)
-        return found
+                path.append(job)
+        return path
 
     def _chain(self) -> list[AnyJob]:
         """Return the longest path in reverse."""

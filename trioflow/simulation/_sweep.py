@@ -120,7 +120,7 @@ class Scenario:
     def simulations(self, policy: str, resource: str | None, sizes: Sequence[int | None]) -> Iterator[float]:
         """Yield the makespan for each size."""
         # For the policy of its run, each scheduler keeps its own, with the expected durations of that run.
-        given, known = (None, self.expected) if policy == self.policy else (policy, self.known)
+        other_policy, known = (None, self.expected) if policy == self.policy else (policy, self.known)
         copy: ScenarioCopy | None = None
         change = _other_amount(self, resource)
         with ThreadPoolExecutor(1, _simulate.THREADS) as thread, _simulate.silence_log():
@@ -128,7 +128,7 @@ class Scenario:
                 window = size if resource is None else self.window
                 if copy is None or resource is not None:
                     pool_of = None if change is None else change(size)
-                    copy = ScenarioCopy(self.scheduler, self.seconds, known, window, given, pool_of, self.rooms)
+                    copy = ScenarioCopy(self.scheduler, self.seconds, known, window, other_policy, pool_of, self.rooms)
                 thread.submit(_simulate.run, copy, window).result()
                 jobs = [job for own, job in copy.copies.items() if own is not self.scheduler and not job.forever]
                 ends: Iterable[float] = (job.finished_at for job in jobs if job.finished_at is not None)
@@ -176,8 +176,8 @@ def what_if(
         chosen = _usual_sizes(scenario, resource, now, least, number)
     points: list[WhatIfPoint] = []
     for policy in names:
-        found = scenario.simulations(policy, resource, chosen)
-        points += [WhatIfPoint(size, policy, seconds) for size, seconds in zip(chosen, found, strict=True)]
+        makespans = scenario.simulations(policy, resource, chosen)
+        points += [WhatIfPoint(size, policy, seconds) for size, seconds in zip(chosen, makespans, strict=True)]
     change = _other_amount(scenario, resource)
     bounds = lower_bounds(scenario.scheduler, scenario.seconds, scenario.window, chosen, change)
     rate = _rate_of(scenario, resource)
@@ -201,9 +201,9 @@ def _worker_processes(scheduler: BaseScheduler) -> int | None:
     return next((run_resource(scheduler, name)[1] for name in names), None)
 
 
-def _check_list(argument: str, given: object, what: str) -> None:
-    if given is not None and (isinstance(given, str | bytes) or not isinstance(given, Iterable)):
-        raise TypeError(f"{argument}={short_repr(given)}: give a list of {what}")
+def _check_list(argument: str, value: object, what: str) -> None:
+    if value is not None and (isinstance(value, str | bytes) or not isinstance(value, Iterable)):
+        raise TypeError(f"{argument}={short_repr(value)}: give a list of {what}")
 
 
 def _policy_of(scheduler: BaseScheduler, expected: Mapping[AnyJob, float]) -> str:
@@ -244,8 +244,10 @@ def _current_size(scenario: Scenario, resource: str | None) -> tuple[int | None,
 def _rate_of(scenario: Scenario, resource: str | None) -> Rate | None:
     """Return the rate of this name in the outermost pool that has one; None for another kind of resource."""
     jobs = [scenario.scheduler, *scenario.scheduler.iterate_jobs()]
-    given = (settings_of(pool).get(resource or "") for job in jobs if (pool := getattr(job, "pool", None)) is not None)
-    return next((rate for rate in given if isinstance(rate, Rate)), None)
+    amounts = (
+        settings_of(pool).get(resource or "") for job in jobs if (pool := getattr(job, "pool", None)) is not None
+    )
+    return next((rate for rate in amounts if isinstance(rate, Rate)), None)
 
 
 def _rate_unit(rate: Rate | None) -> str | None:
@@ -258,13 +260,13 @@ def _rate_unit(rate: Rate | None) -> str | None:
 
 def _most_needed(scenario: Scenario, resource: str) -> dict[str, float]:
     """Return the most that one job needs of each key of a rate."""
-    found: dict[str, float] = {}
+    most: dict[str, float] = {}
     for level in (scenario.scheduler, *(job for job in scenario.scheduler.iterate_jobs() if is_scheduler(job))):
         for pool, name, job in users_of(level):
             for view in resources_of(pool) if name == resource else ():
                 for key, amount in view.most_needed([job]).items() if view.name == resource else ():
-                    found[key] = max(found.get(key, 0.0), amount)
-    return found
+                    most[key] = max(most.get(key, 0.0), amount)
+    return most
 
 
 def _other_amount(scenario: Scenario, resource: str | None) -> Callable[[int | None], Change] | None:
@@ -274,14 +276,14 @@ def _other_amount(scenario: Scenario, resource: str | None) -> Callable[[int | N
     needed = _most_needed(scenario, resource)
 
     def changed(size: int | None, settings: dict[str, Any]) -> dict[str, Any]:
-        given = settings.get(resource)
-        if given is None:
+        setting = settings.get(resource)
+        if setting is None:
             return settings
-        if isinstance(given, Rate):
-            (first, limit), *others = given.limits.items()
-            own = given.burst[first] * (size or limit) / limit
-            burst = {**given.burst, first: max(own, needed.get(first, 0.0))}  # with less, a job could never start
-            return {**settings, resource: Rate(per=given.per, burst=burst, **{first: size or limit}, **dict(others))}
+        if isinstance(setting, Rate):
+            (first, limit), *others = setting.limits.items()
+            own = setting.burst[first] * (size or limit) / limit
+            burst = {**setting.burst, first: max(own, needed.get(first, 0.0))}  # with less, a job could never start
+            return {**settings, resource: Rate(per=setting.per, burst=burst, **{first: size or limit}, **dict(others))}
         return {**settings, resource: size}
 
     return lambda size: functools.partial(changed, size)
@@ -317,16 +319,16 @@ def _usual_sizes(
     jobs = sum(not job.forever for job in scenario.scheduler)
     enough = jobs if resource is None else max(4 * (now or least), least)
     steps = itertools.chain((1,), (step << power for power in range(60) for step in (2, 3)))
-    found: list[int] = [
+    sizes: list[int] = [
         least,
         *(size for size in itertools.takewhile(lambda step: step < 2 * enough, steps) if size > least),
     ]
     change = _other_amount(scenario, resource)
-    bounds = lower_bounds(scenario.scheduler, scenario.seconds, scenario.window, found, change)
-    useful = next((place for place, bound in enumerate(bounds) if bound <= bounds[-1] * 1.0001), len(found) - 1)
-    found = found[: useful + 4]  # no order reaches the bound, so a few more are useful
-    around = {now, found[0], found[-1], min(2 * (now or 1), max(enough, now or 1))} - {None}
-    while len(set(found) | around) > number and len(found) > 2:
-        found = found[::2] if len(found) > 3 else [found[0], found[-1]]
-    sized = sorted({*found, *around} - {None}, key=lambda size: size or 0)
+    bounds = lower_bounds(scenario.scheduler, scenario.seconds, scenario.window, sizes, change)
+    useful = next((place for place, bound in enumerate(bounds) if bound <= bounds[-1] * 1.0001), len(sizes) - 1)
+    sizes = sizes[: useful + 4]  # no order reaches the bound, so a few more are useful
+    around = {now, sizes[0], sizes[-1], min(2 * (now or 1), max(enough, now or 1))} - {None}
+    while len(set(sizes) | around) > number and len(sizes) > 2:
+        sizes = sizes[::2] if len(sizes) > 3 else [sizes[0], sizes[-1]]
+    sized = sorted({*sizes, *around} - {None}, key=lambda size: size or 0)
     return [*sized, *([None] if now is None and resource is None else [])]

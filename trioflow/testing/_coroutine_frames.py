@@ -21,13 +21,13 @@ LIBRARIES: Final = ("trio", "anyio", "asyncio", "outcome", "contextlib", "types"
 
 def line_of(coroutine: Any) -> str:
     """Return the innermost line of user code in which a coroutine waits: file, number and text."""
-    found: FrameType | None = None
+    innermost: FrameType | None = None
     for frame in _frames(coroutine):
         if not frame.f_code.co_filename.startswith(_libraries()):
-            found = frame
-    if found is None:
+            innermost = frame
+    if innermost is None:
         return "a line outside your Python code"
-    return line_at(found.f_code.co_filename, found.f_lineno)
+    return line_at(innermost.f_code.co_filename, innermost.f_lineno)
 
 
 def sleeps(coroutine: Any, *, endless: bool = False) -> bool:
@@ -81,11 +81,11 @@ def _libraries() -> tuple[str, ...]:
 @functools.cache
 def _sleeps(endless: bool) -> frozenset[CodeType]:
     """Return the code of all functions that only let time pass."""
-    found: list[Any] = [asyncio.sleep, anyio.sleep, anyio.sleep_until, anyio.lowlevel.checkpoint]
-    found += [anyio.sleep_forever] * endless
+    functions: list[Any] = [asyncio.sleep, anyio.sleep, anyio.sleep_until, anyio.lowlevel.checkpoint]
+    functions += [anyio.sleep_forever] * endless
     with contextlib.suppress(ImportError):
         import trio
 
-        found += [trio.sleep, trio.sleep_until, trio.lowlevel.checkpoint]
-        found += [trio.sleep_forever] * endless
-    return frozenset(function.__code__ for function in found)
+        functions += [trio.sleep, trio.sleep_until, trio.lowlevel.checkpoint]
+        functions += [trio.sleep_forever] * endless
+    return frozenset(function.__code__ for function in functions)

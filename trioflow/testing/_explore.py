@@ -300,12 +300,12 @@ def _check_runs(runs: object) -> int:
     return runs
 
 
-def _check_choice(given: Any, known: tuple[str, ...], name: str, all_of_them: str) -> tuple[str, ...]:
+def _check_choice(value: Any, known: tuple[str, ...], name: str, all_of_them: str) -> tuple[str, ...]:
     """Return the chosen names, in the order of `known`."""
-    is_collection: bool = isinstance(given, Collection) and not isinstance(given, str)
+    is_collection: bool = isinstance(value, Collection) and not isinstance(value, str)
     if not is_collection:
-        raise TypeError(f"{name}={short_repr(given)}: give a tuple of names, or leave it out for {all_of_them}")
-    for entry in cast("Collection[object]", given):
+        raise TypeError(f"{name}={short_repr(value)}: give a tuple of names, or leave it out for {all_of_them}")
+    for entry in cast("Collection[object]", value):
         if not is_among(entry, known):
             raise ValueError(f"{name}=...: there is no {short_repr(entry)}; choose of {', '.join(map(repr, known))}")
-    return tuple(word for word in known if word in given)
+    return tuple(word for word in known if word in value)

@@ -116,9 +116,9 @@ class SteppedJob:
 
     def fails_again(self, place: str) -> list[Change]:
         """Remove and return the failures to repeat at this place."""
-        found = [change for where, change in self.again if where == place]
+        changes = [change for where, change in self.again if where == place]
         self.again = [(where, change) for where, change in self.again if where != place]
-        return found
+        return changes
 
 
 @dataclass(slots=True)
@@ -325,10 +325,10 @@ class ExploredRun:
         waiting = [driven for driven in self._driven.values() if driven.waits is not None]
         names = [driven.name for driven in waiting if _coroutine_frames.waits_for_thread(driven.waits)]
         if names or anyio.to_thread.current_default_thread_limiter().borrowed_tokens:
-            who = f"{names[0]!r} waits" if names else "a task of a job waits"
+            subject = f"{names[0]!r} waits" if names else "a task of a job waits"
             self.refuse(
                 TypeError(
-                    f"{who} for a thread, which works in real time, and explore runs on virtual time: let "
+                    f"{subject} for a thread, which works in real time, and explore runs on virtual time: let "
                     f"make_scheduler give the job something in place of the thread that sleeps for as long, and "
                     f"returns or raises the same"
                 )
@@ -859,7 +859,7 @@ def _has_shutdown(job: AnyJob) -> bool:
 def _assertion_in(error: BaseException) -> BaseException | None:
     if isinstance(error, AssertionError):
         return error
-    return next((found for member in _inside(error) if (found := _assertion_in(member)) is not None), None)
+    return next((assertion for member in _inside(error) if (assertion := _assertion_in(member)) is not None), None)
 
 
 def _inside(error: BaseException) -> tuple[BaseException, ...]:

@@ -94,9 +94,9 @@ def read_plan(text: str) -> Plan:
 
 def _read_change(word: str) -> Change:
     kind, _, rest = word.partition("@")
-    at, found, rest = rest.partition(":")
+    at, separator, rest = rest.partition(":")
     name, _, value = rest.partition("=")
-    if kind not in KINDS or not found:
+    if kind not in KINDS or not separator:
         raise ValueError
     change = Change(kind, unquote(name), END if at == "end" else int(at), _seconds(value))
     if not math.isfinite(change.value) or (change.value < 0 and kind != "rank") or (at != "end" and change.at < 0):

@@ -45,15 +45,15 @@ def explore(request: pytest.FixtureRequest) -> Callable[..., Exploration]:
     The seed depends on the name of the test, so the test passes or fails the same way each time. `--explore-seed` and
     `--explore-runs` take precedence over the arguments of the call.
     """
-    given: str | None = request.config.getoption("--explore-seed")
+    seed: str | None = request.config.getoption("--explore-seed")
     runs: int | None = request.config.getoption("--explore-runs")
 
     def explore_in_test(make_scheduler: Callable[..., Any], **options: Any) -> Exploration:
         __tracebackhide__ = True
-        if given == "random":
+        if seed == "random":
             options["seed"] = random.randrange(10**6)
-        elif given is not None:
-            options["seed"] = int(given) if given.isdecimal() else given
+        elif seed is not None:
+            options["seed"] = int(seed) if seed.isdecimal() else seed
         else:
             options.setdefault("seed", zlib.crc32(request.node.nodeid.encode()) % 10**6)
         if runs is not None:

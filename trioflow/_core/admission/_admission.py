@@ -103,12 +103,12 @@ class WaitingLine:
         number, backfill = len(self._passes), self.sharing.backfill
         if number < backfill or self.sharing.is_in_keeper:
             return False
-        first, counted, found = self._counted
+        first, counted, enough = self._counted
         if first is not self.heap[0] or counted != number:
             first = self.heap[0]
-            found = sum([record[0] > first[1] and self._has_passed(record) for record in self._passes]) >= backfill
-            self._counted = (first, number, found)
-        return found
+            enough = sum([record[0] > first[1] and self._has_passed(record) for record in self._passes]) >= backfill
+            self._counted = (first, number, enough)
+        return enough
 
     def number_before(self, job: AbstractJob[Any]) -> int:
         """Return the number of jobs of this line that start before `job`."""
@@ -167,7 +167,7 @@ class AdmissionQueue:
         line = self.by_needs.get(key)
         if line is None:
             there = {name: self._run.pools.find(name) for name in job._needs()}
-            needs = [(there[name], there[name].need(given, job)) for name, given in job._needs().items()]
+            needs = [(there[name], there[name].need(amount, job)) for name, amount in job._needs().items()]
             self.by_needs[key] = line = WaitingLine(self, key, needs)
             join(self, line.resources)
             self.admission.kinds[line.resources, self.is_in_keeper] += 1
@@ -191,8 +191,8 @@ class AdmissionQueue:
 
     def has_found(self) -> bool:
         """Return whether the last round found a job of this run."""
-        found = self.admission.found if self.lines else None
-        return found is not None and found.sharing is self
+        candidate = self.admission.found if self.lines else None
+        return candidate is not None and candidate.sharing is self
 
     def next_line(self) -> WaitingLine | None:
         """Return the line whose first job starts next, or None. The run must have a slot for it."""
@@ -414,22 +414,22 @@ class Admission:
             for sharing in self._with_granted() if self._granted else ():
                 if sharing is not caller and not sharing.slots():
                     sharing.withdraw()
-            found, idle = self.scan(caller)
+            candidate, idle = self.scan(caller)
             for sharing in idle:
                 sharing.step_out()
-            if found is None:
+            if candidate is None:
                 self._set_timer()
                 self._is_settled = (
                     caller is None or caller.slots() > 0
                 )  # jobs of a run without a slot have left the queue
                 break
             self._is_settled = False
-            if found.sharing is caller:
-                self.found = found
+            if candidate.sharing is caller:
+                self.found = candidate
                 break
-            found.sharing.grant_ahead(found)
-            self._granted[found.sharing] = None
-            self.admit_soon(found.sharing)
+            candidate.sharing.grant_ahead(candidate)
+            self._granted[candidate.sharing] = None
+            self.admit_soon(candidate.sharing)
         return self.found
 
     def scan(self, caller: AdmissionQueue | None) -> tuple[WaitingLine | None, list[AdmissionQueue]]:
@@ -503,12 +503,12 @@ class Admission:
 
     def blocker(self, line: WaitingLine) -> WaitingLine | None:
         """Return the line whose first job must start before that of `line`, although there is enough for that."""
-        found, _ = self.scan(None)
+        candidate, _ = self.scan(None)
         blockers = (
             other for other in self.passed if not other.resources.isdisjoint(line.resources) and other.has_reservation()
         )
         self.note_change()  # the scan overwrote the last result
-        return next(blockers, None if found is line else found)
+        return next(blockers, None if candidate is line else candidate)
 
     def _set_timer(self) -> None:
         when, sharing = self._opens_at

@@ -17,7 +17,7 @@ from ._resource import CountedResource, Resource
 if TYPE_CHECKING:
     from ..base._amounts import OneNeed
     from ..job._job import AnyJob
-    from ..job._job_options import Who
+    from ..job._job_options import Subject
 
 
 Needs = list[tuple[Resource, Any]]
@@ -120,7 +120,7 @@ class Pool:
     __slots__ = ("_clock", "_loop", "_resources", "_runs", "_users")
 
     def __init__(self, **resources: OneNeed | Rate | list[Any] | tuple[Any, ...]) -> None:
-        self._resources: Final = {name: _make_resource(name, given) for name, given in resources.items()}
+        self._resources: Final = {name: _make_resource(name, value) for name, value in resources.items()}
         # The schedulers that use it now, each with the innermost enclosing one that has needs.
         self._users: Final[dict[AbstractJob[Any], AbstractJob[Any] | None]] = {}
         # The identity of their event loop, or of the last one.
@@ -179,8 +179,8 @@ class Pool:
             resource.change_clock(clock, shift)
 
 
-def check_pool(pool: Any, name: str, who: Who) -> Pool | None:
-    """Check the pool of the scheduler called `who`, and return it.
+def check_pool(pool: Any, name: str, subject: Subject) -> Pool | None:
+    """Check the pool of the scheduler called `subject`, and return it.
 
     Raises:
         TypeError: `pool` is not a pool.
@@ -188,7 +188,7 @@ def check_pool(pool: Any, name: str, who: Who) -> Pool | None:
     """
     if pool is not None and not isinstance(pool, Pool):
         advice = "give a Pool, such as Pool(cpu=8, gpu=['0', '1']), or None"
-        raise _job_options.bad_value(TypeError, pool, name, who, advice)
+        raise _job_options.bad_value(TypeError, pool, name, subject, advice)
     return pool
 
 
@@ -218,21 +218,21 @@ def note_user(
     users[user] = keeper
 
 
-def _make_resource(name: str, given: Any) -> Resource:
+def _make_resource(name: str, value: Any) -> Resource:
     if name in _job_options.RUN_RESOURCES:
         raise ValueError(f"Pool: the run itself has the resource {name!r}; give yours another name")
-    if isinstance(given, Rate):
-        return RateResource(name, given)
-    if isinstance(given, (list, tuple)):
-        things: tuple[Any, ...] = tuple(given)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    if isinstance(value, Rate):
+        return RateResource(name, value)
+    if isinstance(value, (list, tuple)):
+        things: tuple[Any, ...] = tuple(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
         if any(thing in things[:place] for place, thing in enumerate(things)):
             raise ValueError(
-                f"Pool({name}={short_repr(given)}): a thing is listed twice; each can be given to one job only"
+                f"Pool({name}={short_repr(value)}): a thing is listed twice; each can be given to one job only"
             )
         return CountedResource(name, len(things), things)
-    amount = _amounts.amount_of(given, f"Pool({name}={short_repr(given)})")
+    amount = _amounts.amount_of(value, f"Pool({name}={short_repr(value)})")
     return CountedResource(
-        name, amount, shown_as=_units.size_text if _amounts.is_size(given) else _amounts.shown_amount
+        name, amount, shown_as=_units.size_text if _amounts.is_size(value) else _amounts.shown_amount
     )
 
 
@@ -270,19 +270,19 @@ class ResourceView:
         if not isinstance(rate, Rate):
             return 0.0
         needs = [self._resource.need(job._needs()[self.name], job) for job in jobs]
-        found = [0.0]
+        waits = [0.0]
         for key, limit in rate.limits.items():
             total = sum(float(need.get(key, 0)) for need in needs)
-            found.append((total - rate.burst[key]) * rate.per / limit)
-        return max(found)
+            waits.append((total - rate.burst[key]) * rate.per / limit)
+        return max(waits)
 
     def most_needed(self, jobs: Iterable[AnyJob]) -> dict[str, float]:
         """Return the largest need of one of these jobs for each key of a `Rate`; nothing for other resources."""
-        found: dict[str, float] = {}
+        most: dict[str, float] = {}
         for job in jobs if isinstance(self._resource.settings, Rate) else ():
             for key, amount in self._resource.need(job._needs()[self.name], job).items():
-                found[key] = max(found.get(key, 0.0), float(amount))
-        return found
+                most[key] = max(most.get(key, 0.0), float(amount))
+        return most
 
     def opens_in(self, jobs: Iterable[AnyJob]) -> float:
         """Return the seconds until the needs of these jobs have accrued, and it is not throttled; 0 if now."""

@@ -21,7 +21,7 @@ from ..job._job import AbstractJob
 from ._resource import SECONDS_APART, Resource
 
 if TYPE_CHECKING:
-    from ..base._amounts import Amount, Given, Need, OneNeed
+    from ..base._amounts import Amount, AmountSpec, Need, OneNeed
 
 LONGEST: Final = 366 * 24 * 3600.0
 """The longest wait that a correction may cause, in seconds. More is a mistake, and could not be undone."""
@@ -65,7 +65,7 @@ class Rate:
         if not limits:
             raise TypeError(f"Rate(per={short_repr(per)}): give at least one key with its amount, such as requests=500")
         self._limits: Final = {
-            name: _positive(given, f"Rate({name}={short_repr(given)})") for name, given in limits.items()
+            name: _positive(value, f"Rate({name}={short_repr(value)})") for name, value in limits.items()
         }
         self._per: Final = float(_positive(per, f"Rate(per={short_repr(per)})"))
         for name, amount in self._limits.items():
@@ -84,7 +84,7 @@ class Rate:
         for name in own:
             if name not in self._limits:
                 raise ValueError(f"{what}: {name!r} is not a key of this rate: it has {', '.join(limits)}")
-        self._bursts: Final = {**self._limits, **{name: _positive(given, what) for name, given in own.items()}}
+        self._bursts: Final = {**self._limits, **{name: _positive(value, what) for name, value in own.items()}}
 
     @property
     def limits(self) -> dict[str, float]:
@@ -166,7 +166,7 @@ class RateResource(Resource):
 
     # ---- needs
 
-    def need(self, given: Given, job: AbstractJob[Any]) -> Needed:
+    def need(self, amount: AmountSpec, job: AbstractJob[Any]) -> Needed:
         """Return the amounts by key that an entry of `needs` of `job` means.
 
         A number is a number of requests, or of the only key. A dict without `requests` means one of them.
@@ -175,54 +175,54 @@ class RateResource(Resource):
             ValueError: a key is unknown, or an amount is more than the burst.
 
         """
-        found = self.amounts(given, f"{job.label!r} needs {self.name}={_amounts.shown_parts(given)}")
-        if isinstance(given, tuple) and REQUESTS in self.buckets:
-            found = {REQUESTS: 1, **found}
-        for key, amount in found.items():
+        amounts = self.amounts(amount, f"{job.label!r} needs {self.name}={_amounts.shown_parts(amount)}")
+        if isinstance(amount, tuple) and REQUESTS in self.buckets:
+            amounts = {REQUESTS: 1, **amounts}
+        for key, number in amounts.items():
             burst = self.buckets[key].burst
-            if amount > burst:
+            if number > burst:
                 raise ValueError(
-                    f"{job.label!r} needs {_counted(amount, key)} of {self.name}, and there are never more than "
+                    f"{job.label!r} needs {_counted(number, key)} of {self.name}, and there are never more than "
                     f"{_amounts.shown_amount(burst)} at once: it could never start; give the Rate a larger burst"
                 )
-        return {key: amount for key, amount in found.items() if amount}
+        return {key: number for key, number in amounts.items() if number}
 
-    def amounts(self, given: Given, what: str) -> Needed:
+    def amounts(self, amount: AmountSpec, what: str) -> Needed:
         """Return the amounts by key that the user means; `what` begins the error.
 
         Raises:
             ValueError: a key is unknown, or ambiguous.
 
         """
-        if not isinstance(given, tuple):
+        if not isinstance(amount, tuple):
             key = REQUESTS if REQUESTS in self.buckets else next(iter(self.buckets))
             if key != REQUESTS and len(self.buckets) > 1:
                 raise ValueError(f"{what}, a Rate of {', '.join(self.buckets)}: say of which, in a dict by key")
-            return {key: given}
-        for key, _ in given:
+            return {key: amount}
+        for key, _ in amount:
             if key not in self.buckets:
                 import difflib
 
                 close = difflib.get_close_matches(key, self.buckets, n=1)
                 hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(self.buckets)}"
                 raise ValueError(f"{what}, and this Rate has no key {short_repr(key)}: {hint}")
-        return dict(given)
+        return dict(amount)
 
-    def used(self, given: Given, what: str) -> Needed:
+    def used(self, value: AmountSpec, what: str) -> Needed:
         """Return the amounts by key that a job reports as used; `what` begins the error.
 
         Raises:
             ValueError: as in `amounts`; or it would block all starts for more than a year.
 
         """
-        found = self.amounts(given, what)
-        for key, amount in found.items():
+        amounts = self.amounts(value, what)
+        for key, amount in amounts.items():
             bucket = self.buckets[key]
             if amount > bucket.burst and float(amount) * bucket.seconds_each > LONGEST:
                 raise ValueError(
                     f"{what}: so many {key} take more than a year; nothing was taken: give a smaller number"
                 )
-        return found
+        return amounts
 
     def both(self, number: int, need: Needed, other: Needed) -> Needed:
         """Return the sums of the amounts by key."""
@@ -238,11 +238,11 @@ class RateResource(Resource):
     def all_taken_at(self, need: Needed) -> float:
         """Return when this amount, even beyond the burst, can have been taken bit by bit."""
         begins = max(self.gate.opens_at, self.clock())
-        found = [begins]
+        times = [begins]
         for key, amount in need.items():
             bucket = self.buckets[key]
-            found.append(max(bucket.full_at, begins) - float(bucket.burst - amount) * bucket.seconds_each)
-        return max(found)
+            times.append(max(bucket.full_at, begins) - float(bucket.burst - amount) * bucket.seconds_each)
+        return max(times)
 
     def why_not(self, need: Needed, before: int) -> str:
         """Name the keys that lack, and when there will be enough without other takers."""
@@ -322,9 +322,9 @@ def _counted(amount: Amount, key: str) -> str:
     return f"1 {key.removesuffix('s')}" if amount == 1 else f"{_amounts.shown_amount(amount)} {key}"
 
 
-def _positive(given: Any, what: str) -> Amount:
-    if not _amounts.is_number(given):
+def _positive(value: Any, what: str) -> Amount:
+    if not _amounts.is_number(value):
         raise TypeError(f"{what}: give a number, more than 0")
-    if not (_amounts.is_finite(given) and given > 0):
+    if not (_amounts.is_finite(value) and value > 0):
         raise ValueError(f"{what}: give a finite number, more than 0")
-    return _amounts.amount_of(given, what)
+    return _amounts.amount_of(value, what)

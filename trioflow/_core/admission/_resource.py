@@ -15,7 +15,7 @@ from ..base._waits import WaitCause, Waiting
 from ..job._job import AbstractJob
 
 if TYPE_CHECKING:
-    from ..base._amounts import Amount, Given
+    from ..base._amounts import Amount, AmountSpec
     from ._admission import Admission
 
 
@@ -50,7 +50,7 @@ class Resource(ABC):
         self.clock: Callable[[], float] = time.monotonic  # the event loop's while a run uses the pool
 
     @abstractmethod
-    def need(self, given: Given, job: AbstractJob[Any]) -> Any:
+    def need(self, amount: AmountSpec, job: AbstractJob[Any]) -> Any:
         """Return the need for an entry of `needs` of a job.
 
         Raises:
@@ -156,28 +156,28 @@ class CountedResource(Resource):
         # The free named things by their places, in the user's order; None if they have no names.
         self.unused: dict[int, Any] | None = None if things is None else dict(enumerate(things))
 
-    def need(self, given: Given, job: AbstractJob[Any]) -> Amount:
+    def need(self, amount: AmountSpec, job: AbstractJob[Any]) -> Amount:
         """Return the amount.
 
         Raises:
             ValueError: it is more than the total, or amounts by key, or a fraction of a named thing.
 
         """
-        if isinstance(given, tuple):
+        if isinstance(amount, tuple):
             raise ValueError(
-                f"{job.label!r} needs {self.name}={_amounts.shown_parts(given)}, which is not a Rate: give one number"
+                f"{job.label!r} needs {self.name}={_amounts.shown_parts(amount)}, which is not a Rate: give one number"
             )
-        if given > self.total:
+        if amount > self.total:
             raise ValueError(
-                f"{job.label!r} needs {self.name}={self.shown_as(given)}, and there is only "
+                f"{job.label!r} needs {self.name}={self.shown_as(amount)}, and there is only "
                 f"{self.shown_as(self.total)} in total: it could never start"
             )
-        if self.unused is not None and not isinstance(given, int):
+        if self.unused is not None and not isinstance(amount, int):
             raise ValueError(
-                f"{job.label!r} needs {self.name}={_amounts.shown_amount(given)}, which are named things: give a whole "
-                f"number"
+                f"{job.label!r} needs {self.name}={_amounts.shown_amount(amount)}, which are named things: "
+                f"give a whole number"
             )
-        return given
+        return amount
 
     def opens_at(self, need: Amount) -> float:
         """Return when there will be enough: `-inf` if there is now, infinity if that depends on other jobs."""

@@ -25,7 +25,7 @@ from ..job import _errors, _job_options
 
 if TYPE_CHECKING:
     from ..backend import CapacityLimiter
-    from ..job._job_options import Who
+    from ..job._job_options import Subject
 
     Window: TypeAlias = "int | Adaptive | CapacityLimiter"
     Jobserver: TypeAlias = "bool | JobserverStyle"
@@ -90,8 +90,8 @@ class Adaptive:
                 f"Adaptive({short_repr(minimum)}, {short_repr(maximum)}): "
                 f"the minimum is 1 or more, the maximum at least as large"
             )
-        given: Any = slower_on
-        types: tuple[Any, ...] = tuple(given) if isinstance(given, Iterable) else (given,)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        value: Any = slower_on
+        types: tuple[Any, ...] = tuple(value) if isinstance(value, Iterable) else (value,)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
         for kind in types:
             if not (isinstance(kind, type) and issubclass(kind, BaseException)):
                 raise TypeError(
@@ -173,28 +173,28 @@ class WindowController:
         self._sum, self._number, self._ratio = 0.0, 0, 1.0
 
 
-def window(value: Any, name: str, who: Who) -> Window | None:
+def window(value: Any, name: str, subject: Subject) -> Window | None:
     """Check and return a window; 0 becomes None, which means no limit."""
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
         return value or None
     if isinstance(value, int) and not isinstance(value, bool):
         advice = "give a positive whole number, or None or 0 for no limit"
-        raise _job_options.bad_value(ValueError, value, name, who, advice)
+        raise _job_options.bad_value(ValueError, value, name, subject, advice)
     if isinstance(value, Adaptive) or hasattr(value, "acquire_on_behalf_of"):
         return cast("Window", value)
     wanted = "a positive whole number, None, a CapacityLimiter or an Adaptive"
-    raise _job_options.bad_value(TypeError, value, name, who, f"give {wanted}")
+    raise _job_options.bad_value(TypeError, value, name, subject, f"give {wanted}")
 
 
-def jobserver(value: Any, name: str, who: Who) -> Jobserver:
+def jobserver(value: Any, name: str, subject: Subject) -> Jobserver:
     """Check and return the jobserver option: whether, and in which form, a window lends slots to make-like programs."""
     styles = get_args(JobserverStyle)
     if is_among(value, (False, True, *styles)):
         if value:
-            posix.require(f"{name}= of {_job_options.owner_name(who)}", "leave it out")
+            posix.require(f"{name}= of {_job_options.owner_name(subject)}", "leave it out")
         return cast("Jobserver", value)
     choices = ", ".join(map(repr, (True, *styles)))
-    raise _job_options.bad_value(ValueError, value, name, who, f"choose {choices} or False")
+    raise _job_options.bad_value(ValueError, value, name, subject, f"choose {choices} or False")
 
 
 def slots(window: Window | None) -> int | None:

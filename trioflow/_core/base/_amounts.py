@@ -21,7 +21,7 @@ else:  # few programs need fractions, and their import takes longer than all oth
     Amount = int
 Parts = tuple[tuple[str, Amount], ...]
 """Amounts by key, of a `Rate`."""
-Given = Amount | Parts
+AmountSpec = Amount | Parts
 """The amount that a job needs of one resource."""
 
 UNITS: Final = {
@@ -77,7 +77,7 @@ def _fraction(text: str) -> Fraction:
     return Fraction(text)
 
 
-def amount_or_parts(value: Any, what: str) -> Given:
+def amount_or_parts(value: Any, what: str) -> AmountSpec:
     """Check and return an amount, or amounts by key if a dict is given; `what` begins the error.
 
     Raises:
@@ -98,21 +98,21 @@ def shown_amount(number: Amount) -> str:
     return str(number) if isinstance(number, int) else f"{float(number):g}"
 
 
-def is_size(given: Any) -> bool:
+def is_size(value: Any) -> bool:
     """Return whether an amount has a unit, and so counts bytes."""
-    return isinstance(given, str) and any(character.isalpha() for character in given)
+    return isinstance(value, str) and any(character.isalpha() for character in value)
 
 
-def shown_parts(given: Given) -> str:
+def shown_parts(value: AmountSpec) -> str:
     """Return an amount, or amounts by key, in decimals."""
-    if not isinstance(given, tuple):
-        return shown_amount(given)
-    return "{" + ", ".join(f"{short_repr(key)}: {shown_amount(number)}" for key, number in given) + "}"
+    if not isinstance(value, tuple):
+        return shown_amount(value)
+    return "{" + ", ".join(f"{short_repr(key)}: {shown_amount(number)}" for key, number in value) + "}"
 
 
-def as_given_by_user(given: Given) -> Any:
+def as_given_by_user(value: AmountSpec) -> Any:
     """Return an amount as a number, and amounts by key as a dict of numbers."""
-    return {key: as_number(number) for key, number in given} if isinstance(given, tuple) else as_number(given)
+    return {key: as_number(number) for key, number in value} if isinstance(value, tuple) else as_number(value)
 
 
 def as_number(number: Amount) -> float:

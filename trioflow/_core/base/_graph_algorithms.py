@@ -30,12 +30,12 @@ def _chunks(nodes: Iterable[Node]) -> Iterator[tuple[list[Node], bool]]:
 
 def backlinks(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[Node]]) -> dict[Node, list[Node]]:
     """Map each node to the nodes that require it; requirements outside `nodes` are left out. O(V + E)."""
-    found: dict[Node, list[Node]] = {node: [] for node in nodes}
-    for node in found:
+    links: dict[Node, list[Node]] = {node: [] for node in nodes}
+    for node in links:
         for requirement in requirements(node):
-            if requirement in found:
-                found[requirement].append(node)
-    return found
+            if requirement in links:
+                links[requirement].append(node)
+    return links
 
 
 def topological_order(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[Node]]) -> list[Node]:
@@ -72,10 +72,10 @@ def longest_paths(
         usual: the length of nodes that `lengths` does not have.
 
     """
-    found: dict[Node, float] = {}
-    for _ in find_longest_paths(order, requirements, lengths, usual, found):
+    paths: dict[Node, float] = {}
+    for _ in find_longest_paths(order, requirements, lengths, usual, paths):
         pass
-    return found
+    return paths
 
 
 def find_longest_paths(
@@ -83,13 +83,13 @@ def find_longest_paths(
     requirements: Callable[[Node], Iterable[Node]],
     lengths: Mapping[Node, float],
     usual: float,
-    found: dict[Node, float],
+    paths: dict[Node, float],
 ) -> Iterator[None]:
-    """Fill `found` with the result of `longest_paths`; yield where a pause is due. O(V + E)."""
+    """Fill `paths` with the result of `longest_paths`; yield where a pause is due. O(V + E)."""
     behind: dict[Node, float] = {}
     for chunk, pause_is_due in in_chunks(order[::-1]):
         for node in chunk:
-            found[node] = path = behind.pop(node, 0.0) + lengths.get(node, usual)
+            paths[node] = path = behind.pop(node, 0.0) + lengths.get(node, usual)
             for requirement in requirements(node):
                 if path > behind.get(requirement, 0.0):
                     behind[requirement] = path
@@ -119,14 +119,14 @@ def find_cycle(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[No
 
 def reachable(starts: Iterable[Node], neighbours: Callable[[Node], Iterable[Node]]) -> dict[Node, None]:
     """Return `starts` and all nodes reachable from them, as an ordered set. Breadth first, O(V + E)."""
-    found = dict.fromkeys(starts)
-    todo = deque(found)
+    seen = dict.fromkeys(starts)
+    todo = deque(seen)
     while todo:
         for neighbour in neighbours(todo.popleft()):
-            if neighbour not in found:
-                found[neighbour] = None
+            if neighbour not in seen:
+                seen[neighbour] = None
                 todo.append(neighbour)
-    return found
+    return seen
 
 
 def is_reached_from_both(
@@ -145,13 +145,13 @@ def is_reached_from_both(
     if not ahead.keys().isdisjoint(behind):
         return True
     while True:
-        found, others, todo, neighbours = sides[0]
+        seen, others, todo, neighbours = sides[0]
         if not todo:
             return False
         for neighbour in neighbours(todo.popleft()):
             if neighbour in others:
                 return True
-            if neighbour not in found:
-                found[neighbour] = None
+            if neighbour not in seen:
+                seen[neighbour] = None
                 todo.append(neighbour)
         sides.rotate()

@@ -31,13 +31,13 @@ def innermost_line(traceback: TracebackType | None) -> str | None:
 
     If a job waits for tasks of its own, this is the line that waits for them.
     """
-    found = None
+    innermost = None
     while traceback is not None:
         if not traceback.tb_frame.f_code.co_filename.startswith(_libraries()):
-            found = traceback
+            innermost = traceback
         traceback = traceback.tb_next
-    if found is None:
+    if innermost is None:
         return None
-    code = found.tb_frame.f_code
-    place, _, text = line_at(code.co_filename, found.tb_lineno).partition(": ")
+    code = innermost.tb_frame.f_code
+    place, _, text = line_at(code.co_filename, innermost.tb_lineno).partition(": ")
     return f"in {code.co_name} at {place}" + (f" ({text})" if text else "")

@@ -211,10 +211,10 @@ class Call:
 class Search:
     """The search for jobs among the arguments of one job; it visits each container once."""
 
-    __slots__ = ("_who", "inputs")
+    __slots__ = ("_subject", "inputs")
 
-    def __init__(self, who: Callable[[], str]) -> None:
-        self._who = who  # returns the label of the job
+    def __init__(self, subject: Callable[[], str]) -> None:
+        self._subject = subject  # returns the label of the job
         self.inputs: Final[dict[AbstractJob[Any], None]] = {}  # in argument order
 
     def positional(self, values: tuple[Any, ...]) -> tuple[Any, ...] | Arguments:
@@ -230,11 +230,11 @@ class Search:
 
         """
         if not isinstance(values, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-            found = type(values).__name__
-            raise TypeError(f"kwargs of {self._who()}: found {found}; give a dict of names and values")
+            kind = type(values).__name__
+            raise TypeError(f"kwargs of {self._subject()}: found {kind}; give a dict of names and values")
         for name in values:
             if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise TypeError(f"kwargs of {self._who()}: the name {name!r} is not a string")
+                raise TypeError(f"kwargs of {self._subject()}: the name {name!r} is not a string")
         plain = dict(values)
         return Call(function, plain, self._whole(plain))
 
@@ -244,7 +244,7 @@ class Search:
             return self._template(container, {})
         except RecursionError:
             raise ValueError(
-                f"an argument of {self._who()} is nested deeper than Python's recursion limit, "
+                f"an argument of {self._subject()} is nested deeper than Python's recursion limit, "
                 f"{sys.getrecursionlimit()}; pass it inside an object of your own"
             ) from None
 
@@ -275,11 +275,11 @@ class Search:
                 refs.append((key, value.job))
             elif isinstance(value, SEARCHED):
                 self._refuse_hidden(value, f"in a {kind.__name__}")
-        found = Template(container, results, inner) if results or refs or inner else None
+        result = Template(container, results, inner) if results or refs or inner else None
         for key, job in refs:
-            cast(Template, found).as_given[key] = job
-        known[id(container)] = found
-        return found
+            cast(Template, result).as_given[key] = job
+        known[id(container)] = result
+        return result
 
     def _inner(self, container: Any, known: dict[int, Any]) -> Template | None:
         """Return the template of a container in another one. This frame reserves stack for `build`."""
@@ -292,7 +292,7 @@ class Search:
 
     def _reject_wait_cycle(self, container: Any) -> None:
         raise ValueError(
-            f"an argument of {self._who()} contains itself, so the search for jobs in it would never end: "
+            f"an argument of {self._subject()} contains itself, so the search for jobs in it would never end: "
             f"a {type(container).__name__} with {len(container)} items; pass it inside an object of your own"
         )
 
@@ -305,7 +305,8 @@ class Search:
             if isinstance(value, (AbstractJob, Ref)):
                 label = value.job.label if isinstance(value, Ref) else value.label  # pyright: ignore[reportUnknownMemberType]
                 raise TypeError(
-                    f"{label!r} is {where} among the arguments of {self._who()}: a result cannot be filled in there; "
+                    f"{label!r} is {where} among the arguments of {self._subject()}: "
+                    f"a result cannot be filled in there; "
                     f"pass it in a plain list or tuple, or as a value of a plain dict"
                 )
             if isinstance(value, SEARCHED) and id(value) not in met:
@@ -320,5 +321,5 @@ def substitute_inputs(values: Iterable[Any], value_of: ValueOf) -> tuple[Any, ..
         TypeError, ValueError: a job is where nothing can replace it.
 
     """
-    found = Search(lambda: "for_journal()").positional(tuple(values))
-    return found.substitute_inputs(value_of) if isinstance(found, Arguments) else found
+    arguments = Search(lambda: "for_journal()").positional(tuple(values))
+    return arguments.substitute_inputs(value_of) if isinstance(arguments, Arguments) else arguments

@@ -51,10 +51,10 @@ class MissingRequirement(TrioflowError, ValueError):
         is_input = job._rule is not None and requirement in job._rule.inputs
         home = requirement.scheduler
         where = "in no scheduler" if home is None else f"in {home.label!r}"
-        who, what = map(repr, _labels.distinguish([job, requirement]))
-        found = find_common_scheduler(job, requirement)
-        if found is not None:
-            _, waits, waited_for = found
+        subject, what = map(repr, _labels.distinguish([job, requirement]))
+        meeting = find_common_scheduler(job, requirement)
+        if meeting is not None:
+            _, waits, waited_for = meeting
             name, of = (job.label if job.label.isidentifier() else "..." for job in (waits, waited_for))
             advice = f"let {waits.label!r} wait for {waited_for.label!r}: {name}.requires({of})"
             if waits is waited_for:
@@ -66,7 +66,7 @@ class MissingRequirement(TrioflowError, ValueError):
         else:
             advice = f"add {what} to {scheduler.label!r}{', or to one around or beside it' if is_input else ''}"
         drop = "" if is_input else ", or call sanitize() to drop the requirement"
-        super().__init__(f"{who} in {scheduler.label!r} requires {what}, which is {where}: {advice}{drop}")
+        super().__init__(f"{subject} in {scheduler.label!r} requires {what}, which is {where}: {advice}{drop}")
 
 
 class JournalError(TrioflowError):
@@ -155,10 +155,10 @@ class Throttled(TrioflowError):
     """
 
     def __init__(self, key: str, after: float = 1.0) -> None:
-        given: tuple[Any, Any] = key, after
-        if not isinstance(given[0], str):
+        arguments: tuple[Any, Any] = key, after
+        if not isinstance(arguments[0], str):
             raise TypeError(f"Throttled({short_repr(key)}): give the name of a resource, such as 'api'")
-        if isinstance(given[1], bool) or not isinstance(given[1], (int, float)):
+        if isinstance(arguments[1], bool) or not isinstance(arguments[1], (int, float)):
             raise TypeError(f"Throttled({short_repr(key)}, after={short_repr(after)}): give a number of seconds")
         if not (_amounts.is_finite(after) and after > 0):
             raise ValueError(

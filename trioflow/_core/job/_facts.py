@@ -18,7 +18,7 @@ from ._outcome import Failure
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..base._amounts import Given
+    from ..base._amounts import AmountSpec
     from ..base._states import JobState
     from ..scheduler._base_scheduler import BaseScheduler
     from ._job import AbstractJob, AnyJob, BoxStyle
@@ -110,7 +110,7 @@ def throttlings(job: AnyJob) -> tuple[Throttling, ...]:
     return () if job._facts is None else job._facts.throttled
 
 
-def run_needs(job: AnyJob) -> dict[str, Given]:
+def run_needs(job: AnyJob) -> dict[str, AmountSpec]:
     """Return the needs of a job for resources of the run itself, by name; empty for most kinds."""
     return {name: amount for name, amount in job._needs().items() if name in RUN_RESOURCES}
 

@@ -169,8 +169,8 @@ def call_with(job: FunctionJob[Any], value_of: ValueOf) -> tuple[Any, tuple[Any,
     """
     if job._is_one_shot():
         return None
-    given: Any = job._args
-    args = cast("tuple[Any, ...]", given if type(given) is tuple else given.substitute_inputs(value_of))
+    arguments: Any = job._args
+    args = cast("tuple[Any, ...]", arguments if type(arguments) is tuple else arguments.substitute_inputs(value_of))
     function: Any = job._function
     if type(function) is Call:
         return cast(Any, function.func), args, function.substitute_inputs(value_of)
@@ -232,7 +232,7 @@ def check_function(
         _refuse_plain(function, kind, name)
 
 
-def check_kind(kind: Any, who: str) -> None:
+def check_kind(kind: Any, subject: str) -> None:
     """Reject a value of `kind=` that makes no jobs that call a function.
 
     Raises:
@@ -241,7 +241,7 @@ def check_kind(kind: Any, who: str) -> None:
     """
     if not callable(kind) or (isinstance(kind, type) and not issubclass(kind, FunctionJob)):
         raise TypeError(
-            f"kind={short_repr(kind)} of {who}: give a kind of job that calls a function, such as ThreadJob"
+            f"kind={short_repr(kind)} of {subject}: give a kind of job that calls a function, such as ThreadJob"
         )
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar as TypeVarWithDefault
 
     from ..._scheduler import Scheduler
-    from ..base._amounts import Given, Need
+    from ..base._amounts import AmountSpec, Need
     from ..run._run import Run
     from ..run._worker import Worker
     from ..scheduler._base_scheduler import BaseScheduler
@@ -73,16 +73,18 @@ class BoxStyle(NamedTuple):
     """Its position in a legend, from 0; ties are in the order of the names."""
 
 
-def _checked_box(box: BoxStyle, who: str) -> BoxStyle:
+def _checked_box(box: BoxStyle, subject: str) -> BoxStyle:
     is_tuple = isinstance(box.brackets, tuple)  # pyright: ignore[reportUnnecessaryIsInstance]
     if not is_tuple or [type(bracket) for bracket in box.brackets] != [str, str]:
-        raise TypeError(f"brackets={short_repr(box.brackets)} of {who}: give two texts, such as brackets=('[', ']')")
+        raise TypeError(
+            f"brackets={short_repr(box.brackets)} of {subject}: give two texts, such as brackets=('[', ']')"
+        )
     return BoxStyle(
-        _job_options.text(box.name, "name", who),
-        _job_options.text(box.shape, "shape", who),
+        _job_options.text(box.name, "name", subject),
+        _job_options.text(box.shape, "shape", subject),
         box.brackets,
-        _job_options.flag(box.rounded, "rounded", who),
-        _job_options.number(box.place, "place", who),
+        _job_options.flag(box.rounded, "rounded", subject),
+        _job_options.number(box.place, "place", subject),
     )
 
 
@@ -111,9 +113,9 @@ def _refuse_hidden(kind: type[AbstractJob[Any]]) -> None:
 class Forever(Option[bool, bool]):
     """Whether a job runs beside the others."""
 
-    def take(self, job: AbstractJob[Any], given: Any) -> None:
+    def take(self, job: AbstractJob[Any], value: Any) -> None:
         """Check and store the value; only ordinary jobs are on the hot path."""
-        super().take(job, given)
+        super().take(job, value)
         job._limits = job._limits or NO_LIMITS
         if job._scheduler is not None:  # a required job must not be a forever job
             job._scheduler._members.unchecked = True
@@ -131,8 +133,8 @@ def _shown_label(job: AbstractJob[Any]) -> str:
 def _shown_needs(job: AbstractJob[Any]) -> dict[str, Any]:
     needs = job._needs()
     return {
-        name: _amounts.as_given_by_user(given)
-        for name, given in needs.items()
+        name: _amounts.as_given_by_user(amount)
+        for name, amount in needs.items()
         if name not in _job_options.RUN_RESOURCES
     }
 
@@ -321,18 +323,18 @@ class AbstractJob(Generic[T]):
         """Check and store the options: first those that errors show, last those that other jobs see."""
         required = options.pop("required", None)
         scheduler = None
-        given: dict[str, Any] = options  # type: ignore[assignment]
-        if given:
-            label, scheduler = given.pop("label", None), given.pop("scheduler", None)
+        remaining: dict[str, Any] = options  # type: ignore[assignment]
+        if remaining:
+            label, scheduler = remaining.pop("label", None), remaining.pop("scheduler", None)
             if label is not None:
                 self._label = (
                     label if type(label) is str else _job_options.text(label, "label", f"a new {type(self).__name__}")
                 )
-        if given:
-            if given.get("redact"):
+        if remaining:
+            if remaining.get("redact"):
                 self._limits = REDACTED
             declared, changed = self._declared, False
-            for name, value in given.items():
+            for name, value in remaining.items():
                 option = declared.get(name)
                 if option is None:
                     raise self._unknown_option(name)
@@ -797,7 +799,7 @@ class AbstractJob(Generic[T]):
     def _unknown_option(self, name: str) -> TypeError:
         return _job_options.unknown_of_job(name, repr(self._label or type(self).__name__), type(self))
 
-    def _needs(self) -> Mapping[str, Given]:
+    def _needs(self) -> Mapping[str, AmountSpec]:
         return {} if self._demand is None else self._demand.needs
 
     def _repeats(self) -> bool:
@@ -905,6 +907,6 @@ def is_scheduler(job: object) -> TypeIs[BaseScheduler]:
     return isinstance(job, AbstractJob) and job._is_scheduler
 
 
-def not_a_scheduler(given: object, who: str) -> TypeError:
+def not_a_scheduler(value: object, subject: str) -> TypeError:
     """Return the error for a value of `scheduler=` that is not a scheduler."""
-    return TypeError(f"scheduler={short_repr(given)} of {who}: give a Scheduler")
+    return TypeError(f"scheduler={short_repr(value)} of {subject}: give a Scheduler")

@@ -17,13 +17,13 @@ E = TypeVar("E", TypeError, ValueError)
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..base._amounts import Given, Need
+    from ..base._amounts import AmountSpec, Need
     from ..scheduler._base_scheduler import BaseScheduler
     from ._job import AbstractJob
     from ._requirements import Required
 
     Retry = int | Callable[[Any], Any] | None
-    Who = str | Callable[[], str]
+    Subject = str | Callable[[], str]
     Save = SaveName | tuple[Callable[[Any], Any], Callable[[Any], Any]] | None
     JobSave = Literal["default"] | Save
 
@@ -66,7 +66,7 @@ class SchedulingOptions(NamedTuple):
 
     priority: int
     expected_duration: float | None
-    needs: Mapping[str, Given]
+    needs: Mapping[str, AmountSpec]
 
 
 RUN_RESOURCES: Final[dict[str, Callable[[], int]]] = {}
@@ -141,174 +141,176 @@ class TriggerRule:
 # ---- checks: each returns the stored value, or raises an error that names the option and the job
 
 
-def one_of(choices: tuple[str, ...]) -> Callable[[Any, str, Who], Any]:
+def one_of(choices: tuple[str, ...]) -> Callable[[Any, str, Subject], Any]:
     """Return the check of an option that is one of these words."""
 
-    def check(value: Any, name: str, who: Who) -> Any:
+    def check(value: Any, name: str, subject: Subject) -> Any:
         if not is_among(value, choices):
-            raise bad_value(ValueError, value, name, who, f"choose one of {', '.join(choices)}")
+            raise bad_value(ValueError, value, name, subject, f"choose one of {', '.join(choices)}")
         return value
 
     return check
 
 
-def accept(value: Any, name: str, who: Who) -> Any:
+def accept(value: Any, name: str, subject: Subject) -> Any:
     """Accept any value."""
     return value
 
 
-def label(value: Any, name: str, who: Who) -> str | None:
+def label(value: Any, name: str, subject: Subject) -> str | None:
     """Check a label; None means the default label."""
-    return None if value is None else text(value, name, who)
+    return None if value is None else text(value, name, subject)
 
 
-def retry(value: Any, name: str, who: Who) -> Retry:
+def retry(value: Any, name: str, subject: Subject) -> Retry:
     """Check a number of further attempts, or a decorator; 0 becomes None."""
     if callable(value):
         return cast("Retry", value)
-    return whole_number(value, name, who, "or a decorator of an async function, or None") or None
+    return whole_number(value, name, subject, "or a decorator of an async function, or None") or None
 
 
-def save(value: Any, name: str, who: Who, names: tuple[str, ...] = ("default", *get_args(SaveName))) -> JobSave:
+def save(value: Any, name: str, subject: Subject, names: tuple[str, ...] = ("default", *get_args(SaveName))) -> JobSave:
     """Check the way to store a result."""
     is_pair = isinstance(value, tuple) and len(value) == 2 and all(map(callable, value))  # pyright: ignore[reportUnknownArgumentType]
     if not is_pair and not is_among(value, (*names, None)):
         choices = ", ".join(map(repr, names))
-        raise bad_value(ValueError, value, name, who, f"choose {choices}, a pair (dump, load) of functions, or None")
+        raise bad_value(
+            ValueError, value, name, subject, f"choose {choices}, a pair (dump, load) of functions, or None"
+        )
     return cast("JobSave", value)
 
 
-def priority(value: Any, name: str, who: Who) -> int:
+def priority(value: Any, name: str, subject: Subject) -> int:
     """Check a priority."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise bad_value(TypeError, value, name, who, "give a whole number; the higher one starts first")
+        raise bad_value(TypeError, value, name, subject, "give a whole number; the higher one starts first")
     return value
 
 
-def amounts(value: Any, name: str, who: Who) -> dict[str, Given]:
+def amounts(value: Any, name: str, subject: Subject) -> dict[str, AmountSpec]:
     """Check the needs of a job; zeros are left out."""
-    found: dict[str, Given] = {}
+    result: dict[str, AmountSpec] = {}
     if value is None:
-        return found
+        return result
     if not isinstance(value, Mapping):
-        raise bad_value(TypeError, value, name, who, "give a dict of names and amounts, such as {'cpu': 2}")
+        raise bad_value(TypeError, value, name, subject, "give a dict of names and amounts, such as {'cpu': 2}")
     key: Any
-    given: Any
-    for key, given in value.items():  # pyright: ignore[reportUnknownVariableType]
+    amount: Any
+    for key, amount in value.items():  # pyright: ignore[reportUnknownVariableType]
         if not isinstance(key, str):
-            raise bad_value(TypeError, value, name, who, f"{short_repr(key)} is not a name; names are text")
-        found[key] = _amounts.amount_or_parts(
-            given, f"{name}={{{short_repr(key)}: {short_repr(given)}}} of {owner_name(who)}"
+            raise bad_value(TypeError, value, name, subject, f"{short_repr(key)} is not a name; names are text")
+        result[key] = _amounts.amount_or_parts(
+            amount, f"{name}={{{short_repr(key)}: {short_repr(amount)}}} of {owner_name(subject)}"
         )
-    return {key: number for key, number in found.items() if number != 0}
+    return {key: number for key, number in result.items() if number != 0}
 
 
-def flag(value: Any, name: str, who: Who) -> bool:
+def flag(value: Any, name: str, subject: Subject) -> bool:
     """Check and return True or False; the text "no" would mean True."""
     if not is_among(value, (True, False)):
-        raise bad_value(TypeError, value, name, who, "give True or False")
+        raise bad_value(TypeError, value, name, subject, "give True or False")
     return bool(value)
 
 
-def text(value: Any, name: str, who: Who) -> str:
+def text(value: Any, name: str, subject: Subject) -> str:
     """Check a text and return it as a plain `str`, also for a member of an enumeration."""
     if not isinstance(value, str):
-        raise bad_value(TypeError, value, name, who, f"give text, such as {name}={short_repr(value)!r}")
+        raise bad_value(TypeError, value, name, subject, f"give text, such as {name}={short_repr(value)!r}")
     return str(value)
 
 
-def file_path(value: Any, name: str, who: Who) -> str:
+def file_path(value: Any, name: str, subject: Subject) -> str:
     """Check and return a path as text; an empty one usually comes from an unset variable."""
     path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     if not isinstance(path, str):
-        raise bad_value(TypeError, value, name, who, "give a path, as text or a pathlib.Path")
+        raise bad_value(TypeError, value, name, subject, "give a path, as text or a pathlib.Path")
     if not path or "\0" in path:
-        raise bad_value(ValueError, value, name, who, "a path has no NUL in it" if path else "give a path")
+        raise bad_value(ValueError, value, name, subject, "a path has no NUL in it" if path else "give a path")
     return path
 
 
-def flag_or_none(value: Any, name: str, who: Who) -> bool | None:
+def flag_or_none(value: Any, name: str, subject: Subject) -> bool | None:
     """Check and return True, False or None."""
-    return None if value is None else flag(value, name, who)
+    return None if value is None else flag(value, name, subject)
 
 
-def seconds(value: float | None, name: str, who: Who) -> float | None:
+def seconds(value: float | None, name: str, subject: Subject) -> float | None:
     """Check and return a positive number of seconds; None and infinity both become None, which means no limit."""
     if value is None:
         return None
-    number = _number(value, name, who)
+    number = _number(value, name, subject)
     if math.isnan(number) or number <= 0:
-        raise bad_value(ValueError, value, name, who, "give a positive number of seconds, or None for no limit")
+        raise bad_value(ValueError, value, name, subject, "give a positive number of seconds, or None for no limit")
     return None if number == math.inf else number
 
 
-def duration_or_none(value: float | None, name: str, who: Who) -> float | None:
+def duration_or_none(value: float | None, name: str, subject: Subject) -> float | None:
     """Check and return a finite number of seconds, 0 or more, or None."""
-    return None if value is None else duration(value, name, who)
+    return None if value is None else duration(value, name, subject)
 
 
-def duration(value: float, name: str, who: Who) -> float:
+def duration(value: float, name: str, subject: Subject) -> float:
     """Check and return a finite number of seconds, 0 or more."""
-    number = _number(value, name, who)
+    number = _number(value, name, subject)
     if not (math.isfinite(number) and number >= 0):
-        raise bad_value(ValueError, value, name, who, "give a finite number of seconds, 0 or more")
+        raise bad_value(ValueError, value, name, subject, "give a finite number of seconds, 0 or more")
     return number
 
 
-def fraction(value: float, name: str, who: Who) -> float:
+def fraction(value: float, name: str, subject: Subject) -> float:
     """Check and return a fraction, from 0 to 1."""
-    number = _number(value, name, who, "a fraction from 0 to 1")
+    number = _number(value, name, subject, "a fraction from 0 to 1")
     if not 0 <= number <= 1:
-        raise bad_value(ValueError, value, name, who, "give a fraction from 0 to 1, such as 0.4 for 40 %")
+        raise bad_value(ValueError, value, name, subject, "give a fraction from 0 to 1, such as 0.4 for 40 %")
     return number
 
 
-def whole_number(value: Any, name: str, who: Who, otherwise: str = "or None for no limit") -> int | None:
+def whole_number(value: Any, name: str, subject: Subject, otherwise: str = "or None for no limit") -> int | None:
     """Check and return a whole number, 0 or more, or None."""
-    return None if value is None else number(value, name, who, otherwise)
+    return None if value is None else number(value, name, subject, otherwise)
 
 
-def number(value: Any, name: str, who: Who, otherwise: str = "") -> int:
+def number(value: Any, name: str, subject: Subject, otherwise: str = "") -> int:
     """Check and return a whole number, 0 or more."""
     wanted = f"give a whole number, 0 or more{otherwise and ', '}{otherwise}"
     if isinstance(value, bool) or not isinstance(value, int):
-        raise bad_value(TypeError, value, name, who, wanted)
+        raise bad_value(TypeError, value, name, subject, wanted)
     if value < 0:
-        raise bad_value(ValueError, value, name, who, wanted)
+        raise bad_value(ValueError, value, name, subject, wanted)
     return value
 
 
-def keywords(value: Any, name: str, who: Who) -> dict[str, Any]:
+def keywords(value: Any, name: str, subject: Subject) -> dict[str, Any]:
     """Check and return keyword arguments; None means none."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise bad_value(TypeError, value, name, who, "give a dict of names and values, or None")
+        raise bad_value(TypeError, value, name, subject, "give a dict of names and values, or None")
     for key in value:  # pyright: ignore[reportUnknownVariableType]
         if not isinstance(key, str):
-            raise bad_value(TypeError, value, name, who, f"the name {short_repr(key)} is not a string")
+            raise bad_value(TypeError, value, name, subject, f"the name {short_repr(key)} is not a string")
     return {**value}
 
 
-def callback(value: Any, name: str, who: Who) -> None:
+def callback(value: Any, name: str, subject: Subject) -> None:
     """Check a plain callback, or None."""
     if value is not None and not callable(value):
-        raise bad_value(TypeError, value, name, who, "give a plain function, or None")
+        raise bad_value(TypeError, value, name, subject, "give a plain function, or None")
     if _signatures.is_async(value):
-        raise bad_value(TypeError, value, name, who, "this is async, and not awaited; give a plain function")
+        raise bad_value(TypeError, value, name, subject, "this is async, and not awaited; give a plain function")
 
 
-def bad_value(error: type[E], value: Any, name: str, who: Who, advice: str) -> E:
+def bad_value(error: type[E], value: Any, name: str, subject: Subject, advice: str) -> E:
     """Return the error about a user's value: the option, the value, the job, and what to give instead."""
-    return error(f"{name}={short_repr(value)} of {owner_name(who)}: {advice}")
+    return error(f"{name}={short_repr(value)} of {owner_name(subject)}: {advice}")
 
 
-def owner_name(who: Who) -> str:
+def owner_name(subject: Subject) -> str:
     """Return the name of a job for an error; making one costs more than all checks, so most are never made."""
-    return who if isinstance(who, str) else who()
+    return subject if isinstance(subject, str) else subject()
 
 
-def _number(value: float, name: str, who: Who, wanted: str = "a number of seconds") -> float:
+def _number(value: float, name: str, subject: Subject, wanted: str = "a number of seconds") -> float:
     try:
         if isinstance(value, (bool, str, bytes)):
             raise TypeError
@@ -316,7 +318,7 @@ def _number(value: float, name: str, who: Who, wanted: str = "a number of second
     except OverflowError:  # a whole number with hundreds of digits
         return math.inf if value > 0 else -math.inf
     except (TypeError, ValueError):
-        raise bad_value(TypeError, value, name, who, f"give {wanted}") from None
+        raise bad_value(TypeError, value, name, subject, f"give {wanted}") from None
 
 
 ALIASES: Final = {
@@ -351,13 +353,13 @@ def _similar_option(name: str, known: Iterable[str]) -> str | None:
 
 
 def unknown_of_job(
-    name: str, who: str, kind: type[AbstractJob[Any]], what: str = "a job", *, is_call: bool = False
+    name: str, subject: str, kind: type[AbstractJob[Any]], what: str = "a job", *, is_call: bool = False
 ) -> TypeError:
     """Return the error about an unknown option of a job.
 
     Args:
         name: the option.
-        who: the name of the job for errors.
+        subject: the name of the job for errors.
         kind: the job's class, which may have options of its own.
         what: the subject of the error.
         is_call: whether the job calls a function, for which the option may have been meant.
@@ -370,22 +372,22 @@ def unknown_of_job(
     if is_call:
         hints.append(f"{'If' if close else 'if'} the function is to get it, write kwargs={{{name!r}: ...}}")
     options = "" if close else f"{'; ' * is_call}the options are {', '.join(known)}"
-    return TypeError(f"{who}: {what} has no option {name!r}; {' '.join(hints)}{options}")
+    return TypeError(f"{subject}: {what} has no option {name!r}; {' '.join(hints)}{options}")
 
 
-def unknown(who: str, what: str, given: Mapping[str, Any], function: Callable[..., Any]) -> TypeError:
+def unknown(subject: str, what: str, keywords: Mapping[str, Any], function: Callable[..., Any]) -> TypeError:
     """Return the error about a misspelt option.
 
     Args:
-        who: the label of the job or scheduler.
+        subject: the label of the job or scheduler.
         what: the callable without such an option, such as "run()".
-        given: the unknown options; the error names the first one.
+        keywords: the unknown options; the error names the first one.
         function: the function whose keyword-only parameters are the options.
 
     """
-    name = next(iter(given))
+    name = next(iter(keywords))
     parameters = _signatures.signature_of(function).parameters.values()
     known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and not p.name.startswith("_")]
     close = _similar_option(name, known)
     hint = f"did you mean {close}?" if close else f"the options are {', '.join(known)}"
-    return TypeError(f"{who!r}: {what} has no option {name!r}; {hint}")
+    return TypeError(f"{subject!r}: {what} has no option {name!r}; {hint}")

@@ -66,13 +66,13 @@ class JobKind(AbstractJob[T]):
         on_settled: Callback | None = None,
         **options: Unpack[JobOptions],
     ) -> None:
-        who = repr(options.get("label") or type(self).__name__)
-        search = Search(lambda: who)
+        subject = repr(options.get("label") or type(self).__name__)
+        search = Search(lambda: subject)
         self._given = search.positional(arguments)
         self._callbacks = None
         if on_done is not None or on_settled is not None:
-            callback(on_done, "on_done", who)
-            callback(on_settled, "on_settled", who)
+            callback(on_done, "on_done", subject)
+            callback(on_settled, "on_settled", subject)
             self._callbacks = on_done, on_settled
         super().__init__(**options, _inputs=tuple(search.inputs))
 

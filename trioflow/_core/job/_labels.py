@@ -172,16 +172,16 @@ def paths_of(scheduler: BaseScheduler, prefix: str | None = None) -> dict[Abstra
     """
     if prefix is None:
         prefix = f"{path(scheduler)}/" if scheduler.scheduler is not None else ""
-    found: dict[AbstractJob[Any], str] = {}
+    paths: dict[AbstractJob[Any], str] = {}
     todo: list[tuple[BaseScheduler, str]] = [(scheduler, prefix)]
     while todo:
         parent, before = todo.pop()
         names = UniqueSiblingNames()
         for job in parent:
-            found[job] = before + names.unique(job.label, job._is_scheduler)
+            paths[job] = before + names.unique(job.label, job._is_scheduler)
             if job._is_scheduler:
-                todo.append((cast("BaseScheduler", job), found[job] + "/"))
-    return found
+                todo.append((cast("BaseScheduler", job), paths[job] + "/"))
+    return paths
 
 
 def _name_among_siblings(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar as TypeVarWithDefault
 
     from ._job import AbstractJob
-    from ._job_options import Who
+    from ._job_options import Subject
 
-    Check = Callable[[Any, str, Who], Any]
+    Check = Callable[[Any, str, Subject], Any]
     Shown = Callable[[AbstractJob[Any]], Any]
 
 R = TypeVar("R", _job_options.SlowPathOptions, _job_options.SchedulingOptions, _job_options.TriggerRule)
@@ -75,21 +75,21 @@ class Option(Generic[Read, Given]):
         """Return the value of this job."""
         return self if job is None else self.shown(job)
 
-    def __set__(self, job: AbstractJob[Any], given: Given) -> None:
+    def __set__(self, job: AbstractJob[Any], value: Given) -> None:
         """Set the option; raise for a bad value, or during a run."""
         if not self.in_run:
             job._refuse_during_run(self.name)
         before = getattr(job, self.place)
-        self.take(job, given)
+        self.take(job, value)
         try:
             job._check_options()
         except BaseException:
             setattr(job, self.place, before)
             raise
 
-    def take(self, job: AbstractJob[Any], given: Any) -> None:
+    def take(self, job: AbstractJob[Any], value: Any) -> None:
         """Check and store a value."""
-        setattr(job, self.place, self.check(given, self.name, job._name_for_errors))
+        setattr(job, self.place, self.check(value, self.name, job._name_for_errors))
 
 
 class RareOption(Option[Read, Given]):
@@ -111,9 +111,9 @@ class RareOption(Option[Read, Given]):
         """Return the stored value of a job."""
         return getattr(getattr(job, self.place) or self.usual[self.place], self.name)
 
-    def take(self, job: AbstractJob[Any], given: Any) -> None:
+    def take(self, job: AbstractJob[Any], value: Any) -> None:
         """Check and store a value."""
-        checked = self.check(given, self.name, job._name_for_errors)
+        checked = self.check(value, self.name, job._name_for_errors)
         record, usual = getattr(job, self.place), self.usual[self.place]
         if record is not None or checked != getattr(usual, self.name):
             setattr(job, self.place, with_field(record or usual, self.name, checked))
@@ -141,22 +141,22 @@ class SlowPathOption(RareOption[Read, Given]):
     def __init__(self, default: Given, check: Check) -> None:
         super().__init__(default, check, "_limits")
 
-    def take(self, job: AbstractJob[Any], given: Any) -> None:
+    def take(self, job: AbstractJob[Any], value: Any) -> None:
         """Check and store a value."""
         record = job._limits or self.usual[self.place]
-        if type(given) in SIMPLE and self.check is not _job_options.accept:
+        if type(value) in SIMPLE and self.check is not _job_options.accept:
             try:
-                job._limits = _shared(record, self, given)
+                job._limits = _shared(record, self, value)
                 return
             except (TypeError, ValueError):
                 pass  # raised again, with the name of the job
-        job._limits = self._with(record, given, job._name_for_errors)
+        job._limits = self._with(record, value, job._name_for_errors)
 
-    def _with(self, record: _job_options.SlowPathOptions, given: Any, who: Who) -> _job_options.SlowPathOptions:
-        found = with_field(record, self.name, self.check(given, self.name, who))
+    def _with(self, record: _job_options.SlowPathOptions, value: Any, subject: Subject) -> _job_options.SlowPathOptions:
+        new_record = with_field(record, self.name, self.check(value, self.name, subject))
         usual: _job_options.SlowPathOptions = self.usual[self.place]
-        is_usual = all(getattr(found, field) is getattr(usual, field) for field in usual._fields)
-        return usual if is_usual else found
+        is_usual = all(getattr(new_record, field) is getattr(usual, field) for field in usual._fields)
+        return usual if is_usual else new_record
 
 
 SIMPLE: Final = frozenset({float, int, bool, str, type(None)})
@@ -167,9 +167,9 @@ SHARED: Final = 256
 
 @functools.lru_cache(maxsize=SHARED, typed=True)  # typed: True is not a number
 def _shared(
-    record: _job_options.SlowPathOptions, option: SlowPathOption[Any, Any], given: Any
+    record: _job_options.SlowPathOptions, option: SlowPathOption[Any, Any], value: Any
 ) -> _job_options.SlowPathOptions:
-    return option._with(record, given, "")
+    return option._with(record, value, "")
 
 
 class SchedulingOption(RareOption[Read, Given]):
@@ -178,9 +178,9 @@ class SchedulingOption(RareOption[Read, Given]):
     def __init__(self, default: Given, check: Check, shown: Shown | None = None) -> None:
         super().__init__(default, check, "_demand", shown)
 
-    def take(self, job: AbstractJob[Any], given: Any) -> None:
+    def take(self, job: AbstractJob[Any], value: Any) -> None:
         """Check and store a value."""
-        checked = self.check(given, self.name, job._name_for_errors)
+        checked = self.check(value, self.name, job._name_for_errors)
         demand: _job_options.SchedulingOptions = with_field(job._demand or self.usual[self.place], self.name, checked)
         _keep_demand(job, demand)
 
@@ -216,10 +216,10 @@ class ReadOnlyOption(Option[Read, Given]):
         self.instead = instead
         self.change: str = f"only by {instead}"
 
-    def __set__(self, job: AbstractJob[Any], given: Never) -> None:  # type: ignore[override]  # type checkers refuse it too
+    def __set__(self, job: AbstractJob[Any], value: Never) -> None:  # type: ignore[override]  # type checkers refuse it too
         """Reject any value."""
-        who = job._name_for_errors()
-        raise AttributeError(f"{self.name} of {who} cannot be set: call {self.instead}", name=self.name, obj=job)
+        subject = job._name_for_errors()
+        raise AttributeError(f"{self.name} of {subject} cannot be set: call {self.instead}", name=self.name, obj=job)
 
 
 def options_of_kind(kind: type[AbstractJob[Any]]) -> list[Option[Any, Any]]:
@@ -256,8 +256,8 @@ class _Signature:
             raise AttributeError("__signature__")  # a subclass with an `__init__` of its own has another one
         import inspect
 
-        given = list(inspect.signature(self._constructor).parameters.values())[1:]  # leave out self
-        spelt = [p for p in given if p.kind is not p.VAR_KEYWORD and not p.name.startswith("_")]
+        parameters = list(inspect.signature(self._constructor).parameters.values())[1:]  # leave out self
+        spelt = [p for p in parameters if p.kind is not p.VAR_KEYWORD and not p.name.startswith("_")]
         options = [
             inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default)
             for option in kind._declared.values()

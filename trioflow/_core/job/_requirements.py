@@ -50,17 +50,17 @@ class Requirements(AbstractSet[Any]):
         return set(it)  # the result of &, | and -
 
 
-def flatten_simple(given: Any, state_of: Callable[[Any], Any]) -> tuple[Any, ...] | None:
+def flatten_simple(value: Any, state_of: Callable[[Any], Any]) -> tuple[Any, ...] | None:
     """Return the jobs in the common cases of one job, or of one list or tuple of jobs; None if `flatten` is needed.
 
     This is several times as fast as `flatten`.
 
     Args:
-        given: the user's value.
+        value: the user's value.
         state_of: returns the state of a job. It raises for anything else, and for a job that is not initialised.
 
     """
-    things: Any = given if given.__class__ is list or given.__class__ is tuple else (given,)
+    things: Any = value if value.__class__ is list or value.__class__ is tuple else (value,)
     if len(things) == 1 and things[0].__class__ is list:
         things = things[0]
     try:

@@ -101,10 +101,10 @@ class Work:
     def __post_init__(self) -> None:
         """Wrap a single text or path in a tuple, and copy iterables that can be read only once."""
         for name in ("arguments", "options", "reads", "writes", "appends", "begins_anew"):
-            given: Any = getattr(self, name)
-            object.__setattr__(self, name, (given,) if _is_path(given) else tuple(given))
+            value: Any = getattr(self, name)
+            object.__setattr__(self, name, (value,) if _is_path(value) else tuple(value))
 
 
-def _is_path(given: Any) -> bool:
-    """Return whether `given` is a path or a `Depfile`."""
-    return isinstance(given, (str, bytes, os.PathLike, Depfile))
+def _is_path(value: Any) -> bool:
+    """Return whether `value` is a path or a `Depfile`."""
+    return isinstance(value, (str, bytes, os.PathLike, Depfile))

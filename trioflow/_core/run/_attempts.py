@@ -60,7 +60,9 @@ async def _call_with_retries(worker: Worker, job: AbstractJob[Any], limits: _job
     return value
 
 
-def with_retries(retry: _job_options.Retry, attempt: Attempt, who: _job_options.Who, attempts_made: int = 0) -> Attempt:
+def with_retries(
+    retry: _job_options.Retry, attempt: Attempt, subject: _job_options.Subject, attempts_made: int = 0
+) -> Attempt:
     """Wrap `attempt` in `retry`: a decorator, or a number of further attempts, less those already made.
 
     Raises:
@@ -72,7 +74,7 @@ def with_retries(retry: _job_options.Retry, attempt: Attempt, who: _job_options.
     wrapped: Any = retry(attempt)
     if not callable(wrapped):
         raise TypeError(
-            f"retry={short_repr(retry)} of {_job_options.owner_name(who)}: it returned {short_repr(wrapped)}; "
+            f"retry={short_repr(retry)} of {_job_options.owner_name(subject)}: it returned {short_repr(wrapped)}; "
             f"give a decorator of an async function, or a number"
         )
     return wrapped  # type: ignore[no-any-return]

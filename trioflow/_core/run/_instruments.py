@@ -17,7 +17,7 @@ from ..job import _job_options
 if TYPE_CHECKING:
     from ..._scheduler import Scheduler
     from ..job._job import AbstractJob
-    from ..job._job_options import Who
+    from ..job._job_options import Subject
     from ..scheduler._base_scheduler import BaseScheduler
 
     Hook = Callable[[BaseScheduler, AbstractJob[Any]], None]
@@ -173,8 +173,8 @@ def _raise(interruption: BaseException) -> None:
     raise interruption
 
 
-def checked(instruments: Any, name: str, who: Who) -> tuple[Instrument, ...]:
-    """Check the argument `name` of `who`, and return its instruments as a tuple.
+def checked(instruments: Any, name: str, subject: Subject) -> tuple[Instrument, ...]:
+    """Check the argument `name` of `subject`, and return its instruments as a tuple.
 
     Raises:
         TypeError: `instruments` is not a collection of instruments.
@@ -182,15 +182,15 @@ def checked(instruments: Any, name: str, who: Who) -> tuple[Instrument, ...]:
     """
     if isinstance(instruments, Instrument):
         advice = f"give a list of instruments, such as [{short_repr(instruments)}]"
-        raise _job_options.bad_value(TypeError, instruments, name, who, advice)
+        raise _job_options.bad_value(TypeError, instruments, name, subject, advice)
     try:
         iterator = iter(instruments)
     except TypeError:
         advice = "give a list of instruments, such as [Monitor()]"
-        raise _job_options.bad_value(TypeError, instruments, name, who, advice) from None
+        raise _job_options.bad_value(TypeError, instruments, name, subject, advice) from None
     checked_instruments = tuple(iterator)
     for instrument in checked_instruments:
         if isinstance(instrument, type) or not isinstance(instrument, Instrument):
-            what = f"{short_repr(instrument)} among the {name} of {_job_options.owner_name(who)}"
+            what = f"{short_repr(instrument)} among the {name} of {_job_options.owner_name(subject)}"
             raise TypeError(f"{what}: give objects of trioflow.abc.Instrument")
     return checked_instruments

@@ -365,8 +365,8 @@ class BaseScheduler(
             KeyError: a job is not a member.
 
         """
-        given = self._members.flatten_members(jobs, "predecessors()")
-        return dict.fromkeys(other for job in given for other in self._members.member_requirements(job)).keys()
+        chosen = self._members.flatten_members(jobs, "predecessors()")
+        return dict.fromkeys(other for job in chosen for other in self._members.member_requirements(job)).keys()
 
     def successors(self, *jobs: Required) -> Jobs:
         """Return the members that require these jobs directly, as an ordered set. O(V + E).
@@ -379,8 +379,8 @@ class BaseScheduler(
             KeyError: a job is not a member.
 
         """
-        given = set(self._members.flatten_members(jobs, "successors()"))
-        return dict.fromkeys(job for job in self._members.jobs if not given.isdisjoint(job._required)).keys()
+        chosen = set(self._members.flatten_members(jobs, "successors()"))
+        return dict.fromkeys(job for job in self._members.jobs if not chosen.isdisjoint(job._required)).keys()
 
     def iterate_jobs(self, nested: bool = True) -> Iterator[AbstractJob[Any]]:
         """Iterate over the jobs in the order added.
@@ -729,15 +729,15 @@ class BaseScheduler(
             finally:
                 signal_handler.loop_ended()
 
-        given = _job_options.keywords(backend_options, "backend_options", self._name_for_errors)
+        options = _job_options.keywords(backend_options, "backend_options", self._name_for_errors)
         if _backend.loop_running() and not _sync_run.in_notebook_cell():
             raise RuntimeError(
                 f"{self.label!r}.run(): an event loop runs in this thread; write: await scheduler.co_run()"
             )
         with _sync_run.SignalHandler(self, handle_signals) as signal_handler:
             if _backend.loop_running():
-                return _sync_run.run_in_thread(lambda: backend_object.run(main, given), signal_handler.interrupt)
-            return backend_object.run(main, given)
+                return _sync_run.run_in_thread(lambda: backend_object.run(main, options), signal_handler.interrupt)
+            return backend_object.run(main, options)
 
     async def co_run(
         self,
@@ -820,29 +820,29 @@ class BaseScheduler(
         self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument], journal: Any
     ) -> Run:
         self._check_may_run()
-        who = self._name_for_errors
+        subject = self._name_for_errors
         if self._worker is None and self._scheduler is not None and self._scheduler._run is not None:
-            raise RuntimeError(f"{who()} is a job of {self._scheduler.label!r}, which is running, and will run it")
+            raise RuntimeError(f"{subject()} is a job of {self._scheduler.label!r}, which is running, and will run it")
         limits = self._limits  # read directly, for speed: each attempt of a nested scheduler makes a new run
         assert limits is not None  # only a plain `Job` has none
-        seconds = limits.timeout if timeout is OWN else _job_options.seconds(timeout, "timeout", who)
-        window = self._jobs_window if jobs_window is OWN else _window.window(jobs_window, "jobs_window", who)
+        seconds = limits.timeout if timeout is OWN else _job_options.seconds(timeout, "timeout", subject)
+        window = self._jobs_window if jobs_window is OWN else _window.window(jobs_window, "jobs_window", subject)
         if window is not None and not isinstance(window, (int, Adaptive)):
             problem = backend.check_limiter(window)
             if problem is not None:
-                raise TypeError(f"jobs_window={short_repr(window)} of {who()}: {problem}")
+                raise TypeError(f"jobs_window={short_repr(window)} of {subject()}: {problem}")
             holder = token_holder(window)
             if holder is not None:
                 owner_text = "its scheduler" if holder._scheduler is None else repr(holder._scheduler.label)
                 raise RuntimeError(
-                    f"{who()} is run by the body of {holder.label!r}, which holds a token of its limiter: its jobs may "
-                    f"wait for that token forever; nest it: add {who()} to {owner_text}, since a scheduler "
-                    f"holds no token"
+                    f"{subject()} is run by the body of {holder.label!r}, which holds a token of its limiter: "
+                    f"its jobs may wait for that token forever; nest it: add {subject()} to {owner_text}, "
+                    f"since a scheduler holds no token"
                 )
         self._check_jobserver(window)
         all_instruments = self._instruments
         if not (isinstance(instruments, tuple) and not instruments):
-            all_instruments = (*all_instruments, *_instruments.checked(instruments, "instruments", who))
+            all_instruments = (*all_instruments, *_instruments.checked(instruments, "instruments", subject))
         return Run(
             self, backend, all_instruments, seconds, window, None if journal is None else self._open_journal(journal)
         )

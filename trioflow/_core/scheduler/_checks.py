@@ -253,9 +253,9 @@ def check_requirement(job: AbstractJob[Any], requirement: AbstractJob[Any], sche
         if not is_input or find_common_scheduler(job, requirement) is None:
             raise _errors.MissingRequirement(job, requirement, scheduler)
     if requirement._forever and not requirement._is_service:
-        who, what = map(repr, _labels.distinguish([job, requirement]))
+        subject, what = map(repr, _labels.distinguish([job, requirement]))
         raise ValueError(
-            f"{who} requires {what}, which is a forever job, so it would wait until the end; "
+            f"{subject} requires {what}, which is a forever job, so it would wait until the end; "
             f"remove the requirement, or make {what} a Service, which reports when it is ready"
         )
 

@@ -103,7 +103,7 @@ def waiting(job: AbstractJob[Any]) -> Waiting | None:
         return Waiting(WaitCause.JOBS, text=f"awaits {_job_names(list(awaits))}") if awaits else None
     if run is None or job._state is not JobState.SCHEDULED:
         return None
-    return next(found for find, _ in CAUSES if (found := find(run, job)) is not None)
+    return next(cause for find, _ in CAUSES if (cause := find(run, job)) is not None)
 
 
 def waiting_since(job: AbstractJob[Any]) -> float | None:

@@ -74,8 +74,8 @@ class Sequence:
         self._append(jobs_or_sequences, "append() of a Sequence")
         return self
 
-    def _append(self, jobs_or_sequences: Iterable[Required], who: str) -> None:
-        new = list(flatten(jobs_or_sequences, who, "_all"))
+    def _append(self, jobs_or_sequences: Iterable[Required], subject: str) -> None:
+        new = list(flatten(jobs_or_sequences, subject, "_all"))
         for job in new:
             if self.jobs:
                 job.requires(self.jobs[-1])

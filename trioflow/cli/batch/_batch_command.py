@@ -52,15 +52,15 @@ def option_type(parse: Callable[[str], T]) -> Callable[[str], T]:
     return convert
 
 
-def merge_values(_: click.Context, option: click.Parameter, given: Sequence[dict[str, T]]) -> dict[str, T]:
+def merge_values(_: click.Context, option: click.Parameter, mappings: Sequence[dict[str, T]]) -> dict[str, T]:
     """Merge the values of a repeatable option by name."""
-    found: dict[str, T] = {}
-    for one in given:
+    result: dict[str, T] = {}
+    for one in mappings:
         for name in one:
-            if name in found:
+            if name in result:
                 raise click.BadParameter(f"{name} is in two of them: write each name once")
-        found.update(one)
-    return found
+        result.update(one)
+    return result
 
 
 class InvalidUsage(click.UsageError):
@@ -238,9 +238,9 @@ def command(**options: Any) -> int:
     With --journal, a command that has succeeded is not run again by a later batch with the same journal, even if this
     one is killed. Its output is printed again. In the FILE of --reads and --writes, {} and the like are replaced too.
     """  # noqa: D301 - click needs the character itself
-    given = Options(**options)
+    parsed = Options(**options)
     try:
-        given.check()
+        parsed.check()
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if os.environ.get("PARALLEL"):
@@ -248,7 +248,7 @@ def command(**options: Any) -> int:
         click.echo(f"trioflow batch: {what}: {printable(os.environ['PARALLEL'])}", err=True)
     from . import _batch_run  # late, because --help does not need it
 
-    return _batch_run.run(given)
+    return _batch_run.run(parsed)
 
 
 command.help = inspect.cleandoc(command.help or "").replace("REPLACEMENT STRINGS", EXPLAINED.lstrip())

@@ -36,17 +36,17 @@ BROKEN_PIPE: Final = 141
 """The exit code that a shell reports for a program ended by SIGPIPE."""
 
 
-def run(given: Options) -> int:
+def run(options: Options) -> int:
     """Run a batch, or print its command lines, and return the exit code."""
-    reading = reading_options(given)
-    words, groups = _sources.parse(given.words, given.files, reading)
+    reading = reading_options(options)
+    words, groups = _sources.parse(options.words, options.files, reading)
     with contextlib.closing(open_sources(groups, reading)) as product:
-        strings = Strings(resources=given.needs, columns=product.names, argument=given.argument)
-        tagstring = "{}" if given.tag else given.tagstring
+        strings = Strings(resources=options.needs, columns=product.names, argument=options.argument)
+        tagstring = "{}" if options.tag else options.tagstring
         with translate_errors():
-            template = LineTemplate(words, strings, quotes_words=given.quote)
+            template = LineTemplate(words, strings, quotes_words=options.quote)
             tag = None if tagstring is None else strings.name(tagstring)
-        if given.dry_run:
+        if options.dry_run:
             with handle_broken_output():
                 for line in _batch.command_lines(template, product, tag):
                     click.echo(line)
@@ -54,23 +54,23 @@ def run(given: Options) -> int:
         with contextlib.ExitStack() as files:
             joblog: _joblog.Joblog | None = None
             recorded: Records | None = None
-            if given.joblog is not None:
-                joblog = _joblog.Joblog(given.joblog.removeprefix("+"), append=given.joblog.startswith("+"))
+            if options.joblog is not None:
+                joblog = _joblog.Joblog(options.joblog.removeprefix("+"), append=options.joblog.startswith("+"))
                 files.callback(joblog.close)
-            if given.results is not None and given.results.endswith(RECORDS):
+            if options.results is not None and options.results.endswith(RECORDS):
                 from ...batch._records import Records  # here, because few batches need it
 
-                recorded = Records(given.results)
+                recorded = Records(options.results)
                 files.callback(recorded.close)
-            shown = make_bar(given)
+            shown = make_bar(options)
             with translate_errors():
                 batch = _batch.Batch(
-                    given,
+                    options,
                     template,
                     product,
                     strings,
                     tag=tag,
-                    nodes=make_nodes(given.nodes, config=given.ssh_config),
+                    nodes=make_nodes(options.nodes, config=options.ssh_config),
                     joblog=joblog,
                     records=recorded,
                     aside=shown.aside,
@@ -80,7 +80,7 @@ def run(given: Options) -> int:
             with shown.shown(batch):
                 code = exit_code(batch)
             if code != FINE:
-                print_to_stderr(closing_lines(batch, given, time.monotonic() - began))
+                print_to_stderr(closing_lines(batch, options, time.monotonic() - began))
             return code
 
 
@@ -103,15 +103,15 @@ def make_nodes(nodes: Sequence[str], **options: Any) -> list[SshNode | LocalNode
         return list(dict.fromkeys(node for text in nodes for node in SshNodes(text, **options)))
 
 
-def reading_options(given: Options) -> _sources.Reading:
+def reading_options(options: Options) -> _sources.Reading:
     """Return the options for reading arguments from their sources."""
     return _sources.Reading(
-        end=given.delimiter or (b"\0" if given.null else b"\n"),
-        cuts_words=given.delimiter is not None,
-        columns=given.colsep,
-        has_header=given.header is not None,
-        is_linked=given.link,
-        items_per_command=given.items_per_command,
+        end=options.delimiter or (b"\0" if options.null else b"\n"),
+        cuts_words=options.delimiter is not None,
+        columns=options.colsep,
+        has_header=options.header is not None,
+        is_linked=options.link,
+        items_per_command=options.items_per_command,
     )
 
 
@@ -136,7 +136,7 @@ def exit_code(batch: _batch.Batch) -> int:
         return INTERRUPTED if batch.was_interrupted else code
 
 
-def closing_lines(batch: _batch.Batch, given: Options, seconds: float) -> Iterator[str]:
+def closing_lines(batch: _batch.Batch, options: Options, seconds: float) -> Iterator[str]:
     """Yield the closing lines: the number of failures, the first of these, and how much a further batch can skip."""
     tally = batch.tally
     if not (tally.failed or batch.was_interrupted):
@@ -159,7 +159,7 @@ def closing_lines(batch: _batch.Batch, given: Options, seconds: float) -> Iterat
         yield symbols.escape(f"  {without_middle(printable(line), max(SHORTEST, columns - len(why) - 5))}: {why}")
     if tally.failed > len(batch.failures):
         yield f"  and {tally.failed - len(batch.failures)} more"
-    if given.journal:
+    if options.journal:
         of = "" if batch.expected is None else f" of {counts.jobs}"
         yield f"  again  the same command  ({tally.succeeded}{of} command{'s' * (counts.jobs != 1)} kept)"
     elif batch.was_interrupted:
@@ -200,9 +200,9 @@ class NoBar:
         """Show nothing."""
 
 
-def make_bar(given: Options) -> Bar | NoBar:
+def make_bar(options: Options) -> Bar | NoBar:
     """Return the bar if it is wanted and the terminal can draw it."""
-    if not given.bar:
+    if not options.bar:
         return NoBar()
     from ...view.monitor._monitor import can_draw  # here, because most batches do not need them
     from ._progress_bar import Bar

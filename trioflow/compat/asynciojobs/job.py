@@ -327,7 +327,7 @@ def _serial(job: AbstractJob) -> int:
     return job._trioflow.serial
 
 
-def last_jobs(requirements: Any, who: object) -> Iterable[AbstractJob]:
+def last_jobs(requirements: Any, subject: object) -> Iterable[AbstractJob]:
     """Yield the jobs that requirements stand for: jobs, the last jobs of Sequences, and the items of collections.
 
     Raises:
@@ -336,16 +336,18 @@ def last_jobs(requirements: Any, who: object) -> Iterable[AbstractJob]:
     """
     for item in requirements:
         if isinstance(item, (list, tuple, set, frozenset)):
-            yield from last_jobs(item, who)
+            yield from last_jobs(item, subject)
         elif item is not None:
             try:
                 jobs = item._trioflow_last_jobs()
             except AttributeError:
-                raise TypeError(f"{item!r} as a requirement of {who!r}: give jobs or Sequences{_hint(item)}") from None
+                raise TypeError(
+                    f"{item!r} as a requirement of {subject!r}: give jobs or Sequences{_hint(item)}"
+                ) from None
             yield from jobs
 
 
-def members(items: Any, who: object) -> Iterable[AbstractJob]:
+def members(items: Any, subject: object) -> Iterable[AbstractJob]:
     """Yield the jobs among items, and all jobs of the Sequences among them; skip None.
 
     Raises:
@@ -357,7 +359,7 @@ def members(items: Any, who: object) -> Iterable[AbstractJob]:
             try:
                 jobs = item._trioflow_members()
             except AttributeError:
-                raise TypeError(f"{item!r} among the jobs of {who}: give jobs or Sequences{_hint(item)}") from None
+                raise TypeError(f"{item!r} among the jobs of {subject}: give jobs or Sequences{_hint(item)}") from None
             yield from jobs
 
 

@@ -32,18 +32,18 @@ def check_name(value: Any, kind: str) -> str:
 _reported: Final = set[str]()
 
 
-def warn_without_effect(value: Any, default: Any, option: str, who: str) -> None:
+def warn_without_effect(value: Any, default: Any, option: str, subject: str) -> None:
     """Log that an argument has no effect, unless it is the default; each argument is reported once."""
     if value != default and option not in _reported:
         _reported.add(option)
         logging.getLogger("trioflow.compat.pyexpool").warning(
             "%s=%r of %s has no effect here: jobs of one category are not ended together, and a job's size is not "
             "compared; give those that belong together a Task with a timeout (reported once)",
-            option, value, who,
+            option, value, subject,
         )  # fmt: skip
 
 
-def check_seconds(value: Any, option: str, who: str) -> float:
+def check_seconds(value: Any, option: str, subject: str) -> float:
     """Check a number of seconds, and return it.
 
     Raises:
@@ -52,13 +52,13 @@ def check_seconds(value: Any, option: str, who: str) -> float:
 
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{option}={value!r} of {who}: give seconds, a number")
+        raise TypeError(f"{option}={value!r} of {subject}: give seconds, a number")
     if value < 0 or math.isnan(value):
-        raise ValueError(f"{option}={value!r} of {who}: give seconds, 0 or more; 0 for no limit")
+        raise ValueError(f"{option}={value!r} of {subject}: give seconds, 0 or more; 0 for no limit")
     return value
 
 
-def check_callback(value: Any, option: str, who: str) -> Any:
+def check_callback(value: Any, option: str, subject: str) -> Any:
     """Check a callback, which may be None, and return it.
 
     Raises:
@@ -66,11 +66,11 @@ def check_callback(value: Any, option: str, who: str) -> Any:
 
     """
     if value is not None and not callable(value):
-        raise TypeError(f"{option}={value!r} of {who}: give a function of one argument, or None")
+        raise TypeError(f"{option}={value!r} of {subject}: give a function of one argument, or None")
     return value
 
 
-def reject_unsupported(value: Any, default: Any, option: str, who: str, instead: str) -> None:
+def reject_unsupported(value: Any, default: Any, option: str, subject: str, instead: str) -> None:
     """Reject an option that is not supported, because a limit must not be ignored silently.
 
     Raises:
@@ -78,4 +78,4 @@ def reject_unsupported(value: Any, default: Any, option: str, who: str, instead:
 
     """
     if value != default:
-        raise ValueError(f"{option}={value!r} of {who} is not supported: {instead}")
+        raise ValueError(f"{option}={value!r} of {subject} is not supported: {instead}")

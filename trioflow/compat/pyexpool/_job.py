@@ -101,28 +101,28 @@ class Job:
         perrlog: str | None = None,
     ) -> None:
         self.name: str = _checks.check_name(name, "Job")
-        who = f"job {name!r}"
+        subject = f"job {name!r}"
         self.workdir: str | os.PathLike[str] | None = workdir
         self.args: Sequence[Any] | str | None = args
-        self.timeout: float = _checks.check_seconds(timeout, "timeout", who)
+        self.timeout: float = _checks.check_seconds(timeout, "timeout", subject)
         self.rsrtonto: bool = bool(ontimeout if rsrtonto is None else rsrtonto)
-        self.startdelay: float = _checks.check_seconds(startdelay, "startdelay", who)
-        self.onstart: Callback | None = _checks.check_callback(onstart, "onstart", who)
-        self.ondone: Callback | None = _checks.check_callback(ondone, "ondone", who)
-        self.onfinish: Callback | None = _checks.check_callback(onfinish, "onfinish", who)
-        _checks.warn_without_effect(category, None, "category", who)
-        _checks.warn_without_effect(size, 0, "size", who)
+        self.startdelay: float = _checks.check_seconds(startdelay, "startdelay", subject)
+        self.onstart: Callback | None = _checks.check_callback(onstart, "onstart", subject)
+        self.ondone: Callback | None = _checks.check_callback(ondone, "ondone", subject)
+        self.onfinish: Callback | None = _checks.check_callback(onfinish, "onfinish", subject)
+        _checks.warn_without_effect(category, None, "category", subject)
+        _checks.warn_without_effect(size, 0, "size", subject)
         self.category: Any = category
         self.size: float = size
         self.slowdown: float = slowdown
         self.omitafn: bool = omitafn
         self.memkind: int = memkind
-        _checks.reject_unsupported(memlim, 0, "memlim", who, "give memory_limit to a trioflow.CommandJob")
+        _checks.reject_unsupported(memlim, 0, "memlim", subject, "give memory_limit to a trioflow.CommandJob")
         for option, value in (("poutlog", poutlog), ("perrlog", perrlog)):
             _checks.reject_unsupported(
-                value, None, option, who, "write what was piped in onfinish, or give a file's name"
+                value, None, option, subject, "write what was piped in onfinish, or give a file's name"
             )
-        self.task: Task | None = check_task(task, who)
+        self.task: Task | None = check_task(task, subject)
         self.params: Any = task.params if params is None and task is not None else params
         self.stdout: _checks.Output = choose_output(stdout, "stdout", task)
         self.stderr: _checks.Output = choose_output(stderr, "stderr", task)

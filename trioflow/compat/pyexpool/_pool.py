@@ -69,13 +69,13 @@ class ExecPool:
         *,
         wksnum: int | None = None,
     ) -> None:
-        who = "ExecPool" if name is None else f"pool {_checks.check_name(name, 'ExecPool')!r}"
-        _checks.reject_unsupported(afnmask, None, "afnmask", who, 'give pin="slot" to trioflow.CommandJob')
-        _checks.reject_unsupported(memlimit, 0, "memlimit", who, MEMORY_HINT)
-        _checks.reject_unsupported(webuiapp, None, "webuiapp", who, "look at the run with a trioflow.Monitor")
-        self._workers: Final = _check_workers(wksnum if workers is None else workers, who)
+        subject = "ExecPool" if name is None else f"pool {_checks.check_name(name, 'ExecPool')!r}"
+        _checks.reject_unsupported(afnmask, None, "afnmask", subject, 'give pin="slot" to trioflow.CommandJob')
+        _checks.reject_unsupported(memlimit, 0, "memlimit", subject, MEMORY_HINT)
+        _checks.reject_unsupported(webuiapp, None, "webuiapp", subject, "look at the run with a trioflow.Monitor")
+        self._workers: Final = _check_workers(wksnum if workers is None else workers, subject)
         self.name: Final = name
-        self.latency: float = _checks.check_seconds(latency, "latency", who)
+        self.latency: float = _checks.check_seconds(latency, "latency", subject)
         self.alive: bool = True
         self._outcomes: Final = Outcomes()
         self.failures: Final = self._outcomes.failures
@@ -227,13 +227,13 @@ class ExecPool:
         return f"<ExecPool {self.name or ''}{' ' if self.name else ''}{shown}>"
 
 
-def _check_workers(workers: Any, who: str) -> int:
+def _check_workers(workers: Any, subject: str) -> int:
     if workers is None:
         return os.cpu_count() or 1
     if isinstance(workers, bool) or not isinstance(workers, int):
-        raise TypeError(f"workers={workers!r} of {who}: give a whole number")
+        raise TypeError(f"workers={workers!r} of {subject}: give a whole number")
     if workers < 1:
-        raise ValueError(f"workers={workers!r} of {who}: give at least 1")
+        raise ValueError(f"workers={workers!r} of {subject}: give at least 1")
     return workers
 
 

@@ -81,13 +81,13 @@ class Task:
         latency: float | None = 1.5,
     ) -> None:
         self.name: str = _checks.check_name(name, "Task")
-        who = f"task {name!r}"
-        self.timeout: float = _checks.check_seconds(timeout, "timeout", who)
-        self.onstart: Callback | None = _checks.check_callback(onstart, "onstart", who)
-        self.ondone: Callback | None = _checks.check_callback(ondone, "ondone", who)
-        self.onfinish: Callback | None = _checks.check_callback(onfinish, "onfinish", who)
+        subject = f"task {name!r}"
+        self.timeout: float = _checks.check_seconds(timeout, "timeout", subject)
+        self.onstart: Callback | None = _checks.check_callback(onstart, "onstart", subject)
+        self.ondone: Callback | None = _checks.check_callback(ondone, "ondone", subject)
+        self.onfinish: Callback | None = _checks.check_callback(onfinish, "onfinish", subject)
         self.params: Any = params
-        self.task: Task | None = check_task(task, who)
+        self.task: Task | None = check_task(task, subject)
         self.stdout: _checks.Output = choose_output(stdout, "stdout", task)
         self.stderr: _checks.Output = choose_output(stderr, "stderr", task)
         self.latency: float | None = latency
@@ -155,7 +155,7 @@ class Task:
         return f"<Task {self.name!r} {self.numdone} done, {self.numterm} terminated of {self.numadded}>"
 
 
-def check_task(task: Any, who: str) -> Any:
+def check_task(task: Any, subject: str) -> Any:
     """Check the argument `task`, which may be None, and return it.
 
     Raises:
@@ -163,7 +163,7 @@ def check_task(task: Any, who: str) -> Any:
 
     """
     if task is not None and not isinstance(task, Task):
-        raise TypeError(f"task={task!r} of {who}: give a Task, or None")
+        raise TypeError(f"task={task!r} of {subject}: give a Task, or None")
     return task
 
 

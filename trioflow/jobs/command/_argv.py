@@ -26,7 +26,7 @@ MANY: Final = 20
 """Arguments at each end of a command that its label is made from."""
 
 
-def check_arguments(command: Any, shell: bool, who: str) -> tuple[Any, ...]:
+def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
     """Return the arguments of a user's command, including the jobs among them.
 
     Raises:
@@ -34,51 +34,51 @@ def check_arguments(command: Any, shell: bool, who: str) -> tuple[Any, ...]:
         ValueError: an empty list or line, or a NUL in an argument.
 
     """
-    if flag(shell, "shell", who):
+    if flag(shell, "shell", subject):
         if not isinstance(command, (str, bytes, JOB)):
-            raise TypeError(f"{who}: with shell=True give the command as one string, not {shown_value(command)}")
+            raise TypeError(f"{subject}: with shell=True give the command as one string, not {shown_value(command)}")
         if isinstance(command, (str, bytes)) and not command.strip():
-            raise ValueError(f"{who}: the command is empty: give a line for the shell")
+            raise ValueError(f"{subject}: the command is empty: give a line for the shell")
         command = SHELL, "-c", command
     elif isinstance(command, (str, bytes, PATH_LIKE, JOB)) or not hasattr(command, "__iter__"):
         is_one = isinstance(command, (str, bytes, PATH_LIKE, JOB))
         such = f"CommandJob({display(command).split()!r})" if is_one else f"not {shown_value(command)}"
-        raise TypeError(f"{who}: give a list, {such}, or a shell's line with shell=True")
+        raise TypeError(f"{subject}: give a list, {such}, or a shell's line with shell=True")
     arguments: tuple[Any, ...] = tuple(command)
     if not arguments:
-        raise ValueError(f"{who}: the command is empty: give a program and its arguments")
+        raise ValueError(f"{subject}: the command is empty: give a program and its arguments")
     for number, argument in enumerate(arguments):
         if not isinstance(argument, (JOB, granted)):
-            argument_text(argument, number, who)
+            argument_text(argument, number, subject)
     if arguments[0] in ("", b""):
-        raise ValueError(f"{who}: argument 0 is empty: give the name of a program")
+        raise ValueError(f"{subject}: argument 0 is empty: give the name of a program")
     return arguments
 
 
-def argument_text(argument: Any, number: int | str, who: str) -> str | bytes:
+def argument_text(argument: Any, number: int | str, subject: str) -> str | bytes:
     """Return one argument in the form that the system takes; a `CommandResult` means its output, as in `$(...)`."""
-    given: Any = argument
-    found: Any = argument
+    value: Any = argument
+    result: Any = argument
     if isinstance(argument, CommandResult):
-        found = _output(argument, number, who)
+        result = _output(argument, number, subject)
     elif isinstance(argument, (int, float)) and not isinstance(argument, bool):
-        found = str(argument)
+        result = str(argument)
     elif isinstance(argument, PATH_LIKE):
-        found = os.fspath(given)  # pyright: ignore[reportUnknownVariableType]
-    if not isinstance(found, (str, bytes)):
+        result = os.fspath(value)  # pyright: ignore[reportUnknownVariableType]
+    if not isinstance(result, (str, bytes)):
         raise TypeError(
-            f"{who}: argument {number} is {shown_value(argument)}, a {type(argument).__name__}: "
+            f"{subject}: argument {number} is {shown_value(argument)}, a {type(argument).__name__}: "
             f"give a string, bytes, a path, a number, or a job whose result is one"
         )
-    if b"\0" in os.fsencode(found):
-        raise ValueError(f"{who}: argument {number} has a NUL in it, which no program can be given")
-    return found
+    if b"\0" in os.fsencode(result):
+        raise ValueError(f"{subject}: argument {number} has a NUL in it, which no program can be given")
+    return result
 
 
-def _output(result: CommandResult, number: int | str, who: str) -> bytes:
+def _output(result: CommandResult, number: int | str, subject: str) -> bytes:
     output = result.stdout
     if output is None:
-        raise nothing_captured(f"{who}: argument {number}")
+        raise nothing_captured(f"{subject}: argument {number}")
     return output.rstrip(b"\n")
 
 
@@ -98,15 +98,15 @@ def fill_arguments(arguments: Iterable[Any], job: AbstractJob[Any]) -> list[str 
     ]
 
 
-def check_input(given: Any, job: AbstractJob[Any]) -> Any:
+def check_input(value: Any, job: AbstractJob[Any]) -> Any:
     """Return the standard input of a command; raise if the result of a job cannot be read."""
-    if given is None or isinstance(given, (*IN_MEMORY, Spool, int, str, PATH_LIKE)):
-        return given
+    if value is None or isinstance(value, (*IN_MEMORY, Spool, int, str, PATH_LIKE)):
+        return value
     with contextlib.suppress(AttributeError, OSError):
-        given.fileno()  # io.BytesIO has the method but no descriptor
-        return given
+        value.fileno()  # io.BytesIO has the method but no descriptor
+        return value
     raise TypeError(
-        f"stdin of {job.label!r}: {display(given)}, a {type(given).__name__}: "
+        f"stdin of {job.label!r}: {display(value)}, a {type(value).__name__}: "
         f"give bytes, a path, an open file, or a job"
     )
 

@@ -140,22 +140,22 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         append: bool = True,
         **options: Unpack[JobOptions],
     ) -> None:
-        who = repr(options.get("label") or "CommandJob")
-        posix.require(f"CommandJob {who}")
-        arguments = _argv.check_arguments(command, shell, who)
+        subject = repr(options.get("label") or "CommandJob")
+        posix.require(f"CommandJob {subject}")
+        arguments = _argv.check_arguments(command, shell, subject)
         job, read = (stdin, None) if isinstance(stdin, AbstractJob) else (None, stdin)
         self._options: Final = CommandOptions(
-            shell, cwd, encode_environment(env, who), read,
-            stdout, stderr, successful_codes(check, who), terminate_grace, on_start, on_line, tag,
+            shell, cwd, encode_environment(env, subject), read,
+            stdout, stderr, successful_codes(check, subject), terminate_grace, on_start, on_line, tag,
             nice, memory_limit, pin, leftovers,
-            path_tuple(reads, "reads", who), path_tuple(writes, "writes", who), append,
+            path_tuple(reads, "reads", subject), path_tuple(writes, "writes", subject), append,
         )  # fmt: skip
-        self._options.validate(who)
+        self._options.validate(subject)
         self._command: Final = arguments
         self._process = self._latest = None
         super().__init__(*arguments, job, on_done=on_done, on_settled=on_settled, **options)
         self._granted_env: Final = granted_variables(env)
-        _granted.check_placeholders([*arguments, *self._granted_env.values()], self, who)
+        _granted.check_placeholders([*arguments, *self._granted_env.values()], self, subject)
 
     # ---- what it is
 

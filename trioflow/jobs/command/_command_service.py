@@ -110,21 +110,21 @@ class CommandService(Service[Any], keeps_time=True):
         append: bool = True,
         **options: Unpack[JobOptions],
     ) -> None:
-        who = repr(options.get("label") or "CommandService")
-        posix.require(f"CommandService {who}", "use a Service around anyio.open_process")
-        callback(on_start, "on_start", who)
-        callback(on_line, "on_line", who)
+        subject = repr(options.get("label") or "CommandService")
+        posix.require(f"CommandService {subject}", "use a Service around anyio.open_process")
+        callback(on_start, "on_start", subject)
+        callback(on_line, "on_line", subject)
         self.ready: Final = ready
-        self._readiness: Final = readiness(ready, who)
+        self._readiness: Final = readiness(ready, subject)
         self._on_start: Final = on_start
         self._on_line: Final = on_line
         streams = (stdout, stderr)
         seen = [stream is None or (isinstance(stream, int) and stream in (PIPE, STDOUT)) for stream in streams]
         self._files: Final = [stream for stream in streams if is_path(stream)]
         if on_line is not None and not all(seen):
-            raise ValueError(f"on_line of {who}: its output goes elsewhere; leave out stdout= and stderr=")
+            raise ValueError(f"on_line of {subject}: its output goes elsewhere; leave out stdout= and stderr=")
         if isinstance(ready, OutputLine) and not all(seen) and not self._files:
-            raise ValueError(f"ready={ready!r} of {who}: its output cannot be read; give a path, or leave it out")
+            raise ValueError(f"ready={ready!r} of {subject}: its output cannot be read; give a path, or leave it out")
         self._echoes: Final = on_line is None and not tag and stdout is None
         self._tail: Final[collections.deque[str]] = collections.deque(maxlen=LINES)
         self._job: Final = CommandJob(
@@ -210,13 +210,13 @@ class CommandService(Service[Any], keeps_time=True):
 
         async def get_ready() -> None:
             try:
-                found = await self._ready_in_time(run, sizes)
+                result = await self._ready_in_time(run, sizes)
             except Exception as error:
                 failure.append(error)
                 group.cancel_scope.cancel()
             else:
                 ready.append(True)
-                status.started(found)
+                status.started(result)
 
         ended: Exception | CommandResult | None = None
         async with anyio.create_task_group() as group:
@@ -242,18 +242,18 @@ class CommandService(Service[Any], keeps_time=True):
         """
         try:
             with run.time_limit(self, "sign of being ready", cancels=True):
-                found, failure = None, None
+                ready, failure = None, None
                 async with anyio.create_task_group() as group:
                     if self._files and isinstance(self._readiness, OutputLine):
                         group.start_soon(self._read_files, run, sizes)
                     try:
-                        found = await self._readiness.wait(run)
+                        ready = await self._readiness.wait(run)
                     except Exception as error:
                         failure = error  # kept, to raise it bare and not in a group
                     group.cancel_scope.cancel()
                 if failure is not None:
                     raise failure
-                return found
+                return ready
         except JobTimeout as over:
             over.add_note(f"It waited for {self._readiness}.{self._readiness.latest_failure()}")
             if end := self._end_of_output(sizes):

@@ -18,24 +18,24 @@ SHELLS_ADD: Final = 128
 """Added by a shell to the number of the signal that ended its command."""
 
 
-def successful_codes(check: Check, who: str) -> frozenset[int] | None:
+def successful_codes(check: Check, subject: str) -> frozenset[int] | None:
     """Return the exit codes that are successes, signals as negative numbers; None for all.
 
     Raises:
-        TypeError, ValueError: something that is not an exit code or a signal; the error names the job, `who`.
+        TypeError, ValueError: something that is not an exit code or a signal; the error names the job, `subject`.
 
     """
     if isinstance(check, bool):
         return ZERO if check else None
     if isinstance(check, (str, bytes)) or not isinstance(check, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(
-            f"check={short_repr(check)} of {who}: "
+            f"check={short_repr(check)} of {subject}: "
             f"give True, False, or a list of exit codes and signals, as [0, 4, 'TERM']"
         )
-    found = frozenset(_code(code, who) for code in check)
-    if not found:
-        raise ValueError(f"check=[] of {who}: then no command could succeed; for any end of it give False")
-    return found
+    codes = frozenset(_code(code, subject) for code in check)
+    if not codes:
+        raise ValueError(f"check=[] of {subject}: then no command could succeed; for any end of it give False")
+    return codes
 
 
 def describe_failure(allowed: frozenset[int] | None, returncode: int) -> str | None:
@@ -50,19 +50,21 @@ def describe_failure(allowed: frozenset[int] | None, returncode: int) -> str | N
     return describe(returncode) if returncode else "exit code 0, which is not in check="
 
 
-def _code(given: Any, who: str) -> int:
-    if isinstance(given, signal.Signals):
-        return -given
-    if isinstance(given, str):
-        name = given.upper()
+def _code(value: Any, subject: str) -> int:
+    if isinstance(value, signal.Signals):
+        return -value
+    if isinstance(value, str):
+        name = value.upper()
         try:
             return -signal.Signals[name if name.startswith("SIG") else f"SIG{name}"]
         except KeyError:
             raise ValueError(
-                f"check of {who}: there is no signal {short_repr(given)}; give a name, as 'TERM'"
+                f"check of {subject}: there is no signal {short_repr(value)}; give a name, as 'TERM'"
             ) from None
-    if not isinstance(given, int) or isinstance(given, bool):
-        raise TypeError(f"check of {who}: found {short_repr(given)} in the list; give exit codes and names of signals")
-    if not -signal.NSIG < given <= MAX_CODE:
-        raise ValueError(f"check of {who}: {given} is not an exit code: they go from 0 to {MAX_CODE}")
-    return given
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(
+            f"check of {subject}: found {short_repr(value)} in the list; give exit codes and names of signals"
+        )
+    if not -signal.NSIG < value <= MAX_CODE:
+        raise ValueError(f"check of {subject}: {value} is not an exit code: they go from 0 to {MAX_CODE}")
+    return value

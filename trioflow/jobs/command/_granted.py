@@ -38,10 +38,10 @@ class granted:
 
     def text(self, job: AbstractJob[Any]) -> str:
         """Return the resources that `job` was granted, as text."""
-        found = job.granted[self.name]
-        if isinstance(found, Mapping):
-            return ",".join(f"{key}={amount}" for key, amount in found.items())  # pyright: ignore[reportUnknownVariableType]
-        return str(found) if isinstance(found, (int, float)) else ",".join(map(str, found))
+        grant = job.granted[self.name]
+        if isinstance(grant, Mapping):
+            return ",".join(f"{key}={amount}" for key, amount in grant.items())  # pyright: ignore[reportUnknownVariableType]
+        return str(grant) if isinstance(grant, (int, float)) else ",".join(map(str, grant))
 
     def __str__(self) -> str:
         """Return the placeholder as labels show it."""
@@ -55,7 +55,7 @@ def fill_environment(
     return {**env, **{name: os.fsencode(value.text(job)) for name, value in own.items()}}
 
 
-def check_placeholders(values: Iterable[Any], job: AbstractJob[Any], who: str) -> None:
+def check_placeholders(values: Iterable[Any], job: AbstractJob[Any], subject: str) -> None:
     """Reject placeholders for resources that the job does not need.
 
     Raises:
@@ -65,6 +65,6 @@ def check_placeholders(values: Iterable[Any], job: AbstractJob[Any], who: str) -
     for value in values:
         if isinstance(value, granted) and value.name not in job.needs:
             raise ValueError(
-                f"{who}: granted({value.name!r}), but it needs nothing of that name: "
+                f"{subject}: granted({value.name!r}), but it needs nothing of that name: "
                 f"write needs={{{value.name!r}: 1}}, or leave it out"
             )

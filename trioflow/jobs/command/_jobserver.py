@@ -207,12 +207,12 @@ class Client:
         place = f"fifo:{path}" if by_name else ",".join(map(str, self.descriptors))
         self.flags: Final = f"-j{slots} --jobserver-auth={place}"
 
-    def environment(self, given: Mapping[bytes, bytes] | None) -> dict[bytes, bytes]:
+    def environment(self, env: Mapping[bytes, bytes] | None) -> dict[bytes, bytes]:
         """Return the command's environment with the jobserver added to MAKEFLAGS."""
-        found = dict(posix.environb if given is None else given)
-        words = [word for word in found.get(b"MAKEFLAGS", b"").split(b" ") if not OF_A_JOBSERVER.match(word)]
-        found[b"MAKEFLAGS"] = b" ".join([*words, self.flags.encode()] if any(words) else [b"", self.flags.encode()])
-        return found
+        variables = dict(posix.environb if env is None else env)
+        words = [word for word in variables.get(b"MAKEFLAGS", b"").split(b" ") if not OF_A_JOBSERVER.match(word)]
+        variables[b"MAKEFLAGS"] = b" ".join([*words, self.flags.encode()] if any(words) else [b"", self.flags.encode()])
+        return variables
 
     def inside(self) -> int:
         """Return the number of tokens in the pipe."""

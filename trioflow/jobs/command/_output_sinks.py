@@ -239,25 +239,25 @@ class SignOfLife:
         """Do nothing: no cleanup is needed."""
 
 
-def tag_maker(given: bool | str, name: str, values: Mapping[str, str]) -> Callable[[], str] | None:
+def tag_maker(template: bool | str, name: str, values: Mapping[str, str]) -> Callable[[], str] | None:
     """Return a function that makes the tag for each line; None for no tags.
 
     Args:
-        given: the user's `tag=`: True for the name, or a template, in which `{time}` is replaced by the time of the
+        template: the user's `tag=`: True for the name, or a template, in which `{time}` is replaced by the time of the
                 line, and other names in braces by their values.
         name: the name of the job or node; escaped as in all views, because a label may contain control characters.
         values: the values for names in braces, also escaped.
 
     """
 
-    def value(found: re.Match[str]) -> str:
-        if found["name"] == "time" and "time" not in values:
-            return datetime.now().astimezone().strftime(found["format"] or TIME)
-        return found[0] if found["format"] or found["name"] not in values else printable(values[found["name"]])
+    def value(match: re.Match[str]) -> str:
+        if match["name"] == "time" and "time" not in values:
+            return datetime.now().astimezone().strftime(match["format"] or TIME)
+        return match[0] if match["format"] or match["name"] not in values else printable(values[match["name"]])
 
-    if not isinstance(given, str):
-        return (lambda: f"{printable(name)}: ") if given else None
-    return (lambda: _IN_BRACES.sub(value, given)) if given else None
+    if not isinstance(template, str):
+        return (lambda: f"{printable(name)}: ") if template else None
+    return (lambda: _IN_BRACES.sub(value, template)) if template else None
 
 
 TIME: Final = "%H:%M:%S"

@@ -140,13 +140,13 @@ class ProcessRun:
             )
 
     def _variable_of_env(self, name: str) -> str | None:
-        given = (self._options.env or {}).get(os.fsencode(name))
-        return None if given is None else os.fsdecode(given)
+        value = (self._options.env or {}).get(os.fsencode(name))
+        return None if value is None else os.fsdecode(value)
 
     def _environment(self) -> Mapping[bytes, bytes] | None:
         env, own = self._options.env, self._job._granted_env
-        found = env if env is None or not own else fill_environment(env, own, self._job)
-        return found if self._client is None else self._client.environment(found)
+        variables = env if env is None or not own else fill_environment(env, own, self._job)
+        return variables if self._client is None else self._client.environment(variables)
 
     def _begin(self) -> None:
         """Prepare the process right after its start; if this fails, the process is ended."""

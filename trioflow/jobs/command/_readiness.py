@@ -59,10 +59,10 @@ class Readiness(ABC):
 async def poll_until(run: RunHandle, find: Callable[[], Awaitable[Any]]) -> Any:
     """Poll `find` until it returns something other than None, and return that."""
     pause = FIRST_PAUSE
-    while (found := await find()) is None:
+    while (result := await find()) is None:
         await run.sleep_until(run.clock() + pause)
         pause = min(LONGEST_PAUSE, pause * 1.5)
-    return found
+    return result
 
 
 @final
@@ -87,8 +87,8 @@ class PortOpen(Readiness):
     """
 
     def __init__(self, number: int, host: str = "localhost") -> None:
-        given: Any = number
-        if isinstance(given, bool) or not isinstance(given, int):
+        value: Any = number
+        if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError(f"PortOpen({short_repr(number)}): give the number of a TCP port, such as 5432")
         if not 1 <= number <= 65535:
             raise ValueError(f"PortOpen({short_repr(number)}): a TCP port is a number from 1 to 65535")
@@ -152,8 +152,8 @@ class OutputLine(Readiness):
     """
 
     def __init__(self, text: str | re.Pattern[str]) -> None:
-        given: Any = text
-        if not isinstance(given, (str, re.Pattern)) or not given:
+        value: Any = text
+        if not isinstance(value, (str, re.Pattern)) or not value:
             raise TypeError(
                 f"OutputLine({short_repr(text)}): give a part of the line, or a compiled regular expression of text"
             )
@@ -212,8 +212,8 @@ class CommandSucceeds(Readiness):
 
     def __init__(self, command: Any, /, **options: Any) -> None:
         self.command: Final = command
-        given: dict[str, Any] = {"stdout": DEVNULL, "stderr": PIPE, **options}
-        self._job: Final = CommandJob(command, **given)
+        all_options: dict[str, Any] = {"stdout": DEVNULL, "stderr": PIPE, **options}
+        self._job: Final = CommandJob(command, **all_options)
         self._latest: CommandError | None = None
 
     def __repr__(self) -> str:
@@ -260,10 +260,10 @@ class Exists(Readiness):
 
     def _identity(self) -> tuple[int, int] | None:
         try:
-            found = os.stat(self._path)
+            status = os.stat(self._path)
         except OSError:
             return None
-        return found.st_ino, found.st_mtime_ns
+        return status.st_ino, status.st_mtime_ns
 
     async def wait(self, run: RunHandle) -> Path:
         """Poll until the file exists."""
@@ -285,16 +285,16 @@ class Exists(Readiness):
         return self._path
 
 
-def readiness(given: Any, who: str) -> Readiness:
+def readiness(value: Any, subject: str) -> Readiness:
     """Return the `Readiness` for the argument `ready`.
 
     Raises:
         TypeError: it is not a condition.
 
     """
-    if isinstance(given, Readiness):
-        return given
-    if isinstance(given, Path):
-        return Exists(given)
+    if isinstance(value, Readiness):
+        return value
+    if isinstance(value, Path):
+        return Exists(value)
     advice = "give PortOpen(5432), OutputLine('ready to accept'), CommandSucceeds(['pg_isready']), or a pathlib.Path"
-    raise TypeError(f"ready={short_repr(given)} of {who}: {advice}")
+    raise TypeError(f"ready={short_repr(value)} of {subject}: {advice}")

@@ -61,46 +61,46 @@ class CommandOptions:
         """Whether the output is passed on line by line, as it comes."""
         return self.on_line is not None or bool(self.tag)
 
-    def validate(self, who: str) -> None:
-        """Check the options of the job called `who`.
+    def validate(self, subject: str) -> None:
+        """Check the options of the job called `subject`.
 
         Raises:
             TypeError, ValueError: an option that makes no sense; the error names it.
 
         """
-        duration(self.terminate_grace, "terminate_grace", who)
+        duration(self.terminate_grace, "terminate_grace", subject)
         for name in ("on_start", "on_line"):
-            callback(getattr(self, name), name, who)
+            callback(getattr(self, name), name, subject)
         if not is_among(self.pin, (None, *get_args(Pin))):
-            raise ValueError(f"pin={short_repr(self.pin)} of {who}: choose 'slot', or None")
+            raise ValueError(f"pin={short_repr(self.pin)} of {subject}: choose 'slot', or None")
         if not is_among(self.leftovers, get_args(Leftovers)):
             choices = " or ".join(map(repr, get_args(Leftovers)))
-            raise ValueError(f"leftovers={short_repr(self.leftovers)} of {who}: choose {choices}")
+            raise ValueError(f"leftovers={short_repr(self.leftovers)} of {subject}: choose {choices}")
         if self.pin is not None and not hasattr(os, "sched_setaffinity"):
-            raise ValueError(f"pin={short_repr(self.pin)} of {who}: this system cannot bind a process to a CPU")
-        flag(self.append, "append", who)
+            raise ValueError(f"pin={short_repr(self.pin)} of {subject}: this system cannot bind a process to a CPU")
+        flag(self.append, "append", subject)
         if not isinstance(self.tag, (bool, str)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(
-                f"tag={short_repr(self.tag)} of {who}: give True, False, or a template such as '{{label}}: '"
+                f"tag={short_repr(self.tag)} of {subject}: give True, False, or a template such as '{{label}}: '"
             )
-        check_limits(self.nice, self.memory_limit, who)
+        check_limits(self.nice, self.memory_limit, subject)
         if self.cwd is not None and not isinstance(self.cwd, bytes):
-            file_path(self.cwd, "cwd", who)
+            file_path(self.cwd, "cwd", subject)
         readable = (
             self.stdin is None or type(self.stdin) is int or isinstance(self.stdin, IN_MEMORY) or is_path(self.stdin)
         )
         if not readable and not hasattr(self.stdin, "fileno"):
-            raise TypeError(f"stdin={short_repr(self.stdin)} of {who}: give bytes, a path, an open file, or a job")
+            raise TypeError(f"stdin={short_repr(self.stdin)} of {subject}: give bytes, a path, an open file, or a job")
         if isinstance(self.stdin, int) and self.stdin in (subprocess.PIPE, subprocess.STDOUT):
-            raise ValueError(f"stdin of {who}: give what it is to read: bytes, a path, an open file, or a job")
+            raise ValueError(f"stdin of {subject}: give what it is to read: bytes, a path, an open file, or a job")
         for name, kind in (("reads", Depfile), ("writes", OptionalFile)):
             for entry in getattr(self, name):
                 if not is_path(entry.path if isinstance(entry, kind) else entry):
-                    raise TypeError(f"{name}={short_repr(entry)} of {who}: give a list of paths")
-        self._check_output("stdout", self.stdout, who)
-        self._check_output("stderr", self.stderr, who)
+                    raise TypeError(f"{name}={short_repr(entry)} of {subject}: give a list of paths")
+        self._check_output("stdout", self.stdout, subject)
+        self._check_output("stderr", self.stderr, subject)
 
-    def check_open(self, who: str) -> None:
+    def check_open(self, subject: str) -> None:
         """Check before a start that the user's files are still open.
 
         Raises:
@@ -109,7 +109,7 @@ class CommandOptions:
         """
         for name in ("stdin", "stdout", "stderr"):
             if getattr(getattr(self, name), "closed", False) is True:
-                raise ValueError(f"{name} of {who} is a closed file: keep it open until the job has ended")
+                raise ValueError(f"{name} of {subject} is a closed file: keep it open until the job has ended")
 
     def missing(self) -> str | None:
         """Name the first file that the command should have written and has not; None if all exist."""
@@ -138,28 +138,28 @@ class CommandOptions:
         kinds = [_kind_of_output(stream) for stream in (self.stdout, self.stderr)]
         return None if is_path(self.stdin) else self.stdin, kinds if any(kinds) else []
 
-    def _check_output(self, name: str, given: Any, who: str) -> None:
-        if isinstance(given, (bytes, bool)) or not (
-            given is None or is_path(given) or isinstance(given, int) or hasattr(given, "write")
+    def _check_output(self, name: str, value: Any, subject: str) -> None:
+        if isinstance(value, (bytes, bool)) or not (
+            value is None or is_path(value) or isinstance(value, int) or hasattr(value, "write")
         ):
             raise TypeError(
-                f"{name}={short_repr(given)} of {who}: "
+                f"{name}={short_repr(value)} of {subject}: "
                 "give a path, an open file, None, or subprocess.PIPE, DEVNULL or STDOUT"
             )
-        if is_path(given):
-            file_path(given, name, who)
-        if isinstance(given, int) and not min(SPECIAL) <= given < LARGEST_DESCRIPTOR:
-            raise ValueError(f"{name}={short_repr(given)} of {who}: there is no such descriptor")
-        if name == "stdout" and isinstance(given, int) and given == subprocess.STDOUT:
-            raise ValueError(f"stdout=STDOUT of {who}: this is for stderr, which then goes where stdout goes")
-        if self.goes_by_lines and not (given is None or given in SPECIAL):
+        if is_path(value):
+            file_path(value, name, subject)
+        if isinstance(value, int) and not min(SPECIAL) <= value < LARGEST_DESCRIPTOR:
+            raise ValueError(f"{name}={short_repr(value)} of {subject}: there is no such descriptor")
+        if name == "stdout" and isinstance(value, int) and value == subprocess.STDOUT:
+            raise ValueError(f"stdout=STDOUT of {subject}: this is for stderr, which then goes where stdout goes")
+        if self.goes_by_lines and not (value is None or value in SPECIAL):
             raise ValueError(
-                f"{name}={short_repr(given)} of {who}: with on_line or tag, output is handed over line by line; "
+                f"{name}={short_repr(value)} of {subject}: with on_line or tag, output is handed over line by line; "
                 f"leave {name} out, or give PIPE to capture it as well"
             )
 
 
-def encode_environment(env: Mapping[Any, Any] | None, who: str) -> dict[bytes, bytes] | None:
+def encode_environment(env: Mapping[Any, Any] | None, subject: str) -> dict[bytes, bytes] | None:
     """Return an environment in the form that the system takes, with granted variables empty.
 
     Raises:
@@ -169,23 +169,25 @@ def encode_environment(env: Mapping[Any, Any] | None, who: str) -> dict[bytes, b
     if env is None:
         return None
     if not isinstance(env, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"env of {who}: found {type(env).__name__}; give a dict of names and values, or None")
+        raise TypeError(f"env of {subject}: found {type(env).__name__}; give a dict of names and values, or None")
     if _is_encoded(env):
         return dict(env)
-    found: dict[bytes, bytes] = {}
+    variables: dict[bytes, bytes] = {}
     for name, value in env.items():
         if isinstance(value, granted):
             value = ""
         try:
             key, text = os.fsencode(name), os.fsencode(value)
         except TypeError:
-            raise TypeError(f"env of {who}: {name!r}: {short_repr(value)}; names and values must be strings") from None
+            raise TypeError(
+                f"env of {subject}: {name!r}: {short_repr(value)}; names and values must be strings"
+            ) from None
         if b"=" in key or b"\0" in key + text or not key:
             raise ValueError(
-                f"env of {who}: {name!r}: {short_repr(value)}; no NUL can be in either, and no '=' in a name"
+                f"env of {subject}: {name!r}: {short_repr(value)}; no NUL can be in either, and no '=' in a name"
             )
-        found[key] = text
-    return found
+        variables[key] = text
+    return variables
 
 
 def _is_encoded(env: Mapping[Any, Any]) -> bool:
@@ -206,28 +208,28 @@ def granted_variables(env: Mapping[Any, Any] | None) -> dict[bytes, granted]:
     return {os.fsencode(name): value for name, value in env.items() if isinstance(value, granted)}
 
 
-def path_tuple(given: Any, name: str, who: str) -> tuple[Any, ...]:
+def path_tuple(value: Any, name: str, subject: str) -> tuple[Any, ...]:
     """Return paths as a tuple; a single path becomes a tuple of one.
 
     Raises:
         TypeError: it is neither a path nor a list.
 
     """
-    if is_path(given) or isinstance(given, (Depfile, OptionalFile)):
-        return (given,)
-    if isinstance(given, bytes) or not isinstance(given, Iterable):
-        raise TypeError(f"{name}={short_repr(given)} of {who}: give a list of paths")
-    return tuple(given)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    if is_path(value) or isinstance(value, (Depfile, OptionalFile)):
+        return (value,)
+    if isinstance(value, bytes) or not isinstance(value, Iterable):
+        raise TypeError(f"{name}={short_repr(value)} of {subject}: give a list of paths")
+    return tuple(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
-def is_path(given: Any) -> bool:
+def is_path(value: Any) -> bool:
     """Return whether a value names a file."""
-    return isinstance(given, (str, os.PathLike))
+    return isinstance(value, (str, os.PathLike))
 
 
-def _kind_of_output(given: Any) -> str | None:
-    if given is None:
+def _kind_of_output(value: Any) -> str | None:
+    if value is None:
         return None
-    if isinstance(given, int) and given in SPECIAL:
-        return {subprocess.PIPE: "PIPE", subprocess.DEVNULL: "DEVNULL", subprocess.STDOUT: "STDOUT"}[given]
-    return "path" if is_path(given) else "file"
+    if isinstance(value, int) and value in SPECIAL:
+        return {subprocess.PIPE: "PIPE", subprocess.DEVNULL: "DEVNULL", subprocess.STDOUT: "STDOUT"}[value]
+    return "path" if is_path(value) else "file"

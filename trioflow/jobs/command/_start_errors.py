@@ -118,6 +118,6 @@ def stderr_tail(result: CommandResult, options: CommandOptions, start: int) -> b
 
 
 def _path_of_stderr(options: CommandOptions) -> Any:
-    given = options.stdout if options.stderr == subprocess.STDOUT else options.stderr
-    name = given if is_path(given) else getattr(given, "name", None)
+    stream = options.stdout if options.stderr == subprocess.STDOUT else options.stderr
+    name = stream if is_path(stream) else getattr(stream, "name", None)
     return name if is_path(name) else None  # a nameless file has a number as its name

@@ -44,27 +44,27 @@ class Streams:
 
     # ---- opening
 
-    def _open_input(self, given: Any) -> int | None:
-        if given is None or given == subprocess.DEVNULL:
+    def _open_input(self, value: Any) -> int | None:
+        if value is None or value == subprocess.DEVNULL:
             return None
-        if isinstance(given, int):
-            return given
-        if isinstance(given, Spool):
-            return self._keep(given.reopen() if os.path.isdir("/proc/self") else _nameless_file(given.read()))
-        if isinstance(given, (bytes, bytearray, memoryview)):
-            return self._keep(_nameless_file(given))
-        if is_path(given):
-            return self._keep(os.open(given, os.O_RDONLY))
-        return int(given.fileno())
+        if isinstance(value, int):
+            return value
+        if isinstance(value, Spool):
+            return self._keep(value.reopen() if os.path.isdir("/proc/self") else _nameless_file(value.read()))
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return self._keep(_nameless_file(value))
+        if is_path(value):
+            return self._keep(os.open(value, os.O_RDONLY))
+        return int(value.fileno())
 
-    def _open_output(self, name: str, given: Any) -> int | None:
+    def _open_output(self, name: str, value: Any) -> int | None:
         options = self._job._options
-        if given == subprocess.STDOUT:
+        if value == subprocess.STDOUT:
             return subprocess.STDOUT if self.stdout is None else self.stdout
-        if given == subprocess.DEVNULL:
+        if value == subprocess.DEVNULL:
             return subprocess.DEVNULL
         sinks: list[Sink] = []
-        if given == subprocess.PIPE:
+        if value == subprocess.PIPE:
             self._captures[name] = Capture()
             sinks.append(self._captures[name])
         job, on_line = self._job, options.on_line
@@ -72,11 +72,11 @@ class Streams:
         sinks += line_sinks(name, None if on_line is None else partial(on_line, job), tag)
         if sinks:
             return self._pipe(sinks)
-        if isinstance(given, int):
-            return given
-        if is_path(given):
-            return self._keep(open_output(given, anew=not options.append))
-        return self._inherit(name, given)
+        if isinstance(value, int):
+            return value
+        if is_path(value):
+            return self._keep(open_output(value, anew=not options.append))
+        return self._inherit(name, value)
 
     def _descriptor_for(self, own: int, descriptor: int | None) -> int | None:
         """Return the descriptor for the process: the given one (or `own` for None), or a pipe if output is watched."""
@@ -86,22 +86,22 @@ class Streams:
             return self._pipe([])
         return self._pipe([DescriptorSink(os.dup(own if descriptor is None else descriptor))])
 
-    def _inherit(self, name: str, given: Any) -> int | None:
+    def _inherit(self, name: str, value: Any) -> int | None:
         """Return the descriptor of an open file, or of a pipe that is passed on to the file.
 
         A stream that is None goes where `print` writes. In a notebook, or in a test that captures output, that is no
         real descriptor, even if its object claims to have one. If a monitor's picture is displayed, the descriptor is
         not used either, because the output would spoil the picture.
         """
-        file = getattr(sys, name) if given is None else given
+        file = getattr(sys, name) if value is None else value
         if file is None:  # there are no standard streams, as under pythonw
             return subprocess.DEVNULL
-        if given is None and file is getattr(sys, f"__{name}__"):
+        if value is None and file is getattr(sys, f"__{name}__"):
             return None
         has_picture = getattr(file, "has_picture", None)  # None: not a monitor's stream
         if has_picture:
             return self._pipe([Lines(lambda line: print_line(file, line))])
-        if given is not None or has_picture is not None or isinstance(file, io.TextIOWrapper):
+        if value is not None or has_picture is not None or isinstance(file, io.TextIOWrapper):
             with contextlib.suppress(OSError, AttributeError, ValueError):
                 return int(file.fileno())
         return self._pipe([FileSink(file)])

@@ -24,15 +24,15 @@ def find_marked(mark: bytes) -> list[int]:
     A program that daemonizes itself forks and exits twice. It may exit before it is scanned, and its child may not have
     been listed yet. So the scan is repeated for new processes, until there are none.
     """
-    found: list[int] = []
+    pids: list[int] = []
     seen: set[str] = set()
     for _ in range(ROUNDS):
         new = processes() - seen
         if not new:
             break
-        found += [int(name) for name in new if mark in environment(name)]
+        pids += [int(name) for name in new if mark in environment(name)]
         seen |= new
-    return found
+    return pids
 
 
 def processes() -> set[str]:

@@ -140,10 +140,10 @@ class GroupMemory:
 
 
 def _memory_by_group() -> dict[int, int]:
-    page, found = posix.sysconf("SC_PAGE_SIZE"), dict[int, int]()
+    page, sizes = posix.sysconf("SC_PAGE_SIZE"), dict[int, int]()
     for group, fields in living_processes():
-        found[group] = found.get(group, 0) + int(fields[RSS]) * page
-    return found
+        sizes[group] = sizes.get(group, 0) + int(fields[RSS]) * page
+    return sizes
 
 
 memory: Final = GroupMemory()

@@ -239,11 +239,11 @@ def _spawn_plainly(
 ) -> int | None:
     """Start a program in the current directory and return its pid; None if it needs `subprocess`."""
     actions: list[tuple[int, int, int]] = []
-    for number, given in enumerate((stdin, stdout, stderr)):
-        if given == subprocess.STDOUT:
+    for number, stream in enumerate((stdin, stdout, stderr)):
+        if stream == subprocess.STDOUT:
             actions.append((posix.POSIX_SPAWN_DUP2, 1, 2))
-        elif given is not None:
-            source = guard.nothing if given == subprocess.DEVNULL else given
+        elif stream is not None:
+            source = guard.nothing if stream == subprocess.DEVNULL else stream
             if source <= STDERR:
                 return None  # an earlier action might overwrite it
             actions.append((posix.POSIX_SPAWN_DUP2, source, number))
@@ -276,12 +276,12 @@ def _inheritable_descriptors() -> list[int] | None:
     descriptors = os.listdir("/proc/self/fd")
     if len(descriptors) > MANY:
         return None
-    found: list[int] = []
+    result: list[int] = []
     for descriptor in map(int, descriptors):
         with contextlib.suppress(OSError):  # the descriptor of the listing, closed now
             if descriptor > STDERR and os.get_inheritable(descriptor):
-                found.append(descriptor)
-    return found
+                result.append(descriptor)
+    return result
 
 
 # ---- the limit of open files: raised for this program, restored for its commands
@@ -368,8 +368,8 @@ TOO_MUCH: Final = 1 << 63
 """Bytes above any possible limit. A shell's `ulimit` misreads so large a number as a small one."""
 
 
-def check_limits(nice: Any, memory_limit: Any, who: str) -> None:
-    """Check the options of the job called `who`.
+def check_limits(nice: Any, memory_limit: Any, subject: str) -> None:
+    """Check the options of the job called `subject`.
 
     Raises:
         TypeError, ValueError: an option that makes no sense; the error names it.
@@ -380,10 +380,10 @@ def check_limits(nice: Any, memory_limit: Any, who: str) -> None:
         ("memory_limit", memory_limit, "a whole number of bytes"),
     ):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-            raise TypeError(f"{name}={short_repr(value)} of {who}: give {wanted}, or None")
+            raise TypeError(f"{name}={short_repr(value)} of {subject}: give {wanted}, or None")
     if memory_limit is not None and not 0 < memory_limit < TOO_MUCH:
         wanted = "a positive number of bytes, below 2**63"
-        raise ValueError(f"memory_limit={short_repr(memory_limit)} of {who}: give {wanted}, or None")
+        raise ValueError(f"memory_limit={short_repr(memory_limit)} of {subject}: give {wanted}, or None")
 
 
 def renice(process: Process, nice: int) -> None:

@@ -47,11 +47,11 @@ class RemoteValue(abc.ABC):
         """Transfer the value for the job with this label, however long this takes."""
 
 
-def check_processes(given: Any, what: str) -> Processes:
+def check_processes(value: Any, what: str) -> Processes:
     """Check a value of `processes=`, and return it.
 
     Args:
-        given: the value.
+        value: the value.
         what: the option and its owner, for the error.
 
     Raises:
@@ -59,18 +59,18 @@ def check_processes(given: Any, what: str) -> Processes:
         ValueError: it is a number of processes below 1.
 
     """
-    if given is None or isinstance(given, (Executor, CallPlace)) or (type(given) is str and given == LOCAL):
-        return given  # type: ignore[return-value]
-    if isinstance(given, int) and not isinstance(given, bool):
-        if given < 1:
-            raise ValueError(f"{what} is {given}: give 1 or more worker processes, or leave it out for one a CPU")
-        return given
-    if hasattr(cast(Any, type(given)), "get_executor"):
+    if value is None or isinstance(value, (Executor, CallPlace)) or (type(value) is str and value == LOCAL):
+        return value  # type: ignore[return-value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 1:
+            raise ValueError(f"{what} is {value}: give 1 or more worker processes, or leave it out for one a CPU")
+        return value
+    if hasattr(cast(Any, type(value)), "get_executor"):
         raise TypeError(
-            f"{what} is {short_repr(given)}: write trioflow.dask.Cluster(client), with a distributed.Client"
+            f"{what} is {short_repr(value)}: write trioflow.dask.Cluster(client), with a distributed.Client"
         )
     raise TypeError(
-        f"{what} is {short_repr(given)}: give an executor (concurrent.futures.Executor), a trioflow.dask.Cluster, "
+        f"{what} is {short_repr(value)}: give an executor (concurrent.futures.Executor), a trioflow.dask.Cluster, "
         f"a number of worker processes, {LOCAL!r}, or None"
     )
 
@@ -78,7 +78,7 @@ def check_processes(given: Any, what: str) -> Processes:
 def call_place_of(job: AbstractJob[Any]) -> Executor | CallPlace | None:
     """Return the place for the call of a ProcessJob; None for the worker processes of this machine."""
     for scheduler in enclosing_schedulers(job):
-        given: Any = getattr(scheduler, "processes", None)
-        if given is not None:
-            return None if given == LOCAL or isinstance(given, int) else given
+        value: Any = getattr(scheduler, "processes", None)
+        if value is not None:
+            return None if value == LOCAL or isinstance(value, int) else value
     return None

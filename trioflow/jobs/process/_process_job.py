@@ -186,10 +186,10 @@ class ProcessJob(
         if place is None:
             posix.require(f"{self.label!r}, a ProcessJob without processes=,", posix.INSTEAD_OF_WORKERS)
         need_of_run(self, WORKERS, 0 if self.forever or place is not None else 1)
-        given = f"memory_limit={self._memory_limit}" if self._memory_limit is not None else f"nice={self._nice}"
+        limit = f"memory_limit={self._memory_limit}" if self._memory_limit is not None else f"nice={self._nice}"
         if (self._memory_limit is not None or self._nice is not None) and place is not None:
             raise ValueError(
-                f"{self.label!r} has {given}, which only worker processes of this machine can apply, and processes= is "
+                f"{self.label!r} has {limit}, which only worker processes of this machine can apply, and processes= is "
                 f"{place!r}: leave it out, or put the job into a nested Scheduler(processes={LOCAL!r})"
             )
 
@@ -197,21 +197,21 @@ class ProcessJob(
     def result(self) -> T: ...
     @overload
     def result(self, *, default: D) -> T | D: ...
-    def result(self, **given: Any) -> Any:
+    def result(self, **options: Any) -> Any:
         """Return the result of the job, or raise why it has none, as for every job.
 
         A value kept on a cluster is transferred at each call.
 
         Args:
-            given: `default=`, to return if the job has no result.
+            options: `default=`, to return if the job has no result.
 
         Raises:
             BaseException: as `AbstractJob.result`.
             RuntimeError: the value was kept on a cluster that no longer has it.
 
         """
-        found = super().result(**given)
-        return found.fetch(self.label) if isinstance(found, RemoteValue) else found
+        value = super().result(**options)
+        return value.fetch(self.label) if isinstance(value, RemoteValue) else value
 
     async def co_run(self) -> T:
         """Call the function in a worker process, or at the place that its scheduler's `processes` names.

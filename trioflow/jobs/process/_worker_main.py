@@ -394,12 +394,12 @@ def make_portable(error: BaseException) -> bytes | tuple[Any, ...]:
         )
         state: dict[str, Any] = {**slot_attributes(error), **(reduced[2] if len(reduced) > 2 else {})}
         attributes = {name: value for name, value in state.items() if is_sendable(value, f"attribute {name!r}", lost)}
-        found: tuple[Any, ...] = kind, args, attributes, members and tuple(map(make_portable, members)), lost
-        if type(rebuild(found)) is not kind:
+        parts: tuple[Any, ...] = kind, args, attributes, members and tuple(map(make_portable, members)), lost
+        if type(rebuild(parts)) is not kind:
             raise TypeError
     except Exception:
         return pickle_loadable(RuntimeError(f"{kind.__qualname__}: {safe_text(str, error)}"))
-    return found
+    return parts
 
 
 def is_builtin(method: Any) -> bool:
@@ -434,17 +434,17 @@ def is_sendable(value: Any, what: str, lost: list[str]) -> bool:
 
 def pickle_loadable(value: Any) -> bytes:
     """Return a pickle that can be loaded: some values can be pickled but not unpickled."""
-    found = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-    pickle.loads(found)
-    return found
+    pickled = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    pickle.loads(pickled)
+    return pickled
 
 
-def rebuild(found: bytes | tuple[Any, ...]) -> BaseException:
+def rebuild(parts: bytes | tuple[Any, ...]) -> BaseException:
     """Return the exception that `make_portable` has packed."""
-    if isinstance(found, bytes):
-        loaded: BaseException = pickle.loads(found)
+    if isinstance(parts, bytes):
+        loaded: BaseException = pickle.loads(parts)
         return loaded
-    kind, args, attributes, members, lost = found
+    kind, args, attributes, members, lost = parts
     if members is not None:
         args = *args, [rebuild(member) for member in members]
     builtin: Any = next(base for base in kind.__mro__ if base.__module__ == "builtins")

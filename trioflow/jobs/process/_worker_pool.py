@@ -213,13 +213,13 @@ class WorkerPool:
         server = self._server
         if server is None:
             server = self._server = ForkServer(self._run, preparation["sys_path"], modules_to_import(preparation))
-        if (found := await server.fork()) is None:
+        if (forked := await server.fork()) is None:
             self._forks = False
             return None
         environment = self._run.shared(Guard).environment(None)
         if environment is not server.environment:
             preparation["environment"] = environment
-        socket, process, output = found
+        socket, process, output = forked
         return WorkerProcess(self._run, socket, process, preparation, server, output)
 
     def _spawn(self, preparation: dict[str, Any]) -> WorkerProcess:
@@ -249,8 +249,8 @@ def _preparation_data() -> dict[str, Any]:
     """Return the data with which a worker finds this program's functions, in the form of `multiprocessing`."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise SystemExit(IMPORTED)  # a failed job is not enough: the whole program would run again in each worker
-    found: dict[str, Any] = multiprocessing.spawn.get_preparation_data("trioflow worker")
-    if not os.path.exists(found.get("init_main_from_path", "")):  # the program was read from a pipe
-        found.pop("init_main_from_path", None)
-    found.pop("authkey", None)  # it cannot be pickled, and workers do not need it
-    return found
+    preparation: dict[str, Any] = multiprocessing.spawn.get_preparation_data("trioflow worker")
+    if not os.path.exists(preparation.get("init_main_from_path", "")):  # the program was read from a pipe
+        preparation.pop("init_main_from_path", None)
+    preparation.pop("authkey", None)  # it cannot be pickled, and workers do not need it
+    return preparation

@@ -144,13 +144,13 @@ def number_of_boxes(drawing: Drawing) -> int:
     return sum(not isinstance(item, End) for item in drawing.items())
 
 
-def render(digraph: Digraph, image: Format, who: str) -> bytes:
+def render(digraph: Digraph, image: Format, subject: str) -> bytes:
     """Return a graph as a picture rendered by `dot`.
 
     Args:
         digraph: the graph.
         image: the format of the picture.
-        who: the name of the calling function, for error messages.
+        subject: the name of the calling function, for error messages.
 
     Raises:
         RuntimeError: `dot` is not installed, or has failed.
@@ -165,13 +165,13 @@ def render(digraph: Digraph, image: Format, who: str) -> bytes:
         return digraph.pipe(format=image, quiet=True)
     except ExecutableNotFound:
         raise RuntimeError(
-            f"{who}: the program dot, which draws the picture, is not installed. It comes with Graphviz: "
+            f"{subject}: the program dot, which draws the picture, is not installed. It comes with Graphviz: "
             f"apt install graphviz, dnf install graphviz, brew install graphviz, conda install graphviz, "
             f"or https://graphviz.org/download. Without it there are export_as_dotfile() and export_as_mermaid()"
         ) from None
     except CalledProcessError as error:
         message = (error.stderr or b"").decode(errors="replace").strip()
-        raise RuntimeError(f"{who}: dot ended with {error.returncode}: {message[-500:]}") from None
+        raise RuntimeError(f"{subject}: dot ended with {error.returncode}: {message[-500:]}") from None
 
 
 def draw_narrow(draw: Callable[[Direction | None], str]) -> str:
@@ -206,8 +206,8 @@ def export(
 
     """
     file = Path(file_path(path, "path", f"export_as_{image}file()"))
-    who = f"export_as_{image}file() of {scheduler.label!r}"
-    data = render(graph(scheduler, path=critical_path, **options), image, who)
+    subject = f"export_as_{image}file() of {scheduler.label!r}"
+    data = render(graph(scheduler, path=critical_path, **options), image, subject)
     file.write_bytes(add_dark_scheme(data.decode()).encode() if image == "svg" else data)
 
 

@@ -75,8 +75,8 @@ def _as_collection(selection: JobSelection, option: str) -> tuple[AnyJob | str, 
 
 
 def _jobs_matching(pattern: str, paths: Mapping[AnyJob, str], scheduler: BaseScheduler, option: str) -> list[AnyJob]:
-    found = match_paths(paths, pattern)
-    if not found:
+    matches = match_paths(paths, pattern)
+    if not matches:
         hint = suggest_paths(paths, pattern)
         raise ValueError(f"{option}={pattern!r}: no job of {scheduler.label!r} has a path like this{hint}")
-    return found
+    return matches

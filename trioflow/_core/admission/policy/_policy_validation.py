@@ -15,7 +15,7 @@ from ._upward_ranks import RunOutlook
 
 if TYPE_CHECKING:
     from ...job._job import AbstractJob
-    from ...job._job_options import Who
+    from ...job._job_options import Subject
     from ._builtin_policies import PolicyName
 
     Fail = Callable[[AbstractJob[Any], BaseException], None]
@@ -25,15 +25,15 @@ asking: Final[set[int]] = set()
 """The threads in which a user's policy is computing a key."""
 
 
-def check_policy(policy: Any, name: str, who: Who) -> PolicyName | Policy:
-    """Check the policy of the scheduler called `who`, and return it.
+def check_policy(policy: Any, name: str, subject: Subject) -> PolicyName | Policy:
+    """Check the policy of the scheduler called `subject`, and return it.
 
     Raises:
         ValueError: it is text, but not the name of a policy.
         TypeError: it is not an object with the members of a `Policy`.
 
     """
-    what, choices = f"{name}={short_repr(policy)} of {_job_options.owner_name(who)}", ", ".join(NAMES)
+    what, choices = f"{name}={short_repr(policy)} of {_job_options.owner_name(subject)}", ", ".join(NAMES)
     if isinstance(policy, str):
         if policy not in NAMES:
             raise ValueError(f"{what}: choose one of {choices}, or give an object of trioflow.abc.Policy")
@@ -50,8 +50,8 @@ def check_policy(policy: Any, name: str, who: Who) -> PolicyName | Policy:
         raise TypeError(f"{what}: its needs_ranks is {short_repr(policy.needs_ranks)}; set it to True or False")
     for method in ("key", "reason"):
         _check_method(getattr(policy, method), f"{what}: its {method}")
-    given: Policy = policy
-    return given
+    instance: Policy = policy
+    return instance
 
 
 def _check_method(method: Any, what: str) -> None:
@@ -131,7 +131,7 @@ def _as_tuple(key: Any) -> tuple[float, ...]:
     return (_number(key),)
 
 
-def _number(given: Any) -> float:
+def _number(value: Any) -> float:
     """Convert a number of another type to a `float`, whose comparisons never fail.
 
     Raises:
@@ -139,13 +139,13 @@ def _number(given: Any) -> float:
         ValueError: it is `nan`, which cannot be compared.
 
     """
-    if given.__class__ not in (float, int):
+    if value.__class__ not in (float, int):
         from numbers import Real
 
-        if not isinstance(given, Real):
-            raise TypeError(f"key() returned {short_repr(given)}: return a number, or a tuple of numbers")
-        given = float(given)
-    if given != given:
+        if not isinstance(value, Real):
+            raise TypeError(f"key() returned {short_repr(value)}: return a number, or a tuple of numbers")
+        value = float(value)
+    if value != value:
         raise ValueError("key() returned nan, which cannot be compared: return another number")
-    number: float = given
+    number: float = value
     return number
