@@ -37,7 +37,7 @@ def server(site: Site) -> Server:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_connections, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(_connections, "MIN_PAUSE", 0.05)
 
 
 def ssh(server: Server, *words: Any) -> Result:
@@ -259,7 +259,7 @@ def test_the_last_command_of_a_node_that_is_not_there_runs_elsewhere(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even if the node turns out to be dead only after all other commands have ended, another one takes over."""
-    monkeypatch.setattr(_connections, "FIRST_PAUSE", 0.4)
+    monkeypatch.setattr(_connections, "MIN_PAUSE", 0.4)
     done = batch(server, "-S", "dead1,node1", "-j", 1, "-k", "echo {}", ":::", 1, 2)
     assert (done.stdout, done.exit_code) == ("1\n2\n", 0)
 

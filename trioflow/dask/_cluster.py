@@ -93,9 +93,9 @@ class Cluster(CallPlace):
         futures, uses = run.shared(Futures), run.shared(ResultConsumers)
         await run.shared(PythonVersionCheck).check(job, client)
         call = call_of(job, partial(futures.value_or_future, client))
-        comes = run.stores(job) or not uses.stays_on_cluster(job, client)
+        fetches = run.stores(job) or not uses.stays_on_cluster(job, client)
         future, value = await call_on_cluster(
-            job, client, call, lambda: comes or not uses.stays_on_cluster(job, client)
+            job, client, call, lambda: fetches or not uses.stays_on_cluster(job, client)
         )
         if value is STAYED:
             return OnCluster(client, future, self._address)
@@ -129,7 +129,7 @@ class ResultConsumers:
 
 
 def _client_of(job: AnyJob) -> Any:
-    """Return the client of the cluster that makes the call of a job; None if it is made elsewhere."""
+    """Return the client of the cluster on which a job is called; None if it is not called on a cluster."""
     if isinstance(job, DaskJob):
         with contextlib.suppress(ValueError):
             return job._current_client()
@@ -349,18 +349,18 @@ class OnCluster(RemoteValue):
 
 
 class Futures:
-    """The futures of results that have come here, for the jobs on the same cluster that use them too."""
+    """The futures of results that were fetched, for other jobs on the same cluster that use them."""
 
     def __init__(self, _: RunHandle) -> None:
         self._of: Final[dict[AnyJob, tuple[Any, Any]]] = {}
 
     def keep(self, job: AnyJob, client: Any, future: Any) -> None:
-        """Keep a future until the run ends; not for a result that is dropped before."""
+        """Keep a future until the run ends, unless the job drops its result earlier."""
         if job.keep_result:
             self._of[job] = client, future
 
     def value_or_future(self, client: Any, job: AnyJob) -> Any:
-        """Return the result of `job` for the cluster of `client`: a future if it is there, else the value."""
+        """Return the result of `job` for a call by `client`: a future if its cluster has the value, else the value."""
         kept = stored_result(job)
         if isinstance(kept, OnCluster) and kept.client is client:
             return kept.future

@@ -1,4 +1,4 @@
-"""One call of a job, made by a cluster: submitted, started, ended, cancelled; and its value, where that comes here."""
+"""The call of a job on a Dask cluster: its submission, start, end and cancellation, and the fetch of its value."""
 
 from __future__ import annotations
 
@@ -30,22 +30,29 @@ if TYPE_CHECKING:
 CANCELLING: Final = 2.0
 """Seconds to wait for the cluster to confirm that a call is cancelled."""
 PATIENCE: Final = 5.0
-"""Seconds before a cluster without any worker is reported: one that grows has some by then."""
+"""Seconds before a cluster without any worker is reported; an adaptive cluster has started some by then."""
 STAYED: Final = object()
 """A sentinel for a value that was not fetched."""
 
 
 async def call_on_cluster(
-    job: FunctionJob[Any], client: Any, call: partial[Any], comes: Callable[[], bool], **own: Any
+    job: FunctionJob[Any], client: Any, call: partial[Any], fetches: Callable[[], bool], **own: Any
 ) -> tuple[Any, Any]:
-    """Make the call of a job on a cluster; return Dask's future, and the value if `comes()` is true, else `STAYED`."""
+    """Make the call of a job on a cluster.
+
+    Returns:
+        Dask's future, and the value if `fetches()` is true at the end of the call, else `STAYED`.
+
+    """
     run, started, ended = run_of(job), ThreadEvent(), ThreadEvent()
     address = address_of(client)
     starts, is_timed = run.shared(StartEvents), not job.timeout is job.idle_timeout is None
     if client.status != "running":
         raise lost_cluster(job, client, address)
     number, since = starts.expect(client, job, started), run.clock()
-    future = _submit(job, client, call, (starts.topic, number), {**own, "priority": run.shared(Priorities).of(job)})
+    future = _submit(
+        job, client, call, (starts.topic, number), {**own, "priority": run.shared(Priorities).priority(job)}
+    )
 
     def wake(_: object) -> None:
         starts.forget(number)
@@ -81,11 +88,11 @@ async def call_on_cluster(
                 f"{job.label!r}: its future is {future.status}: another client has cancelled it, or the Dask scheduler "
                 f"at {address} has been lost and is there again"
             )
-        return future, await run.shared(Fetches).fetch(client, future) if comes() else STAYED
+        return future, await run.shared(Fetches).fetch(client, future) if fetches() else STAYED
 
 
 def _submit(job: FunctionJob[Any], client: Any, call: partial[Any], tells: tuple[str, int], own: dict[str, Any]) -> Any:
-    """Submit a call, whose function is loaded on the worker alone: an error there is that of the call."""
+    """Submit a call; the function is unpickled on the worker only, so that an error there fails the call."""
     name = getattr(call.func, "__name__", "call")
     try:
         variables = carried()
@@ -254,7 +261,7 @@ class StartEvents:
         self._calls.pop(number, None)
 
     def _note(self, event: tuple[float, tuple[int, Any]]) -> None:
-        """Record an event of a worker; it may be late, or from a call that was restarted after the loss of a worker."""
+        """Record an event of a worker; the call may have ended, or been restarted after the loss of a worker."""
         number, progress = event[1]
         job, started = self._calls.get(number, (None, None))
         if job is None or started is None:
@@ -309,8 +316,8 @@ class Priorities:
     def __init__(self, _: RunHandle) -> None:
         self._of: Final[dict[Scheduler, dict[AnyJob, float]]] = {}
 
-    def of(self, job: AnyJob) -> float:
-        """Return the priority of a job in its scheduler; 0 if it was added after the first call."""
+    def priority(self, job: AnyJob) -> float:
+        """Return the priority of a job in its scheduler; 0 if the job was added after the priorities were computed."""
         scheduler = job.scheduler
         if scheduler is None:  # another job has called it
             return 0

@@ -45,8 +45,8 @@ PIPE = subprocess.PIPE
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses between tries are short here."""
-    monkeypatch.setattr(_connections, "FIRST_PAUSE", 0.05)
-    monkeypatch.setattr(_connections, "LAST_PAUSE", 0.4)
+    monkeypatch.setattr(_connections, "MIN_PAUSE", 0.05)
+    monkeypatch.setattr(_connections, "MAX_PAUSE", 0.4)
 
 
 @pytest.fixture(autouse=True)

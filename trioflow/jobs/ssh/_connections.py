@@ -48,16 +48,19 @@ if TYPE_CHECKING:
     from ._session_channels import SessionProcess
     from ._sftp_operations import Operation
 
-TRIES: Final = 3
-"""The most attempts to connect to a node that refuses; if it has too many connections, only time limits them."""
-FIRST_PAUSE: Final = 0.5
-LAST_PAUSE: Final = 8.0
-"""Seconds between two attempts: doubled each time, and varied by half at random."""
+MAX_ATTEMPTS: Final = 3
+"""The maximum number of attempts to connect. A crowded node is tried until the time is over."""
+MIN_PAUSE: Final = 0.5
+"""Seconds between the first two attempts; each later pause is twice as long, and varied by half at random."""
+MAX_PAUSE: Final = 8.0
+"""Seconds above which pauses between attempts no longer grow."""
 JITTER: Final = 0.02
-"""The most seconds by which a handshake is delayed at random if others begin at the same time."""
-BEGINNING: Final = 32
-"""The number of connections, and of queries of ssh's settings, that begin at a time: each takes some 30 ms, or 7, of
-this machine's CPU."""
+"""The maximum random delay, in seconds, of a handshake that begins while others are under way."""
+MAX_BEGINNING: Final = 32
+"""The maximum number of connections and queries of ssh's settings that begin at the same time.
+
+A connection takes some 30 ms of this machine's CPU, a query 7 ms.
+"""
 BEGUN: Final = 1.0
 """Seconds after which a connection no longer counts as beginning: its node is far away, or hangs."""
 CLOSING: Final = 2.0
@@ -68,14 +71,16 @@ REMOVE: Final = (
     'trap "" HUP INT TERM; read line; n=0; [ "$line" = removed ] || '
     'while [ -e "$1" ] && [ $((n+=1)) -le 9 ]; do rm -rf -- "$1"; sleep 0.1 || sleep 1; done'
 )
-"""Removes a directory when its standard input ends, as at the end of this program; repeatedly, because a connection
-that is beginning may still create a socket in it."""
+"""A shell script that removes a directory when its standard input ends, which happens when this program exits.
+
+It tries repeatedly, because a connection that is just beginning may still create a socket in the directory.
+"""
 LONGEST: Final = 70
 """The length limit, in bytes, of the directory for sockets: a socket's path may have 104 to 108; OpenSSH adds 18."""
 
 
 class Connections:
-    """The connections of an outermost run by node."""
+    """The connections of an outermost run, by node."""
 
     def __init__(self, run: RunHandle) -> None:
         """Begin without connections."""
@@ -84,18 +89,18 @@ class Connections:
         self.transport: Final = OPENSSH
         self._by_node: Final[dict[SshNode, Connection]] = {}
         self._here: Final[dict[LocalNode, LocalConnection]] = {}
-        self.beginning: Final = anyio.CapacityLimiter(BEGINNING)
+        self.beginning: Final = anyio.CapacityLimiter(MAX_BEGINNING)
         self.handshakes: Final = Handshakes()
         self._directory: Directory | None = None
 
     def to(self, node: Node) -> Connection | LocalConnection:
-        """Return the connection of a node, open or not; for this machine, its substitute."""
+        """Return the connection of a node, which may not be open yet; for a `LocalNode`, its substitute."""
         if isinstance(node, LocalNode):
             return self._here.setdefault(node, LocalConnection(node))
         return self.connection(node)
 
     def connection(self, node: SshNode) -> Connection:
-        """Return the connection of a node, open or not."""
+        """Return the connection of a node, which may not be open yet."""
         if node not in self._by_node:
             self._by_node[node] = Connection(self, node, len(self._by_node))
         return self._by_node[node]
@@ -124,7 +129,7 @@ class Connections:
 
 
 class Handshakes:
-    """Limits the number of connections to one server that are being opened at a time.
+    """A limit on the number of connections to one server that are opened at the same time.
 
     Querying ssh for the server takes 5 ms. So the first connections, up to the limit of one server in total, are opened
     without a query. The next one queries the servers of all.
@@ -133,36 +138,36 @@ class Handshakes:
     def __init__(self) -> None:
         """Begin without connections."""
         self._by_server: Final[dict[Hashable, anyio.CapacityLimiter]] = {}
-        self._under_way: Final[dict[Connection, anyio.CapacityLimiter | None]] = {}  # None: its server is unknown
-        self._asking = 0  # queries and waiters; while there is one, no connection may skip the query
+        self._opening: Final[dict[Connection, anyio.CapacityLimiter | None]] = {}  # None: its server is unknown
+        self._queries = 0  # queries and waiters; while there is one, no connection may skip the query
 
     @contextlib.asynccontextmanager
     async def turn(self, connection: Connection) -> AsyncGenerator[bool]:
         """Wait until another connection to the server may be opened; yield whether others are being opened."""
-        limiter, others = None, bool(self._under_way)
-        if self._asking or len(self._under_way) >= connection.node.max_handshakes:
-            self._asking += 1
+        limiter, others = None, bool(self._opening)
+        if self._queries or len(self._opening) >= connection.node.max_handshakes:
+            self._queries += 1
             try:
                 limiter = await self._limiter(connection)
-                for other in [other for other, known in self._under_way.items() if known is None]:
+                for other in [other for other, known in self._opening.items() if known is None]:
                     found = await self._limiter(other)
-                    if self._under_way.get(other, found) is None:  # still opening
-                        self._under_way[other] = found
+                    if self._opening.get(other, found) is None:  # still opening
+                        self._opening[other] = found
                         found.acquire_on_behalf_of_nowait(other)
                 await limiter.acquire_on_behalf_of(connection)
             finally:
-                self._asking -= 1
-        self._under_way[connection] = limiter
+                self._queries -= 1
+        self._opening[connection] = limiter
         try:
             yield others
         finally:
-            limiter = self._under_way.pop(connection)
+            limiter = self._opening.pop(connection)
             if limiter is not None:
                 limiter.release_on_behalf_of(connection)
 
     async def _limiter(self, connection: Connection) -> anyio.CapacityLimiter:
         number = connection.node.max_handshakes
-        key = await connection.server(), number
+        key = await connection.server_key(), number
         return self._by_server.setdefault(key, anyio.CapacityLimiter(number))
 
 
@@ -174,42 +179,37 @@ class Connection:
         self.node: Final = node
         self.transport: Final = connections.transport
         self.process: Process | None = None  # the ssh that holds the connection
-        self.was_reported = False  # the warning that it cannot be reached
-        self.litter: list[str] = []  # files on the node to remove once the connection is open again
-        self._all: Final = connections
+        self.was_reported = False  # whether the run has reported that the node is unreachable
+        self.leftover_files: list[str] = []  # files on the node, removed when the connection is open again
+        self._connections: Final = connections
         self.run: Final = connections.run
         self._number: Final = number
         self._lock: Final = anyio.Lock()  # held while opening
-        self._sessions: Final = anyio.CapacityLimiter(node.max_sessions)
-        self._is_ready = False  # `process` has printed READY
-        self._speaks = True  # False once its multiplexing protocol proved unusable
+        self.sessions: Final = anyio.CapacityLimiter(node.max_sessions)  # for its commands and transfers
+        self._is_ready = False  # whether `process` has printed READY
+        self._mux_works = True  # False if the ssh does not speak the multiplexing protocol
         self._failure: SshError | None = None  # the failure of the last attempt
         self._failures = 0
-        self._asking: Final = anyio.Lock()  # held during the query of the settings
+        self._query_lock: Final = anyio.Lock()  # held during the query of the settings
         self._settings: dict[str, str] | None = None  # ssh's settings for this node, once queried
 
     @property
     def socket(self) -> str:
         """The path of its socket."""
-        return os.path.join(self._all.directory, str(self._number))
-
-    @property
-    def sessions(self) -> anyio.CapacityLimiter:
-        """The limiter of its concurrent commands and transfers."""
-        return self._sessions
+        return os.path.join(self._connections.directory, str(self._number))
 
     def is_open(self) -> bool:
-        """Return whether the connection is open, as far as is known."""
+        """Return whether the connection is open; a loss may not have been detected yet."""
         return self._is_ready and self.process is not None and not self.process.has_exited()
 
-    def allow_no_more_than(self, number: int) -> None:
-        """Lower the limit of sessions to a number that the node has accepted."""
-        self._sessions.total_tokens = max(1, min(self._sessions.total_tokens, number))
+    def lower_session_limit(self, number: int) -> None:
+        """Lower the limit of concurrent sessions to a number that the node has accepted."""
+        self.sessions.total_tokens = max(1, min(self.sessions.total_tokens, number))
 
     # ---- sessions and transfers
 
-    directory: Final = None  # its local programs run in this program's directory
-    scratch: Final = ""  # the prefix of temporary files: the home directory
+    directory: Final = None  # ssh and sftp run in this program's working directory
+    scratch: Final = ""  # the path prefix of temporary files; relative paths begin in the home directory
 
     def command(self, line: str) -> Sequence[str]:
         """Return the command that runs a line on the node: an ssh."""
@@ -222,16 +222,16 @@ class Connection:
             OSError: the session could not be started.
 
         """
-        guard = self._all.guard
-        if self._speaks:
+        guard = self._connections.guard
+        if self._mux_works:
             try:
                 return await ask_for_session(self.run, self.socket, line, guard.environment(None), streams)
             except MuxUnavailable as failure:
-                self._speaks = not failure.is_final
+                self._mux_works = not failure.is_final
         stdin, stdout, stderr = streams
         return SshProcess(spawn(guard, self.command(line), stdin=stdin, stdout=stdout, stderr=stderr))
 
-    def copier(self, operations: Sequence[Operation]) -> tuple[Sequence[str], bytes]:
+    def copy_command(self, operations: Sequence[Operation]) -> tuple[Sequence[str], bytes]:
         """Return the command that copies files, and its standard input.
 
         Raises:
@@ -242,24 +242,24 @@ class Connection:
         text = "\n".join([*lines, ""]).encode(errors="surrogateescape")
         return self.transport.transfer(self.node, self.socket), text
 
-    def listed(self, output: bytes, operations: Sequence[Operation]) -> Sequence[str]:
-        """Return the fetched files on the node, according to the output of a copier."""
+    def parse_listing(self, output: bytes, operations: Sequence[Operation]) -> Sequence[str]:
+        """Return the fetched files on the node, according to the output of a copy command."""
         return parse_fetched(output, operations)
 
-    def explained(self, output: bytes) -> bytes:
-        """Return the relevant part of a copier's messages."""
+    def explain_errors(self, output: bytes) -> bytes:
+        """Return the relevant part of the error messages of a copy command."""
         return filter_errors(output)
 
     def never_started(self, text: str) -> bool:
-        """Return whether a message of a command or copier means that nothing has started, for lack of a connection."""
+        """Return whether an error message means that nothing has started because there was no connection."""
         return self.transport.never_started(text)
 
     def is_full(self, text: str) -> bool:
-        """Return whether a message of a command or copier means that the node has reached its limit of sessions."""
+        """Return whether an error message means that the node has reached its limit of sessions."""
         return self.transport.is_full(text)
 
-    def there(self, path: str) -> str:
-        """Return a path on the node: relative to the home directory, and never like an option."""
+    def node_path(self, path: str) -> str:
+        """Return a path on the node, relative to the home directory. It never begins with "-", like an option."""
         path = "." if path == "~" else path.removeprefix("~/") or "."
         return f"./{path}" if path.startswith("-") else path
 
@@ -292,34 +292,34 @@ class Connection:
                 self._failure = None
 
     async def _open(self) -> None:
-        await self.end()  # the remains of a lost connection
+        await self.end()  # clean up after a lost connection
         gateway = await self._open_gateway()
-        handshakes = self._all.handshakes
-        left = self.node.connect_timeout  # seconds for attempts and pauses, not for waiting for other connections
-        pause, tries = FIRST_PAUSE, 0
+        handshakes = self._connections.handshakes
+        seconds_left = self.node.connect_timeout  # attempts and pauses count, waiting for other connections does not
+        pause, attempts = MIN_PAUSE, 0
         while True:
             async with handshakes.turn(self) as others:
                 if others:
                     await anyio.sleep(random.uniform(0, JITTER))
-                complaint, taken = await self._connect(gateway, left)
+                complaint, taken = await self._connect(gateway, seconds_left)
             if complaint is None:
                 return
-            tries += 1
+            attempts += 1
             wait = pause * random.uniform(0.5, 1.5)
             if complaint.is_final:
                 raise SshError(self.node, await self._name_files(complaint))
-            left -= taken + wait
-            if left <= 0 or (tries >= TRIES and not complaint.is_crowded):
-                times = "once" if tries == 1 else f"{tries} times"
+            seconds_left -= taken + wait
+            if seconds_left <= 0 or (attempts >= MAX_ATTEMPTS and not complaint.is_crowded):
+                times = "once" if attempts == 1 else f"{attempts} times"
                 raise Unreachable(self.node, f"it cannot be reached (tried {times}): {complaint.what}")
             await anyio.sleep(wait)
-            pause = min(2 * pause, LAST_PAUSE)
+            pause = min(2 * pause, MAX_PAUSE)
 
     async def _open_gateway(self) -> Gateway | None:
         if self.node.gateway is None:
             return None
         assert not isinstance(self.node.gateway, str)
-        connection = self._all.connection(self.node.gateway)
+        connection = self._connections.connection(self.node.gateway)
         try:
             await connection.ensure(anew=self._failures > 0)
         except SshError as failure:
@@ -327,7 +327,7 @@ class Connection:
             raise kind(self.node, f"its gateway is out of reach: {failure}") from None
         return Gateway(connection.node, connection.socket)
 
-    async def server(self) -> Hashable:
+    async def server_key(self) -> Hashable:
         """Return a key that is equal for nodes behind the same first server, according to ssh's settings."""
         node = self.node
         if node.gateway is not None:  # its connection is open already
@@ -343,7 +343,7 @@ class Connection:
         clock = self.run.clock
         output = -1
         try:
-            async with self._all.beginning:
+            async with self._connections.beginning:
                 began = clock()
                 output = self._start(gateway)
                 process = self.process
@@ -363,7 +363,7 @@ class Connection:
         await self.end(0.0)
         if timed_out:
             return Diagnostics(f"no answer in {self.node.connect_timeout:g} s"), clock() - began
-        return self.transport.complaint(self._log()), clock() - began
+        return self.transport.diagnose(self._read_log()), clock() - began
 
     def _start(self, gateway: Gateway | None) -> int:
         """Start the program that holds the connection, and return the descriptor of its output."""
@@ -373,7 +373,7 @@ class Connection:
         read_end, write_end = os.pipe()
         try:
             with open(self._log_file, "wb") as errors:
-                self.process = spawn(self._all.guard, command, stdout=write_end, stderr=errors.fileno())
+                self.process = spawn(self._connections.guard, command, stdout=write_end, stderr=errors.fileno())
         except OSError as error:
             os.close(read_end)
             raise SshError(self.node, f"{command[0]} could not be started: {error}") from error
@@ -385,7 +385,7 @@ class Connection:
     def _log_file(self) -> str:
         return self.socket + ".log"
 
-    def _log(self) -> str:
+    def _read_log(self) -> str:
         with open(self._log_file, encoding="utf-8", errors="backslashreplace") as log:
             return log.read()
 
@@ -403,26 +403,25 @@ class Connection:
         return False
 
     async def _name_files(self, complaint: Diagnostics) -> str:
-        """Return the message of the diagnostics, with the names of the files involved."""
+        """Return the message of the diagnostics, with the names of the key files that it concerns."""
         identity, known = self.node.identity, self.node.known_hosts
         if complaint.asks_for_login and identity is not None and not _exists(identity):
             return f"{complaint.what}; identity={os.fspath(identity)!r}: there is no such file"
         if not complaint.asks_for_keys:
             return complaint.what
-        found = (
-            [str(known)] if known is not None else (await self._query_settings()).get("userknownhostsfile", "").split()
-        )
-        return complaint.what.replace("{keys}", " or ".join(found or ["the files of known hosts"]))
+        if known is None:
+            known = " or ".join((await self._query_settings()).get("userknownhostsfile", "").split())
+        return complaint.what.replace("{keys}", os.fspath(known) or "the files of known hosts")
 
     async def _query_settings(self) -> dict[str, str]:
-        """Return ssh's settings for the node by name; empty if the query fails."""
-        async with self._asking:
+        """Return ssh's settings for the node, by name; an empty dict if the query fails."""
+        async with self._query_lock:
             if self._settings is None:
                 command, output = self.transport.settings(self.node), ""
-                asking = CommandJob(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=CLOSING)
+                query = CommandJob(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=CLOSING)
                 with contextlib.suppress(CommandError, JobTimeout):
-                    async with self._all.beginning:
-                        output = (await asking.co_run()).text
+                    async with self._connections.beginning:
+                        output = (await query.co_run()).text
                 lines = (line.partition(" ") for line in output.splitlines())
                 self._settings = {name: value for name, _, value in lines}
             return self._settings
@@ -430,12 +429,17 @@ class Connection:
     # ---- closing
 
     def ask_to_end(self) -> None:
-        """Send SIGTERM, without waiting for the end."""
+        """Send SIGTERM to the ssh that holds the connection, without waiting for its exit."""
         if self.process is not None:
             self.process.signal(signal.SIGTERM)
 
     async def end(self, patience: float = CLOSING) -> None:
-        """End the connection, and leave no process behind; a cancellation does not interrupt this."""
+        """End the connection and all of its processes; a cancellation does not interrupt this.
+
+        Args:
+            patience: seconds before the processes are killed.
+
+        """
         process, run = self.process, self.run
         self._is_ready = False
         if process is None:
@@ -456,7 +460,7 @@ class Connection:
 
 
 def _copy_of(failure: SshError) -> SshError:
-    """Return a copy of a failure for another job: a shared exception would collect the tracebacks of all."""
+    """Return a copy of a failure for another job; raising one exception in several jobs would mix their tracebacks."""
     copy: Any = type(failure).__new__(type(failure))
     copy.node, copy.started, copy.args = failure.node, failure.started, failure.args
     return copy  # type: ignore[no-any-return]
@@ -467,13 +471,13 @@ def _exists(path: Paths) -> bool:
 
 
 class Directory:
-    """A directory that other users cannot read. A shell removes it if this program is killed."""
+    """A temporary directory that other users cannot read; a shell removes it even if this program is killed."""
 
     def __init__(self) -> None:
         """Make the directory, and start the shell."""
         self.path: Final = _private_directory()
         environment = dict(posix.environb)
-        environment.pop(VARIABLE, None)  # the guard of an enclosing run must not kill the shell
+        environment.pop(VARIABLE, None)  # so that the guard of an enclosing run does not kill the shell
         read_end, self._pipe = os.pipe()
         try:
             self._remover: Final = subprocess.Popen(
@@ -502,7 +506,7 @@ class Directory:
 
 
 def _private_directory() -> str:
-    """Make a directory with a short path, preferably in one that the system removes after the user's session."""
+    """Make a directory with a short path, in the user's runtime directory if there is one."""
     for parent in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"):
         if parent and os.path.isdir(parent) and len(os.fsencode(parent)) <= LONGEST - len("/trioflow-12345678"):
             with contextlib.suppress(OSError):

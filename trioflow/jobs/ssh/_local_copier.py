@@ -17,11 +17,11 @@ from collections.abc import Callable
 from typing import Any
 
 PIECE = 1 << 20
-"""Bytes of one read."""
+"""The number of bytes copied at once."""
 
 
 def make_directory(path: str) -> None:
-    """Make a directory; a failure shows when files are copied into it."""
+    """Make a directory; errors are ignored, because copying into the directory will report them."""
     with contextlib.suppress(OSError):
         os.mkdir(path)
 

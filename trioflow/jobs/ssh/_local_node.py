@@ -1,4 +1,4 @@
-"""The substitute for a connection if the node is this machine: the same wrapper, without ssh."""
+"""The substitute for a connection of a `LocalNode`: commands run in the same wrapper, without ssh."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 class LocalConnection:
-    """This machine in place of a `Connection`: always open, and never lost."""
+    """The counterpart of `Connection` for this machine, always open and never lost."""
 
     def __init__(self, node: LocalNode) -> None:
         """Set up for a node."""
         self.node: Final = node
         self.directory: Final = node.directory
         self.sessions: Final = anyio.CapacityLimiter(inf)
-        self.litter: list[str] = []
+        self.leftover_files: list[str] = []
         self.was_reported = False
 
     @property
@@ -38,7 +38,7 @@ class LocalConnection:
         return os.path.join(tempfile.gettempdir(), "")
 
     async def ensure(self, *, anew: bool = False) -> None:
-        """Make its directory.
+        """Make the directory of the node.
 
         Raises:
             OSError: the directory cannot be made.
@@ -55,17 +55,17 @@ class LocalConnection:
         """Return the command that runs a line."""
         return ["/bin/sh", "-c", line]
 
-    def copier(self, operations: Sequence[Operation]) -> tuple[Sequence[str], bytes]:
+    def copy_command(self, operations: Sequence[Operation]) -> tuple[Sequence[str], bytes]:
         """Return the command that copies files, and its standard input."""
-        given = [(type(operation).__name__, *dataclasses.astuple(operation)) for operation in operations]
-        return [sys.executable or "python3", "-I", "-S", _local_copier.__file__], json.dumps(given).encode()
+        records = [(type(operation).__name__, *dataclasses.astuple(operation)) for operation in operations]
+        return [sys.executable or "python3", "-I", "-S", _local_copier.__file__], json.dumps(records).encode()
 
-    def listed(self, output: bytes, operations: Sequence[Operation]) -> Sequence[str]:
-        """Return the fetched files, according to the output of the copier."""
+    def parse_listing(self, output: bytes, operations: Sequence[Operation]) -> Sequence[str]:
+        """Return the fetched files, according to the output of the copy command."""
         return output.decode(errors="replace").splitlines()
 
-    def explained(self, output: bytes) -> bytes:
-        """Return the copier's message, with advice."""
+    def explain_errors(self, output: bytes) -> bytes:
+        """Return the error messages of the copy command, with advice."""
         output = output.strip()
         return (
             output + b"; " + IN_THE_WAY
@@ -81,9 +81,9 @@ class LocalConnection:
         """Return False: this machine has no limit of sessions."""
         return False
 
-    def allow_no_more_than(self, number: int) -> None:
+    def lower_session_limit(self, number: int) -> None:
         """Do nothing: this machine has no limit of sessions."""
 
-    def there(self, path: str) -> str:
+    def node_path(self, path: str) -> str:
         """Return a path on this machine, with `~` expanded."""
         return os.path.expanduser(path)

@@ -1,4 +1,4 @@
-"""Sessions over an ssh's connection without another ssh for each: a client of OpenSSH's multiplexing protocol.
+"""Sessions over the connection of one ssh, without an ssh for each: a client of OpenSSH's multiplexing protocol.
 
 An ssh that shares its connection (ControlMaster) listens on a socket. To run a command, another ssh sends a short
 request on that socket (PROTOCOL.mux in OpenSSH's source), and then waits. Starting it takes 6 ms of CPU and 1 MiB;
@@ -56,15 +56,15 @@ LONGEST_REQUEST: Final = 256 * 1024
 LONGEST_ANSWER: Final = 1 << 16
 """The largest size of an answer, in bytes: a few numbers, or a reason."""
 PIECE: Final = 4096
-"""Bytes of one read."""
+"""The maximum number of bytes read at once."""
 LOST: Final = 255
 """The exit code of a lost session, as of ssh itself."""
 REFUSED: Final = "the ssh that holds the connection opens no session"
-"""The prefix of the reason."""
+"""The prefix of the message when a session is refused."""
 
 
 class MuxUnavailable(Exception):
-    """The session must be requested by an ssh; nothing was requested yet.
+    """The protocol cannot be used, so an ssh must request the session; nothing was requested yet.
 
     Attributes:
         is_final: the master does not speak this protocol, so trying again is useless.
@@ -79,10 +79,10 @@ class MuxUnavailable(Exception):
 async def ask_for_session(
     run: RunHandle, path: str, line: str, variables: Mapping[bytes, bytes], streams: Sequence[int]
 ) -> MuxSession:
-    """Request a session from the ssh that listens on a socket; the answer comes later.
+    """Request a session from the ssh that listens on a socket, and return it without waiting for the answer.
 
     Args:
-        run: the run that it belongs to.
+        run: the run that the session belongs to.
         path: the path of the socket.
         line: the line for the login shell of the node.
         variables: the environment of this program; the node gets those that the user's settings name.
@@ -139,23 +139,23 @@ def _request(command: bytes, variables: Mapping[bytes, bytes]) -> bytes:
 
 
 def _message(data: bytes) -> bytes:
-    """Return bytes after their length: a message, or a string in one."""
+    """Prefix bytes with their length, as the protocol encodes messages and the strings in them."""
     return len(data).to_bytes(4, "big") + data
 
 
 class Messages:
-    """The messages from a socket.
+    """A parser of the messages from a socket.
 
     Attributes:
-        are_over: whether no more will come.
+        are_over: whether the socket is closed, or sends an invalid message.
 
     """
 
     def __init__(self, there: socket.socket) -> None:
-        """Begin without messages."""
+        """Read messages from the socket `there`."""
         self.are_over = False
         self._socket: Final = there
-        self._held = b""
+        self._buffer = b""
 
     def read(self) -> Sequence[bytes]:
         """Return the messages that are complete now, without blocking."""
@@ -165,13 +165,13 @@ class Messages:
             except ConnectionError:
                 data = b""
             self.are_over = self.are_over or not data
-            self._held += data
-        found = list[bytes]()
-        while (end := 4 + int.from_bytes(self._held[:4], "big")) <= len(self._held):
-            found.append(self._held[4:end])
-            self._held = self._held[end:]
+            self._buffer += data
+        messages = list[bytes]()
+        while (end := 4 + int.from_bytes(self._buffer[:4], "big")) <= len(self._buffer):
+            messages.append(self._buffer[4:end])
+            self._buffer = self._buffer[end:]
         self.are_over = self.are_over or end > LONGEST_ANSWER
-        return found
+        return messages
 
 
 class MuxSession:
@@ -179,7 +179,7 @@ class MuxSession:
 
     Attributes:
         exit_descriptor: readable when there is a message; see `has_ended`.
-        complaint: the reason of a refusal.
+        complaint: the reason why the session was refused; empty otherwise.
 
     """
 

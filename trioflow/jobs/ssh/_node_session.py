@@ -1,6 +1,6 @@
-"""Commands and transfers over the connection of a node, each from waiting for a session to its cleanup.
+"""Commands and transfers over the connection of a node: waiting for a session, attempts, and cleanup.
 
-This module retries commands of which nothing has started; `_remote_commands` makes a single attempt.
+A command or a transfer that has not started is retried here; `_remote_commands` makes a single attempt.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from ._sftp_operations import Operation
 
 
-TRIES: Final = 3
-"""Attempts to start a command if the connection is lost before its start."""
-REFUSALS: Final = 20
-"""Requests for a session that the node refuses: with pauses, some 15 seconds."""
-TIDYING: Final = 2.0
-"""Seconds for the removal of temporary files on a node after an error."""
+MAX_ATTEMPTS: Final = 3
+"""The maximum number of attempts to start a command if the connection is lost before it starts."""
+MAX_REFUSALS: Final = 20
+"""The number of refused requests for a session after which a command fails; with the pauses, some 15 seconds."""
+REMOVAL_SECONDS: Final = 2.0
+"""The time limit, in seconds, for the removal of temporary files on a node."""
 
 
 class NodeSession:
@@ -48,7 +48,7 @@ class NodeSession:
         anew: bool,
         limit: TimeLimit,
     ) -> None:
-        """Prepare; the connection is opened on demand."""
+        """Prepare a session; the connection is opened on demand."""
         self._limit: Final = limit
         self.latest: CommandResult | None = None  # the result of the latest command
         self._job: Final[Any] = job
@@ -61,9 +61,9 @@ class NodeSession:
         """The node."""
         return self._connection.node
 
-    def there(self, path: str) -> str:
+    def node_path(self, path: str) -> str:
         """Return a path on the node."""
-        return self._connection.there(path)
+        return self._connection.node_path(path)
 
     @property
     def scratch(self) -> str:
@@ -86,7 +86,7 @@ class NodeSession:
 
         """
         task = CommandSpec(self._job, self._connection, words, redirection, self._grace, self._limit, shown)
-        tries = _Tries(self._connection, shown)
+        retries = _RetryDecision(self._connection, shown)
         while True:
             await self._connection.ensure(anew=self._anew)
             async with self._turn() as others:
@@ -98,7 +98,7 @@ class NodeSession:
                 what = f"the connection was lost, which ends the command on the node: {shown}"
                 raise SshError(self.node, what, started=True)
             attempt.check_login()
-            await tries.allow_another(attempt.stderr_tail, others, never_started=attempt.never_started)
+            await retries.allow_another(attempt.stderr_tail, others, never_started=attempt.never_started)
 
     async def _attempt(self, task: CommandSpec) -> RemoteCommand:
         """Try once to run a command."""
@@ -122,9 +122,9 @@ class NodeSession:
 
         """
         connection = self._connection
-        tries = _Tries(connection, shown)
+        retries = _RetryDecision(connection, shown)
         while True:
-            command, text = connection.copier(operations)
+            command, text = connection.copy_command(operations)
             job = CommandJob(
                 command,
                 cwd=connection.directory,
@@ -139,17 +139,17 @@ class NodeSession:
             async with self._turn() as others:
                 result = await job.co_run()
             if not result.returncode:
-                return connection.listed(result.stdout or b"", operations)
-            message = connection.explained(result.stderr or b"")
-            await tries.allow_another(message, others, never_started=connection.never_started(_text(message)))
+                return connection.parse_listing(result.stdout or b"", operations)
+            message = connection.explain_errors(result.stderr or b"")
+            await retries.allow_another(message, others, never_started=connection.never_started(_text(message)))
 
-    async def tidy(self, paths: Sequence[str]) -> None:
-        """Remove files on the node, if that can be done soon; a cancellation does not interrupt this.
+    async def remove_files(self, paths: Sequence[str]) -> None:
+        """Remove files on the node within a time limit; a cancellation does not interrupt this.
 
-        If the connection is lost, they are removed when another job of the run has opened it again.
+        If that fails, the next command or transfer over the connection removes them.
         """
         if paths and not await self._remove(paths):
-            self._connection.litter += paths
+            self._connection.leftover_files += paths
 
     async def _remove(self, paths: Sequence[str]) -> bool:
         connection = self._connection
@@ -163,21 +163,21 @@ class NodeSession:
             check=False,
             terminate_grace=0.1,
         )
-        with anyio.move_on_after(TIDYING, shield=True), contextlib.suppress(Exception):
+        with anyio.move_on_after(REMOVAL_SECONDS, shield=True), contextlib.suppress(Exception):
             return (await removal.co_run()).returncode != LOST
         return False
 
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncGenerator[int]:
-        """Wait for one of the connection's sessions, with the connection open; yield how many others are in use.
+        """Wait for a free session of an open connection; yield the number of other sessions in use.
 
-        The caller has opened the connection before: an error from here has a frame of contextlib in its traceback.
+        Callers open the connection first, because the traceback of an error from here has a frame of contextlib.
         """
         connection = self._connection
         async with connection.sessions:
             await connection.ensure(anew=self._anew)  # it may have been lost while waiting
-            litter, connection.litter = connection.litter, []
-            await self.tidy(litter)
+            paths, connection.leftover_files = connection.leftover_files, []
+            await self.remove_files(paths)
             yield connection.sessions.borrowed_tokens - 1
 
     def _check_result(
@@ -191,8 +191,8 @@ class NodeSession:
         return result
 
 
-class _Tries:
-    """Decides about further attempts of a command or transfer: only if nothing of it can have started."""
+class _RetryDecision:
+    """The decision whether to retry a command or a transfer: only if it cannot have started."""
 
     def __init__(self, connection: Connection | LocalConnection, shown: str) -> None:
         self._connection: Final = connection
@@ -201,20 +201,25 @@ class _Tries:
         self._refused = 0
 
     async def allow_another(self, message: bytes, others: int, *, never_started: bool) -> None:
-        """Return if there may be another attempt, after ssh's message on this one.
+        """Return, after a pause if needed, if another attempt is allowed.
+
+        Args:
+            message: ssh's error message about this attempt.
+            others: the number of other sessions in use.
+            never_started: whether it is certain that nothing has started.
 
         Raises:
-            SshError: there may be none.
+            SshError: no further attempt is allowed.
 
         """
         connection, text = self._connection, _text(message)
-        if connection.is_full(text) and self._refused < REFUSALS:
+        if connection.is_full(text) and self._refused < MAX_REFUSALS:
             self._refused += 1
-            connection.allow_no_more_than(others)
+            connection.lower_session_limit(others)
             await anyio.sleep(min(1.0, 0.01 * 2**self._refused))
             return
         self._lost += 1
-        if not never_started or self._lost >= TRIES:
+        if not never_started or self._lost >= MAX_ATTEMPTS:
             what = text.strip() or "the connection was lost"
             raise SshError(connection.node, f"{self._shown}: {what}", started=not never_started)
 

@@ -187,7 +187,7 @@ class SshNodes(Sequence[Node]):
 
     def __init__(self, nodes: str | os.PathLike[str] | Iterable[str | Node], **options: Any) -> None:
         found: list[Node] = []
-        for entry in _expand(nodes):
+        for entry in _entries(nodes):
             if isinstance(entry, Node):
                 found.append(entry)
             elif isinstance(entry, str):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -201,7 +201,7 @@ class SshNodes(Sequence[Node]):
     @overload
     def __getitem__(self, index: slice) -> tuple[Node, ...]: ...
     def __getitem__(self, index: int | slice) -> Node | tuple[Node, ...]:
-        """Return a node, or several."""
+        """Return the node at an index, or the nodes of a slice."""
         return self._nodes[index]
 
     def __len__(self) -> int:
@@ -209,19 +209,19 @@ class SshNodes(Sequence[Node]):
         return len(self._nodes)
 
     def __repr__(self) -> str:
-        """Show the number, and the first and the last name."""
-        if len(self) <= SHOWN:
+        """Show the names or, of many, the first, the last, and the number."""
+        if len(self) <= MAX_NAMES_SHOWN:
             return f"<SshNodes {', '.join(node.name for node in self)}>"
         return f"<SshNodes {self[0].name} ... {self[-1].name}, {len(self)} nodes>"
 
 
-SHOWN: Final = 3
-"""The number of nodes up to which `repr` names all."""
-LIMIT: Final = 100_000
-"""The number of nodes in one range above which it is rejected as a mistake."""
+MAX_NAMES_SHOWN: Final = 3
+"""The maximum number of nodes for which `repr` shows all names."""
+MAX_NODES: Final = 100_000
+"""The maximum number of nodes in one range; a larger range is rejected as a mistake."""
 _WORD: Final = re.compile(r"[^\s\x00-\x1f\x7f'\"`$\\;&<>|(){}]+")
 _BRACKETS: Final = re.compile(r"\[([^\[\]]*)\]")
-_WRITTEN: Final = re.compile(r"(?:(?P<user>[^@]+)@)?(?P<host>\[[^\]]+\]|[^:]+|[^:]*:[^:]*:.*?)(?::(?P<port>\d+))?")
+_NODE_PATTERN: Final = re.compile(r"(?:(?P<user>[^@]+)@)?(?P<host>\[[^\]]+\]|[^:]+|[^:]*:[^:]*:.*?)(?::(?P<port>\d+))?")
 
 
 def _check_word(word: Any, name: str, who: str) -> None:
@@ -232,7 +232,7 @@ def _check_word(word: Any, name: str, who: str) -> None:
         raise ValueError(f"{name}={short_repr(word)} of {who}: give a name without spaces, quotes, and '-' in front")
 
 
-def _expand(nodes: Any) -> Iterator[Any]:
+def _entries(nodes: Any) -> Iterator[Any]:
     if isinstance(nodes, os.PathLike) or (isinstance(nodes, str) and os.path.isfile(nodes)):
         for line in Path(nodes).read_text(encoding="utf-8").splitlines():  # pyright: ignore[reportUnknownArgumentType]
             yield from _split(line.partition("#")[0])
@@ -260,9 +260,9 @@ def _expand_range(text: str) -> Iterator[str]:
     size = 1
     for choice in choices:
         size *= len(choice)
-    if size > LIMIT:
+    if size > MAX_NODES:
         raise ValueError(
-            f"{short_repr(text)} means {size} nodes; more than {LIMIT} are rejected as a mistake in the range"
+            f"{short_repr(text)} means {size} nodes; more than {MAX_NODES} are rejected as a mistake in the range"
         )
     return map("".join, itertools.product(*choices))
 
@@ -279,8 +279,8 @@ def _alternatives(inside: str, text: str) -> list[str]:
             raise ValueError(
                 f"{short_repr(text)}: {part!r} is not a range of numbers, from the smaller to the larger, like 01-37"
             )
-        if int(last) - int(first) >= LIMIT:
-            raise ValueError(f"{short_repr(text)}: more than {LIMIT} nodes are rejected as a mistake in the range")
+        if int(last) - int(first) >= MAX_NODES:
+            raise ValueError(f"{short_repr(text)}: more than {MAX_NODES} nodes are rejected as a mistake in the range")
         found += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
     if "" in found:
         raise ValueError(f"{short_repr(text)}: there is nothing between two commas or brackets")
@@ -291,7 +291,7 @@ def _parse_node(written: str, options: dict[str, Any]) -> Node:
     """Make a node from "user@host:port", or from the notation for this machine."""
     if written == HERE:
         return LocalNode()
-    match = _WRITTEN.fullmatch(written)
+    match = _NODE_PATTERN.fullmatch(written)
     if match is None:
         raise ValueError(f"{written!r} is not a node: write host, user@host, or user@host:port")
     own: dict[str, Any] = {}

@@ -28,7 +28,7 @@ from ..command._spawn_options import is_path
 from ..command._streams import open_output, print_line
 from ..posix._processes import Process, Usage
 from ._mux import LOST
-from ._session_channels import Channel
+from ._session_channels import Channel, input_sockets
 from ._ssh_errors import SshError
 from ._wrapper import ReportFilter, WrapperReport, export_variables, login_shell_line
 
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
     from ._local_node import LocalConnection
 
 MARGIN: Final = 5.0
-"""Seconds for the end of a command on the node to be reported here, beyond its grace period."""
+"""Seconds, after the grace period of a command, until its session is killed from here."""
 MAX_WORD_BYTES: Final = 131_071
-"""The longest line or word for a node, in bytes: Linux accepts no longer argument (MAX_ARG_STRLEN)."""
+"""The maximum length of a line or a word for a node, in bytes: the limit of an argument in Linux (MAX_ARG_STRLEN)."""
 MAX_VARIABLE_BYTES: Final = 100_000
-"""The most bytes for variables of a command. They stay in a socket's buffer until the wrapper reads them: 0.25 s."""
-TAIL: Final = 2000
-"""Bytes of the standard error that an error shows."""
+"""The maximum size of the variables of a command: all are in a socket's buffer before the wrapper reads them."""
+MAX_TAIL_BYTES: Final = 2000
+"""The number of final bytes of the standard error that an error shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class CommandSpec:
 
 
 class RemoteCommand:
-    """One attempt to run a command in a wrapper: the common part of both ways."""
+    """One attempt to run a command in a wrapper; subclasses start the wrapper, in a session or in a local process."""
 
     def __init__(self, task: CommandSpec) -> None:
         """Open the destinations of its output.
@@ -112,7 +112,7 @@ class RemoteCommand:
         self._command: Final = command
         self._sent: Final = sent
         self._tail: Final = _Tail()
-        self._before: Final = _Tail()
+        self._login_tail: Final = _Tail()
         self._stdout: Final = _LocalOutput("stdout", given)
         if given.is_merged:
             self._stdout.sinks.append(self._tail)
@@ -122,7 +122,7 @@ class RemoteCommand:
             self._stdout.close()
             raise
         self._gate: Final = _StartGate(self._stdout.sinks)
-        self._filter: Final = ReportFilter(token, [self._tail, *self._stderr.sinks], self._before, self._gate.open)
+        self._filter: Final = ReportFilter(token, [self._tail, *self._stderr.sinks], self._login_tail, self._gate.open)
         signs = [SignOfLife(task.limit.alive)] * task.limit.needs_signs
         self._sinks: Final[Sequence[Sequence[Sink]]] = [self._gate, *signs], [self._filter, *signs]
 
@@ -135,22 +135,22 @@ class RemoteCommand:
 
     @property
     def never_started(self) -> bool:
-        """Whether it is certain that nothing has started, if there is no report."""
+        """Whether it is certain, without a report, that nothing has started."""
         raise NotImplementedError
 
     @property
     def stderr_tail(self) -> bytes:
-        """The end of the standard error: the command's or, if none has started, that of ssh and the login shell.
+        """The last bytes of the standard error; before the command starts, these come from ssh and the login shell.
 
-        If the standard error is merged into the output, it is the end of that.
+        If the standard error is merged into the output, these are the last bytes of the output.
         """
-        return bytes(self._tail.data if self.report.started else self._before.data)
+        return bytes(self._tail.data if self.report.started else self._login_tail.data)
 
     def check_login(self) -> None:
-        """Raise an error if the node ended the session before the command started.
+        """Reject a login shell that ended the session before the command started; by default, do nothing.
 
         Raises:
-            SshError: its login shell, or its replacement, is not one for commands.
+            SshError: the login shell of the node, or a forced command in its place, does not run commands.
 
         """
 
@@ -182,7 +182,7 @@ class InSession(RemoteCommand):
     def __init__(self, task: CommandSpec, connection: Connection) -> None:
         super().__init__(task)
         self._connection: Final = connection
-        self._ends: Final = Channel(connection.run, self._sinks)
+        self._channel: Final = Channel(connection.run, self._sinks)
 
     @property
     def never_started(self) -> bool:
@@ -191,17 +191,19 @@ class InSession(RemoteCommand):
 
     @property
     def stderr_tail(self) -> bytes:
-        """The end of the standard error, or the reason why the session was refused."""
-        return super().stderr_tail + self._ends.complaint
+        """The last bytes of the standard error, and the reason why the session was refused, if it was."""
+        return super().stderr_tail + self._channel.complaint
 
     def check_login(self) -> None:
-        """Raise an error if the node ended the session before the command started: then the exit code is the shell's.
+        """Reject a login shell that ended the session before the command started.
+
+        The exit code of the session is then the exit code of the shell.
 
         Raises:
-            SshError: its login shell, or its replacement, is not one for commands.
+            SshError: the login shell of the node, or a forced command in its place, does not run commands.
 
         """
-        code = self._ends.returncode
+        code = self._channel.returncode
         if code is None or not 0 <= code < LOST:
             return
         message = (self._gate.held + self.stderr_tail).decode(errors="backslashreplace").strip()
@@ -211,20 +213,20 @@ class InSession(RemoteCommand):
         raise SshError(self._connection.node, f"{shown}: {what}{f' ({message})' if message else ''}: {advice}")
 
     async def _run(self) -> None:
-        ends, run, task = self._ends, self._connection.run, self._task
+        channel, run, task = self._channel, self._connection.run, self._task
         began = run.clock()
         try:
             try:
-                await ends.start(self._connection.begin, self._command, self._sent)
+                await channel.start(self._connection.begin, self._command, self._sent)
             except OSError as error:
                 shown = f"{self._connection.node.name}: {task.shown}"
                 raise CommandError(task.job, shown, _start_errors.stream_error(error)) from error
-            await ends.pipes.until_ended(run.wait_readable, math.inf)
+            await channel.pipes.until_ended(run.wait_readable, math.inf)
         finally:
-            await ends.end(task.grace + MARGIN)
+            await channel.end(task.grace + MARGIN)
             self._elapsed = run.clock() - began
-        if ends.pipes.error is not None:
-            raise ends.pipes.error
+        if channel.pipes.error is not None:
+            raise channel.pipes.error
 
 
 class LocalCommand(RemoteCommand):
@@ -232,7 +234,7 @@ class LocalCommand(RemoteCommand):
 
     def __init__(self, task: CommandSpec, here: LocalConnection) -> None:
         super().__init__(task)
-        stdout, stderr = (cast(Any, _File(sinks)) for sinks in self._sinks)
+        stdout, stderr = (cast(Any, _SinkFile(sinks)) for sinks in self._sinks)
         self._process: Final = _LocalWrapper(
             here.command(self._command),
             cwd=here.directory,
@@ -246,7 +248,7 @@ class LocalCommand(RemoteCommand):
 
     @property
     def never_started(self) -> bool:
-        """Return False: a local command has always started."""
+        """False: a failure to start a local command raises an error of its own."""
         return False
 
     async def _run(self) -> None:
@@ -259,35 +261,29 @@ class LocalCommand(RemoteCommand):
 
 
 class _LocalWrapper(CommandJob):
-    """The wrapper of a command on this machine. It is ended by closing its input, not by a signal."""
+    """The local process of a wrapper, which is ended by closing its input instead of a signal."""
 
     __slots__ = ("_lifeline", "_sent", "_theirs")
 
     _lifeline: socket.socket
-    _sent: bytes  # at its start
+    _sent: bytes  # the first bytes of its input
     _theirs: socket.socket
 
     async def co_run(self) -> CommandResult:
-        """Run the wrapper, with an input that stays open until the command is to end.
-
-        The input is a socket, because a pipe's buffer may be only a page: all of `_sent` fits into the socket's buffer.
-        """
-        self._lifeline, self._theirs = socket.socketpair()
+        """Run the wrapper, with an input that is closed to end the command."""
+        self._lifeline, self._theirs = input_sockets(self._sent)
         try:
-            if self._sent:
-                self._lifeline.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * len(self._sent))
-                self._lifeline.sendall(self._sent)
             return await super().co_run()
         finally:
-            self._let_go()
+            self._close_input()
 
     def _input(self, stdin: Any) -> int:
         return self._theirs.fileno()
 
     def _terminate(self, process: Process) -> None:
-        self._let_go()
+        self._close_input()
 
-    def _let_go(self) -> None:
+    def _close_input(self) -> None:
         self._lifeline.close()
         self._theirs.close()
 
@@ -295,8 +291,8 @@ class _LocalWrapper(CommandJob):
 class _LocalOutput:
     """The destination of one stream of a command.
 
-    All of it passes through this program, and ssh gets no descriptor of the user's: the ssh that holds the connection
-    would set it to non-blocking, for all its owners.
+    All output passes through this program: the ssh that holds the connection would set a descriptor of the user to
+    non-blocking, which would affect every process that shares it.
     """
 
     def __init__(self, name: str, redirection: Stdio) -> None:
@@ -327,8 +323,8 @@ class _LocalOutput:
                 sink.finish()
 
 
-class _File:
-    """Several sinks as a writable file."""
+class _SinkFile:
+    """A writable file that passes data on to several sinks."""
 
     mode: Final = "wb"
 
@@ -341,13 +337,13 @@ class _File:
             sink.write(data)
 
     def flush(self) -> None:
-        """Finish the sinks: this is called at the end."""
+        """Finish the sinks; a `CommandJob` flushes its files once, at the end of the output."""
         for sink in self._sinks:
             sink.finish()
 
 
 class _StartGate:
-    """Holds back output until the command has started: the login shell has written it."""
+    """A buffer for output before the start of the command, which the login shell may have written."""
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self.held = b""
@@ -356,7 +352,7 @@ class _StartGate:
         self._is_over = False
 
     def open(self) -> None:
-        """Pass on all output, including that held back: the command may write before its start is reported."""
+        """Pass on the buffered output, and all later output; a command may write before its start is reported."""
         self._is_open = True
         held, self.held = self.held, b""
         self._hand_on(held)
@@ -364,14 +360,14 @@ class _StartGate:
             self.finish()
 
     def write(self, data: bytes) -> None:
-        """Pass on or hold back the next piece."""
+        """Pass on or buffer the next piece."""
         if self._is_open:
             self._hand_on(data)
         else:
             self.held += data
 
     def finish(self) -> None:
-        """Finish the sinks, at the latest when output held back has been passed on."""
+        """Finish the sinks, now or, if output is buffered, when the gate opens."""
         self._is_over = True
         if self._is_open:
             for sink in self._sinks:
@@ -384,7 +380,7 @@ class _StartGate:
 
 
 class _Tail:
-    """The end of a stream."""
+    """A sink that keeps the last bytes of a stream."""
 
     def __init__(self) -> None:
         self.data: Final = bytearray()
@@ -392,14 +388,14 @@ class _Tail:
     def write(self, data: bytes) -> None:
         """Append data, and drop the oldest."""
         self.data.extend(data)
-        del self.data[:-TAIL]
+        del self.data[:-MAX_TAIL_BYTES]
 
     def finish(self) -> None:
         """Do nothing: no cleanup is needed."""
 
 
 def _sinks_for(file: Any) -> list[Sink]:
-    """Return the sinks for a file, which may be a stream above a monitor's picture."""
+    """Return the sinks for an open file or a descriptor; a stream with a monitor prints lines above the picture."""
     if file is None:
         return []
     if isinstance(file, int):

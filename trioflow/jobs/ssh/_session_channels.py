@@ -1,4 +1,4 @@
-"""This program's ends of a session on a node: its input, its output, and its end.
+"""The local ends of a session on a node: its input, its output, and the event of its end.
 
 ```
 input ──► (socket)  ──┐
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..posix._processes import Process
 
 KILLING: Final = 0.5
-"""Seconds after which SIGKILL is sent again."""
+"""Seconds until SIGKILL is sent again."""
 
 
 class SessionProcess(Protocol):
@@ -35,12 +35,12 @@ class SessionProcess(Protocol):
 
     @property
     def exit_descriptor(self) -> int:
-        """Becomes readable when it may have ended."""
+        """A descriptor that becomes readable when the session may have ended."""
         ...
 
     @property
     def complaint(self) -> bytes:
-        """The error message that is not on its standard error."""
+        """The error message of a session that was refused; empty if there is none."""
         ...
 
     def has_ended(self) -> bool:
@@ -48,7 +48,7 @@ class SessionProcess(Protocol):
         ...
 
     def kill(self) -> None:
-        """End it at once."""
+        """End the session at once."""
         ...
 
     def finish(self) -> int:
@@ -61,7 +61,7 @@ Begin = Callable[[str, Sequence[int]], Awaitable[SessionProcess]]
 
 
 class SshProcess:
-    """A session of a separate ssh."""
+    """A session held by an ssh of its own."""
 
     def __init__(self, process: Process) -> None:
         """Adopt the process."""
@@ -70,7 +70,7 @@ class SshProcess:
         self._process: Final = process
 
     def has_ended(self) -> bool:
-        """Return True."""
+        """Return True: the descriptor is readable only after the process has exited."""
         return True
 
     def kill(self) -> None:
@@ -78,7 +78,7 @@ class SshProcess:
         self._process.signal(posix.SIGKILL)
 
     def finish(self) -> int:
-        """Reap the process, and kill the rest of its group."""
+        """Reap the process, and kill the other processes of its group."""
         process = self._process
         try:
             process.reap()
@@ -90,27 +90,44 @@ class SshProcess:
         return process.returncode
 
 
+def input_sockets(sent: bytes) -> tuple[socket.socket, socket.socket]:
+    """Return the ends of a standard input, this program's and the command's, with `sent` already in its buffer.
+
+    They are sockets, because the buffer of a pipe may be a single page, and `sent` must fit.
+    """
+    ours, theirs = socket.socketpair()
+    try:
+        if sent:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * len(sent))
+            ours.sendall(sent)
+    except BaseException:
+        ours.close()
+        theirs.close()
+        raise
+    return ours, theirs
+
+
 class Channel:
     """The local ends of one session.
 
     Attributes:
-        pipes: its output.
-        complaint: the error message that is not on its standard error.
-        returncode: its exit code, once it is closed.
+        pipes: the pipes for its output and its standard error.
+        complaint: the error message of a session that was refused; empty if there is none.
+        returncode: its exit code; None before its end.
 
     """
 
     def __init__(self, run: RunHandle, sinks: Sequence[Sequence[Sink]]) -> None:
-        """Begin without a session; `sinks` take its output and its standard error."""
+        """Begin without a session; `sinks` has the sinks of its output, and those of its standard error."""
         self.pipes: Final = OutputPipes()
         self.complaint: bytes = b""
         self.returncode: int | None = None
         self._run: Final = run
         self._sinks: Final = sinks
-        self._carrier: SessionProcess | None = None
+        self._session: SessionProcess | None = None
 
     async def start(self, begin: Begin, line: str, sent: bytes) -> None:
-        """Begin the session, with some bytes in its input.
+        """Begin the session with `sent` as the first bytes of its input.
 
         Raises:
             OSError: the session could not be started.
@@ -118,34 +135,31 @@ class Channel:
         """
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
             ours.callback(self.pipes.close)
-            self._input, input_there = socket.socketpair()
+            self._input, input_there = input_sockets(sent)
             ours.callback(self._input.close)
             theirs.callback(input_there.close)
-            if sent:  # all of it fits into the buffer
-                self._input.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * len(sent))
-                self._input.sendall(sent)
             streams = [input_there.fileno()]
             for sinks in self._sinks:
                 streams.append(self.pipes.open(sinks))
                 theirs.callback(os.close, streams[-1])
-            self._carrier = carrier = await begin(line, streams)
-            self.pipes.watch(carrier.exit_descriptor, carrier.has_ended)
+            self._session = session = await begin(line, streams)
+            self.pipes.watch(session.exit_descriptor, session.has_ended)
             ours.pop_all()
 
     async def end(self, patience: float) -> None:
         """End the session; kill its local side after `patience` seconds. A cancellation does not interrupt this."""
-        carrier, run, pipes = self._carrier, self._run, self.pipes
-        if carrier is None:
+        session, run, pipes = self._session, self._run, self.pipes
+        if session is None:
             return
         self._input.close()
         pipes.ending = True
         until = run.clock() + patience
         while not await run.outlast(lambda until=until: pipes.until_ended(run.wait_readable, until)):  # type: ignore[misc]
-            carrier.kill()
+            session.kill()
             until = run.clock() + KILLING
         try:
-            self.complaint = carrier.complaint
-            self.returncode = carrier.finish()
+            self.complaint = session.complaint
+            self.returncode = session.finish()
         finally:
-            self._carrier = None
+            self._session = None
             pipes.close()

@@ -1,4 +1,4 @@
-"""File operations on a node, independent of the transport, and their commands for sftp."""
+"""File operations between this machine and a node, their sftp commands, and parsers of sftp's output."""
 
 from __future__ import annotations
 
@@ -70,9 +70,10 @@ LISTING: Final = "-ls -1 "
 
 
 def parse_fetched(output: bytes, operations: Iterable[Operation]) -> list[str]:
-    """Return the fetched files, according to the output of sftp: its commands, and each file on a line.
+    """Return the paths of the fetched files from the output of sftp, which echoes its commands and lists matches.
 
-    If a pattern matches a single directory, sftp lists its contents instead: lines with one more "/".
+    If a pattern matches a single directory, sftp lists the contents instead, in lines with one more "/": these are
+    skipped.
     """
     fetched = [operation for operation in operations if isinstance(operation, Get)]
     patterns = (get.pattern for get in fetched if get.is_for_several)
@@ -86,7 +87,7 @@ def parse_fetched(output: bytes, operations: Iterable[Operation]) -> list[str]:
 
 
 def filter_errors(output: bytes) -> bytes:
-    """Return sftp's errors, except for directories that exist already and patterns without matches."""
+    """Return sftp's errors, with advice; without those about existing directories and patterns without matches."""
     lines = [line for line in output.splitlines() if not line.startswith((b"remote mkdir ", b"Can't ls: "))]
     if lines == [b"Connection closed"]:
         lines.append(b"does its sshd have a Subsystem sftp?")

@@ -28,8 +28,8 @@ SWAP: Final = (
     'mv -- "$2" "$3" && mv -- "$1" "$2" && { rm -rf -- "$3" || { chmod -R u+rwx -- "$3" && rm -rf -- "$3"; }; }; '
     'else mv -f -- "$1" "$2"; fi'
 )
-"""Moves a directory into the place of another one, which may be read-only."""
-UNHEARD: Final = Stdio(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+"""A shell script that replaces a directory by another one; the old one may be read-only."""
+NO_OUTPUT: Final = Stdio(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 async def push(session: NodeSession, sources: Sequence[str], to: str, shown: str) -> None:
@@ -41,7 +41,7 @@ async def push(session: NodeSession, sources: Sequence[str], to: str, shown: str
         SshError: the transfer failed.
 
     """
-    copies = _copies(session, sources, to)
+    copies = _plan_copies(session, sources, to)
     _check_names([posixpath.basename(copy.place) for copy in copies], shown)
     operations: list[Operation] = []
     for copy in copies:
@@ -54,9 +54,9 @@ async def push(session: NodeSession, sources: Sequence[str], to: str, shown: str
         for copy in copies:
             if copy.is_directory:
                 words = ["/bin/sh", "-c", SWAP, "trioflow", copy.new, copy.place, copy.new + ".old"]
-                await session.run(words, UNHEARD, f"mv {copy.new} {copy.place}")
+                await session.run(words, NO_OUTPUT, f"mv {copy.new} {copy.place}")
     except BaseException:
-        await session.tidy([copy.new for copy in copies])
+        await session.remove_files([copy.new for copy in copies])
         raise
 
 
@@ -75,8 +75,8 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, shown: str
     directory = to if into else os.path.dirname(to)
     new = _new_directory(directory or ".")
     try:
-        found = await session.transfer([Get(session.there(source), new) for source in sources], shown)
-        _check_found(found, shown)
+        found = await session.transfer([Get(session.node_path(source), new) for source in sources], shown)
+        _check_fetched(found, shown)
         names = sorted(os.listdir(new))
         if not into and len(names) != 1:
             raise SshError(session.node, f"{shown}: these are {len(names)} files: let to= end with a '/'")
@@ -85,12 +85,12 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, shown: str
             _put_in_place(os.path.join(new, name), place, os.path.join(new, name + ".old"))
         return places
     finally:
-        _remove(new)
+        _remove_tree(new)
 
 
 @contextlib.asynccontextmanager
 async def temporary_file(session: NodeSession, content: Any) -> AsyncGenerator[str]:
-    """Keep content in a file on the node that only the user may read, during a block; yield its path.
+    """Keep content in a temporary file on the node, readable by the user only, during a block; yield its path.
 
     Raises:
         OSError: the content cannot be read here.
@@ -100,18 +100,18 @@ async def temporary_file(session: NodeSession, content: Any) -> AsyncGenerator[s
     path = f"{session.scratch}{MARK}{os.urandom(6).hex()}"
     try:
         with _nameless_file() as (file, name):
-            _fill(file, content)
+            _write_content(file, content)
             await session.transfer([Put(name, path)], "what is to be read there")
         yield path
     finally:
-        await session.tidy([path])
+        await session.remove_files([path])
 
 
 @contextlib.asynccontextmanager
 async def temporary_directory(
     session: NodeSession, script: bytes, name: str, others: Sequence[str], shown: str
 ) -> AsyncGenerator[str]:
-    """Keep a script and other files in their own directory on the node, during a block; yield its path.
+    """Keep a script and other files in a temporary directory on the node during a block; yield its path.
 
     Raises:
         OSError: a file cannot be read.
@@ -120,22 +120,22 @@ async def temporary_directory(
 
     """
     directory = f"{session.scratch}{MARK}{os.urandom(6).hex()}"
-    copies = _copies(session, others, f"{directory}/")
+    copies = _plan_copies(session, others, f"{directory}/")
     _check_names([name, *(posixpath.basename(copy.place) for copy in copies)], shown)
     try:
         with _nameless_file() as (file, path):
-            _fill(file, script)
+            _write_content(file, script)
             posix.fchmod(file.fileno(), stat.S_IRWXU)
             made = MakeDirectory(directory), Put(path, posixpath.join(directory, name))
             await session.transfer([*made, *(Put(copy.source, copy.place) for copy in copies)], shown)
         yield directory
     finally:
-        await session.tidy([directory])
+        await session.remove_files([directory])
 
 
 @contextlib.contextmanager
 def _nameless_file() -> Generator[tuple[Any, str]]:
-    """Yield a temporary file and its path; on Linux it is nameless, so it goes even if this program is killed."""
+    """Yield a temporary file and its path; on Linux it has no name, so it vanishes even if this program is killed."""
     with tempfile.TemporaryFile() as file:
         name = f"/proc/{os.getpid()}/fd/{file.fileno()}"
         if os.path.exists(name):
@@ -155,7 +155,7 @@ class Copy:
     is_directory: bool
 
 
-def _copies(session: NodeSession, sources: Sequence[str], to: str) -> list[Copy]:
+def _plan_copies(session: NodeSession, sources: Sequence[str], to: str) -> list[Copy]:
     into = to.endswith("/") or to == "~" or len(sources) > 1
     token, found = os.urandom(6).hex(), list[Copy]()
     for number, source in enumerate(map(os.path.expanduser, sources)):
@@ -163,7 +163,7 @@ def _copies(session: NodeSession, sources: Sequence[str], to: str) -> list[Copy]
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise ValueError(f"{source!r} is not a file or a directory, but a pipe, a socket or a device: not copied")
         path = os.path.abspath(source)
-        place = session.there(posixpath.join(to, os.path.basename(path)) if into else to)
+        place = session.node_path(posixpath.join(to, os.path.basename(path)) if into else to)
         directory, name = posixpath.split(place)
         new = posixpath.join(directory, f"{MARK}{token}-{number}-{name}")
         found.append(Copy(path, place, new, os.path.isdir(path)))
@@ -171,14 +171,14 @@ def _copies(session: NodeSession, sources: Sequence[str], to: str) -> list[Copy]
 
 
 def _check_names(names: Sequence[str], shown: str) -> None:
-    """Reject sources that would overwrite each other."""
+    """Reject sources with the same name, which would overwrite each other."""
     twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
     if twice is not None:
         raise ValueError(f"{shown}: two of these are named {twice!r}: copy them by steps of their own, to other places")
 
 
-def _check_found(found: Sequence[str], shown: str) -> None:
-    """Reject files on a node that would overwrite each other: patterns may match several with the same name."""
+def _check_fetched(found: Sequence[str], shown: str) -> None:
+    """Reject matches of patterns with the same name in different directories, which would overwrite each other."""
     places: dict[str, str] = {}
     for path in map(posixpath.normpath, found):
         name = posixpath.basename(path)
@@ -221,8 +221,8 @@ def _move(path: str, to: str) -> None:
     os.chmod(to, stat.S_IMODE(mode))
 
 
-def _remove(directory: str) -> None:
-    """Remove a directory tree, as far as possible; directories in it may be read-only."""
+def _remove_tree(directory: str) -> None:
+    """Remove a directory tree, which may contain read-only directories; errors are ignored."""
     for parent, names, _ in os.walk(directory):
         for name in names:
             with contextlib.suppress(OSError):
@@ -230,7 +230,7 @@ def _remove(directory: str) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def _fill(file: Any, content: Any) -> None:
+def _write_content(file: Any, content: Any) -> None:
     if isinstance(content, Spool):
         with content.open() as source:
             shutil.copyfileobj(source, file)

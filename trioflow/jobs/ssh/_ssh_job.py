@@ -21,8 +21,7 @@ from ..command._spawn_options import CommandOptions, is_path
 from . import _sftp_transfers
 from ._connections import Connections
 from ._node_session import NodeSession
-from ._nodes import LocalNode, Node, SshNode
-from ._nodes import make_node as node_of
+from ._nodes import LocalNode, Node, SshNode, make_node
 from ._remote_commands import Stdio
 from ._ssh_errors import Unreachable
 from ._steps import Command, Program, Pull, Push, Script, Step, Values, fill_word, interpreter, parse_steps
@@ -37,14 +36,14 @@ INLINE: Final = (
     's=$(mktemp) || exit; trap \'rm -f -- "$s"\' EXIT; trap "exit 143" TERM HUP INT; '
     'printf %s "$1" >"$s" && chmod 700 "$s" || exit; shift; '
 )
-"""Keeps a script in a file while it runs."""
+"""The start of a shell script that keeps a script in a temporary file while it runs."""
 BESIDE: Final = (
     'd=$1; case $d in /*) ;; *) d=$PWD/$d;; esac; trap \'rm -rf -- "${d%/*}"\' EXIT; trap "exit 143" TERM HUP INT; '
     'd=$d/$2; if [ -n "$3" ]; then cd -- "$3" || exit; fi; shift 3; '
 )
-"""Removes the directory of a script after the script has run."""
-LONGEST: Final = 60_000
-"""Bytes of a script up to which it is sent in the command line; Linux accepts 131,071 (MAX_ARG_STRLEN)."""
+"""The start of a shell script that removes the directory of a script after the script has run."""
+MAX_INLINE_BYTES: Final = 60_000
+"""The maximum size of a script sent in the command line, in bytes; Linux accepts 131,071 (MAX_ARG_STRLEN)."""
 
 
 class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6), keeps_time=True):
@@ -132,7 +131,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
     ) -> None:
         who = repr(options.get("label") or "SshJob")
         posix.require(f"SshJob {who}", 'use ThreadJob(subprocess.run, ["ssh", ...], check=True)')
-        self._node: Final = node_of(node)
+        self._node: Final = make_node(node)
         self._steps: Final = parse_steps(command, who)
         self._is_list: Final = isinstance(command, list)
         job, read = (stdin, None) if isinstance(stdin, AbstractJob) else (None, stdin)
@@ -151,7 +150,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
         words = [word for step in self._steps for word in step.words]
         _granted.check_placeholders([*words, *self._env.values(), *(values or {}).values()], self, who)
 
-    # ---- what it is
+    # ---- views
 
     @property
     def node(self) -> Node:
@@ -298,7 +297,7 @@ class _StepRunner:
         else:
             script, shown, name = os.fsencode(text), "a script", "script"
         called = shlex.join(interpreter(script))
-        if len(script) <= LONGEST and b"\0" not in script and not others:
+        if len(script) <= MAX_INLINE_BYTES and b"\0" not in script and not others:
             inline = f'{INLINE}{called} "$s" "$@"'
             return await self._run(["/bin/sh", "-c", inline, "trioflow", os.fsdecode(script), *arguments], shown)
         async with _sftp_transfers.temporary_directory(
@@ -306,21 +305,21 @@ class _StepRunner:
         ) as directory:
             beside = f'{BESIDE}{called} "$d" "$@"'
             words = ["/bin/sh", "-c", beside, "trioflow", directory, name, self._directory() or "", *arguments]
-            return await self._run(words, shown, goes_there=False)
+            return await self._run(words, shown, enters_directory=False)
 
     def _redact(self, text: str) -> str:
         return _argv.REDACTED if self._job.redact else text
 
     def _directory(self) -> str | None:
         given = self._options.cwd
-        return None if given is None else self._session.there(self._values.fill(os.fsdecode(given)))
+        return None if given is None else self._session.node_path(self._values.fill(os.fsdecode(given)))
 
-    async def _run(self, words: Sequence[str], shown: str, *, goes_there: bool = True) -> CommandResult:
-        """Run a command, in the directory of the job unless it goes there by itself."""
+    async def _run(self, words: Sequence[str], shown: str, *, enters_directory: bool = True) -> CommandResult:
+        """Run a command, after a change to the directory of the job if `enters_directory`."""
         options, job = self._options, self._job
         words, shown = list(words), self._redact(shown)
         directory = self._directory()
-        if directory is not None and goes_there:
+        if directory is not None and enters_directory:
             words = ["/bin/sh", "-c", IN_DIRECTORY, "trioflow", directory, *words]
         on_line: Any = options.on_line
         redirection = Stdio(
@@ -353,7 +352,7 @@ def _check_variables(env: Mapping[Any, Any], who: str) -> dict[str, str | grante
     """Check the variables of a command on a node, and return them.
 
     Raises:
-        TypeError: not a mapping.
+        TypeError: `env` is not a mapping.
         ValueError: a name that is not a shell variable's, or a NUL in a value.
 
     """

@@ -21,23 +21,28 @@ Path = str | os.PathLike[str]
 
 
 class Step:
-    """One step of a job; jobs among its words are replaced by their results."""
+    """One step of a job, as words; jobs among the words are replaced by their results when the step runs."""
 
     __slots__ = ("words",)
 
     def __init__(self, words: Iterable[Any], who: str | None = None) -> None:
-        """Keep the words, and check those that are not jobs; errors name `who`, or the kind of step."""
+        """Check and keep the words; an error names `who`, or the kind of step."""
         self.words: Final = tuple(words)
         for number, word in enumerate(self.words):
             if not isinstance(word, (AbstractJob, granted)):
                 _argv.argument_text(word, number, who or type(self).__name__)
 
     def __repr__(self) -> str:
-        """Show it as the user wrote it."""
+        """Show the step as the user wrote it."""
         return self.shown()
 
     def shown(self, depth: int | None = None) -> str:
-        """Return the step as the user wrote it; with a depth, as a default label with jobs that many calls deep."""
+        """Return the step as the user wrote it.
+
+        Args:
+            depth: for a default label, how many levels of nested calls in jobs among the words are shown.
+
+        """
         return f"{type(self).__name__}({', '.join(_argv.display(word, depth) for word in self.words)})"
 
     def files_read(self) -> Iterable[Any]:
@@ -45,11 +50,11 @@ class Step:
         return ()
 
     def given(self, words: Sequence[Any]) -> list[Any]:
-        """Return the identity of the step, with these words filled in, for comparison with another run."""
+        """Return a list that identifies the step in a journal, with these words in place of its own."""
         return [type(self).__name__, *words]
 
     def __eq__(self, other: object) -> bool:
-        """Return whether the other step is the same with the same words."""
+        """Return whether the other step has the same type and the same words."""
         return type(other) is type(self) and other.given(other.words) == self.given(self.words)
 
     def __hash__(self) -> int:
@@ -58,12 +63,12 @@ class Step:
 
 
 class Command(Step):
-    """A line for the shell of the node, or several words: a program and its arguments."""
+    """A command: a line for the shell of the node, or a program and its arguments."""
 
     __slots__ = ("is_line",)
 
     def __init__(self, given: str | Sequence[Any], who: str | None = None) -> None:
-        """Keep a line, or words, of the job called `who`."""
+        """Keep the line or the words; an error names `who`."""
         self.is_line: Final = isinstance(given, str)
         super().__init__([given] if isinstance(given, str) else given, who)
 
@@ -78,8 +83,8 @@ class Program(Step):
     __slots__ = ("_included",)
 
     def __init__(self, script: Any, args: Iterable[Any], includes: Any) -> None:
-        """Keep the words of all of them."""
-        beside = _paths(includes, type(self).__name__)
+        """Keep the script, its arguments and the included files as words."""
+        beside = _as_paths(includes, type(self).__name__)
         self._included: Final = len(beside)
         super().__init__((script, *args, *beside))
 
@@ -99,7 +104,7 @@ class Program(Step):
         return [_expand_home(word) for word in self.parts(self.words)[2]]
 
     def given(self, words: Sequence[Any]) -> list[Any]:
-        """Return the identity of the step for comparison with another run."""
+        """Return a list that identifies the step in a journal, with these words in place of its own."""
         return [*super().given(words), *([{"includes": self._included}] if self._included else [])]
 
 
@@ -287,11 +292,11 @@ class Values:
         return self._pattern.sub(lambda found: quote(self.given[found[0][1:-1]]), text)
 
 
-def _paths(given: Any, who: str) -> tuple[Any, ...]:
-    """Return the included files of a script; a single path becomes a tuple of one.
+def _as_paths(given: Any, who: str) -> tuple[Any, ...]:
+    """Return the included files of a script as a tuple; a single path is allowed.
 
     Raises:
-        TypeError: another type.
+        TypeError: `given` is neither a path nor an iterable.
 
     """
     found: Any = given
@@ -303,13 +308,13 @@ def _paths(given: Any, who: str) -> tuple[Any, ...]:
 
 
 def _expand_home(word: Any) -> Any:
-    """Return a word with `~` expanded, if it is the name of a local file."""
+    """Expand `~` in a word that is a path; return other words unchanged."""
     word = _decode_path(word)
     return os.path.expanduser(word) if is_path(word) else word
 
 
 def _decode_path(given: Any) -> Any:
-    """Decode the name of a file if it is bytes."""
+    """Decode a path given as bytes."""
     return os.fsdecode(given) if isinstance(given, bytes) else given
 
 
@@ -321,7 +326,7 @@ def fill_word(given: Any, place: int | str, job: AbstractJob[Any]) -> str:
 
 
 def interpreter(script: bytes) -> list[str]:
-    """Return the program in the first line of a script: a path, and at most one argument, as in the kernel."""
+    """Return the interpreter in the first line of a script, with at most one argument, as the kernel does."""
     first, _, _ = script.partition(b"\n")
     found = os.fsdecode(first[2:]).strip().split(None, 1) if first.startswith(b"#!") else []
     return found or ["/bin/sh"]

@@ -18,7 +18,7 @@ from ._mux import REFUSED
 from ._nodes import Paths, SshNode
 
 READY: Final = "trioflow-ready"
-"""Printed by the program that holds a connection, once the connection is open."""
+"""The line that the ssh that holds a connection prints when the connection is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,10 @@ class Diagnostics:
 
     Attributes:
         what: the problem, with advice.
-        is_final: the node rejects the login, so trying again is useless.
-        is_crowded: the node closed the connection before authentication, perhaps because it has too many.
-        asks_for_keys: `what` has a placeholder for the file of the host keys.
-        asks_for_login: the node rejects the key, or got none.
+        is_final: whether another attempt would be useless, because the login or the settings are rejected.
+        is_crowded: whether the node closed the connection before authentication, perhaps having too many connections.
+        asks_for_keys: whether `what` contains `{keys}`, a placeholder for the files of the host keys.
+        asks_for_login: whether the node rejected the user's keys, or got none.
 
     """
 
@@ -56,29 +56,29 @@ class OpenSsh:
         """Return the command that holds a connection: it prints READY once it is open, and ends on SIGTERM."""
         options = [
             *("-N", "-M", "-S", _escape_percent(socket)),
-            *_options(
+            *_settings(
                 ControlPersist="no",
                 BatchMode="yes",  # never prompt: there is no terminal
                 ConnectTimeout=str(max(1, round(node.connect_timeout))),
                 PermitLocalCommand="yes",
                 LocalCommand=f"echo {READY}",
-                LogLevel="INFO",  # its error messages are read
+                LogLevel="INFO",  # the error messages are parsed
             ),
         ]
         # a connection that hangs would block all its sessions
-        options += _options(ServerAliveInterval="15", ServerAliveCountMax="3")
+        options += _settings(ServerAliveInterval="15", ServerAliveCountMax="3")
         if gateway is not None:
-            options += _options(ProxyCommand=_proxy_command(gateway))
+            options += _settings(ProxyCommand=_proxy_command(gateway))
         return ["ssh", *options, *_node_options(node), "--", node.hostname]
 
     def run(self, node: SshNode, socket: str, line: str) -> Sequence[str]:
-        """Return the command that runs a line in the node's login shell; it fails without a master, and starts none."""
+        """Return the command that runs a line in the node's login shell; it fails without a shared connection."""
         return ["ssh", "-T", *_control_options(socket), *_node_options(node), "--", node.hostname, line]
 
     def transfer(self, node: SshNode, socket: str) -> Sequence[str]:
         """Return the command that executes sftp commands from its standard input until one fails."""
-        port = () if node.port is None else _options(Port=str(node.port))
-        user = () if node.username is None else _options(User=node.username)
+        port = () if node.port is None else _settings(Port=str(node.port))
+        user = () if node.username is None else _settings(User=node.username)
         config = () if node.config is None else ("-F", str(node.config))
         return ["sftp", "-b", "-", *config, *_control_options(socket), *port, *user, "--", _add_brackets(node.hostname)]
 
@@ -86,7 +86,7 @@ class OpenSsh:
         """Return the command that prints the settings for a node, a name and a value per line."""
         return ["ssh", "-G", *_node_options(node), "--", node.hostname]
 
-    def complaint(self, text: str) -> Diagnostics:
+    def diagnose(self, text: str) -> Diagnostics:
         """Return the diagnostics for the standard error of `connect`."""
         changed = re.search(r"Offending .*? in (.+):(\d+)\s*$", text, re.MULTILINE)
         if "REMOTE HOST IDENTIFICATION HAS CHANGED" in text:
@@ -115,7 +115,7 @@ class OpenSsh:
         if _BAD_SETTINGS.search(text):
             return Diagnostics(f"ssh cannot use its settings: {last}", is_final=True)
         if re.search(r"no matching|Bad remote protocol|invalid characters|incorrect|[Pp]rotocol mismatch", text):
-            return Diagnostics(f"no ssh server that we can talk to: {last}", is_final=False)
+            return Diagnostics(f"no ssh server that we can talk to: {last}")
         crowded = re.search(r"kex_exchange_identification|Connection (?:closed|reset) by", text) is not None
         if "Stdio forwarding request failed" in text:
             return Diagnostics("its gateway cannot reach it")
@@ -124,7 +124,7 @@ class OpenSsh:
     def never_started(self, text: str) -> bool:
         """Return whether a message of `run`, `transfer` or a session (`_mux`) means that nothing has started.
 
-        Either the node refused, or there was no master: then ssh falls back to the ProxyCommand, which fails.
+        Either the node refused, or no shared connection was open; then ssh falls back to the ProxyCommand, which fails.
         """
         return REFUSED in text or ("UNKNOWN port 65535" in text and "mux_client" not in text)
 
@@ -138,47 +138,47 @@ _BAD_SETTINGS: Final = re.compile(
     "[Bb]ad configuration option|terminating, .* bad configuration|command-line line|Can't open user config file"
     "|Bad owner or permissions"
 )
-NOWHERE: Final = "false"
-"""The ProxyCommand that keeps programs from opening a connection of their own."""
+FAILING_PROXY: Final = "false"
+"""A ProxyCommand that fails, so that programs cannot open connections of their own."""
 
 
-def _options(**given: str) -> list[str]:
+def _settings(**given: str) -> list[str]:
     return [word for name, value in given.items() for word in ("-o", f"{name}={value}")]
 
 
 def _control_options(socket: str) -> list[str]:
-    path = _options(ControlPath=_quote(_escape_percent(socket)))
-    settings = _options(
+    path = _settings(ControlPath=_quote(_escape_percent(socket)))
+    settings = _settings(
         ControlMaster="no",
-        ProxyCommand=NOWHERE,
+        ProxyCommand=FAILING_PROXY,
         BatchMode="yes",
         RemoteCommand="none",
         RequestTTY="no",
-        LogLevel="INFO",  # their error messages are read, which sftp -q would suppress
+        LogLevel="INFO",  # the error messages are parsed, and sftp -q would suppress them
     )
     return [*path, *settings]
 
 
 def _node_options(node: SshNode) -> list[str]:
-    """Return the options for a node."""
-    found: list[str] = []
+    """Return the command-line options of ssh for a node."""
+    options: list[str] = []
     if node.config is not None:
-        found += ["-F", str(node.config)]
+        options += ["-F", str(node.config)]
     if node.username is not None:
-        found += ["-l", node.username]
+        options += ["-l", node.username]
     if node.port is not None:
-        found += ["-p", str(node.port)]
+        options += ["-p", str(node.port)]
     if node.identity is not None:  # not -i, which checks the file before it expands %
-        found += _options(IdentityFile=_file_setting(node.identity))
+        options += _settings(IdentityFile=_file_setting(node.identity))
     if node.known_hosts is not None:
-        found += _options(UserKnownHostsFile=_file_setting(node.known_hosts))
+        options += _settings(UserKnownHostsFile=_file_setting(node.known_hosts))
     if node.accept_new:
-        found += _options(StrictHostKeyChecking="accept-new")
-    return found
+        options += _settings(StrictHostKeyChecking="accept-new")
+    return options
 
 
 def _proxy_command(gateway: Gateway) -> str:
-    """Return a ProxyCommand through the connection of a gateway."""
+    """Return the ProxyCommand that connects through the open connection of a gateway."""
     words = ["ssh", *_control_options(gateway.socket), *_node_options(gateway.node)]
     return f"{_escape_percent(shlex.join(words))} -W '[%h]:%p' {shlex.quote(gateway.node.hostname)}"
 
@@ -206,7 +206,7 @@ def _add_brackets(hostname: str) -> str:
 
 
 def _last_line(text: str) -> str:
-    """Return the last line that is relevant."""
+    """Return the last line of ssh's messages that is not noise; empty if there is none."""
     lines = [line.strip() for line in text.splitlines()]
     noise = ("Warning: Permanently added", "Killed by signal")
     relevant = [line for line in lines if line and not line.startswith(noise)]

@@ -32,10 +32,10 @@ from ..command._output_sinks import Sink
 # $t the token, $g the grace in tenths of a second, $i a file for the command's standard input, $m whether its standard
 # error goes where its standard output goes, $v the number of bytes of variables; then the command. File 3 is the input
 # from the controller, 4 the standard error, 5 the command's input. $e is the `export` of the variables
-# (`export_variables`). It is read whole and left to the parser, whose time is linear: 100 kB take 0.03 s, and 9,000
-# variables in bash 0.25 s. (A loop over them, whose time is quadratic, took 24 s and 37 s.) dd reads byte by
-# byte, as the rest is for the subshell. The variables are exported all at once, after the last use of the script's own
-# names, which they may contain. If sleep takes only whole seconds, the tenths are counted by tens.
+# (`export_variables`). It is read whole and evaluated by the parser in linear time: 100 kB take 0.03 s, and 9,000
+# variables in bash 0.25 s. (A loop over the variables took quadratic time: 24 s and 37 s.) dd reads byte by byte,
+# because the subshell reads the rest. The variables are exported all at once, after the last use of the script's own
+# variables, which may have the same names. If sleep takes only whole seconds, `nap` counts ten tenths at a time.
 _START: Final = 'start() { eval "$e"; exec "$@"; };'
 _NAP: Final = 'nap() { if sleep "$1"; then n=$((n+$2)); else sleep 1; n=$((n+10)); fi; };'
 _LEFT: Final = (
@@ -50,7 +50,7 @@ _ENDING: Final = (
     'if [ "$n" -ge $((g+100)) ]; then break; fi; '
     "nap .1 1; done;"
 )
-"""Ends a command: TERM, CONT, the grace, KILL."""
+"""Ends a command: sends SIGTERM and SIGCONT, waits for the grace period, and sends SIGKILL."""
 _WAIT: Final = 'wait $p; c=$? n=0; if [ "$c" -gt 256 ]; then c=$((c-128)); fi;'
 """Waits for a command; $c is its exit code. ksh adds 256 to the number of a signal, other shells 128."""
 _LEFTOVERS: Final = (
@@ -107,7 +107,7 @@ def login_shell_line(
         grace: seconds between SIGTERM and SIGKILL.
         stdin: a file on the node for the command to read, removed once it is open.
         merged: whether the standard error goes where the standard output goes.
-        size: the number of bytes of the `export_variables` in its input.
+        size: the number of bytes at the start of its input that `export_variables` returned.
 
     """
     given = (token, str(round(grace * 10)), stdin, "1" if merged else "", str(size))
@@ -115,7 +115,7 @@ def login_shell_line(
 
 
 def export_variables(given: Mapping[str, str], token: str) -> bytes:
-    """Return the bytes that set variables: a command that exports them, and a comment that marks their end.
+    """Return a shell command that exports variables, with a comment that marks its end.
 
     Args:
         given: the variables; their names are valid in a shell.
@@ -137,7 +137,7 @@ class WrapperReport:
 
 
 class ReportFilter:
-    """Takes the wrapper's lines out of a standard error, and passes on the rest as it comes.
+    """A sink that parses the wrapper's lines in a standard error, and passes on all else.
 
     Args:
         token: the mark of the lines.
@@ -158,7 +158,7 @@ class ReportFilter:
         self.report: Final = WrapperReport()
 
     def write(self, data: bytes) -> None:
-        """Handle the next piece."""
+        """Parse the next piece, and pass on what is not a report."""
         data, self._held = self._held + data, b""
         while data:
             before, found, rest = data.partition(self._mark)
@@ -201,12 +201,12 @@ class ReportFilter:
 
 
 def _encode_word(word: str) -> str:
-    """Return a word in quotes that all login shells read alike, after a 1 if it is encoded, else a 0."""
-    encoded = _SPECIAL.sub(lambda found: f"\\0{ord(found[0]):03o}", word)
+    """Quote a word for any login shell, with a first character of 1 if it is encoded, else 0."""
+    encoded = _UNSAFE.sub(lambda found: f"\\0{ord(found[0]):03o}", word)
     return f"'{0 if encoded == word else 1}{encoded}'"
 
 
-_SPECIAL: Final = re.compile(r"[\\'!\n\r]")
+_UNSAFE: Final = re.compile(r"[\\'!\n\r]")
 _TIME: Final = rb"\d+m[\d.,]+s"
 # `times` writes two lines: the shell's own times, and its children's.
 _REPORT: Final = re.compile(
@@ -215,7 +215,7 @@ _REPORT: Final = re.compile(
 
 
 def _partial_mark(data: bytes, mark: bytes) -> int:
-    """Return the number of final bytes that may begin a mark."""
+    """Return the number of bytes at the end of `data` that may be the start of `mark`."""
     for size in range(min(len(data), len(mark) - 1), 0, -1):
         if data.endswith(mark[:size]):
             return size
