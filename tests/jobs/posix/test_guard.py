@@ -355,7 +355,7 @@ def test_a_process_that_others_have_reaped_has_exited(table: _guard.ProcessGroup
     assert process.has_exited()
     process.was_reaped(-signal.SIGKILL)
     assert process.has_exited()
-    assert process.has_left_dead_alone()
+    assert process.has_left_only_zombies()
     process.forget()
 
 
@@ -472,25 +472,25 @@ def test_a_survey_knows_a_group_to_be_dead_only_by_looking_after_its_end(backend
     survey = _process_groups.LivenessScan()
     own = os.getpgid(0)
     now = time.monotonic()
-    assert not survey.found_dead(own, now)
-    assert survey.found_dead(2**22 - 5, now)
-    assert not survey.found_dead(2**22 - 5, time.monotonic() + 100)
+    assert not survey.are_all_dead(own, now)
+    assert survey.are_all_dead(2**22 - 5, now)
+    assert not survey.are_all_dead(2**22 - 5, time.monotonic() + 100)
 
 
 def test_a_survey_knows_that_what_nobody_has_reaped_is_dead() -> None:
     """A dead process is still listed until its parent asks for its exit code, as here."""
     with subprocess.Popen(["true"], start_new_session=True) as child:
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-        assert _process_groups.LivenessScan().found_dead(child.pid, time.monotonic())
+        assert _process_groups.LivenessScan().are_all_dead(child.pid, time.monotonic())
 
 
 def test_a_survey_is_made_again_for_those_that_end_later() -> None:
     """After a pause that is not much longer than the look itself."""
     survey = _process_groups.LivenessScan()
     began = time.monotonic()
-    assert survey.found_dead(2**22 - 5, began)
+    assert survey.are_all_dead(2**22 - 5, began)
     later = time.monotonic()
-    while not survey.found_dead(2**22 - 5, later):
+    while not survey.are_all_dead(2**22 - 5, later):
         time.sleep(0.001)
         assert time.monotonic() < later + PATIENCE
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from subprocess import PIPE, STDOUT
@@ -29,15 +28,15 @@ from ._command_job import CommandJob
 from ._readiness import OutputLine, Readiness, poll_until, readiness
 from ._result import CommandError, CommandResult
 from ._spawn_options import Path, is_path
+from ._start_errors import TAIL, file_size, file_tail
 
 if TYPE_CHECKING:
     import pathlib
 
     from ...abc import AbstractJob
 
-TAIL: Final = 2000
-"""Characters of its output that an error shows, and lines of it that are kept."""
 LINES: Final = 50
+"""The latest lines of its output that are kept for errors."""
 
 
 class CommandService(Service[Any], keeps_time=True):
@@ -186,9 +185,7 @@ class CommandService(Service[Any], keeps_time=True):
         """Return the end of its output, including output to files, beyond their `sizes` before the start."""
         text = "\n".join(self._tail)
         for path, size in sizes.items():
-            with contextlib.suppress(OSError), open(path, "rb") as file:
-                file.seek(max(size, file.seek(0, os.SEEK_END) - TAIL))
-                text += file.read(TAIL).decode(errors="backslashreplace")
+            text += (file_tail(path, size) or b"").decode(errors="backslashreplace")
         return text.strip()[-TAIL:]
 
     # ---- running
@@ -204,7 +201,7 @@ class CommandService(Service[Any], keeps_time=True):
         run, job = run_of(self), self._job
         self._tail.clear()
         self._readiness.check_before_start()
-        sizes = {path: _size(path) for path in self._files}
+        sizes = {path: file_size(path) for path in self._files}
         failure: list[Exception] = []  # the failure of the wait until it is ready
         ready: list[bool] = []
 
@@ -264,7 +261,7 @@ class CommandService(Service[Any], keeps_time=True):
         """Poll the output files for lines; there is no portable notification of a growing file."""
         places = dict(sizes)
 
-        def read_on() -> None:
+        def read_new_lines() -> None:
             for path, place in places.items():
                 with contextlib.suppress(OSError), open(path, "rb") as file:
                     file.seek(place)
@@ -273,10 +270,10 @@ class CommandService(Service[Any], keeps_time=True):
                     for line in lines:
                         self._readiness.line(line.decode(errors="backslashreplace"))
 
-        async def look() -> None:
-            read_on()
+        async def poll_files() -> None:
+            read_new_lines()
 
-        await poll_until(run, look)
+        await poll_until(run, poll_files)
 
     def _early_end(self, ended: CommandError | CommandResult, was_ready: bool, output: str) -> CommandError:
         """Return the error for a service that ended by itself."""
@@ -297,10 +294,3 @@ async def _serve(*_: Any, task_status: Any) -> None:
     service = current_job()
     assert isinstance(service, CommandService)
     await service._run(task_status)
-
-
-def _size(path: Any) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0

@@ -22,8 +22,8 @@ LINE_LIMIT: Final = 1 << 16
 """Bytes after which an unfinished line is passed on."""
 
 
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write all data; wait while the other end is full, for another program may have made it non-blocking."""
+def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
+    """Write all data; wait while the reader's pipe is full, as another program may have made it non-blocking."""
     view = memoryview(data)
     while view:
         try:
@@ -59,11 +59,8 @@ class Spool:
 
     def write(self, data: bytes | bytearray) -> None:
         """Append data."""
-        view = memoryview(data)
-        while view:
-            written = os.write(self._descriptor, view)
-            self._size += written
-            view = view[written:]
+        write_all(self._descriptor, data)
+        self._size += len(data)
 
     def read(self) -> bytes:
         """Return the whole output."""

@@ -235,7 +235,7 @@ def retry_on_exit(*codes: int, times: int = 1, delay: float = 0.0) -> Callable[[
         (True, 3, 75)
 
     """
-    is_meant = exited_with(*codes)
+    should_retry = exited_with(*codes)
     whole_number(times, "times", "retry_on_exit()", "")
     duration(delay, "delay", "retry_on_exit()")
 
@@ -247,7 +247,7 @@ def retry_on_exit(*codes: int, times: int = 1, delay: float = 0.0) -> Callable[[
                 try:
                     return await attempt()
                 except CommandError as error:
-                    if not is_meant(error):
+                    if not should_retry(error):
                         raise
                 await sleep(delay)
             return await attempt()

@@ -94,9 +94,24 @@ def _too_long(command: Sequence[str | bytes], environment: Mapping[bytes, bytes]
 def stderr_size(options: CommandOptions) -> int:
     """Return the size of the file for the standard error, before the command starts."""
     if options.allowed is not None and (path := _path_of_stderr(options)) is not None:
-        with contextlib.suppress(OSError):
-            return os.stat(path).st_size
+        return file_size(path)
     return 0
+
+
+def file_size(path: Any) -> int:
+    """Return the size of a file; 0 if there is none."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def file_tail(path: Any, start: int) -> bytes | None:
+    """Return the end of a file's part after `start`; None if it cannot be read."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        file.seek(max(start, file.seek(0, os.SEEK_END) - TAIL))
+        return file.read(TAIL)
+    return None
 
 
 def stderr_tail(result: CommandResult, options: CommandOptions, start: int) -> bytes | None:
@@ -108,13 +123,7 @@ def stderr_tail(result: CommandResult, options: CommandOptions, start: int) -> b
             file.seek(max(0, len(kept) - TAIL))
             return file.read(TAIL)
     path = _path_of_stderr(options)
-    if path is None:
-        return None
-    with contextlib.suppress(OSError), open(path, "rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        file.seek(max(start, end - TAIL))
-        return file.read(TAIL)
-    return None
+    return None if path is None else file_tail(path, start)
 
 
 def _path_of_stderr(options: CommandOptions) -> Any:

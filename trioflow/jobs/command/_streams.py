@@ -15,7 +15,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ._output_sinks import Capture, DescriptorSink, FileSink, Lines, SignOfLife, Sink, Spool, line_sinks, tag_maker
+from ._output_sinks import (
+    Capture,
+    DescriptorSink,
+    FileSink,
+    Lines,
+    SignOfLife,
+    Sink,
+    Spool,
+    line_sinks,
+    tag_maker,
+    write_all,
+)
 from ._pipes import OutputPipes
 from ._spawn_options import is_path
 
@@ -159,8 +170,6 @@ def open_output(path: Any, *, anew: bool = False) -> int:
 def _nameless_file(data: Any) -> int:
     """Return a descriptor of a nameless file with this content; unlike a pipe, it needs no writer."""
     with tempfile.TemporaryFile(buffering=0) as file:
-        view = memoryview(data)
-        while view:
-            view = view[file.write(view) :]
+        write_all(file.fileno(), data)
         file.seek(0)
         return os.dup(file.fileno())

@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ... import _posix as posix
@@ -25,11 +26,22 @@ Pause = Callable[[float], Awaitable[None]]
 """Waits until a time of the clock, and does other work, such as passing on output, meanwhile."""
 
 
+async def end_process(run: RunHandle, process: Process, patience: float) -> None:
+    """Wait `patience` seconds for a process to exit; then kill its group, and wait until the process has exited.
+
+    A cancellation does not interrupt this.
+    """
+    wait = partial(run.wait_readable, process.exit_descriptor)
+    if not (patience and await run.outlast(partial(wait, run.clock() + patience))):
+        process.signal(posix.SIGKILL)
+        await run.outlast(wait)
+
+
 async def until_empty(run: RunHandle, process: Process, until: float, pause_until: Pause) -> bool:
     """Wait until the group of a reaped process has no living members; return False when the clock reaches `until`."""
     pause = FIRST_PAUSE
     while process.has_left_others():
-        if pause >= SURVEY_PAUSE and process.has_left_dead_alone():
+        if pause >= SURVEY_PAUSE and process.has_left_only_zombies():
             return True
         now = run.clock()
         if now >= until:
@@ -42,8 +54,8 @@ async def until_empty(run: RunHandle, process: Process, until: float, pause_unti
 async def end_group(run: RunHandle, process: Process, grace_ends: float, pause_until: Pause) -> bool:
     """Wait until the group of a reaped process has no living members; kill them after the grace period.
 
-    A cancellation does not interrupt this. Return False if the rest of the group belongs to another user: only that one
-    can end it.
+    A cancellation does not interrupt this. Return False if the living members belong to another user, so that this
+    program may not signal them.
     """
 
     def pause(until: float) -> Awaitable[None]:
@@ -77,7 +89,7 @@ class LivenessScan:
         self._began = self._next = 0.0
         self._living: set[int] = set()
 
-    def found_dead(self, group: int, since: float) -> bool:
+    def are_all_dead(self, group: int, since: float) -> bool:
         """Return whether all members of a group are known to be dead, from a scan that began after `since`."""
         if not HAS_PROC:
             return False

@@ -137,9 +137,9 @@ class Process:
         self._reap_orphans()
         return True
 
-    def has_left_dead_alone(self) -> bool:
-        """Return whether only zombies are left of the group, which their parent does not reap."""
-        if not self._guard.survey.found_dead(self.pid, self._reaped_at):
+    def has_left_only_zombies(self) -> bool:
+        """Return whether the remaining members of the group are zombies that their parent does not reap."""
+        if not self._guard.survey.are_all_dead(self.pid, self._reaped_at):
             return False
         self._reap_orphans()  # they may have died since the last call
         return True

@@ -30,6 +30,7 @@ import anyio
 
 from ... import _posix as posix
 from ..posix._guard import Guard
+from ..posix._process_groups import end_process
 from ..posix._processes import Process, spawn
 from ..posix._sockets import send_with_descriptors
 from . import _worker_main
@@ -156,16 +157,12 @@ class ForkServer:
 
     async def close(self) -> None:
         """End the server; all workers in use have been reaped."""
-        run, process = self._run, self._process
+        process = self._process
         self._control.close()
-        has_begun = bool(self._begun)
+        patience = PATIENCE if self._begun else 0.0
         while self._begun:
             self._begun.pop()[0].close()
-        until = run.clock() + PATIENCE
-        wait = partial(run.wait_readable, process.exit_descriptor)
-        if not (has_begun and await run.outlast(partial(wait, until))):
-            process.signal(posix.SIGKILL)
-            await run.outlast(wait)
+        await end_process(self._run, process, patience)
         try:
             process.reap()
         finally:

@@ -16,7 +16,7 @@ import anyio
 
 from ... import _posix as posix
 from ..posix._guard import Guard
-from ..posix._process_groups import end_group
+from ..posix._process_groups import end_group, end_process
 from ..posix._processes import Process, describe, renice, spawn
 from ..posix._sockets import send_all
 from . import _worker_main
@@ -136,11 +136,7 @@ class WorkerProcess:
         """Kill the process group after `patience` seconds, and return a description of how the process ended."""
         process, run = self._process, self._run
         self._socket.close()
-        until = run.clock() + patience
-        wait = partial(run.wait_readable, process.exit_descriptor)
-        if not (patience and await run.outlast(partial(wait, until))):
-            process.signal(posix.SIGKILL)
-            await run.outlast(wait)
+        await end_process(run, process, patience)
         try:
             how = await self._reap()
             if process.has_left_others():
