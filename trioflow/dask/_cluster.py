@@ -26,7 +26,7 @@ from ..abc import (
 )
 from ..jobs.process._call_places import CallPlace, RemoteValue, call_place_of
 from ..jobs.process._process_job import ProcessJob
-from ._cluster_calls import PATIENCE, STAYED, address_of, call_on_cluster, import_dask
+from ._cluster_calls import NOT_FETCHED, PATIENCE, address_of, call_on_cluster, import_dask
 
 if TYPE_CHECKING:
     from .._core.api.typed import (
@@ -97,7 +97,7 @@ class Cluster(CallPlace):
         future, value = await call_on_cluster(
             job, client, call, lambda: fetches or not uses.stays_on_cluster(job, client)
         )
-        if value is STAYED:
+        if value is NOT_FETCHED:
             return OnCluster(client, future, self._address)
         futures.keep(job, client, future)
         return value

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
     AnyJob = AbstractJob[Any]
 
-CANCELLING: Final = 2.0
+CANCEL_TIMEOUT: Final = 2.0
 """Seconds to wait for the cluster to confirm that a call is cancelled."""
 PATIENCE: Final = 5.0
 """Seconds before a cluster without any worker is reported; an adaptive cluster has started some by then."""
-STAYED: Final = object()
+NOT_FETCHED: Final = object()
 """A sentinel for a value that was not fetched."""
 
 
@@ -41,7 +41,7 @@ async def call_on_cluster(
     """Make the call of a job on a cluster.
 
     Returns:
-        Dask's future, and the value if `fetches()` is true at the end of the call, else `STAYED`.
+        Dask's future, and the value if `fetches()` is true at the end of the call, else `NOT_FETCHED`.
 
     """
     run, started, ended = run_of(job), ThreadEvent(), ThreadEvent()
@@ -88,7 +88,7 @@ async def call_on_cluster(
                 f"{job.label!r}: its future is {future.status}: another client has cancelled it, or the Dask scheduler "
                 f"at {address} has been lost and is there again"
             )
-        return future, await run.shared(Fetches).fetch(client, future) if fetches() else STAYED
+        return future, await run.shared(Fetches).fetch(client, future) if fetches() else NOT_FETCHED
 
 
 def _submit(job: FunctionJob[Any], client: Any, call: partial[Any], tells: tuple[str, int], own: dict[str, Any]) -> Any:
@@ -111,7 +111,7 @@ def _submit(job: FunctionJob[Any], client: Any, call: partial[Any], tells: tuple
 
 async def _cancel(future: Any, run: RunHandle) -> None:
     async def cancel() -> bool:
-        with anyio.move_on_after(CANCELLING):
+        with anyio.move_on_after(CANCEL_TIMEOUT):
             await anyio.to_thread.run_sync(future.cancel, abandon_on_cancel=True)
         return True
 

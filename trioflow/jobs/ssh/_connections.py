@@ -61,13 +61,13 @@ MAX_BEGINNING: Final = 32
 
 A connection takes some 30 ms of this machine's CPU, a query 7 ms.
 """
-BEGUN: Final = 1.0
-"""Seconds after which a connection no longer counts as beginning: its node is far away, or hangs."""
-CLOSING: Final = 2.0
-"""Seconds for a connection to end before it is killed."""
-AGAIN: Final = 0.1
+BEGINNING_SECONDS: Final = 1.0
+"""Seconds after which a connection no longer counts as beginning, because it waits for a slow or hanging node."""
+CLOSE_TIMEOUT: Final = 2.0
+"""Seconds until a connection that does not end on SIGTERM is killed; also the time limit of a query of settings."""
+SIGNAL_INTERVAL: Final = 0.1
 """Seconds until SIGTERM is sent again: ssh misses a signal that arrives just before it begins to wait."""
-REMOVE: Final = (
+REMOVE_SCRIPT: Final = (
     'trap "" HUP INT TERM; read line; n=0; [ "$line" = removed ] || '
     'while [ -e "$1" ] && [ $((n+=1)) -le 9 ]; do rm -rf -- "$1"; sleep 0.1 || sleep 1; done'
 )
@@ -348,7 +348,7 @@ class Connection:
                 output = self._start(gateway)
                 process = self.process
                 assert process is not None
-                self._is_ready = await self._until_ready(output, began + min(seconds, BEGUN))
+                self._is_ready = await self._until_ready(output, began + min(seconds, BEGINNING_SECONDS))
             if not (self._is_ready or process.has_exited()):
                 self._is_ready = await self._until_ready(output, began + seconds)
             if self._is_ready:
@@ -418,7 +418,7 @@ class Connection:
         async with self._query_lock:
             if self._settings is None:
                 command, output = self.transport.settings(self.node), ""
-                query = CommandJob(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=CLOSING)
+                query = CommandJob(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=CLOSE_TIMEOUT)
                 with contextlib.suppress(CommandError, JobTimeout):
                     async with self._connections.beginning:
                         output = (await query.co_run()).text
@@ -433,7 +433,7 @@ class Connection:
         if self.process is not None:
             self.process.signal(signal.SIGTERM)
 
-    async def end(self, patience: float = CLOSING) -> None:
+    async def end(self, patience: float = CLOSE_TIMEOUT) -> None:
         """End the connection and all of its processes; a cancellation does not interrupt this.
 
         Args:
@@ -447,7 +447,7 @@ class Connection:
         wait, outlast = run.wait_readable, run.outlast
         until = run.clock() + patience
         process.signal(signal.SIGTERM)
-        while not await outlast(lambda: wait(process.exit_descriptor, run.clock() + AGAIN)):
+        while not await outlast(lambda: wait(process.exit_descriptor, run.clock() + SIGNAL_INTERVAL)):
             process.signal(signal.SIGTERM if run.clock() < until else posix.SIGKILL)
         try:
             process.reap()
@@ -481,7 +481,7 @@ class Directory:
         read_end, self._pipe = os.pipe()
         try:
             self._remover: Final = subprocess.Popen(
-                ["/bin/sh", "-c", REMOVE, "trioflow", self.path],
+                ["/bin/sh", "-c", REMOVE_SCRIPT, "trioflow", self.path],
                 stdin=read_end,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

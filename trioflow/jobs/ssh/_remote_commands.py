@@ -135,8 +135,8 @@ class RemoteCommand:
 
     @property
     def never_started(self) -> bool:
-        """Whether it is certain, without a report, that nothing has started."""
-        raise NotImplementedError
+        """Whether it is certain that nothing has started; False for a local command, whose failed start raises."""
+        return False
 
     @property
     def stderr_tail(self) -> bytes:
@@ -246,11 +246,6 @@ class LocalCommand(RemoteCommand):
         )
         self._process._sent = self._sent
 
-    @property
-    def never_started(self) -> bool:
-        """False: a failure to start a local command raises an error of its own."""
-        return False
-
     async def _run(self) -> None:
         try:
             await self._process.co_run()
@@ -355,14 +350,14 @@ class _StartGate:
         """Pass on the buffered output, and all later output; a command may write before its start is reported."""
         self._is_open = True
         held, self.held = self.held, b""
-        self._hand_on(held)
+        self._pass_on(held)
         if self._is_over:
             self.finish()
 
     def write(self, data: bytes) -> None:
         """Pass on or buffer the next piece."""
         if self._is_open:
-            self._hand_on(data)
+            self._pass_on(data)
         else:
             self.held += data
 
@@ -373,7 +368,7 @@ class _StartGate:
             for sink in self._sinks:
                 sink.finish()
 
-    def _hand_on(self, data: bytes) -> None:
+    def _pass_on(self, data: bytes) -> None:
         if data:
             for sink in self._sinks:
                 sink.write(data)

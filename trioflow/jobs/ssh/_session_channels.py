@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..command._output_sinks import Sink
     from ..posix._processes import Process
 
-KILLING: Final = 0.5
+KILL_INTERVAL: Final = 0.5
 """Seconds until SIGKILL is sent again."""
 
 
@@ -156,7 +156,7 @@ class Channel:
         until = run.clock() + patience
         while not await run.outlast(lambda until=until: pipes.until_ended(run.wait_readable, until)):  # type: ignore[misc]
             session.kill()
-            until = run.clock() + KILLING
+            until = run.clock() + KILL_INTERVAL
         try:
             self.complaint = session.complaint
             self.returncode = session.finish()

@@ -152,7 +152,7 @@ class ReportFilter:
     ) -> None:
         self._mark: Final = b"\x1e" + token.encode() + b" "
         self._sinks: Final = tuple(sinks)
-        self._goes_to = self._sinks if before is None else (before,)
+        self._current_sinks = self._sinks if before is None else (before,)
         self._started: Final = started
         self._held = b""
         self.report: Final = WrapperReport()
@@ -165,9 +165,9 @@ class ReportFilter:
             if not found:
                 kept = _partial_mark(data, self._mark)
                 self._held = data[len(data) - kept :]
-                self._hand_on(data[: len(data) - kept])
+                self._pass_on(data[: len(data) - kept])
                 return
-            self._hand_on(before)
+            self._pass_on(before)
             matched = _REPORT.match(rest)
             if matched is None:  # the report is incomplete
                 self._held = found + rest
@@ -179,14 +179,14 @@ class ReportFilter:
         """Pass on the rest at the end of the stream."""
         held, self._held = self._held, b""
         if not held.startswith(self._mark):
-            self._hand_on(held)
+            self._pass_on(held)
         for sink in self._sinks:
             sink.finish()
 
     def _note(self, matched: re.Match[bytes]) -> None:
         if matched["code"] is None:
             self.report.started = True
-            self._goes_to = self._sinks
+            self._current_sinks = self._sinks
             if self._started is not None:
                 self._started()
             return
@@ -194,9 +194,9 @@ class ReportFilter:
         self.report.user_time = _parse_seconds(matched["user"])
         self.report.system_time = _parse_seconds(matched["system"])
 
-    def _hand_on(self, data: bytes) -> None:
+    def _pass_on(self, data: bytes) -> None:
         if data:
-            for sink in self._goes_to:
+            for sink in self._current_sinks:
                 sink.write(data)
 
 
