@@ -118,7 +118,7 @@ class SpoolReader(io.RawIOBase):
 
 
 class Capture:
-    """Keeps the whole output: in memory, beyond `SPOOL_LIMIT` on disk."""
+    """Keeps the whole output: in memory up to `SPOOL_LIMIT` bytes, on disk if it is longer."""
 
     __slots__ = ("_data", "_spool")
 
@@ -203,7 +203,7 @@ def _no_flush() -> None:
 
 
 class DescriptorSink:
-    """Passes the output on to a descriptor, which is closed at the end, or with this object."""
+    """Passes the output on to a descriptor, which it closes when it is finished or garbage-collected."""
 
     __slots__ = ("__weakref__", "_close", "_descriptor")
 
@@ -212,11 +212,11 @@ class DescriptorSink:
         self._close: Final = weakref.finalize(self, os.close, self._descriptor)
 
     def write(self, data: bytes) -> None:
-        """Pass on the next piece, and wait while the other end takes no more."""
+        """Pass on the next piece, and wait while the pipe is full."""
         write_all(self._descriptor, data)
 
     def finish(self) -> None:
-        """Close the descriptor, unless it is closed."""
+        """Close the descriptor; a second call does nothing."""
         self._close()
 
 

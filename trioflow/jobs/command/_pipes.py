@@ -153,7 +153,7 @@ class OutputPipes:
         reader.finish()
 
     def close(self) -> None:
-        """Read what is left in the pipes, and close them, even if a process still holds the other end."""
+        """Read the remaining data from the pipes, and close them, even if a process still holds a write end."""
         for reader in tuple(self._readers):
             if reader.is_watched:
                 reader.read()

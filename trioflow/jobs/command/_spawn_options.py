@@ -56,11 +56,6 @@ class CommandOptions:
         """Describe how a command ended, unless that is a success."""
         return _exit_codes.describe_failure(self.allowed, returncode)
 
-    @property
-    def goes_by_lines(self) -> bool:
-        """Whether the output is passed on line by line, as it comes."""
-        return self.on_line is not None or bool(self.tag)
-
     def validate(self, subject: str) -> None:
         """Check the options of the job called `subject`.
 
@@ -152,7 +147,8 @@ class CommandOptions:
             raise ValueError(f"{name}={short_repr(value)} of {subject}: there is no such descriptor")
         if name == "stdout" and isinstance(value, int) and value == subprocess.STDOUT:
             raise ValueError(f"stdout=STDOUT of {subject}: this is for stderr, which then goes where stdout goes")
-        if self.goes_by_lines and not (value is None or value in SPECIAL):
+        goes_by_lines = self.on_line is not None or self.tag
+        if goes_by_lines and not (value is None or value in SPECIAL):
             raise ValueError(
                 f"{name}={short_repr(value)} of {subject}: with on_line or tag, output is handed over line by line; "
                 f"leave {name} out, or give PIPE to capture it as well"

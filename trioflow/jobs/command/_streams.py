@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from ._argv import IN_MEMORY
 from ._output_sinks import (
     Capture,
     DescriptorSink,
@@ -62,7 +63,7 @@ class Streams:
             return value
         if isinstance(value, Spool):
             return self._keep(value.reopen() if os.path.isdir("/proc/self") else _nameless_file(value.read()))
-        if isinstance(value, (bytes, bytearray, memoryview)):
+        if isinstance(value, IN_MEMORY):
             return self._keep(_nameless_file(value))
         if is_path(value):
             return self._keep(os.open(value, os.O_RDONLY))
@@ -136,7 +137,7 @@ class Streams:
         self.pipes.watch(exit_descriptor)
 
     def close(self) -> None:
-        """Read what is left in the pipes, and close them, even if a process still holds the other end."""
+        """Read the remaining data from the pipes, and close them, even if a process still holds a write end."""
         self._close_theirs()
         self.pipes.close()
 

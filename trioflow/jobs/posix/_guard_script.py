@@ -1,4 +1,4 @@
-"""The guard's program after the death of the controller: kill all that is left of the run's commands.
+"""The guard's program after the death of the controller: kill the remaining processes of the run.
 
 This is a separate program that uses only the standard library. The sweep at the end of a run imports it too. It
 finds a process by its group, which the controller has entered into a table, or by the mark of the run in its

@@ -58,7 +58,7 @@ def can_fork() -> bool:
 
 
 class ForkServer:
-    """The server process, and this end of its socket.
+    """The server process, and the controller's end of the socket to it.
 
     Args:
         run: the run of the workers.
@@ -89,7 +89,7 @@ class ForkServer:
             theirs.close()
 
     async def fork(self) -> tuple[socket.socket, Process, Any] | None:
-        """Fork a worker; return this end of its socket, its process and its output, or None if the server cannot fork.
+        """Fork a worker, and return its socket, its process and its output; None if the server cannot fork.
 
         Raises:
             OSError: no more processes or descriptors are allowed.
@@ -117,7 +117,7 @@ class ForkServer:
         return None
 
     async def _request(self) -> tuple[socket.socket, Any] | None:
-        """Request a worker, and return this end of its socket and its output, or None if the server has ended."""
+        """Request a worker, and return its socket and its output; None if the server has ended."""
         ours, theirs = socket.socketpair()
         try:
             ours.setblocking(False)

@@ -38,11 +38,11 @@ class WorkerDied(Exception):
 
 
 class WorkerProcess:
-    """One worker process, and this end of its socket.
+    """One worker process, and the controller's end of the socket to it.
 
     Args:
         run: the run that it works for.
-        socket: this end.
+        socket: the controller's end.
         process: the process.
         preparation: sent to it before the first request.
         server: the server that has forked it, if it is not a child of this program.
