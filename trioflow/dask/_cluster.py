@@ -168,9 +168,9 @@ class PythonVersionCheck:
 
     async def _ask(self, client: Any) -> None:
         with contextlib.suppress(Exception), anyio.move_on_after(PATIENCE):  # the call itself reports the fault
-            found = await anyio.to_thread.run_sync(client.get_versions, abandon_on_cancel=True)
-            there = {f"the Dask scheduler at {address_of(client)}": found["scheduler"]}
-            there |= {f"the Dask worker at {address}": about for address, about in found["workers"].items()}
+            versions = await anyio.to_thread.run_sync(client.get_versions, abandon_on_cancel=True)
+            there = {f"the Dask scheduler at {address_of(client)}": versions["scheduler"]}
+            there |= {f"the Dask worker at {address}": about for address, about in versions["workers"].items()}
             for process, about in there.items():
                 version = about["host"]["python"].split(".")[:2]
                 if version != list(platform.python_version_tuple()[:2]):
@@ -295,8 +295,8 @@ class DaskJob(
                 f"resources={short_repr(resources)} of DaskJob(): give a dict of names and amounts, or None"
             )
         self._resources: Final = None if resources is None else dict(resources)
-        given: Any = workers
-        if given is not None and (isinstance(given, bytes) or not isinstance(given, Iterable)):
+        value: Any = workers
+        if value is not None and (isinstance(value, bytes) or not isinstance(value, Iterable)):
             raise TypeError(f"workers={short_repr(workers)} of DaskJob(): give the addresses of workers, or None")
         self._workers: Final = workers if workers is None or isinstance(workers, str) else list(workers)
         super().__init__(function, args, kwargs, options)

@@ -280,8 +280,8 @@ class StartEvents:
         if client not in self._threads:
             self._threads[client] = 0
             with contextlib.suppress(Exception):  # the cluster is gone
-                found = await anyio.to_thread.run_sync(client.nthreads, abandon_on_cancel=True)
-                self._threads[client] = sum(found.values())
+                threads = await anyio.to_thread.run_sync(client.nthreads, abandon_on_cancel=True)
+                self._threads[client] = sum(threads.values())
         if self._threads[client]:
             self._run.note_room(job, address_of(client), self._threads[client])
 
@@ -289,9 +289,9 @@ class StartEvents:
         self, job: AnyJob, client: Any, resources: Mapping[str, float], workers: str | list[str] | None
     ) -> None:
         """Report, once for each demand, that a job waits because the cluster has no worker for it."""
-        found = await anyio.to_thread.run_sync(client.scheduler_info, abandon_on_cancel=True)
+        info = await anyio.to_thread.run_sync(client.scheduler_info, abandon_on_cancel=True)
         names = [workers] if isinstance(workers, str) else workers
-        for address, worker in found["workers"].items():
+        for address, worker in info["workers"].items():
             is_named = not names or {address, worker["name"], worker["host"]} & set(names)
             if is_named and all(worker["resources"].get(name, 0) >= amount for name, amount in resources.items()):
                 return

@@ -150,10 +150,10 @@ class Handshakes:
             try:
                 limiter = await self._limiter(connection)
                 for other in [other for other, known in self._opening.items() if known is None]:
-                    found = await self._limiter(other)
-                    if self._opening.get(other, found) is None:  # still opening
-                        self._opening[other] = found
-                        found.acquire_on_behalf_of_nowait(other)
+                    gateway_limiter = await self._limiter(other)
+                    if self._opening.get(other, gateway_limiter) is None:  # still opening
+                        self._opening[other] = gateway_limiter
+                        gateway_limiter.acquire_on_behalf_of_nowait(other)
                 await limiter.acquire_on_behalf_of(connection)
             finally:
                 self._queries -= 1
@@ -332,11 +332,11 @@ class Connection:
         node = self.node
         if node.gateway is not None:  # its connection is open already
             return node.gateway, node.hostname, node.port
-        found = await self._query_settings()
+        settings = await self._query_settings()
         for way in ("proxyjump", "proxycommand"):
-            if found.get(way, "none") != "none":
-                return found[way]
-        return found.get("hostname", node.hostname), found.get("port", node.port)
+            if settings.get(way, "none") != "none":
+                return settings[way]
+        return settings.get("hostname", node.hostname), settings.get("port", node.port)
 
     async def _connect(self, gateway: Gateway | None, seconds: float) -> tuple[Diagnostics | None, float]:
         """Try once to connect, for some seconds; return the diagnostics of a failure, and the seconds taken."""

@@ -47,10 +47,10 @@ def put(source: str, place: str) -> None:
 
 def get(pattern: str, directory: str) -> None:
     """Copy all matches of a pattern into a directory, and print a line for each."""
-    found = sorted(glob.glob(escape_for_glob(pattern)))
-    if not found:
+    paths = sorted(glob.glob(escape_for_glob(pattern)))
+    if not paths:
         raise OSError(f'File "{pattern}" not found')
-    for path in found:
+    for path in paths:
         place = os.path.join(directory, os.path.basename(os.path.abspath(path)))
         put(path, place)
         print(path)
@@ -58,7 +58,7 @@ def get(pattern: str, directory: str) -> None:
 
 def escape_for_glob(pattern: str) -> str:
     """Translate a pattern, in which a backslash escapes the next character, for `glob`."""
-    return re.sub(r"\\(.)", lambda found: glob.escape(found[1]), pattern, flags=re.DOTALL)
+    return re.sub(r"\\(.)", lambda match: glob.escape(match[1]), pattern, flags=re.DOTALL)
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {

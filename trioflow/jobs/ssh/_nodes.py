@@ -67,28 +67,30 @@ class SshNode:
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        who = f"SshNode({short_repr(self.hostname)})"
-        _check_word(self.hostname, "hostname", who)
+        subject = f"SshNode({short_repr(self.hostname)})"
+        _check_word(self.hostname, "hostname", subject)
         if self.username is not None:
-            _check_word(self.username, "username", who)
-        if self.port is not None and not 0 < (whole_number(self.port, "port", who) or 0) < 1 << 16:
-            raise ValueError(f"port={short_repr(self.port)} of {who}: give a number from 1 to 65535, or None")
+            _check_word(self.username, "username", subject)
+        if self.port is not None and not 0 < (whole_number(self.port, "port", subject) or 0) < 1 << 16:
+            raise ValueError(f"port={short_repr(self.port)} of {subject}: give a number from 1 to 65535, or None")
         for name in ("max_sessions", "max_handshakes"):
-            if not whole_number(getattr(self, name), name, who, "1 at least"):
-                raise ValueError(f"{name}={short_repr(getattr(self, name))} of {who}: give a whole number, 1 or more")
-        if not duration(self.connect_timeout, "connect_timeout", who):
-            raise ValueError(f"connect_timeout=0 of {who}: give a positive number of seconds")
+            if not whole_number(getattr(self, name), name, subject, "1 at least"):
+                raise ValueError(
+                    f"{name}={short_repr(getattr(self, name))} of {subject}: give a whole number, 1 or more"
+                )
+        if not duration(self.connect_timeout, "connect_timeout", subject):
+            raise ValueError(f"connect_timeout=0 of {subject}: give a positive number of seconds")
         if not is_among(self.on_unreachable, get_args(OnUnreachable)):
-            raise ValueError(f"on_unreachable={short_repr(self.on_unreachable)} of {who}: choose 'fail' or 'skip'")
+            raise ValueError(f"on_unreachable={short_repr(self.on_unreachable)} of {subject}: choose 'fail' or 'skip'")
         for name in ("identity", "config", "known_hosts"):
-            given = getattr(self, name)
-            if given is not None:
-                object.__setattr__(self, name, file_path(given, name, who))
-        flag(self.accept_new, "accept_new", who)
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, file_path(value, name, subject))
+        flag(self.accept_new, "accept_new", subject)
         if isinstance(self.gateway, str):
             object.__setattr__(self, "gateway", SshNode(self.gateway, config=self.config))
         elif not (self.gateway is None or isinstance(self.gateway, SshNode)):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"gateway={short_repr(self.gateway)} of {who}: give an SshNode, its name, or None")
+            raise TypeError(f"gateway={short_repr(self.gateway)} of {subject}: give an SshNode, its name, or None")
 
     @property
     def name(self) -> str:
@@ -130,10 +132,10 @@ class LocalNode:
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        who = f"LocalNode({short_repr(self.hostname)})"
-        _check_word(self.hostname, "hostname", who)
+        subject = f"LocalNode({short_repr(self.hostname)})"
+        _check_word(self.hostname, "hostname", subject)
         if self.directory is not None:
-            object.__setattr__(self, "directory", os.path.expanduser(file_path(self.directory, "directory", who)))
+            object.__setattr__(self, "directory", os.path.expanduser(file_path(self.directory, "directory", subject)))
 
     @property
     def name(self) -> str:
@@ -150,13 +152,13 @@ HERE: Final = ":"
 """The notation for this machine among the names of nodes, as in GNU parallel."""
 
 
-def make_node(given: Node | str) -> Node:
+def make_node(value: Node | str) -> Node:
     """Return a node, given the node or its name."""
-    if isinstance(given, str):
-        return LocalNode() if given == HERE else SshNode(given)
-    if not isinstance(given, Node):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"node={short_repr(given)} of SshJob(): give an SshNode, a LocalNode, or the name of a node")
-    return given
+    if isinstance(value, str):
+        return LocalNode() if value == HERE else SshNode(value)
+    if not isinstance(value, Node):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"node={short_repr(value)} of SshJob(): give an SshNode, a LocalNode, or the name of a node")
+    return value
 
 
 @final
@@ -186,15 +188,15 @@ class SshNodes(Sequence[Node]):
     __slots__ = ("_nodes",)
 
     def __init__(self, nodes: str | os.PathLike[str] | Iterable[str | Node], **options: Any) -> None:
-        found: list[Node] = []
+        entries: list[Node] = []
         for entry in _entries(nodes):
             if isinstance(entry, Node):
-                found.append(entry)
+                entries.append(entry)
             elif isinstance(entry, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-                found += [_parse_node(name, options) for name in _expand_range(entry)]
+                entries += [_parse_node(name, options) for name in _expand_range(entry)]
             else:
                 raise TypeError(f"SshNodes: {short_repr(entry)}: give names, ranges, or SshNodes")
-        self._nodes: Final = tuple(dict.fromkeys(found))
+        self._nodes: Final = tuple(dict.fromkeys(entries))
 
     @overload
     def __getitem__(self, index: int) -> Node: ...
@@ -224,12 +226,14 @@ _BRACKETS: Final = re.compile(r"\[([^\[\]]*)\]")
 _NODE_PATTERN: Final = re.compile(r"(?:(?P<user>[^@]+)@)?(?P<host>\[[^\]]+\]|[^:]+|[^:]*:[^:]*:.*?)(?::(?P<port>\d+))?")
 
 
-def _check_word(word: Any, name: str, who: str) -> None:
+def _check_word(word: Any, name: str, subject: str) -> None:
     """Reject a name that ssh, or a shell, would misread."""
     if not isinstance(word, str):
-        raise TypeError(f"{name}={short_repr(word)} of {who}: give a string")
+        raise TypeError(f"{name}={short_repr(word)} of {subject}: give a string")
     if not _WORD.fullmatch(word) or word.startswith("-"):
-        raise ValueError(f"{name}={short_repr(word)} of {who}: give a name without spaces, quotes, and '-' in front")
+        raise ValueError(
+            f"{name}={short_repr(word)} of {subject}: give a name without spaces, quotes, and '-' in front"
+        )
 
 
 def _entries(nodes: Any) -> Iterator[Any]:
@@ -269,11 +273,11 @@ def _expand_range(text: str) -> Iterator[str]:
 
 def _alternatives(inside: str, text: str) -> list[str]:
     """Return the alternatives in one pair of brackets; "01-37" keeps its zeros."""
-    found: list[str] = []
+    choices: list[str] = []
     for part in inside.split(","):
         first, dash, last = part.strip().partition("-")
         if not dash:
-            found.append(first)
+            choices.append(first)
             continue
         if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
             raise ValueError(
@@ -281,10 +285,10 @@ def _alternatives(inside: str, text: str) -> list[str]:
             )
         if int(last) - int(first) >= MAX_NODES:
             raise ValueError(f"{short_repr(text)}: more than {MAX_NODES} nodes are rejected as a mistake in the range")
-        found += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
-    if "" in found:
+        choices += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+    if "" in choices:
         raise ValueError(f"{short_repr(text)}: there is nothing between two commas or brackets")
-    return found
+    return choices
 
 
 def _parse_node(written: str, options: dict[str, Any]) -> Node:

@@ -101,10 +101,10 @@ class RemoteCommand:
             OSError: a file cannot be opened.
 
         """
-        token, given = os.urandom(8).hex(), task.redirection
-        sent = export_variables(given.variables, token) if given.variables else b""
+        token, target = os.urandom(8).hex(), task.redirection
+        sent = export_variables(target.variables, token) if target.variables else b""
         command = login_shell_line(
-            task.words, token, grace=task.grace, stdin=given.stdin, merged=given.is_merged, size=len(sent)
+            task.words, token, grace=task.grace, stdin=target.stdin, merged=target.is_merged, size=len(sent)
         )
         task.check_size("its words and what trioflow adds to them are", len(os.fsencode(command)), MAX_WORD_BYTES)
         task.check_size("its variables (env=) are", len(sent), MAX_VARIABLE_BYTES)
@@ -113,11 +113,11 @@ class RemoteCommand:
         self._sent: Final = sent
         self._tail: Final = _Tail()
         self._login_tail: Final = _Tail()
-        self._stdout: Final = _LocalOutput("stdout", given)
-        if given.is_merged:
+        self._stdout: Final = _LocalOutput("stdout", target)
+        if target.is_merged:
             self._stdout.sinks.append(self._tail)
         try:
-            self._stderr: Final = _LocalOutput("stderr", given)
+            self._stderr: Final = _LocalOutput("stderr", target)
         except BaseException:
             self._stdout.close()
             raise
@@ -297,15 +297,15 @@ class _LocalOutput:
             OSError: a file cannot be opened.
 
         """
-        given = getattr(redirection, name)
-        self._capture: Final = Capture() if given == subprocess.PIPE else None
+        target = getattr(redirection, name)
+        self._capture: Final = Capture() if target == subprocess.PIPE else None
         self.sinks: list[Sink] = [] if self._capture is None else [self._capture]
         lines = line_sinks(name, redirection.on_line, redirection.tag)
         self.sinks += lines
-        if is_path(given):
-            self.sinks.append(DescriptorSink(open_output(given, anew=redirection.anew)))
-        elif not (lines or given in (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)):
-            self.sinks += _sinks_for(getattr(sys, name) if given is None else given)
+        if is_path(target):
+            self.sinks.append(DescriptorSink(open_output(target, anew=redirection.anew)))
+        elif not (lines or target in (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)):
+            self.sinks += _sinks_for(getattr(sys, name) if target is None else target)
 
     def captured(self) -> bytes | Spool | None:
         """Return the captured output; None if it was not captured."""

@@ -77,13 +77,13 @@ def parse_fetched(output: bytes, operations: Iterable[Operation]) -> list[str]:
     """
     fetched = [operation for operation in operations if isinstance(operation, Get)]
     patterns = (get.pattern for get in fetched if get.is_for_several)
-    found, depth = [get.pattern for get in fetched if not get.is_for_several], 0
+    lines, depth = [get.pattern for get in fetched if not get.is_for_several], 0
     for line in output.decode(errors="replace").splitlines():
         if line.startswith(f"sftp> {LISTING}"):
             depth = next(patterns, "").rstrip("/").count("/")
         elif not line.startswith("sftp> ") and line.count("/") <= depth:
-            found.append(line)
-    return found
+            lines.append(line)
+    return lines
 
 
 def filter_errors(output: bytes) -> bytes:

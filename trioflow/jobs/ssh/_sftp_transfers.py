@@ -75,8 +75,8 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, shown: str
     directory = to if into else os.path.dirname(to)
     new = _new_directory(directory or ".")
     try:
-        found = await session.transfer([Get(session.node_path(source), new) for source in sources], shown)
-        _check_fetched(found, shown)
+        paths = await session.transfer([Get(session.node_path(source), new) for source in sources], shown)
+        _check_fetched(paths, shown)
         names = sorted(os.listdir(new))
         if not into and len(names) != 1:
             raise SshError(session.node, f"{shown}: these are {len(names)} files: let to= end with a '/'")
@@ -157,7 +157,7 @@ class Copy:
 
 def _plan_copies(session: NodeSession, sources: Sequence[str], to: str) -> list[Copy]:
     into = to.endswith("/") or to == "~" or len(sources) > 1
-    token, found = os.urandom(6).hex(), list[Copy]()
+    token, copies = os.urandom(6).hex(), list[Copy]()
     for number, source in enumerate(map(os.path.expanduser, sources)):
         mode = os.stat(source).st_mode  # its error is clearer than sftp's
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
@@ -166,8 +166,8 @@ def _plan_copies(session: NodeSession, sources: Sequence[str], to: str) -> list[
         place = session.node_path(posixpath.join(to, os.path.basename(path)) if into else to)
         directory, name = posixpath.split(place)
         new = posixpath.join(directory, f"{MARK}{token}-{number}-{name}")
-        found.append(Copy(path, place, new, os.path.isdir(path)))
-    return found
+        copies.append(Copy(path, place, new, os.path.isdir(path)))
+    return copies
 
 
 def _check_names(names: Sequence[str], shown: str) -> None:
@@ -177,10 +177,10 @@ def _check_names(names: Sequence[str], shown: str) -> None:
         raise ValueError(f"{shown}: two of these are named {twice!r}: copy them by steps of their own, to other places")
 
 
-def _check_fetched(found: Sequence[str], shown: str) -> None:
+def _check_fetched(fetched: Sequence[str], shown: str) -> None:
     """Reject matches of patterns with the same name in different directories, which would overwrite each other."""
     places: dict[str, str] = {}
-    for path in map(posixpath.normpath, found):
+    for path in map(posixpath.normpath, fetched):
         name = posixpath.basename(path)
         other = places.setdefault(name, path)
         if other != path:
@@ -197,11 +197,11 @@ def _new_directory(parent: str) -> str:
 
 def _parents(directory: str) -> list[str]:
     """Return a directory and its parents, outermost first."""
-    found: list[str] = []
+    parents: list[str] = []
     while directory and directory not in ("/", ".", "~"):
-        found.append(directory)
+        parents.append(directory)
         directory = posixpath.dirname(directory)
-    return found[::-1]
+    return parents[::-1]
 
 
 def _put_in_place(new: str, place: str, old: str) -> None:

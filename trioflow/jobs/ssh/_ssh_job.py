@@ -129,26 +129,26 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
         append: bool = True,
         **options: Unpack[JobOptions],
     ) -> None:
-        who = repr(options.get("label") or "SshJob")
-        posix.require(f"SshJob {who}", 'use ThreadJob(subprocess.run, ["ssh", ...], check=True)')
+        subject = repr(options.get("label") or "SshJob")
+        posix.require(f"SshJob {subject}", 'use ThreadJob(subprocess.run, ["ssh", ...], check=True)')
         self._node: Final = make_node(node)
-        self._steps: Final = parse_steps(command, who)
+        self._steps: Final = parse_steps(command, subject)
         self._is_list: Final = isinstance(command, list)
         job, read = (stdin, None) if isinstance(stdin, AbstractJob) else (None, stdin)
         on_own_line: Any = on_line
         self._options: Final = CommandOptions(
-            cwd=cwd, stdin=read, stdout=stdout, stderr=stderr, allowed=successful_codes(check, who),
+            cwd=cwd, stdin=read, stdout=stdout, stderr=stderr, allowed=successful_codes(check, subject),
             terminate_grace=terminate_grace, on_line=on_own_line, tag=tag, append=append,
         )  # fmt: skip
-        self._options.validate(who)
-        self._values: Final = tuple(_check_names(values or {}, who))
-        self._env: Final = _check_variables(env or {}, who)
+        self._options.validate(subject)
+        self._values: Final = tuple(_check_names(values or {}, subject))
+        self._env: Final = _check_variables(env or {}, subject)
         self._latest = self._unreachable = None
         super().__init__(
             [(values or {})[name] for name in self._values], [list(step.words) for step in self._steps], job, **options
         )
         words = [word for step in self._steps for word in step.words]
-        _granted.check_placeholders([*words, *self._env.values(), *(values or {}).values()], self, who)
+        _granted.check_placeholders([*words, *self._env.values(), *(values or {}).values()], self, subject)
 
     # ---- views
 
@@ -230,7 +230,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
         """
         options = self._options
         values, words, job = given_of(self)
-        steps = [step.given(given) for step, given in zip(self._steps, words, strict=True)]
+        steps = [step.given(value) for step, value in zip(self._steps, words, strict=True)]
         stdin, streams = options.streams_for_journal()
         sent = [
             file for step in self._steps for file in step.files_read() if is_path(file) and "{" not in os.fspath(file)
@@ -311,8 +311,8 @@ class _StepRunner:
         return _argv.REDACTED if self._job.redact else text
 
     def _directory(self) -> str | None:
-        given = self._options.cwd
-        return None if given is None else self._session.node_path(self._values.fill(os.fsdecode(given)))
+        cwd = self._options.cwd
+        return None if cwd is None else self._session.node_path(self._values.fill(os.fsdecode(cwd)))
 
     async def _run(self, words: Sequence[str], shown: str, *, enters_directory: bool = True) -> CommandResult:
         """Run a command, after a change to the directory of the job if `enters_directory`."""
@@ -341,14 +341,14 @@ class _StepRunner:
         own = {name: self._fill_variable(value) for name, value in self._job._env.items()}
         return {**own, **propagated_variables(own.get)}
 
-    def _fill_variable(self, given: str | granted) -> str:
-        return given.text(self._job) if isinstance(given, granted) else self._values.fill(given)
+    def _fill_variable(self, value: str | granted) -> str:
+        return value.text(self._job) if isinstance(value, granted) else self._values.fill(value)
 
-    def _fill_path(self, given: Any) -> Any:
-        return self._values.fill(os.fsdecode(given)) if is_path(given) else given
+    def _fill_path(self, value: Any) -> Any:
+        return self._values.fill(os.fsdecode(value)) if is_path(value) else value
 
 
-def _check_variables(env: Mapping[Any, Any], who: str) -> dict[str, str | granted]:
+def _check_variables(env: Mapping[Any, Any], subject: str) -> dict[str, str | granted]:
     """Check the variables of a command on a node, and return them.
 
     Raises:
@@ -356,30 +356,32 @@ def _check_variables(env: Mapping[Any, Any], who: str) -> dict[str, str | grante
         ValueError: a name that is not a shell variable's, or a NUL in a value.
 
     """
-    _check_mapping(env, "env", who)
-    found = {str(name): value if isinstance(value, granted) else str(value) for name, value in env.items()}
-    for name, value in found.items():
+    _check_mapping(env, "env", subject)
+    variables = {str(name): value if isinstance(value, granted) else str(value) for name, value in env.items()}
+    for name, value in variables.items():
         if not _NAME.fullmatch(name):
             raise ValueError(
-                f"env of {who}: {name!r} cannot be the name of a variable on a node: give letters, digits and '_', "
+                f"env of {subject}: {name!r} cannot be the name of a variable on a node: give letters, digits and '_', "
                 f"not beginning with a digit"
             )
         if isinstance(value, str) and "\0" in value:
-            raise ValueError(f"env of {who}: {name!r}: no NUL can be in a value")
-    return found
+            raise ValueError(f"env of {subject}: {name!r}: no NUL can be in a value")
+    return variables
 
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def _check_mapping(given: Any, name: str, who: str) -> None:
-    if not isinstance(given, Mapping):
-        raise TypeError(f"{name} of {who}: found {type(given).__name__}; give a dict of names and values, or None")
+def _check_mapping(value: Any, name: str, subject: str) -> None:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} of {subject}: found {type(value).__name__}; give a dict of names and values, or None")
 
 
-def _check_names(values: Mapping[Any, Any], who: str) -> Iterable[str]:
-    _check_mapping(values, "values", who)
+def _check_names(values: Mapping[Any, Any], subject: str) -> Iterable[str]:
+    _check_mapping(values, "values", subject)
     for name in values:
         if not (isinstance(name, str) and name.isidentifier() and name != "node"):
-            raise ValueError(f"values of {who}: {name!r} cannot stand in braces: give names; 'node' is the node's own")
+            raise ValueError(
+                f"values of {subject}: {name!r} cannot stand in braces: give names; 'node' is the node's own"
+            )
     return values

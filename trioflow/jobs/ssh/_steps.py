@@ -25,12 +25,12 @@ class Step:
 
     __slots__ = ("words",)
 
-    def __init__(self, words: Iterable[Any], who: str | None = None) -> None:
-        """Check and keep the words; an error names `who`, or the kind of step."""
+    def __init__(self, words: Iterable[Any], subject: str | None = None) -> None:
+        """Check and keep the words; an error names `subject`, or the kind of step."""
         self.words: Final = tuple(words)
         for number, word in enumerate(self.words):
             if not isinstance(word, (AbstractJob, granted)):
-                _argv.argument_text(word, number, who or type(self).__name__)
+                _argv.argument_text(word, number, subject or type(self).__name__)
 
     def __repr__(self) -> str:
         """Show the step as the user wrote it."""
@@ -67,10 +67,10 @@ class Command(Step):
 
     __slots__ = ("is_line",)
 
-    def __init__(self, given: str | Sequence[Any], who: str | None = None) -> None:
-        """Keep the line or the words; an error names `who`."""
-        self.is_line: Final = isinstance(given, str)
-        super().__init__([given] if isinstance(given, str) else given, who)
+    def __init__(self, value: str | Sequence[Any], subject: str | None = None) -> None:
+        """Keep the line or the words; an error names `subject`."""
+        self.is_line: Final = isinstance(value, str)
+        super().__init__([value] if isinstance(value, str) else value, subject)
 
     def shown(self, depth: int | None = None) -> str:
         """Return the command line of the step."""
@@ -244,7 +244,7 @@ class Pull(Step):
         return _copy_line(self, depth)
 
 
-def parse_steps(given: Any, who: str) -> tuple[Step, ...]:
+def parse_steps(value: Any, subject: str) -> tuple[Step, ...]:
     """Return the steps of a job.
 
     Raises:
@@ -252,29 +252,29 @@ def parse_steps(given: Any, who: str) -> tuple[Step, ...]:
         ValueError: no step at all, or a list that was meant as one command.
 
     """
-    if not isinstance(given, list):
-        return (_parse_step(given, who),)
-    found: list[Any] = given  # pyright: ignore[reportUnknownVariableType]
-    if not found:
-        raise ValueError(f"{who}: there is nothing to do: give a command, or several in a list")
-    if any(isinstance(step, str) and step.startswith("-") for step in found[1:]):
-        words = ", ".join(repr(word) for word in found)
+    if not isinstance(value, list):
+        return (_parse_step(value, subject),)
+    step_list: list[Any] = value  # pyright: ignore[reportUnknownVariableType]
+    if not step_list:
+        raise ValueError(f"{subject}: there is nothing to do: give a command, or several in a list")
+    if any(isinstance(step, str) and step.startswith("-") for step in step_list[1:]):
+        words = ", ".join(repr(word) for word in step_list)
         raise ValueError(
-            f"{who}: a list is several commands, one after the other; for one command with arguments write a string, "
-            f"{shlex.join(map(str, found))!r}, or a tuple: ({words})"
+            f"{subject}: a list is several commands, one after the other; "
+            f"for one command with arguments write a string, {shlex.join(map(str, step_list))!r}, or a tuple: ({words})"
         )
-    return tuple(_parse_step(step, who) for step in found)
+    return tuple(_parse_step(step, subject) for step in step_list)
 
 
-def _parse_step(given: Any, who: str) -> Step:
-    if isinstance(given, Step):
-        return given
-    if isinstance(given, (str, tuple)):
-        if not given or (isinstance(given, str) and not given.strip()):
-            raise ValueError(f"{who}: the command is empty")
-        return Command(given, who)  # pyright: ignore[reportUnknownArgumentType]
+def _parse_step(value: Any, subject: str) -> Step:
+    if isinstance(value, Step):
+        return value
+    if isinstance(value, (str, tuple)):
+        if not value or (isinstance(value, str) and not value.strip()):
+            raise ValueError(f"{subject}: the command is empty")
+        return Command(value, subject)  # pyright: ignore[reportUnknownArgumentType]
     raise TypeError(
-        f"{who}: {short_repr(given)} cannot be done on a node: give a command (a string, or a tuple of words), "
+        f"{subject}: {short_repr(value)} cannot be done on a node: give a command (a string, or a tuple of words), "
         f"a Script, a ScriptText, a Push, a Pull, or several of these in a list"
     )
 
@@ -289,22 +289,22 @@ class Values:
 
     def fill(self, text: str, quote: Callable[[str], str] = str) -> str:
         """Return a text with the values filled in; other braces are kept."""
-        return self._pattern.sub(lambda found: quote(self.given[found[0][1:-1]]), text)
+        return self._pattern.sub(lambda match: quote(self.given[match[0][1:-1]]), text)
 
 
-def _as_paths(given: Any, who: str) -> tuple[Any, ...]:
+def _as_paths(value: Any, subject: str) -> tuple[Any, ...]:
     """Return the included files of a script as a tuple; a single path is allowed.
 
     Raises:
-        TypeError: `given` is neither a path nor an iterable.
+        TypeError: `value` is neither a path nor an iterable.
 
     """
-    found: Any = given
-    if is_path(found) or isinstance(given, (bytes, AbstractJob)):
-        return (found,)
-    if not isinstance(given, Iterable):
-        raise TypeError(f"{who}(includes={short_repr(given)}): give a list of files and directories")
-    return tuple(found)
+    result: Any = value
+    if is_path(result) or isinstance(value, (bytes, AbstractJob)):
+        return (result,)
+    if not isinstance(value, Iterable):
+        raise TypeError(f"{subject}(includes={short_repr(value)}): give a list of files and directories")
+    return tuple(result)
 
 
 def _expand_home(word: Any) -> Any:
@@ -313,23 +313,23 @@ def _expand_home(word: Any) -> Any:
     return os.path.expanduser(word) if is_path(word) else word
 
 
-def _decode_path(given: Any) -> Any:
+def _decode_path(value: Any) -> Any:
     """Decode a path given as bytes."""
-    return os.fsdecode(given) if isinstance(given, bytes) else given
+    return os.fsdecode(value) if isinstance(value, bytes) else value
 
 
-def fill_word(given: Any, place: int | str, job: AbstractJob[Any]) -> str:
+def fill_word(value: Any, place: int | str, job: AbstractJob[Any]) -> str:
     """Return one word, or the value of a placeholder, as text, with granted resources filled in."""
     return os.fsdecode(
-        _argv.argument_text(given.text(job) if isinstance(given, granted) else given, place, repr(job.label))
+        _argv.argument_text(value.text(job) if isinstance(value, granted) else value, place, repr(job.label))
     )
 
 
 def interpreter(script: bytes) -> list[str]:
     """Return the interpreter in the first line of a script, with at most one argument, as the kernel does."""
     first, _, _ = script.partition(b"\n")
-    found = os.fsdecode(first[2:]).strip().split(None, 1) if first.startswith(b"#!") else []
-    return found or ["/bin/sh"]
+    words = os.fsdecode(first[2:]).strip().split(None, 1) if first.startswith(b"#!") else []
+    return words or ["/bin/sh"]
 
 
 def _copy_line(step: Step, depth: int | None) -> str:

@@ -142,8 +142,8 @@ FAILING_PROXY: Final = "false"
 """A ProxyCommand that fails, so that programs cannot open connections of their own."""
 
 
-def _settings(**given: str) -> list[str]:
-    return [word for name, value in given.items() for word in ("-o", f"{name}={value}")]
+def _settings(**given_value: str) -> list[str]:
+    return [word for name, value in given_value.items() for word in ("-o", f"{name}={value}")]
 
 
 def _control_options(socket: str) -> list[str]:

@@ -110,19 +110,19 @@ def login_shell_line(
         size: the number of bytes at the start of its input that `export_variables` returned.
 
     """
-    given = (token, str(round(grace * 10)), stdin, "1" if merged else "", str(size))
-    return f"exec /bin/sh -c '{UNPACK}' trioflow " + " ".join(map(_encode_word, (SCRIPT, *given, *words)))
+    parameters = (token, str(round(grace * 10)), stdin, "1" if merged else "", str(size))
+    return f"exec /bin/sh -c '{UNPACK}' trioflow " + " ".join(map(_encode_word, (SCRIPT, *parameters, *words)))
 
 
-def export_variables(given: Mapping[str, str], token: str) -> bytes:
+def export_variables(env: Mapping[str, str], token: str) -> bytes:
     """Return a shell command that exports variables, with a comment that marks its end.
 
     Args:
-        given: the variables; their names are valid in a shell.
+        env: the variables; their names are valid in a shell.
         token: the token in the `login_shell_line`.
 
     """
-    words = (f"{name}={value}".replace("'", "'\\''") for name, value in given.items())
+    words = (f"{name}={value}".replace("'", "'\\''") for name, value in env.items())
     return os.fsencode("export" + "".join(f" '{word}'" for word in words) + f" #{token}")
 
 
@@ -161,8 +161,8 @@ class ReportFilter:
         """Parse the next piece, and pass on what is not a report."""
         data, self._held = self._held + data, b""
         while data:
-            before, found, rest = data.partition(self._mark)
-            if not found:
+            before, mark, rest = data.partition(self._mark)
+            if not mark:
                 kept = _partial_mark(data, self._mark)
                 self._held = data[len(data) - kept :]
                 self._pass_on(data[: len(data) - kept])
@@ -170,7 +170,7 @@ class ReportFilter:
             self._pass_on(before)
             matched = _REPORT.match(rest)
             if matched is None:  # the report is incomplete
-                self._held = found + rest
+                self._held = mark + rest
                 return
             self._note(matched)
             data = rest[matched.end() :]
@@ -202,7 +202,7 @@ class ReportFilter:
 
 def _encode_word(word: str) -> str:
     """Quote a word for any login shell, with a first character of 1 if it is encoded, else 0."""
-    encoded = _UNSAFE.sub(lambda found: f"\\0{ord(found[0]):03o}", word)
+    encoded = _UNSAFE.sub(lambda match: f"\\0{ord(match[0]):03o}", word)
     return f"'{0 if encoded == word else 1}{encoded}'"
 
 
