@@ -140,15 +140,18 @@ def scenario(output: Path = OUTPUT, limit: int | None = None) -> Scheduler:
 
 
 def packing(packs: list[Pack], manifest: Path) -> Scheduler:
+    # The steps fill the packs in memory. A journal cannot restore that, so with save=None they always run.
     chains = [
         Sequence(
-            ThreadJob(pack.read, label=f"read {pack.name}"),
-            ThreadJob(pack.compress, label=f"compress {pack.name}"),
-            ThreadJob(pack.verify, label=f"verify {pack.name}"),
+            ThreadJob(pack.read, label=f"read {pack.name}", save=None),
+            ThreadJob(pack.compress, label=f"compress {pack.name}", save=None),
+            ThreadJob(pack.verify, label=f"verify {pack.name}", save=None),
         )
         for pack in packs
     ]
-    write = ThreadJob(write_manifest, manifest, packs, label="write the manifest", critical=True, required=chains)
+    write = ThreadJob(
+        write_manifest, manifest, packs, label="write the manifest", critical=True, save=None, required=chains
+    )
     return Scheduler(chains, write, label="pack the library", jobs_window=os.cpu_count())
 
 

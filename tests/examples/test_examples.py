@@ -95,6 +95,18 @@ def test_pack_stdlib_by_the_command(backend: str, tmp_path: Path, library: Path)
     assert re.search(r"✓ all 7 jobs succeeded, ", done.stdout.splitlines()[-1])
 
 
+def test_pack_stdlib_with_a_journal_runs_its_steps_again(tmp_path: Path, library: Path) -> None:
+    """A second run with the same journal finds and packs the same files, for the steps keep them in memory."""
+    output = tmp_path / "output"
+    arguments = ("--set", f"output={output}", "--set", "limit=2", "--journal", str(tmp_path / "run.db"))
+    manifests: list[dict[str, Any]] = []
+    for _ in range(2):
+        done = trioflow(*arguments, library=library)
+        assert done.returncode == 0, done.stderr
+        manifests.append(check_manifest(output, library))
+    assert manifests[1] == manifests[0]
+
+
 def test_pack_stdlib_packs_everything(tmp_path: Path, library: Path) -> None:
     """Each file is in one pack, except for tests, caches, installed packages and files of the build."""
     done = pack("--output", tmp_path, library=library)
