@@ -346,4 +346,4 @@ def time_text(seconds: float) -> str:
     try:
         return datetime.datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")
     except (ValueError, OverflowError, OSError):  # the file was edited by hand
-        return "at no time that there is"
+        return "unknown time"
