@@ -120,7 +120,7 @@ class Backlog:
     def __init__(self, in_memory: int = IN_MEMORY) -> None:
         """Start empty."""
         self._in_memory: Final = in_memory
-        self._held = 0  # bytes in memory
+        self._bytes_in_memory = 0  # bytes in memory
         self._kept_on_disk = 0  # outputs in the file
         self._descriptor: int | None = None
         self._end = 0  # the length of the file
@@ -132,9 +132,9 @@ class Backlog:
             OSError: the disk is full.
 
         """
-        data = output.read(max(0, self._in_memory - self._held) + 1)
-        if self._held + len(data) <= self._in_memory:
-            self._held += len(data)
+        data = output.read(max(0, self._in_memory - self._bytes_in_memory) + 1)
+        if self._bytes_in_memory + len(data) <= self._in_memory:
+            self._bytes_in_memory += len(data)
             return data
         start = self._end
         while data:
@@ -156,7 +156,7 @@ class Backlog:
     def take(self, place: Place) -> Iterator[bytes]:
         """Yield a stored output, in pieces, and free its space."""
         if isinstance(place, bytes):
-            self._held -= len(place)
+            self._bytes_in_memory -= len(place)
             if place:  # an empty piece would get a tag, as if it began a line
                 yield place
             return
@@ -192,7 +192,7 @@ class Printer:
         self._lock: Final = anyio.Lock(fast_acquire=True)  # saves an iteration of the loop per command
         self._backlog: Final = Backlog()
         self._waiting: Final[dict[int, Output]] = {}
-        self._early: Final[dict[int, list[tuple[StdStream, Place]]]] = {}  # output of running commands
+        self._running_output: Final[dict[int, list[tuple[StdStream, Place]]]] = {}  # output of running commands
         self._unwritten: Output = iter(())  # the rest of the current write
 
     def keep(self, number: int, before: bytes, outputs: tuple[BinaryIO, BinaryIO], tag: bytes | None) -> None:
@@ -233,7 +233,7 @@ class Printer:
         outlet = self._outlets[stream]
         if self._in_order and number != self.next:
             place = self._backlog.keep(io.BytesIO(data))
-            self._early.setdefault(number, []).append((outlet, place))
+            self._running_output.setdefault(number, []).append((outlet, place))
         else:
             self._write_now(iter([(outlet, data)]))
 
@@ -256,7 +256,7 @@ class Printer:
         """Print all output that is still kept; for use after the event loop has ended."""
         rest = (
             (self._taken_early(number), self._waiting.get(number, ()))
-            for number in sorted({*self._early, *self._waiting})
+            for number in sorted({*self._running_output, *self._waiting})
         )
         for output in (self._unwritten, *itertools.chain.from_iterable(rest)):
             self._write_now(iter(output))
@@ -272,7 +272,7 @@ class Printer:
                 yield outlet, piece
 
     def _taken_early(self, number: int) -> Output:
-        early = self._early.pop(number, ())
+        early = self._running_output.pop(number, ())
         return ((outlet, piece) for outlet, place in early for piece in self._backlog.take(place))
 
     def _write_now(self, output: Output) -> None:

@@ -155,7 +155,7 @@ class PythonVersionCheck:
         if client not in self._known:
             known = self._known[client] = ThreadEvent()
             try:
-                await self._ask(client)
+                await self._query_versions(client)
             finally:
                 known.set()
         await self._known[client].wait()
@@ -166,7 +166,7 @@ class PythonVersionCheck:
                 f"another version; use the same on all of the cluster"
             )
 
-    async def _ask(self, client: Any) -> None:
+    async def _query_versions(self, client: Any) -> None:
         with contextlib.suppress(Exception), anyio.move_on_after(PATIENCE):  # the call itself reports the fault
             versions = await anyio.to_thread.run_sync(client.get_versions, abandon_on_cancel=True)
             there = {f"the Dask scheduler at {address_of(client)}": versions["scheduler"]}

@@ -183,10 +183,10 @@ class Session:
         self._forms: Final[dict[AbstractJob[Any], str]] = {}
         # The jobs that are ready or running and are to be kept.
         self._running: Final[dict[AbstractJob[Any], Running]] = {}
-        self._taken: Final[set[str]] = set()  # restored: another attempt of a scheduler runs them again
+        self._restored_paths: Final[set[str]] = set()  # restored: another attempt of a scheduler runs them again
         self._unstored: Final[dict[str, str]] = {}  # reasons, by label
-        self._noted: Final = JobTally()
-        self._silent: Final[set[type[Any]]] = set()  # kinds of jobs without `for_journal`
+        self._tally: Final = JobTally()
+        self._kinds_without_journal: Final[set[type[Any]]] = set()  # kinds of jobs without `for_journal`
         # ---- for the next commit
         self._records: list[tuple[Any, ...]] = []
         self._restored: list[tuple[int, str]] = []
@@ -203,13 +203,13 @@ class Session:
         if save is None:
             return IS_NOT_KEPT
         try:
-            work = None if type(job) in self._silent else self._work(job)
+            work = None if type(job) in self._kinds_without_journal else self._work(job)
             fingerprint = self._fingerprints.of(job, work, settings)
         except NotSerializable as error:
             self._unstored[job.label] = str(error)
             return NotStored(f"what identifies it cannot be stored: {error}")
         value: Any = IS_NOT_THERE
-        if not self._is_new and path not in self._taken:
+        if not self._is_new and path not in self._restored_paths:
             try:
                 record = self.store.find(path)
             except Damaged:
@@ -223,7 +223,7 @@ class Session:
             if work is not None and writes:
                 self._begin(work, path)
         else:
-            self._taken.add(path)
+            self._restored_paths.add(path)
             self._restored.append((self.number, path))
         return value
 
@@ -304,7 +304,7 @@ class Session:
 
         """
         if type(job).for_journal is AbstractJob.for_journal:
-            self._silent.add(type(job))
+            self._kinds_without_journal.add(type(job))
         try:
             return job.for_journal()
         except Exception as error:  # from a kind of the user's
@@ -372,7 +372,7 @@ class Session:
     def _note(self, job: AbstractJob[Any]) -> None:
         """Record the outcome of a job."""
         running = self._running.pop(job, None)
-        self._noted.note(job, ALWAYS if running is None else running[3])
+        self._tally.note(job, ALWAYS if running is None else running[3])
 
     # ---- the file
 
@@ -397,7 +397,7 @@ class Session:
                 self.commit()
                 for job in self._scheduler.iterate_jobs():
                     self._note(job)
-                self.store.end_run(self.number, outcome, self._noted.text(self._scheduler))
+                self.store.end_run(self.number, outcome, self._tally.text(self._scheduler))
         finally:
             self.store.close()
         if self._unstored:

@@ -153,7 +153,7 @@ class Store:
         self._in_transaction = False
         self._lock: Lock | None = None
         self._db: sqlite3.Connection | None = None
-        self._intact: FileWatch | None = None
+        self._file_watch: FileWatch | None = None
         self._syncs: Final = syncs
         is_new = not os.path.lexists(self._file)
         try:
@@ -292,7 +292,7 @@ class Store:
             raise sqlite3.OperationalError(f"its file system cannot keep a write-ahead log (journal_mode {mode})")
         self._row("SELECT count(*) FROM runs")  # creates the files of the log
         lock.shield(self._file.with_name(self._file.name + "-shm"))
-        self._intact = FileWatch(self._file, lock.database, self._read_anew)
+        self._file_watch = FileWatch(self._file, lock.database, self._read_anew)
 
     def _remove_halves(self) -> None:
         """Remove half-written files of large results, left by a killed process."""
@@ -544,21 +544,21 @@ class Store:
                 if file.name not in used:
                     file.unlink()
             if self._lock is not None:
-                self._intact = FileWatch(self._file, self._lock.database, self._read_anew)  # it has become shorter
+                self._file_watch = FileWatch(self._file, self._lock.database, self._read_anew)  # it has become shorter
 
     def commit(self) -> None:
         """Commit what was written since the last commit."""
         if not self._in_transaction:
             return
-        if self._intact is None:
+        if self._file_watch is None:
             self._end_transaction("COMMIT")
             return
-        fault = self._intact.fault()
+        fault = self._file_watch.fault()
         self._end_transaction("COMMIT" if fault is None else "ROLLBACK")
         if fault is None:
-            self._intact.remember()
+            self._file_watch.remember()
             return
-        if self._intact.may_be_completed():  # it was moved: complete it under its new name
+        if self._file_watch.may_be_completed():  # it was moved: complete it under its new name
             with contextlib.suppress(sqlite3.Error):
                 self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         raise JournalError(f"{self._subject}: {fault}")
@@ -571,7 +571,7 @@ class Store:
     def close(self) -> None:
         """Close the file, and release its locks."""
         db, self._db, self._in_transaction = self._db, None, False
-        if self._lock is not None and (self._intact is None or self._intact.may_be_completed()):
+        if self._lock is not None and (self._file_watch is None or self._file_watch.may_be_completed()):
             self._lock.lift_shield()
         if db is not None:
             with contextlib.suppress(sqlite3.Error):  # what is not committed is lost, and the error was raised before

@@ -135,7 +135,7 @@ class FunctionJob(AbstractJob[T]):
         return getattr(function, "__name__", None) or type(function).__name__
 
     def _unknown_option(self, name: str) -> TypeError:
-        return _job_options.unknown_of_job(name, repr(self._short_name()), type(self), is_call=True)
+        return _job_options.unknown_job_option(name, repr(self._short_name()), type(self), is_call=True)
 
 
 def call_of(job: FunctionJob[T], value_of: ValueOf | None = None) -> functools.partial[T]:

@@ -797,7 +797,7 @@ class AbstractJob(Generic[T]):
             )
 
     def _unknown_option(self, name: str) -> TypeError:
-        return _job_options.unknown_of_job(name, repr(self._label or type(self).__name__), type(self))
+        return _job_options.unknown_job_option(name, repr(self._label or type(self).__name__), type(self))
 
     def _needs(self) -> Mapping[str, AmountSpec]:
         return {} if self._demand is None else self._demand.needs

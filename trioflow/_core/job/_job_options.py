@@ -352,7 +352,7 @@ def _similar_option(name: str, known: Iterable[str]) -> str | None:
     return ELSEWHERE.get(meant) or next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
 
 
-def unknown_of_job(
+def unknown_job_option(
     name: str, subject: str, kind: type[AbstractJob[Any]], what: str = "a job", *, is_call: bool = False
 ) -> TypeError:
     """Return the error about an unknown option of a job.

@@ -1082,7 +1082,9 @@ class BaseScheduler(
         return None
 
     def _unknown_option(self, name: str) -> TypeError:
-        return _job_options.unknown_of_job(name, repr(self._label or type(self).__name__), type(self), "a scheduler")
+        return _job_options.unknown_job_option(
+            name, repr(self._label or type(self).__name__), type(self), "a scheduler"
+        )
 
     def _run_resource_totals(self) -> Mapping[str, int]:
         """Return the totals of those `RUN_RESOURCES` that belong to this scheduler alone."""
