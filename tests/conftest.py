@@ -277,7 +277,7 @@ def virtual(backend: str) -> Virtual:
 @pytest.fixture
 def many_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a run pause after every tenth job that it prepares, not after every thousandth: 50 jobs stand for 5000."""
-    monkeypatch.setattr(_graph_algorithms, "BETWEEN_PAUSES", 10)
+    monkeypatch.setattr(_graph_algorithms, "CHUNK_SIZE", 10)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import pytest
 
 from trioflow import Job, ProcessJob, Scheduler, Service, ThreadJob, job
-from trioflow._core.base._signatures import is_async, is_plain
+from trioflow._core.base._signatures import is_async, is_surely_sync
 
 from ..bodies import nap, take
 
@@ -256,7 +256,7 @@ def test_what_wraps_an_object_that_can_be_called_is_not_clearly_plain() -> None:
 
     lambdas = [lambda: wrapper(), lambda: wrapper, lambda: made[0], lambda: wrapper.made]
     made: list[Any] = []
-    assert [is_plain(function) for function in (plain, wrapper, nap, Caller(), *lambdas)] == [True, *[False] * 7]
+    assert [is_surely_sync(function) for function in (plain, wrapper, nap, Caller(), *lambdas)] == [True, *[False] * 7]
 
 
 @pytest.mark.parametrize("function", [lambda: 3, lambda: None, lambda x: x + 1, lambda x: (x, x), lambda x: not x])

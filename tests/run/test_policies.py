@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from trioflow import Job, Scheduler, Sequence, current_job
 from trioflow._core.admission.policy._builtin_policies import NAMED
 from trioflow._core.admission.policy._upward_ranks import median_duration
-from trioflow._core.base._graph_algorithms import find_longest_paths, in_chunks
+from trioflow._core.base._graph_algorithms import chunks_with_pauses, fill_longest_paths
 from trioflow.abc import AbstractJob, PolicyName
 
 from ..bodies import DepthFirst, take
@@ -279,9 +279,9 @@ def test_a_job_of_unknown_duration_takes_the_median(known: list[float], found: f
 
 def test_long_work_on_a_graph_pauses_after_as_many_nodes_as_fit(many_pauses: None) -> None:
     """No pause comes after the remaining nodes; the longest paths are the same, however short they are."""
-    found = [[(len(chunk), pause) for chunk, pause in in_chunks(range(number))] for number in (9, 10, 25)]
+    found = [[(len(chunk), pause) for chunk, pause in chunks_with_pauses(range(number))] for number in (9, 10, 25)]
     assert found == [[(9, False)], [(10, True)], [(10, True), (10, True), (5, False)]]
     paths: dict[int, float] = {}
-    pauses = list(find_longest_paths([*range(25)], lambda node: [node - 1] if node else [], {}, 0.25, paths))
+    pauses = list(fill_longest_paths([*range(25)], lambda node: [node - 1] if node else [], {}, 0.25, paths))
     assert len(pauses) == 2
     assert [paths[node] for node in (0, 23, 24)] == [6.25, 0.5, 0.25]

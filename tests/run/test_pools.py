@@ -328,7 +328,7 @@ def test_a_late_priority_is_compared_with_the_jobs_that_have_overtaken(virtual: 
 
 def test_a_run_that_is_still_being_prepared_is_not_woken(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
     """Woken, it would start a job before its successors have been counted, and never release them."""
-    monkeypatch.setattr(_graph_algorithms, "BETWEEN_PAUSES", 10)
+    monkeypatch.setattr(_graph_algorithms, "CHUNK_SIZE", 10)
     shared = Pool(cpu=2)
     first = Job(nothing, needs={"cpu": 1})
     last = Job(nothing, required=first)

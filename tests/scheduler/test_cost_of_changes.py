@@ -81,9 +81,7 @@ def test_search_from_both_ends_finds_what_a_search_from_one_finds(
     forwards: Any = {node: [b for a, b in edges if a == node] for node in range(12)}
     backwards: Any = {node: [a for a, b in edges if b == node] for node in range(12)}
     reached = start in _graph_algorithms.reachable([end], forwards.__getitem__)
-    assert (
-        _graph_algorithms.is_reached_from_both([end], forwards.__getitem__, [start], backwards.__getitem__) is reached
-    )
+    assert _graph_algorithms.has_path([end], forwards.__getitem__, [start], backwards.__getitem__) is reached
 
 
 @pytest.mark.parametrize("is_large_ahead", [False, True])
@@ -98,7 +96,7 @@ def test_search_from_both_ends_ends_with_the_smaller_side(is_large_ahead: bool) 
     large, small = (functools.partial(neighbours, limit=limit) for limit in (1000, 3))
     sides = [([0], large), ([2000], small)]
     (ends, forwards), (starts, backwards) = sides if is_large_ahead else sides[::-1]
-    assert not _graph_algorithms.is_reached_from_both(ends, forwards, starts, backwards)
+    assert not _graph_algorithms.has_path(ends, forwards, starts, backwards)
     assert len(asked) <= 4
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from trioflow import JobState, RequirementFailed, Scheduler, StopReason
 from trioflow._core.api.views import Failure
-from trioflow._core.base._states import HOW_RUNS_END, TRANSITIONS
+from trioflow._core.base._states import STOP_REASON_TEXTS, TRANSITIONS
 from trioflow._core.scheduler import _explain
 from trioflow.abc import WaitCause
 from trioflow.view import _state_styles
@@ -32,7 +32,7 @@ SETTLED = {state for state in JobState if state.is_settled}
 
 TABLES: dict[str, tuple[Any, set[Any]]] = {
     "the transitions": (TRANSITIONS, EVERY),
-    "how runs end": (HOW_RUNS_END, set(StopReason)),
+    "how runs end": (STOP_REASON_TEXTS, set(StopReason)),
     "explain": (_explain.EXPLANATIONS, EVERY),
     "causes of waits": (_state_styles.CAUSES, set(WaitCause)),
 }

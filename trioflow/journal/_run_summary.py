@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from .._core.api.journals import JobState, always_runs, beginning, failed_through_member, headline, is_scheduler
+from .._core.api.journals import JobState, always_runs, failed_through_member, headline, is_scheduler, truncate
 from ._msgspec import msgspec
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def read(text: str | None) -> RunSummary | None:
 def _error_text(job: AbstractJob[Any]) -> str:
     error = job.raised_exception()
     try:
-        return beginning(f"{type(error).__name__}: {headline(str(error))}", LONGEST)
+        return truncate(f"{type(error).__name__}: {headline(str(error))}", LONGEST)
     except Exception:  # from a user's class
         return type(error).__name__
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import anyio
 import anyio.lowlevel
 
-from .._core.api.testing import OURS, line_at
+from .._core.api.testing import PACKAGE_PREFIX, describe_line
 
 LIBRARIES: Final = ("trio", "anyio", "asyncio", "outcome", "contextlib", "types")
 
@@ -27,7 +27,7 @@ def line_of(coroutine: Any) -> str:
             innermost = frame
     if innermost is None:
         return "a line outside your Python code"
-    return line_at(innermost.f_code.co_filename, innermost.f_lineno)
+    return describe_line(innermost.f_code.co_filename, innermost.f_lineno)
 
 
 def sleeps(coroutine: Any, *, endless: bool = False) -> bool:
@@ -75,7 +75,7 @@ def _libraries() -> tuple[str, ...]:
     """Return the prefixes of the file names of libraries."""
     files = [module.__file__ for name in LIBRARIES if (module := sys.modules.get(name)) and module.__file__]
     folders = [f"{os.path.dirname(file)}{os.sep}" if file.endswith("__init__.py") else file for file in files]
-    return (OURS, *folders)
+    return (PACKAGE_PREFIX, *folders)
 
 
 @functools.cache

@@ -44,9 +44,9 @@ import anyio.to_thread
 
 from .._core.api.kinds import name_of, short_repr
 from .._core.api.testing import (
+    describe_line,
     has_hard_timeout,
     interrupt,
-    line_at,
     runs_outside_loop,
     scope_of_run,
     steer,
@@ -876,7 +876,7 @@ def _in_words(error: BaseException) -> str:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     text = " ".join(str(error).split())
-    line = "" if trace is None else line_at(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+    line = "" if trace is None else describe_line(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
     where = f" ({line.partition(': ')[0] if text else line})" if line else ""
     return f"{type(error).__name__}{f': {text}' if text else ''}{where}"
 

@@ -23,7 +23,7 @@ its work and its record:
 from typing import TYPE_CHECKING
 
 from ..base._logger import warn
-from ..base._reprs import beginning, headline, is_among, short_repr
+from ..base._reprs import headline, is_among, short_repr, truncate
 from ..base._states import JobState
 from ..job._ancestors import enclosing_schedulers
 from ..job._arguments import substitute_inputs

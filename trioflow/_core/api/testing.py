@@ -1,7 +1,7 @@
 # pyright: reportUnusedImport=false
 """The engine's interface for explorations, which intercept the calls of jobs and interrupt the run."""
 
-from ..base._user_code import OURS, line_at
+from ..base._user_code import PACKAGE_PREFIX, describe_line
 from ..job._facts import has_hard_timeout, runs_outside_loop, scope_of_run
 from ..job._interception import steer
 from ..scheduler._base_scheduler import interrupt

@@ -22,10 +22,10 @@ from ..backend import LOOP_PACKAGES, BackendName
 from ..base._amounts import Amount, amount_of, is_size, shown_amount
 from ..base._graph_algorithms import backlinks, find_cycle, longest_paths, reachable, topological_order
 from ..base._logger import warn
-from ..base._reprs import beginning, headline, is_among, short_repr
-from ..base._states import HOW_RUNS_END, JobState, OnTimeout, RunIf, RunPhase, StopReason
+from ..base._reprs import headline, is_among, short_repr, truncate
+from ..base._states import STOP_REASON_TEXTS, JobState, OnTimeout, RunIf, RunPhase, StopReason
 from ..base._units import duration_text, durations_in_column, size_text
-from ..base._user_code import OURS
+from ..base._user_code import PACKAGE_PREFIX
 from ..base._waits import WaitCause, Waiting
 from ..job._ancestors import enclosing_schedulers, find_common_scheduler, is_inside, outermost
 from ..job._errors import CycleError

@@ -1,1 +1,1 @@
-"""The ground of the engine: graphs, states, units, and the log."""
+"""Helpers without knowledge of jobs: graph algorithms, states, amounts, text forms, and the logger."""

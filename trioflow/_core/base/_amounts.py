@@ -16,33 +16,38 @@ if TYPE_CHECKING:
     Amount = int | Fraction
     OneNeed: TypeAlias = float | str | Fraction
     Need: TypeAlias = OneNeed | Mapping[str, OneNeed]
-    """An amount as users write it, or amounts by key."""
-else:  # few programs need fractions, and their import takes longer than all others here
+    """The user's value for one name of `needs`: an amount, or amounts by key."""
+else:  # `fractions` is slow to import, and few programs need it
     Amount = int
-Parts = tuple[tuple[str, Amount], ...]
-"""Amounts by key, of a `Rate`."""
-AmountSpec = Amount | Parts
-"""The amount that a job needs of one resource."""
+KeyedAmounts = tuple[tuple[str, Amount], ...]
+"""Pairs of a key of a `Rate` and the amount for this key."""
+AmountSpec = Amount | KeyedAmounts
+"""The checked form of a `Need`."""
 
-UNITS: Final = {
+SIZE_UNITS: Final = {
     "": 1,
     **{prefix + "B": 1000**power for power, prefix in enumerate(["", "k", "M", "G", "T", "P"])},
     **{prefix + "iB": 1024**power for power, prefix in enumerate(["K", "M", "G", "T", "P"], start=1)},
     **{
         prefix: 1024**power for power, prefix in enumerate(["K", "M", "G", "T", "P"], start=1)
-    },  # as in ulimit and Slurm
+    },  # "4G" is 4 GiB, as for ulimit and Slurm
 }
-SIZE: Final = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]*)\s*")
+"""The number of bytes in each unit of size."""
+SIZE_PATTERN: Final = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]*)\s*")
 
 
 def amount_of(value: Any, what: str) -> Amount:
-    """Check and return an amount, 0 or more; `what` begins the error.
+    """Check an amount, which is a number or a size, and return it as an exact number.
 
-    A float becomes the decimal fraction that it is written as: ten times 0.1 is 1.
+    A float becomes the exact fraction of its decimal form, so that ten times 0.1 is 1.
+
+    Args:
+        value: a finite number, 0 or more, or text such as "24 GiB".
+        what: the beginning of the error message: the option with its value.
 
     Raises:
-        TypeError: it is neither a number nor text.
-        ValueError: it is negative, not finite, or no size.
+        TypeError: `value` is neither a number nor text.
+        ValueError: `value` is negative, not finite, or not a valid size.
 
     """
     if isinstance(value, str):
@@ -55,7 +60,7 @@ def amount_of(value: Any, what: str) -> Amount:
 
 
 def is_number(value: Any) -> bool:
-    """Return whether the type of `value` is one that an amount may have."""
+    """Return whether `value` is an `int`, a `float` or a `Fraction`; a `bool` is not a number here."""
     if isinstance(value, (int, float)):
         return not isinstance(value, bool)
     from fractions import Fraction
@@ -64,7 +69,7 @@ def is_number(value: Any) -> bool:
 
 
 def is_finite(value: float | Fraction) -> bool:
-    """Return whether `value` fits into a float; an `int` of 400 digits does not."""
+    """Return whether `value` is finite and fits into a float; an `int` of 400 digits does not."""
     try:
         return math.isfinite(value)
     except OverflowError:
@@ -77,41 +82,45 @@ def _fraction(text: str) -> Fraction:
     return Fraction(text)
 
 
-def amount_or_parts(value: Any, what: str) -> AmountSpec:
-    """Check and return an amount, or amounts by key if a dict is given; `what` begins the error.
+def check_need(value: Any, what: str) -> AmountSpec:
+    """Check an amount, or a dict of amounts by key, and return it in its exact form.
+
+    Args:
+        value: the user's value.
+        what: the beginning of the error message, as in `amount_of`.
 
     Raises:
         TypeError, ValueError: as in `amount_of`; or a key is not text.
 
     """
-    parts = value
+    amounts = value
     if not isinstance(value, Mapping):
         return amount_of(value, what)
-    for key in parts:
+    for key in amounts:
         if not isinstance(key, str):
             raise TypeError(f"{what}: {short_repr(key)} is not a key; keys are text")
-    return tuple((key, amount_of(parts[key], what)) for key in sorted(parts))
+    return tuple((key, amount_of(amounts[key], what)) for key in sorted(amounts))
 
 
 def shown_amount(number: Amount) -> str:
-    """Return an amount in decimals."""
+    """Return an amount as decimal text."""
     return str(number) if isinstance(number, int) else f"{float(number):g}"
 
 
 def is_size(value: Any) -> bool:
-    """Return whether an amount has a unit, and so counts bytes."""
+    """Return whether the user's amount is text with a unit, such as "24 GiB", and so counts bytes."""
     return isinstance(value, str) and any(character.isalpha() for character in value)
 
 
-def shown_parts(value: AmountSpec) -> str:
-    """Return an amount, or amounts by key, in decimals."""
+def shown_need(value: AmountSpec) -> str:
+    """Return an amount, or amounts by key, as decimal text."""
     if not isinstance(value, tuple):
         return shown_amount(value)
     return "{" + ", ".join(f"{short_repr(key)}: {shown_amount(number)}" for key, number in value) + "}"
 
 
-def as_given_by_user(value: AmountSpec) -> Any:
-    """Return an amount as a number, and amounts by key as a dict of numbers."""
+def need_as_numbers(value: AmountSpec) -> Any:
+    """Return an amount as an `int` or a `float`, and amounts by key as a dict of such numbers."""
     return {key: as_number(number) for key, number in value} if isinstance(value, tuple) else as_number(value)
 
 
@@ -121,15 +130,15 @@ def as_number(number: Amount) -> float:
 
 
 def _size(text: str, what: str) -> Amount:
-    match = SIZE.fullmatch(text)
-    if match is None or match[2] not in UNITS:
+    match = SIZE_PATTERN.fullmatch(text)
+    if match is None or match[2] not in SIZE_UNITS:
         raise ValueError(f"{what}: write a number and a unit: B, kB, MB, GB, TB, PB, KiB, MiB, GiB, TiB or PiB")
-    number = _fraction(match[1]) * UNITS[match[2]]
+    number = _fraction(match[1]) * SIZE_UNITS[match[2]]
     if not is_finite(number):
         raise ValueError(f"{what}: that is more than can be counted; give a smaller size")
     return _int_if_whole(number)
 
 
 def _int_if_whole(number: Amount) -> Amount:
-    """Return a whole number as `int`, which is faster."""
+    """Return a whole number as an `int`, because its arithmetic is faster than that of fractions."""
     return number.numerator if number.denominator == 1 else number

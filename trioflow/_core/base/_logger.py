@@ -1,4 +1,4 @@
-"""The logger of the engine, and the only function that logs."""
+"""The engine's only function that writes to the log."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ def warn(message: str, exception: BaseException | None = None, *, advice: str = 
     """Log a warning, with the traceback of `exception` if there is one.
 
     Args:
-        message: what happened.
-        exception: what was raised.
-        advice: the next call to make, in programs; commands that make it themselves leave it out.
-        about: "failure" or "end"; handlers that show all failures, or the end of a run, drop these.
+        message: the event to report.
+        exception: the exception whose traceback is logged, or None.
+        advice: text appended to the message: the call to make next. It is a separate argument of the record, so that
+            handlers of the command line can leave it out.
+        about: "failure" for the failure of a job, "end" for the end of a run, stored in the record's attribute `about`.
+            Handlers that report these events in another way drop such records.
 
     """
-    import logging  # not at the top: it takes 6 ms
+    import logging  # not at the top: the import takes 6 ms
 
-    with contextlib.suppress(Exception):  # from the user's handler or filter: no other place is left to report it
+    with contextlib.suppress(Exception):  # from the user's handler or filter: it cannot be reported by a log
         extra = {"about": about}
         logging.getLogger("trioflow").warning("%s%s", message, advice, exc_info=exception, extra=extra)

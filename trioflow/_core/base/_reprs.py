@@ -1,6 +1,7 @@
-"""Values as one short line each: results in listings, arguments in errors.
+"""Short one-line forms of users' values, such as results in listings and arguments in errors.
 
-Nothing here raises, even if a value's own `__repr__` or `__eq__` does, and the size of a value does not matter.
+No function here raises, even if a value's own `__repr__` or `__eq__` does. The cost does not grow with the size of the
+value.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import re
 import reprlib
 from typing import Any, Final, cast
 
-LONGEST: Final = 100
-"""Characters: with its prefix, the message fits a line of a wide terminal."""
-BIG: Final = 10**40
-"""Writing out an integer with thousands of digits is slow, and Python rejects it."""
+MAX_LENGTH: Final = 100
+"""The most characters in a short form: a line of a wide terminal has room for these and a prefix."""
+LARGE_INT: Final = 10**40
+"""Integers from here on are not written out: with thousands of digits that is slow, or rejected by Python."""
 
 
 def short_repr(value: Any) -> str:
@@ -25,16 +26,17 @@ def short_repr(value: Any) -> str:
 
     """
     kind = cast(Any, type(value))
-    if (kind is int and -BIG < value < BIG) or kind is float or (kind is str and len(value) < LONGEST // 2):
-        return repr(value)  # at a tenth of the cost
+    is_short = (kind is int and -LARGE_INT < value < LARGE_INT) or (kind is str and len(value) < MAX_LENGTH // 2)
+    if is_short or kind is float:
+        return repr(value)  # a shortcut at a tenth of the cost
     try:
-        return beginning(_SHORT.repr(value))
-    except Exception:  # reprlib goes by a type's name, so a user's class called "list" misleads it
-        return beginning(_SHORT.repr_instance(value, 0))
+        return truncate(_SHORT_REPR.repr(value))
+    except Exception:  # reprlib dispatches on the name of the type, so a user's class called "list" misleads it
+        return truncate(_SHORT_REPR.repr_instance(value, 0))
 
 
-def beginning(text: str, longest: int = LONGEST) -> str:
-    """Return the beginning of a text, with an ellipsis if there is more."""
+def truncate(text: str, longest: int = MAX_LENGTH) -> str:
+    """Shorten a text to at most `longest` characters; an ellipsis replaces its end."""
     return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
@@ -51,7 +53,7 @@ def headline(text: str) -> str:
 
 
 def is_among(value: Any, choices: tuple[object, ...]) -> bool:
-    """Return whether a value is equal to one of these; False if it cannot be compared.
+    """Return whether a value equals one of `choices`; False if the comparison raises.
 
     Example:
         >>> is_among("slot", (None, "slot")), is_among(1, ("wait", "end"))
@@ -65,48 +67,48 @@ def is_among(value: Any, choices: tuple[object, ...]) -> bool:
 
 
 class _ShortRepr(reprlib.Repr):
-    """A repr that reads only the beginning of a collection: a result may have millions of items."""
+    """A `reprlib.Repr` that reads only the first items of a collection, which may have millions of them."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.maxlevel = 3  # at ten items a level, at most a thousand items are shown
+        self.maxlevel = 3  # with ten items a level, a repr has at most a thousand items
         self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdeque = self.maxarray = 10
         self.maxdict = 10
-        self.maxstring = self.maxlong = LONGEST
+        self.maxstring = self.maxlong = MAX_LENGTH
 
     def repr_instance(self, x: Any, level: int) -> str:
-        """Show an object by its own repr, or the error of that repr."""
+        """Return the object's own repr; if that raises, a text that names the exception."""
         try:
             return repr(x)
         except Exception as error:
             return f"<{type(x).__name__}: its repr() raised {type(error).__name__}>"
 
     def repr_int(self, x: int, level: int) -> str:
-        """Show a whole number, or its number of digits."""
-        if -BIG < x < BIG:
+        """Return the digits of a number, or for a large one how many digits it has."""
+        if -LARGE_INT < x < LARGE_INT:
             return repr(x)
         digits = int(x.bit_length() * 0.30103) + 1
         return f"<a whole number of some {digits} digits>"
 
     def repr_bytes(self, x: bytes, level: int) -> str:
-        """Show the first bytes: the value may be the whole output of a command."""
+        """Return the repr of the first bytes only: the value may be the whole output of a command."""
         return repr(x[: self.maxstring])
 
     def repr_dict(self, x: dict[Any, Any], level: int) -> str:
-        """Show the first items in their own order; reprlib would sort all keys first."""
+        """Return the first items, in the dict's order; reprlib would sort all keys first."""
         if level <= 0:
             return "{...}"
         items = itertools.islice(x.items(), self.maxdict)
-        shown = [f"{self.repr1(key, level - 1)}: {self.repr1(value, level - 1)}" for key, value in items]
-        return "{" + ", ".join(shown + ["..."] * (len(x) > self.maxdict)) + "}"
+        pairs = [f"{self.repr1(key, level - 1)}: {self.repr1(value, level - 1)}" for key, value in items]
+        return "{" + ", ".join(pairs + ["..."] * (len(x) > self.maxdict)) + "}"
 
     def repr_set(self, x: set[Any], level: int) -> str:
-        """Show some of the members, sorted; reprlib would sort all of them first."""
+        """Return a few items, sorted; reprlib would sort all items first."""
         return super().repr_set(set(itertools.islice(x, self.maxset + 1)), level)
 
     def repr_frozenset(self, x: frozenset[Any], level: int) -> str:
-        """Show some of the members, sorted; reprlib would sort all of them first."""
+        """Return a few items, sorted; reprlib would sort all items first."""
         return super().repr_frozenset(frozenset(itertools.islice(x, self.maxfrozenset + 1)), level)
 
 
-_SHORT: Final = _ShortRepr()
+_SHORT_REPR: Final = _ShortRepr()

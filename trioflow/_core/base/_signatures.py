@@ -1,4 +1,4 @@
-"""Questions about users' functions. `inspect` is imported late: that takes 5 ms."""
+"""Inspection of users' functions. `inspect` is imported in the functions, because its import takes 5 ms."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IS_ITERABLE_COROUTINE: Final = 0x100
 
 
 def is_async(function: Any) -> bool:
-    """Return whether a function is known to be async without calling it."""
+    """Return whether `function` is marked as a coroutine function; a partial or lambda may be async unnoticed."""
     if type(function) is types.FunctionType and not function.__dict__:
         return bool(function.__code__.co_flags & IS_COROUTINE)
     import inspect
@@ -25,7 +25,7 @@ def is_async(function: Any) -> bool:
 
 
 def is_async_generator(function: Any) -> bool:
-    """Return whether a function is async and has a `yield`."""
+    """Return whether `function` is an async generator function: an `async def` with a `yield`."""
     import inspect
 
     return inspect.isasyncgenfunction(function)
@@ -38,33 +38,37 @@ def is_awaitable(value: object) -> bool:
     return inspect.isawaitable(value)
 
 
-def is_plain(function: Any) -> bool:
-    """Return whether a function or method is certain to return no awaitable."""
+def is_surely_sync(function: Any) -> bool:
+    """Return whether `function` is a function or method that certainly returns no awaitable."""
     import inspect
 
     if not inspect.isroutine(function):
         return False
     plain = inspect.unwrap(function)
     if isinstance(plain, types.FunctionType) and plain.__name__ == "<lambda>":
-        return _computes_alone(plain)
+        return _returns_no_call(plain)
     return inspect.isroutine(plain) and not is_async(plain)
 
 
-def _computes_alone(function: types.FunctionType) -> bool:
-    """Return whether a lambda calls nothing and returns a constant or the value of an operator."""
+def _returns_no_call(function: types.FunctionType) -> bool:
+    """Return whether a lambda calls nothing, and returns a constant or the value of an operator.
+
+    A lambda that returns a variable, an attribute or an item may return an awaitable.
+    """
     import dis
 
-    *_, before, last = steps = [step.opname for step in dis.get_instructions(function)]
-    is_found = before.startswith(("LOAD", "BINARY_SUBSCR")) and before not in ("LOAD_CONST", "LOAD_SMALL_INT")
-    calls = any(step.startswith("CALL") for step in steps)
-    return not calls and (last == "RETURN_CONST" or not is_found)
+    *_, before_return, last = opnames = [instruction.opname for instruction in dis.get_instructions(function)]
+    is_constant = before_return in ("LOAD_CONST", "LOAD_SMALL_INT")
+    is_loaded = before_return.startswith(("LOAD", "BINARY_SUBSCR")) and not is_constant
+    has_calls = any(opname.startswith("CALL") for opname in opnames)
+    return not has_calls and (last == "RETURN_CONST" or not is_loaded)
 
 
 def signature_of(function: Callable[..., Any]) -> inspect.Signature:
-    """Return the signature of a function.
+    """Return `inspect.signature(function)`.
 
     Raises:
-        TypeError, ValueError: the signature is not known.
+        TypeError, ValueError: the function has no known signature.
 
     """
     import inspect

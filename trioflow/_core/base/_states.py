@@ -1,8 +1,8 @@
-"""The states of a job and the steps between them, the phases of a run, and the reasons why a run stops.
+"""The states of a job and the transitions between them, the phases of a run, and the reasons why a run stops.
 
-A job's state is written by its run, along `TRANSITIONS`: by `Run.schedule`, `begin`, `requeue_throttled` and `settle`,
-and for the simplest jobs by `Worker.work`, which does the same in its own frame. Only `AbstractJob` itself sets it back
-to IDLE. A figure in the documentation and checks in the test suite are derived from this table.
+A job's run sets its state, along `TRANSITIONS`, in `Run.schedule`, `begin`, `requeue_throttled` and `settle`. For the
+simplest jobs `Worker.work` has a copy of this code, which saves the calls. Only `AbstractJob` resets the state to IDLE.
+The documentation's figure of the states and checks of the test suite are derived from `TRANSITIONS`.
 """
 
 import enum
@@ -16,7 +16,7 @@ class JobState(enum.Enum):
     """The state of a job within a run."""
 
     IDLE = "idle"
-    """Not reached: a requirement has not settled."""
+    """The job waits for its requirements, or for a run to begin."""
     SCHEDULED = "scheduled"
     """All requirements have settled; the job waits for a slot of the window or a resource."""
     RUNNING = "running"
@@ -28,9 +28,9 @@ class JobState(enum.Enum):
     CANCELLED = "cancelled"
     """The run or `cancel()` ended the job, or kept it from starting."""
     BLOCKED = "blocked"
-    """The job will not run: it needs the success of one that failed."""
+    """The job will not run, because a job whose success it needs has failed."""
     SKIPPED = "skipped"
-    """The job need not run, by its rule."""
+    """The job does not run, because its `run_if`, or a skipped input, rules it out."""
 
     @property
     def is_settled(self) -> bool:
@@ -42,7 +42,7 @@ class StopReason(enum.Enum):
     """Why a run stopped; the first reason wins."""
 
     COMPLETED = "completed"
-    """All jobs but the forever jobs settled in time, and no critical job failed."""
+    """All jobs except forever jobs settled in time, and no critical job failed."""
     CRITICAL = "critical"
     """A critical job failed."""
     TIMEOUT = "timeout"
@@ -55,7 +55,7 @@ class StopReason(enum.Enum):
     """`drain()` kept further jobs from starting; the running ones ended by themselves."""
 
 
-HOW_RUNS_END: Final = {
+STOP_REASON_TEXTS: Final = {
     StopReason.COMPLETED: "completed",
     StopReason.CRITICAL: "was stopped by a critical failure",
     StopReason.TIMEOUT: "timed out",
@@ -63,27 +63,27 @@ HOW_RUNS_END: Final = {
     StopReason.INTERRUPTED: "was interrupted",
     StopReason.DRAINED: "was drained",
 }
-"""The end of a run in words, after "the run"."""
+"""The end of a run as the predicate of a sentence about the run."""
 
 
 class RunPhase(enum.Enum):
-    """The phase of a run. Phases follow each other in this order; STOPPING may follow each of them."""
+    """The phase of a run. The phases follow each other in this order, except that each may lead to STOPPING."""
 
     CHECKING = "is being checked"
-    """The scenario is checked, and the jobs are reset. No task has been started."""
+    """The run checks the scenario and resets the jobs. It has not started any task."""
     LINKING = "counts who waits for whom"
-    """The group of tasks is open, with the run's deadline. Jobs that were cancelled by its end settle then."""
+    """The run, now under its deadline, counts each job's open requirements."""
     ENTERING = "makes the first jobs ready"
-    """All jobs are linked: each has the count of its open requirements."""
+    """The requirements of all jobs are counted; the run schedules the jobs without open ones."""
     RUNNING = "runs"
     """Workers run jobs; jobs and requirements may be added."""
     DRAINING = "is draining"
-    """No further jobs start; those that are running end by themselves."""
+    """No further jobs start; the running ones end by themselves."""
     STOPPING = "is stopping"
     """No further jobs start, except clean-up jobs."""
 
 
-# Looking up a member of an enum would double the cost of the hot paths.
+# Global names for the hot paths, whose cost looking up members of the enums would double.
 IDLE: Final = JobState.IDLE
 SCHEDULED: Final = JobState.SCHEDULED
 RUNNING: Final = JobState.RUNNING

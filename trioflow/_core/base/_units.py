@@ -1,4 +1,4 @@
-"""Times and sizes as text: one form in logs, errors, listings, pictures and reports."""
+"""Durations and sizes as text, in the same form in logs, errors, listings, pictures and reports."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ UNITS: Final = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
 
 def duration_text(seconds: float, *, in_column: bool = False) -> str:
-    """Return a time as text with at most three digits: "1.25 s", "12 min 30 s", "3 h 05 min", "2 d 04 h".
+    """Return a duration as text: "318 ms", "1.25 s", "12 min 30 s", "3 h 05 min", "2 d 04 h".
 
     Args:
-        seconds: the time.
-        in_column: whether the text is for a column: then a time below 100 of its unit always has one decimal,
-            even a 0: "1.3 s", "9.0 s", "318 ms".
+        seconds: the duration.
+        in_column: whether the text stands in a column. Below a minute it then has one decimal, even if that is 0, or
+            none from 100 on: "1.3 s", "9.0 s", "318 ms". Otherwise it has up to three digits, without trailing zeros.
 
     """
     if seconds < 0:
         return "-" + duration_text(-seconds, in_column=in_column)
-    if seconds < 59.95:  # else rounding gives 60: a minute
+    if seconds < 59.95:  # from here on rounding gives 60 s, which is a minute
         return _below_a_minute(seconds, _one_decimal if in_column else _three_digits)
     if round(seconds) < HOUR:
         return _two_units(round(seconds), MINUTE, "min", 1.0, "s")
@@ -33,10 +33,10 @@ def duration_text(seconds: float, *, in_column: bool = False) -> str:
 
 
 def durations_in_column(seconds: Iterable[float | None]) -> tuple[str, list[str]]:
-    """Return times for one column of a table: the unit, for the head, and each time without it.
+    """Return the texts of durations for one column of a table: their common unit, and the texts without it.
 
-    The longest time decides the unit: "s", "ms", "µs" or "ns" below 100 s; else "min:s" or "h:min:s". All times have
-    the same number of decimals; None becomes an empty text.
+    The longest duration decides the unit: "s", "ms", "µs" or "ns" below 100 s, otherwise "min:s" or "h:min:s". All
+    texts have the same number of decimals. The text of None is empty.
 
     Example:
         >>> durations_in_column([0.0104, 12.5, None])
@@ -46,11 +46,11 @@ def durations_in_column(seconds: Iterable[float | None]) -> tuple[str, list[str]
     times = [*seconds]
     longest = max([0.0, *(abs(time) for time in times if time is not None)])
     if longest >= 99.995:
-        unit, shown = ("min:s", _minutes) if longest < HOUR - 0.05 else ("h:min:s", _hours)
-        return unit, ["" if time is None else "-" * (time < 0) + shown(abs(time)) for time in times]
+        unit, form = ("min:s", _minutes) if longest < HOUR - 0.05 else ("h:min:s", _hours)
+        return unit, ["" if time is None else "-" * (time < 0) + form(abs(time)) for time in times]
     size, unit = next((scale for scale in UNITS if longest >= scale[0] * 0.9995), UNITS[0])
-    places = 3 if longest / size < 9.9995 else 2 if longest / size < 99.995 else 1
-    return unit, ["" if time is None else f"{time / size:.{places}f}" for time in times]
+    decimals = 3 if longest / size < 9.9995 else 2 if longest / size < 99.995 else 1
+    return unit, ["" if time is None else f"{time / size:.{decimals}f}" for time in times]
 
 
 def _minutes(seconds: float) -> str:
@@ -63,11 +63,11 @@ def _hours(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
-def _below_a_minute(seconds: float, figures: Callable[[float], str]) -> str:
+def _below_a_minute(seconds: float, form: Callable[[float], str]) -> str:
     for unit, name in UNITS[:-1]:
         if seconds >= unit * 0.9995:
-            return f"{figures(seconds / unit)} {name}"
-    return "0 s" if seconds < 1e-9 else f"{figures(seconds * 1e9)} ns"
+            return f"{form(seconds / unit)} {name}"
+    return "0 s" if seconds < 1e-9 else f"{form(seconds * 1e9)} ns"
 
 
 def _one_decimal(number: float) -> str:
@@ -76,19 +76,20 @@ def _one_decimal(number: float) -> str:
 
 def _three_digits(number: float) -> str:
     """Return a number from 1 to 1000 with three digits, without trailing zeros."""
-    places = 2 if number < 9.995 else 1 if number < 99.95 else 0
-    text = f"{number:.{places}f}"
-    return text.rstrip("0").rstrip(".") if places else text
+    decimals = 2 if number < 9.995 else 1 if number < 99.95 else 0
+    text = f"{number:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if decimals else text
 
 
-def _two_units(seconds: float, unit: float, name: str, below: float, name_below: str) -> str:
+def _two_units(seconds: float, unit: float, name: str, smaller_unit: float, smaller_name: str) -> str:
+    """Return a duration in two units, such as "3 h 05 min", or in the larger one if the rest is 0."""
     whole, rest = divmod(round(seconds), unit)
     first = f"{int(whole)} {name}"
-    return f"{first} {int(rest // below):02d} {name_below}" if rest else first
+    return f"{first} {int(rest // smaller_unit):02d} {smaller_name}" if rest else first
 
 
 def size_text(number: Amount) -> str:
-    """Return a number of bytes as text.
+    """Return a number of bytes as text with a binary unit.
 
     Example:
         >>> size_text(1536), size_text(4 << 30)

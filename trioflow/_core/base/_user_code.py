@@ -1,4 +1,4 @@
-"""Places in the user's code: not in trioflow, the standard library or an installed package."""
+"""Lines of the user's code, as opposed to trioflow, the standard library and installed packages."""
 
 from __future__ import annotations
 
@@ -9,35 +9,36 @@ import sysconfig
 from types import TracebackType
 from typing import Final
 
-OURS: Final = f"{os.path.dirname(os.path.dirname(os.path.dirname(__file__)))}{os.sep}"
+PACKAGE_PREFIX: Final = f"{os.path.dirname(os.path.dirname(os.path.dirname(__file__)))}{os.sep}"
+"""The prefix of the file names of trioflow's own modules."""
 
 
 @functools.cache
-def _libraries() -> tuple[str, ...]:
-    """Return the prefixes of file names outside of the user's code."""
+def _library_prefixes() -> tuple[str, ...]:
+    """Return the prefixes of the file names of code that is not the user's."""
     paths = sysconfig.get_paths()
     folders = (os.path.join(paths[name], "") for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-    return (OURS, *folders, "<")
+    return (PACKAGE_PREFIX, *folders, "<")
 
 
-def line_at(file: str, number: int) -> str:
-    """Return a line of code as text: its file's name, its number, and its code if that can be read."""
+def describe_line(file: str, number: int) -> str:
+    """Return the text "file.py:12: code" for a line of code, or "file.py:12" if its source cannot be read."""
     text = linecache.getline(file, number).strip()
     return f"{os.path.basename(file)}:{number}" + (f": {text}" if text else "")
 
 
 def innermost_line(traceback: TracebackType | None) -> str | None:
-    """Return the innermost line of the user's code in a traceback, with its function; None if there is none.
+    """Return a text with the function, file, number and code of the user's innermost line; None if there is none.
 
-    If a job waits for tasks of its own, this is the line that waits for them.
+    The traceback of a job that awaits tasks of its own ends at the line that awaits them.
     """
     innermost = None
     while traceback is not None:
-        if not traceback.tb_frame.f_code.co_filename.startswith(_libraries()):
+        if not traceback.tb_frame.f_code.co_filename.startswith(_library_prefixes()):
             innermost = traceback
         traceback = traceback.tb_next
     if innermost is None:
         return None
     code = innermost.tb_frame.f_code
-    place, _, text = line_at(code.co_filename, innermost.tb_lineno).partition(": ")
+    place, _, text = describe_line(code.co_filename, innermost.tb_lineno).partition(": ")
     return f"in {code.co_name} at {place}" + (f" ({text})" if text else "")

@@ -1,7 +1,7 @@
-"""The causes of waiting, and the answer that `explain`, views and metrics share.
+"""The causes for which a job waits, shared by `explain`, views and metrics.
 
-A new cause needs a member here, an entry in `CAUSES` of `scheduler/_explain`, which finds and explains it, and its
-words in `view/_state_styles`.
+To add a cause, add a member to `WaitCause`, its check to `CAUSES` in `scheduler/_explain`, and its texts to
+`view/_state_styles`.
 """
 
 import enum
@@ -9,32 +9,32 @@ from typing import NamedTuple
 
 
 class WaitCause(enum.StrEnum):
-    """The cause of a wait, in the order in which pictures stack the causes above the work."""
+    """The cause of a wait. Pictures stack the causes above the work in this order."""
 
     RESOURCE = "resource"
-    """There is not enough of a resource."""
+    """Too little of a resource is free."""
     THROTTLED = "throttled"
-    """A job raised `Throttled`, and nothing starts on this resource for some time."""
+    """A job raised `Throttled`, so no job that needs this resource starts for some time."""
     RATE = "rate"
-    """The `Rate` has not accrued enough so far."""
+    """A `Rate` has not yet refilled to the needed amount."""
     SLOT = "slot"
     """All slots of the window are taken."""
     TOKEN = "token"
     """All tokens of a limiter are taken."""
     MACHINE = "machine"
-    """The system has no room for one more command."""
+    """The machine has no room for another process."""
     LOOP = "loop"
-    """The job can start; the event loop is busy."""
+    """The job could start, but the event loop is busy."""
     JOBS = "jobs"
-    """Jobs that it requires, or awaits in its body, have not settled."""
+    """Jobs that the job requires, or awaits in its body, have not settled."""
 
 
 class Waiting(NamedTuple):
     """The current wait of a job."""
 
     cause: WaitCause
-    """The cause; of several, the first that holds the job up."""
+    """The cause; if there are several, the one that is checked first."""
     resource: str = ""
     """The name of the missing resource; empty for causes without one."""
     text: str = ""
-    """The wait in a few words, such as "gpu taken by 'train'"; empty if the job is about to start."""
+    """A short description, such as "gpu taken by 'train'"; empty if the job is about to start."""

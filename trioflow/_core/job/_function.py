@@ -247,7 +247,7 @@ def check_kind(kind: Any, subject: str) -> None:
 
 def _refuse_plain(function: Any, kind: str, name: str) -> None:
     """Reject a class, and a function that is certainly not async."""
-    if isinstance(function, type) or _signatures.is_plain(function):
+    if isinstance(function, type) or _signatures.is_surely_sync(function):
         advice = f", or run it in a thread: ThreadJob({getattr(function, '__name__', name)}, ...)"
         raise TypeError(
             f"{kind}({name}): this is not an async function; define it with async def{advice if kind == 'Job' else ''}"

@@ -133,7 +133,7 @@ def _shown_label(job: AbstractJob[Any]) -> str:
 def _shown_needs(job: AbstractJob[Any]) -> dict[str, Any]:
     needs = job._needs()
     return {
-        name: _amounts.as_given_by_user(amount)
+        name: _amounts.need_as_numbers(amount)
         for name, amount in needs.items()
         if name not in _job_options.RUN_RESOURCES
     }

@@ -199,7 +199,7 @@ def amounts(value: Any, name: str, subject: Subject) -> dict[str, AmountSpec]:
     for key, amount in value.items():  # pyright: ignore[reportUnknownVariableType]
         if not isinstance(key, str):
             raise bad_value(TypeError, value, name, subject, f"{short_repr(key)} is not a name; names are text")
-        result[key] = _amounts.amount_or_parts(
+        result[key] = _amounts.check_need(
             amount, f"{name}={{{short_repr(key)}: {short_repr(amount)}}} of {owner_name(subject)}"
         )
     return {key: number for key, number in result.items() if number != 0}

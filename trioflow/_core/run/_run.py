@@ -293,7 +293,7 @@ class Run:
         undecided: list[AbstractJob[Any]] = []  # entry jobs that may settle at once, after all jobs are linked
         if may_need_order(self):
             yield from self.start_order.prepare()
-        for chunk, pause_is_due in _graph_algorithms.in_chunks(self.members.jobs):
+        for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(self.members.jobs):
             self.requirement_counts.link(chunk, undecided)
             if pause_is_due:
                 yield

@@ -79,7 +79,7 @@ class RunPools:
             resource, taken_amount = taken
             if not isinstance(resource, RateResource):
                 raise ValueError(f"{what}: that is not a Rate; the job returns its amount when it settles")
-            used = resource.used(_amounts.amount_or_parts(amount, what), what)
+            used = resource.used(_amounts.check_need(amount, what), what)
             corrections.append(partial(self._correct, resource, taken_amount, used))
         in_thread = threading.get_ident() != self._run.thread_id
         for correct in corrections:

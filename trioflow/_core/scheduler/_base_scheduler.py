@@ -871,7 +871,8 @@ class BaseScheduler(
         for scheduler in levels(self):
             members = scheduler._members
             scheduler._reset_outcome()
-            for chunk, pause_is_due in _graph_algorithms.in_chunks(members.jobs) if members.needs_reset else ():
+            jobs = members.jobs if members.needs_reset else ()
+            for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(jobs):
                 for job in chunk:
                     job._reset()
                 if pause_is_due:

@@ -72,7 +72,7 @@ def _check_jobs(members: Members, repeated: bool) -> Iterator[None]:
     mark, owner = next(_visit_marks), members.owner
     outside = False
     members.may_change_unseen, members.is_ordered = bool(members.nested), True
-    for chunk, pause_is_due in _graph_algorithms.in_chunks(members.jobs):
+    for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(members.jobs):
         for job in chunk:
             for requirement in job._required:
                 if requirement._pending != mark or requirement._forever:
@@ -175,7 +175,7 @@ class AvailableResources:
                 continue
             if name not in self.available:
                 raise ValueError(
-                    f"{job.label!r} needs {name}={_amounts.shown_parts(amount)}, {self._missing_text(name)}"
+                    f"{job.label!r} needs {name}={_amounts.shown_need(amount)}, {self._missing_text(name)}"
                 )
             resource = self.available[name]
             need = resource.need(amount, job)
@@ -439,7 +439,7 @@ def check_new_requirements(members: Members, job: AbstractJob[Any], new: list[Ab
         )
     for requirement in new:
         check_requirement(job, requirement, members.owner)
-    if _graph_algorithms.is_reached_from_both(
+    if _graph_algorithms.has_path(
         [job], _requirement_counts.successors_of, new, lambda other: () if other.is_done() else members.waits_for(other)
     ):
         waited_for = _graph_algorithms.reachable(

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..base import _logger
-from ..base._states import COMPLETED, HOW_RUNS_END, JobState, StopReason
+from ..base._states import COMPLETED, STOP_REASON_TEXTS, JobState, StopReason
 from ..job import _errors
 from ..job._job import AbstractJob, is_scheduler
 from ..job._labels import shortened
@@ -57,7 +57,7 @@ def log_end(run: Run) -> None:
         _logger.warn(f"{end}{failures and '; '}{failures}", advice=LISTING, about="end")
     elif run.reason in (StopReason.DRAINED, StopReason.INTERRUPTED):
         how = "no more jobs were started" if run.reason is StopReason.DRAINED else "a signal ended it cleanly"
-        end = f"the run of {shortened(scheduler.label)!r} {HOW_RUNS_END[run.reason]}: {how}"
+        end = f"the run of {shortened(scheduler.label)!r} {STOP_REASON_TEXTS[run.reason]}: {how}"
         _logger.warn(f"{end}{failures and '; '}{failures}", advice=LISTING, about="end")
     elif number > (run.reason is StopReason.CRITICAL):  # a single critical failure has been logged
         hint = "; debrief() shows the tracebacks" if scheduler.keep_jobs else ""
@@ -108,7 +108,7 @@ def raise_unless_completed(run: Run, reason: StopReason | None, *, any_failure: 
             idle = cast(float, scheduler.idle_timeout) if run.idle_timed_out else None
             raise _errors.JobTimeout(scheduler, idle or run.timeout or 0.0, None if idle is None else OF_JOBS)
         case StopReason.CANCELLED | StopReason.INTERRUPTED | StopReason.DRAINED:
-            raise _errors.JobCancelled(f"the run of {scheduler.label!r} {HOW_RUNS_END[reason]}")
+            raise _errors.JobCancelled(f"the run of {scheduler.label!r} {STOP_REASON_TEXTS[reason]}")
         case _:
             if any_failure and run.failure_count:  # saves a search of all jobs
                 raise_group(scheduler, failed_jobs(scheduler))

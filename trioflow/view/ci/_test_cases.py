@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from ..._core.api import RequirementFailed
-from ..._core.api.views import OURS, BaseScheduler, JobState, StopReason, file_path, headline, warn
+from ..._core.api.views import PACKAGE_PREFIX, BaseScheduler, JobState, StopReason, file_path, headline, warn
 from .._state_styles import STATE_STYLES
 from ..graph import _render
 from ..text import _debrief, _exception_text, _verdict
@@ -123,7 +123,7 @@ class CiRun:
         here = os.path.join(os.getcwd(), "")
         frames = traceback.extract_tb(self._record.failures[span.number].traceback)
         for name, line in reversed([(os.path.abspath(frame.filename), frame.lineno or 1) for frame in frames]):
-            if name.startswith(here) and "site-packages" not in name and not name.startswith(OURS):
+            if name.startswith(here) and "site-packages" not in name and not name.startswith(PACKAGE_PREFIX):
                 return name.removeprefix(here), line
         return None
 

@@ -13,7 +13,7 @@ import traceback
 from types import TracebackType
 from typing import Any, Final, cast
 
-from ..._core.api.views import LOOP_PACKAGES, OURS, beginning, headline
+from ..._core.api.views import LOOP_PACKAGES, PACKAGE_PREFIX, headline, truncate
 
 LIBRARIES_BETWEEN: Final = ("click", "concurrent.futures", "dask", "distributed", *sorted(LOOP_PACKAGES - {"asyncio"}))
 """Libraries whose frames may lie between trioflow's and the user's."""
@@ -40,7 +40,7 @@ def safe_message(error: BaseException) -> str:
 
 
 def _with_type(error: BaseException, message: str, max_length: int) -> str:
-    return beginning(f"{type(error).__name__}: {message}" if message else type(error).__name__, max_length)
+    return truncate(f"{type(error).__name__}: {message}" if message else type(error).__name__, max_length)
 
 
 def format_traceback(error: BaseException, traceback_: TracebackType | None = None) -> str:
@@ -55,7 +55,7 @@ def format_traceback(error: BaseException, traceback_: TracebackType | None = No
 
     """
     root = traceback.TracebackException(type(error), error, traceback_ or error.__traceback__, compact=True)
-    libraries = (OURS, *_library_directories())
+    libraries = (PACKAGE_PREFIX, *_library_directories())
     todo = [root]
     while todo:
         part = todo.pop()
@@ -72,7 +72,7 @@ def innermost_user_frame(
 ) -> traceback.FrameSummary | None:
     """Return the user's frame closest to where the exception was raised; None if no frame is the user's."""
     stack = traceback.extract_tb(traceback_ or error.__traceback__)
-    kept = _user_frames(stack, (OURS, *_library_directories()))
+    kept = _user_frames(stack, (PACKAGE_PREFIX, *_library_directories()))
     return kept[-1] if kept else None
 
 
@@ -89,6 +89,6 @@ def _user_frames(stack: traceback.StackSummary, libraries: tuple[str, ...]) -> l
     kept: list[traceback.FrameSummary] = []
     for is_library, group in itertools.groupby(stack, lambda frame: frame.filename.startswith(libraries)):
         frames = list(group)
-        if not (is_library and any(frame.filename.startswith(OURS) for frame in frames)):
+        if not (is_library and any(frame.filename.startswith(PACKAGE_PREFIX) for frame in frames)):
             kept += frames
     return kept

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, Protocol
 
 from ..._core.api import RequirementFailed
 from ..._core.api.views import (
-    HOW_RUNS_END,
+    STOP_REASON_TEXTS,
     AnyJob,
     BaseScheduler,
     JobState,
@@ -158,7 +158,7 @@ def verdict(
         parts.append("has not ended")
     elif reason is not StopReason.COMPLETED:
         by = f" of {culprit}" if culprit is not None and reason is StopReason.CRITICAL else ""
-        parts.append(HOW_RUNS_END[reason].removeprefix("was ") + by)
+        parts.append(STOP_REASON_TEXTS[reason].removeprefix("was ") + by)
     if tally.failed:
         parts.append(f"{tally.failed} of {jobs} failed")
         if reason is StopReason.INTERRUPTED and tally.succeeded:

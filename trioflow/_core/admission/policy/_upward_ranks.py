@@ -49,7 +49,7 @@ class Ranks:
 
     def find(self, jobs: list[AbstractJob[Any]], requirements: Requirements) -> Iterator[None]:
         """Compute the ranks of all jobs, in topological order; yield where a pause is due. O(V + E)."""
-        return _graph_algorithms.find_longest_paths(jobs, requirements, self._known, self._unknown, self.of)
+        return _graph_algorithms.fill_longest_paths(jobs, requirements, self._known, self._unknown, self.of)
 
     def longest(self) -> float:
         """Return the length of the longest path in seconds."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ...._core.api import RequirementFailed
 from ...._core.api.views import (
-    HOW_RUNS_END,
+    STOP_REASON_TEXTS,
     AnyJob,
     JobState,
     StopReason,
@@ -76,7 +76,7 @@ def _early_end(record: TraceRecord, run: RunSpan) -> str:
     jobs = [span for span in record.counted_spans if not span.forever]
     cancelled = [name_html(span) for span in jobs if span.state is JobState.CANCELLED and span.started_at is not None]
     never_started = sum(span.state in UNFINISHED and span.started_at is None for span in jobs)
-    sentences = [f"The run {HOW_RUNS_END[run.reason]}{DRAINED_REMARK * (run.reason is StopReason.DRAINED)}."]
+    sentences = [f"The run {STOP_REASON_TEXTS[run.reason]}{DRAINED_REMARK * (run.reason is StopReason.DRAINED)}."]
     sentences += [f"Running then: {_verdict.join_names(cancelled)}."] * bool(cancelled)
     sentences += [f"{never_started} job{'s' * (never_started != 1)} never started."] * bool(never_started)
     return f"<p>{' '.join(sentences)}</p>"
