@@ -161,7 +161,7 @@ def check(virtual: Virtual, seed: int, tokens: int | None = None) -> None:
     for name in ("cpu", "gpu", "disk"):
         assert pool.free[name] == pool.total[name]
         assert scenario.most[name] <= pool.total[name]
-    assert not any(resource.admission and resource.admission.kinds for resource in pool._resources.values())
+    assert not any(resource.admission and resource.admission.line_kinds for resource in pool._resources.values())
     for key, limit in rate.limits.items():
         for first, (begin, _) in enumerate(taken):
             total = 0.0

@@ -257,9 +257,9 @@ def test_the_size_stays_between_minimum_and_maximum(events: list[tuple[float, st
     for latency, kind, is_full in events:
         before, now = control.size, now + 0.5
         if kind == "success":
-            control.note_success(now - latency, now, is_full)
+            control.record_success(now - latency, now, is_full)
         else:
-            control.note_trouble(now - latency, now)
+            control.record_overload(now - latency, now)
         assert 2 <= control.size <= min(7, before + 1)
 
 
@@ -271,7 +271,7 @@ def test_the_adaptive_window_shrinks_by_the_mean_of_ten_latencies() -> None:
         nonlocal now
         for _ in range(number):
             now += latency
-            control.note_success(now - latency, now, is_full=True)
+            control.record_success(now - latency, now, is_full=True)
         return control.size
 
     assert after(1 + 2 + 3 + 4, 2) == 5  # and the lowest mean is 2 s
@@ -288,7 +288,7 @@ def test_the_lowest_latency_is_measured_again_after_a_hundred_higher_means() -> 
     for latency, means in ((1.0, 200), (1.25, 99), (1.25, 1)):
         for _ in range(10 * means):
             now += latency
-            control.note_success(now - latency, now, is_full=True)
+            control.record_success(now - latency, now, is_full=True)
             sizes.append(control.size)
         assert sizes[100:] == [8] * (len(sizes) - 100) or means == 1
     assert sizes[-2:] == [8, 4]

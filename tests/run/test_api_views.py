@@ -87,7 +87,7 @@ def test_a_rate_opens_when_all_that_jobs_need_together_has_come(virtual: Virtual
     """The needs of all jobs add up; without jobs the rate is open."""
 
     async def look() -> list[float]:
-        (rate,) = views.resources_of(pool)
+        (rate,) = views.resource_views(pool)
         return [round(rate.opens_in(jobs), 6) for jobs in ([], [one], [one, more], [one, one, more])]
 
     pool = Pool(api=Rate(calls=1, per=1, burst=2))
@@ -126,16 +126,16 @@ def test_a_stock_is_shown_as_it_was_given_and_nothing_of_it_has_to_come() -> Non
     """The text is a size in units; a stock that no scheduler keeps has no such text."""
     pool = Pool(memory="8 GiB", api=Rate(calls=1, per=1, burst=1))
     jobs = [Job(nap, 1, needs={"memory": "6 GiB", "api": {"calls": 1}}) for _ in range(3)]
-    memory, api = views.resources_of(pool)
+    memory, api = views.resource_views(pool)
     assert (memory.shown(1.5 * 2**30), api.shown(1)) == ("1.5 GiB", "")
-    assert (memory.seconds_to_come(jobs), api.seconds_to_come(jobs)) == (0, 2)
+    assert (memory.accrual_seconds(jobs), api.accrual_seconds(jobs)) == (0, 2)
 
 
 def test_a_key_of_a_rate_accrues_for_the_jobs_that_need_it() -> None:
     """A job that needs another key alone adds nothing."""
     jobs = [Job(nap, 1, needs={"api": need}) for need in ({"tokens": 1}, 1, {"tokens": 1}, 1)]
-    (api,) = views.resources_of(Pool(api=Rate(requests=100, tokens=1, per=1)))
-    assert api.seconds_to_come(jobs) == 1
+    (api,) = views.resource_views(Pool(api=Rate(requests=100, tokens=1, per=1)))
+    assert api.accrual_seconds(jobs) == 1
 
 
 def test_a_rank_is_the_longest_path_to_an_exit() -> None:

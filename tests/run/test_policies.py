@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import Job, Scheduler, Sequence, current_job
-from trioflow._core.admission.policy._builtin_policies import NAMED
+from trioflow._core.admission.policy._builtin_policies import BUILTIN_POLICIES
 from trioflow._core.admission.policy._upward_ranks import median_duration
 from trioflow._core.base._graph_algorithms import chunks_with_pauses, fill_longest_paths
 from trioflow.abc import AbstractJob, PolicyName
@@ -251,7 +251,7 @@ def test_what_is_no_priority_or_duration_is_refused(options: Any, error: type[Ex
 
 def test_each_name_of_a_policy_has_its_policy() -> None:
     """Type checkers need the names as a `Literal`, and a run needs the policies: the two have the same names."""
-    assert tuple(NAMED) == get_args(PolicyName)
+    assert tuple(BUILTIN_POLICIES) == get_args(PolicyName)
 
 
 def test_an_unknown_policy_is_refused() -> None:

@@ -182,7 +182,7 @@ def test_no_deadlock_and_no_leak(backend: str, trees: list[Any], window: int, ti
     if timeout is None:
         assert all(job.is_settled() for scheduler in schedulers for job in scheduler.iterate_jobs())
     for resource in pool._resources.values():
-        assert not (resource.admission and resource.admission.kinds)
+        assert not (resource.admission and resource.admission.line_kinds)
         assert not resource.holders
 
 
@@ -511,7 +511,7 @@ def test_a_look_asks_only_kinds_with_jobs(virtual: Virtual) -> None:
 
     async def body() -> None:
         run: Any = scheduler._run
-        asked.append(len(run.queue.jobs.sharing.lines))
+        asked.append(len(run.queue.jobs.admission_queue.lines))
 
     jobs: list[Any] = []
     for number in range(20):

@@ -576,7 +576,7 @@ def test_a_rate_is_never_exceeded_and_no_job_starves(
     assert all(job.is_settled() for scheduler in schedulers for job in scheduler)
     assert shared.free["cpu"] == 2
     for resource in shared._resources.values():
-        assert not (resource.admission and resource.admission.kinds)
+        assert not (resource.admission and resource.admission.line_kinds)
         assert not getattr(resource, "holders", ())
     for key, limit in LIMITS.items():
         for first in range(len(taken)):

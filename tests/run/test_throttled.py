@@ -460,7 +460,7 @@ def test_nobody_starves_and_nothing_leaks(backend: str, refusals: Any, window: i
     scheduler.raise_for_failures()
     assert not any(left)
     assert pool.free["a"] == 2
-    assert not any(resource.admission and resource.admission.kinds for resource in pool._resources.values())
+    assert not any(resource.admission and resource.admission.line_kinds for resource in pool._resources.values())
 
 
 def test_jobs_that_have_passed_one_before_there_were_priorities_are_compared_with_it_later(virtual: Virtual) -> None:

@@ -18,7 +18,7 @@ from .._core.api.views import (
     Policy,
     Pool,
     Service,
-    copy_of_pool,
+    copy_pool,
     declare_run_resource,
     inputs_of,
     is_scheduler,
@@ -201,7 +201,7 @@ class ScenarioCopy:
         if pool is None:
             return None
         if pool not in self._pools:
-            self._pools[pool] = copy_of_pool(pool, self._change)
+            self._pools[pool] = copy_pool(pool, self._change)
         return self._pools[pool]
 
     def _own_policy(self, policy: PolicyName | Policy) -> PolicyName | Policy:

@@ -22,14 +22,14 @@ from .._core.api.views import (
     check_scenario,
     checked_policy,
     checked_window,
-    copy_of_pool,
+    copy_pool,
     duration_text,
     enclosing_schedulers,
     inputs_of,
     is_scheduler,
     is_service,
     longest_paths,
-    resources_of,
+    resource_views,
     run_needs,
     run_resource,
     short_repr,
@@ -277,7 +277,7 @@ def _all_paths(
     """Return the longest paths of each scheduler, innermost first; `change` applies to the settings of pools."""
     levels = [scheduler, *(job for job in scheduler.iterate_jobs() if is_scheduler(job))]
     pools = {level.pool for level in levels if level.pool is not None}
-    views = {(pool, view.name): view for pool in pools for view in resources_of(copy_of_pool(pool, change))}
+    views = {(pool, view.name): view for pool in pools for view in resource_views(copy_pool(pool, change))}
     paths: dict[BaseScheduler, _ChainLengths] = {}
     for level in reversed(levels):  # nested schedulers first
         paths[level] = _ChainLengths(level, seconds, paths, window if level is scheduler else level.jobs_window, views)
@@ -440,7 +440,7 @@ def _earliest_end(
     if view.total is None:
         head = min(heads[use.member] for use in uses)
         after = min(tails[use.member] + (use.seconds if use.job is use.member else 0.0) for use in uses)
-        return head + view.seconds_to_come(use.job for use in uses) + after
+        return head + view.accrual_seconds(use.job for use in uses) + after
     lasting = [use for use in uses if not use.job.forever]
     if not view.total or not lasting:
         return 0.0

@@ -23,7 +23,7 @@ from .._core.api.views import (
     is_scheduler,
     name_of_policy,
     paths_of,
-    resources_of,
+    resource_views,
     run_needs,
     run_resource,
     settings_of,
@@ -230,7 +230,7 @@ def _current_size(scenario: Scenario, resource: str | None) -> tuple[int | None,
         return scenario.window, 1
     jobs = [scenario.scheduler, *scenario.scheduler.iterate_jobs()]
     pools = [pool for job in jobs if (pool := getattr(job, "pool", None)) is not None]
-    views = {view.name: view for pool in pools for view in resources_of(pool)}
+    views = {view.name: view for pool in pools for view in resource_views(pool)}
     if resource not in views:
         there = f"there are {', '.join(map(repr, views))}" if views else "there is no pool"
         raise ValueError(f"resource={resource!r}: no pool has it; {there}")
@@ -263,8 +263,8 @@ def _most_needed(scenario: Scenario, resource: str) -> dict[str, float]:
     most: dict[str, float] = {}
     for level in (scenario.scheduler, *(job for job in scenario.scheduler.iterate_jobs() if is_scheduler(job))):
         for pool, name, job in users_of(level):
-            for view in resources_of(pool) if name == resource else ():
-                for key, amount in view.most_needed([job]).items() if view.name == resource else ():
+            for view in resource_views(pool) if name == resource else ():
+                for key, amount in view.largest_needs([job]).items() if view.name == resource else ():
                     most[key] = max(most.get(key, 0.0), amount)
     return most
 

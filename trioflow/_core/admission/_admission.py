@@ -45,7 +45,7 @@ from weakref import WeakSet
 
 from ..base._states import SCHEDULED
 from ..job._job import AbstractJob
-from ._heap_keys import numbers
+from ._heap_keys import ready_numbers
 from ._pool import Grant, Needs
 
 if TYPE_CHECKING:
@@ -54,11 +54,11 @@ if TYPE_CHECKING:
 
 MAX_LINES: Final = 64
 """The most lines that a round scans for each scarce resource."""
-PASSES: Final = 32
+PRUNE_MARGIN: Final = 32
 """Recorded passes beyond the ones in force, after which obsolete ones are dropped."""
 
 
-def key_of(job: AbstractJob[Any]) -> Any:
+def needs_key(job: AbstractJob[Any]) -> Any:
     """Return the key of a job's line in its run."""
     return tuple(sorted(job._needs().items()))
 
@@ -66,10 +66,10 @@ def key_of(job: AbstractJob[Any]) -> Any:
 class WaitingLine:
     """The waiting jobs of one run with the same needs."""
 
-    __slots__ = ("_counted", "_passes", "_prune_at", "heap", "key", "needs", "place", "resources", "sharing")
+    __slots__ = ("_last_count", "_passes", "_prune_at", "heap", "key", "needs", "place", "resources", "run_queue")
 
-    def __init__(self, sharing: AdmissionQueue, key: Any, needs: Needs) -> None:
-        self.sharing: Final = sharing
+    def __init__(self, run_queue: AdmissionQueue, key: Any, needs: Needs) -> None:
+        self.run_queue: Final = run_queue
         self.key: Final = key
         self.needs: Final = needs
         self.resources: Final = frozenset([resource for resource, _ in needs])
@@ -77,20 +77,20 @@ class WaitingLine:
         self.place: tuple[Any, int, WaitingLine] | None = None  # its place in `AdmissionQueue.lines`
         # The jobs that have passed the first one: when, their entry, and whether they are of the same run.
         self._passes: list[tuple[int, HeapEntry, bool]] = []
-        self._prune_at = PASSES
-        self._counted: tuple[HeapEntry | None, int, bool] = (None, 0, False)  # the last result of `has_reservation`
+        self._prune_at = PRUNE_MARGIN
+        self._last_count: tuple[HeapEntry | None, int, bool] = (None, 0, False)  # the last result of `has_reservation`
 
     def missing(self) -> Needs:
         """Return the needs of one job that cannot be met now, with their resources."""
         return [part for part in self.needs if part[0].opens_at(part[1]) > -math.inf]
 
-    def note_pass(self, other: WaitingLine) -> None:
+    def record_pass(self, other: WaitingLine) -> None:
         """Record that the first job of another line starts before the first one of this."""
         if len(self._passes) >= self._prune_at:
-            oldest = next(iter(self.sharing.waiting.values()))
+            oldest = next(iter(self.run_queue.waiting.values()))
             self._passes = [record for record in self._passes if record[0] > oldest and self._has_passed(record)]
-            self._prune_at = 2 * len(self._passes) + PASSES
-        self._passes.append((next(numbers), other.heap[0], other.sharing is self.sharing))
+            self._prune_at = 2 * len(self._passes) + PRUNE_MARGIN
+        self._passes.append((next(ready_numbers), other.heap[0], other.run_queue is self.run_queue))
 
     def _has_passed(self, record: tuple[int, HeapEntry, bool]) -> bool:
         """Return whether a job is behind the first one here: in the order of its run, or ready later."""
@@ -100,17 +100,17 @@ class WaitingLine:
 
     def has_reservation(self) -> bool:
         """Return whether the limit of jobs that may pass the first one is reached."""
-        number, backfill = len(self._passes), self.sharing.backfill
-        if number < backfill or self.sharing.is_in_keeper:
+        number, backfill = len(self._passes), self.run_queue.backfill
+        if number < backfill or self.run_queue.is_inside_holder:
             return False
-        first, counted, enough = self._counted
+        first, counted, enough = self._last_count
         if first is not self.heap[0] or counted != number:
             first = self.heap[0]
             enough = sum([record[0] > first[1] and self._has_passed(record) for record in self._passes]) >= backfill
-            self._counted = (first, number, enough)
+            self._last_count = (first, number, enough)
         return enough
 
-    def number_before(self, job: AbstractJob[Any]) -> int:
+    def count_before(self, job: AbstractJob[Any]) -> int:
         """Return the number of jobs of this line that start before `job`."""
         waiting = sorted(entry for entry in self.heap if entry[2]._state is SCHEDULED)
         return next((place for place, entry in enumerate(waiting) if entry[2] is job), 0)
@@ -130,7 +130,7 @@ class AdmissionQueue:
     def __init__(self, run: Any) -> None:  # a `Run`, of a higher layer
         self._run = run
         self.backfill: Final[int] = run.scheduler.backfill
-        self.is_in_keeper: Final[bool] = run.pools.keeper is not None
+        self.is_inside_holder: Final[bool] = run.pools.holder is not None
         self.clock: Final[Callable[[], float]] = run.clock
         self.call_in_loop: Final[Callable[[Callable[[], None]], None]] = run.backend.threadsafe_caller()
         self.by_needs: Final[dict[Any, WaitingLine]] = {}  # the lines with waiting jobs
@@ -139,7 +139,7 @@ class AdmissionQueue:
         self.waiting: Final[OrderedDict[AbstractJob[Any], int]] = OrderedDict()
         self.granted: Final[dict[AbstractJob[Any], HeapEntry]] = {}
         self.place: tuple[float, int, int, AdmissionQueue] | None = None  # its place in the queue of its admission
-        self._number: Final = next(numbers)
+        self._number: Final = next(ready_numbers)
 
     def detach(self) -> None:
         """Release the run, which is over: no job waits in it."""
@@ -155,7 +155,7 @@ class AdmissionQueue:
         slots: int = self._run.workers.count_startable()
         return slots
 
-    def has_slot_left(self) -> bool:
+    def has_free_slot(self) -> bool:
         """Return whether one more job could start now, besides those without needs."""
         return self.slots() > len(self.order.heap)
 
@@ -163,16 +163,16 @@ class AdmissionQueue:
 
     def line_of(self, job: AbstractJob[Any]) -> WaitingLine:
         """Return the line of a job with needs."""
-        key = key_of(job)
+        key = needs_key(job)
         line = self.by_needs.get(key)
         if line is None:
-            there = {name: self._run.pools.find(name) for name in job._needs()}
-            needs = [(there[name], there[name].need(amount, job)) for name, amount in job._needs().items()]
+            resources = {name: self._run.pools.find(name) for name in job._needs()}
+            needs = [(resources[name], resources[name].need(amount, job)) for name, amount in job._needs().items()]
             self.by_needs[key] = line = WaitingLine(self, key, needs)
             join(self, line.resources)
-            self.admission.kinds[line.resources, self.is_in_keeper] += 1
+            self.admission.line_kinds[line.resources, self.is_inside_holder] += 1
             for resource, need in needs:
-                resource.note_line(need, 1)
+                resource.count_line(need, 1)
         return line
 
     def push(self, entry: HeapEntry) -> None:
@@ -186,13 +186,13 @@ class AdmissionQueue:
             self.waiting.move_to_end(job, last=False)
         line = self.line_of(job)
         heapq.heappush(line.heap, entry)
-        self._note_first(line)
-        self.admission.note_change()
+        self._update_line(line)
+        self.admission.invalidate()
 
-    def has_found(self) -> bool:
+    def has_candidate(self) -> bool:
         """Return whether the last round found a job of this run."""
-        candidate = self.admission.found if self.lines else None
-        return candidate is not None and candidate.sharing is self
+        candidate = self.admission.candidate if self.lines else None
+        return candidate is not None and candidate.run_queue is self
 
     def next_line(self) -> WaitingLine | None:
         """Return the line whose first job starts next, or None. The run must have a slot for it."""
@@ -200,15 +200,15 @@ class AdmissionQueue:
             return None
         admission = self.admission
         if self.place is None:
-            self._move()
-            admission.note_change()
-        return admission.found if self.has_found() else admission.admit(self)
+            self._update_place()
+            admission.invalidate()
+        return admission.candidate if self.has_candidate() else admission.run_round(self)
 
     def take(self, line: WaitingLine) -> HeapEntry:
         """Grant the first job of a line its needs, and return its entry; it passes those that do not fit."""
-        for other in self.admission.passed:
+        for other in self.admission.passed_over:
             if not other.resources.isdisjoint(line.resources):
-                other.note_pass(line)
+                other.record_pass(line)
         return self.take_first(line)
 
     def take_first(self, line: WaitingLine) -> HeapEntry:
@@ -217,10 +217,10 @@ class AdmissionQueue:
         job = entry[2]
         job._extras().grant = Grant(job, line.needs)  # so `Run.settle` settles it, which takes everything back
         self._drop_settled(line)
-        self.admission.found = None
+        self.admission.candidate = None
         return entry
 
-    def grant_ahead(self, line: WaitingLine) -> None:
+    def grant_early(self, line: WaitingLine) -> None:
         """Grant the first job of a line its needs before a worker asks for it."""
         entry = self.take(line)
         self.granted[entry[2]] = entry
@@ -236,13 +236,13 @@ class AdmissionQueue:
         if entries:
             self.order.heap[:] = [entry for entry in self.order.heap if entry[2] not in self.granted]
             heapq.heapify(self.order.heap)
-        stands = self.place is not None
+        was_queued = self.place is not None
         for *_, job in entries:
             self.return_grant(job)
         for entry in entries:
             self.push(entry)
-        if stands:
-            self._move()
+        if was_queued:
+            self._update_place()
 
     def withdraw_throttled(self) -> None:
         """Withdraw all grants if one of them has been throttled since."""
@@ -252,8 +252,8 @@ class AdmissionQueue:
     def return_grant(self, job: AbstractJob[Any]) -> None:
         """Take back the grant of a job that does not start, rates included."""
         if (grant := job._grant()) is not None:
-            grant.put_back()
-            self.note_change()
+            grant.refund_rates()
+            self.request_round()
         self.release(job)
 
     def release(self, job: AbstractJob[Any]) -> None:
@@ -263,35 +263,35 @@ class AdmissionQueue:
             job._facts.grant = None
         has_changed = True
         if grant is not None:
-            has_changed = grant.keeps_any() and not self._is_next()
+            has_changed = grant.holds_any() and not self._is_next()
             grant.give_back()
-        elif (line := self.by_needs.get(key_of(job))) is not None:
+        elif (line := self.by_needs.get(needs_key(job))) is not None:
             self._drop_settled(line)
-        self.note_start(job)
+        self.record_start(job)
         if has_changed:
-            self.note_change()
+            self.request_round()
 
     def _is_next(self) -> bool:
         """Return whether the next job to start is known, and stays so whatever is given back: none waits before it."""
-        return self.has_found() and not self.admission.passed and len(self.admission.queue) == 1
+        return self.has_candidate() and not self.admission.passed_over and len(self.admission.queue) == 1
 
-    def note_start(self, job: AbstractJob[Any]) -> None:
+    def record_start(self, job: AbstractJob[Any]) -> None:
         """Record that a job has left the queue; the run may have no slot for the others."""
         self.granted.pop(job, None)
         if self.waiting.pop(job, None) is not None and self.place is not None:
-            self._move()
-        self.has_fewer_slots()
+            self._update_place()
+        self.request_round_for_others()
 
-    def has_fewer_slots(self) -> None:
+    def request_round_for_others(self) -> None:
         """Begin a round for other runs, if there are any: this one may have lost its last slot."""
         if hasattr(self, "admission") and len(self.admission.queue) > (self.place is not None):
-            self.note_change()
+            self.request_round()
 
-    def note_change(self) -> None:
+    def request_round(self) -> None:
         """Begin a new round: a resource may have become available."""
         if hasattr(self, "admission"):
-            self.admission.note_change()
-            self.admission.admit_soon(self)
+            self.admission.invalidate()
+            self.admission.schedule_round(self)
 
     def clear(self) -> None:
         """Forget the waiting jobs, and leave the queue until the run joins again."""
@@ -300,13 +300,13 @@ class AdmissionQueue:
             line.heap.clear()
             self._drop_settled(line)
         self.waiting.clear()
-        self.step_out()
-        self.note_change()
+        self.leave()
+        self.request_round()
 
-    def step_out(self) -> None:
+    def leave(self) -> None:
         """Leave the queue until the run joins again."""
         if self.place is not None:
-            self._stand(None)
+            self._set_place(None)
 
     # ---- the places
 
@@ -314,9 +314,9 @@ class AdmissionQueue:
         """Remove the settled jobs at the front, so that the first one always waits; drop an empty line."""
         while line.heap and line.heap[0][2]._state is not SCHEDULED:
             heapq.heappop(line.heap)
-        self._note_first(line)
+        self._update_line(line)
 
-    def _note_first(self, line: WaitingLine) -> None:
+    def _update_line(self, line: WaitingLine) -> None:
         """Update the order after a change of a line's first job."""
         before, place = line.place, (*line.heap[0][:2], line) if line.heap else None
         if before is not None and place is not None and place[1] == before[1]:
@@ -329,22 +329,22 @@ class AdmissionQueue:
         else:
             del self.by_needs[line.key]
             for resource, need in line.needs:
-                resource.note_line(need, -1)
-            kind = (line.resources, self.is_in_keeper)
-            self.admission.kinds[kind] -= 1
-            if not self.admission.kinds[kind]:
-                del self.admission.kinds[kind]
+                resource.count_line(need, -1)
+            kind = (line.resources, self.is_inside_holder)
+            self.admission.line_kinds[kind] -= 1
+            if not self.admission.line_kinds[kind]:
+                del self.admission.line_kinds[kind]
         if self.place is not None:
-            self._move()
+            self._update_place()
 
-    def _move(self) -> None:
+    def _update_place(self) -> None:
         """Move to the right place in the queue."""
         priority = self.lines[0][0][0] if self.lines else 0
         place = (priority, next(iter(self.waiting.values())), self._number, self) if self.waiting else None
         if place != self.place:
-            self._stand(place)
+            self._set_place(place)
 
-    def _stand(self, place: tuple[float, int, int, AdmissionQueue] | None) -> None:
+    def _set_place(self, place: tuple[float, int, int, AdmissionQueue] | None) -> None:
         queue = self.admission.queue
         if self.place is not None:
             _remove(queue, self.place)
@@ -360,63 +360,63 @@ class Admission:
 
     def __init__(self) -> None:
         self.queue: list[tuple[float, int, int, AdmissionQueue]] = []
-        self.sharings: Final[WeakSet[AdmissionQueue]] = WeakSet()
+        self.run_queues: Final[WeakSet[AdmissionQueue]] = WeakSet()
         self.resources: Final[WeakSet[Resource]] = WeakSet()
         # The number of lines by resources and by whether reservations do not apply.
-        self.kinds: Final[Counter[tuple[frozenset[Resource], bool]]] = Counter()
-        self.found: WaitingLine | None = None  # found by the last round for its run; valid until the next change
-        self.passed: list[WaitingLine] = []  # the lines before it that do not fit
+        self.line_kinds: Final[Counter[tuple[frozenset[Resource], bool]]] = Counter()
+        self.candidate: WaitingLine | None = None  # found by the last round for its run; valid until the next change
+        self.passed_over: list[WaitingLine] = []  # the lines before it that do not fit
         self._is_settled = False  # whether the last round found nothing, and nothing has changed since
-        self._admits_soon = False
+        self._is_round_scheduled = False
         self._granted: dict[AdmissionQueue, None] = {}  # the runs with granted jobs that have not started
         self._opens_at: tuple[float, AdmissionQueue | None] = (math.inf, None)  # when a job will fit, and its run
         self._timer: tuple[float, AdmissionQueue | None] = (math.inf, None)  # its time, and its run
-        self._call_off: Callable[[], None] | None = None
+        self._cancel_timer: Callable[[], None] | None = None
 
     def merge(self, other: Admission) -> None:
         """Merge another queue into this one."""
-        for sharing in other.sharings:
-            sharing.admission = self
+        for run_queue in other.run_queues:
+            run_queue.admission = self
         for resource in other.resources:
             resource.admission = self
-        self.sharings.update(other.sharings)
+        self.run_queues.update(other.run_queues)
         self.resources.update(other.resources)
-        self.kinds.update(other.kinds)
+        self.line_kinds.update(other.line_kinds)
         self.queue = sorted(self.queue + other.queue)
         other.forget_timer(other._timer[1])
-        self.note_change()
+        self.invalidate()
 
-    def note_change(self) -> None:
+    def invalidate(self) -> None:
         """Invalidate the result of the last round."""
-        self._is_settled, self.found = False, None
+        self._is_settled, self.candidate = False, None
 
-    def admit_soon(self, sharing: AdmissionQueue) -> None:
+    def schedule_round(self, run_queue: AdmissionQueue) -> None:
         """Schedule a round in the next turn of the loop if runs wait that will not begin one themselves."""
-        if not self._admits_soon and self.queue and (len(self.queue) > 1 or sharing.place is None):
-            self._admits_soon = True
-            sharing.call_in_loop(self._admit_all)
+        if not self._is_round_scheduled and self.queue and (len(self.queue) > 1 or run_queue.place is None):
+            self._is_round_scheduled = True
+            run_queue.call_in_loop(self._run_round_for_all)
 
-    def _admit_all(self) -> None:
-        self._admits_soon = False
-        self.admit(None)
-        for sharing in self._with_granted():
-            sharing.start_granted()
+    def _run_round_for_all(self) -> None:
+        self._is_round_scheduled = False
+        self.run_round(None)
+        for run_queue in self._with_granted():
+            run_queue.start_granted()
 
     def _with_granted(self) -> list[AdmissionQueue]:
         """Return the runs with granted jobs that have not started."""
-        self._granted = {sharing: None for sharing in self._granted if sharing.granted}
+        self._granted = {run_queue: None for run_queue in self._granted if run_queue.granted}
         return list(self._granted)
 
-    def admit(self, caller: AdmissionQueue | None) -> WaitingLine | None:
+    def run_round(self, caller: AdmissionQueue | None) -> WaitingLine | None:
         """Make a round: start the jobs that fit, up to the first one of `caller`; return its line, or None."""
         while not self._is_settled:
-            self._is_settled, self.found = True, None
-            for sharing in self._with_granted() if self._granted else ():
-                if sharing is not caller and not sharing.slots():
-                    sharing.withdraw()
+            self._is_settled, self.candidate = True, None
+            for run_queue in self._with_granted() if self._granted else ():
+                if run_queue is not caller and not run_queue.slots():
+                    run_queue.withdraw()
             candidate, idle = self.scan(caller)
-            for sharing in idle:
-                sharing.step_out()
+            for run_queue in idle:
+                run_queue.leave()
             if candidate is None:
                 self._set_timer()
                 self._is_settled = (
@@ -424,13 +424,13 @@ class Admission:
                 )  # jobs of a run without a slot have left the queue
                 break
             self._is_settled = False
-            if candidate.sharing is caller:
-                self.found = candidate
+            if candidate.run_queue is caller:
+                self.candidate = candidate
                 break
-            candidate.sharing.grant_ahead(candidate)
-            self._granted[candidate.sharing] = None
-            self.admit_soon(candidate.sharing)
-        return self.found
+            candidate.run_queue.grant_early(candidate)
+            self._granted[candidate.run_queue] = None
+            self.schedule_round(candidate.run_queue)
+        return self.candidate
 
     def scan(self, caller: AdmissionQueue | None) -> tuple[WaitingLine | None, list[AdmissionQueue]]:
         """Return the first line whose first job can start; and the runs before it without a slot."""
@@ -440,7 +440,7 @@ class Admission:
         short: dict[Resource, int] = {}
         ends = 0
         idle: list[AdmissionQueue] = []
-        self.passed, self._opens_at = [], (math.inf, None)
+        self.passed_over, self._opens_at = [], (math.inf, None)
         for line in self._in_order(caller, idle):
             if not line.resources.isdisjoint(closed) or line.resources <= used_up:
                 continue
@@ -450,22 +450,22 @@ class Admission:
                 if when > -math.inf:
                     opens_at = max(opens_at, when)
                     short[resource] = short.get(resource, 0) + 1
-                    if resource.is_used_up():
+                    if resource.is_exhausted():
                         used_up.add(resource)
             if opens_at > -math.inf:
-                self.passed.append(line)
+                self.passed_over.append(line)
                 if opens_at < self._opens_at[0]:
-                    self._opens_at = opens_at, line.sharing
+                    self._opens_at = opens_at, line.run_queue
                 if line.has_reservation():
                     reserved |= line.resources
-            elif line.sharing.is_in_keeper or line.resources.isdisjoint(reserved):
+            elif line.run_queue.is_inside_holder or line.resources.isdisjoint(reserved):
                 return line, idle
             else:
                 short.update({resource: short.get(resource, 0) + 1 for resource in line.resources & reserved})
             closed.update([resource for resource in line.resources if short.get(resource, 0) >= MAX_LINES])
             if ends != (ends := len(closed) + len(used_up) + len(reserved)) and all(
                 kind <= used_up or not kind.isdisjoint(closed) or not (free or kind.isdisjoint(reserved))
-                for kind, free in self.kinds
+                for kind, free in self.line_kinds
             ):
                 break
         return None, idle
@@ -477,7 +477,7 @@ class Admission:
         """
         if len(self.queue) == 1:  # the same, several times as fast
             only = self.queue[0][3]
-            if only is caller or only.has_slot_left():
+            if only is caller or only.has_free_slot():
                 for _, _, line in only.lines:
                     yield line
             else:
@@ -486,11 +486,11 @@ class Admission:
         todo: list[tuple[float, int, int, AdmissionQueue, int]] = []
         places: Iterable[Any] = itertools.chain(self.queue, [(math.inf,)])
         for place, following in itertools.pairwise(places):
-            sharing: AdmissionQueue = place[3]
-            if sharing is caller or sharing.has_slot_left():
+            run_queue: AdmissionQueue = place[3]
+            if run_queue is caller or run_queue.has_free_slot():
                 heapq.heappush(todo, (*place, 0))
             else:
-                idle.append(sharing)
+                idle.append(run_queue)
             while todo and todo[0] < following:
                 _, _, number, owner, index = todo[0]
                 if index < len(owner.lines):
@@ -505,40 +505,42 @@ class Admission:
         """Return the line whose first job must start before that of `line`, although there is enough for that."""
         candidate, _ = self.scan(None)
         blockers = (
-            other for other in self.passed if not other.resources.isdisjoint(line.resources) and other.has_reservation()
+            other
+            for other in self.passed_over
+            if not other.resources.isdisjoint(line.resources) and other.has_reservation()
         )
-        self.note_change()  # the scan overwrote the last result
+        self.invalidate()  # the scan overwrote the last result
         return next(blockers, None if candidate is line else candidate)
 
     def _set_timer(self) -> None:
-        when, sharing = self._opens_at
-        if when < self._timer[0] and sharing is not None:
+        when, run_queue = self._opens_at
+        if when < self._timer[0] and run_queue is not None:
             self.forget_timer(self._timer[1])
-            self._timer, self._call_off = self._opens_at, sharing.call_at(when, self._fire)
+            self._timer, self._cancel_timer = self._opens_at, run_queue.call_at(when, self._on_timer)
 
-    def forget_timer(self, sharing: AdmissionQueue | None) -> None:
+    def forget_timer(self, run_queue: AdmissionQueue | None) -> None:
         """Cancel the timer, if it is this run's."""
-        if self._call_off is not None and self._timer[1] is sharing:
-            self._call_off()
-            self._timer, self._call_off = (math.inf, None), None
+        if self._cancel_timer is not None and self._timer[1] is run_queue:
+            self._cancel_timer()
+            self._timer, self._cancel_timer = (math.inf, None), None
 
-    def _fire(self) -> None:
-        self._timer, self._call_off = (math.inf, None), None
-        self.note_change()
-        self._admit_all()
+    def _on_timer(self) -> None:
+        self._timer, self._cancel_timer = (math.inf, None), None
+        self.invalidate()
+        self._run_round_for_all()
 
 
-def join(sharing: AdmissionQueue, resources: Iterable[Resource]) -> None:
+def join(run_queue: AdmissionQueue, resources: Iterable[Resource]) -> None:
     """Merge the queues of a run and of these resources."""
     for resource in resources:
-        if not hasattr(sharing, "admission"):
-            sharing.admission = resource.admission or Admission()
-            sharing.admission.sharings.add(sharing)
+        if not hasattr(run_queue, "admission"):
+            run_queue.admission = resource.admission or Admission()
+            run_queue.admission.run_queues.add(run_queue)
         if resource.admission is None:
-            resource.admission = sharing.admission
-            sharing.admission.resources.add(resource)
-        elif resource.admission is not sharing.admission:
-            few, many = sorted((resource.admission, sharing.admission), key=lambda queue: len(queue.resources))
+            resource.admission = run_queue.admission
+            run_queue.admission.resources.add(resource)
+        elif resource.admission is not run_queue.admission:
+            few, many = sorted((resource.admission, run_queue.admission), key=lambda queue: len(queue.resources))
             many.merge(few)
 
 

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     HeapEntry = tuple[Any, int, AbstractJob[Any]]
 
-numbers: Final = itertools.count()
+ready_numbers: Final = itertools.count()
 """Sequence numbers of jobs that become ready, in all runs."""
-numbers_of_first: Final = itertools.count(-1, -1)
+first_numbers: Final = itertools.count(-1, -1)
 """Sequence numbers of jobs that start before all others."""
-numbers_of_throttled: Final = itertools.count(-(1 << 60))
+throttled_numbers: Final = itertools.count(-(1 << 60))
 """Sequence numbers of throttled jobs, which start before even these, in the order of their throttles."""
 
 
@@ -52,20 +52,20 @@ class HeapKeys:
         # (key, number, job): the smallest starts first. An entry is valid only while its job is SCHEDULED.
         self.heap: Final[list[HeapEntry]] = []
         self.priorities: Final = priorities
-        key = policy.keys(self.outlook)
+        key = policy.key_function(self.outlook)
         self.key: Callable[[AbstractJob[Any]], Any] = key
         if priorities:
             self.key = lambda job: (0 if job._demand is None else -job._demand.priority, key(job))
 
-    def before_all(self) -> Any:
+    def lowest_key(self) -> Any:
         """Return a key that comes before all others."""
-        first = self.policy.before_all
+        first = self.policy.lowest_key
         return (-math.inf, first) if self.priorities else first
 
-    def note_new(
+    def add_jobs(
         self, jobs: list[AbstractJob[Any]], known: dict[AbstractJob[Any], float], requirements: Requirements
     ) -> None:
         """Add jobs that were added together to the running scheduler, and their expected durations."""
         self.outlook.known.update(known)
         if self.outlook.ranks is not None:
-            self.outlook.ranks.find_new(jobs, requirements)
+            self.outlook.ranks.compute_for_added(jobs, requirements)

@@ -27,10 +27,10 @@ Needs = list[tuple[Resource, Any]]
 class Grant:
     """The resources of a job, taken together at its start and held until it has settled."""
 
-    __slots__ = ("_holds", "_job", "_parts")
+    __slots__ = ("_is_on_hold", "_job", "_parts")
 
     def __init__(self, job: AbstractJob[Any], needs: Needs) -> None:
-        self._holds = False  # whether the job waits for a token while it holds this
+        self._is_on_hold = False  # whether the job waits for a token while it holds this
         self._job: Final = job
         self._parts: Final = [(resource, need, resource.take(job, need)) for resource, need in needs]
 
@@ -42,21 +42,21 @@ class Grant:
 
     def hold(self) -> None:
         """Record that the job does not start yet: it waits for a token while it holds this."""
-        self._holds = True
+        self._is_on_hold = True
         for resource, has in self._rates():
             resource.hold(has, 1)
 
     def begin(self) -> None:
         """Record that the job starts, or waits no longer."""
-        for resource, has in self._rates() if self._holds else ():
+        for resource, has in self._rates() if self._is_on_hold else ():
             resource.hold(has, -1)
-        self._holds = False
+        self._is_on_hold = False
 
     def is_open(self) -> bool:
         """Return whether none of the resources is throttled."""
         return all(resource.is_open() for resource, _, _ in self._parts)
 
-    def put_back(self) -> None:
+    def refund_rates(self) -> None:
         """Return the amounts of rates, because the job has not started after all."""
         self.begin()
         for resource, has in self._rates():
@@ -76,9 +76,9 @@ class Grant:
         """Return the resource of this name, and the job's share of it; None if it has none."""
         return next(((resource, has) for resource, _, has in self._parts if resource.name == name), None)
 
-    def keeps_any(self) -> bool:
+    def holds_any(self) -> bool:
         """Return whether the job holds a resource until it has settled."""
-        return any(resource.is_kept for resource, _, _ in self._parts)
+        return any(resource.is_held for resource, _, _ in self._parts)
 
     def parts(self) -> dict[str, Resource]:
         """Return the shares that a scheduler offers to its members, by name."""
@@ -86,7 +86,7 @@ class Grant:
             stock.name: stock.part(need, has) for stock, need, has in self._parts if isinstance(stock, CountedResource)
         }
 
-    def as_mapping(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the grant by name: a list of the named things, amounts by key of a rate, or the amount."""
         parts = [part for part in self._parts if part[0].name not in _job_options.RUN_RESOURCES]
         return {resource.name: resource.granted(need, has) for resource, need, has in parts}
@@ -117,7 +117,7 @@ class Pool:
 
     """
 
-    __slots__ = ("_clock", "_loop", "_resources", "_runs", "_users")
+    __slots__ = ("_clock", "_loop", "_resources", "_users")
 
     def __init__(self, **resources: OneNeed | Rate | list[Any] | tuple[Any, ...]) -> None:
         self._resources: Final = {name: _make_resource(name, value) for name, value in resources.items()}
@@ -131,12 +131,12 @@ class Pool:
     @property
     def total(self) -> dict[str, Any]:
         """The total of each resource; of a `Rate`, the burst by key."""
-        return {name: resource.total_shown() for name, resource in self._resources.items()}
+        return {name: resource.public_total() for name, resource in self._resources.items()}
 
     @property
     def free(self) -> dict[str, Any]:
         """The free amount of each resource; of a `Rate`, the current amount by key."""
-        return {name: resource.free_shown() for name, resource in self._resources.items()}
+        return {name: resource.public_free() for name, resource in self._resources.items()}
 
     def __repr__(self) -> str:
         """Show the free amount of each resource."""
@@ -145,7 +145,7 @@ class Pool:
     # ---- for the rest of the package
 
     def _enter(
-        self, user: AbstractJob[Any], keeper: AbstractJob[Any] | None, loop: object, clock: Callable[[], float]
+        self, user: AbstractJob[Any], holder: AbstractJob[Any] | None, loop: object, clock: Callable[[], float]
     ) -> None:
         """Record a running scheduler that uses the pool, in a loop with this clock, and the keeper around it, if any.
 
@@ -162,7 +162,7 @@ class Pool:
                 f"the pool of {user.label!r} is in use by a scheduler in another event loop: schedulers can share a "
                 f"pool in one loop only; make a Pool for each loop"
             )
-        note_user(self._users, user, keeper)
+        register_user(self._users, user, holder)
         if len(self._users) == 1:
             self._change_clock(clock, 0.0 if self._loop is loop else clock() - self._clock())
         self._loop = loop
@@ -197,8 +197,8 @@ def settings_of(pool: Pool) -> dict[str, Any]:
     return {name: resource.settings for name, resource in pool._resources.items()}
 
 
-def note_user(
-    users: dict[AbstractJob[Any], AbstractJob[Any] | None], user: AbstractJob[Any], keeper: AbstractJob[Any] | None
+def register_user(
+    users: dict[AbstractJob[Any], AbstractJob[Any] | None], user: AbstractJob[Any], holder: AbstractJob[Any] | None
 ) -> None:
     """Add a scheduler to the users of a pool, each with the innermost enclosing scheduler that has needs.
 
@@ -207,15 +207,15 @@ def note_user(
 
     """
     other = next(iter(users), user)
-    others = users.setdefault(other, keeper)
-    if others is not keeper:
-        inside = keeper or others
+    others = users.setdefault(other, holder)
+    if others is not holder:
+        inside = holder or others
         assert inside is not None
         raise ValueError(
             f"{user.label!r} and {other.label!r} have the same pool, and {inside.label!r} keeps what it needs around "
             f"one of them alone: give each of them a Pool of its own"
         )
-    users[user] = keeper
+    users[user] = holder
 
 
 def _make_resource(name: str, value: Any) -> Resource:
@@ -232,7 +232,7 @@ def _make_resource(name: str, value: Any) -> Resource:
         return CountedResource(name, len(things), things)
     amount = _amounts.amount_of(value, f"Pool({name}={short_repr(value)})")
     return CountedResource(
-        name, amount, shown_as=_units.size_text if _amounts.is_size(value) else _amounts.shown_amount
+        name, amount, format_amount=_units.size_text if _amounts.is_size(value) else _amounts.shown_amount
     )
 
 
@@ -253,15 +253,17 @@ class ResourceView:
     @property
     def total(self) -> float | None:
         """Its total; None for a `Rate`."""
-        return self._resource.total_shown() if self._resource.is_kept else None
+        return self._resource.public_total() if self._resource.is_held else None
 
     def shown(self, amount: float) -> str:
         """Return an amount in words: for a size, "1.5 GiB"."""
         return (
-            self._resource.shown_as(amount_of(amount, self.name)) if isinstance(self._resource, CountedResource) else ""
+            self._resource.format_amount(amount_of(amount, self.name))
+            if isinstance(self._resource, CountedResource)
+            else ""
         )
 
-    def seconds_to_come(self, jobs: Iterable[AnyJob]) -> float:
+    def accrual_seconds(self, jobs: Iterable[AnyJob]) -> float:
         """Return the seconds in which a `Rate` accrues the needs of these jobs, from a full burst on; otherwise 0.
 
         Jobs do not hold a `Rate`: this much has to accrue, in any order.
@@ -276,7 +278,7 @@ class ResourceView:
             waits.append((total - rate.burst[key]) * rate.per / limit)
         return max(waits)
 
-    def most_needed(self, jobs: Iterable[AnyJob]) -> dict[str, float]:
+    def largest_needs(self, jobs: Iterable[AnyJob]) -> dict[str, float]:
         """Return the largest need of one of these jobs for each key of a `Rate`; nothing for other resources."""
         most: dict[str, float] = {}
         for job in jobs if isinstance(self._resource.settings, Rate) else ():
@@ -290,16 +292,16 @@ class ResourceView:
         need: Any = None
         for job in jobs:
             next_need = resource.need(job._needs()[self.name], job)
-            need = next_need if need is None else resource.both(1, next_need, need)
-        return 0.0 if need is None else max(0.0, resource.all_taken_at(need) - resource.clock())
+            need = next_need if need is None else resource.sum_needs(1, next_need, need)
+        return 0.0 if need is None else max(0.0, resource.accrued_at(need) - resource.clock())
 
 
-def resources_of(pool: Pool) -> list[ResourceView]:
+def resource_views(pool: Pool) -> list[ResourceView]:
     """Return the resources of a pool."""
     return [ResourceView(resource) for resource in pool._resources.values()]
 
 
-def copy_of_pool(pool: Pool, change: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> Pool:
+def copy_pool(pool: Pool, change: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> Pool:
     """Return another pool with the same totals, or with its settings passed through `change`."""
     settings = settings_of(pool)
     return Pool(**(settings if change is None else change(settings)))

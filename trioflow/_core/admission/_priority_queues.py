@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from ..base._states import SCHEDULED
 from ..base._waits import Waiting
 from ..job._job import AbstractJob
-from ._admission import AdmissionQueue, WaitingLine, key_of
-from ._heap_keys import HeapKeys, numbers, numbers_of_first, numbers_of_throttled
+from ._admission import AdmissionQueue, WaitingLine, needs_key
+from ._heap_keys import HeapKeys, first_numbers, ready_numbers, throttled_numbers
 
 if TYPE_CHECKING:
     from ._heap_keys import HeapEntry
@@ -27,9 +27,9 @@ class FifoQueue(deque[AbstractJob[Any]]):
     """The ready jobs, first in first out."""
 
     # Set while the jobs are ranked, and while some need resources. All three classes must have the same fields.
-    __slots__ = ("order", "sharing")
+    __slots__ = ("admission_queue", "order")
     order: HeapKeys
-    sharing: AdmissionQueue
+    admission_queue: AdmissionQueue
 
     def first(self) -> AbstractJob[Any]:
         """Return the job that starts next; there must be one."""
@@ -41,56 +41,56 @@ class FifoQueue(deque[AbstractJob[Any]]):
 
     def pop_entry(self) -> HeapEntry:
         """Take the job that starts next, and return its entry."""
-        return (0.0, next(numbers), self.popleft())
+        return (0.0, next(ready_numbers), self.popleft())
 
     def push_entry(self, entry: HeapEntry) -> None:
         """Put back a job that was taken, in its place; its grant is not used."""
         self.appendleft(entry[2])
 
-    def may_begin(self, entry: HeapEntry) -> bool:
+    def may_start(self, entry: HeapEntry) -> bool:
         """Return whether a job that was taken may start: none that waits comes before it, and no throttle holds it."""
         return True
 
     def return_grant(self, job: AbstractJob[Any]) -> None:
         """Take back the grant of a job that was taken, and does not start: none here."""
 
-    def put_first(self, job: AbstractJob[Any]) -> None:
+    def push_first(self, job: AbstractJob[Any]) -> None:
         """Put back a job that was just taken, so that it starts before all others."""
         self.appendleft(job)
 
-    def put_throttled(self, job: AbstractJob[Any]) -> None:
+    def push_throttled(self, job: AbstractJob[Any]) -> None:
         """Add a job that was throttled, and so has needs."""
         raise AssertionError("only jobs with needs can be throttled, and SharedQueue has these")
 
-    def take_any(self) -> AbstractJob[Any]:
+    def take_despite_shortage(self) -> AbstractJob[Any]:
         """Take the job that starts next, even without enough resources."""
         return self.popleft()
 
     def give_back(self, job: AbstractJob[Any]) -> None:
         """Take back the resources of a job that has settled, or does not start: none here."""
 
-    def any_waits(self) -> bool:
+    def has_entries(self) -> bool:
         """Return whether there is an entry, also of a job that cannot start now."""
         return bool(self)
 
-    def has_fewer_slots(self) -> None:
+    def request_round_for_others(self) -> None:
         """Begin a round for runs that wait for this one: none here."""
 
-    def rank_by(self, order: HeapKeys, sharing: AdmissionQueue | None = None) -> None:
+    def use_order(self, order: HeapKeys, admission_queue: AdmissionQueue | None = None) -> None:
         """Start the jobs in this order from now on, including those that are ready already.
 
-        With `sharing`, only jobs with enough resources start.
+        With `admission_queue`, only jobs with enough resources start.
         """
         waiting = [entry for entry in self._entries() if entry[2]._state is SCHEDULED]
         self.clear()
         self.order = order
-        if sharing is not None:
-            self.sharing, sharing.order = sharing, order
+        if admission_queue is not None:
+            self.admission_queue, admission_queue.order = admission_queue, order
         ranked = cast(Any, self)
-        ranked.__class__ = HeapQueue if sharing is None else SharedQueue
+        ranked.__class__ = HeapQueue if admission_queue is None else SharedQueue
         for _, number, job in waiting:
             if number < 0:
-                ranked._push(job, (order.before_all(), number, job))
+                ranked._push(job, (order.lowest_key(), number, job))
             else:
                 ranked.append(job)
 
@@ -111,7 +111,7 @@ class HeapQueue(FifoQueue):
     def append(self, job: AbstractJob[Any], /) -> None:
         """Add a job."""
         key = self.order.key(job)  # first: a user's policy may even change the heap
-        heappush(self.order.heap, (key, next(numbers), job))
+        heappush(self.order.heap, (key, next(ready_numbers), job))
 
     def popleft(self) -> AbstractJob[Any]:
         """Take the job that starts next."""
@@ -122,7 +122,7 @@ class HeapQueue(FifoQueue):
         self.order.outlook.starts += 1
         return heappop(self.order.heap)
 
-    def may_begin(self, entry: HeapEntry) -> bool:
+    def may_start(self, entry: HeapEntry) -> bool:
         """Return whether such a job may start: no waiting job comes before it, and no resource of it is throttled."""
         return not self.order.heap or entry < self.order.heap[0]
 
@@ -139,10 +139,10 @@ class HeapQueue(FifoQueue):
         """Return all entries, in the order in which they would start."""
         return [entry[2] for entry in self._entries()]
 
-    def put_first(self, job: AbstractJob[Any]) -> None:
+    def push_first(self, job: AbstractJob[Any]) -> None:
         """Put back a job that was just taken, so that it starts before all others."""
         self.order.outlook.starts -= 1
-        self._push(job, (self.order.before_all(), next(numbers_of_first), job))
+        self._push(job, (self.order.lowest_key(), next(first_numbers), job))
 
     def clear(self) -> None:
         """Remove all entries."""
@@ -166,37 +166,37 @@ class SharedQueue(HeapQueue):
         Each worker that takes one and leaves others calls for the next worker. Calling for more of them would be in
         vain for most, because rounds are expensive.
         """
-        return len(self.order.heap) + self.sharing.has_found()
+        return len(self.order.heap) + self.admission_queue.has_candidate()
 
     def __bool__(self) -> bool:
         """Return whether a job can start."""
-        if self.sharing.granted:
-            self.sharing.withdraw_throttled()
-        return bool(self.order.heap) or self.sharing.next_line() is not None
+        if self.admission_queue.granted:
+            self.admission_queue.withdraw_throttled()
+        return bool(self.order.heap) or self.admission_queue.next_line() is not None
 
     def append(self, job: AbstractJob[Any], /) -> None:
         """Add a job."""
         key = self.order.key(job)
-        self._push(job, (key, next(numbers), job))
+        self._push(job, (key, next(ready_numbers), job))
 
-    def put_first(self, job: AbstractJob[Any]) -> None:
+    def push_first(self, job: AbstractJob[Any]) -> None:
         """Put back a job that was just taken, so that it starts before all others; its grant is not used."""
-        self.sharing.return_grant(job)
-        super().put_first(job)
+        self.admission_queue.return_grant(job)
+        super().push_first(job)
 
-    def may_begin(self, entry: HeapEntry) -> bool:
+    def may_start(self, entry: HeapEntry) -> bool:
         """Return whether such a job may start: no waiting job comes before it, and no resource of it is throttled."""
-        grant, lines = entry[2]._grant(), self.sharing.lines
+        grant, lines = entry[2]._grant(), self.admission_queue.lines
         is_open = grant is None or grant.is_open()
-        return is_open and super().may_begin(entry) and (not lines or entry[:2] < lines[0][:2])
+        return is_open and super().may_start(entry) and (not lines or entry[:2] < lines[0][:2])
 
     def return_grant(self, job: AbstractJob[Any]) -> None:
         """Take back the grant of a job that was taken, and does not start, rates included."""
-        self.sharing.return_grant(job)
+        self.admission_queue.return_grant(job)
 
-    def put_throttled(self, job: AbstractJob[Any]) -> None:
+    def push_throttled(self, job: AbstractJob[Any]) -> None:
         """Add a job that starts before all others, except those that were throttled earlier."""
-        self._push(job, (self.order.before_all(), next(numbers_of_throttled), job))
+        self._push(job, (self.order.lowest_key(), next(throttled_numbers), job))
 
     def first(self) -> AbstractJob[Any]:
         """Return the job that starts next; there must be one that can start."""
@@ -207,80 +207,80 @@ class SharedQueue(HeapQueue):
         """Take the job that starts next, grant its needs, and return its entry."""
         self.order.outlook.starts += 1
         line = self._line_of_next()
-        entry = heappop(self.order.heap) if line is None else self.sharing.take(line)
-        self.sharing.note_start(entry[2])
+        entry = heappop(self.order.heap) if line is None else self.admission_queue.take(line)
+        self.admission_queue.record_start(entry[2])
         return entry
 
     def push_entry(self, entry: HeapEntry) -> None:
         """Put back a job that was taken, in its place; its grant is not used."""
-        self.sharing.return_grant(entry[2])
+        self.admission_queue.return_grant(entry[2])
         super().push_entry(entry)
 
-    def take_any(self) -> AbstractJob[Any]:
+    def take_despite_shortage(self) -> AbstractJob[Any]:
         """Take the job that starts next, even without enough resources."""
         first = next(job for job in self.in_order() if job._state is SCHEDULED)
         if first._needs():
-            self.sharing.take_first(self.sharing.line_of(first))
+            self.admission_queue.take_first(self.admission_queue.line_of(first))
         else:
             self.order.heap[:] = [entry for entry in self.order.heap if entry[2] is not first]
             heapify(self.order.heap)
-        self.sharing.note_start(first)
+        self.admission_queue.record_start(first)
         return first
 
     def clear(self) -> None:
         """Remove all entries."""
         super().clear()
-        self.sharing.clear()
+        self.admission_queue.clear()
 
     def give_back(self, job: AbstractJob[Any]) -> None:
         """Take back the resources of a job that has settled, or does not start; jobs of other runs may fit now."""
-        self.sharing.release(job)
+        self.admission_queue.release(job)
 
-    def any_waits(self) -> bool:
+    def has_entries(self) -> bool:
         """Return whether there is an entry, also of a job that cannot start now; this makes no round."""
-        return bool(self.order.heap or self.sharing.lines)
+        return bool(self.order.heap or self.admission_queue.lines)
 
-    def has_fewer_slots(self) -> None:
+    def request_round_for_others(self) -> None:
         """Begin a round for runs that wait for this one: it has started a job, or cannot."""
-        self.sharing.has_fewer_slots()
+        self.admission_queue.request_round_for_others()
 
     def waiting(self, job: AbstractJob[Any]) -> Waiting | None:
         """Return a waiting job's wait for resources; None if there is enough. Any thread may call it."""
-        line = self.sharing.by_needs.get(key_of(job))
-        waits = [] if line is None else [resource.lacking(need) for resource, need in line.missing()]
+        line = self.admission_queue.by_needs.get(needs_key(job))
+        waits = [] if line is None else [resource.describe_wait(need) for resource, need in line.missing()]
         return waits[0]._replace(text="; ".join(wait.text for wait in waits)) if waits else None
 
-    def why_not(self, job: AbstractJob[Any]) -> str | None:
+    def explain_wait(self, job: AbstractJob[Any]) -> str | None:
         """Name the resources that a waiting job waits for, and their holders; None if it does not wait for any."""
-        line = self.sharing.by_needs.get(key_of(job))
+        line = self.admission_queue.by_needs.get(needs_key(job))
         if line is None:
             return None
         if missing := line.missing():
-            before = line.number_before(job)
-            return f"waits for {'; '.join(resource.why_not(need, before) for resource, need in missing)}"
-        other = self.sharing.admission.blocker(line)
+            before = line.count_before(job)
+            return f"waits for {'; '.join(resource.explain_shortage(need, before) for resource, need in missing)}"
+        other = self.admission_queue.admission.blocker(line)
         if other is None:
             return None
         names = " and ".join(resource.name for resource, _ in line.needs)
         enough = f"waits for {names}, of which there is enough, behind {other.heap[0][2].label!r}"
         if not other.missing():
             return f"{enough}, which is before it, and is about to start"
-        return f"{enough}: as many jobs have started before that one as may (backfill={other.sharing.backfill})"
+        return f"{enough}: as many jobs have started before that one as may (backfill={other.run_queue.backfill})"
 
     def _entries(self) -> list[HeapEntry]:
         """Return all entries, in the order in which they would start with enough resources for all."""
-        heaps = [line.heap for line in self.sharing.by_needs.values()]
+        heaps = [line.heap for line in self.admission_queue.by_needs.values()]
         return sorted(chain(self.order.heap, *heaps))
 
     def _push(self, job: AbstractJob[Any], entry: HeapEntry) -> None:
         if job._needs():
-            self.sharing.push(entry)
+            self.admission_queue.push(entry)
         else:
             heappush(self.order.heap, entry)
 
     def _line_of_next(self) -> WaitingLine | None:
         """Return the line of the job that starts next; None if it has no needs. `__bool__` has just been true."""
-        heap, line = self.order.heap, self.sharing.next_line()
+        heap, line = self.order.heap, self.admission_queue.next_line()
         return None if line is None or (heap and heap[0][:2] < line.heap[0][:2]) else line
 
 
@@ -303,7 +303,7 @@ class ReadyQueue:
 
     def push_first(self, job: AbstractJob[Any]) -> None:
         """Put back a job that was just taken."""
-        self.jobs.put_first(job)
+        self.jobs.push_first(job)
         if job._forever and not job._needs():
             self.forever.appendleft(job)
 
@@ -314,11 +314,11 @@ class ReadyQueue:
             job = queue.popleft()
             if job._state is SCHEDULED:
                 if has_slot:
-                    self.note_taken(job)
+                    self.remove_forever_entry(job)
                 return job
         return None
 
-    def note_taken(self, job: AbstractJob[Any]) -> None:
+    def remove_forever_entry(self, job: AbstractJob[Any]) -> None:
         """Record that a job was taken from among all others."""
         if job._forever and not job._needs():
             self.forever.remove(job)
@@ -331,11 +331,11 @@ class ReadyQueue:
             self.forever.popleft()
         return bool(self.jobs or self.forever)
 
-    def begins_with_ordinary(self) -> bool:
+    def next_needs_slot(self) -> bool:
         """Return whether the next job needs a slot."""
         return self.has_any() and bool(self.jobs) and not self.jobs.first()._forever
 
-    def is_used(self) -> bool:
+    def may_have_jobs(self) -> bool:
         """Return False only if the queue is certainly empty; a ranked or shared one always returns True."""
         return type(self.jobs) is not FifoQueue or bool(self.jobs or self.forever)
 

@@ -18,12 +18,12 @@ from ..base._reprs import short_repr
 from ..base._units import duration_text
 from ..base._waits import WaitCause, Waiting
 from ..job._job import AbstractJob
-from ._resource import SECONDS_APART, Resource
+from ._resource import TIME_TOLERANCE, Resource
 
 if TYPE_CHECKING:
     from ..base._amounts import Amount, AmountSpec, Need, OneNeed
 
-LONGEST: Final = 366 * 24 * 3600.0
+MAX_WAIT: Final = 366 * 24 * 3600.0
 """The longest wait that a correction may cause, in seconds. More is a mistake, and could not be undone."""
 REQUESTS: Final = "requests"
 """The key of which a job takes one by default."""
@@ -149,7 +149,7 @@ class TokenBucket:
         return max(self.full_at, now + float(self.held) * self.seconds_each)
 
 
-Needed = dict[str, "Amount"]
+RateNeed = dict[str, "Amount"]
 """The need of a job of a rate, by key."""
 
 
@@ -158,7 +158,7 @@ class RateResource(Resource):
 
     __slots__ = ("buckets",)
 
-    is_kept = False
+    is_held = False
 
     def __init__(self, name: str, rate: Rate) -> None:
         super().__init__(name, rate)
@@ -166,7 +166,7 @@ class RateResource(Resource):
 
     # ---- needs
 
-    def need(self, amount: AmountSpec, job: AbstractJob[Any]) -> Needed:
+    def need(self, amount: AmountSpec, job: AbstractJob[Any]) -> RateNeed:
         """Return the amounts by key that an entry of `needs` of `job` means.
 
         A number is a number of requests, or of the only key. A dict without `requests` means one of them.
@@ -182,12 +182,12 @@ class RateResource(Resource):
             burst = self.buckets[key].burst
             if number > burst:
                 raise ValueError(
-                    f"{job.label!r} needs {_counted(number, key)} of {self.name}, and there are never more than "
+                    f"{job.label!r} needs {count_text(number, key)} of {self.name}, and there are never more than "
                     f"{_amounts.shown_amount(burst)} at once: it could never start; give the Rate a larger burst"
                 )
         return {key: number for key, number in amounts.items() if number}
 
-    def amounts(self, amount: AmountSpec, what: str) -> Needed:
+    def amounts(self, amount: AmountSpec, what: str) -> RateNeed:
         """Return the amounts by key that the user means; `what` begins the error.
 
         Raises:
@@ -208,7 +208,7 @@ class RateResource(Resource):
                 raise ValueError(f"{what}, and this Rate has no key {short_repr(key)}: {hint}")
         return dict(amount)
 
-    def used(self, value: AmountSpec, what: str) -> Needed:
+    def used(self, value: AmountSpec, what: str) -> RateNeed:
         """Return the amounts by key that a job reports as used; `what` begins the error.
 
         Raises:
@@ -218,67 +218,67 @@ class RateResource(Resource):
         amounts = self.amounts(value, what)
         for key, amount in amounts.items():
             bucket = self.buckets[key]
-            if amount > bucket.burst and float(amount) * bucket.seconds_each > LONGEST:
+            if amount > bucket.burst and float(amount) * bucket.seconds_each > MAX_WAIT:
                 raise ValueError(
                     f"{what}: so many {key} take more than a year; nothing was taken: give a smaller number"
                 )
         return amounts
 
-    def both(self, number: int, need: Needed, other: Needed) -> Needed:
+    def sum_needs(self, number: int, need: RateNeed, other: RateNeed) -> RateNeed:
         """Return the sums of the amounts by key."""
         return {key: number * need.get(key, 0) + other.get(key, 0) for key in (*need, *other)}
 
-    def opens_at(self, need: Needed) -> float:
+    def opens_at(self, need: RateNeed) -> float:
         """Return when there will be enough, without other takers: `-inf` if there is now."""
-        opens_at = self.gate.opens_at
+        opens_at = self.cooldown.opens_at
         for key, amount in need.items():
             opens_at = max(opens_at, self.buckets[key].opens_at(amount))
-        return opens_at if opens_at > self.clock() + SECONDS_APART else -math.inf
+        return opens_at if opens_at > self.clock() + TIME_TOLERANCE else -math.inf
 
-    def all_taken_at(self, need: Needed) -> float:
+    def accrued_at(self, need: RateNeed) -> float:
         """Return when this amount, even beyond the burst, can have been taken bit by bit."""
-        begins = max(self.gate.opens_at, self.clock())
+        begins = max(self.cooldown.opens_at, self.clock())
         times = [begins]
         for key, amount in need.items():
             bucket = self.buckets[key]
             times.append(max(bucket.full_at, begins) - float(bucket.burst - amount) * bucket.seconds_each)
         return max(times)
 
-    def why_not(self, need: Needed, before: int) -> str:
+    def explain_shortage(self, need: RateNeed, before: int) -> str:
         """Name the keys that lack, and when there will be enough without other takers."""
         if not self.is_open():
             return self.why_throttled()
         if self.opens_at(need) == math.inf:
             return f"{self.name}: what jobs hold that wait for a token"
-        now, in_all = self.clock(), self.both(before, need, need)
+        now, in_all = self.clock(), self.sum_needs(before, need, need)
         amounts = " and ".join(
-            _counted(need[key], key) for key in need if self.buckets[key].opens_at(in_all[key]) > now
+            count_text(need[key], key) for key in need if self.buckets[key].opens_at(in_all[key]) > now
         )
-        behind = f", behind {_counted(before, 'others')}" if before else ""
+        behind = f", behind {count_text(before, 'others')}" if before else ""
         return f"{self.name}: {amounts}, in about {duration_text(max(0.0, self.opens_at(in_all) - now))}{behind}"
 
-    def lacking(self, need: Needed) -> Waiting:
+    def describe_wait(self, need: RateNeed) -> Waiting:
         """Return the wait for it: the time until there is enough, or its throttle."""
         opens_at = self.opens_at(need)
         held = "held by jobs that wait for a token" if opens_at == math.inf else ""
         when = held or f"in {duration_text(max(0.0, opens_at - self.clock()))}"
-        return self.wait_for(WaitCause.RATE, f"{self.name} {when}")
+        return self.wait_or_throttle(WaitCause.RATE, f"{self.name} {when}")
 
-    def take(self, job: AbstractJob[Any], need: Needed) -> Needed:
+    def take(self, job: AbstractJob[Any], need: RateNeed) -> RateNeed:
         """Take the need of a job; return the amounts, which `correct` changes."""
         now = self.clock()
         for key, amount in need.items():
             self.buckets[key].take(amount, now)
         return dict(need)
 
-    def correct(self, has: Needed, used: Needed) -> None:
+    def correct(self, has: RateNeed, used: RateNeed) -> None:
         """Account for the real use of a job: take the rest of it now, or put back the excess."""
         now = self.clock()
         for key, amount in used.items():
             self.buckets[key].take(amount - has.get(key, 0), now)
             has[key] = amount
 
-    def hold(self, has: Needed, sign: int) -> None:
+    def hold(self, has: RateNeed, sign: int) -> None:
         """Mark a job's amounts as held while it waits for a token (1), or release them because it starts (-1)."""
         now = self.clock()
         for key, amount in has.items():
@@ -295,11 +295,11 @@ class RateResource(Resource):
         for bucket in self.buckets.values():
             bucket.full_at += shift
 
-    def total_shown(self) -> dict[str, float]:
+    def public_total(self) -> dict[str, float]:
         """Return the burst of each key."""
         return {key: _amounts.as_number(bucket.burst) for key, bucket in self.buckets.items()}
 
-    def free_shown(self) -> dict[str, float]:
+    def public_free(self) -> dict[str, float]:
         """Return the current amount of each key."""
         now = self.clock()
         return {key: bucket.level(now) for key, bucket in self.buckets.items()}
@@ -313,12 +313,12 @@ class RateResource(Resource):
         )
         return f"{self.name}={', '.join(levels)}"
 
-    def granted(self, need: Needed, has: Needed) -> dict[str, float]:
+    def granted(self, need: RateNeed, has: RateNeed) -> dict[str, float]:
         """Return the amounts that a job has taken, for users."""
         return {key: _amounts.as_number(amount) for key, amount in has.items()}
 
 
-def _counted(amount: Amount, key: str) -> str:
+def count_text(amount: Amount, key: str) -> str:
     return f"1 {key.removesuffix('s')}" if amount == 1 else f"{_amounts.shown_amount(amount)} {key}"
 
 

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from ._admission import Admission
 
 
-FEW: Final = 5
+MAX_HOLDERS_NAMED: Final = 5
 """The most holders that a text names; the others are counted."""
-SECONDS_APART: Final = 1e-9
+TIME_TOLERANCE: Final = 1e-9
 """Times that are no further apart count as equal: sums of floats are not exact, and asyncio rounds its timers."""
 
 
@@ -37,16 +37,16 @@ class Cooldown:
 class Resource(ABC):
     """One resource of a pool. A job's share of it is called a need; its form is private to the resource."""
 
-    __slots__ = ("__weakref__", "admission", "clock", "gate", "name", "settings")
+    __slots__ = ("__weakref__", "admission", "clock", "cooldown", "name", "settings")
 
-    is_kept: ClassVar[bool]
+    is_held: ClassVar[bool]
     """Whether a job holds it until it has settled."""
 
     def __init__(self, name: str, settings: Any) -> None:
         self.name: Final = name
         self.settings: Final = settings  # the argument for an equal resource in another pool, but for names of things
         self.admission: Admission | None = None  # the queue of the jobs that need it, since the first one has waited
-        self.gate = Cooldown()  # a part of a resource has the same gate as the whole
+        self.cooldown = Cooldown()  # a part of a resource has the same gate as the whole
         self.clock: Callable[[], float] = time.monotonic  # the event loop's while a run uses the pool
 
     @abstractmethod
@@ -63,19 +63,19 @@ class Resource(ABC):
         """Return when there will be enough: `-inf` if there is now, infinity if that depends on other jobs."""
 
     @abstractmethod
-    def both(self, number: int, need: Any, other: Any) -> Any:
+    def sum_needs(self, number: int, need: Any, other: Any) -> Any:
         """Return the sum of `number` times a need, and another one."""
 
-    def all_taken_at(self, need: Any) -> float:
+    def accrued_at(self, need: Any) -> float:
         """Return when time alone holds up a need, or the sum of several, no longer."""
-        return self.gate.opens_at
+        return self.cooldown.opens_at
 
     @abstractmethod
-    def why_not(self, need: Any, before: int) -> str:
+    def explain_shortage(self, need: Any, before: int) -> str:
         """Explain why there is not enough now for a job behind `before` others with the same need."""
 
     @abstractmethod
-    def lacking(self, need: Any) -> Waiting:
+    def describe_wait(self, need: Any) -> Waiting:
         """Return the wait for it, in few words; there is not enough now. Any thread may call it."""
 
     @abstractmethod
@@ -91,33 +91,33 @@ class Resource(ABC):
         """Return the share of a job, for users."""
 
     @abstractmethod
-    def total_shown(self) -> Any:
+    def public_total(self) -> Any:
         """Return the total, for users."""
 
     @abstractmethod
-    def free_shown(self) -> Any:
+    def public_free(self) -> Any:
         """Return the free amount, for users."""
 
     @abstractmethod
     def shown(self) -> str:
         """Return the free amount, in words."""
 
-    def is_used_up(self) -> bool:
+    def is_exhausted(self) -> bool:
         """Return whether there is certainly not enough of it for any waiting job."""
         return False
 
-    def note_line(self, need: Any, sign: int) -> None:  # noqa: B027 - rates do not need it
+    def count_line(self, need: Any, sign: int) -> None:  # noqa: B027 - rates do not need it
         """Record a line of waiting jobs with this need (1), or its end (-1)."""
 
     def is_open(self) -> bool:
         """Return whether the resource is not throttled now."""
-        return self.gate.opens_at <= self.clock() + SECONDS_APART
+        return self.cooldown.opens_at <= self.clock() + TIME_TOLERANCE
 
     def why_throttled(self) -> str:
         """Describe the throttling and its remaining time."""
-        return f"{self.name}, throttled for {duration_text(max(0.0, self.gate.opens_at - self.clock()))}"
+        return f"{self.name}, throttled for {duration_text(max(0.0, self.cooldown.opens_at - self.clock()))}"
 
-    def wait_for(self, cause: WaitCause, text: str) -> Waiting:
+    def wait_or_throttle(self, cause: WaitCause, text: str) -> Waiting:
         """Return the wait for it: a throttle takes precedence over other causes."""
         if self.is_open():
             return Waiting(cause, self.name, text)
@@ -125,36 +125,36 @@ class Resource(ABC):
 
     def throttle(self, seconds: float) -> None:
         """Hold up all starts on it for this time."""
-        self.gate.opens_at = max(self.gate.opens_at, self.clock() + seconds)
+        self.cooldown.opens_at = max(self.cooldown.opens_at, self.clock() + seconds)
 
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
         """Read another clock from now on, which is ahead by `shift` seconds."""
         self.clock = clock
-        self.gate.opens_at += shift
+        self.cooldown.opens_at += shift
 
 
 class CountedResource(Resource):
     """A resource that jobs hold while they run: an amount, or a number of named things."""
 
-    __slots__ = ("free", "holders", "shown_as", "total", "unused", "wanted")
+    __slots__ = ("format_amount", "free", "free_things", "holders", "total", "wanted_amounts")
 
-    is_kept = True
+    is_held = True
 
     def __init__(
         self,
         name: str,
         total: Amount,
         things: tuple[Any, ...] | None = None,
-        shown_as: Callable[[Amount], str] = _amounts.shown_amount,
+        format_amount: Callable[[Amount], str] = _amounts.shown_amount,
     ) -> None:
         super().__init__(name, total)
         self.total: Final = total
-        self.shown_as: Final = shown_as
+        self.format_amount: Final = format_amount
         self.free: Amount = total  # below 0 only while clean-up jobs, which do not wait, take more than the total
         self.holders: Final[dict[AbstractJob[Any], Amount]] = {}
-        self.wanted: Final[list[Amount]] = []  # the amounts that waiting lines want, ascending
+        self.wanted_amounts: Final[list[Amount]] = []  # the amounts that waiting lines want, ascending
         # The free named things by their places, in the user's order; None if they have no names.
-        self.unused: dict[int, Any] | None = None if things is None else dict(enumerate(things))
+        self.free_things: dict[int, Any] | None = None if things is None else dict(enumerate(things))
 
     def need(self, amount: AmountSpec, job: AbstractJob[Any]) -> Amount:
         """Return the amount.
@@ -169,10 +169,10 @@ class CountedResource(Resource):
             )
         if amount > self.total:
             raise ValueError(
-                f"{job.label!r} needs {self.name}={self.shown_as(amount)}, and there is only "
-                f"{self.shown_as(self.total)} in total: it could never start"
+                f"{job.label!r} needs {self.name}={self.format_amount(amount)}, and there is only "
+                f"{self.format_amount(self.total)} in total: it could never start"
             )
-        if self.unused is not None and not isinstance(amount, int):
+        if self.free_things is not None and not isinstance(amount, int):
             raise ValueError(
                 f"{job.label!r} needs {self.name}={_amounts.shown_amount(amount)}, which are named things: "
                 f"give a whole number"
@@ -181,55 +181,55 @@ class CountedResource(Resource):
 
     def opens_at(self, need: Amount) -> float:
         """Return when there will be enough: `-inf` if there is now, infinity if that depends on other jobs."""
-        if self.gate.opens_at == -math.inf or self.is_open():
+        if self.cooldown.opens_at == -math.inf or self.is_open():
             return -math.inf if need <= self.free else math.inf
-        return self.gate.opens_at
+        return self.cooldown.opens_at
 
-    def is_used_up(self) -> bool:
+    def is_exhausted(self) -> bool:
         """Return whether there is less than any waiting job needs."""
-        return bool(self.wanted) and self.free < self.wanted[0]
+        return bool(self.wanted_amounts) and self.free < self.wanted_amounts[0]
 
-    def note_line(self, need: Amount, sign: int) -> None:
+    def count_line(self, need: Amount, sign: int) -> None:
         """Record a line of waiting jobs with this need (1), or its end (-1)."""
         if sign > 0:
-            bisect.insort(self.wanted, need)
+            bisect.insort(self.wanted_amounts, need)
         else:
-            del self.wanted[bisect.bisect_left(self.wanted, need)]
+            del self.wanted_amounts[bisect.bisect_left(self.wanted_amounts, need)]
 
-    def both(self, number: int, need: Amount, other: Amount) -> Amount:
+    def sum_needs(self, number: int, need: Amount, other: Amount) -> Amount:
         """Return the sum of the amounts."""
         return number * need + other
 
-    def why_not(self, need: Amount, before: int) -> str:
+    def explain_shortage(self, need: Amount, before: int) -> str:
         """Describe its throttling, or else its use: the amount taken, and the jobs that hold it."""
         if not self.is_open():
             return self.why_throttled()
-        taken = f"{self.shown_as(self.total - self.free)} of {self.shown_as(self.total)} taken"
-        return f"{self.name}: {taken}{self._by_whom()}"
+        taken = f"{self.format_amount(self.total - self.free)} of {self.format_amount(self.total)} taken"
+        return f"{self.name}: {taken}{self._holders_text()}"
 
-    def lacking(self, need: Amount) -> Waiting:
+    def describe_wait(self, need: Amount) -> Waiting:
         """Return the wait for it: the jobs that have it, or its throttle."""
-        return self.wait_for(WaitCause.RESOURCE, f"{self.name} taken{self._by_whom()}")
+        return self.wait_or_throttle(WaitCause.RESOURCE, f"{self.name} taken{self._holders_text()}")
 
-    def _by_whom(self) -> str:
+    def _holders_text(self) -> str:
         names = [repr(job.label) for job in list(self.holders)]
-        more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
-        return f" by {', '.join(names[:FEW])}{more}" if names else ""
+        more = f" and {len(names) - MAX_HOLDERS_NAMED} more" if len(names) > MAX_HOLDERS_NAMED else ""
+        return f" by {', '.join(names[:MAX_HOLDERS_NAMED])}{more}" if names else ""
 
     def take(self, job: AbstractJob[Any], need: Amount) -> dict[int, Any] | None:
         """Give a job its need; return the named things by their places, or None if they have no names."""
         self.free -= need
         self.holders[job] = need
-        if self.unused is None:
+        if self.free_things is None:
             return None
-        places = sorted(self.unused)[: int(need)]
-        return {place: self.unused.pop(place) for place in places}
+        places = sorted(self.free_things)[: int(need)]
+        return {place: self.free_things.pop(place) for place in places}
 
     def give_back(self, job: AbstractJob[Any], has: dict[int, Any] | None) -> None:
         """Take back the share of a job."""
         self.free += self.holders.pop(job)
-        if self.unused is not None:
-            self.unused.update(has or {})
+        if self.free_things is not None:
+            self.free_things.update(has or {})
 
     def granted(self, need: Amount, has: dict[int, Any] | None) -> Any:
         """Return a list of the named things, or the amount."""
@@ -238,19 +238,19 @@ class CountedResource(Resource):
     def part(self, need: Amount, has: dict[int, Any] | None = None) -> CountedResource:
         """Return a part of it for the members of a scheduler, with the things in `has`, if that runs."""
         part = CountedResource(
-            self.name, need, None if self.unused is None else tuple((has or {}).values()), self.shown_as
+            self.name, need, None if self.free_things is None else tuple((has or {}).values()), self.format_amount
         )
-        part.gate, part.clock = self.gate, self.clock
+        part.cooldown, part.clock = self.cooldown, self.clock
         return part
 
-    def total_shown(self) -> float:
+    def public_total(self) -> float:
         """Return the total."""
         return _amounts.as_number(self.total)
 
-    def free_shown(self) -> float:
+    def public_free(self) -> float:
         """Return the free amount."""
         return _amounts.as_number(self.free)
 
     def shown(self) -> str:
         """Return the free amount, in words."""
-        return f"{self.name}={self.shown_as(self.free)} of {self.shown_as(self.total)} free"
+        return f"{self.name}={self.format_amount(self.free)} of {self.format_amount(self.total)} free"

@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 JobserverStyle = Literal["fifo", "pipe"]
 BACKOFF: Final = 0.7
 """The fraction of the window that remains after a failure from overload: beta of CUBIC."""
-STEADY: Final = 1.5
+STEADY_RATIO: Final = 1.5
 """Up to this ratio to the lowest latency, the window may grow: at a server with a queue, it is then half full."""
-RISING: Final = 2.0
+OVERLOAD_RATIO: Final = 2.0
 """From this ratio on, the window shrinks."""
-MIN_SHARE: Final = 0.5
+SHRINK_LIMIT: Final = 0.5
 """The least fraction of the window that remains when the latency rises, and to measure the lowest again."""
-FEWEST: Final = 10
+MIN_SAMPLES: Final = 10
 """The least number of jobs in a mean latency: one slow job is not a queue."""
-REMEMBERED: Final = 100
+MAX_AGE: Final = 100
 """The number of higher mean latencies after which the lowest is measured again."""
 
 
@@ -128,49 +128,49 @@ class WindowController:
         self._shrunk_at = -math.inf  # jobs that started before belong to the larger window
         self._successes = 0  # since the size changed
         self._was_full = False  # since the size changed
-        self._sum = 0.0  # the sum of the latencies for the next mean, and their number
-        self._number = 0
-        self._lowest = math.inf  # the lowest mean latency
-        self._age = 0  # how many of them were higher since
-        self._ratio = 1.0  # the last mean latency divided by the lowest
+        self._latency_sum = 0.0  # the sum of the latencies for the next mean, and their number
+        self._latency_count = 0
+        self._lowest_mean = math.inf  # the lowest mean latency
+        self._lowest_age = 0  # how many of them were higher since
+        self._latency_ratio = 1.0  # the last mean latency divided by the lowest
 
-    def note_success(self, started_at: float, now: float, is_full: bool) -> None:
+    def record_success(self, started_at: float, now: float, is_full: bool) -> None:
         """Record a success; `is_full`: all slots were taken."""
         if started_at < self._shrunk_at:
             return
         self._successes += 1
         self._was_full = self._was_full or is_full
-        self._sum += now - started_at
-        self._number += 1
-        if self._number >= max(FEWEST, self.size):
-            self._note_mean(self._sum / self._number, now)
+        self._latency_sum += now - started_at
+        self._latency_count += 1
+        if self._latency_count >= max(MIN_SAMPLES, self.size):
+            self._record_mean(self._latency_sum / self._latency_count, now)
         if self._successes >= self.size:
-            if self._was_full and self._ratio <= STEADY:
+            if self._was_full and self._latency_ratio <= STEADY_RATIO:
                 self.size = min(self._settings.maximum, self.size + 1)
             self._successes, self._was_full = 0, False
 
-    def note_trouble(self, started_at: float, now: float) -> None:
+    def record_overload(self, started_at: float, now: float) -> None:
         """Record an overload of the server."""
         if started_at >= self._shrunk_at:
             self._shrink(min(self.size - 1, int(self.size * BACKOFF)), now)
 
-    def _note_mean(self, mean: float, now: float) -> None:
-        self._sum, self._number = 0.0, 0
-        self._age += 1
-        if mean <= self._lowest:
-            self._lowest, self._age = mean, 0
-        self._ratio = mean / self._lowest if self._lowest > 0 else 1.0
-        if self._age >= REMEMBERED:
-            self._lowest, self._age = math.inf, 0
-            self._shrink(int(self.size * MIN_SHARE), now)
-        elif self._ratio > RISING:
-            self._shrink(int(self.size * max(MIN_SHARE, STEADY / self._ratio)), now)
+    def _record_mean(self, mean: float, now: float) -> None:
+        self._latency_sum, self._latency_count = 0.0, 0
+        self._lowest_age += 1
+        if mean <= self._lowest_mean:
+            self._lowest_mean, self._lowest_age = mean, 0
+        self._latency_ratio = mean / self._lowest_mean if self._lowest_mean > 0 else 1.0
+        if self._lowest_age >= MAX_AGE:
+            self._lowest_mean, self._lowest_age = math.inf, 0
+            self._shrink(int(self.size * SHRINK_LIMIT), now)
+        elif self._latency_ratio > OVERLOAD_RATIO:
+            self._shrink(int(self.size * max(SHRINK_LIMIT, STEADY_RATIO / self._latency_ratio)), now)
 
     def _shrink(self, size: int, now: float) -> None:
         self.size = max(self._settings.minimum, size)
         self._shrunk_at = now
         self._successes, self._was_full = 0, False
-        self._sum, self._number, self._ratio = 0.0, 0, 1.0
+        self._latency_sum, self._latency_count, self._latency_ratio = 0.0, 0, 1.0
 
 
 def window(value: Any, name: str, subject: Subject) -> Window | None:

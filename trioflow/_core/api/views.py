@@ -8,7 +8,7 @@ builds the scenario; what it sees may be a moment old.
 
 from typing import TYPE_CHECKING
 
-from ..admission._pool import Pool, ResourceView, copy_of_pool, resources_of, settings_of
+from ..admission._pool import Pool, ResourceView, copy_pool, resource_views, settings_of
 from ..admission._rate import Rate
 from ..admission._window import Adaptive, JobserverStyle
 from ..admission._window import slots as slots_of

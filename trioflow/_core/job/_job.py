@@ -430,7 +430,7 @@ class AbstractJob(Generic[T]):
     def granted(self) -> Mapping[str, Any]:
         """The job's resources while it runs: for named things a list, otherwise the amount."""
         grant = self._grant()
-        return {} if grant is None else grant.as_mapping()
+        return {} if grant is None else grant.to_dict()
 
     def used(self, **amounts: Need) -> None:
         """Correct the job's use of a `Rate` when the real amount is known.

@@ -40,7 +40,7 @@ class AdaptiveWindow(Instrument):
         if self._shows_overload(job):
             self._note_trouble(started_at, now)
         elif job._state is JobState.SUCCEEDED:
-            self.control.note_success(started_at, now, is_full=self._run.workers.free <= 0)
+            self.control.record_success(started_at, now, is_full=self._run.workers.free <= 0)
             self._run.workers.resize(self.control.size)
 
     def after_run(self, scheduler: Any) -> None:
@@ -49,7 +49,7 @@ class AdaptiveWindow(Instrument):
             del self._run
 
     def _note_trouble(self, started_at: float, now: float) -> None:
-        self.control.note_trouble(started_at, now)
+        self.control.record_overload(started_at, now)
         self._run.workers.resize(self.control.size)
 
     def _shows_overload(self, job: AbstractJob[Any]) -> bool:

@@ -134,7 +134,7 @@ class CleanUpWorker(Worker):
     async def work(self) -> None:
         """Run the first job of the queue, so that jobs start in order although tasks begin in any order."""
         run = self.run
-        job = run.queue.jobs.take_any()
+        job = run.queue.jobs.take_despite_shortage()
         current.set(self)
         run.backend.isolation.enter(self)
         run.begin(self, job)

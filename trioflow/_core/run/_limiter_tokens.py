@@ -136,7 +136,7 @@ class Tokens:
             else:
                 if not takes_token:
                     self.release(worker)
-                    queue.note_taken(job)
+                    queue.remove_forever_entry(job)
                 if not job._forever:
                     workers.free -= 1
                     worker.has_slot = True
@@ -157,10 +157,10 @@ class Tokens:
         ready = self._run.queue.jobs
         requeued: set[AbstractJob[Any]] = set()
         while first is not None:
-            if first in requeued or ready.may_begin(self._heap[0]):
+            if first in requeued or ready.may_start(self._heap[0]):
                 if (grant := first._grant()) is not None:
                     grant.begin()
-                    ready.sharing.note_change()
+                    ready.admission_queue.request_round()
                 worker.has_slot = True
                 del self.waiting[first]
                 return heapq.heappop(self._heap)[2]

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._priority_queues import ReadyQueue
 from ..admission._window import Adaptive
-from ..admission.policy._policy_validation import refuse_in_policy
+from ..admission.policy._policy_validation import reject_call_from_policy
 from ..backend import variables_of
 from ..base import _graph_algorithms, _logger
 from ..base._states import (
@@ -413,13 +413,13 @@ class Run:
         """Put a throttled job back at the front of the ready queue. Its attempt does not count."""
         assert job._started_at is not None
         facts = job._extras()
-        closed = tuple((key, self.pools.find(key).gate.opens_at) for key in keys)
+        closed = tuple((key, self.pools.find(key).cooldown.opens_at) for key in keys)
         facts.throttled += (Throttling(job._started_at, now, closed),)
         facts.fraction = None
         job._worker = job._started_at = None
         job._state = SCHEDULED
         self.queue.jobs.give_back(job)
-        self.queue.jobs.put_throttled(job)
+        self.queue.jobs.push_throttled(job)
         self.notify("job_scheduled", job)
         self.workers.ensure_searcher()
 
@@ -584,7 +584,7 @@ class Run:
                 return is_expected
             assert run.outer_worker is not None
             run = run.outer_worker.run
-            is_expected = is_expected or run.queue.jobs.any_waits()
+            is_expected = is_expected or run.queue.jobs.has_entries()
 
     def count_settled(self, number: int) -> None:
         """Subtract the ordinary jobs that a worker has settled in its own frame from `unsettled`."""
@@ -669,7 +669,7 @@ class Run:
         """Settle the jobs that are ready but have not started, as CANCELLED."""
         tokens = self.workers.tokens
         jobs = [] if tokens is None else tokens.drain()
-        if self.queue.is_used():
+        if self.queue.may_have_jobs():
             jobs += self.queue.drain()
         now = self.clock() if jobs else 0.0
         for job in jobs:
@@ -737,7 +737,7 @@ class Run:
             RuntimeError: the call comes from another thread, or from a policy, which must not change the run.
 
         """
-        refuse_in_policy(what)
+        reject_call_from_policy(what)
         if threading.get_ident() != self.thread_id:
             raise RuntimeError(
                 f"{what}: {self.scheduler.label!r} runs in another thread; call it there, for instance through "

@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 class RunPools:
     """The resources that the jobs of one run can take."""
 
-    __slots__ = ("_resources", "_run", "keeper")
+    __slots__ = ("_resources", "_run", "holder")
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
         # By name: what the scheduler itself has taken as a job, and its own pool.
         self._resources: Final[dict[str, Resource]] = {}
         # The innermost enclosing scheduler that has needs, which is the only pool of the members but for rates.
-        self.keeper: AbstractJob[Any] | None = None
+        self.holder: AbstractJob[Any] | None = None
         scheduler = run.scheduler
         if run.outer_worker is not None:
             grant = scheduler._grant()
             kept: dict[str, Resource] = {} if grant is None else grant.parts()
             self._resources.update(kept)
-            self.keeper = scheduler if kept else run.outer_worker.run.pools.keeper
+            self.holder = scheduler if kept else run.outer_worker.run.pools.holder
         if scheduler._pool is not None:
             self._resources.update(scheduler._pool._resources)
 
@@ -84,13 +84,13 @@ class RunPools:
         in_thread = threading.get_ident() != self._run.thread_id
         for correct in corrections:
             if in_thread:
-                self._run.queue.jobs.sharing.call_in_loop(correct)
+                self._run.queue.jobs.admission_queue.call_in_loop(correct)
             else:
                 correct()
 
     def _correct(self, resource: RateResource, taken_amount: Any, used: Any) -> None:
         resource.correct(taken_amount, used)
-        self._run.queue.jobs.sharing.note_change()
+        self._run.queue.jobs.admission_queue.request_round()
 
     def throttle(
         self, worker: Worker, job: AbstractJob[Any], throttles: Iterable[Throttled], failure: BaseException
@@ -112,7 +112,7 @@ class RunPools:
                 error.__cause__ = failure
                 return error
             taken[0].throttle(throttle.after)
-            self._run.queue.jobs.sharing.note_change()
+            self._run.queue.jobs.admission_queue.request_round()
         why: str | None = None
         if job._is_one_shot():
             why = "was made from a coroutine object, or gives up its arguments: make it from the function"

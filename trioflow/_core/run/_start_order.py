@@ -13,7 +13,7 @@ from ..admission._admission import AdmissionQueue
 from ..admission._heap_keys import HeapKeys
 from ..admission._priority_queues import FifoQueue, HeapQueue, SharedQueue
 from ..admission.policy import _policy_validation
-from ..admission.policy._builtin_policies import NAMED
+from ..admission.policy._builtin_policies import BUILTIN_POLICIES
 from ..admission.policy._upward_ranks import Ranks
 from ..base import _graph_algorithms
 from ..base._states import STOPPING
@@ -35,7 +35,7 @@ def may_need_order(run: Run) -> bool:
     members, policy = run.members, run.scheduler._policy
     if members.with_demands or members.nested or not isinstance(policy, str) or run.scheduler._knows_durations():
         return True
-    return NAMED[policy].effective_policy(False).needs_heap
+    return BUILTIN_POLICIES[policy].effective_policy(False).needs_heap
 
 
 class StartOrder:
@@ -76,7 +76,7 @@ class StartOrder:
             for _ in self._choose_order(self._members.waits_for, in_order=False):
                 pass
         elif ranked is not None:
-            ranked.order.note_new(jobs, known, self._members.waits_for)
+            ranked.order.add_jobs(jobs, known, self._members.waits_for)
 
     def detach(self) -> None:
         """Release the run, which is over."""
@@ -128,7 +128,7 @@ class StartOrder:
             tokens.requeue_waiting()
         if has_needs and self._admission_queue is None:
             self._admission_queue = AdmissionQueue(self._run)
-        self._jobs.rank_by(order, self._admission_queue)
+        self._jobs.use_order(order, self._admission_queue)
 
     def _known_durations(self, scheduler: BaseScheduler) -> dict[AbstractJob[Any], float]:
         """Return the known expected durations of the members of a scheduler."""

@@ -97,7 +97,7 @@ class Workers:
         if added > 0:
             self.ensure_searcher()
         elif added < 0:
-            self._queue.jobs.has_fewer_slots()
+            self._queue.jobs.request_round_for_others()
 
     def ensure_searcher(self) -> None:
         """Spawn or wake workers if a ready job could start and there is no searcher."""
@@ -250,7 +250,7 @@ class Workers:
         self.forever -= worker.shielded
         self.ensure_searcher()
         if self.is_adaptive:  # the window may have shrunk while this worker had a slot
-            self._queue.jobs.has_fewer_slots()
+            self._queue.jobs.request_round_for_others()
         self._run.on_worker_left()
 
     def give_back_slot(self, worker: Worker) -> None:
@@ -280,7 +280,7 @@ class Workers:
         elif self.free > 0:
             self.free -= 1
             worker.has_slot = True
-        elif self._queue.begins_with_ordinary() and self._searcher_has_slot():
+        elif self._queue.next_needs_slot() and self._searcher_has_slot():
             return None
         return self._queue.take(worker.has_slot)
 

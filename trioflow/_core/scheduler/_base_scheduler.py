@@ -792,7 +792,7 @@ class BaseScheduler(
             _open_block.run, run.on_open, run.closes_scheduler = run, _open_block.accept_jobs, True
         pool = self._pool
         if pool is not None:
-            pool._enter(self, run.pools.keeper, run.time_slice, run.clock)
+            pool._enter(self, run.pools.holder, run.time_slice, run.clock)
         self._run = run
         try:
             await self._prepare(run)

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from ..admission._pool import note_user
+from ..admission._pool import register_user
 from ..admission._resource import CountedResource
 from ..base import _amounts, _graph_algorithms
 from ..base._states import CHECKING, JobState
@@ -134,10 +134,10 @@ class AvailableResources:
             levels.append(outer)
             is_inside = is_inside and outer is not outermost
         self.available: dict[str, Resource] = {}
-        self.keeper: BaseScheduler | None = None  # the innermost enclosing scheduler with needs
+        self.holder: BaseScheduler | None = None  # the innermost enclosing scheduler with needs
         # By name of a resource: the services that hold some of it until the run ends.
         self._services: dict[str, list[AbstractJob[Any]]] = {}
-        self._outside_names: set[str] = set()  # resources outside of `keeper`
+        self._outside_names: set[str] = set()  # resources outside of `holder`
         for level in reversed(levels):
             if level is not levels[-1]:
                 self._enter_nested(level)
@@ -158,9 +158,9 @@ class AvailableResources:
             if isinstance(resource, CountedResource) and not isinstance(amount, tuple):
                 share[name] = resource.part(amount)
         if share:
-            self.keeper = scheduler
+            self.holder = scheduler
             self._outside_names.update(self.available)
-            self.available = {name: rate for name, rate in self.available.items() if not rate.is_kept} | share
+            self.available = {name: rate for name, rate in self.available.items() if not rate.is_held} | share
             self._services.clear()
 
     def reject_unmeetable(self, job: AbstractJob[Any]) -> None:
@@ -189,15 +189,15 @@ class AvailableResources:
                 if need > resource.total - reserved:
                     names = ", ".join(repr(service.label) for service in services)
                     raise ValueError(
-                        f"{job.label!r} needs {name}={resource.shown_as(need)}, and services keep "
-                        f"{resource.shown_as(reserved)} of {resource.shown_as(resource.total)} until the run ends "
-                        f"({names}): it could never start; give the pool more, or let the services need less"
+                        f"{job.label!r} needs {name}={resource.format_amount(need)}, and services keep "
+                        f"{resource.format_amount(reserved)} of {resource.format_amount(resource.total)} until the "
+                        f"run ends ({names}): it could never start; give the pool more, or let the services need less"
                     )
 
     def _missing_text(self, name: str) -> str:
-        if self.keeper is not None and name in self._outside_names:
+        if self.holder is not None and name in self._outside_names:
             return (
-                f"which is in a pool outside of {self.keeper.label!r}: that scheduler has needs, and is the only pool "
+                f"which is in a pool outside of {self.holder.label!r}: that scheduler has needs, and is the only pool "
                 f"of its members, but for rates; add {name}= to its needs"
             )
         available_text = f"they have {', '.join(self.available)}" if self.available else "there is none"
@@ -233,10 +233,10 @@ def reject_shared_pools(levels: Iterable[BaseScheduler], outermost: BaseSchedule
     users: dict[Pool, dict[AbstractJob[Any], AbstractJob[Any] | None]] = {}
     for level in levels:
         if level._pool is not None:
-            note_user(
+            register_user(
                 users.setdefault(level._pool, dict(level._pool._users)),
                 level,
-                AvailableResources(level, outermost).keeper,
+                AvailableResources(level, outermost).holder,
             )
 
 

@@ -174,7 +174,7 @@ def _resource_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
 
 
 def _explain_resource_wait(run: Run, job: AbstractJob[Any]) -> str:
-    why = run.queue.jobs.why_not(job) if isinstance(run.queue.jobs, SharedQueue) else None
+    why = run.queue.jobs.explain_wait(job) if isinstance(run.queue.jobs, SharedQueue) else None
     return why or "is ready, and starts within this turn of the event loop or the next"
 
 

@@ -153,7 +153,7 @@ class LiveSource(Source):
     def resources_in(self, scheduler: SchedulerRecord) -> list[ResourceView]:
         """Return the resources of a scheduler's own pool."""
         pool = _scheduler_of(scheduler).pool
-        return [] if pool is None else views.resources_of(pool)
+        return [] if pool is None else views.resource_views(pool)
 
     def opens_in(self, resource: ResourceView, jobs: list[JobRecord]) -> float:
         """Return the seconds until a rate or a cooldown of a resource lets these jobs start."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Final, TypeVar
 
-from ..._core.api.views import AnyJob, BaseScheduler, Pool, resources_of, run_needs, run_resource
+from ..._core.api.views import AnyJob, BaseScheduler, Pool, resource_views, run_needs, run_resource
 
 N = TypeVar("N", int, float)
 Steps = tuple[list[float], list[float]]
@@ -117,7 +117,7 @@ class ResourceScopes:
                 scope[resource.name] = self._register(
                     ResourceUse(resource.name, amount, resource.format_amount, resource.cooldowns, is_reservation=True)
                 )
-        for view in () if pool is None else resources_of(pool):
+        for view in () if pool is None else resource_views(pool):
             scope[view.name] = self._shared(pool, view.name, view.total, view.shown)
         return scope
 

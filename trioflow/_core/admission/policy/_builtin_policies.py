@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ...job._job import AbstractJob
 
 PolicyName = Literal["auto", "fifo", "critical-path"]
-NAMES: Final[tuple[PolicyName, ...]] = get_args(PolicyName)
+POLICY_NAMES: Final[tuple[PolicyName, ...]] = get_args(PolicyName)
 
 
 class RunPolicy(ABC):
@@ -25,7 +25,7 @@ class RunPolicy(ABC):
     """Whether its order differs from that in which jobs become ready, which a plain queue keeps."""
     needs_durations: ClassVar[bool] = True
     """Whether it uses expected durations."""
-    before_all: ClassVar[Any] = -math.inf
+    lowest_key: ClassVar[Any] = -math.inf
     """A key before all others."""
 
     def effective_policy(self, knows_durations: bool) -> RunPolicy:
@@ -33,7 +33,7 @@ class RunPolicy(ABC):
         return self
 
     @abstractmethod
-    def keys(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], Any]:
+    def key_function(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], Any]:
         """Return the key function of one run: one call in place of two."""
 
     @abstractmethod
@@ -47,7 +47,7 @@ class Fifo(RunPolicy):
     needs_heap = False
     needs_durations = False
 
-    def keys(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], float]:
+    def key_function(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], float]:
         """Return one key for all."""
         return lambda job: 0.0
 
@@ -61,7 +61,7 @@ class CriticalPath(RunPolicy):
 
     needs_ranks = True
 
-    def keys(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], float]:
+    def key_function(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], float]:
         """Return the ranks with their sign changed."""
         assert outlook.ranks is not None
         ranks = outlook.ranks.of
@@ -84,7 +84,7 @@ class Auto(Fifo):
 
 FIFO: Final = Fifo()
 CRITICAL_PATH: Final = CriticalPath()
-NAMED: Final[dict[PolicyName, RunPolicy]] = {
+BUILTIN_POLICIES: Final[dict[PolicyName, RunPolicy]] = {
     "auto": Auto(),
     "fifo": FIFO,
     "critical-path": CRITICAL_PATH,

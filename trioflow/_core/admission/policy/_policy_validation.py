@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from ...base._reprs import short_repr
 from ...base._signatures import is_async, signature_of
 from ...job import _job_options
-from ._builtin_policies import NAMED, NAMES, RunPolicy
+from ._builtin_policies import BUILTIN_POLICIES, POLICY_NAMES, RunPolicy
 from ._policy import Policy
 from ._upward_ranks import RunOutlook
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Fail = Callable[[AbstractJob[Any], BaseException], None]
 
 MEMBERS: Final = ("key", "needs_ranks", "reason")
-asking: Final[set[int]] = set()
+threads_in_key: Final[set[int]] = set()
 """The threads in which a user's policy is computing a key."""
 
 
@@ -33,9 +33,9 @@ def check_policy(policy: Any, name: str, subject: Subject) -> PolicyName | Polic
         TypeError: it is not an object with the members of a `Policy`.
 
     """
-    what, choices = f"{name}={short_repr(policy)} of {_job_options.owner_name(subject)}", ", ".join(NAMES)
+    what, choices = f"{name}={short_repr(policy)} of {_job_options.owner_name(subject)}", ", ".join(POLICY_NAMES)
     if isinstance(policy, str):
-        if policy not in NAMES:
+        if policy not in POLICY_NAMES:
             raise ValueError(f"{what}: choose one of {choices}, or give an object of trioflow.abc.Policy")
         return policy
     if isinstance(policy, type):
@@ -69,14 +69,14 @@ def _check_method(method: Any, what: str) -> None:
         raise TypeError(f"{what} takes {signature}: let it take a job and an outlook") from None
 
 
-def refuse_in_policy(what: str) -> None:
+def reject_call_from_policy(what: str) -> None:
     """Reject a call from a policy, while a job is on its way into a queue.
 
     Raises:
         RuntimeError: the call comes from a policy.
 
     """
-    if threading.get_ident() in asking:
+    if threading.get_ident() in threads_in_key:
         raise RuntimeError(f"{what}: the call comes from the key() of a policy, which must not change the run")
 
 
@@ -87,25 +87,25 @@ def name_of_policy(policy: PolicyName | Policy) -> str:
 
 def make_run_policy(policy: PolicyName | Policy, fail: Fail) -> RunPolicy:
     """Return a policy for a run; `fail` is called with the exceptions of a user's policy, and ends the run."""
-    return NAMED[policy] if isinstance(policy, str) else SafePolicy(policy, fail)
+    return BUILTIN_POLICIES[policy] if isinstance(policy, str) else SafePolicy(policy, fail)
 
 
 class SafePolicy(RunPolicy):
     """A user's policy, guarded: each ready job gets into its queue despite errors, and the end of the run finds it."""
 
-    before_all: ClassVar[Any] = ()  # all its keys are tuples, and this comes before any other
+    lowest_key: ClassVar[Any] = ()  # all its keys are tuples, and this comes before any other
 
     def __init__(self, policy: Policy, fail: Fail) -> None:
         self._policy: Final = policy
         self._fail: Final = fail
         self.needs_ranks = policy.needs_ranks
 
-    def keys(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], tuple[float, ...]]:
+    def key_function(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], tuple[float, ...]]:
         """Return the user's keys, each as a tuple."""
 
         def key(job: AbstractJob[Any]) -> tuple[float, ...]:
             thread = threading.get_ident()
-            asking.add(thread)
+            threads_in_key.add(thread)
             try:
                 return _as_tuple(self._policy.key(job, outlook))
             except BaseException as error:  # the job must still get into its queue
@@ -113,7 +113,7 @@ class SafePolicy(RunPolicy):
                 self._fail(job, error.with_traceback(traceback and traceback.tb_next))
                 return ()
             finally:
-                asking.discard(thread)
+                threads_in_key.discard(thread)
 
         return key
 

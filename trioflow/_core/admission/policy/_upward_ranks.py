@@ -55,7 +55,7 @@ class Ranks:
         """Return the length of the longest path in seconds."""
         return max(self.of.values())
 
-    def find_new(self, jobs: list[AbstractJob[Any]], requirements: Requirements) -> None:
+    def compute_for_added(self, jobs: list[AbstractJob[Any]], requirements: Requirements) -> None:
         """Compute the ranks of jobs that were added together; all others stay as they are. O(V + E)."""
         new = set(jobs)
         order = _graph_algorithms.topological_order(
