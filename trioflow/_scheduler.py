@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Never, TextIO, Unpack
 
-from ._core.api import BaseScheduler, BaseSchedulerOptions, Option, describe
+from ._core.api import BaseScheduler, BaseSchedulerOptions, Option, set_docs_and_signature
 from ._core.api.views import file_path, flag, outermost
 from ._hints import ATTRIBUTES
 
@@ -454,7 +454,7 @@ class Scheduler(BaseScheduler):
         return _mimebundle.scheduler_bundle(self)
 
 
-describe(Scheduler, Scheduler.__init__)
+set_docs_and_signature(Scheduler, Scheduler.__init__)
 # Python's warning about a coroutine that was never awaited has the name that users write.
 BaseScheduler.co_run.__qualname__ = f"{Scheduler.__name__}.co_run"
 

@@ -81,9 +81,9 @@ def test_default_label_shows_the_call(args: tuple[Any, ...], label: str) -> None
 
 def test_what_just_fits_is_shown_whole() -> None:
     """A label is cut from one character more than the longest, in its middle."""
-    fits = "".join(str(number % 10) for number in range(_labels.LONGEST_LABEL))
-    assert _labels.shortened(fits) == fits
-    assert len(_labels.shortened(f"{fits}x")) == len(fits)
+    fits = "".join(str(number % 10) for number in range(_labels.MAX_LABEL_LENGTH))
+    assert _labels.shorten(fits) == fits
+    assert len(_labels.shorten(f"{fits}x")) == len(fits)
     assert _labels.without_middle("01234567", 8) == "01234567"
     assert _labels.without_middle("012345678", 8) == "0123…678"
 

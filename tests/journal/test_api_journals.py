@@ -41,14 +41,14 @@ class OnShelf:
     def look_up(self, job: Any) -> Any:
         if journals.always_runs(job):
             return journals.NotStored()
-        row = self._shelf.rows.get(self._paths.of(job))
+        row = self._shelf.rows.get(self._paths.path_of(job))
         if row is None:
             return journals.NotStored(journals.NOT_IN_JOURNAL)
         return row[1] if row[0] == self._work(job) else journals.NotStored("its work has changed")
 
     def record(self, job: Any, value: Any) -> None:
         if not journals.always_runs(job):
-            self._kept[self._paths.of(job)] = self._work(job), value
+            self._kept[self._paths.path_of(job)] = self._work(job), value
 
     def forget(self, job: Any) -> None:
         self._paths.forget(job)
@@ -66,9 +66,9 @@ class OnShelf:
 
     def _work(self, job: Any) -> str:
         if isinstance(job, journals.FunctionJob):
-            return repr(journals.call_with(job, journals.value_of))
+            return repr(journals.call_parts(job, journals.result_for_journal))
         work = job.for_journal()
-        return repr((work.what, journals.substitute_inputs(work.arguments, journals.value_of)))
+        return repr((work.what, journals.substitute_inputs(work.arguments, journals.result_for_journal)))
 
 
 async def double(number: int) -> int:
@@ -110,7 +110,7 @@ def test_the_name_of_a_job_that_was_dropped_stays_taken() -> None:
     jobs = [Job(double, number, label="same") for number in range(3)]
     paths = journals.PathCache(Scheduler(jobs))
     paths.forget(jobs[0])
-    assert [paths.of(job) for job in jobs[1:]] == ["same#2", "same#3"]
+    assert [paths.path_of(job) for job in jobs[1:]] == ["same#2", "same#3"]
 
 
 def test_an_argument_is_an_input_if_its_result_is_given() -> None:

@@ -24,7 +24,7 @@ class OffThePath(Instrument):
     """Takes each job off the shortest path when it starts, and changes nothing else."""
 
     def job_started(self, scheduler: Any, job: Any) -> None:
-        job._extras()
+        job._ensure_extras()
 
 
 def check(virtual: Virtual, scenario: Scenario) -> None:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 async def throttled_once() -> None:
     """Raise the first time."""
-    facts = current_job()._facts
-    if facts is None or not facts.throttled:
+    extras = current_job()._extras
+    if extras is None or not extras.throttled:
         raise Throttled("api", 1)
 
 

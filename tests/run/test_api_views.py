@@ -116,7 +116,7 @@ def test_a_running_job_has_progress_unless_it_is_redacted(virtual: Virtual) -> N
     assert views.status_of(open_) == ""
     virtual(Scheduler(open_, secret).co_run)
     assert (open_.result(), secret.result(), views.status_of(open_)) == ("telling", "", "")
-    assert views.end_of(open_)[3] is False
+    assert views.end_facts(open_)[3] is False
     assert views.runs_commands(open_)
     assert [views.command_line_of(job) for job in (open_, secret)] == ["tell", secret.redacted_label()]
     assert not views.runs_commands(Job(nap, 1))
@@ -233,9 +233,9 @@ def test_the_end_of_a_job_shows_whether_there_are_further_facts(virtual: Virtual
 
     plain, bad, late = Job(nap, 1), Job(fail), Job(again, retry=1)
     virtual(Scheduler(plain, bad, late).co_run)
-    assert [views.end_of(job)[0] is job.state for job in (plain, bad, late)] == [True, True, True]
-    assert [views.end_of(job)[1:3] for job in (plain, bad)] == [(j.started_at, j.finished_at) for j in (plain, bad)]
-    assert [views.end_of(job)[3] for job in (plain, bad, late)] == [True, False, False]
+    assert [views.end_facts(job)[0] is job.state for job in (plain, bad, late)] == [True, True, True]
+    assert [views.end_facts(job)[1:3] for job in (plain, bad)] == [(j.started_at, j.finished_at) for j in (plain, bad)]
+    assert [views.end_facts(job)[3] for job in (plain, bad, late)] == [True, False, False]
     failure = views.failure_of(bad)
     assert failure is not None
     assert failure.exception is bad.raised_exception()

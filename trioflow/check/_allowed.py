@@ -21,7 +21,7 @@ from .._core.api.views import (
     AnyJob,
     BaseScheduler,
     FunctionJob,
-    call_with,
+    call_parts,
     enclosing_schedulers,
     inputs_of,
     is_scheduler,
@@ -136,7 +136,7 @@ def unseen_results(level: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
     for job in level:
         if not isinstance(job, FunctionJob) or not job.required:
             continue
-        call = call_with(job, lambda value: value)
+        call = call_parts(job, lambda value: value)
         if (job.key is job.version is None) and job.save is not None and call is not None and not _has_jobs(call):
             names = ", ".join(map(_name, job.required))
             yield (

@@ -30,7 +30,7 @@ from .._core.api.journals import (
     HashOnly,
     SlowPathOptions,
     Work,
-    call_with,
+    call_parts,
     enclosing_schedulers,
     input_at,
     is_scheduler,
@@ -125,7 +125,7 @@ class Fingerprints:
     # ---- the kinds of jobs
 
     def _add_call(self, job: FunctionJob[Any], parts: dict[str, Any]) -> None:
-        call = call_with(job, self._placeholder)
+        call = call_parts(job, self._placeholder)
         if call is None:
             raise NotSerializable(
                 "its arguments, because it was made of a coroutine object: give Job the function, or key="

@@ -37,8 +37,8 @@ from .._core.api.journals import (
     flag,
     is_among,
     is_scheduler,
-    settings_of,
-    value_of,
+    journal_options,
+    result_for_journal,
     warn,
 )
 from .._core.api.journals import (
@@ -198,7 +198,7 @@ class Session:
         """Return the stored result of a job, or a `NotStored`."""
         if always_runs(job):
             return ALWAYS_RUNS
-        settings = settings_of(job)
+        settings = journal_options(job)
         save = self.journal.save if settings is None or settings.save == "default" else settings.save
         if save is None:
             return IS_NOT_KEPT
@@ -352,7 +352,7 @@ class Session:
         """Return the form of an input's result in a fingerprint."""
         form = self._forms.get(job)
         if form is None:
-            value = value_of(job)
+            value = result_for_journal(job)
             if value is SERVICE:
                 return "service"
             if value is DROPPED:
@@ -439,7 +439,7 @@ class RunJournalView:
 
     def look_up(self, job: AbstractJob[Any]) -> Any:
         """Return the stored result of a job that is ready to run, or a `NotStored`."""
-        return self._session.look_up(job, self._paths.of(job))
+        return self._session.look_up(job, self._paths.path_of(job))
 
     def forget(self, job: AbstractJob[Any]) -> None:
         """Release a job that its scheduler is about to drop."""

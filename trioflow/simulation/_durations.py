@@ -22,9 +22,9 @@ from .._core.api.views import (
     WaitCause,
     duration,
     file_path,
+    machine_waits,
     paths_of,
     short_repr,
-    waits_for_room,
     warn,
 )
 from ..view.trace._trace import Trace
@@ -95,7 +95,7 @@ def learn(file: Any, scheduler: BaseScheduler) -> None:
     """Write the durations of the SUCCEEDED jobs to a file; an error is logged."""
     path = Path(file)
     new = {
-        name: job.elapsed - sum(until - since for since, until in waits_for_room(job))
+        name: job.elapsed - sum(until - since for since, until in machine_waits(job))
         for job, name in paths_of(scheduler).items()
         if job.is_succeeded() and not job.forever and not job.restored and job.elapsed is not None
     }

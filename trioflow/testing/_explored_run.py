@@ -46,10 +46,10 @@ from .._core.api.kinds import name_of, short_repr
 from .._core.api.testing import (
     describe_line,
     has_hard_timeout,
+    intercept_calls,
     interrupt,
+    run_scope,
     runs_outside_loop,
-    scope_of_run,
-    steer,
 )
 from .._core.api.views import (
     AbstractJob,
@@ -314,7 +314,7 @@ class ExploredRun:
                 f"let make_scheduler put a Job in its place that sleeps for as long, and returns or raises the same"
             )
         self._driven[job] = SteppedJob(name, job)
-        steer(job, _call, _shut_down)
+        intercept_calls(job, _call, _shut_down)
         if is_scheduler(job):
             for member in job:
                 self.take(member, f"{name}/{member.label}")
@@ -361,7 +361,7 @@ class ExploredRun:
         await anyio.sleep_until(end - JUST_BEFORE)
         self._looks.remove(end - JUST_BEFORE)
         due = due_before(LIMIT, self.plan.backend)
-        of_runs = {scope_of_run(job) for job in self._driven}
+        of_runs = {run_scope(job) for job in self._driven}
         for known in (*self._looks, *(at for level, at in self._ends.items() if _may_time_out(level))):
             then = {(what, at) for what, at in due if abs(at - known) < MOMENT}
             mine = {timer for timer in then if timer[0] in of_runs}
@@ -427,7 +427,7 @@ class ExploredRun:
             if driven.inside or job.state in (JobState.RUNNING, JobState.SCHEDULED):
                 yield "a job is left running", f"after the run, {driven.name!r} is {job.state.value}"
             around = [level for level in enclosing_schedulers(job) if level is not scheduler]
-            if driven.shutdowns != 1 and _has_shutdown(job) and all(level in once for level in around):
+            if driven.shutdowns != 1 and _needs_shutdown(job) and all(level in once for level in around):
                 yield (
                     "co_shutdown is not called once",
                     f"co_shutdown of {driven.name!r} was called {driven.shutdowns} times",
@@ -852,7 +852,7 @@ def _tasks_of_trio() -> list[Any]:
     return todo
 
 
-def _has_shutdown(job: AnyJob) -> bool:
+def _needs_shutdown(job: AnyJob) -> bool:
     return not is_scheduler(job) and type(job).co_shutdown is not AbstractJob.co_shutdown
 
 

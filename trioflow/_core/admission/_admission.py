@@ -215,7 +215,7 @@ class AdmissionQueue:
         """Grant the first job of a line its needs, even beyond the free amount, and return its entry."""
         entry = heapq.heappop(line.heap)
         job = entry[2]
-        job._extras().grant = Grant(job, line.needs)  # so `Run.settle` settles it, which takes everything back
+        job._ensure_extras().grant = Grant(job, line.needs)  # so `Run.settle` settles it, which takes everything back
         self._drop_settled(line)
         self.admission.candidate = None
         return entry
@@ -258,9 +258,9 @@ class AdmissionQueue:
 
     def release(self, job: AbstractJob[Any]) -> None:
         """Take back the grant of a job that has settled, or does not start; drop it from the queue."""
-        grant = None if job._facts is None else job._facts.grant
-        if job._facts is not None:
-            job._facts.grant = None
+        grant = None if job._extras is None else job._extras.grant
+        if job._extras is not None:
+            job._extras.grant = None
         has_changed = True
         if grant is not None:
             has_changed = grant.holds_any() and not self._is_next()

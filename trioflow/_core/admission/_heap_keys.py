@@ -55,7 +55,7 @@ class HeapKeys:
         key = policy.key_function(self.outlook)
         self.key: Callable[[AbstractJob[Any]], Any] = key
         if priorities:
-            self.key = lambda job: (0 if job._demand is None else -job._demand.priority, key(job))
+            self.key = lambda job: (0 if job._scheduling is None else -job._scheduling.priority, key(job))
 
     def lowest_key(self) -> Any:
         """Return a key that comes before all others."""

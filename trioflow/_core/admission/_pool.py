@@ -188,7 +188,7 @@ def check_pool(pool: Any, name: str, subject: Subject) -> Pool | None:
     """
     if pool is not None and not isinstance(pool, Pool):
         advice = "give a Pool, such as Pool(cpu=8, gpu=['0', '1']), or None"
-        raise _job_options.bad_value(TypeError, pool, name, subject, advice)
+        raise _job_options.bad_value_error(TypeError, pool, name, subject, advice)
     return pool
 
 

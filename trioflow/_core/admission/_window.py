@@ -179,11 +179,11 @@ def window(value: Any, name: str, subject: Subject) -> Window | None:
         return value or None
     if isinstance(value, int) and not isinstance(value, bool):
         advice = "give a positive whole number, or None or 0 for no limit"
-        raise _job_options.bad_value(ValueError, value, name, subject, advice)
+        raise _job_options.bad_value_error(ValueError, value, name, subject, advice)
     if isinstance(value, Adaptive) or hasattr(value, "acquire_on_behalf_of"):
         return cast("Window", value)
     wanted = "a positive whole number, None, a CapacityLimiter or an Adaptive"
-    raise _job_options.bad_value(TypeError, value, name, subject, f"give {wanted}")
+    raise _job_options.bad_value_error(TypeError, value, name, subject, f"give {wanted}")
 
 
 def jobserver(value: Any, name: str, subject: Subject) -> Jobserver:
@@ -191,10 +191,10 @@ def jobserver(value: Any, name: str, subject: Subject) -> Jobserver:
     styles = get_args(JobserverStyle)
     if is_among(value, (False, True, *styles)):
         if value:
-            posix.require(f"{name}= of {_job_options.owner_name(subject)}", "leave it out")
+            posix.require(f"{name}= of {_job_options.subject_text(subject)}", "leave it out")
         return cast("Jobserver", value)
     choices = ", ".join(map(repr, (True, *styles)))
-    raise _job_options.bad_value(ValueError, value, name, subject, f"choose {choices} or False")
+    raise _job_options.bad_value_error(ValueError, value, name, subject, f"choose {choices} or False")
 
 
 def slots(window: Window | None) -> int | None:

@@ -35,7 +35,7 @@ from ..job._errors import (
 )
 from ..job._function import Job
 from ..job._job import AbstractJob, AnyJob
-from ..job._option_descriptors import Option, describe
+from ..job._option_descriptors import Option, set_docs_and_signature
 from ..job._service import Service
 from ..run._current import current_job
 from ..run._instruments import Instrument

@@ -14,10 +14,10 @@ All other facts of a job are public: `label`, `required`, `state`, `elapsed`. Th
 its work and its record:
 
 - its path, the key of its record: `PathCache`;
-- whether it can be restored at all: `always_runs`; and its options: `settings_of`;
+- whether it can be restored at all: `always_runs`; and its options: `journal_options`;
 - its function and arguments, or another kind's description of its work (`AbstractJob.for_journal`), with placeholders
-  for the jobs among them: `call_with`, `substitute_inputs`;
-- the result of an input: `value_of`.
+  for the jobs among them: `call_parts`, `substitute_inputs`;
+- the result of an input: `result_for_journal`.
 """
 
 from typing import TYPE_CHECKING
@@ -28,8 +28,8 @@ from ..base._states import JobState
 from ..job._ancestors import enclosing_schedulers
 from ..job._arguments import substitute_inputs
 from ..job._errors import JournalError
-from ..job._facts import SERVICE, always_runs, settings_of, value_of
-from ..job._function import FunctionJob, call_with, input_at
+from ..job._facts import SERVICE, always_runs, journal_options, result_for_journal
+from ..job._function import FunctionJob, call_parts, input_at
 from ..job._job import AbstractJob, is_scheduler
 from ..job._job_options import SaveName, file_path, flag
 from ..job._job_options import SlowPathOptions as SlowPathOptions

@@ -2,6 +2,6 @@
 """The engine's interface for explorations, which intercept the calls of jobs and interrupt the run."""
 
 from ..base._user_code import PACKAGE_PREFIX, describe_line
-from ..job._facts import has_hard_timeout, runs_outside_loop, scope_of_run
-from ..job._interception import steer
+from ..job._facts import has_hard_timeout, run_scope, runs_outside_loop
+from ..job._interception import intercept_calls
 from ..scheduler._base_scheduler import interrupt

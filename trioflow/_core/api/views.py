@@ -33,12 +33,13 @@ from ..job._facts import (
     box_of,
     call_place,
     command_line_of,
-    end_of,
+    end_facts,
     failure_of,
     given_label,
     inputs_of,
     is_ready,
     is_service,
+    machine_waits,
     may_repeat,
     ready_at,
     reason_not_restored,
@@ -48,13 +49,12 @@ from ..job._facts import (
     runs_commands,
     stored_result,
     throttled,
-    throttlings,
-    waits_for_room,
+    throttled_attempts,
 )
-from ..job._function import FunctionJob, Job, call_with
+from ..job._function import FunctionJob, Job, call_parts
 from ..job._job import AbstractJob, AnyJob, is_scheduler
 from ..job._job_options import declare_run_resource, duration, file_path, flag, whole_number
-from ..job._labels import paths_of, percent, printable, shortened, without_middle
+from ..job._labels import paths_of, percent, printable, shorten, without_middle
 from ..job._option_descriptors import need_of_run
 from ..job._outcome import DROPPED, Failure, Throttling
 from ..job._service import Service

@@ -18,9 +18,9 @@ from ._outcome import DROPPED
 
 ValueOf = Callable[[AbstractJob[Any]], Any]
 
-ATOMS: Final = frozenset({int, float, str, bytes, bool, type(None)})
-PLAIN: Final = frozenset({list, tuple, dict})
-SEARCHED: Final[Any] = (list, tuple, dict, set, frozenset)
+ATOMIC_TYPES: Final = frozenset({int, float, str, bytes, bool, type(None)})
+PLAIN_CONTAINERS: Final = frozenset({list, tuple, dict})
+SEARCHED_TYPES: Final[Any] = (list, tuple, dict, set, frozenset)
 """Containers of these types are searched. In those that are not plain no result can be filled in: a job is rejected."""
 UNFINISHED: Final = object()
 """A placeholder for the template of a container whose search has not ended."""
@@ -65,7 +65,7 @@ def result_of(job: AbstractJob[Any]) -> Any:
     """Return the result of an input, for a call."""
     outcome = job._outcome
     # `result()` raises for a dropped result or a service that has failed since it was ready; some kinds fetch the value
-    return job.result() if outcome is DROPPED or job._result_is_asked_for else outcome
+    return job.result() if outcome is DROPPED or job._has_own_result else outcome
 
 
 class Template:
@@ -78,7 +78,7 @@ class Template:
 
     """
 
-    __slots__ = ("_inner", "_makes_tuple", "_results", "as_given")
+    __slots__ = ("_inner", "_makes_tuple", "_results", "original")
 
     def __init__(
         self, container: Any, results: list[tuple[Any, AbstractJob[Any]]], inner: list[tuple[Any, Template]]
@@ -86,13 +86,13 @@ class Template:
         kind = cast(Any, type(container))
         self._makes_tuple = kind is tuple
         # The copy with the jobs in it, and with each reference replaced by its job.
-        self.as_given: Any = (dict if kind is dict else list)(container)
+        self.original: Any = (dict if kind is dict else list)(container)
         self._results = tuple(results)
         self._inner = tuple(inner)
 
     def build(self, value_of: ValueOf, made: dict[Template, Any] | None = None) -> Any:
         """Return the container with `value_of(job)` in place of each job; `made` has the inner ones built so far."""
-        container = self.as_given.copy()
+        container = self.original.copy()
         for key, job in self._results:
             container[key] = value_of(job)
         if self._inner:
@@ -112,9 +112,9 @@ class Arguments:
     def __init__(self, template: Template) -> None:
         self._template = template
 
-    def as_given(self) -> Iterable[Any]:
+    def original(self) -> Iterable[Any]:
         """Return the arguments with the jobs among them."""
-        return cast("list[Any]", self._template.as_given)
+        return cast("list[Any]", self._template.original)
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the arguments of a call."""
@@ -139,7 +139,7 @@ class DirectArguments:
         self._values = values
         self._places = places
 
-    def as_given(self) -> Iterable[Any]:
+    def original(self) -> Iterable[Any]:
         """Return the arguments with the jobs among them."""
         return self._values
 
@@ -163,26 +163,26 @@ class DirectArguments:
         return jobs if len(jobs) == 1 else tuple(dict.fromkeys(jobs))
 
 
-def direct_places(values: tuple[Any, ...]) -> tuple[int, ...] | None:
+def find_direct_inputs(values: tuple[Any, ...]) -> tuple[int, ...] | None:
     """Return the indices of the jobs among `values`; None if the arguments have to be searched."""
     places: list[int] = []
     for place, value in enumerate(values):
         kind = cast(Any, type(value))
-        if kind in ATOMS:
+        if kind in ATOMIC_TYPES:
             continue
         if isinstance(value, AbstractJob):
-            if value._result_is_asked_for or (value._rule is not None and not value._rule.keep_result):
+            if value._has_own_result or (value._rule is not None and not value._rule.keep_result):
                 return None
-            if not value._is_passed_as_it_is:
+            if not value._is_passed_as_itself:
                 places.append(place)
-        elif kind is Ref or isinstance(value, SEARCHED):
+        elif kind is Ref or isinstance(value, SEARCHED_TYPES):
             return None
     return tuple(places)
 
 
-def as_given(arguments: Iterable[Any]) -> Iterable[Any]:
+def original_arguments(arguments: Iterable[Any]) -> Iterable[Any]:
     """Return the arguments of a search with the jobs among them, if it found any."""
-    return arguments if isinstance(arguments, tuple) else cast("Arguments | DirectArguments", arguments).as_given()
+    return arguments if isinstance(arguments, tuple) else cast("Arguments | DirectArguments", arguments).original()
 
 
 class Call:
@@ -195,7 +195,7 @@ class Call:
         self._values = values
         self._template = template
 
-    def as_given(self) -> dict[str, Any]:
+    def original(self) -> dict[str, Any]:
         """Return the keyword arguments with the jobs among them."""
         return self._values
 
@@ -208,7 +208,7 @@ class Call:
         return self.func(*args, **self.substitute_inputs(result_of), **more)
 
 
-class Search:
+class ArgumentSearch:
     """The search for jobs among the arguments of one job; it visits each container once."""
 
     __slots__ = ("_subject", "inputs")
@@ -219,7 +219,7 @@ class Search:
 
     def positional(self, values: tuple[Any, ...]) -> tuple[Any, ...] | Arguments:
         """Return the arguments; the same object if it contains no job."""
-        template = self._whole(values)
+        template = self._root_template(values)
         return values if template is None else Arguments(template)
 
     def keywords(self, function: Callable[..., Any], values: Mapping[str, Any]) -> Call:
@@ -236,9 +236,9 @@ class Search:
             if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise TypeError(f"kwargs of {self._subject()}: the name {name!r} is not a string")
         plain = dict(values)
-        return Call(function, plain, self._whole(plain))
+        return Call(function, plain, self._root_template(plain))
 
-    def _whole(self, container: Any) -> Template | None:
+    def _root_template(self, container: Any) -> Template | None:
         """Return the template of the arguments; None if they contain no job."""
         try:
             return self._template(container, {})
@@ -259,44 +259,44 @@ class Search:
         items = cast("Iterable[tuple[Any, Any]]", container.items() if is_dict else enumerate(container))
         for key, value in items:
             kind = cast(Any, type(value))
-            if is_dict and type(key) not in ATOMS:
-                self._refuse_hidden(key, "a key of a dict")
-            if kind in ATOMS:
+            if is_dict and type(key) not in ATOMIC_TYPES:
+                self._reject_jobs_inside(key, "a key of a dict")
+            if kind in ATOMIC_TYPES:
                 continue
-            if kind in PLAIN:
-                template = self._inner(value, known)
+            if kind in PLAIN_CONTAINERS:
+                template = self._inner_template(value, known)
                 if template is not None:
                     inner.append((key, template))
             elif isinstance(value, AbstractJob):
-                if not value._is_passed_as_it_is:
+                if not value._is_passed_as_itself:
                     self.inputs[value] = None
                     results.append((key, cast(Any, value)))
             elif kind is Ref:
                 refs.append((key, value.job))
-            elif isinstance(value, SEARCHED):
-                self._refuse_hidden(value, f"in a {kind.__name__}")
+            elif isinstance(value, SEARCHED_TYPES):
+                self._reject_jobs_inside(value, f"in a {kind.__name__}")
         result = Template(container, results, inner) if results or refs or inner else None
         for key, job in refs:
-            cast(Template, result).as_given[key] = job
+            cast(Template, result).original[key] = job
         known[id(container)] = result
         return result
 
-    def _inner(self, container: Any, known: dict[int, Any]) -> Template | None:
+    def _inner_template(self, container: Any, known: dict[int, Any]) -> Template | None:
         """Return the template of a container in another one. This frame reserves stack for `build`."""
         if id(container) not in known:
             return self._template(container, known)
         template: Template | None = known[id(container)]
         if template is UNFINISHED:
-            self._reject_wait_cycle(container)
+            self._reject_self_reference(container)
         return template
 
-    def _reject_wait_cycle(self, container: Any) -> None:
+    def _reject_self_reference(self, container: Any) -> None:
         raise ValueError(
             f"an argument of {self._subject()} contains itself, so the search for jobs in it would never end: "
             f"a {type(container).__name__} with {len(container)} items; pass it inside an object of your own"
         )
 
-    def _refuse_hidden(self, value: Any, where: str) -> None:
+    def _reject_jobs_inside(self, value: Any, where: str) -> None:
         """Reject a job, at any depth, in an object in which no result can replace it."""
         todo: list[Any] = [value]
         met: set[int] = set()
@@ -309,7 +309,7 @@ class Search:
                     f"a result cannot be filled in there; "
                     f"pass it in a plain list or tuple, or as a value of a plain dict"
                 )
-            if isinstance(value, SEARCHED) and id(value) not in met:
+            if isinstance(value, SEARCHED_TYPES) and id(value) not in met:
                 met.add(id(value))
                 todo += [*value, *value.values()] if isinstance(value, dict) else value
 
@@ -321,5 +321,5 @@ def substitute_inputs(values: Iterable[Any], value_of: ValueOf) -> tuple[Any, ..
         TypeError, ValueError: a job is where nothing can replace it.
 
     """
-    arguments = Search(lambda: "for_journal()").positional(tuple(values))
+    arguments = ArgumentSearch(lambda: "for_journal()").positional(tuple(values))
     return arguments.substitute_inputs(value_of) if isinstance(arguments, Arguments) else arguments

@@ -57,7 +57,7 @@ def inputs_of(job: AnyJob) -> tuple[AnyJob, ...]:
 
 def may_repeat(job: AnyJob) -> bool:
     """Return whether one run may call the job more than once, because of its retries or restarts."""
-    return job._repeats()
+    return job._may_repeat()
 
 
 def is_ready(job: AnyJob) -> bool:
@@ -67,10 +67,10 @@ def is_ready(job: AnyJob) -> bool:
 
 def ready_at(job: AnyJob) -> float | None:
     """Return the time at which a service became ready in its last run, or None."""
-    return None if job._facts is None else job._facts.ready_at
+    return None if job._extras is None else job._extras.ready_at
 
 
-def end_of(job: AnyJob) -> tuple[JobState, float | None, float | None, bool]:
+def end_facts(job: AnyJob) -> tuple[JobState, float | None, float | None, bool]:
     """Return the end of a job in one call, which is faster than four.
 
     Returns:
@@ -79,7 +79,7 @@ def end_of(job: AnyJob) -> tuple[JobState, float | None, float | None, bool]:
 
     """
     state = job._state
-    is_all = state is SUCCEEDED and job._facts is None and not job._runs_commands
+    is_all = state is SUCCEEDED and job._extras is None and not job._runs_commands
     return state, job._started_at, job._finished_at, is_all
 
 
@@ -102,12 +102,12 @@ def stored_result(job: AnyJob) -> Any:
 
 def throttled(job: AnyJob) -> tuple[tuple[float, float], ...]:
     """Return the begin and end of each attempt that raised `Throttled`, and so does not count."""
-    return tuple((attempt.began, attempt.ended) for attempt in throttlings(job))
+    return tuple((attempt.began, attempt.ended) for attempt in throttled_attempts(job))
 
 
-def throttlings(job: AnyJob) -> tuple[Throttling, ...]:
+def throttled_attempts(job: AnyJob) -> tuple[Throttling, ...]:
     """Return the attempts that do not count, each with the keys that it closed."""
-    return () if job._facts is None else job._facts.throttled
+    return () if job._extras is None else job._extras.throttled
 
 
 def run_needs(job: AnyJob) -> dict[str, AmountSpec]:
@@ -131,17 +131,17 @@ def run_resource(scheduler: BaseScheduler, name: str) -> tuple[BaseScheduler, in
 
 def call_place(job: AnyJob) -> tuple[str, int] | None:
     """Return the place that made the call of a job in its last run, and how many calls that makes at once."""
-    return None if job._facts is None else job._facts.room
+    return None if job._extras is None else job._extras.call_place
 
 
-def waits_for_room(job: AnyJob) -> tuple[tuple[float, float], ...]:
+def machine_waits(job: AnyJob) -> tuple[tuple[float, float], ...]:
     """Return the times at which a job ran, but waited for room on the machine."""
-    return () if job._facts is None else job._facts.held
+    return () if job._extras is None else job._extras.machine_waits
 
 
 def reason_not_restored(job: AnyJob) -> str | None:
     """Return the reason why a journal did not restore a job; None if it did, or if there was no journal."""
-    return None if job._facts is None else job._facts.not_restored
+    return None if job._extras is None else job._extras.not_restored
 
 
 def runs_commands(job: AnyJob) -> bool:
@@ -160,14 +160,14 @@ def always_runs(job: AbstractJob[Any]) -> bool:
     return job._is_scheduler or job._forever
 
 
-def value_of(job: AbstractJob[Any]) -> Any:
+def result_for_journal(job: AbstractJob[Any]) -> Any:
     """Return the result of a job that has succeeded; DROPPED if it was dropped, and SERVICE for a service."""
     return SERVICE if job._is_service else job._outcome
 
 
-def settings_of(job: AbstractJob[Any]) -> SlowPathOptions | None:
+def journal_options(job: AbstractJob[Any]) -> SlowPathOptions | None:
     """Return a job's options for a journal; None if all are defaults. Ten times as fast as the options themselves."""
-    return job._limits
+    return job._slow_path
 
 
 def runs_outside_loop(job: AbstractJob[Any]) -> bool:
@@ -180,7 +180,7 @@ def has_hard_timeout(job: AnyJob) -> bool:
     return (job.timeout is not None or job.idle_timeout is not None) and (is_scheduler(job) or not job._keeps_time)
 
 
-def scope_of_run(job: AnyJob) -> object:
+def run_scope(job: AnyJob) -> object:
     """Return the cancel scope around a job whose deadline can only be that of its run; None if there is none.
 
     With plain isolation each worker has such a scope, and on asyncio each such scope has a timer.

@@ -29,13 +29,22 @@ from ._argument_types import (
     G,
     Given,
 )
-from ._arguments import ATOMS, Call, DirectArguments, Search, ValueOf, as_given, direct_places, result_of
-from ._job import NO_LIMITS, AbstractJob, T
+from ._arguments import (
+    ATOMIC_TYPES,
+    ArgumentSearch,
+    Call,
+    DirectArguments,
+    ValueOf,
+    find_direct_inputs,
+    original_arguments,
+    result_of,
+)
+from ._job import DEFAULT_SLOW_PATH, AbstractJob, T
 from ._job_options import JobOptions
-from ._outcome import is_awaitable, not_awaitable
+from ._outcome import is_awaitable, not_awaitable_message
 
-FUNCTION: Final = types.FunctionType
-ASYNC: Final = _signatures.IS_COROUTINE | _signatures.IS_ITERABLE_COROUTINE
+FUNCTION_TYPE: Final = types.FunctionType
+ASYNC_FLAGS: Final = _signatures.IS_COROUTINE | _signatures.IS_ITERABLE_COROUTINE
 
 
 class FunctionJob(AbstractJob[T]):
@@ -100,7 +109,7 @@ class FunctionJob(AbstractJob[T]):
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, label: str | None
     ) -> tuple[AbstractJob[Any], ...]:
         """Keep the arguments for the call, and return the jobs among them, each once."""
-        search = Search(lambda: repr(label or self._short_name()))
+        search = ArgumentSearch(lambda: repr(label or self._short_name()))
         self._args = search.positional(args)
         if kwargs:
             self._function = search.keywords(self._function, kwargs)
@@ -110,7 +119,8 @@ class FunctionJob(AbstractJob[T]):
         if self._function is not None and not isinstance(self._function, Coroutine):
             self._label = sys.intern(self.label)
             self._function, self._args = None, ()
-            self._limits = self._limits or NO_LIMITS  # only such jobs are checked for whether they can run
+            # Only jobs with this record are checked, before a run, for whether they can run again.
+            self._slow_path = self._slow_path or DEFAULT_SLOW_PATH
 
     def _is_one_shot(self) -> bool:
         return self._function is None
@@ -121,13 +131,13 @@ class FunctionJob(AbstractJob[T]):
     def _failure_kind(self) -> object:
         return id(self._function or type(self))
 
-    def _default_label(self, depth: int = _labels.DEPTH) -> str:
+    def _default_label(self, depth: int = _labels.MAX_DEPTH) -> str:
         """Return the call as text."""
         function, name = self._function, self._short_name()
         if self.redact:
             return f"{name}(…)"
-        keywords = function.as_given() if type(function) is Call else {}
-        return _labels.call_label(name, as_given(self._args), keywords, depth=depth)
+        keywords = function.original() if type(function) is Call else {}
+        return _labels.call_label(name, original_arguments(self._args), keywords, depth=depth)
 
     def _short_name(self) -> str:
         """Return the name of the function, or of the class of a callable object."""
@@ -135,7 +145,7 @@ class FunctionJob(AbstractJob[T]):
         return getattr(function, "__name__", None) or type(function).__name__
 
     def _unknown_option(self, name: str) -> TypeError:
-        return _job_options.unknown_job_option(name, repr(self._short_name()), type(self), is_call=True)
+        return _job_options.unknown_job_option_error(name, repr(self._short_name()), type(self), is_call=True)
 
 
 def call_of(job: FunctionJob[T], value_of: ValueOf | None = None) -> functools.partial[T]:
@@ -148,14 +158,14 @@ def call_of(job: FunctionJob[T], value_of: ValueOf | None = None) -> functools.p
         value_of: a function that returns the value for an input; None for its result.
 
     """
-    call = call_with(job, value_of or result_of)
+    call = call_parts(job, value_of or result_of)
     assert call is not None  # `Job` itself runs coroutine objects
     function, args, keywords = call
     job._release_inputs()
     return functools.partial(function, *args, **keywords)
 
 
-def call_with(job: FunctionJob[Any], value_of: ValueOf) -> tuple[Any, tuple[Any, ...], dict[str, Any]] | None:
+def call_parts(job: FunctionJob[Any], value_of: ValueOf) -> tuple[Any, tuple[Any, ...], dict[str, Any]] | None:
     """Return the function of a job, its positional arguments, and its keyword arguments, or None.
 
     Args:
@@ -229,7 +239,7 @@ def check_function(
             short = getattr(called, "__name__", "function")
             raise TypeError(f"{kind}({name}): this is async, and not for {place}; write Job({short}, ...)")
     if place is None and called is function:  # the return value of a partial is not known
-        _refuse_plain(function, kind, name)
+        _reject_sync(function, kind, name)
 
 
 def check_kind(kind: Any, subject: str) -> None:
@@ -245,7 +255,7 @@ def check_kind(kind: Any, subject: str) -> None:
         )
 
 
-def _refuse_plain(function: Any, kind: str, name: str) -> None:
+def _reject_sync(function: Any, kind: str, name: str) -> None:
     """Reject a class, and a function that is certainly not async."""
     if isinstance(function, type) or _signatures.is_surely_sync(function):
         advice = f", or run it in a thread: ThreadJob({getattr(function, '__name__', name)}, ...)"
@@ -254,7 +264,7 @@ def _refuse_plain(function: Any, kind: str, name: str) -> None:
         )
 
 
-WANTED: Final = "an async function and its arguments, or a coroutine object"
+JOB_ADVICE: Final = "an async function and its arguments, or a coroutine object"
 
 
 class Job(FunctionJob[T]):
@@ -291,7 +301,7 @@ class Job(FunctionJob[T]):
 
     # Made from a coroutine object, `_function` is that object, and None after its start; `_args` holds its finalizer.
     __slots__ = ()
-    _called_in_frame = True
+    _is_called_directly = True
 
     # Type checkers compare up to five arguments with the function's parameters; a job may replace a value.
     @overload
@@ -384,16 +394,16 @@ class Job(FunctionJob[T]):
         kwargs: Mapping[str, Any] | None = None,
         **options: Unpack[JobOptions],
     ) -> None:
-        plain = type(function) is FUNCTION and function.__code__.co_flags & ASYNC
+        plain = type(function) is FUNCTION_TYPE and function.__code__.co_flags & ASYNC_FLAGS
         if not plain:
             if not isinstance(function, Coroutine):
-                check_function(function, "Job", WANTED)
+                check_function(function, "Job", JOB_ADVICE)
             elif args or kwargs:
                 raise TypeError(f"Job({short_repr(function)}, ...): a coroutine object takes no further arguments")
         self._function = function
         self._args = args
         if args or kwargs:
-            places = None if kwargs else () if ATOMS.issuperset(map(type, args)) else direct_places(args)
+            places = None if kwargs else () if ATOMIC_TYPES.issuperset(map(type, args)) else find_direct_inputs(args)
             if places is None:
                 options["_inputs"] = self._bind(args, kwargs, options.get("label"))  # type: ignore[typeddict-unknown-key]
             elif places:
@@ -404,15 +414,15 @@ class Job(FunctionJob[T]):
         if not plain and isinstance(function, Coroutine):
             if self._label is None:  # set while the function's name is known
                 self._label = f"{self._short_name()}(…)"
-            self._limits = self._limits or NO_LIMITS
+            self._slow_path = self._slow_path or DEFAULT_SLOW_PATH
             # Not by __del__, which comes too late in a reference cycle: see the traps in docs/design.md.
             self._args = (weakref.finalize(self, function.close),)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Record whether a worker may call the function itself: the subclass has no `co_run` of its own."""
         super().__init_subclass__(**kwargs)
-        cls._called_in_frame = cast(Any, cls).co_run is cast(Any, Job).co_run and not cls._checks_itself
-        if not cls._called_in_frame:
+        cls._is_called_directly = cast(Any, cls).co_run is cast(Any, Job).co_run and not cls._has_own_check
+        if not cls._is_called_directly:
             cast(Any, cls)._call_once = AbstractJob._call_once
 
     async def co_run(self) -> T:
@@ -422,24 +432,24 @@ class Job(FunctionJob[T]):
     def _call_once(self) -> Awaitable[T]:
         """Call the job once, and return the awaitable of its function, without a coroutine around it."""
         function: Any = self._function
-        if type(function) is not FUNCTION and isinstance(function, Coroutine):  # `isinstance` with an ABC is slow
+        if type(function) is not FUNCTION_TYPE and isinstance(function, Coroutine):  # `isinstance` with an ABC is slow
             coroutine = cast("Coroutine[Any, Any, T]", function)
-            self._let_go()
+            self._release_coroutine()
             return coroutine
         awaitable: Any = function(*self._args)
         if self._rule is not None:
             self._release_inputs()
         if not is_awaitable(awaitable):
-            raise TypeError(not_awaitable(self.label, awaitable))
+            raise TypeError(not_awaitable_message(self.label, awaitable))
         return cast("Awaitable[T]", awaitable)
 
     def close(self) -> None:
         """Close the coroutine object, if the job has one that has not run."""
         if self._is_one_shot() and not self._is_spent() and not self.is_running():
             self._function.close()
-            self._let_go()
+            self._release_coroutine()
 
-    def _let_go(self) -> None:
+    def _release_coroutine(self) -> None:
         """Release the coroutine, which is running or closed; a closed one may still hold its arguments (3.12)."""
         (finalizer,) = cast("tuple[Any, ...]", self._args)
         finalizer.detach()

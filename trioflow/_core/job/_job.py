@@ -30,7 +30,7 @@ from ..base._states import IDLE, JobState, OnTimeout, RunIf
 from . import _errors, _job_options, _labels, _option_descriptors, _requirements
 from ._ancestors import enclosing_schedulers, outermost
 from ._option_descriptors import Option, RareOption, ReadOnlyOption, SchedulingOption, SlowPathOption
-from ._outcome import DROPPED, Failure, RunExtras, no_result
+from ._outcome import DROPPED, Failure, RunExtras, no_result_error
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -51,7 +51,7 @@ else:
     T = TypeVar("T")
 D = TypeVar("D")
 
-RAISE: Final = object()
+NO_DEFAULT: Final = object()
 """A placeholder for a default that was not given."""
 
 
@@ -73,7 +73,7 @@ class BoxStyle(NamedTuple):
     """Its position in a legend, from 0; ties are in the order of the names."""
 
 
-def _checked_box(box: BoxStyle, subject: str) -> BoxStyle:
+def _check_box(box: BoxStyle, subject: str) -> BoxStyle:
     is_tuple = isinstance(box.brackets, tuple)  # pyright: ignore[reportUnnecessaryIsInstance]
     if not is_tuple or [type(bracket) for bracket in box.brackets] != [str, str]:
         raise TypeError(
@@ -88,7 +88,7 @@ def _checked_box(box: BoxStyle, subject: str) -> BoxStyle:
     )
 
 
-def _refuse_hidden(kind: type[AbstractJob[Any]]) -> None:
+def _reject_hiding_attributes(kind: type[AbstractJob[Any]]) -> None:
     """Reject a class attribute that hides an attribute of jobs that the engine or a view reads.
 
     Raises:
@@ -110,18 +110,18 @@ def _refuse_hidden(kind: type[AbstractJob[Any]]) -> None:
             raise AttributeError(f"class {kind.__name__}: {name!r} hides that of {base.__name__}; {advice}", name=name)
 
 
-class Forever(Option[bool, bool]):
+class ForeverOption(Option[bool, bool]):
     """Whether a job runs beside the others."""
 
-    def take(self, job: AbstractJob[Any], value: Any) -> None:
+    def store(self, job: AbstractJob[Any], value: Any) -> None:
         """Check and store the value; only ordinary jobs are on the hot path."""
-        super().take(job, value)
-        job._limits = job._limits or NO_LIMITS
+        super().store(job, value)
+        job._slow_path = job._slow_path or DEFAULT_SLOW_PATH
         if job._scheduler is not None:  # a required job must not be a forever job
             job._scheduler._members.unchecked = True
 
 
-def _shown_label(job: AbstractJob[Any]) -> str:
+def _get_label(job: AbstractJob[Any]) -> str:
     if job._label is not None:
         return job._label
     try:
@@ -130,7 +130,7 @@ def _shown_label(job: AbstractJob[Any]) -> str:
         return type(job).__name__
 
 
-def _shown_needs(job: AbstractJob[Any]) -> dict[str, Any]:
+def _get_needs(job: AbstractJob[Any]) -> dict[str, Any]:
     needs = job._needs()
     return {
         name: _amounts.need_as_numbers(amount)
@@ -209,35 +209,35 @@ class AbstractJob(Generic[T]):
     __slots__ = (
         "__weakref__",
         "_critical",
-        "_demand",
-        "_facts",
+        "_extras",
         "_finished_at",
         "_forever",
         "_label",
-        "_limits",
         "_outcome",
         "_pending",
         "_required",
         "_rule",
         "_scheduler",
+        "_scheduling",
+        "_slow_path",
         "_started_at",
         "_state",
         "_successors",
         "_worker",
     )
 
-    # Whether a worker may call `_function(*_args)` itself, without `_limits`, to save the coroutine of `co_run`.
-    _called_in_frame: ClassVar[bool] = False
+    # Whether a worker may call `_function(*_args)` itself, without `_slow_path`, to save the coroutine of `co_run`.
+    _is_called_directly: ClassVar[bool] = False
     # Whether its class defines a `co_shutdown` of its own.
-    _shuts_down: ClassVar[bool] = False
+    _has_own_shutdown: ClassVar[bool] = False
     # Whether its class defines a `check_before_run` of its own.
-    _checks_itself: ClassVar[bool] = False
+    _has_own_check: ClassVar[bool] = False
     # Whether it is a forever job that may be required, since it reports when it is ready.
     _is_service: ClassVar[bool] = False
     # Whether its result has to come from `result()`, not just from its outcome.
-    _result_is_asked_for: ClassVar[bool] = False
+    _has_own_result: ClassVar[bool] = False
     # Whether the job itself is passed when it is an argument of another one; then it is not an input.
-    _is_passed_as_it_is: ClassVar[bool] = False
+    _is_passed_as_itself: ClassVar[bool] = False
     # ---- the arguments of the class, described in `__init_subclass__`
     _box: ClassVar[BoxStyle] = BoxStyle("async function", "box", ("(", ")"), rounded=True, place=0)
     _keeps_time: ClassVar[bool] = False
@@ -245,7 +245,7 @@ class AbstractJob(Generic[T]):
     # Whether it runs commands, and so has a `last_result` and a `_command_line()`, which traces show.
     _runs_commands: ClassVar[bool] = False
     # Whether it has a `status_text()`, which views call while it runs.
-    _says_status: ClassVar[bool] = False
+    _has_status_text: ClassVar[bool] = False
     # The limiter from which its body itself takes a token, in place of one of the window's.
     _own_limiter: Any = None
     # The callbacks of a `JobKind`: after success, and before it settles.
@@ -256,8 +256,8 @@ class AbstractJob(Generic[T]):
     _label: str | None
     _critical: bool | None
     _forever: bool
-    _limits: _job_options.SlowPathOptions | None
-    _demand: _job_options.SchedulingOptions | None
+    _slow_path: _job_options.SlowPathOptions | None
+    _scheduling: _job_options.SchedulingOptions | None
     _rule: _job_options.TriggerRule | None
     _scheduler: BaseScheduler | None
     # The requirements, in the order added: a tuple, or a dict if there are at least MANY_REQUIREMENTS.
@@ -267,7 +267,7 @@ class AbstractJob(Generic[T]):
     _outcome: Any  # the value if SUCCEEDED; a Failure if FAILED or BLOCKED; None before
     _started_at: float | None
     _finished_at: float | None
-    _facts: RunExtras | None
+    _extras: RunExtras | None
     # The number of requirements that have not settled; below 0 if no run has counted them. Valid only while IDLE.
     _pending: int
     # The jobs whose `_pending` counts this job, set in a run until the job has settled. A single one is kept as itself,
@@ -279,9 +279,9 @@ class AbstractJob(Generic[T]):
     _declared: ClassVar[dict[str, Option[Any, Any]]]
 
     # ---- its options: `JobOptions` has the types of the arguments
-    label: Option[str, str | None] = Option(None, _job_options.label, shown=_shown_label, in_run=True)
+    label: Option[str, str | None] = Option(None, _job_options.label, shown=_get_label, in_run=True)
     critical: Option[bool | None] = Option(None, _job_options.flag_or_none)
-    forever: Option[bool] = Forever(False, _job_options.flag)
+    forever: Option[bool] = ForeverOption(False, _job_options.flag)
     required: ReadOnlyOption[AbstractSet[AbstractJob[Any]], Required] = ReadOnlyOption(
         None, "requires()", _requirements.Requirements
     )
@@ -300,26 +300,24 @@ class AbstractJob(Generic[T]):
     version: Option[Any, object] = SlowPathOption(None, _job_options.accept)
     priority: Option[int] = SchedulingOption(0, _job_options.priority)
     expected_duration: Option[float | None] = SchedulingOption(None, _job_options.duration_or_none)
-    needs: Option[dict[str, Any], Mapping[str, Need] | None] = SchedulingOption(
-        None, _job_options.amounts, _shown_needs
-    )
+    needs: Option[dict[str, Any], Mapping[str, Need] | None] = SchedulingOption(None, _job_options.needs, _get_needs)
 
     def __init__(self, *, _inputs: tuple[AbstractJob[Any], ...] = (), **options: Unpack[JobOptions]) -> None:
-        self._label = self._critical = self._scheduler = self._demand = self._rule = None
-        self._successors = self._outcome = self._started_at = self._finished_at = self._facts = self._worker = None
+        self._label = self._critical = self._scheduler = self._scheduling = self._rule = None
+        self._successors = self._outcome = self._started_at = self._finished_at = self._extras = self._worker = None
         self._forever = False
         self._pending = -1
         self._state = IDLE
-        self._limits = None if self._called_in_frame else NO_LIMITS
+        self._slow_path = None if self._is_called_directly else DEFAULT_SLOW_PATH
         if _inputs:
             self._rule = _job_options.TriggerRule("settled", True, _inputs)
             self._required = _requirements.extend_requirements((), _inputs)
         else:
             self._required = ()
         if options:
-            self._take_options(options)
+            self._store_options(options)
 
-    def _take_options(self, options: JobOptions) -> None:
+    def _store_options(self, options: JobOptions) -> None:
         """Check and store the options: first those that errors show, last those that other jobs see."""
         required = options.pop("required", None)
         scheduler = None
@@ -332,14 +330,14 @@ class AbstractJob(Generic[T]):
                 )
         if remaining:
             if remaining.get("redact"):
-                self._limits = REDACTED
+                self._slow_path = REDACTED
             declared, changed = self._declared, False
             for name, value in remaining.items():
                 option = declared.get(name)
                 if option is None:
                     raise self._unknown_option(name)
                 if value is not option.default:
-                    option.take(self, value)
+                    option.store(self, value)
                     changed = True
             if changed:
                 self._check_options()
@@ -351,7 +349,7 @@ class AbstractJob(Generic[T]):
                 self._required = _requirements.extend_requirements((), plain)
         if scheduler is not None:
             if not is_scheduler(scheduler):
-                raise not_a_scheduler(scheduler, self._name_for_errors())
+                raise not_a_scheduler_error(scheduler, self._name_for_errors())
             scheduler.add(self)
 
     def __init_subclass__(
@@ -379,20 +377,20 @@ class AbstractJob(Generic[T]):
         """
         super().__init_subclass__(**kwargs)
         if not cls.__module__.startswith("trioflow."):
-            _refuse_hidden(cls)
+            _reject_hiding_attributes(cls)
         if box is not None:
             if not isinstance(box, BoxStyle):  # pyright: ignore[reportUnnecessaryIsInstance]
                 advice = f"give a trioflow.abc.BoxStyle, BoxStyle({cls.__name__.lower()!r}, 'box')"
                 raise TypeError(f"box={short_repr(box)} of class {cls.__name__}: {advice}")
-            cls._box = _checked_box(box, f"the BoxStyle of class {cls.__name__}")
+            cls._box = _check_box(box, f"the BoxStyle of class {cls.__name__}")
         if keeps_time is not None:
             cls._keeps_time = keeps_time
         if cannot_be_interrupted is not None:
             cls._cannot_be_interrupted = cannot_be_interrupted
         # recorded here, so that a run need not check each job
-        cls._shuts_down = cast(Any, cls).co_shutdown is not cast(Any, AbstractJob).co_shutdown
-        cls._checks_itself = cast(Any, cls).check_before_run is not cast(Any, AbstractJob).check_before_run
-        cls._result_is_asked_for = cls._is_service or cast(Any, cls).result is not cast(Any, AbstractJob).result
+        cls._has_own_shutdown = cast(Any, cls).co_shutdown is not cast(Any, AbstractJob).co_shutdown
+        cls._has_own_check = cast(Any, cls).check_before_run is not cast(Any, AbstractJob).check_before_run
+        cls._has_own_result = cls._is_service or cast(Any, cls).result is not cast(Any, AbstractJob).result
 
     async def co_run(self) -> T:
         """Do the job's work and return its result; each kind of job defines this.
@@ -518,7 +516,7 @@ class AbstractJob(Generic[T]):
 
         """
         if remove and _job_options.flag(remove, "remove", self._name_for_errors):
-            self._refuse_during_run("requires(..., remove=True)")
+            self._reject_during_run("requires(..., remove=True)")
             self._drop_requirements(self._flatten(requirements))
             return self
         required = self._required
@@ -535,7 +533,7 @@ class AbstractJob(Generic[T]):
         plain = _requirements.flatten_simple(requirements, state_of)
         if plain is not None:
             return plain
-        return _requirements.flatten(requirements, f"requires() of {self._name_for_errors()}", "_last")
+        return _requirements.flatten(requirements, f"requires() of {self._name_for_errors()}", "_last_jobs")
 
     def _drop_requirements(self, jobs: Iterable[AbstractJob[Any]]) -> None:
         dropped = set(jobs)
@@ -607,17 +605,17 @@ class AbstractJob(Generic[T]):
 
         An attempt that raised `Throttled` does not count.
         """
-        return (self._started_at is not None) + (self._facts.further_attempts if self._facts is not None else 0)
+        return (self._started_at is not None) + (self._extras.further_attempts if self._extras is not None else 0)
 
     @property
     def timed_out(self) -> bool:
         """Whether its timeout has cancelled it at least once in this run."""
-        return self._facts is not None and self._facts.timed_out
+        return self._extras is not None and self._extras.timed_out
 
     @property
     def fraction_done(self) -> float | None:
         """The fraction of its work that is done, from 0 to 1: last reported in its latest call, or None."""
-        return None if self._facts is None else self._facts.fraction
+        return None if self._extras is None else self._extras.fraction
 
     def progress(self, fraction: float | None = None) -> None:
         """Report a sign of life and the fraction of the work that is done, which becomes `fraction_done`.
@@ -652,13 +650,13 @@ class AbstractJob(Generic[T]):
     @property
     def restored(self) -> bool:
         """Whether it did not run, because the journal of the run had its result."""
-        return self._facts is not None and self._facts.restored
+        return self._extras is not None and self._extras.restored
 
     @overload
     def result(self) -> T: ...
     @overload
     def result(self, *, default: D) -> T | D: ...
-    def result(self, *, default: object = RAISE) -> object:
+    def result(self, *, default: object = NO_DEFAULT) -> object:
         """Return the job's result, or raise the reason why it has none. It may be called any number of times.
 
         Args:
@@ -677,9 +675,9 @@ class AbstractJob(Generic[T]):
         """
         if self._outcome is not DROPPED and (self._state is JobState.SUCCEEDED or self._is_ready()):
             return cast(T, self._outcome)
-        if default is not RAISE:
+        if default is not NO_DEFAULT:
             return default
-        raise no_result(self)
+        raise no_result_error(self)
 
     def raised_exception(self) -> BaseException | None:
         """Return the job's exception if it is FAILED, its `RequirementFailed` if it is BLOCKED, and otherwise None."""
@@ -754,7 +752,7 @@ class AbstractJob(Generic[T]):
 
     # ---- for the rest of the package
 
-    def _default_label(self, depth: int = _labels.DEPTH) -> str:
+    def _default_label(self, depth: int = _labels.MAX_DEPTH) -> str:
         """Return the default label of the job; jobs among its arguments are shown `depth` deep."""
         return type(self).__name__
 
@@ -769,7 +767,7 @@ class AbstractJob(Generic[T]):
     def _name_for_errors(self) -> str:
         return repr(self.label)
 
-    def _refuse_during_run(self, what: str) -> None:
+    def _reject_during_run(self, what: str) -> None:
         run = self._innermost_run()
         if run is not None:
             raise RuntimeError(
@@ -782,33 +780,33 @@ class AbstractJob(Generic[T]):
 
     def _check_options(self) -> None:
         """Check options that depend on each other."""
-        limits = self._limits
-        if limits is None:
+        options = self._slow_path
+        if options is None:
             return
-        if limits.on_timeout != "fail" and limits.timeout is limits.idle_timeout is None:
+        if options.on_timeout != "fail" and options.timeout is options.idle_timeout is None:
             raise ValueError(
-                f"on_timeout={limits.on_timeout!r} of {self._name_for_errors()}: there is no timeout; "
+                f"on_timeout={options.on_timeout!r} of {self._name_for_errors()}: there is no timeout; "
                 f"give timeout= or idle_timeout= too, or no on_timeout"
             )
-        if limits.restarts is not None and limits.on_timeout != "restart":
+        if options.restarts is not None and options.on_timeout != "restart":
             raise ValueError(
-                f"restarts={short_repr(limits.restarts)} of {self._name_for_errors()}: nothing is restarted; "
+                f"restarts={short_repr(options.restarts)} of {self._name_for_errors()}: nothing is restarted; "
                 f"give on_timeout='restart' too"
             )
 
     def _unknown_option(self, name: str) -> TypeError:
-        return _job_options.unknown_job_option(name, repr(self._label or type(self).__name__), type(self))
+        return _job_options.unknown_job_option_error(name, repr(self._label or type(self).__name__), type(self))
 
     def _needs(self) -> Mapping[str, AmountSpec]:
-        return {} if self._demand is None else self._demand.needs
+        return {} if self._scheduling is None else self._scheduling.needs
 
-    def _repeats(self) -> bool:
+    def _may_repeat(self) -> bool:
         """Return whether the job may be called more than once in one run."""
-        limits = self._limits
-        if limits is None:
+        options = self._slow_path
+        if options is None:
             return False
-        is_timed = limits.timeout is not None or limits.idle_timeout is not None
-        return limits.retry is not None or (limits.on_timeout == "restart" and is_timed)
+        is_timed = options.timeout is not None or options.idle_timeout is not None
+        return options.retry is not None or (options.on_timeout == "restart" and is_timed)
 
     def _release_inputs(self, *, last_call: bool = False) -> None:
         """Drop the results that only this job still needed; call it as soon as its arguments are filled in.
@@ -818,44 +816,44 @@ class AbstractJob(Generic[T]):
         rule = self._rule
         if rule is None or not rule.drops_results:
             return
-        if not last_call and (self._repeats() or self._needs()):  # a job with needs may be throttled
+        if not last_call and (self._may_repeat() or self._needs()):  # a job with needs may be throttled
             return
-        extras = self._extras()
-        if extras.released:
+        extras = self._ensure_extras()
+        if extras.inputs_released:
             return
-        extras.released = True
+        extras.inputs_released = True
         for job in rule.inputs:
-            facts = job._facts
+            input_extras = job._extras
             if job._scheduler is None or job in job._scheduler._members.used_outside:
                 continue  # a nested scheduler may run again and need it
-            if facts is not None and facts.consumers:
-                facts.consumers -= 1
-                if not facts.consumers and job._state is JobState.SUCCEEDED:
+            if input_extras is not None and input_extras.consumers:
+                input_extras.consumers -= 1
+                if not input_extras.consumers and job._state is JobState.SUCCEEDED:
                     job._outcome = DROPPED
 
     def _grant(self) -> Any:
         """Return the `Grant` of its resources, or None."""
-        return None if self._facts is None else self._facts.grant
+        return None if self._extras is None else self._extras.grant
 
-    def _extras(self) -> RunExtras:
+    def _ensure_extras(self) -> RunExtras:
         """Return the rare facts of the job, created at the first call."""
-        self._facts = self._facts or RunExtras()
-        return self._facts
+        self._extras = self._extras or RunExtras()
+        return self._extras
 
-    def _was_in_a_run(self) -> bool:
+    def _has_run_state(self) -> bool:
         """Return whether a run has changed any of its fields."""
         return self._state is not IDLE or self._pending >= 0 or self._successors is not None
 
     def _reset(self) -> None:
         """Forget the last run."""
         self._state = IDLE
-        self._outcome = self._started_at = self._finished_at = self._facts = self._successors = self._worker = None
+        self._outcome = self._started_at = self._finished_at = self._extras = self._successors = self._worker = None
         self._pending = -1
 
     def _forget_call(self) -> None:
         """Release what only another run would need; the job has settled, and its scheduler will be closed."""
 
-    def _has_shutdown(self) -> bool:
+    def _needs_shutdown(self) -> bool:
         """Return whether `co_shutdown` has anything to do; called only if the class defines one."""
         return True
 
@@ -865,7 +863,7 @@ class AbstractJob(Generic[T]):
 
     def _is_ready(self) -> bool:
         """Return whether the job is a ready service, which counts as succeeded as a requirement."""
-        return self._state is JobState.RUNNING and self._facts is not None and self._facts.ready
+        return self._state is JobState.RUNNING and self._extras is not None and self._extras.ready
 
     def _is_one_shot(self) -> bool:
         """Return whether the job can run only once."""
@@ -875,10 +873,10 @@ class AbstractJob(Generic[T]):
         """Return whether the job can run only once, and has done so."""
         return False
 
-    def _all(self) -> Iterable[AbstractJob[Any]]:
+    def _all_jobs(self) -> Iterable[AbstractJob[Any]]:
         return (self,)
 
-    def _last(self) -> Iterable[AbstractJob[Any]]:
+    def _last_jobs(self) -> Iterable[AbstractJob[Any]]:
         return (self,)
 
     def __repr__(self) -> str:
@@ -888,12 +886,14 @@ class AbstractJob(Generic[T]):
 
 AnyJob = AbstractJob[Any]
 
-NO_LIMITS: Final = _option_descriptors.default_record(AbstractJob, "_limits", _job_options.SlowPathOptions)
-"""For a job that is off the hot path for another reason; a job on it has None."""
-REDACTED: Final = _option_descriptors.with_field(NO_LIMITS, "redact", True)
-_option_descriptors.default_record(AbstractJob, "_demand", _job_options.SchedulingOptions)
-_option_descriptors.default_record(AbstractJob, "_rule", _job_options.TriggerRule)
-_option_descriptors.describe(AbstractJob, AbstractJob.__init__)
+DEFAULT_SLOW_PATH: Final = _option_descriptors.register_default_record(
+    AbstractJob, "_slow_path", _job_options.SlowPathOptions
+)
+"""The record of a job that leaves the hot path for a reason other than an option. A job on the hot path has None."""
+REDACTED: Final = _option_descriptors.replace_field(DEFAULT_SLOW_PATH, "redact", True)
+_option_descriptors.register_default_record(AbstractJob, "_scheduling", _job_options.SchedulingOptions)
+_option_descriptors.register_default_record(AbstractJob, "_rule", _job_options.TriggerRule)
+_option_descriptors.set_docs_and_signature(AbstractJob, AbstractJob.__init__)
 
 state_of: Final = AbstractJob.__dict__["_state"].__get__
 """Returns the state of a job; raises TypeError for anything else, and AttributeError for a job without a state."""
@@ -907,6 +907,6 @@ def is_scheduler(job: object) -> TypeIs[BaseScheduler]:
     return isinstance(job, AbstractJob) and job._is_scheduler
 
 
-def not_a_scheduler(value: object, subject: str) -> TypeError:
+def not_a_scheduler_error(value: object, subject: str) -> TypeError:
     """Return the error for a value of `scheduler=` that is not a scheduler."""
     return TypeError(f"scheduler={short_repr(value)} of {subject}: give a Scheduler")

@@ -146,7 +146,7 @@ def one_of(choices: tuple[str, ...]) -> Callable[[Any, str, Subject], Any]:
 
     def check(value: Any, name: str, subject: Subject) -> Any:
         if not is_among(value, choices):
-            raise bad_value(ValueError, value, name, subject, f"choose one of {', '.join(choices)}")
+            raise bad_value_error(ValueError, value, name, subject, f"choose one of {', '.join(choices)}")
         return value
 
     return check
@@ -174,7 +174,7 @@ def save(value: Any, name: str, subject: Subject, names: tuple[str, ...] = ("def
     is_pair = isinstance(value, tuple) and len(value) == 2 and all(map(callable, value))  # pyright: ignore[reportUnknownArgumentType]
     if not is_pair and not is_among(value, (*names, None)):
         choices = ", ".join(map(repr, names))
-        raise bad_value(
+        raise bad_value_error(
             ValueError, value, name, subject, f"choose {choices}, a pair (dump, load) of functions, or None"
         )
     return cast("JobSave", value)
@@ -183,24 +183,24 @@ def save(value: Any, name: str, subject: Subject, names: tuple[str, ...] = ("def
 def priority(value: Any, name: str, subject: Subject) -> int:
     """Check a priority."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise bad_value(TypeError, value, name, subject, "give a whole number; the higher one starts first")
+        raise bad_value_error(TypeError, value, name, subject, "give a whole number; the higher one starts first")
     return value
 
 
-def amounts(value: Any, name: str, subject: Subject) -> dict[str, AmountSpec]:
+def needs(value: Any, name: str, subject: Subject) -> dict[str, AmountSpec]:
     """Check the needs of a job; zeros are left out."""
     result: dict[str, AmountSpec] = {}
     if value is None:
         return result
     if not isinstance(value, Mapping):
-        raise bad_value(TypeError, value, name, subject, "give a dict of names and amounts, such as {'cpu': 2}")
+        raise bad_value_error(TypeError, value, name, subject, "give a dict of names and amounts, such as {'cpu': 2}")
     key: Any
     amount: Any
     for key, amount in value.items():  # pyright: ignore[reportUnknownVariableType]
         if not isinstance(key, str):
-            raise bad_value(TypeError, value, name, subject, f"{short_repr(key)} is not a name; names are text")
+            raise bad_value_error(TypeError, value, name, subject, f"{short_repr(key)} is not a name; names are text")
         result[key] = _amounts.check_need(
-            amount, f"{name}={{{short_repr(key)}: {short_repr(amount)}}} of {owner_name(subject)}"
+            amount, f"{name}={{{short_repr(key)}: {short_repr(amount)}}} of {subject_text(subject)}"
         )
     return {key: number for key, number in result.items() if number != 0}
 
@@ -208,14 +208,14 @@ def amounts(value: Any, name: str, subject: Subject) -> dict[str, AmountSpec]:
 def flag(value: Any, name: str, subject: Subject) -> bool:
     """Check and return True or False; the text "no" would mean True."""
     if not is_among(value, (True, False)):
-        raise bad_value(TypeError, value, name, subject, "give True or False")
+        raise bad_value_error(TypeError, value, name, subject, "give True or False")
     return bool(value)
 
 
 def text(value: Any, name: str, subject: Subject) -> str:
     """Check a text and return it as a plain `str`, also for a member of an enumeration."""
     if not isinstance(value, str):
-        raise bad_value(TypeError, value, name, subject, f"give text, such as {name}={short_repr(value)!r}")
+        raise bad_value_error(TypeError, value, name, subject, f"give text, such as {name}={short_repr(value)!r}")
     return str(value)
 
 
@@ -223,9 +223,9 @@ def file_path(value: Any, name: str, subject: Subject) -> str:
     """Check and return a path as text; an empty one usually comes from an unset variable."""
     path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     if not isinstance(path, str):
-        raise bad_value(TypeError, value, name, subject, "give a path, as text or a pathlib.Path")
+        raise bad_value_error(TypeError, value, name, subject, "give a path, as text or a pathlib.Path")
     if not path or "\0" in path:
-        raise bad_value(ValueError, value, name, subject, "a path has no NUL in it" if path else "give a path")
+        raise bad_value_error(ValueError, value, name, subject, "a path has no NUL in it" if path else "give a path")
     return path
 
 
@@ -240,7 +240,8 @@ def seconds(value: float | None, name: str, subject: Subject) -> float | None:
         return None
     number = _number(value, name, subject)
     if math.isnan(number) or number <= 0:
-        raise bad_value(ValueError, value, name, subject, "give a positive number of seconds, or None for no limit")
+        advice = "give a positive number of seconds, or None for no limit"
+        raise bad_value_error(ValueError, value, name, subject, advice)
     return None if number == math.inf else number
 
 
@@ -253,7 +254,7 @@ def duration(value: float, name: str, subject: Subject) -> float:
     """Check and return a finite number of seconds, 0 or more."""
     number = _number(value, name, subject)
     if not (math.isfinite(number) and number >= 0):
-        raise bad_value(ValueError, value, name, subject, "give a finite number of seconds, 0 or more")
+        raise bad_value_error(ValueError, value, name, subject, "give a finite number of seconds, 0 or more")
     return number
 
 
@@ -261,7 +262,7 @@ def fraction(value: float, name: str, subject: Subject) -> float:
     """Check and return a fraction, from 0 to 1."""
     number = _number(value, name, subject, "a fraction from 0 to 1")
     if not 0 <= number <= 1:
-        raise bad_value(ValueError, value, name, subject, "give a fraction from 0 to 1, such as 0.4 for 40 %")
+        raise bad_value_error(ValueError, value, name, subject, "give a fraction from 0 to 1, such as 0.4 for 40 %")
     return number
 
 
@@ -274,9 +275,9 @@ def number(value: Any, name: str, subject: Subject, otherwise: str = "") -> int:
     """Check and return a whole number, 0 or more."""
     wanted = f"give a whole number, 0 or more{otherwise and ', '}{otherwise}"
     if isinstance(value, bool) or not isinstance(value, int):
-        raise bad_value(TypeError, value, name, subject, wanted)
+        raise bad_value_error(TypeError, value, name, subject, wanted)
     if value < 0:
-        raise bad_value(ValueError, value, name, subject, wanted)
+        raise bad_value_error(ValueError, value, name, subject, wanted)
     return value
 
 
@@ -285,27 +286,27 @@ def keywords(value: Any, name: str, subject: Subject) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise bad_value(TypeError, value, name, subject, "give a dict of names and values, or None")
+        raise bad_value_error(TypeError, value, name, subject, "give a dict of names and values, or None")
     for key in value:  # pyright: ignore[reportUnknownVariableType]
         if not isinstance(key, str):
-            raise bad_value(TypeError, value, name, subject, f"the name {short_repr(key)} is not a string")
+            raise bad_value_error(TypeError, value, name, subject, f"the name {short_repr(key)} is not a string")
     return {**value}
 
 
 def callback(value: Any, name: str, subject: Subject) -> None:
     """Check a plain callback, or None."""
     if value is not None and not callable(value):
-        raise bad_value(TypeError, value, name, subject, "give a plain function, or None")
+        raise bad_value_error(TypeError, value, name, subject, "give a plain function, or None")
     if _signatures.is_async(value):
-        raise bad_value(TypeError, value, name, subject, "this is async, and not awaited; give a plain function")
+        raise bad_value_error(TypeError, value, name, subject, "this is async, and not awaited; give a plain function")
 
 
-def bad_value(error: type[E], value: Any, name: str, subject: Subject, advice: str) -> E:
+def bad_value_error(error: type[E], value: Any, name: str, subject: Subject, advice: str) -> E:
     """Return the error about a user's value: the option, the value, the job, and what to give instead."""
-    return error(f"{name}={short_repr(value)} of {owner_name(subject)}: {advice}")
+    return error(f"{name}={short_repr(value)} of {subject_text(subject)}: {advice}")
 
 
-def owner_name(subject: Subject) -> str:
+def subject_text(subject: Subject) -> str:
     """Return the name of a job for an error; making one costs more than all checks, so most are never made."""
     return subject if isinstance(subject, str) else subject()
 
@@ -318,7 +319,7 @@ def _number(value: float, name: str, subject: Subject, wanted: str = "a number o
     except OverflowError:  # a whole number with hundreds of digits
         return math.inf if value > 0 else -math.inf
     except (TypeError, ValueError):
-        raise bad_value(TypeError, value, name, subject, f"give {wanted}") from None
+        raise bad_value_error(TypeError, value, name, subject, f"give {wanted}") from None
 
 
 ALIASES: Final = {
@@ -335,24 +336,24 @@ ALIASES: Final = {
 }
 """Names of options in other libraries."""
 
-ELSEWHERE: Final = {
+REPLACEMENTS: Final = {
     "jobs_window": "jobs_window of the Scheduler",
     "verbose": "run(instruments=[Monitor()])",
 }
 """Other homes of options that jobs do not have, or replacements."""
 
 
-def _similar_option(name: str, known: Iterable[str]) -> str | None:
+def _suggest_option(name: str, known: Iterable[str]) -> str | None:
     """Return the option that was probably meant, or None."""
     import difflib  # only for an error: programs start faster
 
     meant = ALIASES.get(name, name)
     if meant in known:
         return meant
-    return ELSEWHERE.get(meant) or next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
+    return REPLACEMENTS.get(meant) or next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
 
 
-def unknown_job_option(
+def unknown_job_option_error(
     name: str, subject: str, kind: type[AbstractJob[Any]], what: str = "a job", *, is_call: bool = False
 ) -> TypeError:
     """Return the error about an unknown option of a job.
@@ -367,7 +368,7 @@ def unknown_job_option(
     """
     own: Any = getattr(kind.__init__, "__kwdefaults__", None) or {}
     known = [option for option in (*own, *kind._declared) if option not in ("kwargs", "_inputs")]
-    close = _similar_option(name, known)
+    close = _suggest_option(name, known)
     hints = [f"did you mean {close}?"] if close else []
     if is_call:
         hints.append(f"{'If' if close else 'if'} the function is to get it, write kwargs={{{name!r}: ...}}")
@@ -375,19 +376,21 @@ def unknown_job_option(
     return TypeError(f"{subject}: {what} has no option {name!r}; {' '.join(hints)}{options}")
 
 
-def unknown(subject: str, what: str, keywords: Mapping[str, Any], function: Callable[..., Any]) -> TypeError:
-    """Return the error about a misspelt option.
+def unknown_option_error(
+    subject: str, call: str, keywords: Mapping[str, Any], function: Callable[..., Any]
+) -> TypeError:
+    """Return the error for an unknown keyword argument of a method, with the option that was probably meant.
 
     Args:
         subject: the label of the job or scheduler.
-        what: the callable without such an option, such as "run()".
-        keywords: the unknown options; the error names the first one.
-        function: the function whose keyword-only parameters are the options.
+        call: the text of the call, such as "run()".
+        keywords: the unknown keyword arguments; the error names the first one.
+        function: the function whose keyword-only parameters are the valid options.
 
     """
     name = next(iter(keywords))
     parameters = _signatures.signature_of(function).parameters.values()
     known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and not p.name.startswith("_")]
-    close = _similar_option(name, known)
+    close = _suggest_option(name, known)
     hint = f"did you mean {close}?" if close else f"the options are {', '.join(known)}"
-    return TypeError(f"{subject!r}: {what} has no option {name!r}; {hint}")
+    return TypeError(f"{subject!r}: {call} has no option {name!r}; {hint}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
-from ._arguments import Search, as_given
+from ._arguments import ArgumentSearch, original_arguments
 from ._job import AbstractJob, BoxStyle, T
 from ._job_options import JobOptions, callback
-from ._labels import DEPTH
+from ._labels import MAX_DEPTH
 from ._outcome import Failure
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class JobKind(AbstractJob[T]):
         **options: Unpack[JobOptions],
     ) -> None:
         subject = repr(options.get("label") or type(self).__name__)
-        search = Search(lambda: subject)
+        search = ArgumentSearch(lambda: subject)
         self._given = search.positional(arguments)
         self._callbacks = None
         if on_done is not None or on_settled is not None:
@@ -82,7 +82,7 @@ class JobKind(AbstractJob[T]):
             box = BoxStyle(cls.__name__)
         super().__init_subclass__(box=box, **kwargs)
         cls._runs_commands = cast(Any, cls).command_line is not cast(Any, JobKind).command_line
-        cls._says_status = cast(Any, cls).status_text is not cast(Any, JobKind).status_text
+        cls._has_status_text = cast(Any, cls).status_text is not cast(Any, JobKind).status_text
 
     # ---- for kinds to define
 
@@ -135,14 +135,14 @@ class JobKind(AbstractJob[T]):
         """Call a function with the outcome as `result()`, as if the job were a service that is ready, or has failed."""
         if function is None:
             return
-        facts = self._extras()
-        self._outcome, facts.ready = outcome, not isinstance(outcome, Failure)
+        extras = self._ensure_extras()
+        self._outcome, extras.ready = outcome, not isinstance(outcome, Failure)
         try:
             function(self)
         finally:
-            self._outcome, facts.ready = None, False
+            self._outcome, extras.ready = None, False
 
-    def _default_label(self, depth: int = DEPTH) -> str:
+    def _default_label(self, depth: int = MAX_DEPTH) -> str:
         return self.redacted_label() if self.redact else self.default_label(depth)
 
     def _command_line(self) -> str:
@@ -168,4 +168,4 @@ def arguments_of(job: JobKind[Any]) -> tuple[Any, ...]:
 
 def given_of(job: JobKind[Any]) -> tuple[Any, ...]:
     """Return the arguments of a job with the jobs among them."""
-    return tuple(as_given(job._given))
+    return tuple(original_arguments(job._given))

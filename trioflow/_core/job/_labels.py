@@ -19,45 +19,45 @@ if TYPE_CHECKING:
     from ..scheduler._base_scheduler import BaseScheduler
     from ._job import AbstractJob
 
-LONGEST_CALL: Final = 60
+MAX_ARGUMENTS_LENGTH: Final = 60
 """Characters of all arguments together in a default label; the rest is an ellipsis."""
-LONGEST_TEXT: Final = 24
+MAX_STRING_LENGTH: Final = 24
 """Characters of one string in a default label; a longer one loses its middle."""
-LONGEST_FLOAT: Final = 12
+MAX_FLOAT_LENGTH: Final = 12
 """Characters of a float in a default label; a longer one is rounded."""
-LONGEST_LABEL: Final = 200
+MAX_LABEL_LENGTH: Final = 200
 """Characters of a label or a path in logs, listings and reports."""
-FEW_ITEMS: Final = 3
+MAX_ITEMS: Final = 3
 """Containers with more items than this are shown without them."""
-DEPTH: Final = 3
+MAX_DEPTH: Final = 3
 """Nested calls in a default label: `save(parse(fetch(3)))` and one more."""
-BIG: Final = 10**18
+LARGE_INT: Final = 10**18
 """Larger whole numbers are not shown: writing one out may be slow."""
-NUMBERS: Final = frozenset({bool, complex, type(None), type(...)})
+REPR_TYPES: Final = frozenset({bool, complex, type(None), type(...)})
 BRACKETS: Final[dict[type, str]] = {list: "[]", tuple: "()", dict: "{}", set: "{}", frozenset: "{}"}
 SLASH: Final = re.compile("/")
 MANY_SLASHES: Final = 50
 """Labels with more are not compared with the names of schedulers: their prefixes would take too much memory."""
-NAMED: Final = (types.FunctionType, types.BuiltinFunctionType, types.MethodType)
+NAMED_TYPES: Final = (types.FunctionType, types.BuiltinFunctionType, types.MethodType)
 
 
-def call_label(name: str, args: Iterable[Any], kwargs: dict[str, Any], *, depth: int = DEPTH) -> str:
+def call_label(name: str, args: Iterable[Any], kwargs: dict[str, Any], *, depth: int = MAX_DEPTH) -> str:
     """Return the default label of a job that calls a function: its name and its arguments, shortened.
 
     Jobs among the arguments are shown as calls too, `depth` calls deep; deeper ones are an ellipsis, because a long
     chain of jobs would have long labels. Nested calls show only a few arguments, so that the cost of a label is linear
     in its own arguments.
     """
-    if depth == DEPTH:
+    if depth == MAX_DEPTH:
         shown = [_short_text(value, depth) for value in args]
     else:
-        few = [*itertools.islice(args, FEW_ITEMS + 1)]
-        shown = [_short_text(value, depth) if number < FEW_ITEMS else "…" for number, value in enumerate(few)]
+        few = [*itertools.islice(args, MAX_ITEMS + 1)]
+        shown = [_short_text(value, depth) if number < MAX_ITEMS else "…" for number, value in enumerate(few)]
     if kwargs:
         shown += [f"{key}={_short_text(value, depth)}" for key, value in kwargs.items()]
     text = ", ".join(shown)
-    if len(text) > LONGEST_CALL and len(shown) > 1:
-        room = LONGEST_CALL
+    if len(text) > MAX_ARGUMENTS_LENGTH and len(shown) > 1:
+        room = MAX_ARGUMENTS_LENGTH
         for number, argument in enumerate(shown):
             room -= len(argument) + 2
             if room < 0 and number:
@@ -66,28 +66,28 @@ def call_label(name: str, args: Iterable[Any], kwargs: dict[str, Any], *, depth:
     return f"{name}({text})"
 
 
-def _short_text(value: Any, depth: int = DEPTH) -> str:
+def _short_text(value: Any, depth: int = MAX_DEPTH) -> str:
     """Return one argument as text, without running any of the user's code."""
     kind = cast(Any, type(value))
     if kind is int:
-        return repr(value) if -BIG < value < BIG else "<int>"
+        return repr(value) if -LARGE_INT < value < LARGE_INT else "<int>"
     if kind is str:
-        return repr(value if len(value) <= LONGEST_TEXT else without_middle(value))
+        return repr(value if len(value) <= MAX_STRING_LENGTH else without_middle(value))
     if kind is float:
         return _short_float(value)
-    if kind in NUMBERS:
+    if kind in REPR_TYPES:
         return repr(value)
     if hasattr(kind, "_label_as_argument"):
         return label_inside(value, depth)
     if kind is bytes:
-        return repr(value) if len(value) <= LONGEST_TEXT else f"{value[:LONGEST_TEXT]!r}…"
+        return repr(value) if len(value) <= MAX_STRING_LENGTH else f"{value[:MAX_STRING_LENGTH]!r}…"
     if kind in BRACKETS:
         return _short_container(value, BRACKETS[kind], depth)
     if issubclass(kind, enum.Enum):
         return f"{kind.__name__}.{value._name_}"
     if kind.__module__.partition(".")[0] == "pathlib":
         return repr(without_middle(str(value)))
-    if kind is type or issubclass(kind, NAMED):
+    if kind is type or issubclass(kind, NAMED_TYPES):
         return str(value.__name__)
     return f"<{kind.__name__}>"
 
@@ -95,14 +95,14 @@ def _short_text(value: Any, depth: int = DEPTH) -> str:
 def _short_float(value: float) -> str:
     """Return a float in few digits: `0.1 + 0.2` is 0.3 here, and a third is 0.333333."""
     text = repr(value)
-    if len(text) > LONGEST_FLOAT:
+    if len(text) > MAX_FLOAT_LENGTH:
         text = repr(float(f"{value:.12g}"))
-    return text if len(text) <= LONGEST_FLOAT else f"{value:.6g}"
+    return text if len(text) <= MAX_FLOAT_LENGTH else f"{value:.6g}"
 
 
 def _short_container(value: Any, brackets: str, depth: int) -> str:
     left, right = brackets[0], brackets[1]
-    if len(value) > FEW_ITEMS or any(type(item) in BRACKETS for item in value):
+    if len(value) > MAX_ITEMS or any(type(item) in BRACKETS for item in value):
         return f"{left}…{right}"
     if type(value) is not dict:
         return f"{left}{', '.join(_short_text(item, depth) for item in value)}{right}"
@@ -118,7 +118,7 @@ def label_inside(job: AbstractJob[Any], depth: int) -> str:
     return without_middle(job._label_as_argument(depth - 1)) if depth else "…"
 
 
-def without_middle(text: str, longest: int = LONGEST_TEXT) -> str:
+def without_middle(text: str, longest: int = MAX_STRING_LENGTH) -> str:
     """Return the text, with an ellipsis in place of its middle if it is longer than `longest` characters."""
     if len(text) <= longest:
         return text
@@ -126,9 +126,9 @@ def without_middle(text: str, longest: int = LONGEST_TEXT) -> str:
     return f"{text[:half]}…{text[1 - half :]}"
 
 
-def shortened(label: str) -> str:
+def shorten(label: str) -> str:
     """Return a label or a path without its middle if it is very long."""
-    return without_middle(label, LONGEST_LABEL)
+    return without_middle(label, MAX_LABEL_LENGTH)
 
 
 def printable(label: str) -> str:
@@ -178,7 +178,7 @@ def paths_of(scheduler: BaseScheduler, prefix: str | None = None) -> dict[Abstra
         parent, before = todo.pop()
         names = UniqueSiblingNames()
         for job in parent:
-            paths[job] = before + names.unique(job.label, job._is_scheduler)
+            paths[job] = before + names.add(job.label, job._is_scheduler)
             if job._is_scheduler:
                 todo.append((cast("BaseScheduler", job), paths[job] + "/"))
     return paths
@@ -187,10 +187,10 @@ def paths_of(scheduler: BaseScheduler, prefix: str | None = None) -> dict[Abstra
 def _name_among_siblings(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     names = UniqueSiblingNames()
     for sibling in scheduler:
-        name = names.unique(sibling.label, sibling._is_scheduler)
+        name = names.add(sibling.label, sibling._is_scheduler)
         if sibling is job:
             return name
-    return names.unique(job.label, job._is_scheduler)  # its scheduler has dropped it
+    return names.add(job.label, job._is_scheduler)  # its scheduler has dropped it
 
 
 class UniqueSiblingNames:
@@ -201,33 +201,33 @@ class UniqueSiblingNames:
     of a nested scheduler it always does.
     """
 
-    __slots__ = ("_before_slashes", "_met", "_schedulers")
+    __slots__ = ("_ordinals", "_schedulers", "_slash_prefixes")
 
     def __init__(self) -> None:
-        self._met: dict[str, int] = {}  # each name, with the highest ordinal of a sibling that has it as its label
+        self._ordinals: dict[str, int] = {}  # each name, with the highest ordinal of a sibling that has it as its label
         self._schedulers: set[str] = set()
-        self._before_slashes: set[str] = set()  # prefixes of other names: no scheduler may have one of these
+        self._slash_prefixes: set[str] = set()  # prefixes of other names: no scheduler may have one of these
 
-    def unique(self, label: str, is_scheduler: bool) -> str:
+    def add(self, label: str, is_scheduler: bool) -> str:
         """Return a name for a sibling with this label, different from all earlier ones."""
-        name = first = self._escaped(label, is_scheduler) if "/" in label or is_scheduler else label
-        ordinal = self._met.get(first, 1)
+        name = first = self._escape(label, is_scheduler) if "/" in label or is_scheduler else label
+        ordinal = self._ordinals.get(first, 1)
         # Usually one step; only labels such as "a#2" take more. Beginning at 2 would be O(V²).
-        while name in self._met or (is_scheduler and name in self._before_slashes):
+        while name in self._ordinals or (is_scheduler and name in self._slash_prefixes):
             ordinal += 1
             name = f"{first}#{ordinal}"
-        self._met[first] = ordinal
-        self._met.setdefault(name, 1)
+        self._ordinals[first] = ordinal
+        self._ordinals.setdefault(name, 1)
         if is_scheduler:
             self._schedulers.add(name)
         return name
 
-    def _escaped(self, label: str, is_scheduler: bool) -> str:
+    def _escape(self, label: str, is_scheduler: bool) -> str:
         """Return the label of a scheduler, or one with slashes, escaped if needed."""
         if not is_scheduler and label.count("/") <= MANY_SLASHES:
             parts = {label[: match.start()] for match in SLASH.finditer(label)}
             if self._schedulers.isdisjoint(parts):
-                self._before_slashes |= parts
+                self._slash_prefixes |= parts
                 return label
         return label.replace("\\", "\\\\").replace("/", "\\/")
 
@@ -250,9 +250,9 @@ class PathCache:
 
     def nested(self, scheduler: AbstractJob[Any]) -> PathCache:
         """Return the paths of the jobs of a nested scheduler, a job of this run."""
-        return PathCache(cast("BaseScheduler", scheduler), f"{self.of(scheduler)}/")
+        return PathCache(cast("BaseScheduler", scheduler), f"{self.path_of(scheduler)}/")
 
-    def of(self, job: AbstractJob[Any]) -> str:
+    def path_of(self, job: AbstractJob[Any]) -> str:
         """Return the path of a job. Names depend on the siblings before it, so all of these are named in order."""
         path = self._paths.get(job)
         if path is None:
@@ -262,11 +262,11 @@ class PathCache:
                     break
                 new.append(sibling)
             for sibling in reversed(new):
-                self._paths[sibling] = self._prefix + self._names.unique(sibling.label, sibling._is_scheduler)
+                self._paths[sibling] = self._prefix + self._names.add(sibling.label, sibling._is_scheduler)
             path = self._paths[job]
         return path
 
     def forget(self, job: AbstractJob[Any]) -> None:
         """Forget a job that its scheduler is about to drop; its name stays taken."""
-        self.of(job)  # so that the names of later siblings do not depend on earlier calls
+        self.path_of(job)  # so that the names of later siblings do not depend on earlier calls
         del self._paths[job]

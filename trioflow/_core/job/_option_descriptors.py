@@ -78,16 +78,16 @@ class Option(Generic[Read, Given]):
     def __set__(self, job: AbstractJob[Any], value: Given) -> None:
         """Set the option; raise for a bad value, or during a run."""
         if not self.in_run:
-            job._refuse_during_run(self.name)
+            job._reject_during_run(self.name)
         before = getattr(job, self.place)
-        self.take(job, value)
+        self.store(job, value)
         try:
             job._check_options()
         except BaseException:
             setattr(job, self.place, before)
             raise
 
-    def take(self, job: AbstractJob[Any], value: Any) -> None:
+    def store(self, job: AbstractJob[Any], value: Any) -> None:
         """Check and store a value."""
         setattr(job, self.place, self.check(value, self.name, job._name_for_errors))
 
@@ -111,20 +111,20 @@ class RareOption(Option[Read, Given]):
         """Return the stored value of a job."""
         return getattr(getattr(job, self.place) or self.usual[self.place], self.name)
 
-    def take(self, job: AbstractJob[Any], value: Any) -> None:
+    def store(self, job: AbstractJob[Any], value: Any) -> None:
         """Check and store a value."""
         checked = self.check(value, self.name, job._name_for_errors)
         record, usual = getattr(job, self.place), self.usual[self.place]
         if record is not None or checked != getattr(usual, self.name):
-            setattr(job, self.place, with_field(record or usual, self.name, checked))
+            setattr(job, self.place, replace_field(record or usual, self.name, checked))
 
 
-def with_field(record: R, name: str, value: Any) -> R:
+def replace_field(record: R, name: str, value: Any) -> R:
     """Return a copy of a record with another value in this field."""
     return type(record)(*[value if field == name else getattr(record, field) for field in record._fields])
 
 
-def default_record(kind: type[AbstractJob[Any]], place: str, record: type[R]) -> R:
+def register_default_record(kind: type[AbstractJob[Any]], place: str, record: type[R]) -> R:
     """Make the record of a job with the defaults of all options that are stored there."""
     options = [option for option in kind._declared.values() if option.place == place]
     made = record(**{option.name: option.check(option.default, option.name, "") for option in options})
@@ -139,34 +139,34 @@ class SlowPathOption(RareOption[Read, Given]):
     """
 
     def __init__(self, default: Given, check: Check) -> None:
-        super().__init__(default, check, "_limits")
+        super().__init__(default, check, "_slow_path")
 
-    def take(self, job: AbstractJob[Any], value: Any) -> None:
+    def store(self, job: AbstractJob[Any], value: Any) -> None:
         """Check and store a value."""
-        record = job._limits or self.usual[self.place]
-        if type(value) in SIMPLE and self.check is not _job_options.accept:
+        record = job._slow_path or self.usual[self.place]
+        if type(value) in CACHEABLE_TYPES and self.check is not _job_options.accept:
             try:
-                job._limits = _shared(record, self, value)
+                job._slow_path = _cached_record(record, self, value)
                 return
             except (TypeError, ValueError):
                 pass  # raised again, with the name of the job
-        job._limits = self._with(record, value, job._name_for_errors)
+        job._slow_path = self._with(record, value, job._name_for_errors)
 
     def _with(self, record: _job_options.SlowPathOptions, value: Any, subject: Subject) -> _job_options.SlowPathOptions:
-        new_record = with_field(record, self.name, self.check(value, self.name, subject))
+        new_record = replace_field(record, self.name, self.check(value, self.name, subject))
         usual: _job_options.SlowPathOptions = self.usual[self.place]
         is_usual = all(getattr(new_record, field) is getattr(usual, field) for field in usual._fields)
         return usual if is_usual else new_record
 
 
-SIMPLE: Final = frozenset({float, int, bool, str, type(None)})
+CACHEABLE_TYPES: Final = frozenset({float, int, bool, str, type(None)})
 """Types of values that may be cached; another object may be equal to another number later."""
-SHARED: Final = 256
+CACHE_SIZE: Final = 256
 """The number of records that are cached for further jobs."""
 
 
-@functools.lru_cache(maxsize=SHARED, typed=True)  # typed: True is not a number
-def _shared(
+@functools.lru_cache(maxsize=CACHE_SIZE, typed=True)  # typed: True is not a number
+def _cached_record(
     record: _job_options.SlowPathOptions, option: SlowPathOption[Any, Any], value: Any
 ) -> _job_options.SlowPathOptions:
     return option._with(record, value, "")
@@ -176,19 +176,21 @@ class SchedulingOption(RareOption[Read, Given]):
     """An option about the order of starts or pools; the scheduler keeps a list of its jobs."""
 
     def __init__(self, default: Given, check: Check, shown: Shown | None = None) -> None:
-        super().__init__(default, check, "_demand", shown)
+        super().__init__(default, check, "_scheduling", shown)
 
-    def take(self, job: AbstractJob[Any], value: Any) -> None:
+    def store(self, job: AbstractJob[Any], value: Any) -> None:
         """Check and store a value."""
         checked = self.check(value, self.name, job._name_for_errors)
-        demand: _job_options.SchedulingOptions = with_field(job._demand or self.usual[self.place], self.name, checked)
-        _keep_demand(job, demand)
+        demand: _job_options.SchedulingOptions = replace_field(
+            job._scheduling or self.usual[self.place], self.name, checked
+        )
+        _store_scheduling_options(job, demand)
 
 
-def _keep_demand(job: AbstractJob[Any], demand: _job_options.SchedulingOptions) -> None:
-    job._demand = demand if demand.expected_duration is not None or demand.priority or demand.needs else None
+def _store_scheduling_options(job: AbstractJob[Any], demand: _job_options.SchedulingOptions) -> None:
+    job._scheduling = demand if demand.expected_duration is not None or demand.priority or demand.needs else None
     if job._scheduler is not None:
-        job._scheduler._members.note_demand(job)
+        job._scheduler._members.update_scheduling_options(job)
 
 
 def need_of_run(job: AbstractJob[Any], name: str, amount: int) -> None:
@@ -200,12 +202,12 @@ def need_of_run(job: AbstractJob[Any], name: str, amount: int) -> None:
         amount: a whole number; 0 for nothing.
 
     """
-    demand: _job_options.SchedulingOptions = job._demand or RareOption.usual["_demand"]
+    demand: _job_options.SchedulingOptions = job._scheduling or RareOption.usual["_scheduling"]
     needs = {other: need for other, need in demand.needs.items() if other != name}
     if amount:
         needs[name] = amount
     if needs != demand.needs:
-        _keep_demand(job, demand._replace(needs=needs))
+        _store_scheduling_options(job, demand._replace(needs=needs))
 
 
 class ReadOnlyOption(Option[Read, Given]):
@@ -227,7 +229,7 @@ def options_of_kind(kind: type[AbstractJob[Any]]) -> list[Option[Any, Any]]:
     return list(kind._declared.values())
 
 
-def describe(kind: type[AbstractJob[Any]], constructor: Callable[..., None]) -> None:
+def set_docs_and_signature(kind: type[AbstractJob[Any]], constructor: Callable[..., None]) -> None:
     """Give options their docstrings, taken from that of the class, and a class its signature, for `help()`.
 
     Args:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ._job import AbstractJob
 
 
-ENGINE: Final = f"{__name__.partition('._core.')[0]}._core."
+ENGINE_PREFIX: Final = f"{__name__.partition('._core.')[0]}._core."
 """The prefix of the names of the engine's modules."""
 
 
@@ -34,11 +34,11 @@ class Failure:
         self.number: Final = next(self.numbers)
         self.exception: Final = exception
         with contextlib.suppress(Exception):  # from a user's exception class that rejects the change
-            _take_engine_out(exception)
+            _strip_engine_frames(exception)
         self.traceback: Final = exception.__traceback__
 
 
-def _take_engine_out(exception: BaseException) -> None:
+def _strip_engine_frames(exception: BaseException) -> None:
     """Remove the engine's frames from the tracebacks of an exception and its causes."""
     met: set[int] = set()
     todo: list[BaseException | None] = [exception]
@@ -46,15 +46,15 @@ def _take_engine_out(exception: BaseException) -> None:
         error = todo.pop()
         if error is not None and id(error) not in met:
             met.add(id(error))
-            error.__traceback__ = _without_engine(error.__traceback__)
+            error.__traceback__ = _without_engine_frames(error.__traceback__)
             todo += error.__cause__, error.__context__
 
 
-def _without_engine(traceback: TracebackType | None) -> TracebackType | None:
+def _without_engine_frames(traceback: TracebackType | None) -> TracebackType | None:
     """Return the traceback without the engine's frames: keeping it must not keep the whole run alive."""
     first = last = None
     while traceback is not None:
-        if not traceback.tb_frame.f_globals.get("__name__", "").startswith(ENGINE):
+        if not traceback.tb_frame.f_globals.get("__name__", "").startswith(ENGINE_PREFIX):
             first = first or traceback
             if last is not None:
                 last.tb_next = traceback
@@ -108,21 +108,21 @@ class RunExtras:
     ready_at: float | None = None  # when it called `started()`; views read it after the run, too
     scope: Any = None  # the scope of a service with a timeout, until it is ready
     consumers = 0  # the jobs that use its result and have not started, if `keep_result` is False
-    released = False  # whether it is no longer counted as a consumer of its inputs
+    inputs_released = False  # whether it is no longer counted as a consumer of its inputs
     listeners: list[Callable[[AbstractJob[Any]], None]] | None = None  # called when it has settled, or never will
     further_attempts = 0
     fraction: float | None = None  # the fraction of its work that it has reported as done
-    watch: Any = None  # during a call, with an `idle_timeout`: the timer that signs of life put off
+    idle_timer: Any = None  # during a call, with an `idle_timeout`: the timer that signs of life put off
     throttled: tuple[Throttling, ...] = ()  # its attempts that raised `Throttled`, and so do not count
-    held: tuple[tuple[float, float], ...] = ()  # when it ran, but waited for room on the machine
-    room: tuple[str, int] | None = None  # the place that made its call, and how many that makes at once
+    machine_waits: tuple[tuple[float, float], ...] = ()  # when it ran, but waited for room on the machine
+    call_place: tuple[str, int] | None = None  # the place that made its call, and how many that makes at once
     grant: Any = None  # its resources, a `Grant`
     runs_once = False  # whether no later run of its scheduler can reach it
     context: Any = None  # the context of the code that added it during the run, if it differs from the run's
     adds_jobs = False  # whether it has added jobs, in a run with a journal
     restored = False  # whether its result comes from the journal of the run
     not_restored: str | None = None  # the reason, in a run with a journal
-    awaits: tuple[AbstractJob[Any], ...] = ()  # the jobs whose end its body awaits now
+    awaited_jobs: tuple[AbstractJob[Any], ...] = ()  # the jobs whose end its body awaits now
 
     def is_empty(self) -> bool:
         """Return whether a settled job needs none of these facts."""
@@ -145,14 +145,14 @@ class RunExtras:
             self.listeners.clear()
 
 
-LONGEST_TEXT: Final = 200
+MAX_ERROR_LENGTH: Final = 200
 """Characters of an exception's text in one line."""
 
 UNCALLED: Final = object()
 """A placeholder for the return value of a job's function that has not been called."""
 
 
-def no_result(job: AbstractJob[Any]) -> BaseException:
+def no_result_error(job: AbstractJob[Any]) -> BaseException:
     """Return the exception that `result()` raises for a job without a result."""
     failure = job._outcome
     if isinstance(failure, Failure):
@@ -173,15 +173,15 @@ def no_result(job: AbstractJob[Any]) -> BaseException:
     )
 
 
-KIND_FOR: Final = "give Job an async function, and ThreadJob a plain one"
+FUNCTION_KIND_ADVICE: Final = "give Job an async function, and ThreadJob a plain one"
 
 
-def not_awaitable(label: str, value: object) -> str:
+def not_awaitable_message(label: str, value: object) -> str:
     """Return the message for a function that returned `value`, which cannot be awaited, with the remedy."""
-    return f"{label!r}: its function returned {short_repr(value)}, which is not awaitable; {KIND_FOR}"
+    return f"{label!r}: its function returned {short_repr(value)}, which is not awaitable; {FUNCTION_KIND_ADVICE}"
 
 
-def unawaited_coroutine(label: str, coroutine: CoroutineType[Any, Any, Any]) -> TypeError:
+def unawaited_coroutine_error(label: str, coroutine: CoroutineType[Any, Any, Any]) -> TypeError:
     """Close a coroutine that a job's function has returned, and return the error with the remedy."""
     name = coroutine.__name__
     with contextlib.suppress(Exception):  # a coroutine that has begun may raise, or resist its end
@@ -192,13 +192,13 @@ def unawaited_coroutine(label: str, coroutine: CoroutineType[Any, Any, Any]) -> 
     )
 
 
-def explain(error: BaseException, job: AbstractJob[Any], awaitable: object, hint: str | None) -> str | None:
+def add_remedy_notes(error: BaseException, job: AbstractJob[Any], awaitable: object, hint: str | None) -> str | None:
     """Add notes to the exception of `job` if its text alone has no remedy; return the hint for the log."""
     if hint is not None:
         add_note(error, f"{job.label!r}: {hint}")
     if isinstance(error, TypeError) and awaitable is not UNCALLED and not is_awaitable(awaitable):
-        add_note(error, not_awaitable(job.label, awaitable))
-        return hint or KIND_FOR
+        add_note(error, not_awaitable_message(job.label, awaitable))
+        return hint or FUNCTION_KIND_ADVICE
     return hint
 
 
@@ -230,11 +230,11 @@ def error_text(error: BaseException) -> str:
 def one_line_error(error: BaseException) -> str:
     """Return the type and the text of an exception on one short line, even if its `__str__` raises."""
     text = " ".join(error_text(error).split())
-    if len(text) > LONGEST_TEXT:
-        text = text[: LONGEST_TEXT - 1] + "…"
+    if len(text) > MAX_ERROR_LENGTH:
+        text = text[: MAX_ERROR_LENGTH - 1] + "…"
     return f"{type(error).__name__}: {_labels.printable(text)}" if text else type(error).__name__
 
 
-def interruption_in(error: BaseException) -> BaseException | None:
+def find_interruption(error: BaseException) -> BaseException | None:
     """Return the first exception in `error` that is not an `Exception`, or None."""
     return next((leaf for leaf in leaves_of(error) if not isinstance(leaf, Exception)), None)

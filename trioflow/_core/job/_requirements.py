@@ -77,7 +77,7 @@ def flatten(things: Iterable[Any], purpose: str, method: str) -> Iterator[Abstra
     Args:
         things: the user's values.
         purpose: their use, for errors.
-        method: "_all" if a Sequence means all of its jobs; "_last" if it means its last job.
+        method: "_all_jobs" if a Sequence means all of its jobs; "_last_jobs" if it means its last job.
 
     Raises:
         TypeError: something is none of these.

@@ -10,7 +10,7 @@ from ..base._signatures import signature_of
 from ._function import FunctionJob, call_of, check_function, name_of
 from ._job import BoxStyle
 from ._job_options import JobOptions
-from ._outcome import is_awaitable, not_awaitable
+from ._outcome import is_awaitable, not_awaitable_message
 
 if TYPE_CHECKING:
     import anyio.abc
@@ -67,11 +67,11 @@ class Serves3(Protocol[T_co]):
 class TaskStatus(Generic[T]):
     """The argument `task_status` of a service's function; each call gets its own."""
 
-    __slots__ = ("_job", "_over", "_run")
+    __slots__ = ("_call_has_ended", "_job", "_run")
 
     def __init__(self, job: Service[T], run: Run) -> None:
         self._job, self._run = job, run
-        self._over = False  # whether the call has ended; the user's code may still hold this object
+        self._call_has_ended = False  # whether the call has ended; the user's code may still hold this object
 
     def started(self, value: Any = None) -> None:
         """Report that the service is ready, so that the jobs that require it may start.
@@ -86,7 +86,7 @@ class TaskStatus(Generic[T]):
         """
         if threading.get_ident() != self._run.thread_id:
             raise RuntimeError(f"task_status.started() of {self._job.label!r}: call it in the thread of the run")
-        if self._over:
+        if self._call_has_ended:
             raise RuntimeError(f"task_status.started() of {self._job.label!r}: that call of its function has ended")
         if self._job._is_ready():
             raise RuntimeError(f"{self._job.label!r} has called task_status.started() already: call it only once")
@@ -199,10 +199,10 @@ class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"), p
         try:
             awaitable: object = call_of(self)(task_status=status)
             if not is_awaitable(awaitable):
-                raise TypeError(not_awaitable(self.label, awaitable))
+                raise TypeError(not_awaitable_message(self.label, awaitable))
             await awaitable
         finally:
-            status._over = True
+            status._call_has_ended = True
         if not self._is_ready():
             raise RuntimeError(
                 f"{self.label!r} returned without having called task_status.started(): "

@@ -23,26 +23,26 @@ from ._job import AbstractJob
 from ._job_options import TriggerRule
 from ._outcome import CancelledOutcome, Failure
 
-GOOD: Final = frozenset({JobState.SUCCEEDED, JobState.SKIPPED})
-RUNS: Final = (SCHEDULED, None)
+NOT_FAILED: Final = frozenset({JobState.SUCCEEDED, JobState.SKIPPED})
+MAY_RUN: Final = (SCHEDULED, None)
 
 
-def judge(job: AbstractJob[Any], rule: TriggerRule) -> tuple[JobState, Failure | None]:
+def decide(job: AbstractJob[Any], rule: TriggerRule) -> tuple[JobState, Failure | None]:
     """Return SCHEDULED, SKIPPED or BLOCKED for a job whose requirements have settled; if BLOCKED, also the failure."""
-    if holds(rule):
-        return RUNS
+    if certainly_runs(rule):
+        return MAY_RUN
     if rule.run_if == "failed" and not any(map(has_failed, job._required)):
         return JobState.SKIPPED, None
     essential = job._required if rule.run_if == "succeeded" else rule.inputs
     failed = [requirement for requirement in essential if has_failed(requirement)]
     if failed:
-        return JobState.BLOCKED, Failure(_requirement_failed(job, min(failed, key=_when)))
+        return JobState.BLOCKED, Failure(_requirement_failed(job, min(failed, key=_settle_number)))
     if any(requirement._state is JobState.SKIPPED for requirement in essential):
         return JobState.SKIPPED, None
-    return RUNS
+    return MAY_RUN
 
 
-def holds(rule: TriggerRule) -> bool:
+def certainly_runs(rule: TriggerRule) -> bool:
     """Return True if a fast check shows that a job may run; after False, `judge` has to decide."""
     if rule.run_if != "settled":
         return False
@@ -54,10 +54,10 @@ def holds(rule: TriggerRule) -> bool:
 
 def has_failed(job: AbstractJob[Any]) -> bool:
     """Return whether a requirement counts as failed in a decision about the job that requires it."""
-    return job._state not in GOOD and not job._is_ready()
+    return job._state not in NOT_FAILED and not job._is_ready()
 
 
-def _when(job: AbstractJob[Any]) -> float:
+def _settle_number(job: AbstractJob[Any]) -> float:
     """Return a sort key: the order in which failed requirements settled; one that never settled comes last."""
     return job._outcome.number if isinstance(job._outcome, (Failure, CancelledOutcome)) else float("inf")
 

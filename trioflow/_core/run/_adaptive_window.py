@@ -26,10 +26,10 @@ class AdaptiveWindow(Instrument):
 
     def job_scheduled(self, scheduler: Any, job: AbstractJob[Any]) -> None:
         """Count a throttle as trouble: the run has put the throttled job back into the ready queue."""
-        if job._facts is None or not job._facts.throttled or job._forever or scheduler is not self._run.scheduler:
+        if job._extras is None or not job._extras.throttled or job._forever or scheduler is not self._run.scheduler:
             return
         if issubclass(_errors.Throttled, self._settings.slower_on):
-            last = job._facts.throttled[-1]
+            last = job._extras.throttled[-1]
             self._note_trouble(last.began, last.ended)
 
     def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:

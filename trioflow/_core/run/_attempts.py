@@ -27,26 +27,26 @@ if TYPE_CHECKING:
 Attempt = Callable[[], Awaitable[Any]]
 
 
-def call_job(worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions | None) -> Awaitable[Any]:
+def call_job(worker: Worker, job: AbstractJob[Any], options: _job_options.SlowPathOptions | None) -> Awaitable[Any]:
     """Return the awaitable of a job, wrapped in no more coroutines than the job's options need."""
-    if limits is None:
+    if options is None:
         return job._call_once()
-    if limits.retry is not None or job._callbacks is not None:
-        return _call_with_retries(worker, job, limits)
-    if limits.timeout is limits.idle_timeout is None:
+    if options.retry is not None or job._callbacks is not None:
+        return _call_with_retries(worker, job, options)
+    if options.timeout is options.idle_timeout is None:
         return job._call_once()
-    if limits.on_timeout != "restart" and not (job._keeps_time or job._is_service or limits.idle_timeout):
-        return _call_under_worker_deadline(worker, job, limits)
-    return _call_with_restarts(worker, job, limits)
+    if options.on_timeout != "restart" and not (job._keeps_time or job._is_service or options.idle_timeout):
+        return _call_under_worker_deadline(worker, job, options)
+    return _call_with_restarts(worker, job, options)
 
 
-async def _call_with_retries(worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions) -> Any:
+async def _call_with_retries(worker: Worker, job: AbstractJob[Any], options: _job_options.SlowPathOptions) -> Any:
     """Make attempts until one succeeds, and return its value."""
-    attempts = Attempts(worker, job, limits)
+    attempts = Attempts(worker, job, options)
     value: Any = None
     try:
-        attempts_made = 0 if job._facts is None else job._facts.further_attempts  # attempts before a throttle count
-        attempt = with_retries(limits.retry, attempts.begin, job._name_for_errors, attempts_made)
+        attempts_made = 0 if job._extras is None else job._extras.further_attempts  # attempts before a throttle count
+        attempt = with_retries(options.retry, attempts.begin, job._name_for_errors, attempts_made)
         value = await (attempt() if job._callbacks is None else _call_back_after(worker, job, attempt))
     except BaseException as error:
         if attempts.final_error is None:
@@ -74,7 +74,7 @@ def with_retries(
     wrapped: Any = retry(attempt)
     if not callable(wrapped):
         raise TypeError(
-            f"retry={short_repr(retry)} of {_job_options.owner_name(subject)}: it returned {short_repr(wrapped)}; "
+            f"retry={short_repr(retry)} of {_job_options.subject_text(subject)}: it returned {short_repr(wrapped)}; "
             f"give a decorator of an async function, or a number"
         )
     return wrapped  # type: ignore[no-any-return]
@@ -124,12 +124,12 @@ class Attempts:
     job and its worker are dropped at the end.
     """
 
-    __slots__ = ("cancelled_error", "final_error", "has_begun", "job", "limits", "worker")
+    __slots__ = ("cancelled_error", "final_error", "has_begun", "job", "options", "worker")
 
-    def __init__(self, worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions) -> None:
+    def __init__(self, worker: Worker, job: AbstractJob[Any], options: _job_options.SlowPathOptions) -> None:
         self.worker: Any = worker
         self.job: Any = job
-        self.limits = limits
+        self.options = options
         self.has_begun = False
         self.final_error: Exception | None = None  # an error that ends the attempts, which the decorator cannot change
         self.cancelled_error: Exception | None = None  # an error of an attempt that was cancelled
@@ -149,9 +149,9 @@ class Attempts:
             run.begin_further_attempt(self.job)
         self.has_begun = True
         try:
-            if self.limits.timeout is self.limits.idle_timeout is None:
+            if self.options.timeout is self.options.idle_timeout is None:
                 return await self.job._call_once()
-            return await _call_with_restarts(worker, self.job, self.limits)
+            return await _call_with_restarts(worker, self.job, self.options)
         except Exception as error:
             if self.job._is_ready() or was_drained(self.job, error) or throttles_in(error):
                 self.final_error = error
@@ -174,13 +174,13 @@ def throttles_in(error: BaseException) -> list[_errors.Throttled]:
 
 
 async def _call_under_worker_deadline(
-    worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions
+    worker: Worker, job: AbstractJob[Any], options: _job_options.SlowPathOptions
 ) -> Any:
     """Call a job once, with its timeout as the deadline of the worker, which costs less than a scope for each job.
 
     As with a scope around the call, a cancellation of an outer scope takes precedence over the timeout.
     """
-    run, timeout = worker.run, cast(float, limits.timeout)
+    run, timeout = worker.run, cast(float, options.timeout)
     group = worker.group
     group.set_deadline(worker, run.clock() + timeout)
     try:
@@ -193,51 +193,51 @@ async def _call_under_worker_deadline(
         if group.is_expired(worker):
             worker.cancelled_alone = True  # the run was not cancelled
         group.set_deadline(worker, math.inf)
-    job._extras().timed_out = True
-    if limits.on_timeout == "move_on":
+    job._ensure_extras().timed_out = True
+    if options.on_timeout == "move_on":
         return None
     raise _errors.JobTimeout(job, timeout, place=place)
 
 
-async def _call_with_restarts(worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions) -> Any:
+async def _call_with_restarts(worker: Worker, job: AbstractJob[Any], options: _job_options.SlowPathOptions) -> Any:
     """Make one attempt: call the job, and call it again after each timeout while it has restarts left."""
-    restarts_left = limits.restarts
+    restarts_left = options.restarts
     while True:
         try:
-            return await _call_in_scope(worker, job, limits)
+            return await _call_in_scope(worker, job, options)
         except _errors.JobTimeout as timeout:
             if timeout.job is not job:
                 raise
-            facts = job._extras()
-            facts.timed_out = True
+            extras = job._ensure_extras()
+            extras.timed_out = True
             if job._is_ready():  # the service became ready while it was being cancelled
                 raise
-            if limits.on_timeout == "move_on":
+            if options.on_timeout == "move_on":
                 return None
-            if limits.on_timeout == "fail" or restarts_left == 0:
+            if options.on_timeout == "fail" or restarts_left == 0:
                 raise
             if restarts_left is not None:
                 restarts_left -= 1
-            facts.fraction = None
+            extras.fraction = None
             worker.run.pools.reacquire(job)
 
 
-async def _call_in_scope(worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions) -> Any:
+async def _call_in_scope(worker: Worker, job: AbstractJob[Any], options: _job_options.SlowPathOptions) -> Any:
     """Call a job once, in a scope that ends the call at its timeout."""
     if job._keeps_time:
         return await job._call_once()
-    run, timeout, limit, stack = worker.run, limits.timeout, None, None
+    run, timeout, limit, stack = worker.run, options.timeout, None, None
     scope = run.backend.scope(math.inf if timeout is None else run.clock() + timeout)
     try:
         with scope:
             if job._is_service:
-                job._extras().scope = scope  # the timeouts apply until the service is ready
+                job._ensure_extras().scope = scope  # the timeouts apply until the service is ready
             end = scope.cancel
             try:
-                if limits.idle_timeout is None:
+                if options.idle_timeout is None:
                     return await job._call_once()
                 with _idle_timeouts.TimeLimit(
-                    run, job, timeout=timeout, idle_timeout=limits.idle_timeout, end_call=end
+                    run, job, timeout=timeout, idle_timeout=options.idle_timeout, end_call=end
                 ) as limit:
                     return await job._call_once()
             except BaseException as error:

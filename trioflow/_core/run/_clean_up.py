@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..base._states import JobState, StopReason
 from ..job import _trigger_rules
 from ..job._job import AbstractJob
-from ..job._outcome import UNCALLED, unawaited_coroutine
+from ..job._outcome import UNCALLED, unawaited_coroutine_error
 from . import _attempts
 from ._current import apply_context, current
 from ._worker import Worker
@@ -89,7 +89,7 @@ class CleanUp:
             return
         for job in jobs:
             assert job._rule is not None
-            if _trigger_rules.judge(job, job._rule)[0] is JobState.SCHEDULED:
+            if _trigger_rules.decide(job, job._rule)[0] is JobState.SCHEDULED:
                 self.run.schedule((job,), clean_up=True)
                 worker = CleanUpWorker(self)
                 self._workers[worker] = None
@@ -138,17 +138,17 @@ class CleanUpWorker(Worker):
         current.set(self)
         run.backend.isolation.enter(self)
         run.begin(self, job)
-        if job._facts is not None and job._facts.context is not None:
-            apply_context(job._facts.context)
+        if job._extras is not None and job._extras.context is not None:
+            apply_context(job._extras.context)
         notify_start, _, _ = run.fast_hooks
         awaitable: Any = UNCALLED
         try:
             if notify_start is not None:
                 notify_start(run.scheduler, job)
-            awaitable = _attempts.call_job(self, job, job._limits)
+            awaitable = _attempts.call_job(self, job, job._slow_path)
             value = await awaitable
             if value.__class__ is CoroutineType:
-                raise unawaited_coroutine(job.label, value)
+                raise unawaited_coroutine_error(job.label, value)
             await self.reject_leftovers()
         except BaseException as error:
             try:

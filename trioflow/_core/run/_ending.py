@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..base._states import COMPLETED
 from ..job._job import AbstractJob
-from ..job._outcome import interruption_in, one_line_error
+from ..job._outcome import find_interruption, one_line_error
 from ._clean_up import PATIENCE, CleanUp, report_stuck
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ async def shut_down_nested(run: Run, nested: BaseScheduler) -> None:
 
 
 def _jobs_with_shutdown(scheduler: BaseScheduler) -> dict[AbstractJob[Any], None]:
-    return {job: None for job in scheduler._members.shutting_down if job._has_shutdown()}
+    return {job: None for job in scheduler._members.shutting_down if job._needs_shutdown()}
 
 
 def _runs_service(worker: Worker) -> bool:
@@ -175,6 +175,6 @@ async def _shut_down_one(
             raise
         del unfinished[job]
         run.report(job, f"co_shutdown of {job.label!r} raised {one_line_error(failure)}", failure)
-        run.interruption = run.interruption or interruption_in(failure)
+        run.interruption = run.interruption or find_interruption(failure)
     else:
         del unfinished[job]

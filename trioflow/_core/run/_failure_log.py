@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..base import _logger
 from ..base._states import StopReason
 from ..job._job import AbstractJob, is_scheduler
-from ..job._labels import printable, shortened
+from ..job._labels import printable, shorten
 from ..job._outcome import error_text, one_line_error
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class FailureLog:
         """Log or count the failure of a job of `run`; `hint` is advice for the log line."""
         if not run.scheduler.logs_failures:
             return
-        name = shortened(run.scheduler.label)
+        name = shorten(run.scheduler.label)
         stopped = run.culprit is job and run.reason is StopReason.CRITICAL
         if is_scheduler(job) and job.stop_reason is StopReason.CRITICAL:  # the failure of its member was logged
             if stopped:
@@ -145,4 +145,4 @@ def _culprit(scheduler: AbstractJob[Any]) -> str:
 
 
 def _path(job: AbstractJob[Any]) -> str:
-    return printable(shortened(job.path))
+    return printable(shorten(job.path))

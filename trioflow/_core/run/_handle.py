@@ -106,12 +106,12 @@ class RunHandle:
 
     def note_hold(self, job: AbstractJob[Any], since: float, until: float | None = None) -> None:
         """Record, for traces, that a running job waited for room on its machine from `since` until `until` or now."""
-        facts = job._extras()
-        facts.held += ((since, self.clock() if until is None else until),)
+        extras = job._ensure_extras()
+        extras.machine_waits += ((since, self.clock() if until is None else until),)
 
     def note_room(self, job: AbstractJob[Any], place: str, calls: int) -> None:
         """Record, for what-if simulations, where the job's call runs, and how many calls can run there at once."""
-        job._extras().room = place, calls
+        job._ensure_extras().call_place = place, calls
 
     def stores(self, job: AbstractJob[Any]) -> bool:
         """Return whether a journal will store the result of `job`, so that this process needs its value."""

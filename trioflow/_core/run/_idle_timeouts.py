@@ -97,7 +97,7 @@ class TimeLimit:
         "_clock",
         "_enclosing",
         "_end_call",
-        "_facts",
+        "_extras",
         "_idle_timeout",
         "_is_over",
         "_job",
@@ -154,7 +154,7 @@ class TimeLimit:
         self._scope: Final[Scope | None] = run.backend.scope(self.end) if cancels and is_limited else None
         self._end_call: Final = end_call if self._scope is None else self._scope.cancel
         # Here `progress()` finds the limit; None if the run has not called this job itself.
-        self._facts: Final = job._extras() if idle_timeout is not None and job._worker is not None else None
+        self._extras: Final = job._ensure_extras() if idle_timeout is not None and job._worker is not None else None
         self._enclosing: Final = enclosing
         self._last_sign = (
             now if counts else math.inf
@@ -276,16 +276,16 @@ class TimeLimit:
         if self._stop_timer is not None:
             self._stop_timer()
             self._stop_timer = None
-        if self._facts is not None and self._facts.watch is self:
-            self._facts.watch = None
+        if self._extras is not None and self._extras.idle_timer is self:
+            self._extras.idle_timer = None
 
     def __enter__(self) -> Self:
         """Start the timer, and count calls of the job's `progress()` as signs of life."""
         if self._scope is not None:
             self._scope.__enter__()
         self._set_timer()
-        if self._facts is not None:
-            self._facts.watch = self
+        if self._extras is not None:
+            self._extras.idle_timer = self
         return self
 
     def __exit__(

@@ -182,15 +182,15 @@ def checked(instruments: Any, name: str, subject: Subject) -> tuple[Instrument, 
     """
     if isinstance(instruments, Instrument):
         advice = f"give a list of instruments, such as [{short_repr(instruments)}]"
-        raise _job_options.bad_value(TypeError, instruments, name, subject, advice)
+        raise _job_options.bad_value_error(TypeError, instruments, name, subject, advice)
     try:
         iterator = iter(instruments)
     except TypeError:
         advice = "give a list of instruments, such as [Monitor()]"
-        raise _job_options.bad_value(TypeError, instruments, name, subject, advice) from None
+        raise _job_options.bad_value_error(TypeError, instruments, name, subject, advice) from None
     checked_instruments = tuple(iterator)
     for instrument in checked_instruments:
         if isinstance(instrument, type) or not isinstance(instrument, Instrument):
-            what = f"{short_repr(instrument)} among the {name} of {_job_options.owner_name(subject)}"
+            what = f"{short_repr(instrument)} among the {name} of {_job_options.subject_text(subject)}"
             raise TypeError(f"{what}: give objects of trioflow.abc.Instrument")
     return checked_instruments

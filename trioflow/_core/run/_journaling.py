@@ -119,16 +119,16 @@ class JournalWriter:
     def restore(self, job: AbstractJob[Any]) -> None:
         """Settle a ready job if the journal has its result; if the journal cannot be read, stop the run."""
         run = self._run
-        facts = job._extras()  # every scheduled job gets them: see the module's docstring
+        extras = job._ensure_extras()  # every scheduled job gets them: see the module's docstring
         try:
             value = self._journal.look_up(job)
         except JournalError as error:
             self._fail(error)
             return
         if type(value) is NotStored:
-            facts.not_restored = value.why
+            extras.not_restored = value.why
         else:
-            facts.restored = True
+            extras.restored = True
             run.settle(job, JobState.SUCCEEDED, value, run.clock())
 
     def record(self, job: AbstractJob[Any], value: Any) -> None:
@@ -137,7 +137,7 @@ class JournalWriter:
         A job that has added other jobs is not recorded: it has to run again to add them again.
         """
         outermost = self._outermost
-        if job._facts is not None and job._facts.adds_jobs:
+        if job._extras is not None and job._extras.adds_jobs:
             return
         try:
             self._journal.record(job, value)
@@ -154,7 +154,7 @@ class JournalWriter:
         """Note that the current job has added jobs: it must not be restored, which would not add them."""
         worker = current.get(None)
         if worker is not None and worker.job is not None:
-            worker.job._extras().adds_jobs = True
+            worker.job._ensure_extras().adds_jobs = True
 
     def forget(self, job: AbstractJob[Any]) -> None:
         """Make the journal release a job that its scheduler is about to drop."""

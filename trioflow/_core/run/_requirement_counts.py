@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ..base._states import SCHEDULED
 from ..job import _trigger_rules
-from ..job._job import NO_LIMITS, AbstractJob
+from ..job._job import DEFAULT_SLOW_PATH, AbstractJob
 
 if TYPE_CHECKING:
     from ._run import Run
@@ -53,9 +53,10 @@ def count_consumer(job: AbstractJob[Any]) -> None:
     rule.drops_results = False
     for requirement in rule.inputs:
         if requirement._rule is not None and not requirement._rule.keep_result:
-            requirement._extras().consumers += 1
+            requirement._ensure_extras().consumers += 1
             rule.drops_results = True
-            job._limits = job._limits or NO_LIMITS  # so that its worker leaves the hot path, and drops the results
+            # so that its worker leaves the hot path, and drops the results
+            job._slow_path = job._slow_path or DEFAULT_SLOW_PATH
 
 
 def successors_of(job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
@@ -90,7 +91,7 @@ class RequirementCounts:
         run, members = self._run, self._run.members
         if run.closes_scheduler:
             for job in jobs:
-                job._extras().runs_once = True
+                job._ensure_extras().runs_once = True
         requires_members_only = not members.implied and not members.has_outside_requirements
         has_journal = run.journal_writer is not None
         successors: Any
@@ -105,7 +106,7 @@ class RequirementCounts:
             required = job._required if requires_members_only else members.waits_for(job)
             if not required:
                 job._pending = 0
-                if has_journal or (rule is not None and _trigger_rules.judge(job, rule)[0] is not SCHEDULED):
+                if has_journal or (rule is not None and _trigger_rules.decide(job, rule)[0] is not SCHEDULED):
                     undecided.append(job)
                 else:
                     entries.append(job)

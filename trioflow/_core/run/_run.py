@@ -39,8 +39,8 @@ from ..base._states import (
     StopReason,
 )
 from ..job import _errors, _trigger_rules
-from ..job._job import NO_LIMITS, AbstractJob, is_scheduler
-from ..job._outcome import CancelledOutcome, Failure, RunExtras, Throttling, explain, interruption_in
+from ..job._job import DEFAULT_SLOW_PATH, AbstractJob, is_scheduler
+from ..job._outcome import CancelledOutcome, Failure, RunExtras, Throttling, add_remedy_notes, find_interruption
 from ._adaptive_window import AdaptiveWindow
 from ._attempts import throttles_in, was_drained
 from ._current import current
@@ -102,11 +102,12 @@ class Run:
         self.context: Final = contextvars.copy_context()
         self.outer_worker: Final = scheduler._worker
         outer = self.outer_worker
-        limits = scheduler._limits
-        assert limits is not None  # only a plain `Job` has none
+        options = scheduler._slow_path
+        assert options is not None  # only a plain `Job` has none
         # Whether each job needs its own task, by the option `own_task` of the scheduler or an enclosing one.
-        self.needs_own_tasks: Final[bool] = limits.own_task or (outer is not None and outer.run.needs_own_tasks)
-        self.idle_instrument: Final = None if limits.idle_timeout is None else IdleInstrument(self, limits.idle_timeout)
+        self.needs_own_tasks: Final[bool] = options.own_task or (outer is not None and outer.run.needs_own_tasks)
+        idle_timeout = options.idle_timeout
+        self.idle_instrument: Final = None if idle_timeout is None else IdleInstrument(self, idle_timeout)
         self.idle_timed_out = False  # whether the `idle_timeout` of the scheduler stopped the run
         if self.idle_instrument is not None:
             instruments = (*instruments, self.idle_instrument)
@@ -412,10 +413,10 @@ class Run:
     def requeue_throttled(self, job: AbstractJob[Any], keys: Iterable[str], now: float) -> None:
         """Put a throttled job back at the front of the ready queue. Its attempt does not count."""
         assert job._started_at is not None
-        facts = job._extras()
+        extras = job._ensure_extras()
         closed = tuple((key, self.pools.find(key).cooldown.opens_at) for key in keys)
-        facts.throttled += (Throttling(job._started_at, now, closed),)
-        facts.fraction = None
+        extras.throttled += (Throttling(job._started_at, now, closed),)
+        extras.fraction = None
         job._worker = job._started_at = None
         job._state = SCHEDULED
         self.queue.jobs.give_back(job)
@@ -432,15 +433,15 @@ class Run:
         job._state = state
         if self.journal_writer is not None and state is JobState.SUCCEEDED:
             self.journal_writer.record(job, outcome)
-        if job._demand is not None and job._demand.needs:
+        if job._scheduling is not None and job._scheduling.needs:
             self.queue.jobs.give_back(job)
         _, notify_end, _ = self.fast_hooks
         if notify_end is not None:
             notify_end(self.scheduler, job)
-        facts = job._facts
-        if facts is not None:
-            facts.context = None
-            facts.notify(job)
+        extras = job._extras
+        if extras is not None:
+            extras.context = None
+            extras.notify(job)
         if job._forever:
             self.forever_unsettled -= 1
         else:
@@ -449,16 +450,16 @@ class Run:
             job._release_inputs(last_call=True)
         if successors is not None:
             self.requirement_counts.count_down(successors)
-        if facts is not None and facts.runs_once:
-            self._release(job, facts)
+        if extras is not None and extras.runs_once:
+            self._release(job, extras)
         if not self.unsettled:
             self.wake()
 
-    def _release(self, job: AbstractJob[Any], facts: RunExtras) -> None:
+    def _release(self, job: AbstractJob[Any], extras: RunExtras) -> None:
         """Release what a settled job would need in another run, and with `keep_jobs=False` the job itself."""
         job._forget_call()
-        if facts.is_empty():
-            job._facts = None
+        if extras.is_empty():
+            job._extras = None
         if not self.scheduler.keep_jobs and self.members.may_drop(job):
             if self.journal_writer is not None:
                 self.journal_writer.forget(job)
@@ -471,7 +472,7 @@ class Run:
         if job._state is not IDLE or self.starts_no_more:
             return
         if job._rule is not None:
-            verdict, failure = _trigger_rules.judge(job, job._rule)
+            verdict, failure = _trigger_rules.decide(job, job._rule)
             if verdict is not SCHEDULED:
                 if failure is not None and job.is_critical():  # a BLOCKED job has failed
                     self.stop(StopReason.CRITICAL, job)
@@ -485,9 +486,9 @@ class Run:
 
     def begin_further_attempt(self, job: AbstractJob[Any]) -> None:
         """Record the start of another attempt of a job."""
-        facts = job._extras()
-        facts.further_attempts += 1
-        facts.fraction = None
+        extras = job._ensure_extras()
+        extras.further_attempts += 1
+        extras.fraction = None
         self.pools.reacquire(job)
         self.notify("job_attempt", job)
 
@@ -497,20 +498,20 @@ class Run:
             self.time_slice.reports.add(job, fraction)
             return
         if fraction is not None:
-            job._extras().fraction = fraction
+            job._ensure_extras().fraction = fraction
         if job._worker is not None:
             for limit in job._worker.time_limits():
                 limit._renew()
 
     def on_service_ready(self, job: AbstractJob[Any], value: Any) -> None:
         """Record that a service is ready, and count down the jobs that require it."""
-        facts = job._extras()
-        facts.ready, facts.ready_at = True, self.clock()
+        extras = job._ensure_extras()
+        extras.ready, extras.ready_at = True, self.clock()
         job._outcome = value
-        if facts.scope is not None:
-            if facts.watch is not None:
-                facts.watch._stop()
-            facts.scope.deadline = math.inf
+        if extras.scope is not None:
+            if extras.idle_timer is not None:
+                extras.idle_timer._stop()
+            extras.scope.deadline = math.inf
         successors, job._successors = job._successors, None
         self.notify("job_ready", job)
         if successors is not None:
@@ -555,9 +556,9 @@ class Run:
                     self.requeue_throttled(job, [throttle.key for throttle in throttles], now)
                 return
             failure = fault
-        hint = explain(failure, job, awaitable, self.backend.hint(failure))
+        hint = add_remedy_notes(failure, job, awaitable, self.backend.hint(failure))
         self.failure_count += 1
-        interruption = interruption_in(failure)
+        interruption = find_interruption(failure)
         if interruption is None and job.is_critical():
             self.stop(StopReason.CRITICAL, job)
         elif interruption is not None:
@@ -766,10 +767,10 @@ class Run:
         context = self._caller_context()
         for job in jobs:
             if run_once:
-                job._extras().runs_once = True
+                job._ensure_extras().runs_once = True
             if context is not None:
-                job._extras().context = context
-                job._limits = job._limits or NO_LIMITS  # so that the worker looks for the context
+                job._ensure_extras().context = context
+                job._slow_path = job._slow_path or DEFAULT_SLOW_PATH  # so that the worker looks for the context
             self.add_unsettled(not job._forever, job._forever)
             link(job, self.members.waits_for(job))
             if job._rule is not None and job._rule.inputs:

@@ -19,7 +19,7 @@ from ..base import _graph_algorithms
 from ..base._states import STOPPING
 from ..job import _errors
 from ..job._job import AbstractJob
-from ..job._outcome import add_note, interruption_in
+from ..job._outcome import add_note, find_interruption
 
 if TYPE_CHECKING:
     from ..admission.policy._upward_ranks import Requirements
@@ -33,7 +33,7 @@ def may_need_order(run: Run) -> bool:
     For most small runs the answer is no; these have no `StartOrder`.
     """
     members, policy = run.members, run.scheduler._policy
-    if members.with_demands or members.nested or not isinstance(policy, str) or run.scheduler._knows_durations():
+    if members.with_scheduling or members.nested or not isinstance(policy, str) or run.scheduler._knows_durations():
         return True
     return BUILTIN_POLICIES[policy].effective_policy(False).needs_heap
 
@@ -65,7 +65,7 @@ class StartOrder:
     def note_added_jobs(self, jobs: list[AbstractJob[Any]]) -> None:
         """Extend the order by jobs that were added together to the running scheduler."""
         ranked = self._jobs if isinstance(self._jobs, HeapQueue) else None
-        if ranked is None and all(job._demand is None for job in jobs):
+        if ranked is None and all(job._scheduling is None for job in jobs):
             return
         known = self._scheduler._expected_durations(jobs)
         before = self._policy.effective_policy(False) if ranked is None else ranked.order.policy
@@ -95,7 +95,7 @@ class StartOrder:
             return
         job, error = self._fault
         _, failure = self._run.backend.split(error)
-        interruption = None if failure is None else interruption_in(failure)
+        interruption = None if failure is None else find_interruption(failure)
         if interruption is not None:
             self._run.interrupt(interruption)
             return
@@ -108,7 +108,7 @@ class StartOrder:
     def _choose_order(self, requirements: Requirements, in_order: bool) -> Iterator[None]:
         """Choose the order; `in_order` means that each member comes after all its requirements."""
         scheduler, members = self._scheduler, self._members
-        demands = [demand for job in members.with_demands if (demand := job._demand) is not None]
+        demands = [demand for job in members.with_scheduling if (demand := job._scheduling) is not None]
         known = self._known_durations(scheduler) if self._policy.effective_policy(True).needs_durations else {}
         policy = self._policy.effective_policy(bool(known))
         has_needs = isinstance(self._jobs, SharedQueue) or any(demand.needs for demand in demands)
@@ -150,7 +150,7 @@ class StartOrder:
             all_nested.extend(nested._members.nested)
         for nested in reversed(all_nested):
             members = nested._members
-            if not (has_learned or members.with_demands or members.nested):
+            if not (has_learned or members.with_scheduling or members.nested):
                 continue  # it knows no durations of jobs
             known = self._known_durations(nested)
             if known:

@@ -49,9 +49,9 @@ from typing import TYPE_CHECKING, Any, Final
 from ..backend import WorkerTask
 from ..base._states import IDLE, RUNNING, SCHEDULED, STOPPING, SUCCEEDED
 from ..job import _errors
-from ..job._job import NO_LIMITS
-from ..job._outcome import UNCALLED, unawaited_coroutine
-from ..job._trigger_rules import holds
+from ..job._job import DEFAULT_SLOW_PATH
+from ..job._outcome import UNCALLED, unawaited_coroutine_error
+from ..job._trigger_rules import certainly_runs
 from ._attempts import call_job
 from ._current import apply_context, current
 from ._failure_log import BLOCKED_SECONDS
@@ -65,8 +65,8 @@ if TYPE_CHECKING:
 
 def needs_own_task(job: AbstractJob[Any]) -> bool:
     """Return whether a job needs its own task, because of `own_task` or context variables of its own."""
-    limits, facts = job._limits, job._facts
-    return (limits is not None and limits.own_task) or (facts is not None and facts.context is not None)
+    options, extras = job._slow_path, job._extras
+    return (options is not None and options.own_task) or (extras is not None and extras.context is not None)
 
 
 TURN_SECONDS: Final = 0.001
@@ -189,9 +189,9 @@ class Worker(WorkerTask):
 
     def time_limits(self) -> Iterator[TimeLimit]:
         """Yield the limits for which progress of its job counts: the job's own, and those of enclosing schedulers."""
-        facts = None if self.job is None else self.job._facts
-        if facts is not None and facts.watch is not None:
-            yield facts.watch
+        extras = None if self.job is None else self.job._extras
+        if extras is not None and extras.idle_timer is not None:
+            yield extras.idle_timer
         worker: Worker | None = self
         while worker is not None:
             idle_instrument = worker.run.idle_instrument
@@ -303,19 +303,19 @@ class Worker(WorkerTask):
                         settled = 0
                         may_continue = workers.may_park()
                         break
-                    limits = job._limits
-                    if needs_own_tasks or (limits is not None and (limits.own_task or job._facts is not None)):
+                    options = job._slow_path
+                    if needs_own_tasks or (options is not None and (options.own_task or job._extras is not None)):
                         if has_run_jobs and (needs_own_tasks or needs_own_task(job)):
                             run.queue.push_first(job)  # a new worker takes it
                             break
-                        if job._facts is not None and job._facts.context is not None:
-                            apply_context(job._facts.context)
+                        if job._extras is not None and job._extras.context is not None:
+                            apply_context(job._extras.context)
                     if searching:
                         workers.searchers -= 1
                         searching = False
                     if gated:
                         workers.note_start()
-                    if limits is not None and job._forever:
+                    if options is not None and job._forever:
                         workers.prepare_for_forever_job(self)
                     elif ready and not workers.searchers:
                         workers.ensure_searcher()
@@ -336,17 +336,17 @@ class Worker(WorkerTask):
                     try:
                         if notify_start is not None:
                             notify_start(scheduler, job)
-                        if limits is None:
+                        if options is None:
                             awaitable = job._function(*job._args)
                         else:
                             if settled and job._forever:  # before a wait that may last until the end
                                 run.count_settled(settled)
                                 settled = 0
-                            is_plain = limits is NO_LIMITS and job._callbacks is None
-                            awaitable = job._call_once() if is_plain else call_job(self, job, limits)
+                            is_plain = options is DEFAULT_SLOW_PATH and job._callbacks is None
+                            awaitable = job._call_once() if is_plain else call_job(self, job, options)
                         value = await awaitable
                         if value is not None and value.__class__ is CoroutineType:
-                            raise unawaited_coroutine(job.label, value)
+                            raise unawaited_coroutine_error(job.label, value)
                         if not mark.intact():
                             tainted = True
                             await self.reject_leftovers()
@@ -357,10 +357,10 @@ class Worker(WorkerTask):
                     if (
                         tainted
                         or error is not None
-                        or job._facts is not None
+                        or job._extras is not None
                         or (
-                            limits is not None
-                            and (job._forever or limits.own_task or (job._rule and job._rule.drops_results))
+                            options is not None
+                            and (job._forever or options.own_task or (job._rule and job._rule.drops_results))
                         )
                     ):
                         if settled:
@@ -375,7 +375,7 @@ class Worker(WorkerTask):
                             run.settle(job, SUCCEEDED, value, now)
                         else:
                             run.settle_error(self, job, error, awaitable, now)
-                        if limits is not None and (job._forever or limits.own_task):
+                        if options is not None and (job._forever or options.own_task):
                             break
                     else:
                         job._outcome = value  # (2) begins
@@ -397,7 +397,7 @@ class Worker(WorkerTask):
                                 if not pending:
                                     rule = successor._rule
                                     if (
-                                        (rule is not None and not holds(rule))
+                                        (rule is not None and not certainly_runs(rule))
                                         or successor._forever
                                         or successor._state is not IDLE
                                     ):

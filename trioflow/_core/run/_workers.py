@@ -296,5 +296,9 @@ class Workers:
 
 def _code_of(job: AbstractJob[Any]) -> CodeType | None:
     """Return the code of the function that a job calls, or None for a builtin or a nested scheduler."""
-    called: Any = cast(Any, job)._function if job._called_in_frame else None if is_scheduler(job) else type(job).co_run
+    called: Any = None
+    if job._is_called_directly:
+        called = cast(Any, job)._function
+    elif not is_scheduler(job):
+        called = type(job).co_run
     return called.__code__ if type(called) is FunctionType else None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .. import backend as _backend
 from ..base._states import StopReason
-from ..job._outcome import interruption_in
+from ..job._outcome import find_interruption
 from . import _failures
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class OpenBlock:
         try:
             await self._task_group.__aexit__(kind, caught, traceback)
         except BaseExceptionGroup as group:
-            interruption = interruption_in(group)  # trio raises KeyboardInterrupt in this task, not in the run's
+            interruption = find_interruption(group)  # trio raises KeyboardInterrupt in this task, not in the run's
             if interruption is None:
                 raise
             raise interruption from None

@@ -51,14 +51,14 @@ async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
 def _recorded_wait(waiter: AbstractJob[Any], job: AbstractJob[Any]) -> Generator[None]:
     """Record that `waiter` awaits `job` during the block, or reject a cycle of waits."""
     reject_wait_cycle(waiter, job)
-    facts = waiter._extras()
-    facts.awaits += (job,)
+    extras = waiter._ensure_extras()
+    extras.awaited_jobs += (job,)
     try:
         yield
     finally:
-        remaining = list(facts.awaits)
+        remaining = list(extras.awaited_jobs)
         remaining.remove(job)
-        facts.awaits = tuple(remaining)
+        extras.awaited_jobs = tuple(remaining)
 
 
 def waiting_job() -> AbstractJob[Any] | None:
@@ -78,14 +78,14 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
 
     watched = [job, *(enclosing for enclosing in enclosing_schedulers(job) if enclosing._run is None)]
     for target in watched:
-        target._extras().listen(listener)
+        target._ensure_extras().listen(listener)
     try:
         if waiter is not None and waiter._worker is not None and job._state is not JobState.RUNNING:
             await _poll_for_deadlock(event, waiter, job)
         await event.wait()
     finally:
         for target in watched:
-            listeners = None if target._facts is None else target._facts.listeners
+            listeners = None if target._extras is None else target._extras.listeners
             if listeners and listener in listeners:
                 listeners.remove(listener)
 
@@ -166,7 +166,7 @@ def _settle_before(job: AbstractJob[Any]) -> Iterator[tuple[str, AbstractJob[Any
 
 
 def _awaited_by(job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
-    return job._facts.awaits if job._facts is not None else ()
+    return job._extras.awaited_jobs if job._extras is not None else ()
 
 
 def _cycle_text(

@@ -34,7 +34,7 @@ from ..job._argument_types import (
     TakesIterable,
 )
 from ..job._decorator import JobFunction, Kind, KindFunction
-from ..job._function import WANTED, FunctionJob, Job, check_function, check_kind
+from ..job._function import JOB_ADVICE, FunctionJob, Job, check_function, check_kind
 from ..job._job import AbstractJob, BoxStyle, is_scheduler, state_of
 from ..job._job_options import JobOptions, UnnamedOptions
 from ..job._option_descriptors import Option
@@ -109,7 +109,7 @@ class BaseScheduler(
         "_pool", "_run", "_settled_iterators", "_shutdown_timeout", "_stop_reason",
     )  # fmt: skip
 
-    _is_passed_as_it_is: ClassVar[bool] = True
+    _is_passed_as_itself: ClassVar[bool] = True
     _is_scheduler: ClassVar[bool] = True
     _cancels_once: ClassVar[bool] = False
     logs_failures: ClassVar[bool] = True
@@ -219,7 +219,7 @@ class BaseScheduler(
         """
         plain = flatten_simple(job, state_of)
         if plain is None:
-            plain = tuple(flatten((job,), f"add() of {self.label!r}", "_all"))
+            plain = tuple(flatten((job,), f"add() of {self.label!r}", "_all_jobs"))
         self._members.admit(plain, "add()")
         return job
 
@@ -247,7 +247,7 @@ class BaseScheduler(
         """
         plain = flatten_simple(jobs, state_of)
         if plain is None:
-            plain = tuple(flatten((jobs,), f"update() of {self.label!r}", "_all"))
+            plain = tuple(flatten((jobs,), f"update() of {self.label!r}", "_all_jobs"))
         self._members.admit(plain, "update()")
         return self
 
@@ -264,7 +264,7 @@ class BaseScheduler(
             RuntimeError: the scheduler is running.
 
         """
-        self._refuse_during_run("remove()")
+        self._reject_during_run("remove()")
         self._members.check_is_member(job, "remove()")
         self._members.forget(job)
         return self
@@ -281,7 +281,7 @@ class BaseScheduler(
             RuntimeError: the scheduler is running.
 
         """
-        self._refuse_during_run("keep_only()")
+        self._reject_during_run("keep_only()")
         kept = set(self._members.flatten_members((jobs,), "keep_only()"))
         for job in self:
             if job not in kept:
@@ -305,7 +305,7 @@ class BaseScheduler(
             (False, 1, True)
 
         """
-        self._refuse_during_run("sanitize()")
+        self._reject_during_run("sanitize()")
         return [pair for level in levels(self) for pair in level._members.drop_foreign_requirements()]
 
     def close(self) -> None:
@@ -317,7 +317,7 @@ class BaseScheduler(
             RuntimeError: the scheduler is running.
 
         """
-        self._refuse_during_run("close()")
+        self._reject_during_run("close()")
         self._closed = True
         for job in self._members.jobs:
             job.close()
@@ -563,7 +563,7 @@ class BaseScheduler(
         else:
             check_kind(kind, f"map() of {self.label!r}")
             if kind is Job:
-                check_function(function, "Job", WANTED)
+                check_function(function, "Job", JOB_ADVICE)
             make = functools.partial(kind, function, **options)
         argument_tuples = list(zip(*iterables, strict=False))
         labels = [None if label is None else self._label_for(label, arguments) for arguments in argument_tuples]
@@ -717,7 +717,7 @@ class BaseScheduler(
 
         """
         if unknown:
-            raise _job_options.unknown(self.label, "run()", unknown, BaseScheduler.run)
+            raise _job_options.unknown_option_error(self.label, "run()", unknown, BaseScheduler.run)
         backend_object = _backend.by_name(backend)
 
         async def main() -> bool:
@@ -782,7 +782,7 @@ class BaseScheduler(
 
         """
         if unknown:
-            raise _job_options.unknown(self.label, "co_run()", unknown, BaseScheduler.co_run)
+            raise _job_options.unknown_option_error(self.label, "co_run()", unknown, BaseScheduler.co_run)
         if check is not False:
             _job_options.flag(check, "check", self._name_for_errors)
         backend = _backend.current() if self._worker is None else self._worker.run.backend
@@ -823,9 +823,9 @@ class BaseScheduler(
         subject = self._name_for_errors
         if self._worker is None and self._scheduler is not None and self._scheduler._run is not None:
             raise RuntimeError(f"{subject()} is a job of {self._scheduler.label!r}, which is running, and will run it")
-        limits = self._limits  # read directly, for speed: each attempt of a nested scheduler makes a new run
-        assert limits is not None  # only a plain `Job` has none
-        seconds = limits.timeout if timeout is OWN else _job_options.seconds(timeout, "timeout", subject)
+        options = self._slow_path  # read directly, for speed: each attempt of a nested scheduler makes a new run
+        assert options is not None  # only a plain `Job` has none
+        seconds = options.timeout if timeout is OWN else _job_options.seconds(timeout, "timeout", subject)
         window = self._jobs_window if jobs_window is OWN else _window.window(jobs_window, "jobs_window", subject)
         if window is not None and not isinstance(window, (int, Adaptive)):
             problem = backend.check_limiter(window)
@@ -1061,7 +1061,7 @@ class BaseScheduler(
         # Other members have no `expected_duration`.
         return {
             job: seconds
-            for job in (self._members.with_demands if jobs is None else jobs)
+            for job in (self._members.with_scheduling if jobs is None else jobs)
             if (seconds := job.expected_duration) is not None
         }
 
@@ -1083,7 +1083,7 @@ class BaseScheduler(
         return None
 
     def _unknown_option(self, name: str) -> TypeError:
-        return _job_options.unknown_job_option(
+        return _job_options.unknown_job_option_error(
             name, repr(self._label or type(self).__name__), type(self), "a scheduler"
         )
 
@@ -1127,8 +1127,8 @@ class BaseScheduler(
         """Wake all jobs that await jobs which will not be reached."""
         if self._has_waiters:
             for job in self.iterate_jobs():
-                if job._facts is not None and job._state is JobState.IDLE:
-                    job._facts.notify(job)
+                if job._extras is not None and job._state is JobState.IDLE:
+                    job._extras.notify(job)
 
     def _note_incident(self, job: AbstractJob[Any] | None, message: str, exception: BaseException | None) -> None:
         self._incidents.append(Incident(job, message, exception))
@@ -1160,11 +1160,11 @@ class BaseScheduler(
         for job in self._members.jobs:
             job._forget_call()
 
-    def _has_shutdown(self) -> bool:
+    def _needs_shutdown(self) -> bool:
         todo: list[AbstractJob[Any]] = [self]
         for job in todo:  # no recursion: schedulers may be nested to any depth
             if not is_scheduler(job):
-                if job._has_shutdown():
+                if job._needs_shutdown():
                     return True
             elif type(job).co_shutdown is not BaseScheduler.co_shutdown:
                 return True

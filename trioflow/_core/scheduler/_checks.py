@@ -48,12 +48,12 @@ def check(members: Members) -> Iterator[None]:
         yield from _check_jobs(parent, repeated)
         for nested in parent.nested:
             check_may_run(nested)
-            todo.append((nested._members, repeated or nested._repeats()))
+            todo.append((nested._members, repeated or nested._may_repeat()))
     if any(parent.has_outside_requirements for parent in checked_members.values()):
         find_all_implied(members)
     reject_shared_pools(checked_members, members.owner)
     for parent in checked_members.values():
-        check_needs(parent.owner, parent.with_demands, members.owner)
+        check_needs(parent.owner, parent.with_scheduling, members.owner)
         if parent.has_outside_requirements:
             _reject_unreachable_inputs(parent, checked_members)
         parent.unchecked = False
@@ -82,7 +82,8 @@ def _check_jobs(members: Members, repeated: bool) -> Iterator[None]:
                     else:
                         outside = True
             job._pending = mark
-            if job._limits is not None and (job._checks_itself or job._is_one_shot()):  # these always have limits
+            # A job with a check of its own, or that can run only once, always has a `_slow_path`.
+            if job._slow_path is not None and (job._has_own_check or job._is_one_shot()):
                 members.may_change_unseen = True
                 check_one_shot(job, repeated)
         if pause_is_due:
@@ -367,7 +368,7 @@ def reject_cycle(members: Members) -> None:
 
 def check_one_shot(job: AbstractJob[Any], repeated: bool) -> None:
     """Reject a one-shot job that has run or would run again, and a job that fails its own check."""
-    if job._checks_itself:
+    if job._has_own_check:
         job.check_before_run()
     if not job._is_one_shot():
         return
@@ -376,7 +377,7 @@ def check_one_shot(job: AbstractJob[Any], repeated: bool) -> None:
             f"{job.label!r} has run already, and can run only once: it was made from a coroutine object, or was in an "
             f"open scheduler; make a new job from the function: Job(function, *args)"
         )
-    if repeated or job._repeats():
+    if repeated or job._may_repeat():
         raise ValueError(
             f"{job.label!r} was made from a coroutine object, which cannot be restarted or retried: "
             f"make it from the function: Job(function, *args)"

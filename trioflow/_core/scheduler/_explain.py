@@ -25,7 +25,7 @@ MAX_NAMED = 5
 
 def explain(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     """Return a sentence that explains the state of a job; see `BaseScheduler.explain`."""
-    why = job._facts.not_restored if job._facts is not None else None
+    why = job._extras.not_restored if job._extras is not None else None
     not_restored = "" if why is None else f"; it was not restored: {why}"
     return f"{job.label!r} {EXPLANATIONS[job._state](job._scheduler or scheduler, job)}{not_restored}"
 
@@ -99,7 +99,7 @@ def waiting(job: AbstractJob[Any]) -> Waiting | None:
     """
     run = None if job._scheduler is None else job._scheduler._run
     if run is not None and job._state is JobState.RUNNING:
-        awaits = job._facts.awaits if job._facts is not None else ()
+        awaits = job._extras.awaited_jobs if job._extras is not None else ()
         return Waiting(WaitCause.JOBS, text=f"awaits {_job_names(list(awaits))}") if awaits else None
     if run is None or job._state is not JobState.SCHEDULED:
         return None
@@ -125,12 +125,12 @@ def status_of(job: AbstractJob[Any]) -> str:
     """Return the status text of a RUNNING job, or else the jobs that it awaits; "" if there is none."""
     if job._state is not JobState.RUNNING:
         return ""
-    if not job._says_status or job.redact:
+    if not job._has_status_text or job.redact:
         wait = waiting(job)
         return "" if wait is None else wait.text
     kind: Any = job  # only kinds with a status define `status_text`
     try:
-        return _labels.shortened(str(kind.status_text()))
+        return _labels.shorten(str(kind.status_text()))
     except Exception:
         return ""  # an error in a user's method must not stop a view
 
@@ -231,7 +231,7 @@ def _explain_running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         parts.append(f"in attempt {job.attempts}")
     if job.fraction_done is not None:
         parts.append(f"and is {_labels.percent(job.fraction_done)} done")
-    for target in () if job._facts is None else job._facts.awaits[:MAX_NAMED]:
+    for target in () if job._extras is None else job._extras.awaited_jobs[:MAX_NAMED]:
         why = EXPLANATIONS[target._state](target._scheduler or scheduler, target)
         parts.append(f"and awaits {target.label!r}, which {why}")
     return ", ".join(parts)

@@ -9,7 +9,7 @@ from ..base import _logger
 from ..base._states import COMPLETED, STOP_REASON_TEXTS, JobState, StopReason
 from ..job import _errors
 from ..job._job import AbstractJob, is_scheduler
-from ..job._labels import shortened
+from ..job._labels import shorten
 from ..job._outcome import Failure, add_note
 from ..run._idle_timeouts import OF_JOBS
 
@@ -50,14 +50,14 @@ def log_end(run: Run) -> None:
         return
     # `run.failure_count` also counts failures in attempts of nested schedulers that were repeated.
     number = scheduler._members.dropped_failures + len(failed_jobs(scheduler)) if run.failure_count else 0
-    failures = f"{number} job{'s' * (number != 1)} of {shortened(scheduler.label)!r} failed" if number else ""
+    failures = f"{number} job{'s' * (number != 1)} of {shorten(scheduler.label)!r} failed" if number else ""
     if run.reason is StopReason.TIMEOUT:
         idle = f"after {scheduler.idle_timeout:g} s without {OF_JOBS}" if run.idle_timed_out else ""
-        end = f"the run of {shortened(scheduler.label)!r} stopped {idle or f'after its timeout of {run.timeout:g} s'}"
+        end = f"the run of {shorten(scheduler.label)!r} stopped {idle or f'after its timeout of {run.timeout:g} s'}"
         _logger.warn(f"{end}{failures and '; '}{failures}", advice=LISTING, about="end")
     elif run.reason in (StopReason.DRAINED, StopReason.INTERRUPTED):
         how = "no more jobs were started" if run.reason is StopReason.DRAINED else "a signal ended it cleanly"
-        end = f"the run of {shortened(scheduler.label)!r} {STOP_REASON_TEXTS[run.reason]}: {how}"
+        end = f"the run of {shorten(scheduler.label)!r} {STOP_REASON_TEXTS[run.reason]}: {how}"
         _logger.warn(f"{end}{failures and '; '}{failures}", advice=LISTING, about="end")
     elif number > (run.reason is StopReason.CRITICAL):  # a single critical failure has been logged
         hint = "; debrief() shows the tracebacks" if scheduler.keep_jobs else ""

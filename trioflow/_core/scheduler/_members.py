@@ -38,7 +38,7 @@ class Members:
         # The services among the jobs.
         self.services: Final[dict[AbstractJob[Any], None]] = {}
         # The jobs with options about the start order or needs.
-        self.with_demands: Final[dict[AbstractJob[Any], None]] = {}
+        self.with_scheduling: Final[dict[AbstractJob[Any], None]] = {}
         # The jobs that were added during a run, with the innermost run at that time. The next run removes them.
         self.added_during_run: Final[dict[AbstractJob[Any], Run]] = {}
         # Whether the set, or a requirement of a member, has changed since the last check.
@@ -80,7 +80,7 @@ class Members:
             KeyError: a job is not a member.
 
         """
-        jobs = list(flatten(argument, what, "_all"))
+        jobs = list(flatten(argument, what, "_all_jobs"))
         for job in jobs:
             self.check_is_member(job, what)
         return jobs
@@ -112,7 +112,7 @@ class Members:
 
     def needs_check(self) -> bool:
         """Return whether an outermost run has to check the jobs: something may have changed since the last check."""
-        return self.unchecked or self.may_change_unseen or bool(self.with_demands) or self.owner._pool is not None
+        return self.unchecked or self.may_change_unseen or bool(self.with_scheduling) or self.owner._pool is not None
 
     def admit(self, jobs: tuple[AbstractJob[Any], ...], what: str) -> None:
         """Add jobs, and those of their inputs that belong to no scheduler; if one is rejected, none is added."""
@@ -154,7 +154,7 @@ class Members:
                 self.forget(job)
             raise
         for job in new if is_running else ():
-            if job._was_in_a_run():
+            if job._has_run_state():
                 job._reset()
         self.unchecked = True
         self.added_during_run.update(dict.fromkeys(new, run))
@@ -168,23 +168,23 @@ class Members:
         for job in jobs:
             members[job] = None
             job._scheduler = owner
-            if job._shuts_down:
+            if job._has_own_shutdown:
                 self.shutting_down[job] = None
-            if job._demand is not None:
-                self.with_demands[job] = None
-            if job._was_in_a_run():
+            if job._scheduling is not None:
+                self.with_scheduling[job] = None
+            if job._has_run_state():
                 self.needs_reset = True
             if job._is_scheduler:
                 self.nested[cast("BaseScheduler", job)] = None
             elif job._is_service:
                 self.services[job] = None
 
-    def note_demand(self, job: AbstractJob[Any]) -> None:
+    def update_scheduling_options(self, job: AbstractJob[Any]) -> None:
         """Record whether a member has options about the start order or needs."""
-        if job._demand is not None:
-            self.with_demands[job] = None
+        if job._scheduling is not None:
+            self.with_scheduling[job] = None
         else:
-            self.with_demands.pop(job, None)
+            self.with_scheduling.pop(job, None)
 
     def forget(self, job: AbstractJob[Any]) -> None:
         """Remove a job, which then belongs to no scheduler. Others may still require it."""
@@ -195,7 +195,7 @@ class Members:
     def may_drop(self, job: AbstractJob[Any]) -> bool:
         """Return whether a settled job is no longer needed, for a `co_shutdown` or the report of a critical failure."""
         failed = job._state is JobState.FAILED or job._state is JobState.BLOCKED
-        return not (failed and job.is_critical()) and not (job._shuts_down and job._has_shutdown())
+        return not (failed and job.is_critical()) and not (job._has_own_shutdown and job._needs_shutdown())
 
     def drop(self, job: AbstractJob[Any]) -> None:
         """Remove a settled job that never runs again, and its references to others; `job.scheduler` stays."""
@@ -206,7 +206,14 @@ class Members:
 
     def _discard(self, job: AbstractJob[Any]) -> None:
         del self.jobs[job]
-        records = self.added_during_run, self.nested, self.shutting_down, self.with_demands, self.services, self.implied
+        records = (
+            self.added_during_run,
+            self.nested,
+            self.shutting_down,
+            self.with_scheduling,
+            self.services,
+            self.implied,
+        )
         for known in records:
             known.pop(job, None)  # type: ignore[call-overload]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Never, Self, final
 
-from ..job._job import AbstractJob, is_scheduler, not_a_scheduler
-from ..job._job_options import unknown as unknown_option
+from ..job._job import AbstractJob, is_scheduler, not_a_scheduler_error
+from ..job._job_options import unknown_option_error as unknown_option
 from ..job._requirements import flatten
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Sequence:
         self.jobs: list[AbstractJob[Any]] = []
         self._first_requires: list[Any] = []
         if scheduler is not None and not is_scheduler(scheduler):
-            raise not_a_scheduler(scheduler, "a Sequence")
+            raise not_a_scheduler_error(scheduler, "a Sequence")
         self._scheduler = scheduler
         self.requires(required)
         self._append(jobs_or_sequences, "Sequence")
@@ -75,7 +75,7 @@ class Sequence:
         return self
 
     def _append(self, jobs_or_sequences: Iterable[Required], subject: str) -> None:
-        new = list(flatten(jobs_or_sequences, subject, "_all"))
+        new = list(flatten(jobs_or_sequences, subject, "_all_jobs"))
         for job in new:
             if self.jobs:
                 job.requires(self.jobs[-1])
@@ -100,7 +100,7 @@ class Sequence:
             KeyError: with `remove`, the first job does not require one of these jobs.
 
         """
-        required = list(flatten(requirements, "requires() of a Sequence", "_last"))
+        required = list(flatten(requirements, "requires() of a Sequence", "_last_jobs"))
         if self.jobs:
             self.jobs[0].requires(required, remove=remove)
         elif remove:
@@ -121,8 +121,8 @@ class Sequence:
         """Show the jobs in order."""
         return f"Sequence({', '.join(map(repr, self.jobs))})"
 
-    def _all(self) -> Iterable[AbstractJob[Any]]:
+    def _all_jobs(self) -> Iterable[AbstractJob[Any]]:
         return tuple(self.jobs)
 
-    def _last(self) -> Iterable[AbstractJob[Any]]:
+    def _last_jobs(self) -> Iterable[AbstractJob[Any]]:
         return tuple(self.jobs[-1:])

@@ -85,7 +85,7 @@ class CommandService(Service[Any], keeps_time=True):
     """
 
     _runs_commands: ClassVar[bool] = True
-    _says_status: ClassVar[bool] = True
+    _has_status_text: ClassVar[bool] = True
     __slots__ = ("_echoes", "_files", "_job", "_on_line", "_on_start", "_readiness", "_tail", "ready")
 
     def __init__(

@@ -17,7 +17,7 @@ from ..._core.api.views import (
     BaseScheduler,
     Instrument,
     current_run,
-    end_of,
+    end_facts,
     expected_durations,
     failed_through_member,
     file_path,
@@ -175,7 +175,7 @@ class Events(Instrument):
 
     def _write_job(self, scheduler: BaseScheduler, job: AnyJob, expected: float | None) -> None:
         names, paths = self._names[scheduler], self._paths
-        path = paths[job] = names.of(job)
+        path = paths[job] = names.path_of(job)
         if is_scheduler(job) and job not in self._names:
             self._names[job] = names.nested(job)
         now = self._clock()
@@ -188,7 +188,7 @@ class Events(Instrument):
                 job.label,
                 type(job).__name__,
                 "" if scheduler is self._root else paths[scheduler],
-                [paths.get(requirement) or names.of(requirement) for requirement in waits_for(scheduler, job)],
+                [paths.get(requirement) or names.path_of(requirement) for requirement in waits_for(scheduler, job)],
                 is_scheduler(job),
                 is_service(job),
                 job.forever,
@@ -236,7 +236,7 @@ class Events(Instrument):
         """Write the outcome of a job."""
         self._waiting.pop(job, None)
         self._running.pop(job, None)
-        state, started, at, is_all = end_of(job)
+        state, started, at, is_all = end_facts(job)
         if at is None:
             at = self._clock()
         event = self._format.JobFinished(1, at + self._wall_offset, at - self._began, self._paths[job], state.value)

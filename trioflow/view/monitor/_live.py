@@ -62,10 +62,10 @@ class LiveSource(Source):
     def settle(self, scheduler: BaseScheduler, job: AnyJob) -> tuple[JobRecord, JobState, float | None]:
         """Update the record of a settled job; return the record, the job's final state, and when it settled."""
         record = self.records[job]
-        state, record.started_at, at, is_all = views.end_of(job)
+        state, record.started_at, at, is_all = views.end_facts(job)
         if not is_all:
             record.attempts, record.timed_out, record.restored = job.attempts, job.timed_out, job.restored
-            record.error, record.held = job.raised_exception(), views.waits_for_room(job)
+            record.error, record.held = job.raised_exception(), views.machine_waits(job)
             record.through_member = views.failed_through_member(job)
         outer = record.outer
         if outer is not None and not outer.keeps_jobs and views.is_droppable(scheduler, job):

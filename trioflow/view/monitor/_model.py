@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from ..._core.api.views import JobState, shortened
+from ..._core.api.views import JobState, shorten
 from ..text import _exception_text, _verdict
 from ..text._verdict import Verdict, verdict
 from ._display import Display
@@ -184,7 +184,7 @@ class Model:
         culprit = root.culprit
         while isinstance(culprit, SchedulerRecord) and culprit.culprit is not None:
             culprit = culprit.culprit
-        path = None if culprit is None else shortened(culprit.named.path)
+        path = None if culprit is None else shorten(culprit.named.path)
         return verdict(root.stop_reason, counted, self.elapsed(), path)
 
     # ---- events

@@ -21,7 +21,7 @@ from ..._core.api.views import (
     is_scheduler,
     paths_of,
     reason_not_restored,
-    shortened,
+    shorten,
 )
 from . import _exception_text, _verdict
 from ._listing import Listing
@@ -58,7 +58,7 @@ class Debrief:
         self._paths: Final[Mapping[AnyJob, str]] = paths_of(scheduler)
 
     def _name(self, job: AnyJob) -> str:
-        return self._symbols.escape(shortened(self._paths.get(job, job.label)))
+        return self._symbols.escape(shorten(self._paths.get(job, job.label)))
 
     def _traceback(self, error: BaseException, traceback_: TracebackType | None = None) -> str:
         return "\n" + self._symbols.escape_lines(_exception_text.format_traceback(error, traceback_))
@@ -110,7 +110,7 @@ class Debrief:
 
     def not_run(self) -> str:
         """Return a paragraph on the jobs that failures kept from running, or an empty string."""
-        names = {job: shortened(path) for job, path in self._paths.items()}
+        names = {job: shorten(path) for job, path in self._paths.items()}
         return "\n".join(map(self._symbols.escape, _verdict.not_run_lines(self._jobs, names)))
 
     # ---- the incidents

@@ -36,7 +36,7 @@ from ..._core.api.views import (
     percent,
     reason_not_restored,
     short_repr,
-    shortened,
+    shorten,
     status_of,
     stored_result,
     waiting,
@@ -149,7 +149,7 @@ class Listing:
         return ListingRow(left, right, _duration(job))
 
     def _kind_and_label(self, job: AnyJob) -> str:
-        return self._symbols.escape(f"<{type(job).__name__} `{shortened(job.label)}`>")
+        return self._symbols.escape(f"<{type(job).__name__} `{shorten(job.label)}`>")
 
     def _requires(self, job: AnyJob) -> str:
         return f"requires={self._reference_set(job.required, job.scheduler, inputs_of(job))}" if job.required else ""

@@ -22,7 +22,7 @@ from ..._core.api.views import (
     duration_text,
     failed_through_member,
     is_scheduler,
-    shortened,
+    shorten,
 )
 from .._state_styles import COUNTING_ORDER
 from ._symbols import Symbols
@@ -184,7 +184,7 @@ def run_verdict(scheduler: BaseScheduler, reason: StopReason | None, seconds: fl
 def culprit_path(scheduler: BaseScheduler) -> str | None:
     """Return the path of the job that stopped a run, at any depth of nesting; None if no job did."""
     chain = culprits(scheduler)
-    return shortened(chain[-1].path) if chain else None
+    return shorten(chain[-1].path) if chain else None
 
 
 def culprits(scheduler: BaseScheduler) -> list[AnyJob]:

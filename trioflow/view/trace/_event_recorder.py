@@ -36,14 +36,14 @@ from ..._core.api.views import (
     Throttling,
     call_place,
     current_run,
-    end_of,
+    end_facts,
     failed_through_member,
     failure_of,
     learned_durations,
+    machine_waits,
     ready_at,
     runs_commands,
-    throttlings,
-    waits_for_room,
+    throttled_attempts,
 )
 
 ITEMS_PER_EVENT: Final = 6
@@ -191,7 +191,7 @@ class Recorder(Instrument):
 
     def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record the outcome of a job now, because the next run of the job will overwrite it."""
-        state, started, finished, is_plain = end_of(job)
+        state, started, finished, is_plain = end_facts(job)
         details = None
         if not is_plain:
             failure = failure_of(job)
@@ -204,8 +204,8 @@ class Recorder(Instrument):
                 through_member,
                 ended,
                 job.restored,
-                throttlings(job),
-                waits_for_room(job),
+                throttled_attempts(job),
+                machine_waits(job),
                 ready_at(job),
                 call_place(job),
             )
@@ -213,7 +213,7 @@ class Recorder(Instrument):
         if scheduler in self._window_sizes:
             self._record_window_size(scheduler)
         if scheduler in self._paths:
-            self._append((EventKind.PATH, scheduler, job, finished, None, self._paths[scheduler].of(job)))
+            self._append((EventKind.PATH, scheduler, job, finished, None, self._paths[scheduler].path_of(job)))
 
     def _record_window_size(self, scheduler: BaseScheduler) -> None:
         """Record the size of an `Adaptive` window, if it has changed."""

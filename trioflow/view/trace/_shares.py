@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ..._core.api.views import WaitCause, shortened
+from ..._core.api.views import WaitCause, shorten
 from .._state_styles import CAUSES
 from ._critical import settled_at
 from ._span_builder import TraceRecord
@@ -68,7 +68,7 @@ def path_steps(record: TraceRecord) -> Iterator[PathPart]:
         end = min(settled_at(span), record.now)
         begins = max(at, span.started_at)
         if end > begins:
-            yield PathPart(shortened(span.path), end - begins, 1, span.number, begins)
+            yield PathPart(shorten(span.path), end - begins, 1, span.number, begins)
         at = max(at, end)
     if record.chain and record.now - at > MIN_GAP:
         yield PathPart("the end of the run", record.now - at, 1, record.chain[-1].number, at, is_wait=True)

@@ -25,7 +25,7 @@ from ..._core.api.views import (
     is_scheduler,
     paths_of,
     ready_at,
-    shortened,
+    shorten,
     waits_for,
 )
 from ..text._verdict import Tally, Verdict, verdict
@@ -257,7 +257,7 @@ class TraceRecord:
 
         """
         culprit = self.culprit(run)
-        path = None if culprit is None else shortened(culprit.path)
+        path = None if culprit is None else shorten(culprit.path)
         return verdict(reason, self.tally, self.now - self.began, path)
 
     @cached_property

@@ -33,7 +33,7 @@ def check_policy(policy: Any, name: str, subject: Subject) -> PolicyName | Polic
         TypeError: it is not an object with the members of a `Policy`.
 
     """
-    what, choices = f"{name}={short_repr(policy)} of {_job_options.owner_name(subject)}", ", ".join(POLICY_NAMES)
+    what, choices = f"{name}={short_repr(policy)} of {_job_options.subject_text(subject)}", ", ".join(POLICY_NAMES)
     if isinstance(policy, str):
         if policy not in POLICY_NAMES:
             raise ValueError(f"{what}: choose one of {choices}, or give an object of trioflow.abc.Policy")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html as escapes
 
-from ...._core.api.views import printable, shortened
+from ...._core.api.views import printable, shorten
 from .._spans import Span
 
 
@@ -25,4 +25,4 @@ def name_html(span: Span) -> str:
 
 def display_name(span: Span) -> str:
     """Return the path of a job, with the number of its scheduler's run from the second run on."""
-    return (shortened(span.path) if span.path.strip() else "(empty label)") + f" (run {span.run})" * (span.run > 1)
+    return (shorten(span.path) if span.path.strip() else "(empty label)") + f" (run {span.run})" * (span.run > 1)

@@ -25,7 +25,7 @@ from ...._core.api.views import (
     durations_in_column,
     given_label,
     printable,
-    shortened,
+    shorten,
     size_text,
     without_middle,
 )
@@ -54,11 +54,11 @@ def report_html(record: TraceRecord, folder: Path) -> str:
     commands = _failures.command_details(record, folder)
     kinds, what_if = _sections.kinds_section(record), _sections.what_if_section(record)
     return string.Template(_read_resource("report.html")).substitute(
-        title=escape(shortened(name)),
+        title=escape(shorten(name)),
         style=_read_resource("report.css"),
         style_of_the_graph=_render.dark_scheme_css(),
         style_of_the_verdict=_verdict_style_and_words(record)[0],
-        head=_head(record, shortened(name)),
+        head=_head(record, shorten(name)),
         states=_state_counts(record) if roots else "",
         failures=_failures.failures_section(record, commands),
         path=_path_section(record),
@@ -201,7 +201,7 @@ def _path_line(record: TraceRecord, part: PathPart, longest: float, whole: float
     tip = f' title="{escape(part.name)}"' * (short != part.name)
     name = f"<bdi{tip}>{escape(short)}</bdi>"
     if part.count == 1:
-        address = quote(printable(shortened(record.spans[part.span].path)), safe="")
+        address = quote(printable(shorten(record.spans[part.span].path)), safe="")
         name = f'<a href="#job={address}">{name}</a>'
     return _path_row(name + number, "work", part.seconds, longest, whole)
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from urllib.parse import quote
 from xml.etree import ElementTree as Tree
 
-from ...._core.api.views import StopReason, WaitCause, duration_text, is_scheduler, name_of_policy, printable, shortened
+from ...._core.api.views import StopReason, WaitCause, duration_text, is_scheduler, name_of_policy, printable, shorten
 from ..._state_styles import CAUSES, STATE_STYLES
 from ...graph import _dot, _graph_legend, _render
 from ...graph._drawing import CriticalPath, Drawing
@@ -271,7 +271,7 @@ def _link_boxes(svg: str, drawing: Drawing) -> str:
     jobs = {number: job for job, number in drawing.numbers.items()}
 
     def link(match: re.Match[str]) -> str:
-        path = printable(shortened(drawing.paths[jobs[match["number"]]]))
+        path = printable(shorten(drawing.paths[jobs[match["number"]]]))
         return f'{match[0]}href="#job={quote(path, safe="")}" '
 
     return re.sub(r'<title>(?:cluster )?(?P<number>\d+)</title>\n<g id="\w+"><a ', link, svg)

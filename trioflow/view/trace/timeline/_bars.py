@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any, Final
 from xml.etree import ElementTree as Tree
 
-from ...._core.api.views import JobState, WaitCause, duration_text, printable, shortened
+from ...._core.api.views import JobState, WaitCause, duration_text, printable, shorten
 from ..._state_styles import STATE_STYLES
 from .._critical import Link, settled_at
 from .._span_builder import TraceRecord
@@ -113,14 +113,14 @@ def _label_limits(geometry: Geometry) -> dict[int, float]:
 def wait_lines(record: TraceRecord, span: Span) -> Iterator[str]:
     """Yield a line for each wait: its duration, its cause, and the job that ended it. Waits for jobs come last."""
     for wait in sorted(span.waits, key=lambda wait: wait.cause is WaitCause.JOBS):
-        by = "" if wait.released_by is None else f", until {shortened(record.spans[wait.released_by].path)}"
+        by = "" if wait.released_by is None else f", until {shorten(record.spans[wait.released_by].path)}"
         yield f"waited {duration_text(wait.seconds)} for {wait.words}{by}"
 
 
 def tooltip_lines(record: TraceRecord, span: Span) -> Iterator[str]:
     """Yield the lines of the tooltip of a job that started."""
     assert span.started_at is not None
-    yield shortened(span.path) + (f" (run {span.run})" if span.run > 1 else "")
+    yield shorten(span.path) + (f" (run {span.run})" if span.run > 1 else "")
     yield f"{span.kind}, {span.state.value}{', critical' * span.critical}"
     end = "still runs" if span.elapsed is None else f"took {duration_text(span.elapsed)}"
     yield f"started at {duration_text(span.started_at - record.began)}, {end}"

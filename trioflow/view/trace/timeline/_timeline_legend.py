@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final
 from xml.etree import ElementTree as Tree
 
-from ...._core.api.views import JobState, WaitCause, printable, shortened
+from ...._core.api.views import JobState, WaitCause, printable, shorten
 from ..._state_styles import BARS, CAUSES, NEVER_STARTED
 from ...text import _verdict
 from .._span_builder import TraceRecord
@@ -74,7 +74,7 @@ def _notes(record: TraceRecord) -> Iterator[tuple[str, str]]:
 
 
 def _note(words: str, spans: list[Span]) -> tuple[str, str]:
-    shown = [shortened(span.path) for span in spans[:MAX_NAMES]]
+    shown = [shorten(span.path) for span in spans[:MAX_NAMES]]
     names = ", ".join(shown) + ", …" * (len(spans) > MAX_NAMES)
     return f"{len(spans)} {words}: {names}", names
 
