@@ -42,6 +42,7 @@ class Session:
     def resize(self, columns: int, lines: int) -> None:
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self.screen.resize(lines, columns)
+        self.screen.ensure_vbounds()  # a terminal keeps the cursor inside; pyte leaves it where it was
 
     def type(self, keys: bytes) -> None:
         os.write(self.master, keys)
