@@ -1,1 +1,1 @@
-"""One job: what it is, what it requires, and how it ended."""
+"""Jobs: the base class and its kinds, their options, arguments, requirements and outcomes."""

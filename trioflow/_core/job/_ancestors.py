@@ -1,4 +1,4 @@
-"""The ancestors of a job: the scheduler that it is in, and so on up to the outermost one."""
+"""The schedulers that enclose a job, from its own scheduler up to the outermost one."""
 
 from __future__ import annotations
 
@@ -11,37 +11,43 @@ if TYPE_CHECKING:
 
 
 def enclosing_schedulers(job: AbstractJob[Any]) -> Iterator[BaseScheduler]:
-    """Yield the enclosing schedulers of a job, the innermost first."""
-    around = job._scheduler
-    while around is not None:
-        yield around
-        around = around._scheduler
+    """Yield the schedulers that contain `job`, the innermost first."""
+    enclosing = job._scheduler
+    while enclosing is not None:
+        yield enclosing
+        enclosing = enclosing._scheduler
 
 
 def ancestors_with_members(job: AbstractJob[Any]) -> Iterator[tuple[BaseScheduler, AbstractJob[Any]]]:
-    """Yield the enclosing schedulers, each with its member that is the job or contains it."""
-    for around in enclosing_schedulers(job):
-        yield around, job
-        job = around
+    """Yield each enclosing scheduler, the innermost first, with its member that is or contains `job`."""
+    for enclosing in enclosing_schedulers(job):
+        yield enclosing, job
+        job = enclosing
 
 
 def find_common_scheduler(
     job: AbstractJob[Any], other: AbstractJob[Any]
 ) -> tuple[BaseScheduler, AbstractJob[Any], AbstractJob[Any]] | None:
-    """Return the innermost scheduler that contains both jobs, and its members that are or contain them, or None."""
-    first = dict(ancestors_with_members(job))
-    return next(
-        ((around, first[around], member) for around, member in ancestors_with_members(other) if around in first), None
-    )
+    """Return the innermost scheduler that contains two jobs, or None.
+
+    Returns:
+        The scheduler, its member that is or contains `job`, and its member that is or contains `other`.
+
+    """
+    members = dict(ancestors_with_members(job))
+    for scheduler, member in ancestors_with_members(other):
+        if scheduler in members:
+            return scheduler, members[scheduler], member
+    return None
 
 
 def outermost(scheduler: BaseScheduler) -> BaseScheduler:
-    """Return the outermost scheduler around `scheduler`, or `scheduler` itself."""
-    for around in enclosing_schedulers(scheduler):
-        scheduler = around
+    """Return the outermost scheduler that contains `scheduler`, or `scheduler` itself if it is in none."""
+    for enclosing in enclosing_schedulers(scheduler):
+        scheduler = enclosing
     return scheduler
 
 
 def is_inside(job: AbstractJob[Any], scheduler: AbstractJob[Any]) -> bool:
-    """Return whether `job` is in `scheduler`, at any depth; no scheduler is inside itself."""
-    return any(around is scheduler for around in enclosing_schedulers(job))
+    """Return whether `scheduler` contains `job`, at any depth; no scheduler contains itself."""
+    return any(enclosing is scheduler for enclosing in enclosing_schedulers(job))

@@ -1,10 +1,10 @@
-"""The types of a job's arguments, for type checkers: a value, a job with such a result, a container.
+"""Types for type checkers: the functions that jobs call, and their arguments, in place of which a job may stand.
 
-A parameter's type has to come from only the function, and the argument is then compared with it. mypy infers type
-variables in two passes: arguments whose declared type contains a `Callable` with type variables belong to the second,
-and the results of the first are fixed by then. So the function is declared as a Protocol, which belongs to the first
-pass, and `Given` contains a `Callable`, which accepts nothing that `tuple[Any, ...]` does not. Otherwise mypy would
-infer that the parameter of a function takes a `Job[Any] | Any`, and reject the function.
+The type of a parameter must be inferred from the function alone, so that the argument is then checked against it. mypy
+infers type variables in two passes. Arguments whose declared type contains a `Callable` with type variables belong to
+the second pass, when the results of the first pass are fixed. So the function is declared as a Protocol, which belongs
+to the first pass. The `tuple[Callable[[], A]]` in `Given` serves only to move the argument to the second pass.
+Otherwise mypy would infer `Job[Any] | Any` as the type of a parameter, and reject the function.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ G_contra = TypeVar("G_contra", contravariant=True)
 
 
 class GivenJob(Protocol[T_co]):
-    """A job as an argument, in place of its result. It is a Protocol because `AbstractJob` is invariant."""
+    """A job that stands in place of its result. It is a Protocol, because `AbstractJob` is invariant in the result."""
 
     def result(self) -> T_co:
-        """Return the result."""
+        """Return the result of the job."""
         ...
 
     async def wait_settled(self) -> None:
-        """Wait until it has settled."""
+        """Wait until the job has settled."""
 
 
 JobsInside: TypeAlias = "Sequence[GivenJob[Any]] | Mapping[Any, GivenJob[Any]]"
-"""A container of jobs. One of jobs and values, or a deeper one, is declared by its user, as `list[Any]`.
+"""A sequence or mapping of jobs. Users annotate a mixed or nested container as `list[Any]`.
 
-Without a limit of depth each string would match, as a sequence of sequences.
+A recursive type for nested containers would match each string, because a string is a sequence of strings.
 """
 Given: TypeAlias = "A | GivenJob[A] | JobsInside | tuple[Callable[[], A]]"
-"""An argument for a parameter of this type."""
+"""An argument for a parameter of the type `A`: a value, a job with such a result, or a container of jobs."""
 
 
-# Type checkers name these in errors: a plain function is for a `ThreadJob`.
+# The names of these Protocols appear in the errors of type checkers: for a plain function, use `ThreadJob`.
 
 
 class AsyncElseThreadJob1(Protocol[A_contra, T_co]):
     """An async function with one positional parameter."""
 
     def __call__(self, a: A_contra, /) -> Awaitable[T_co]:
-        """Call it."""
+        """Call the function."""
         ...
 
 
@@ -60,7 +60,7 @@ class AsyncElseThreadJob2(Protocol[A_contra, B_contra, T_co]):
     """An async function with two positional parameters."""
 
     def __call__(self, a: A_contra, b: B_contra, /) -> Awaitable[T_co]:
-        """Call it."""
+        """Call the function."""
         ...
 
 
@@ -68,7 +68,7 @@ class AsyncElseThreadJob3(Protocol[A_contra, B_contra, C_contra, T_co]):
     """An async function with three positional parameters."""
 
     def __call__(self, a: A_contra, b: B_contra, c: C_contra, /) -> Awaitable[T_co]:
-        """Call it."""
+        """Call the function."""
         ...
 
 
@@ -76,7 +76,7 @@ class AsyncElseThreadJob4(Protocol[A_contra, B_contra, C_contra, E_contra, T_co]
     """An async function with four positional parameters."""
 
     def __call__(self, a: A_contra, b: B_contra, c: C_contra, d: E_contra, /) -> Awaitable[T_co]:
-        """Call it."""
+        """Call the function."""
         ...
 
 
@@ -84,7 +84,7 @@ class AsyncElseThreadJob5(Protocol[A_contra, B_contra, C_contra, E_contra, G_con
     """An async function with five positional parameters."""
 
     def __call__(self, a: A_contra, b: B_contra, c: C_contra, d: E_contra, e: G_contra, /) -> Awaitable[T_co]:
-        """Call it."""
+        """Call the function."""
         ...
 
 
@@ -92,7 +92,7 @@ class PlainFunction1(Protocol[A_contra, T_co]):
     """A function with one positional parameter."""
 
     def __call__(self, a: A_contra, /) -> T_co:
-        """Call it."""
+        """Call the function."""
         ...
 
 
@@ -100,7 +100,7 @@ class PlainFunction2(Protocol[A_contra, B_contra, T_co]):
     """A function with two positional parameters."""
 
     def __call__(self, a: A_contra, b: B_contra, /) -> T_co:
-        """Call it."""
+        """Call the function."""
         ...
 
 
@@ -108,9 +108,9 @@ class PlainFunction3(Protocol[A_contra, B_contra, C_contra, T_co]):
     """A function with three positional parameters."""
 
     def __call__(self, a: A_contra, b: B_contra, c: C_contra, /) -> T_co:
-        """Call it."""
+        """Call the function."""
         ...
 
 
 TakesIterable: TypeAlias = Callable[[Iterable[Any]], A]
-"""A function of one iterable, whose items are not compared: mypy cannot infer them for generic ones, as `sorted`."""
+"""A function of one iterable, whose items are not checked: mypy cannot infer their type for `sorted`, for example."""

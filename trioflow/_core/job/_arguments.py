@@ -1,9 +1,9 @@
-"""Jobs among arguments: found once, when a job is created, and replaced by their results when it starts.
+"""Jobs among the arguments of a job: found when the job is created, and replaced by their results when it starts.
 
-Plain lists, tuples and the values of plain dicts are searched. A container without jobs is passed on as the same
-object. A container with jobs is copied at each start, with results in place of jobs. A container that occurs twice is
-searched and copied only once, and the copy then occurs twice. So all of this costs one walk through the containers,
-however often they are shared, down to Python's recursion limit.
+The search covers plain lists and tuples and the values of plain dicts, down to Python's recursion limit. A container
+without jobs is passed on as the same object. A container with jobs is copied at each start, with results in place of
+the jobs. A container that occurs twice is searched and copied once, and its copy occurs twice, so that the cost is
+linear in the number of distinct containers.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from ._job import AbstractJob
 from ._outcome import DROPPED
 
 ValueOf = Callable[[AbstractJob[Any]], Any]
+"""Returns the value to pass in place of an input."""
 
 ATOMIC_TYPES: Final = frozenset({int, float, str, bytes, bool, type(None)})
 PLAIN_CONTAINERS: Final = frozenset({list, tuple, dict})
 SEARCHED_TYPES: Final[Any] = (list, tuple, dict, set, frozenset)
-"""Containers of these types are searched. In those that are not plain no result can be filled in: a job is rejected."""
+"""Types of containers to search. A result can be filled in only in `PLAIN_CONTAINERS`; elsewhere a job is an error."""
 UNFINISHED: Final = object()
-"""A placeholder for the template of a container whose search has not ended."""
+"""A placeholder for the template of a container while its items are searched."""
 
 
 class Ref:
-    """A job that is passed as itself."""
+    """A job to be passed as itself: the placeholder that `ref` returns."""
 
     __slots__ = ("job",)
 
@@ -62,50 +63,56 @@ def ref(job: AbstractJob[Any]) -> Any:
 
 
 def result_of(job: AbstractJob[Any]) -> Any:
-    """Return the result of an input, for a call."""
+    """Return the result of an input that has succeeded."""
     outcome = job._outcome
-    # `result()` raises for a dropped result or a service that has failed since it was ready; some kinds fetch the value
+    # `result()` raises if the result was dropped, or a ready service has failed since; some kinds fetch the value
     return job.result() if outcome is DROPPED or job._has_own_result else outcome
 
 
 class Template:
-    """The template of one container with jobs in it, at any depth, from which each call gets a copy.
+    """A container with jobs in it, at any depth, from which `build` makes a copy with values in their place.
 
     Args:
         container: the user's container.
-        results: the keys or indices of jobs in it, and these jobs.
-        inner: the keys or indices of other such containers in it, and their templates.
+        jobs: the key or index of each input that is an item of the container, and the job.
+        nested: the key or index of each item that is itself such a container, and its template.
 
     """
 
-    __slots__ = ("_inner", "_makes_tuple", "_results", "original")
+    __slots__ = ("_jobs", "_makes_tuple", "_nested", "original")
 
     def __init__(
-        self, container: Any, results: list[tuple[Any, AbstractJob[Any]]], inner: list[tuple[Any, Template]]
+        self, container: Any, jobs: list[tuple[Any, AbstractJob[Any]]], nested: list[tuple[Any, Template]]
     ) -> None:
         kind = cast(Any, type(container))
         self._makes_tuple = kind is tuple
-        # The copy with the jobs in it, and with each reference replaced by its job.
+        # A copy of the container, a list or dict, with its jobs; each `Ref` is replaced by its job.
         self.original: Any = (dict if kind is dict else list)(container)
-        self._results = tuple(results)
-        self._inner = tuple(inner)
+        self._jobs = tuple(jobs)
+        self._nested = tuple(nested)
 
-    def build(self, value_of: ValueOf, made: dict[Template, Any] | None = None) -> Any:
-        """Return the container with `value_of(job)` in place of each job; `made` has the inner ones built so far."""
+    def build(self, value_of: ValueOf, copies: dict[Template, Any] | None = None) -> Any:
+        """Return a copy of the container with `value_of(job)` in place of each input.
+
+        Args:
+            value_of: returns the value for an input.
+            copies: the copies of nested containers made so far, by template: each container is copied only once.
+
+        """
         container = self.original.copy()
-        for key, job in self._results:
+        for key, job in self._jobs:
             container[key] = value_of(job)
-        if self._inner:
-            made = {} if made is None else made
-            for key, inner in self._inner:
-                if inner not in made:
-                    made[inner] = inner.build(value_of, made)
-                container[key] = made[inner]
+        if self._nested:
+            copies = {} if copies is None else copies
+            for key, template in self._nested:
+                if template not in copies:
+                    copies[template] = template.build(value_of, copies)
+                container[key] = copies[template]
         return tuple(container) if self._makes_tuple else container
 
 
 class Arguments:
-    """Positional arguments with jobs among them; iteration yields results in place of the jobs."""
+    """Positional arguments with inputs among them; iteration yields results in place of the inputs."""
 
     __slots__ = ("_template",)
 
@@ -113,60 +120,60 @@ class Arguments:
         self._template = template
 
     def original(self) -> Iterable[Any]:
-        """Return the arguments with the jobs among them."""
+        """Return the arguments with the inputs still among them."""
         return cast("list[Any]", self._template.original)
 
     def __iter__(self) -> Iterator[Any]:
-        """Yield the arguments of a call."""
+        """Yield the arguments with results in place of the inputs."""
         return iter(self._template.build(result_of))
 
     def substitute_inputs(self, value_of: ValueOf) -> tuple[Any, ...]:
-        """Return the arguments with `value_of(job)` in place of the result of each job."""
-        whole: tuple[Any, ...] = self._template.build(value_of)
-        return whole
+        """Return the arguments with `value_of(job)` in place of each input."""
+        arguments: tuple[Any, ...] = self._template.build(value_of)
+        return arguments
 
 
 class DirectArguments:
-    """A faster form of `Arguments` for the usual case: jobs are arguments themselves, not in containers.
+    """A faster form of `Arguments` for the usual case, in which no container has to be searched.
 
-    None of the jobs is a service, has a `result()` of its own kind, or has `keep_result=False`: for such jobs
-    `Arguments` is used.
+    No input is a service, has `keep_result=False`, or is of a kind that defines its own `result()`: then `Arguments` is
+    used instead.
     """
 
-    __slots__ = ("_places", "_values")
+    __slots__ = ("_indices", "_values")
 
-    def __init__(self, values: tuple[Any, ...], places: tuple[int, ...]) -> None:
+    def __init__(self, values: tuple[Any, ...], indices: tuple[int, ...]) -> None:
         self._values = values
-        self._places = places
+        self._indices = indices
 
     def original(self) -> Iterable[Any]:
-        """Return the arguments with the jobs among them."""
+        """Return the arguments with the inputs still among them."""
         return self._values
 
     def __iter__(self) -> Iterator[Any]:
-        """Yield the arguments of a call."""
+        """Yield the arguments with results in place of the inputs."""
         values = [*self._values]
-        for place in self._places:
-            values[place] = values[place]._outcome
+        for index in self._indices:
+            values[index] = values[index]._outcome
         return iter(values)
 
     def substitute_inputs(self, value_of: ValueOf) -> tuple[Any, ...]:
-        """Return the arguments with `value_of(job)` in place of the result of each job."""
+        """Return the arguments with `value_of(job)` in place of each input."""
         values = [*self._values]
-        for place in self._places:
-            values[place] = value_of(values[place])
+        for index in self._indices:
+            values[index] = value_of(values[index])
         return tuple(values)
 
     def inputs(self) -> tuple[AbstractJob[Any], ...]:
-        """Return the jobs, each once, in argument order."""
-        jobs = tuple([self._values[place] for place in self._places])
+        """Return the inputs, each once, in argument order."""
+        jobs = tuple([self._values[index] for index in self._indices])
         return jobs if len(jobs) == 1 else tuple(dict.fromkeys(jobs))
 
 
-def find_direct_inputs(values: tuple[Any, ...]) -> tuple[int, ...] | None:
-    """Return the indices of the jobs among `values`; None if the arguments have to be searched."""
-    places: list[int] = []
-    for place, value in enumerate(values):
+def direct_input_indices(values: tuple[Any, ...]) -> tuple[int, ...] | None:
+    """Return the indices of the inputs among `values`; None if `DirectArguments` cannot represent these arguments."""
+    indices: list[int] = []
+    for index, value in enumerate(values):
         kind = cast(Any, type(value))
         if kind in ATOMIC_TYPES:
             continue
@@ -174,19 +181,24 @@ def find_direct_inputs(values: tuple[Any, ...]) -> tuple[int, ...] | None:
             if value._has_own_result or (value._rule is not None and not value._rule.keep_result):
                 return None
             if not value._is_passed_as_itself:
-                places.append(place)
+                indices.append(index)
         elif kind is Ref or isinstance(value, SEARCHED_TYPES):
             return None
-    return tuple(places)
+    return tuple(indices)
 
 
 def original_arguments(arguments: Iterable[Any]) -> Iterable[Any]:
-    """Return the arguments of a search with the jobs among them, if it found any."""
+    """Return positional arguments with the inputs still among them.
+
+    Args:
+        arguments: the tuple or the object that `ArgumentSearch.positional` or `DirectArguments` made of them.
+
+    """
     return arguments if isinstance(arguments, tuple) else cast("Arguments | DirectArguments", arguments).original()
 
 
 class Call:
-    """A function with keyword arguments; a call replaces the jobs among them by their results."""
+    """A function with bound keyword arguments; a call replaces the inputs among these by their results."""
 
     __slots__ = ("_template", "_values", "func")
 
@@ -196,37 +208,45 @@ class Call:
         self._template = template
 
     def original(self) -> dict[str, Any]:
-        """Return the keyword arguments with the jobs among them."""
+        """Return the keyword arguments with the inputs still among them."""
         return self._values
 
     def substitute_inputs(self, value_of: ValueOf) -> dict[str, Any]:
-        """Return the keyword arguments with `value_of(job)` in place of the result of each job."""
+        """Return the keyword arguments with `value_of(job)` in place of each input."""
         return self._values if self._template is None else self._template.build(value_of)
 
-    def __call__(self, /, *args: Any, **more: Any) -> Any:
-        """Call the function with these arguments and the bound ones."""
-        return self.func(*args, **self.substitute_inputs(result_of), **more)
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Call the function with these arguments and the bound keyword arguments."""
+        return self.func(*args, **self.substitute_inputs(result_of), **kwargs)
 
 
 class ArgumentSearch:
-    """The search for jobs among the arguments of one job; it visits each container once."""
+    """A search for inputs among the arguments of one job, which visits each container once.
+
+    Args:
+        subject: returns the name of the job for errors.
+
+    Attributes:
+        inputs: the inputs found so far, in argument order.
+
+    """
 
     __slots__ = ("_subject", "inputs")
 
     def __init__(self, subject: Callable[[], str]) -> None:
-        self._subject = subject  # returns the label of the job
-        self.inputs: Final[dict[AbstractJob[Any], None]] = {}  # in argument order
+        self._subject = subject
+        self.inputs: Final[dict[AbstractJob[Any], None]] = {}
 
     def positional(self, values: tuple[Any, ...]) -> tuple[Any, ...] | Arguments:
-        """Return the arguments; the same object if it contains no job."""
+        """Search positional arguments, and return an iterable that fills in results, or `values` if it has no job."""
         template = self._root_template(values)
         return values if template is None else Arguments(template)
 
     def keywords(self, function: Callable[..., Any], values: Mapping[str, Any]) -> Call:
-        """Return the function with its keyword arguments bound.
+        """Search keyword arguments, and return `function` with these bound to it.
 
         Raises:
-            TypeError: `values` is not a dict of names and values; the error shows none, because it may be secret.
+            TypeError: `values` is not a dict with text as keys; the error shows no values, which may be secret.
 
         """
         if not isinstance(values, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -239,7 +259,7 @@ class ArgumentSearch:
         return Call(function, plain, self._root_template(plain))
 
     def _root_template(self, container: Any) -> Template | None:
-        """Return the template of the arguments; None if they contain no job."""
+        """Return the template of all positional or keyword arguments; None if they contain no job."""
         try:
             return self._template(container, {})
         except RecursionError:
@@ -249,13 +269,18 @@ class ArgumentSearch:
             ) from None
 
     def _template(self, container: Any, known: dict[int, Any]) -> Template | None:
-        """Return the template of one container; `known` has others by id, None for one without a job."""
+        """Return the template of one container; None if it contains no job.
+
+        Args:
+            container: the container to search.
+            known: the results of earlier searches by `id` of the container; UNFINISHED if its search has not ended.
+
+        """
         known[id(container)] = UNFINISHED
-        results: list[tuple[Any, AbstractJob[Any]]] = []
+        jobs: list[tuple[Any, AbstractJob[Any]]] = []
         refs: list[tuple[Any, AbstractJob[Any]]] = []
-        inner: list[tuple[Any, Template]] = []
-        of_container = cast(Any, type(container))
-        is_dict = of_container is dict
+        nested: list[tuple[Any, Template]] = []
+        is_dict = cast(Any, type(container)) is dict
         items = cast("Iterable[tuple[Any, Any]]", container.items() if is_dict else enumerate(container))
         for key, value in items:
             kind = cast(Any, type(value))
@@ -266,23 +291,26 @@ class ArgumentSearch:
             if kind in PLAIN_CONTAINERS:
                 template = self._inner_template(value, known)
                 if template is not None:
-                    inner.append((key, template))
+                    nested.append((key, template))
             elif isinstance(value, AbstractJob):
                 if not value._is_passed_as_itself:
                     self.inputs[value] = None
-                    results.append((key, cast(Any, value)))
+                    jobs.append((key, cast(Any, value)))
             elif kind is Ref:
                 refs.append((key, value.job))
             elif isinstance(value, SEARCHED_TYPES):
                 self._reject_jobs_inside(value, f"in a {kind.__name__}")
-        result = Template(container, results, inner) if results or refs or inner else None
+        found = Template(container, jobs, nested) if jobs or refs or nested else None
         for key, job in refs:
-            cast(Template, result).original[key] = job
-        known[id(container)] = result
-        return result
+            cast(Template, found).original[key] = job
+        known[id(container)] = found
+        return found
 
     def _inner_template(self, container: Any, known: dict[int, Any]) -> Template | None:
-        """Return the template of a container in another one. This frame reserves stack for `build`."""
+        """Return the template of a nested container; None if it contains no job.
+
+        This frame makes the search deeper than `build`, so that only the search reaches the recursion limit.
+        """
         if id(container) not in known:
             return self._template(container, known)
         template: Template | None = known[id(container)]
@@ -297,9 +325,9 @@ class ArgumentSearch:
         )
 
     def _reject_jobs_inside(self, value: Any, where: str) -> None:
-        """Reject a job, at any depth, in an object in which no result can replace it."""
+        """Reject a value that is or contains a job, at any depth, because no result can be filled in there."""
         todo: list[Any] = [value]
-        met: set[int] = set()
+        visited: set[int] = set()
         while todo:
             value = todo.pop()
             if isinstance(value, (AbstractJob, Ref)):
@@ -309,8 +337,8 @@ class ArgumentSearch:
                     f"a result cannot be filled in there; "
                     f"pass it in a plain list or tuple, or as a value of a plain dict"
                 )
-            if isinstance(value, SEARCHED_TYPES) and id(value) not in met:
-                met.add(id(value))
+            if isinstance(value, SEARCHED_TYPES) and id(value) not in visited:
+                visited.add(id(value))
                 todo += [*value, *value.values()] if isinstance(value, dict) else value
 
 
@@ -318,7 +346,8 @@ def substitute_inputs(values: Iterable[Any], value_of: ValueOf) -> tuple[Any, ..
     """Return values, such as the arguments of a `Work`, with `value_of(job)` in place of each job, at any depth.
 
     Raises:
-        TypeError, ValueError: a job is where nothing can replace it.
+        TypeError: a job is in a container in which no value can replace it, such as a set.
+        ValueError: a container contains itself, or is nested too deep.
 
     """
     arguments = ArgumentSearch(lambda: "for_journal()").positional(tuple(values))

@@ -1,4 +1,4 @@
-"""`@job`: a decorator whose functions build jobs when called: async ones, or with `kind=` plain ones."""
+"""`@job`: a decorator that turns a function into a callable which builds a job at each call."""
 
 from __future__ import annotations
 
@@ -13,50 +13,48 @@ from ._function import FunctionJob, Job, check_kind
 from ._job_options import JobOptions
 
 P = ParamSpec("P")
-T = TypeVar("T")
-
-
 Q = ParamSpec("Q")
+T = TypeVar("T")
 Kind: TypeAlias = Callable[..., FunctionJob[Any]]
-"""A class of jobs that call a function, or another factory of such jobs."""
+"""A class of jobs that call a function, or a factory of such jobs."""
 
 
 # ---- for type checkers only
 #
-# A call accepts the function's own arguments, and in place of each value also a job with such a result. No type can
-# express "these parameters, each of them widened". So overloads separate up to three positional parameters from the
-# rest, which keeps its names and types. With a job as keyword argument, the keyword arguments are not checked.
+# A call accepts the arguments of the function, and a job in place of each value. No type can express "these parameters,
+# each of them widened". So overloads have type variables for up to three positional parameters. The rest are a
+# ParamSpec, which keeps their names and types. If a keyword argument is a job, no keyword argument is checked.
 
 
 class Takes1(Protocol[A_contra, Q, T_co]):
-    """A function whose first parameter is separate. It is a Protocol because mypy infers A only from a callable."""
+    """A `JobFunction` whose first parameter has a type variable: mypy infers it only through a Protocol."""
 
     @property
     def function(self) -> Callable[Concatenate[A_contra, Q], Awaitable[T_co]]:
-        """The function."""
+        """The decorated function."""
         ...
 
 
 class Takes2(Protocol[A_contra, B_contra, Q, T_co]):
-    """A function whose first two parameters are separate."""
+    """A `JobFunction` whose first two parameters have type variables."""
 
     @property
     def function(self) -> Callable[Concatenate[A_contra, B_contra, Q], Awaitable[T_co]]:
-        """The function."""
+        """The decorated function."""
         ...
 
 
 class Takes3(Protocol[A_contra, B_contra, C_contra, Q, T_co]):
-    """A function whose first three parameters are separate."""
+    """A `JobFunction` whose first three parameters have type variables."""
 
     @property
     def function(self) -> Callable[Concatenate[A_contra, B_contra, C_contra, Q], Awaitable[T_co]]:
-        """The function."""
+        """The decorated function."""
         ...
 
 
 class KindFunction(Protocol[T]):
-    """A function that builds a job of another kind than `Job`; its arguments are not checked."""
+    """The result of `@job(kind=...)` for type checkers, which do not check the arguments of its calls."""
 
     @property
     def function(self) -> Callable[..., T]:
@@ -73,7 +71,7 @@ class KindFunction(Protocol[T]):
 
 
 class JobFunction(Generic[P, T]):
-    """An async function whose calls build jobs. `options()` returns a copy with other options for these jobs."""
+    """The result of `@job`: a callable that builds a job at each call."""
 
     _builds_jobs = True
 
@@ -81,7 +79,7 @@ class JobFunction(Generic[P, T]):
         self._function = function
         self._options = options
         self._kind: Any = kind
-        functools.update_wrapper(self, function, updated=())  # the function's attributes must not hide those here
+        functools.update_wrapper(self, function, updated=())  # attributes of the function must not replace ours
 
     @property
     def function(self) -> Callable[P, Awaitable[T]]:
@@ -138,8 +136,8 @@ class JobFunction(Generic[P, T]):
     def __call__(self, **kwargs: GivenJob[Any] | JobsInside) -> Job[T]: ...
     def __call__(self, /, *args: Any, **kwargs: Any) -> Job[T]:  # type: ignore[misc]  # mypy loses Q in the overloads
         """Build a job that calls the function with these arguments; jobs among them become inputs."""
-        built: Job[T] = self._kind(self._function, *args, kwargs=kwargs, **self._options)
-        return built
+        new_job: Job[T] = self._kind(self._function, *args, kwargs=kwargs, **self._options)
+        return new_job
 
     def options(self, **options: Unpack[JobOptions]) -> JobFunction[P, T]:
         """Return a copy that builds jobs with these options changed.
@@ -155,7 +153,7 @@ class JobFunction(Generic[P, T]):
         return _decorate(self._function, {**self._options, **options}, self._kind)
 
     def __reduce__(self) -> str:
-        """Pickle by name, as a function does."""
+        """Pickle by the qualified name, like a function."""
         return str(cast(Any, self).__qualname__)
 
     @overload
@@ -163,7 +161,7 @@ class JobFunction(Generic[P, T]):
     @overload
     def __get__(self: Takes1[Any, Q, T], instance: object, owner: type | None = None) -> JobFunction[Q, T]: ...
     def __get__(self: Any, instance: object, owner: type | None = None) -> Any:
-        """Bind the function to an object, like a method."""
+        """Bind the function to an object, as methods are bound."""
         if instance is None:
             return self
         return JobFunction(types.MethodType(self._function, instance), self._options, self._kind)
@@ -182,10 +180,10 @@ def job(function: Any = None, /, *, kind: Kind = Job, **options: Any) -> Any:
         function: an async function, a method, or a partial of one; with `kind`, a function that `kind` accepts.
         kind: the kind of the jobs: a class, such as `ThreadJob` or `ProcessJob`, which take plain functions; or a
             factory that takes a function, its arguments and options, such as `functools.partial(ExecutorJob, pool)`.
-        options: the options of these jobs; see `AbstractJob` and the kind.
+        options: the options of the jobs; see `AbstractJob` and the kind.
 
     Returns:
-        A callable that builds a job at each call. Its method `options(...)` returns a callable with other options.
+        A callable that builds a job at each call. Its method `options(...)` returns a copy with these options changed.
 
     Raises:
         TypeError: `function` or `kind` has the wrong type, or a job has no such option.
@@ -212,8 +210,9 @@ def _decorate(function: Any, options: JobOptions, kind: Kind) -> JobFunction[Any
     if isinstance(function, Coroutine):
         raise TypeError(f"job({short_repr(function)}): a coroutine object; decorate the async function that makes them")
     check_kind(kind, "job()")
-    own: Any = {key: value for key, value in options.items() if key not in ("required", "scheduler")}
-    made = kind(function, **own)  # checks the function and the options
-    if isinstance(made, Job):
-        made.close()
+    # A trial job checks the function and the options. It must not join a scheduler.
+    trial_options: Any = {key: value for key, value in options.items() if key not in ("required", "scheduler")}
+    trial_job = kind(function, **trial_options)
+    if isinstance(trial_job, Job):
+        trial_job.close()
     return JobFunction(function, options, kind)

@@ -1,4 +1,4 @@
-"""The exceptions of trioflow. Each builds its message from its arguments: the job, the finding, and the remedy."""
+"""The exceptions of trioflow. Each builds its message from its arguments: the job, the problem and the remedy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class CycleError(TrioflowError, ValueError):
     """Jobs require each other in a circle.
 
     Attributes:
-        cycle: the jobs on the circle; each requires the one before it, the first requires the last.
+        cycle: the jobs of the cycle; each requires the one before it, and the first requires the last.
 
     """
 
@@ -37,11 +37,11 @@ class CycleError(TrioflowError, ValueError):
 
 
 class MissingRequirement(TrioflowError, ValueError):
-    """A job requires another one that is in a different scheduler, or in none.
+    """A job requires another job that is in a different scheduler, or in none.
 
     Attributes:
-        job: the job that has the requirement.
-        requirement: the job that it requires.
+        job: the job with the requirement.
+        requirement: the required job.
 
     """
 
@@ -52,11 +52,11 @@ class MissingRequirement(TrioflowError, ValueError):
         home = requirement.scheduler
         where = "in no scheduler" if home is None else f"in {home.label!r}"
         subject, what = map(repr, _labels.distinguish([job, requirement]))
-        meeting = find_common_scheduler(job, requirement)
-        if meeting is not None:
-            _, waits, waited_for = meeting
-            name, of = (job.label if job.label.isidentifier() else "..." for job in (waits, waited_for))
-            advice = f"let {waits.label!r} wait for {waited_for.label!r}: {name}.requires({of})"
+        common = find_common_scheduler(job, requirement)
+        if common is not None:
+            _, waits, waited_for = common
+            name, required_name = (job.label if job.label.isidentifier() else "..." for job in (waits, waited_for))
+            advice = f"let {waits.label!r} wait for {waited_for.label!r}: {name}.requires({required_name})"
             if waits is waited_for:
                 advice = f"{waits.label!r} contains it, and ends after it, so leave this requirement out"
             elif waited_for in waits.required:
@@ -74,11 +74,11 @@ class JournalError(TrioflowError):
 
 
 class RequirementFailed(TrioflowError):
-    """A job cannot run, because a job whose success it needs failed; its `__cause__` is the root failure.
+    """A job cannot run, because a job whose success it needs failed. Its `__cause__` is the original failure.
 
     Attributes:
         job: the job that cannot run.
-        requirement: the job that it requires and that did not succeed.
+        requirement: the required job that did not succeed.
 
     """
 
@@ -87,24 +87,23 @@ class RequirementFailed(TrioflowError):
         self.requirement: AbstractJob[Any] = requirement
         super().__init__(
             f"{job.label!r} cannot run, because {requirement.label!r} "
-            f"{_IN_WORDS.get(requirement.state.name, 'did not run')}: "
+            f"{_STATE_TEXTS.get(requirement.state.name, 'did not run')}: "
             f"see the cause; to run it anyway, pass ref(job) instead of the job, and run_if='settled'"
         )
 
 
-_IN_WORDS = {"FAILED": "failed", "BLOCKED": "could not run either", "CANCELLED": "was cancelled"}
+_STATE_TEXTS = {"FAILED": "failed", "BLOCKED": "could not run either", "CANCELLED": "was cancelled"}
 
 
 class JobTimeout(TrioflowError, TimeoutError):
-    """A job, or a whole scheduler, exceeded its timeout, or showed no sign of life for its `idle_timeout`.
+    """A job, or a whole scheduler, exceeded its `timeout`, or gave no sign of life for its `idle_timeout`.
 
     Attributes:
-        job: the job or scheduler that has the timeout.
-        seconds: the timeout, in seconds.
-        missing: the missing sign of life: "progress", "output", or "progress of its jobs"; None if the job was not
-            idle, but just took too long.
-        place: the innermost line of the user's code that was running: its function, file, number and text; None if that
-            is not known, as for a command or a thread.
+        job: the job or scheduler with the timeout.
+        seconds: the timeout or idle timeout, in seconds.
+        missing: the missing sign of life: "progress", "output", or "progress of its jobs"; None after a `timeout`.
+        place: the innermost line of the user's code that was running, as text: its function, file, number and code.
+            None if the line is not known, as for a command or a thread.
 
     """
 
@@ -126,17 +125,17 @@ class JobTimeout(TrioflowError, TimeoutError):
 
 
 class Throttled(TrioflowError):
-    """Raise it in a job when a server reports overload: the job waits, and so do all that need the same resource.
+    """A server reports overload: raise this in a job to pause it, and all other jobs that need the same resource.
 
-    Nothing that needs `key` starts for `after` seconds. The attempt does not count. The job returns its slot and its
-    resources, and is SCHEDULED again, ahead of all other ready jobs. Its amounts of rates stay spent.
+    No job that needs `key` starts for `after` seconds. The attempt does not count. The job returns its slot and its
+    resources, and is SCHEDULED again, ahead of all other ready jobs. Amounts taken from rates are not given back.
 
-    A job that cannot be called again fails with it: one made from a coroutine object, a service that is ready, or a
-    clean-up job. If the run is draining or stopping, the job ends CANCELLED.
+    A job that cannot be called again fails with this exception: a job made from a coroutine object, a service that is
+    ready, or a clean-up job. If the run is draining or stopping, the job ends CANCELLED.
 
     Args:
-        key: the name of a resource, of any type, that the job needs of a pool.
-        after: seconds, finite, more than 0, such as the server's `Retry-After`.
+        key: the name of a resource among the job's `needs`; the resource may be of any type.
+        after: the length of the pause in seconds, finite, more than 0, such as the server's `Retry-After`.
 
     Raises:
         TypeError: `key` is not text, or `after` is not a number.
@@ -169,7 +168,7 @@ class Throttled(TrioflowError):
         super().__init__(f"{short_repr(key)} is throttled for {after:g} s")
 
     def __reduce__(self) -> tuple[type[Throttled], tuple[str, float]]:
-        """Pickle by arguments, for other processes."""
+        """Pickle by the arguments, from which the message is built anew."""
         return type(self), (self.key, self.after)
 
 
@@ -178,8 +177,8 @@ class JobCancelled(TrioflowError):
 
 
 class JobSkipped(TrioflowError):
-    """A job was skipped by its rule, so there is no result."""
+    """A job was skipped, because of its `run_if` or a skipped input, so there is no result."""
 
 
 class JobNotDone(TrioflowError, RuntimeError):
-    """A job has no result, because it has not settled, or because its result was dropped."""
+    """A job has no result, because it has not settled or its result was dropped."""

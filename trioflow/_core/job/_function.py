@@ -35,7 +35,7 @@ from ._arguments import (
     Call,
     DirectArguments,
     ValueOf,
-    find_direct_inputs,
+    direct_input_indices,
     original_arguments,
     result_of,
 )
@@ -190,8 +190,8 @@ def call_parts(job: FunctionJob[Any], value_of: ValueOf) -> tuple[Any, tuple[Any
 def input_at(job: AbstractJob[Any], number: int) -> AbstractJob[Any] | None:
     """Return the input that is the function's argument with this number, from 1; None if that is not an input."""
     args: Any = job._args if isinstance(job, FunctionJob) else ()
-    is_one = isinstance(args, DirectArguments) and number - 1 in args._places
-    return args._values[number - 1] if is_one else None
+    is_input = isinstance(args, DirectArguments) and number - 1 in args._indices
+    return args._values[number - 1] if is_input else None
 
 
 def unwrapped(function: Any) -> Any:
@@ -403,11 +403,11 @@ class Job(FunctionJob[T]):
         self._function = function
         self._args = args
         if args or kwargs:
-            places = None if kwargs else () if ATOMIC_TYPES.issuperset(map(type, args)) else find_direct_inputs(args)
-            if places is None:
+            indices = None if kwargs else () if ATOMIC_TYPES.issuperset(map(type, args)) else direct_input_indices(args)
+            if indices is None:
                 options["_inputs"] = self._bind(args, kwargs, options.get("label"))  # type: ignore[typeddict-unknown-key]
-            elif places:
-                self._args = direct = DirectArguments(args, places)
+            elif indices:
+                self._args = direct = DirectArguments(args, indices)
                 options["_inputs"] = direct.inputs()  # type: ignore[typeddict-unknown-key]
         # The same as super().__init__ with less work.
         AbstractJob.__init__(self, **options)  # pyright: ignore[reportUnknownMemberType]

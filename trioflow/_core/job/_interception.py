@@ -1,4 +1,4 @@
-"""`steer`: intercepted calls of a job, for explorations."""
+"""The interception of a job's calls, for explorations."""
 
 from __future__ import annotations
 
@@ -9,16 +9,23 @@ from typing import Any, Final, cast
 from ._job import DEFAULT_SLOW_PATH, AnyJob
 
 CallInterceptor = Callable[[AnyJob, Callable[[], Awaitable[Any]]], Awaitable[Any]]
-"""Called in place of a job, or of its `co_shutdown`, with the job and the original call; returns the awaitable."""
+"""Called in place of a job, or of its `co_shutdown`, with the job and the original call; returns an awaitable."""
 
 INTERCEPTED_CLASSES: Final[dict[tuple[type[Any], CallInterceptor, CallInterceptor], type[Any]]] = {}
+"""The subclasses made so far, by the original class and the interceptors."""
 
 
 def intercept_calls(job: AnyJob, call: CallInterceptor, shut_down: CallInterceptor) -> None:
-    """Replace each call of a job, and each of its `co_shutdown` if it has one, by a call of these functions.
+    """Have interceptors called in place of a job and, if its class defines one, in place of its `co_shutdown`.
 
-    The job gets a subclass of its class, of the same name, and leaves the hot path of workers, which calls functions
-    directly.
+    This gives the job a subclass of its class, with the same name. It also takes the job off the workers' hot path,
+    which calls the job's function directly.
+
+    Args:
+        job: the job; its class changes.
+        call: called in place of each call of the job.
+        shut_down: called in place of each call of its `co_shutdown`.
+
     """
     kind = cast("type[Any]", type(job))
     key = kind, call, shut_down
@@ -37,9 +44,9 @@ def _make_intercepted_class(kind: type[Any], call: CallInterceptor, shut_down: C
     async def co_shutdown(job: AnyJob) -> None:
         await shut_down(job, functools.partial(own_shutdown, job))
 
-    names = {"__slots__": (), "__module__": kind.__module__, "__qualname__": kind.__qualname__}
-    more = {"co_shutdown": co_shutdown} if kind._has_own_shutdown else {}
-    make_class: Any = type(kind)
-    steered = make_class(kind.__name__, (kind,), names | more)
-    steered._call_once = call_once  # last: `__init_subclass__` sets it for a subclass of `Job` with its own `co_run`
-    return cast("type[Any]", steered)
+    attributes = {"__slots__": (), "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    methods = {"co_shutdown": co_shutdown} if kind._has_own_shutdown else {}
+    metaclass: Any = type(kind)
+    subclass = metaclass(kind.__name__, (kind,), attributes | methods)
+    subclass._call_once = call_once  # last, because `__init_subclass__` may set it
+    return cast("type[Any]", subclass)

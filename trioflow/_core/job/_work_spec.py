@@ -1,4 +1,4 @@
-"""A job's description for a journal: the identity of its work, and the files that it reads and writes."""
+"""The description of a job's work for a journal: its identity, and the files that it reads and writes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 @dataclass(frozen=True, slots=True)
 class HashOnly:
-    """A value of which a journal keeps only a hash: an environment, for example, with passwords in it.
+    """A value that a journal stores only as a hash, such as an environment with passwords in it.
 
     Args:
-        value: the value.
+        value: the value to hash.
 
     """
 
@@ -25,15 +25,14 @@ class HashOnly:
 @final
 @dataclass(frozen=True, slots=True)
 class Depfile:
-    """A file in which a compiler lists the files that it has read, in make's format: `gcc -MMD` writes one.
+    """A dependency file, in which a compiler lists the files that it has read, in make's format, as by `gcc -MMD`.
 
-    A command with `reads=Depfile("main.d")` runs again when one of the files that this file names has changed, or is
-    gone. The list is known once the command has succeeded: a journal keeps it. A command that does not write the file
-    fails.
+    A command with `reads=Depfile("main.d")` runs again when one of the listed files has changed or is gone. The journal
+    stores the list when the command has succeeded. A command that does not write the file fails.
 
     Args:
-        path: the file.
-        cwd: the base directory of relative names in it; None for the command's.
+        path: the path of the dependency file.
+        cwd: the base directory of the relative paths in it; None for the command's.
 
     Example:
         >>> job = CommandJob(
@@ -49,10 +48,10 @@ class Depfile:
 @final
 @dataclass(frozen=True, slots=True)
 class OptionalFile:
-    """A file that a command may write, among its `writes`: if it is missing, the command has not failed.
+    """A file that a command may write: an item of `writes` that may be missing when the command has ended.
 
     Args:
-        path: the file.
+        path: the path of the file.
 
     Example:
         >>> job = CommandJob(["make"], writes=["program", OptionalFile("warnings.txt")])
@@ -64,20 +63,21 @@ class OptionalFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """A job's work as a journal identifies it; see `AbstractJob.for_journal`.
+    """The identity of a job's work, and its files, for a journal; see `AbstractJob.for_journal`.
 
-    A result is valid as long as a later run finds all of this unchanged. Jobs among the arguments and options, also in
-    lists, tuples and the values of dicts, are replaced by their results.
+    A stored result is valid as long as all of this is unchanged. Jobs among the arguments and options, also in lists,
+    tuples and the values of dicts, are replaced by their results.
 
     Args:
-        what: the kind of work: "command", for example.
+        what: the kind of the work, such as "command".
         arguments: the arguments of the work, in order.
-        options: its other settings, in a fixed order. All of them None or False count as none.
-        reads: files, directories and patterns, such as `src/**/*.c`, that it reads; and each `Depfile`.
-        writes: those that it writes anew. What an unfinished attempt has left of them is renamed to NAME.partial before
-            the job runs again.
-        appends: files that it appends to. They are truncated to their length before such an attempt.
-        begins_anew: files that each attempt overwrites, so that they need no care.
+        options: its other settings, in a fixed order. If each of them is None or False, they count as absent.
+        reads: files, directories and patterns, such as `src/**/*.c`, that the work reads; and each `Depfile`.
+        writes: files and directories that the work creates or replaces. The remains of an unfinished attempt are
+            renamed to NAME.partial before the job runs again.
+        appends: files to which the work appends. Before the job runs again, they are truncated to their length before
+            the unfinished attempt.
+        begins_anew: files that each attempt overwrites from the beginning, so that nothing has to be cleaned up.
 
     Example:
         >>> class Compress(AbstractJob):
@@ -99,12 +99,12 @@ class Work:
     begins_anew: Iterable[Path] = ()
 
     def __post_init__(self) -> None:
-        """Wrap a single text or path in a tuple, and copy iterables that can be read only once."""
+        """Convert each field but `what` to a tuple; a single text, path or `Depfile` becomes a tuple of one."""
         for name in ("arguments", "options", "reads", "writes", "appends", "begins_anew"):
             value: Any = getattr(self, name)
             object.__setattr__(self, name, (value,) if _is_path(value) else tuple(value))
 
 
 def _is_path(value: Any) -> bool:
-    """Return whether `value` is a path or a `Depfile`."""
+    """Return whether `value` is a single path or `Depfile`, not an iterable of these."""
     return isinstance(value, (str, bytes, os.PathLike, Depfile))
