@@ -127,7 +127,7 @@ def test_a_stock_is_shown_as_it_was_given_and_nothing_of_it_has_to_come() -> Non
     pool = Pool(memory="8 GiB", api=Rate(calls=1, per=1, burst=1))
     jobs = [Job(nap, 1, needs={"memory": "6 GiB", "api": {"calls": 1}}) for _ in range(3)]
     memory, api = views.resource_views(pool)
-    assert (memory.shown(1.5 * 2**30), api.shown(1)) == ("1.5 GiB", "")
+    assert (memory.amount_text(1.5 * 2**30), api.amount_text(1)) == ("1.5 GiB", "")
     assert (memory.accrual_seconds(jobs), api.accrual_seconds(jobs)) == (0, 2)
 
 

@@ -307,7 +307,7 @@ def test_explain_says_that_a_job_of_another_run_is_first(virtual: Virtual) -> No
             own.add(waiting)
 
     virtual(main)
-    behind = "behind 'earlier', which is before it, and is about to start"
+    behind = "behind 'earlier', which precedes it and is about to start"
     assert said[0] == f"'waiting' waits for cpu, of which there is enough, {behind}"
     assert waiting.started_at == 3
 
@@ -384,8 +384,7 @@ def test_explain_says_what_a_job_waits_for(virtual: Virtual) -> None:
     assert virtual(scheduler.co_run)
     assert said == [
         "'c' waits for gpu: 1 of 2 taken by 'a'",
-        "'d' waits for gpu, of which there is enough, behind 'c': as many jobs have started before that one as may "
-        "(backfill=0)",
+        "'d' waits for gpu, of which there is enough, behind 'c', which lets no more jobs pass (backfill=0)",
     ]
 
 

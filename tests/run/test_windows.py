@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from trioflow import Job, Scheduler, StopReason
-from trioflow._core.api.views import slots_of
+from trioflow._core.api.views import max_slots
 from trioflow.abc import AbstractJob, Instrument
 
 from ..bodies import CANCELLED, fail, later, nap, naps, starts, timed
@@ -388,5 +388,5 @@ def test_the_last_job_leaves_the_limiters_queue_empty(virtual: Virtual, jobs: in
 def test_a_limiter_without_a_limit_is_no_limit(virtual: Virtual) -> None:
     """As many jobs run at once as there are, and views say so."""
     limiter = anyio.CapacityLimiter(math.inf)
-    assert slots_of(limiter) is None
+    assert max_slots(limiter) is None
     assert virtual(timed, Scheduler(naps(9), jobs_window=limiter)) == (True, 1)

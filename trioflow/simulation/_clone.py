@@ -23,10 +23,10 @@ from .._core.api.views import (
     inputs_of,
     is_scheduler,
     is_service,
+    max_slots,
     need_of_run,
     run_needs,
     run_resource_totals,
-    slots_of,
     topological_order,
 )
 
@@ -213,7 +213,7 @@ class ScenarioCopy:
         if not is_limiter(window):
             return window
         if id(window) not in self._limiters:
-            self._limiters[id(window)] = anyio.CapacityLimiter(slots_of(window) or float("inf"))
+            self._limiters[id(window)] = anyio.CapacityLimiter(max_slots(window) or float("inf"))
         return self._limiters[id(window)]
 
 

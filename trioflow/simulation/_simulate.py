@@ -19,9 +19,9 @@ from .._core.api.views import (
     Pool,
     ResourceView,
     StopReason,
+    check_policy,
     check_scenario,
-    checked_policy,
-    checked_window,
+    check_window,
     copy_pool,
     duration_text,
     enclosing_schedulers,
@@ -29,14 +29,14 @@ from .._core.api.views import (
     is_scheduler,
     is_service,
     longest_paths,
+    max_slots,
+    median_duration,
     resource_views,
     run_needs,
     run_resource,
     short_repr,
-    usual_duration,
     waits_for,
 )
-from .._core.api.views import slots_of as slots
 from ..clock import virtual_options
 from ..view.trace._trace import Trace
 from . import _durations
@@ -126,9 +126,9 @@ def simulate(
     if not is_scheduler(scheduler):
         raise TypeError(f"simulate({short_repr(scheduler)}): give a Scheduler")
     subject = repr(scheduler.label)
-    window = scheduler.jobs_window if jobs_window is OWN else checked_window(jobs_window, "jobs_window", subject)
+    window = scheduler.jobs_window if jobs_window is OWN else check_window(jobs_window, "jobs_window", subject)
     if policy is not None:
-        checked_policy(policy, "policy", subject)
+        check_policy(policy, "policy", subject)
     check_scenario(scheduler)
     refuse_endless(scheduler)
     seconds, known = durations_with_guesses(scheduler, durations)
@@ -224,7 +224,7 @@ def durations_with_guesses(scheduler: BaseScheduler, durations: Any) -> tuple[di
 
 def all_seconds(scheduler: BaseScheduler, known: Mapping[AnyJob, float]) -> dict[AnyJob, float]:
     """Return the durations of all jobs, with a guess for unknown ones."""
-    unknown = usual_duration(number for job, number in known.items() if not job.forever and not is_scheduler(job))
+    unknown = median_duration(number for job, number in known.items() if not job.forever and not is_scheduler(job))
     return {job: known.get(job, 0.0 if is_service(job) else unknown) for job in scheduler.iterate_jobs()}
 
 
@@ -243,7 +243,7 @@ def _make_simulation(
             starts[job] = double.started_at
             ends[job] = double.finished_at
     makespan = max((end for job, end in ends.items() if not job.forever), default=0.0)
-    size = slots(window)
+    size = max_slots(window)
     used = sum(ends[job] - starts[job] for job in slot_users(scheduler, window) if job in ends)
     paths = _all_paths(scheduler, seconds, window)
     levels = list(reversed(paths))
@@ -393,7 +393,7 @@ class _ChainLengths:
         tails = {job: onwards[job] - self._own[job] for job in order}
         served = (_earliest_end(views[key], uses, heads, tails) for key, uses in self._uses.items() if key in views)
         self._served: Final = max([*served, *shares], default=0.0)
-        self.bound: Final = self.bound_with(slots(window))
+        self.bound: Final = self.bound_with(max_slots(window))
 
     def bound_with(self, size: int | None) -> float:
         """Return the bound for another number of slots."""

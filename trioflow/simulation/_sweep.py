@@ -18,15 +18,15 @@ from .._core.api.views import (
     BaseScheduler,
     Rate,
     WaitCause,
-    checked_policy,
+    check_policy,
     duration_text,
     is_scheduler,
     name_of_policy,
     paths_of,
+    pool_settings,
     resource_views,
     run_needs,
     run_resource,
-    settings_of,
     short_repr,
 )
 from ..view.trace._span_builder import TraceRecord
@@ -167,7 +167,7 @@ def what_if(
     own = scenario.policy
     names: list[str] = list(policies or dict.fromkeys([own, "fifo", "critical-path"]))
     for name in policies or ():
-        checked_policy(name, "policies", repr(scenario.scheduler.label))
+        check_policy(name, "policies", repr(scenario.scheduler.label))
     now, least = _current_size(scenario, resource)
     chosen = _check_sizes(sizes, resource, least) if sizes is not None else None
     simulated = next(scenario.simulations(own, resource, [now]))
@@ -245,7 +245,7 @@ def _rate_of(scenario: Scenario, resource: str | None) -> Rate | None:
     """Return the rate of this name in the outermost pool that has one; None for another kind of resource."""
     jobs = [scenario.scheduler, *scenario.scheduler.iterate_jobs()]
     amounts = (
-        settings_of(pool).get(resource or "") for job in jobs if (pool := getattr(job, "pool", None)) is not None
+        pool_settings(pool).get(resource or "") for job in jobs if (pool := getattr(job, "pool", None)) is not None
     )
     return next((rate for rate in amounts if isinstance(rate, Rate)), None)
 

@@ -1,7 +1,7 @@
-"""The order of the ready jobs of one run, if it differs from a plain queue: heap keys and entries.
+"""The keys that order the ready jobs of a run in a heap, where first in, first out is not the order.
 
-A higher `priority` starts first, then the policy decides. Ties start in the order in which the jobs became ready; those
-that became ready together, in the order in which they were added.
+A higher `priority` starts first; among jobs of equal priority, the policy decides. Ties start in the order in which the
+jobs became ready, and jobs that became ready together in the order in which they were added.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     HeapEntry = tuple[Any, int, AbstractJob[Any]]
 
 ready_numbers: Final = itertools.count()
-"""Sequence numbers of jobs that become ready, in all runs."""
+"""Ascending numbers for jobs that become ready, shared by all runs."""
 first_numbers: Final = itertools.count(-1, -1)
-"""Sequence numbers of jobs that start before all others."""
+"""Descending numbers for jobs that are put ahead of all others."""
 throttled_numbers: Final = itertools.count(-(1 << 60))
-"""Sequence numbers of throttled jobs, which start before even these, in the order of their throttles."""
+"""Ascending numbers, below all of `first_numbers`: throttled jobs start first, in the order of their throttles."""
 
 
 class HeapKeys:
-    """The order of the ready jobs of one run. `HeapQueue` works on its fields.
+    """The heap of the ready jobs of one run, and the function that computes its keys; `HeapQueue` uses both.
 
     Args:
-        policy: the order of jobs with the same priority.
+        policy: orders the jobs of equal priority.
         known: the known expected durations, in seconds.
         ranks: the ranks of the jobs, if the policy needs them.
-        priorities: whether jobs may have priorities, which make comparisons slower.
+        has_priorities: whether the keys include the priorities, which makes comparisons slower.
 
     """
 
@@ -45,27 +45,27 @@ class HeapKeys:
         *,
         known: dict[AbstractJob[Any], float],
         ranks: Ranks | None = None,
-        priorities: bool = False,
+        has_priorities: bool = False,
     ) -> None:
         self.policy: Final = policy
         self.outlook: Final = RunOutlook(known, ranks)
-        # (key, number, job): the smallest starts first. An entry is valid only while its job is SCHEDULED.
+        # Entries are (key, number, job); the smallest starts first. An entry is valid only while its job is SCHEDULED.
         self.heap: Final[list[HeapEntry]] = []
-        self.priorities: Final = priorities
+        self.has_priorities: Final = has_priorities
         key = policy.key_function(self.outlook)
         self.key: Callable[[AbstractJob[Any]], Any] = key
-        if priorities:
+        if has_priorities:
             self.key = lambda job: (0 if job._scheduling is None else -job._scheduling.priority, key(job))
 
     def lowest_key(self) -> Any:
-        """Return a key that comes before all others."""
-        first = self.policy.lowest_key
-        return (-math.inf, first) if self.priorities else first
+        """Return a key that sorts before those of all jobs."""
+        lowest = self.policy.lowest_key
+        return (-math.inf, lowest) if self.has_priorities else lowest
 
     def add_jobs(
         self, jobs: list[AbstractJob[Any]], known: dict[AbstractJob[Any], float], requirements: Requirements
     ) -> None:
-        """Add jobs that were added together to the running scheduler, and their expected durations."""
+        """Add the expected durations, and if needed the ranks, of jobs that were added to the running scheduler."""
         self.outlook.known.update(known)
         if self.outlook.ranks is not None:
             self.outlook.ranks.compute_for_added(jobs, requirements)

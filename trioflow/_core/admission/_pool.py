@@ -1,4 +1,4 @@
-"""`Pool`: resources that jobs take while they run, and the grants of jobs; `ResourceView` shows one to views."""
+"""`Pool`, the resources that jobs take while they run; the `Grant` of a job; and read-only views for other packages."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ if TYPE_CHECKING:
 
 
 Needs = list[tuple[Resource, Any]]
-"""The needs of a job, each in the resource's own form: `Resource.need`."""
+"""The needs of a job: pairs of a resource and the result of its `need`."""
 
 
 class Grant:
-    """The resources of a job, taken together at its start and held until it has settled."""
+    """The resources of one job, taken together at its start and held until it has settled."""
 
     __slots__ = ("_is_on_hold", "_job", "_parts")
 
     def __init__(self, job: AbstractJob[Any], needs: Needs) -> None:
-        self._is_on_hold = False  # whether the job waits for a token while it holds this
+        self._is_on_hold = False  # whether the job has the grant, but still waits for a token
         self._job: Final = job
         self._parts: Final = [(resource, need, resource.take(job, need)) for resource, need in needs]
 
     def give_back(self) -> None:
-        """Give back all that is kept."""
-        for resource, _, has in self._parts:
-            resource.give_back(self._job, has)
+        """Return all shares to their resources."""
+        for resource, _, share in self._parts:
+            resource.give_back(self._job, share)
         self._parts.clear()
 
     def hold(self) -> None:
-        """Record that the job does not start yet: it waits for a token while it holds this."""
+        """Mark the grant as held by a job that does not start yet, because it waits for a token."""
         self._is_on_hold = True
-        for resource, has in self._rates():
-            resource.hold(has, 1)
+        for resource, share in self._rates():
+            resource.hold(share, 1)
 
-    def begin(self) -> None:
-        """Record that the job starts, or waits no longer."""
-        for resource, has in self._rates() if self._is_on_hold else ():
-            resource.hold(has, -1)
+    def start(self) -> None:
+        """Remove the mark of `hold`, because the job starts or has stopped waiting."""
+        for resource, share in self._rates() if self._is_on_hold else ():
+            resource.hold(share, -1)
         self._is_on_hold = False
 
     def is_open(self) -> bool:
@@ -57,51 +57,53 @@ class Grant:
         return all(resource.is_open() for resource, _, _ in self._parts)
 
     def refund_rates(self) -> None:
-        """Return the amounts of rates, because the job has not started after all."""
-        self.begin()
-        for resource, has in self._rates():
-            resource.correct(has, dict.fromkeys(has, 0))
+        """Put the amounts of rates back, because the job has not started after all."""
+        self.start()
+        for resource, share in self._rates():
+            resource.correct(share, dict.fromkeys(share, 0))
 
     def _rates(self) -> list[tuple[RateResource, Any]]:
-        return [(resource, has) for resource, _, has in self._parts if isinstance(resource, RateResource)]
+        return [(resource, share) for resource, _, share in self._parts if isinstance(resource, RateResource)]
 
     def reacquire(self) -> None:
-        """Take from the rates again, without waiting, for a further attempt."""
-        for resource, need, has in self._parts:
+        """Take from the rates again, without waiting, for another attempt of the job."""
+        for resource, need, share in self._parts:
             if isinstance(resource, RateResource):
-                has.clear()  # it may have used more keys than it needs
-                has.update(resource.take(self._job, need))
+                share.clear()  # the last attempt may have used more keys than the job needs
+                share.update(resource.take(self._job, need))
 
-    def of(self, name: str) -> tuple[Resource, Any] | None:
-        """Return the resource of this name, and the job's share of it; None if it has none."""
-        return next(((resource, has) for resource, _, has in self._parts if resource.name == name), None)
+    def find(self, name: str) -> tuple[Resource, Any] | None:
+        """Return the resource of this name with the job's share of it, or None if the job has none."""
+        return next(((resource, share) for resource, _, share in self._parts if resource.name == name), None)
 
     def holds_any(self) -> bool:
-        """Return whether the job holds a resource until it has settled."""
+        """Return whether the grant includes a resource that is held, not only rates."""
         return any(resource.is_held for resource, _, _ in self._parts)
 
-    def parts(self) -> dict[str, Resource]:
-        """Return the shares that a scheduler offers to its members, by name."""
+    def for_members(self) -> dict[str, Resource]:
+        """Return the resources, by name, that the members of a nested scheduler with this grant share."""
         return {
-            stock.name: stock.part(need, has) for stock, need, has in self._parts if isinstance(stock, CountedResource)
+            resource.name: resource.for_members(need, share)
+            for resource, need, share in self._parts
+            if isinstance(resource, CountedResource)
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the grant by name: a list of the named things, amounts by key of a rate, or the amount."""
+        """Return the shares by the names of their resources: an amount, a list of named things, or amounts by key."""
         parts = [part for part in self._parts if part[0].name not in _job_options.RUN_RESOURCES]
-        return {resource.name: resource.granted(need, has) for resource, need, has in parts}
+        return {resource.name: resource.public_share(need, share) for resource, need, share in parts}
 
 
 @final
 class Pool:
-    """Resources that jobs need while they run: the `pool` of a scheduler, or of several in one event loop.
+    """Limited resources that jobs need while they run; the `pool` of one scheduler, or of several in one event loop.
 
     Args:
-        resources: the name and the total of each resource: a number; a size such as "24 GiB"; a list of things, which
+        resources: the total of each resource, by name: a number; a size such as "24 GiB"; a list of named things, which
             jobs get one by one; or a `Rate`.
 
     Raises:
-        TypeError: a total is none of these.
+        TypeError: a total has another type.
         ValueError: a total is negative or not finite, or a thing is listed twice.
 
     Example:
@@ -121,40 +123,46 @@ class Pool:
 
     def __init__(self, **resources: OneNeed | Rate | list[Any] | tuple[Any, ...]) -> None:
         self._resources: Final = {name: _make_resource(name, value) for name, value in resources.items()}
-        # The schedulers that use it now, each with the innermost enclosing one that has needs.
+        # The running schedulers that use the pool, each with its holder: see `register_user`.
         self._users: Final[dict[AbstractJob[Any], AbstractJob[Any] | None]] = {}
-        # The identity of their event loop, or of the last one.
+        # An object that identifies their event loop, or after the last run, the loop of that run.
         self._loop: object = None
-        # The clock of that loop; after the last run, its last time plus the real time since.
+        # The clock of that loop; after the last run, a clock that goes on from there in real time.
         self._clock: Callable[[], float] = time.monotonic
 
     @property
     def total(self) -> dict[str, Any]:
-        """The total of each resource; of a `Rate`, the burst by key."""
+        """The total of each resource, by name; for a `Rate`, its burst by key."""
         return {name: resource.public_total() for name, resource in self._resources.items()}
 
     @property
     def free(self) -> dict[str, Any]:
-        """The free amount of each resource; of a `Rate`, the current amount by key."""
+        """The free amount of each resource, by name; for a `Rate`, the current amount by key."""
         return {name: resource.public_free() for name, resource in self._resources.items()}
 
     def __repr__(self) -> str:
-        """Show the free amount of each resource."""
-        return f"<Pool {', '.join(resource.shown() for resource in self._resources.values())}>"
+        """Return the name, the free amount and the total of each resource."""
+        return f"<Pool {', '.join(resource.describe() for resource in self._resources.values())}>"
 
     # ---- for the rest of the package
 
     def _enter(
         self, user: AbstractJob[Any], holder: AbstractJob[Any] | None, loop: object, clock: Callable[[], float]
     ) -> None:
-        """Record a running scheduler that uses the pool, in a loop with this clock, and the keeper around it, if any.
+        """Register a scheduler that starts to run with this pool, in a loop with this clock.
 
-        The end of a rate's wait is a time on the clock of the loop. In the next loop it is as far away as in the last
-        one.
+        Resources store times on the clock of the loop; for a new loop they are shifted, so that the remaining waits
+        stay the same.
+
+        Args:
+            user: the scheduler.
+            holder: the innermost enclosing scheduler that has needs, or None.
+            loop: an object that identifies the event loop.
+            clock: returns the time of the loop, in seconds.
 
         Raises:
-            RuntimeError: a run in another event loop uses it now.
-            ValueError: a scheduler that is not inside of the same keeper uses it.
+            RuntimeError: a run in another event loop is using the pool.
+            ValueError: another user of the pool has another holder.
 
         """
         if self._users and self._loop is not loop:
@@ -180,7 +188,7 @@ class Pool:
 
 
 def check_pool(pool: Any, name: str, subject: Subject) -> Pool | None:
-    """Check the pool of the scheduler called `subject`, and return it.
+    """Check the `pool` of the scheduler called `subject`, and return it.
 
     Raises:
         TypeError: `pool` is not a pool.
@@ -192,24 +200,25 @@ def check_pool(pool: Any, name: str, subject: Subject) -> Pool | None:
     return pool
 
 
-def settings_of(pool: Pool) -> dict[str, Any]:
-    """Return the arguments for an equal pool, without the names of things: amounts, and each `Rate`."""
+def pool_settings(pool: Pool) -> dict[str, Any]:
+    """Return the arguments of `Pool` for an equal pool, with the number of named things in place of their list."""
     return {name: resource.settings for name, resource in pool._resources.items()}
 
 
 def register_user(
     users: dict[AbstractJob[Any], AbstractJob[Any] | None], user: AbstractJob[Any], holder: AbstractJob[Any] | None
 ) -> None:
-    """Add a scheduler to the users of a pool, each with the innermost enclosing scheduler that has needs.
+    """Add a scheduler to the users of a pool, with its holder: the innermost enclosing scheduler that has needs.
 
     Raises:
-        ValueError: not all of them are inside of the same one: it could wait for itself.
+        ValueError: another user has another holder, so a deadlock would be possible: a job inside the holder could wait
+            for one outside that waits for the holder.
 
     """
     other = next(iter(users), user)
-    others = users.setdefault(other, holder)
-    if others is not holder:
-        inside = holder or others
+    other_holder = users.setdefault(other, holder)
+    if other_holder is not holder:
+        inside = holder or other_holder
         assert inside is not None
         raise ValueError(
             f"{user.label!r} and {other.label!r} have the same pool, and {inside.label!r} keeps what it needs around "
@@ -238,7 +247,7 @@ def _make_resource(name: str, value: Any) -> Resource:
 
 @final
 class ResourceView:
-    """A read-only view of a resource of a pool: its total, and the needs of jobs."""
+    """A read-only view of one resource of a pool, which also computes how long the needs of jobs have to wait."""
 
     __slots__ = ("_resource",)
 
@@ -247,16 +256,16 @@ class ResourceView:
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The name of the resource."""
         return self._resource.name
 
     @property
     def total(self) -> float | None:
-        """Its total; None for a `Rate`."""
+        """The total amount; None for a `Rate`."""
         return self._resource.public_total() if self._resource.is_held else None
 
-    def shown(self, amount: float) -> str:
-        """Return an amount in words: for a size, "1.5 GiB"."""
+    def amount_text(self, amount: float) -> str:
+        """Return an amount as text, such as "3", or "1.5 GiB" for a size; an empty string for a `Rate`."""
         return (
             self._resource.format_amount(amount_of(amount, self.name))
             if isinstance(self._resource, CountedResource)
@@ -264,9 +273,9 @@ class ResourceView:
         )
 
     def accrual_seconds(self, jobs: Iterable[AnyJob]) -> float:
-        """Return the seconds in which a `Rate` accrues the needs of these jobs, from a full burst on; otherwise 0.
+        """Return the seconds that a `Rate` with a full burst takes to accrue the needs of these jobs; otherwise 0.
 
-        Jobs do not hold a `Rate`: this much has to accrue, in any order.
+        The order of the jobs makes no difference, because they do not hold a `Rate`.
         """
         rate = self._resource.settings
         if not isinstance(rate, Rate):
@@ -279,7 +288,7 @@ class ResourceView:
         return max(waits)
 
     def largest_needs(self, jobs: Iterable[AnyJob]) -> dict[str, float]:
-        """Return the largest need of one of these jobs for each key of a `Rate`; nothing for other resources."""
+        """Return the largest need among these jobs for each key of a `Rate`; an empty dict for other resources."""
         most: dict[str, float] = {}
         for job in jobs if isinstance(self._resource.settings, Rate) else ():
             for key, amount in self._resource.need(job._needs()[self.name], job).items():
@@ -287,7 +296,7 @@ class ResourceView:
         return most
 
     def opens_in(self, jobs: Iterable[AnyJob]) -> float:
-        """Return the seconds until the needs of these jobs have accrued, and it is not throttled; 0 if now."""
+        """Return the seconds until all needs of these jobs have accrued and no throttle is left."""
         resource = self._resource
         need: Any = None
         for job in jobs:
@@ -297,11 +306,11 @@ class ResourceView:
 
 
 def resource_views(pool: Pool) -> list[ResourceView]:
-    """Return the resources of a pool."""
+    """Return a view of each resource of a pool."""
     return [ResourceView(resource) for resource in pool._resources.values()]
 
 
 def copy_pool(pool: Pool, change: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> Pool:
-    """Return another pool with the same totals, or with its settings passed through `change`."""
-    settings = settings_of(pool)
+    """Return a new pool with the same totals, or with the totals that `change` returns for them."""
+    settings = pool_settings(pool)
     return Pool(**(settings if change is None else change(settings)))

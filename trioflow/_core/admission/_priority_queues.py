@@ -1,9 +1,9 @@
-"""The ready jobs of one run in the order of their starts: first in first out, or by rank.
+"""The queues of the ready jobs of one run: first in, first out; by rank; or by rank and free resources.
 
-The frames of workers hold the object for as long as they run, and use it as a deque: truth, `append`, `popleft`. Most
-runs need only a deque, and then `FifoQueue` is one, without overridden methods. A run that gets its first job with a
-priority, or with an expected duration, turns the same object into `HeapQueue`: it changes its class. With the first
-job that needs resources it becomes `SharedQueue`.
+Workers hold a reference to the queue for as long as they run, and use it as a deque: truth value, `append`, `popleft`.
+Most runs need only a deque, so `FifoQueue` overrides none of these methods. When a run gets its first job with a
+priority or an expected duration, it changes the class of the same object to `HeapQueue`; with the first job that needs
+resources, to `SharedQueue`.
 """
 
 from __future__ import annotations
@@ -24,60 +24,60 @@ if TYPE_CHECKING:
 
 
 class FifoQueue(deque[AbstractJob[Any]]):
-    """The ready jobs, first in first out."""
+    """The ready jobs, first in, first out."""
 
-    # Set while the jobs are ranked, and while some need resources. All three classes must have the same fields.
+    # Only `HeapQueue` and `SharedQueue` use these. An object can change its class only if both have the same slots.
     __slots__ = ("admission_queue", "order")
     order: HeapKeys
     admission_queue: AdmissionQueue
 
     def first(self) -> AbstractJob[Any]:
-        """Return the job that starts next; there must be one."""
+        """Return the job that starts next, without removing it; the queue must not be empty."""
         return self[0]
 
     def in_order(self) -> list[AbstractJob[Any]]:
-        """Return all entries, in the order in which they would start."""
+        """Return the jobs of all entries, in the order in which they would start."""
         return list(self)
 
     def pop_entry(self) -> HeapEntry:
-        """Take the job that starts next, and return its entry."""
+        """Remove the job that starts next, and return its entry."""
         return (0.0, next(ready_numbers), self.popleft())
 
     def push_entry(self, entry: HeapEntry) -> None:
-        """Put back a job that was taken, in its place; its grant is not used."""
+        """Put a popped job back in its place, and take back its unused grant."""
         self.appendleft(entry[2])
 
     def may_start(self, entry: HeapEntry) -> bool:
-        """Return whether a job that was taken may start: none that waits comes before it, and no throttle holds it."""
+        """Return whether a popped job may start: no waiting job precedes it, and none of its resources is throttled."""
         return True
 
     def return_grant(self, job: AbstractJob[Any]) -> None:
-        """Take back the grant of a job that was taken, and does not start: none here."""
+        """Take back the grant of a popped job that does not start; here, no job has one."""
 
     def push_first(self, job: AbstractJob[Any]) -> None:
-        """Put back a job that was just taken, so that it starts before all others."""
+        """Put a popped job back, ahead of all others."""
         self.appendleft(job)
 
     def push_throttled(self, job: AbstractJob[Any]) -> None:
-        """Add a job that was throttled, and so has needs."""
-        raise AssertionError("only jobs with needs can be throttled, and SharedQueue has these")
+        """Add a job that was throttled, ahead of all others that were not."""
+        raise AssertionError("only jobs with needs can be throttled, and these are in a SharedQueue")
 
     def take_despite_shortage(self) -> AbstractJob[Any]:
-        """Take the job that starts next, even without enough resources."""
+        """Remove and return the job that starts next, even if there is not enough of its resources."""
         return self.popleft()
 
     def give_back(self, job: AbstractJob[Any]) -> None:
-        """Take back the resources of a job that has settled, or does not start: none here."""
+        """Take back the resources of a job that has settled or does not start; here, no job has any."""
 
     def has_entries(self) -> bool:
-        """Return whether there is an entry, also of a job that cannot start now."""
+        """Return whether the queue has entries, including those of jobs that cannot start now."""
         return bool(self)
 
     def request_round_for_others(self) -> None:
-        """Begin a round for runs that wait for this one: none here."""
+        """Request an admission round for the runs that wait in the same `Admission`; here, there is none."""
 
     def use_order(self, order: HeapKeys, admission_queue: AdmissionQueue | None = None) -> None:
-        """Start the jobs in this order from now on, including those that are ready already.
+        """Order the jobs by these keys from now on, including those already in the queue.
 
         With `admission_queue`, only jobs with enough resources start.
         """
@@ -95,12 +95,12 @@ class FifoQueue(deque[AbstractJob[Any]]):
                 ranked.append(job)
 
     def _entries(self) -> list[HeapEntry]:
-        """Return all entries as those of a heap, in the order in which they would start."""
+        """Return an entry for each job, as in a heap, in the order in which the jobs would start."""
         return [(0.0, 0, job) for job in self]
 
 
 class HeapQueue(FifoQueue):
-    """The ready jobs in the order of a policy: a heap, so that each job costs O(log n)."""
+    """The ready jobs in the order of a policy, kept in a heap: O(log n) for each job."""
 
     __slots__ = ()
 
@@ -110,37 +110,37 @@ class HeapQueue(FifoQueue):
 
     def append(self, job: AbstractJob[Any], /) -> None:
         """Add a job."""
-        key = self.order.key(job)  # first: a user's policy may even change the heap
+        key = self.order.key(job)  # before the push, because a user's policy may change the heap
         heappush(self.order.heap, (key, next(ready_numbers), job))
 
     def popleft(self) -> AbstractJob[Any]:
-        """Take the job that starts next."""
+        """Remove and return the job that starts next."""
         return self.pop_entry()[2]
 
     def pop_entry(self) -> HeapEntry:
-        """Take the job that starts next, and return its entry."""
+        """Remove the job that starts next, and return its entry."""
         self.order.outlook.starts += 1
         return heappop(self.order.heap)
 
     def may_start(self, entry: HeapEntry) -> bool:
-        """Return whether such a job may start: no waiting job comes before it, and no resource of it is throttled."""
+        """Return whether a popped job may start: no waiting job precedes it."""
         return not self.order.heap or entry < self.order.heap[0]
 
     def push_entry(self, entry: HeapEntry) -> None:
-        """Put back a job that was taken, in its place; its grant is not used."""
+        """Put a popped job back in its place."""
         self.order.outlook.starts -= 1
         self._push(entry[2], entry)
 
     def first(self) -> AbstractJob[Any]:
-        """Return the job that starts next; there must be one."""
+        """Return the job that starts next, without removing it; the queue must not be empty."""
         return self.order.heap[0][2]
 
     def in_order(self) -> list[AbstractJob[Any]]:
-        """Return all entries, in the order in which they would start."""
+        """Return the jobs of all entries, in the order in which they would start."""
         return [entry[2] for entry in self._entries()]
 
     def push_first(self, job: AbstractJob[Any]) -> None:
-        """Put back a job that was just taken, so that it starts before all others."""
+        """Put a popped job back, ahead of all others."""
         self.order.outlook.starts -= 1
         self._push(job, (self.order.lowest_key(), next(first_numbers), job))
 
@@ -156,15 +156,15 @@ class HeapQueue(FifoQueue):
 
 
 class SharedQueue(HeapQueue):
-    """The ready jobs, some of which need resources: it is true only while one of them can start."""
+    """The ready jobs of a run in which some jobs need resources; it is true only while one of them can start."""
 
     __slots__ = ()
 
     def __len__(self) -> int:
-        """Return the number of jobs that can certainly start: those without needs, and one other if found.
+        """Return the number of jobs that can certainly start: those that wait for no resource, and the candidate.
 
-        Each worker that takes one and leaves others calls for the next worker. Calling for more of them would be in
-        vain for most, because rounds are expensive.
+        A worker that takes a job wakes the next worker if the queue is still true. A higher number would wake several
+        workers at once, most of them in vain, and each would make an expensive round.
         """
         return len(self.order.heap) + self.admission_queue.has_candidate()
 
@@ -180,31 +180,31 @@ class SharedQueue(HeapQueue):
         self._push(job, (key, next(ready_numbers), job))
 
     def push_first(self, job: AbstractJob[Any]) -> None:
-        """Put back a job that was just taken, so that it starts before all others; its grant is not used."""
+        """Put a popped job back, ahead of all others, and take back its unused grant."""
         self.admission_queue.return_grant(job)
         super().push_first(job)
 
     def may_start(self, entry: HeapEntry) -> bool:
-        """Return whether such a job may start: no waiting job comes before it, and no resource of it is throttled."""
+        """Return whether a popped job may start: no waiting job precedes it, and none of its resources is throttled."""
         grant, lines = entry[2]._grant(), self.admission_queue.lines
         is_open = grant is None or grant.is_open()
         return is_open and super().may_start(entry) and (not lines or entry[:2] < lines[0][:2])
 
     def return_grant(self, job: AbstractJob[Any]) -> None:
-        """Take back the grant of a job that was taken, and does not start, rates included."""
+        """Take back the grant of a popped job that does not start, including its amounts of rates."""
         self.admission_queue.return_grant(job)
 
     def push_throttled(self, job: AbstractJob[Any]) -> None:
-        """Add a job that starts before all others, except those that were throttled earlier."""
+        """Add a throttled job, ahead of all others except those that were throttled earlier."""
         self._push(job, (self.order.lowest_key(), next(throttled_numbers), job))
 
     def first(self) -> AbstractJob[Any]:
-        """Return the job that starts next; there must be one that can start."""
+        """Return the job that starts next, without removing it; there must be one that can start."""
         line = self._line_of_next()
         return (self.order.heap if line is None else line.heap)[0][2]
 
     def pop_entry(self) -> HeapEntry:
-        """Take the job that starts next, grant its needs, and return its entry."""
+        """Remove the job that starts next, grant its needs, and return its entry."""
         self.order.outlook.starts += 1
         line = self._line_of_next()
         entry = heappop(self.order.heap) if line is None else self.admission_queue.take(line)
@@ -212,12 +212,12 @@ class SharedQueue(HeapQueue):
         return entry
 
     def push_entry(self, entry: HeapEntry) -> None:
-        """Put back a job that was taken, in its place; its grant is not used."""
+        """Put a popped job back in its place, and take back its unused grant."""
         self.admission_queue.return_grant(entry[2])
         super().push_entry(entry)
 
     def take_despite_shortage(self) -> AbstractJob[Any]:
-        """Take the job that starts next, even without enough resources."""
+        """Remove and return the job that starts next, even if there is not enough of its resources."""
         first = next(job for job in self.in_order() if job._state is SCHEDULED)
         if first._needs():
             self.admission_queue.take_first(self.admission_queue.line_of(first))
@@ -233,25 +233,25 @@ class SharedQueue(HeapQueue):
         self.admission_queue.clear()
 
     def give_back(self, job: AbstractJob[Any]) -> None:
-        """Take back the resources of a job that has settled, or does not start; jobs of other runs may fit now."""
+        """Take back the resources of a job that has settled or does not start; jobs of other runs may start now."""
         self.admission_queue.release(job)
 
     def has_entries(self) -> bool:
-        """Return whether there is an entry, also of a job that cannot start now; this makes no round."""
+        """Return whether the queue has entries, including those of jobs that cannot start now, without a round."""
         return bool(self.order.heap or self.admission_queue.lines)
 
     def request_round_for_others(self) -> None:
-        """Begin a round for runs that wait for this one: it has started a job, or cannot."""
+        """Request a round for the runs that wait in the same `Admission`: this one has started a job, or cannot."""
         self.admission_queue.request_round_for_others()
 
     def waiting(self, job: AbstractJob[Any]) -> Waiting | None:
-        """Return a waiting job's wait for resources; None if there is enough. Any thread may call it."""
+        """Return the wait of a ready job for resources, or None if there is enough; any thread may call this."""
         line = self.admission_queue.by_needs.get(needs_key(job))
         waits = [] if line is None else [resource.describe_wait(need) for resource, need in line.missing()]
         return waits[0]._replace(text="; ".join(wait.text for wait in waits)) if waits else None
 
     def explain_wait(self, job: AbstractJob[Any]) -> str | None:
-        """Name the resources that a waiting job waits for, and their holders; None if it does not wait for any."""
+        """Explain which resources a ready job waits for, and which jobs hold them; None if it waits for none."""
         line = self.admission_queue.by_needs.get(needs_key(job))
         if line is None:
             return None
@@ -264,11 +264,11 @@ class SharedQueue(HeapQueue):
         names = " and ".join(resource.name for resource, _ in line.needs)
         enough = f"waits for {names}, of which there is enough, behind {other.heap[0][2].label!r}"
         if not other.missing():
-            return f"{enough}, which is before it, and is about to start"
-        return f"{enough}: as many jobs have started before that one as may (backfill={other.run_queue.backfill})"
+            return f"{enough}, which precedes it and is about to start"
+        return f"{enough}, which lets no more jobs pass (backfill={other.run_queue.backfill})"
 
     def _entries(self) -> list[HeapEntry]:
-        """Return all entries, in the order in which they would start with enough resources for all."""
+        """Return all entries, in the order in which their jobs would start if resources were unlimited."""
         heaps = [line.heap for line in self.admission_queue.by_needs.values()]
         return sorted(chain(self.order.heap, *heaps))
 
@@ -279,18 +279,17 @@ class SharedQueue(HeapQueue):
             heappush(self.order.heap, entry)
 
     def _line_of_next(self) -> WaitingLine | None:
-        """Return the line of the job that starts next; None if it has no needs. `__bool__` has just been true."""
+        """Return the line of the job that starts next, or None if that job is in the heap; the queue must be true."""
         heap, line = self.order.heap, self.admission_queue.next_line()
         return None if line is None or (heap and heap[0][:2] < line.heap[0][:2]) else line
 
 
 class ReadyQueue:
-    """The ready jobs of a run, in two queues.
+    """The ready jobs of a run, in two queues: `jobs` has all of them, and `forever` has forever jobs a second time.
 
-    Forever jobs are in both: among all other jobs, which keeps the order, and in a queue of their own, because they
-    need no slot and may start when the window is full. When one is taken from either queue, its entry in the other may
-    remain. So an entry is valid only while its job is SCHEDULED. A forever job with needs is only among all others, so
-    that it gets its resources there.
+    Forever jobs need no slot, so they may start from `forever` while the window is full. Those with needs are only in
+    `jobs`, where they get their resources. When a forever job is taken from one queue, its entry in the other may
+    remain: an entry is valid only while its job is SCHEDULED.
 
     `Run.schedule` appends jobs to both queues. The workers' hot path reads them and appends to them directly.
     """
@@ -302,13 +301,13 @@ class ReadyQueue:
         self.forever: Final[deque[AbstractJob[Any]]] = deque()
 
     def push_first(self, job: AbstractJob[Any]) -> None:
-        """Put back a job that was just taken."""
+        """Put a job that was just taken back, ahead of all others."""
         self.jobs.push_first(job)
         if job._forever and not job._needs():
             self.forever.appendleft(job)
 
     def take(self, has_slot: bool) -> AbstractJob[Any] | None:
-        """Take the first job that a worker with (or without) a slot may run; None if there is none."""
+        """Remove and return the first job that a worker with or without a slot may run; None if there is none."""
         queue = self.jobs if has_slot else self.forever
         while queue:
             job = queue.popleft()
@@ -319,12 +318,12 @@ class ReadyQueue:
         return None
 
     def remove_forever_entry(self, job: AbstractJob[Any]) -> None:
-        """Record that a job was taken from among all others."""
+        """Remove the entry in `forever` of a job that was taken from `jobs`, if it has one."""
         if job._forever and not job._needs():
             self.forever.remove(job)
 
     def has_any(self) -> bool:
-        """Return whether a job waits; drop obsolete entries at the front."""
+        """Drop obsolete entries at the front of both queues, and return whether a job waits."""
         while self.jobs and self.jobs.first()._state is not SCHEDULED:
             self.jobs.popleft()
         while self.forever and self.forever[0]._state is not SCHEDULED:
@@ -332,16 +331,16 @@ class ReadyQueue:
         return bool(self.jobs or self.forever)
 
     def next_needs_slot(self) -> bool:
-        """Return whether the next job needs a slot."""
+        """Return whether the next job in `jobs` is not a forever job, and so needs a slot."""
         return self.has_any() and bool(self.jobs) and not self.jobs.first()._forever
 
     def may_have_jobs(self) -> bool:
-        """Return False only if the queue is certainly empty; a ranked or shared one always returns True."""
+        """Return False only if both queues are empty, which is not checked in a `HeapQueue` or `SharedQueue`."""
         return type(self.jobs) is not FifoQueue or bool(self.jobs or self.forever)
 
     def drain(self) -> list[AbstractJob[Any]]:
-        """Take all jobs that still wait, in order."""
-        left = [job for job in self.jobs.in_order() if job._state is SCHEDULED]
+        """Empty both queues, and return the jobs that were still waiting, in order."""
+        waiting = [job for job in self.jobs.in_order() if job._state is SCHEDULED]
         self.jobs.clear()
         self.forever.clear()
-        return left
+        return waiting

@@ -1,10 +1,10 @@
 """`Rate`: a resource with an amount per time, such as the requests that a server admits.
 
-Each key is a bucket that fills steadily up to its burst. The algorithm is GCRA, the generic cell rate algorithm of ATM
-networks (ITU-T I.371; "virtual scheduling"): its state is one number, the time at which the bucket would be full again.
-Taking an amount moves it on by the time in which this amount accrues. So an amount is available as soon as this time is
-no further away than the time for the rest of the burst. In any interval of t seconds at most burst + rate * t are
-taken.
+Each key has a bucket that fills steadily up to its burst. The algorithm is GCRA, the generic cell rate algorithm of ATM
+networks (ITU-T I.371, "virtual scheduling"). Its only state is the time at which the bucket will be full. Taking an
+amount postpones that time by the seconds in which the amount accrues. An amount is available once the time left until
+the bucket is full is no longer than the time in which the rest of the burst accrues. So jobs take at most
+burst + rate * t in any interval of t seconds.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
     from ..base._amounts import Amount, AmountSpec, Need, OneNeed
 
 MAX_WAIT: Final = 366 * 24 * 3600.0
-"""The longest wait that a correction may cause, in seconds. More is a mistake, and could not be undone."""
+"""The longest wait, in seconds, that a job may cause by its reported use; more is a mistake, and cannot be undone."""
 REQUESTS: Final = "requests"
-"""The key of which a job takes one by default."""
+"""The key of which a job takes 1 by default."""
 
 
 @final
 class Rate:
     """In a `Pool`, a resource with an amount per time, such as the requests that a server admits.
 
-    It fills steadily up to its burst. A job takes its needs when it starts, and gives nothing back. Until these are
-    available, together with all other needs of the job, it waits, and takes nothing.
+    The available amount grows steadily, up to the burst. A job waits until all its needs are available together, takes
+    them when it starts, and gives nothing back.
 
     Args:
-        limits: one or several keys, each with the amount that accrues within `per` seconds, more than 0. Of `requests`,
-            a job that needs the rate takes 1 by default; of other keys, such as `tokens`, only what it asks for.
+        limits: one or several keys, each with the amount that accrues within `per` seconds, more than 0. A job that
+            needs the rate takes 1 of `requests` by default; of other keys, such as `tokens`, only its explicit needs.
         per: the number of seconds in which these amounts accrue, finite, more than 0.
-        burst: the amount that can be taken together after a pause, more than 0: a number if there is one key, or a dict
-            by key. Default: the amounts of `per` seconds. A little less than the server allows leaves room for network
-            delays.
+        burst: the largest amount that can be taken at once, after a pause, more than 0: a number if there is one key,
+            or a dict by key. Default: the amounts of `limits`. A little less than the server allows leaves room for
+            network delays.
 
     Raises:
         TypeError: an amount is not a number, or there is no key.
@@ -98,11 +98,11 @@ class Rate:
 
     @property
     def burst(self) -> dict[str, float]:
-        """The amount of each key that can be taken together after a pause."""
+        """The largest amount of each key that can be taken at once, after a pause."""
         return {name: _amounts.as_number(amount) for name, amount in self._bursts.items()}
 
     def __repr__(self) -> str:
-        """Show the arguments."""
+        """Return the call that makes an equal rate."""
         limits = ", ".join(f"{name}={_amounts.shown_amount(amount)}" for name, amount in self._limits.items())
         burst = "" if self._bursts == self._limits else f", burst={self.burst}"
         return f"Rate({limits}, per={self._per:g}{burst})"
@@ -116,7 +116,7 @@ class Rate:
 
 
 class TokenBucket:
-    """The bucket of one key: see the top of the module."""
+    """The amount of one key, as a token bucket; the docstring of the module describes the algorithm."""
 
     __slots__ = ("burst", "full_at", "held", "seconds_each")
 
@@ -124,25 +124,25 @@ class TokenBucket:
         self.burst: Final = burst
         self.seconds_each: Final = seconds_each
         self.full_at = -math.inf
-        self.held: Amount = 0  # taken by jobs that have not started; it accrues again only after their start
+        self.held: Amount = 0  # taken by jobs that wait for a token; it begins to accrue again when they start
 
     def opens_at(self, amount: Amount) -> float:
-        """Return when this amount is available, or was; infinity if jobs that have not started hold too much."""
+        """Return the time, perhaps past, from which this amount is available; infinity if too much is held."""
         if self.held and self.held + amount > self.burst:
             return math.inf
         return self.full_at - float(self.burst - amount) * self.seconds_each
 
     def take(self, amount: Amount, now: float) -> None:
-        """Take an amount, even beyond the level; a negative one puts it back."""
+        """Take an amount, even if it is more than the level; a negative amount is put back."""
         self.full_at = self._full_at(now) + float(amount) * self.seconds_each
 
     def hold(self, amount: Amount, now: float) -> None:
-        """Mark a taken amount as held; a negative one is released, because its job starts."""
+        """Mark a taken amount as held; a negative amount is no longer held, because its job starts."""
         self.full_at = self._full_at(now)
         self.held += amount
 
     def level(self, now: float) -> float:
-        """Return the current amount."""
+        """Return the amount that is available now; negative if more has been taken."""
         return float(self.burst) - (self._full_at(now) - now) / self.seconds_each
 
     def _full_at(self, now: float) -> float:
@@ -150,11 +150,11 @@ class TokenBucket:
 
 
 RateNeed = dict[str, "Amount"]
-"""The need of a job of a rate, by key."""
+"""The need or the share of a job: the amounts by key."""
 
 
 class RateResource(Resource):
-    """A rate in one pool. Jobs do not hold it: taken amounts accrue again."""
+    """A `Rate` in one pool; jobs use it up instead of holding it, and it accrues again."""
 
     __slots__ = ("buckets",)
 
@@ -167,15 +167,15 @@ class RateResource(Resource):
     # ---- needs
 
     def need(self, amount: AmountSpec, job: AbstractJob[Any]) -> RateNeed:
-        """Return the amounts by key that an entry of `needs` of `job` means.
+        """Convert the entry for this rate in a job's `needs` to amounts by key.
 
-        A number is a number of requests, or of the only key. A dict without `requests` means one of them.
+        A number is an amount of `requests`, or of the only key. To a dict without `requests`, 1 of them is added.
 
         Raises:
             ValueError: a key is unknown, or an amount is more than the burst.
 
         """
-        amounts = self.amounts(amount, f"{job.label!r} needs {self.name}={_amounts.shown_need(amount)}")
+        amounts = self.parse_amounts(amount, f"{job.label!r} needs {self.name}={_amounts.shown_need(amount)}")
         if isinstance(amount, tuple) and REQUESTS in self.buckets:
             amounts = {REQUESTS: 1, **amounts}
         for key, number in amounts.items():
@@ -187,11 +187,11 @@ class RateResource(Resource):
                 )
         return {key: number for key, number in amounts.items() if number}
 
-    def amounts(self, amount: AmountSpec, what: str) -> RateNeed:
-        """Return the amounts by key that the user means; `what` begins the error.
+    def parse_amounts(self, amount: AmountSpec, what: str) -> RateNeed:
+        """Convert a number or amounts by key from a user to amounts by key; error messages begin with `what`.
 
         Raises:
-            ValueError: a key is unknown, or ambiguous.
+            ValueError: a key is unknown, or a number could belong to several keys.
 
         """
         if not isinstance(amount, tuple):
@@ -208,35 +208,36 @@ class RateResource(Resource):
                 raise ValueError(f"{what}, and this Rate has no key {short_repr(key)}: {hint}")
         return dict(amount)
 
-    def used(self, value: AmountSpec, what: str) -> RateNeed:
-        """Return the amounts by key that a job reports as used; `what` begins the error.
+    def parse_used(self, value: AmountSpec, what: str) -> RateNeed:
+        """Convert the use that a job reports to amounts by key; error messages begin with `what`.
 
         Raises:
-            ValueError: as in `amounts`; or it would block all starts for more than a year.
+            ValueError: a key is unknown, a number could belong to several keys, or the amount would block all starts
+                for more than a year.
 
         """
-        amounts = self.amounts(value, what)
+        amounts = self.parse_amounts(value, what)
         for key, amount in amounts.items():
             bucket = self.buckets[key]
             if amount > bucket.burst and float(amount) * bucket.seconds_each > MAX_WAIT:
                 raise ValueError(
-                    f"{what}: so many {key} take more than a year; nothing was taken: give a smaller number"
+                    f"{what}: this amount of {key} takes more than a year; nothing was taken: give a smaller number"
                 )
         return amounts
 
     def sum_needs(self, number: int, need: RateNeed, other: RateNeed) -> RateNeed:
-        """Return the sums of the amounts by key."""
+        """Return `number` times `need`, plus `other`, by key."""
         return {key: number * need.get(key, 0) + other.get(key, 0) for key in (*need, *other)}
 
     def opens_at(self, need: RateNeed) -> float:
-        """Return when there will be enough, without other takers: `-inf` if there is now."""
+        """Return the time at which the need can be met if no other job takes anything before: `-inf` for now."""
         opens_at = self.cooldown.opens_at
         for key, amount in need.items():
             opens_at = max(opens_at, self.buckets[key].opens_at(amount))
         return opens_at if opens_at > self.clock() + TIME_TOLERANCE else -math.inf
 
     def accrued_at(self, need: RateNeed) -> float:
-        """Return when this amount, even beyond the burst, can have been taken bit by bit."""
+        """Return the time by which this amount, which may exceed the burst, can be taken in several parts."""
         begins = max(self.cooldown.opens_at, self.clock())
         times = [begins]
         for key, amount in need.items():
@@ -245,11 +246,11 @@ class RateResource(Resource):
         return max(times)
 
     def explain_shortage(self, need: RateNeed, before: int) -> str:
-        """Name the keys that lack, and when there will be enough without other takers."""
+        """Name the keys of which there is too little, and the time until there is enough if no other job takes any."""
         if not self.is_open():
             return self.why_throttled()
         if self.opens_at(need) == math.inf:
-            return f"{self.name}: what jobs hold that wait for a token"
+            return f"{self.name}: held by jobs that wait for a token"
         now, in_all = self.clock(), self.sum_needs(before, need, need)
         amounts = " and ".join(
             count_text(need[key], key) for key in need if self.buckets[key].opens_at(in_all[key]) > now
@@ -258,39 +259,39 @@ class RateResource(Resource):
         return f"{self.name}: {amounts}, in about {duration_text(max(0.0, self.opens_at(in_all) - now))}{behind}"
 
     def describe_wait(self, need: RateNeed) -> Waiting:
-        """Return the wait for it: the time until there is enough, or its throttle."""
+        """Return the wait for the rate to accrue the need, or for the end of its throttle."""
         opens_at = self.opens_at(need)
         held = "held by jobs that wait for a token" if opens_at == math.inf else ""
         when = held or f"in {duration_text(max(0.0, opens_at - self.clock()))}"
         return self.wait_or_throttle(WaitCause.RATE, f"{self.name} {when}")
 
     def take(self, job: AbstractJob[Any], need: RateNeed) -> RateNeed:
-        """Take the need of a job; return the amounts, which `correct` changes."""
+        """Take the need of a job, and return its share: a dict that `correct` updates."""
         now = self.clock()
         for key, amount in need.items():
             self.buckets[key].take(amount, now)
         return dict(need)
 
-    def correct(self, has: RateNeed, used: RateNeed) -> None:
-        """Account for the real use of a job: take the rest of it now, or put back the excess."""
+    def correct(self, share: RateNeed, used: RateNeed) -> None:
+        """Replace the amounts in a job's share by those that it has used: take the difference, or put it back."""
         now = self.clock()
         for key, amount in used.items():
-            self.buckets[key].take(amount - has.get(key, 0), now)
-            has[key] = amount
+            self.buckets[key].take(amount - share.get(key, 0), now)
+            share[key] = amount
 
-    def hold(self, has: RateNeed, sign: int) -> None:
-        """Mark a job's amounts as held while it waits for a token (1), or release them because it starts (-1)."""
+    def hold(self, share: RateNeed, sign: int) -> None:
+        """Mark the amounts of a job that waits for a token as held (1), or remove the mark because it starts (-1)."""
         now = self.clock()
-        for key, amount in has.items():
+        for key, amount in share.items():
             self.buckets[key].hold(sign * amount, now)
 
-    def give_back(self, job: AbstractJob[Any], has: Any) -> None:
+    def give_back(self, job: AbstractJob[Any], share: Any) -> None:
         """Do nothing: amounts of a rate are not returned."""
 
-    # ---- the rest
+    # ---- clock and views
 
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
-        """Read another clock from now on, which is ahead by `shift` seconds."""
+        """Replace the clock by one that is `shift` seconds ahead of it, and move the stored times with it."""
         super().change_clock(clock, shift)
         for bucket in self.buckets.values():
             bucket.full_at += shift
@@ -300,12 +301,12 @@ class RateResource(Resource):
         return {key: _amounts.as_number(bucket.burst) for key, bucket in self.buckets.items()}
 
     def public_free(self) -> dict[str, float]:
-        """Return the current amount of each key."""
+        """Return the available amount of each key."""
         now = self.clock()
         return {key: bucket.level(now) for key, bucket in self.buckets.items()}
 
-    def shown(self) -> str:
-        """Return the current amounts, in words."""
+    def describe(self) -> str:
+        """Return text such as "api=3 of 10 requests"."""
         now = self.clock()
         levels = (
             f"{bucket.level(now):.4g} of {_amounts.shown_amount(bucket.burst)} {key}"
@@ -313,9 +314,9 @@ class RateResource(Resource):
         )
         return f"{self.name}={', '.join(levels)}"
 
-    def granted(self, need: RateNeed, has: RateNeed) -> dict[str, float]:
-        """Return the amounts that a job has taken, for users."""
-        return {key: _amounts.as_number(amount) for key, amount in has.items()}
+    def public_share(self, need: RateNeed, share: RateNeed) -> dict[str, float]:
+        """Return the amounts that a job has taken, by key."""
+        return {key: _amounts.as_number(amount) for key, amount in share.items()}
 
 
 def count_text(amount: Amount, key: str) -> str:

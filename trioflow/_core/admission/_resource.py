@@ -1,4 +1,4 @@
-"""A resource of a pool: its amount, its holders, the jobs that wait for it, and its throttle."""
+"""The resources of a pool: `Resource`, the interface that admission uses, and `CountedResource`, which jobs hold."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 MAX_HOLDERS_NAMED: Final = 5
-"""The most holders that a text names; the others are counted."""
+"""The number of holders that a text names; it only counts the others."""
 TIME_TOLERANCE: Final = 1e-9
-"""Times that are no further apart count as equal: sums of floats are not exact, and asyncio rounds its timers."""
+"""The difference, in seconds, up to which times count as equal: float sums are inexact, and asyncio rounds timers."""
 
 
 class Cooldown:
-    """The end of a throttle on a resource: nothing starts before."""
+    """The time at which the throttle of a resource ends; no job that needs the resource starts earlier."""
 
     __slots__ = ("opens_at",)
 
@@ -35,39 +35,43 @@ class Cooldown:
 
 
 class Resource(ABC):
-    """One resource of a pool. A job's share of it is called a need; its form is private to the resource."""
+    """One resource of a pool.
+
+    A *need* is the part of it that a job asks for, and a *share* what the job has taken; each kind of resource has its
+    own types for both.
+    """
 
     __slots__ = ("__weakref__", "admission", "clock", "cooldown", "name", "settings")
 
     is_held: ClassVar[bool]
-    """Whether a job holds it until it has settled."""
+    """Whether jobs hold the resource until they have settled, instead of using it up."""
 
     def __init__(self, name: str, settings: Any) -> None:
         self.name: Final = name
-        self.settings: Final = settings  # the argument for an equal resource in another pool, but for names of things
-        self.admission: Admission | None = None  # the queue of the jobs that need it, since the first one has waited
-        self.cooldown = Cooldown()  # a part of a resource has the same gate as the whole
+        self.settings: Final = settings  # the argument of `Pool` for an equal resource, with things as their number
+        self.admission: Admission | None = None  # the queue of the jobs that need it, set when a job first waits
+        self.cooldown = Cooldown()  # shared with the resources that `for_members` returns
         self.clock: Callable[[], float] = time.monotonic  # the event loop's while a run uses the pool
 
     @abstractmethod
     def need(self, amount: AmountSpec, job: AbstractJob[Any]) -> Any:
-        """Return the need for an entry of `needs` of a job.
+        """Convert the entry for this resource in a job's `needs` to a need.
 
         Raises:
-            ValueError: the entry is invalid here, or more than the total.
+            ValueError: the entry is invalid for this resource, or more than the total.
 
         """
 
     @abstractmethod
     def opens_at(self, need: Any) -> float:
-        """Return when there will be enough: `-inf` if there is now, infinity if that depends on other jobs."""
+        """Return the time at which the need can be met: `-inf` for now, infinity if that depends on other jobs."""
 
     @abstractmethod
     def sum_needs(self, number: int, need: Any, other: Any) -> Any:
-        """Return the sum of `number` times a need, and another one."""
+        """Return `number` times `need`, plus `other`."""
 
     def accrued_at(self, need: Any) -> float:
-        """Return when time alone holds up a need, or the sum of several, no longer."""
+        """Return the time from which a need, or a sum of needs, no longer waits for a rate or a throttle."""
         return self.cooldown.opens_at
 
     @abstractmethod
@@ -76,59 +80,59 @@ class Resource(ABC):
 
     @abstractmethod
     def describe_wait(self, need: Any) -> Waiting:
-        """Return the wait for it, in few words; there is not enough now. Any thread may call it."""
+        """Return the cause of the wait for a need that cannot be met now; any thread may call this."""
 
     @abstractmethod
     def take(self, job: AbstractJob[Any], need: Any) -> Any:
-        """Give a job its need; return its share, in the form of the next methods."""
+        """Take the need of a job, and return its share."""
 
     @abstractmethod
-    def give_back(self, job: AbstractJob[Any], has: Any) -> None:
+    def give_back(self, job: AbstractJob[Any], share: Any) -> None:
         """Take back the share of a job."""
 
     @abstractmethod
-    def granted(self, need: Any, has: Any) -> Any:
-        """Return the share of a job, for users."""
+    def public_share(self, need: Any, share: Any) -> Any:
+        """Return the share of a job as users see it, in `current_job().granted`."""
 
     @abstractmethod
     def public_total(self) -> Any:
-        """Return the total, for users."""
+        """Return the total as users see it, in `Pool.total`."""
 
     @abstractmethod
     def public_free(self) -> Any:
-        """Return the free amount, for users."""
+        """Return the free amount as users see it, in `Pool.free`."""
 
     @abstractmethod
-    def shown(self) -> str:
-        """Return the free amount, in words."""
+    def describe(self) -> str:
+        """Return the name and the free amount for the `repr` of the pool, such as "cpu=2 of 8 free"."""
 
     def is_exhausted(self) -> bool:
-        """Return whether there is certainly not enough of it for any waiting job."""
+        """Return whether there is certainly too little for every waiting job."""
         return False
 
     def count_line(self, need: Any, sign: int) -> None:  # noqa: B027 - rates do not need it
-        """Record a line of waiting jobs with this need (1), or its end (-1)."""
+        """Add (1) or remove (-1) a line of waiting jobs with this need."""
 
     def is_open(self) -> bool:
-        """Return whether the resource is not throttled now."""
+        """Return whether no throttle delays the resource now."""
         return self.cooldown.opens_at <= self.clock() + TIME_TOLERANCE
 
     def why_throttled(self) -> str:
-        """Describe the throttling and its remaining time."""
+        """Return the name of the resource and the remaining time of its throttle, as text."""
         return f"{self.name}, throttled for {duration_text(max(0.0, self.cooldown.opens_at - self.clock()))}"
 
     def wait_or_throttle(self, cause: WaitCause, text: str) -> Waiting:
-        """Return the wait for it: a throttle takes precedence over other causes."""
+        """Return a wait for this resource with the given cause, unless a throttle is the cause."""
         if self.is_open():
             return Waiting(cause, self.name, text)
         return Waiting(WaitCause.THROTTLED, self.name, self.why_throttled())
 
     def throttle(self, seconds: float) -> None:
-        """Hold up all starts on it for this time."""
+        """Delay all jobs that need the resource for this time from now, if they are not delayed longer already."""
         self.cooldown.opens_at = max(self.cooldown.opens_at, self.clock() + seconds)
 
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
-        """Read another clock from now on, which is ahead by `shift` seconds."""
+        """Replace the clock by one that is `shift` seconds ahead of it, and move the stored times with it."""
         self.clock = clock
         self.cooldown.opens_at += shift
 
@@ -144,23 +148,23 @@ class CountedResource(Resource):
         self,
         name: str,
         total: Amount,
-        things: tuple[Any, ...] | None = None,
+        named_things: tuple[Any, ...] | None = None,
         format_amount: Callable[[Amount], str] = _amounts.shown_amount,
     ) -> None:
         super().__init__(name, total)
         self.total: Final = total
         self.format_amount: Final = format_amount
-        self.free: Amount = total  # below 0 only while clean-up jobs, which do not wait, take more than the total
+        self.free: Amount = total  # negative only while clean-up jobs, which do not wait, exceed the total
         self.holders: Final[dict[AbstractJob[Any], Amount]] = {}
-        self.wanted_amounts: Final[list[Amount]] = []  # the amounts that waiting lines want, ascending
-        # The free named things by their places, in the user's order; None if they have no names.
-        self.free_things: dict[int, Any] | None = None if things is None else dict(enumerate(things))
+        self.wanted_amounts: Final[list[Amount]] = []  # the need of each waiting line, ascending
+        # The free named things by their index in the user's list; None for a resource that is only an amount.
+        self.free_things: dict[int, Any] | None = None if named_things is None else dict(enumerate(named_things))
 
     def need(self, amount: AmountSpec, job: AbstractJob[Any]) -> Amount:
-        """Return the amount.
+        """Return the amount, if the total allows it.
 
         Raises:
-            ValueError: it is more than the total, or amounts by key, or a fraction of a named thing.
+            ValueError: the amount is more than the total, or a fraction of named things; or it is a dict by key.
 
         """
         if isinstance(amount, tuple):
@@ -180,35 +184,35 @@ class CountedResource(Resource):
         return amount
 
     def opens_at(self, need: Amount) -> float:
-        """Return when there will be enough: `-inf` if there is now, infinity if that depends on other jobs."""
+        """Return `-inf` if there is enough now, the end of a throttle, or infinity if other jobs hold too much."""
         if self.cooldown.opens_at == -math.inf or self.is_open():
             return -math.inf if need <= self.free else math.inf
         return self.cooldown.opens_at
 
     def is_exhausted(self) -> bool:
-        """Return whether there is less than any waiting job needs."""
+        """Return whether the free amount is less than the smallest need of a waiting line."""
         return bool(self.wanted_amounts) and self.free < self.wanted_amounts[0]
 
     def count_line(self, need: Amount, sign: int) -> None:
-        """Record a line of waiting jobs with this need (1), or its end (-1)."""
+        """Add (1) or remove (-1) a line of waiting jobs with this need."""
         if sign > 0:
             bisect.insort(self.wanted_amounts, need)
         else:
             del self.wanted_amounts[bisect.bisect_left(self.wanted_amounts, need)]
 
     def sum_needs(self, number: int, need: Amount, other: Amount) -> Amount:
-        """Return the sum of the amounts."""
+        """Return `number` times `need`, plus `other`."""
         return number * need + other
 
     def explain_shortage(self, need: Amount, before: int) -> str:
-        """Describe its throttling, or else its use: the amount taken, and the jobs that hold it."""
+        """Describe the throttle, or else the amount taken and the jobs that hold it."""
         if not self.is_open():
             return self.why_throttled()
         taken = f"{self.format_amount(self.total - self.free)} of {self.format_amount(self.total)} taken"
         return f"{self.name}: {taken}{self._holders_text()}"
 
     def describe_wait(self, need: Amount) -> Waiting:
-        """Return the wait for it: the jobs that have it, or its throttle."""
+        """Return the wait for the jobs that hold the resource, or for the end of its throttle."""
         return self.wait_or_throttle(WaitCause.RESOURCE, f"{self.name} taken{self._holders_text()}")
 
     def _holders_text(self) -> str:
@@ -217,40 +221,42 @@ class CountedResource(Resource):
         return f" by {', '.join(names[:MAX_HOLDERS_NAMED])}{more}" if names else ""
 
     def take(self, job: AbstractJob[Any], need: Amount) -> dict[int, Any] | None:
-        """Give a job its need; return the named things by their places, or None if they have no names."""
+        """Take the need of a job; return the named things by their index, or None if the resource has none."""
         self.free -= need
         self.holders[job] = need
         if self.free_things is None:
             return None
-        places = sorted(self.free_things)[: int(need)]
-        return {place: self.free_things.pop(place) for place in places}
+        indices = sorted(self.free_things)[: int(need)]
+        return {index: self.free_things.pop(index) for index in indices}
 
-    def give_back(self, job: AbstractJob[Any], has: dict[int, Any] | None) -> None:
-        """Take back the share of a job."""
+    def give_back(self, job: AbstractJob[Any], share: dict[int, Any] | None) -> None:
+        """Take back the share of a job, and the amount recorded for it."""
         self.free += self.holders.pop(job)
         if self.free_things is not None:
-            self.free_things.update(has or {})
+            self.free_things.update(share or {})
 
-    def granted(self, need: Amount, has: dict[int, Any] | None) -> Any:
-        """Return a list of the named things, or the amount."""
-        return _amounts.as_number(need) if has is None else list(has.values())
+    def public_share(self, need: Amount, share: dict[int, Any] | None) -> Any:
+        """Return the job's named things as a list, or its amount as a number."""
+        return _amounts.as_number(need) if share is None else list(share.values())
 
-    def part(self, need: Amount, has: dict[int, Any] | None = None) -> CountedResource:
-        """Return a part of it for the members of a scheduler, with the things in `has`, if that runs."""
-        part = CountedResource(
-            self.name, need, None if self.free_things is None else tuple((has or {}).values()), self.format_amount
-        )
-        part.cooldown, part.clock = self.cooldown, self.clock
-        return part
+    def for_members(self, need: Amount, share: dict[int, Any] | None = None) -> CountedResource:
+        """Return the resource that the members of a nested scheduler share: the scheduler's need is its total.
+
+        While the scheduler runs, `share` has its named things.
+        """
+        named_things = None if self.free_things is None else tuple((share or {}).values())
+        resource = CountedResource(self.name, need, named_things, self.format_amount)
+        resource.cooldown, resource.clock = self.cooldown, self.clock
+        return resource
 
     def public_total(self) -> float:
-        """Return the total."""
+        """Return the total as a number."""
         return _amounts.as_number(self.total)
 
     def public_free(self) -> float:
-        """Return the free amount."""
+        """Return the free amount as a number."""
         return _amounts.as_number(self.free)
 
-    def shown(self) -> str:
-        """Return the free amount, in words."""
+    def describe(self) -> str:
+        """Return text such as "cpu=2 of 8 free"."""
         return f"{self.name}={self.format_amount(self.free)} of {self.format_amount(self.total)} free"

@@ -1,16 +1,17 @@
-"""The kinds of windows; and `Adaptive`, one whose size follows the capacity of a server.
+"""Windows, which limit how many jobs run at once; and `Adaptive`, a window that follows the capacity of a server.
 
-The size grows and shrinks as the congestion window of TCP does: by one for each window's worth of successes, and by a
-fraction on a sign of overload. Chiu and Jain 1989 ("Analysis of the Increase and Decrease Algorithms for Congestion
-Avoidance in Computer Networks") show that of the linear rules this one, additive increase and multiplicative decrease,
-leads to a fair and efficient share; Jacobson 1988 brought it to TCP. The fraction is that of CUBIC (RFC 9438).
+An adaptive window changes as the congestion window of TCP does: it grows by one for each window's worth of successes,
+and shrinks by a fraction on a sign of overload. Chiu and Jain 1989 ("Analysis of the Increase and Decrease Algorithms
+for Congestion Avoidance in Computer Networks") show that among the linear rules this one, additive increase and
+multiplicative decrease, leads to a fair and efficient share; Jacobson 1988 brought it to TCP. The fraction is that of
+CUBIC (RFC 9438).
 
-A queue at the server shows in the latency before anything fails. As in TCP Vegas (Brakmo and Peterson 1994) and in the
-gradient of Netflix's concurrency-limits, the current latency is compared with the lowest one: if the ratio is small,
-the window may grow; if it is large, the window shrinks to where the ratio would be small. Both are means over at least
-a window's worth of jobs. Jobs may become longer, so the lowest is measured again after a while, with half the window: a
-queue, which the window itself has made, must not count as the usual latency. BBR does so (Cardwell and others 2016,
-ProbeRTT).
+A queue at the server raises the latency before anything fails. So the current latency is compared with the lowest one,
+as in TCP Vegas (Brakmo and Peterson 1994) and in the gradient limit of Netflix's concurrency-limits. If their ratio is
+small, the window may grow; if it is large, the window shrinks in proportion. Both latencies are means over at least a
+window's worth of jobs. Jobs may become longer over time, so an old lowest latency is discarded and measured again with
+half the window: otherwise a queue caused by the window itself could pass for normal latency. BBR does the same
+(Cardwell and others 2016, ProbeRTT).
 """
 
 from __future__ import annotations
@@ -34,31 +35,31 @@ JobserverStyle = Literal["fifo", "pipe"]
 BACKOFF: Final = 0.7
 """The fraction of the window that remains after a failure from overload: beta of CUBIC."""
 STEADY_RATIO: Final = 1.5
-"""Up to this ratio to the lowest latency, the window may grow: at a server with a queue, it is then half full."""
+"""The highest ratio of the current to the lowest latency at which the window may grow."""
 OVERLOAD_RATIO: Final = 2.0
-"""From this ratio on, the window shrinks."""
+"""The ratio of the current to the lowest latency above which the window shrinks."""
 SHRINK_LIMIT: Final = 0.5
-"""The least fraction of the window that remains when the latency rises, and to measure the lowest again."""
+"""The least fraction of the window that remains when the latency rises, or when the lowest one is measured again."""
 MIN_SAMPLES: Final = 10
-"""The least number of jobs in a mean latency: one slow job is not a queue."""
+"""The least number of jobs in a mean latency, so that one slow job does not look like a queue."""
 MAX_AGE: Final = 100
-"""The number of higher mean latencies after which the lowest is measured again."""
+"""How many higher mean latencies may follow the lowest one before it is measured again."""
 
 
 @final
 class Adaptive:
     """A `jobs_window` that grows while all goes well, and shrinks when the server is overloaded.
 
-    It begins at `minimum`. It grows by one for each window's worth of successes, if it was full, and if the latency is
-    steady: up to one and a half of the lowest recent mean latency. It shrinks to 70 % when a job fails with one of
-    `slower_on`; and when the latency is more than double the lowest, to where it should be steady, but not below half.
-    After that, jobs that had started before are ignored. Once in a hundred windows or so it shrinks to half, to measure
-    the latency without a queue. `scheduler.window_size` is the current size.
+    Its size starts at `minimum`. It grows by one for each window's worth of successes if all slots were in use and the
+    latency is steady: at most 1.5 times the lowest recent mean. It shrinks to 70 % when a job fails with one of
+    `slower_on`. When the mean latency is more than twice the lowest, it shrinks in proportion, but at most by half.
+    Jobs that started before it shrank are then ignored. About once in a hundred windows' worth of jobs it shrinks to
+    half, to measure the latency without a queue. `scheduler.window_size` is the current size.
 
     This is additive increase and multiplicative decrease, as in TCP (Jacobson 1988, Chiu and Jain 1989), with the
-    latency as a sign of congestion, as in TCP Vegas (Brakmo and Peterson 1994) and Netflix's concurrency-limits. It is
-    for jobs that are alike: if some take far longer than others, latencies do not compare; these can have a scheduler
-    of their own. The latency of a job is from its start to its end, with its retries.
+    latency as a sign of congestion, as in TCP Vegas (Brakmo and Peterson 1994) and Netflix's concurrency-limits. Use it
+    for jobs of similar duration, because only their latencies can be compared; put far longer jobs in a scheduler of
+    their own. The latency of a job is the time from its start to its end, retries included.
 
     Args:
         minimum: the smallest size, 1 or more.
@@ -111,31 +112,32 @@ class Adaptive:
 
     @property
     def slower_on(self) -> tuple[type[BaseException], ...]:
-        """The exception types that make it shrink."""
+        """The exception types that make the window shrink."""
         return self._slower_on
 
     def __repr__(self) -> str:
-        """Show the sizes."""
+        """Return the call that makes an equal window, without `slower_on`."""
         return f"Adaptive({self._minimum}, {self._maximum})"
 
 
 class WindowController:
-    """The size of an adaptive window in one run: plain arithmetic on recorded ends of jobs."""
+    """The current size of an adaptive window in one run, computed from the latencies of jobs that have ended."""
 
     def __init__(self, settings: Adaptive) -> None:
         self._settings: Final = settings
         self.size = settings.minimum
-        self._shrunk_at = -math.inf  # jobs that started before belong to the larger window
-        self._successes = 0  # since the size changed
-        self._was_full = False  # since the size changed
-        self._latency_sum = 0.0  # the sum of the latencies for the next mean, and their number
+        self._shrunk_at = -math.inf  # jobs that started earlier ran in a larger window, and are ignored
+        self._successes = 0  # since the last window's worth of successes, or since it shrank
+        self._was_full = False  # whether all slots were taken at one of these successes
+        # The latencies that the next mean will be taken of.
+        self._latency_sum = 0.0
         self._latency_count = 0
-        self._lowest_mean = math.inf  # the lowest mean latency
-        self._lowest_age = 0  # how many of them were higher since
-        self._latency_ratio = 1.0  # the last mean latency divided by the lowest
+        self._lowest_mean = math.inf
+        self._lowest_age = 0  # the number of higher means since the lowest
+        self._latency_ratio = 1.0  # the last mean divided by the lowest
 
     def record_success(self, started_at: float, now: float, is_full: bool) -> None:
-        """Record a success; `is_full`: all slots were taken."""
+        """Record a job that has succeeded; `is_full` means that all slots were taken."""
         if started_at < self._shrunk_at:
             return
         self._successes += 1
@@ -150,7 +152,7 @@ class WindowController:
             self._successes, self._was_full = 0, False
 
     def record_overload(self, started_at: float, now: float) -> None:
-        """Record an overload of the server."""
+        """Record a job that has failed because the server is overloaded."""
         if started_at >= self._shrunk_at:
             self._shrink(min(self.size - 1, int(self.size * BACKOFF)), now)
 
@@ -173,8 +175,8 @@ class WindowController:
         self._latency_sum, self._latency_count, self._latency_ratio = 0.0, 0, 1.0
 
 
-def window(value: Any, name: str, subject: Subject) -> Window | None:
-    """Check and return a window; 0 becomes None, which means no limit."""
+def check_window(value: Any, name: str, subject: Subject) -> Window | None:
+    """Check a `jobs_window` and return it; 0 becomes None, which means no limit."""
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
         return value or None
     if isinstance(value, int) and not isinstance(value, bool):
@@ -186,8 +188,8 @@ def window(value: Any, name: str, subject: Subject) -> Window | None:
     raise _job_options.bad_value_error(TypeError, value, name, subject, f"give {wanted}")
 
 
-def jobserver(value: Any, name: str, subject: Subject) -> Jobserver:
-    """Check and return the jobserver option: whether, and in which form, a window lends slots to make-like programs."""
+def check_jobserver(value: Any, name: str, subject: Subject) -> Jobserver:
+    """Check the option `jobserver` and return it: True, False, or the name of a style."""
     styles = get_args(JobserverStyle)
     if is_among(value, (False, True, *styles)):
         if value:
@@ -197,8 +199,8 @@ def jobserver(value: Any, name: str, subject: Subject) -> Jobserver:
     raise _job_options.bad_value_error(ValueError, value, name, subject, f"choose {choices} or False")
 
 
-def slots(window: Window | None) -> int | None:
-    """Return the most jobs that a window lets run at once; for a limiter, its total tokens. None means no limit."""
+def max_slots(window: Window | None) -> int | None:
+    """Return the largest number of jobs that a window lets run at once, or None for no limit."""
     if isinstance(window, Adaptive):
         return window.maximum
     tokens = window if window is None or isinstance(window, int) else window.total_tokens

@@ -8,16 +8,13 @@ builds the scenario; what it sees may be a moment old.
 
 from typing import TYPE_CHECKING
 
-from ..admission._pool import Pool, ResourceView, copy_pool, resource_views, settings_of
+from ..admission._pool import Pool, ResourceView, copy_pool, pool_settings, resource_views
 from ..admission._rate import Rate
-from ..admission._window import Adaptive, JobserverStyle
-from ..admission._window import slots as slots_of
-from ..admission._window import window as checked_window
+from ..admission._window import Adaptive, JobserverStyle, check_window, max_slots
 from ..admission.policy._builtin_policies import PolicyName
 from ..admission.policy._policy import Outlook, Policy
-from ..admission.policy._policy_validation import check_policy as checked_policy
-from ..admission.policy._policy_validation import name_of_policy
-from ..admission.policy._upward_ranks import median_duration as usual_duration
+from ..admission.policy._policy_validation import check_policy, name_of_policy
+from ..admission.policy._upward_ranks import median_duration
 from ..backend import LOOP_PACKAGES, BackendName
 from ..base._amounts import Amount, amount_of, is_size, shown_amount
 from ..base._graph_algorithms import backlinks, find_cycle, longest_paths, reachable, topological_order

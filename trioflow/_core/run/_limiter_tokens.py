@@ -159,7 +159,7 @@ class Tokens:
         while first is not None:
             if first in requeued or ready.may_start(self._heap[0]):
                 if (grant := first._grant()) is not None:
-                    grant.begin()
+                    grant.start()
                     ready.admission_queue.request_round()
                 worker.has_slot = True
                 del self.waiting[first]

@@ -39,7 +39,7 @@ class RunPools:
         scheduler = run.scheduler
         if run.outer_worker is not None:
             grant = scheduler._grant()
-            kept: dict[str, Resource] = {} if grant is None else grant.parts()
+            kept: dict[str, Resource] = {} if grant is None else grant.for_members()
             self._resources.update(kept)
             self.holder = scheduler if kept else run.outer_worker.run.pools.holder
         if scheduler._pool is not None:
@@ -73,13 +73,13 @@ class RunPools:
         corrections: list[Callable[[], None]] = []
         for name, amount in amounts.items():
             what = f"used({name}={short_repr(amount)}) of {job.label!r}"
-            taken = None if grant is None else grant.of(name)
+            taken = None if grant is None else grant.find(name)
             if taken is None:
                 raise ValueError(f"{what}: it needs nothing of that name; name it in needs= first")
             resource, taken_amount = taken
             if not isinstance(resource, RateResource):
                 raise ValueError(f"{what}: that is not a Rate; the job returns its amount when it settles")
-            used = resource.used(_amounts.check_need(amount, what), what)
+            used = resource.parse_used(_amounts.check_need(amount, what), what)
             corrections.append(partial(self._correct, resource, taken_amount, used))
         in_thread = threading.get_ident() != self._run.thread_id
         for correct in corrections:
@@ -103,7 +103,7 @@ class RunPools:
         """
         grant = job._grant()
         for throttle in throttles:
-            taken = None if grant is None else grant.of(throttle.key)
+            taken = None if grant is None else grant.find(throttle.key)
             if taken is None:
                 error = ValueError(
                     f"{job.label!r} raised Throttled({throttle.key!r}), but needs nothing of that name: name it "

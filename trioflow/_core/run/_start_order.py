@@ -71,7 +71,7 @@ class StartOrder:
         before = self._policy.effective_policy(False) if ranked is None else ranked.order.policy
         policy_changes = bool(known) and before is not self._policy.effective_policy(True)
         begins_to_share = not isinstance(ranked, SharedQueue) and any(job._needs() for job in jobs)
-        has_priorities = ranked is not None and ranked.order.priorities
+        has_priorities = ranked is not None and ranked.order.has_priorities
         if policy_changes or begins_to_share or (not has_priorities and any(job.priority for job in jobs)):
             for _ in self._choose_order(self._members.waits_for, in_order=False):
                 pass
@@ -112,15 +112,15 @@ class StartOrder:
         known = self._known_durations(scheduler) if self._policy.effective_policy(True).needs_durations else {}
         policy = self._policy.effective_policy(bool(known))
         has_needs = isinstance(self._jobs, SharedQueue) or any(demand.needs for demand in demands)
-        priorities = has_needs or any(demand.priority for demand in demands)
-        if not (priorities or policy.needs_heap) and type(self._jobs) is FifoQueue:
+        has_priorities = has_needs or any(demand.priority for demand in demands)
+        if not (has_priorities or policy.needs_heap) and type(self._jobs) is FifoQueue:
             return
         ranks = None
         if policy.needs_ranks:
             ranks = Ranks(known)
             jobs = list(members.jobs) if in_order else _graph_algorithms.topological_order(members.jobs, requirements)
             yield from ranks.find(jobs, requirements)
-        order = HeapKeys(policy, known=known, ranks=ranks, priorities=priorities)
+        order = HeapKeys(policy, known=known, ranks=ranks, has_priorities=has_priorities)
         if isinstance(self._jobs, HeapQueue):
             order.outlook.starts = self._jobs.order.outlook.starts
         tokens = self._run.workers.tokens

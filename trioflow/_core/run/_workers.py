@@ -9,7 +9,7 @@ from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from ..admission._priority_queues import SharedQueue
-from ..admission._window import Adaptive, slots
+from ..admission._window import Adaptive, max_slots
 from ..job._job import is_scheduler
 from ._limiter_tokens import Tokens, enclosing_limiter
 from ._worker import TURN_SECONDS, Worker, needs_own_task
@@ -81,12 +81,12 @@ class Workers:
     @property
     def slots(self) -> int | None:
         """The largest size of the window; None for no limit."""
-        return slots(self._window)
+        return max_slots(self._window)
 
     @property
     def size(self) -> int | None:
         """The current size of the window; None for no limit."""
-        return slots(self._window) if self._size is None else self._size
+        return max_slots(self._window) if self._size is None else self._size
 
     def resize(self, size: int) -> None:
         """Change the size of the window. If more jobs are running, workers leave when their jobs end."""

@@ -131,7 +131,7 @@ class BaseScheduler(
     _settled_iterators: weakref.WeakSet[SettledJobs] | None  # the iterators of `as_settled()`; few schedulers have any
 
     # ---- its settings
-    jobs_window: Option[Window | None] = Option(None, _window.window)
+    jobs_window: Option[Window | None] = Option(None, _window.check_window)
     shutdown_timeout: Option[float | None] = Option(1.0, _job_options.seconds)
     cleanup_timeout: Option[float | None] = Option(5.0, _job_options.seconds)
     critical_jobs: Option[bool | None] = Option(None, _job_options.flag_or_none)
@@ -140,7 +140,7 @@ class BaseScheduler(
     backfill: Option[int] = Option(64, _job_options.number)
     instruments: Option[tuple[Instrument, ...], Iterable[Instrument]] = Option((), _instruments.checked)
     keep_jobs: Option[bool] = Option(True, _job_options.flag)
-    jobserver: Option[Jobserver] = Option(False, _window.jobserver)
+    jobserver: Option[Jobserver] = Option(False, _window.check_jobserver)
     # Settings that each nested run reads. Direct access to these takes a fifth of the time of the descriptors above.
     _jobs_window: Window | None
     _shutdown_timeout: float | None
@@ -187,7 +187,7 @@ class BaseScheduler(
         if self._run is not None:
             return self._run.workers.size
         window = self.jobs_window
-        return window.minimum if isinstance(window, Adaptive) else _window.slots(window)
+        return window.minimum if isinstance(window, Adaptive) else _window.max_slots(window)
 
     # ---- changing it
 
@@ -826,7 +826,7 @@ class BaseScheduler(
         options = self._slow_path  # read directly, for speed: each attempt of a nested scheduler makes a new run
         assert options is not None  # only a plain `Job` has none
         seconds = options.timeout if timeout is OWN else _job_options.seconds(timeout, "timeout", subject)
-        window = self._jobs_window if jobs_window is OWN else _window.window(jobs_window, "jobs_window", subject)
+        window = self._jobs_window if jobs_window is OWN else _window.check_window(jobs_window, "jobs_window", subject)
         if window is not None and not isinstance(window, (int, Adaptive)):
             problem = backend.check_limiter(window)
             if problem is not None:
@@ -1098,7 +1098,7 @@ class BaseScheduler(
             raise RuntimeError(f"{self.label!r} is running already; wait for that run to end")
 
     def _check_jobserver(self, window: Window | None) -> None:
-        if self._jobserver and _window.slots(window) is None:
+        if self._jobserver and _window.max_slots(window) is None:
             raise ValueError(
                 f"jobserver={self._jobserver!r} of {self._name_for_errors()}: its tokens are the slots of the window; "
                 f"say how many these are, by jobs_window="

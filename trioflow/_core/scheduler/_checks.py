@@ -157,7 +157,7 @@ class AvailableResources:
             resource = self.available.get(name)
             # Any other need of the scheduler is rejected when the scheduler itself is checked.
             if isinstance(resource, CountedResource) and not isinstance(amount, tuple):
-                share[name] = resource.part(amount)
+                share[name] = resource.for_members(amount)
         if share:
             self.holder = scheduler
             self._outside_names.update(self.available)

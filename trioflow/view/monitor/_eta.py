@@ -29,7 +29,7 @@ from functools import partial
 from operator import itemgetter
 from typing import Final, Generic, TypeVar
 
-from ..._core.api.views import JobState, longest_paths, usual_duration
+from ..._core.api.views import JobState, longest_paths, median_duration
 from ._model import Model
 from ._records import JobRecord, SchedulerRecord, Source
 
@@ -117,7 +117,7 @@ class Estimator(Generic[Node]):
         self._levels: Final = list(levels)
         jobs = [job for level in self._levels for job in level.jobs if job not in level.nested]
         known = {job: seconds for job in jobs if (seconds := expected(job)) is not None}
-        default = usual_duration(known.values())
+        default = median_duration(known.values())
         self._total: Final = sum(known.values()) + default * (len(jobs) - len(known))
         self._is_known: Final = bool(known)
         # Measured and expected seconds of the jobs that have succeeded, and the number of these jobs.

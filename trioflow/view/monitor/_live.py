@@ -161,7 +161,7 @@ class LiveSource(Source):
 
     def slots_in(self, scheduler: SchedulerRecord) -> int | None:
         """Return the number of slots of a scheduler; None for no limit."""
-        return views.slots_of(_scheduler_of(scheduler).jobs_window)
+        return views.max_slots(_scheduler_of(scheduler).jobs_window)
 
     def is_longest_first(self, scheduler: SchedulerRecord) -> bool:
         """Return whether the jobs of a scheduler start in the order of their longest paths to an exit."""

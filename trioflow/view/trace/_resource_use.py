@@ -118,7 +118,7 @@ class ResourceScopes:
                     ResourceUse(resource.name, amount, resource.format_amount, resource.cooldowns, is_reservation=True)
                 )
         for view in () if pool is None else resource_views(pool):
-            scope[view.name] = self._shared(pool, view.name, view.total, view.shown)
+            scope[view.name] = self._shared(pool, view.name, view.total, view.amount_text)
         return scope
 
     def run_needs_of_job(self, scheduler: BaseScheduler, job: AnyJob) -> Iterator[tuple[ResourceUse, float]]:
