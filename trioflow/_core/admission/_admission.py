@@ -1,35 +1,35 @@
-"""Admission of ready jobs that need resources: one queue for all runs whose jobs may need the same.
+"""Admission of ready jobs that need resources: which job gets free resources next, across all runs that share them.
 
-Jobs of one run with the same needs are in one `WaitingLine`: only the first of each can start next. The lines of one
-run are in its `AdmissionQueue`, in the order of its policy; and the runs are in an `Admission`, in the order of their
-turns: a higher priority first, then the run whose oldest waiting job became ready first.
+There are three levels. A `WaitingLine` has the jobs of one run with equal needs; only the first of them can start next.
+An `AdmissionQueue` has the lines of one run, in the order of its policy. An `Admission` has the queues of all runs that
+share resources: those with a higher priority first, then those whose oldest waiting job became ready first.
 
 ```
- a run has a slot, and no job without needs ─► it joins the queue, and begins a round
-                                                        │
-   ┌────────────────────────────────────────────────────┘
+ a run has a free slot, and no ready job without needs ─► its queue joins the admission, and it runs a round
+                                                                                          │
+   ┌──────────────────────────────────────────────────────────────────────────────────────┘
    ▼
- round: scan the runs, and the first jobs of their lines, up to the first job that fits
-   ├── it is of the calling run ─────► it gets its resources, and starts
-   ├── it is of another run ─────────► it gets its resources, its run is woken, and the scan repeats
-   └── there is none ────────────────► a timer is set, if time alone makes one fit
+ round: scan the first jobs of all lines, in order, for one whose needs can be met
+   ├── it belongs to the calling run ─► it gets its resources, and starts
+   ├── it belongs to another run ─────► it gets its resources, a worker of its run is woken, and the scan is repeated
+   └── there is none ─────────────────► a timer is set, if time alone will let a job start
 ```
 
-A new round is due when a resource was given back, a timer fires, or a run has started a job or lost its slots: the run
-itself begins it as soon as one of its workers is free; for the others, it is in the next turn of the loop.
+A new round is needed after a resource was given back, after a timer, and after a run has started a job or lost slots. A
+run makes the round itself as soon as one of its workers is free; for other runs, it is made in the next iteration of
+the event loop.
 
-- **Backfill**: a job that does not fit lets jobs behind it pass that need one of its resources, at most `backfill` of
-  them. Then it has a **reservation**: nothing behind it that needs one of its resources starts before it. So it starts
-  when those that run have ended: no job starves. (Reservations come from batch systems: Lifka 1995, "The ANL/IBM SP
-  scheduling system". There users give run times, which are not known here; so the number of passes is limited.)
-- **Only jobs that could start but for their needs are in the queue**: a run without a slot leaves it in the next round.
-  Then no pass counts against its jobs, and they have no reservation, until it has a slot and joins again. Grants that
-  its jobs cannot use any longer are given back then.
-- **A round is bounded**: when `MAX_LINES` lines wait for a scarce resource, the lines behind them that need it are
-  skipped. (Slurm does the same: `bf_max_job_test`.)
-- A job inside a scheduler with needs of its own is not blocked by any reservation: the job with the reservation may
-  wait for this scheduler to end.
-- Pools that jobs of one run need share one queue: when a run needs two with a queue each, the queues are merged.
+- **Backfill**: a job whose needs cannot be met lets later jobs that need one of its resources pass, but at most
+  `backfill` of them. Then it has a **reservation**: no later job that needs one of its resources starts before it. So
+  it starts once the running jobs have ended, and no job starves. (Reservations come from batch systems: Lifka 1995,
+  "The ANL/IBM SP scheduling system". There, users declare run times; here they are unknown, so passes are counted.)
+- **A run without a free slot leaves the admission** in the next round, and grants that its jobs cannot use any longer
+  are taken back. Until it has a slot and joins again, no passes count against its jobs, and they have no reservation.
+- **A round is bounded**: when `MAX_LINES` lines wait for a scarce resource, later lines that need it are skipped, as
+  Slurm does by its option `bf_max_job_test`.
+- Reservations do not block jobs inside a scheduler that itself has needs, because the job with the reservation may be
+  waiting for that scheduler to end.
+- When a run needs resources that belong to different admissions, these are merged.
 """
 
 from __future__ import annotations
@@ -53,18 +53,18 @@ if TYPE_CHECKING:
     from ._resource import Resource
 
 MAX_LINES: Final = 64
-"""The most lines that a round scans for each scarce resource."""
+"""The largest number of waiting lines for each scarce resource that one round scans."""
 PRUNE_MARGIN: Final = 32
-"""Recorded passes beyond the ones in force, after which obsolete ones are dropped."""
+"""How many passes a line records, beyond those that still count, before it drops obsolete ones."""
 
 
 def needs_key(job: AbstractJob[Any]) -> Any:
-    """Return the key of a job's line in its run."""
+    """Return a key that is equal for jobs with equal needs; it identifies their line in `AdmissionQueue.by_needs`."""
     return tuple(sorted(job._needs().items()))
 
 
 class WaitingLine:
-    """The waiting jobs of one run with the same needs."""
+    """The waiting jobs of one run with equal needs."""
 
     __slots__ = ("_last_count", "_passes", "_prune_at", "heap", "key", "needs", "place", "resources", "run_queue")
 
@@ -74,18 +74,19 @@ class WaitingLine:
         self.needs: Final = needs
         self.resources: Final = frozenset([resource for resource, _ in needs])
         self.heap: Final[list[HeapEntry]] = []  # the same structure as `HeapKeys.heap`
-        self.place: tuple[Any, int, WaitingLine] | None = None  # its place in `AdmissionQueue.lines`
-        # The jobs that have passed the first one: when, their entry, and whether they are of the same run.
+        self.place: tuple[Any, int, WaitingLine] | None = None  # the item of this line in `AdmissionQueue.lines`
+        # For each job that has passed the first one: a number as its time, its entry, and whether it is of this run.
         self._passes: list[tuple[int, HeapEntry, bool]] = []
         self._prune_at = PRUNE_MARGIN
-        self._last_count: tuple[HeapEntry | None, int, bool] = (None, 0, False)  # the last result of `has_reservation`
+        # The last result of `has_reservation`, preceded by the first entry and the number of passes that it is for.
+        self._last_count: tuple[HeapEntry | None, int, bool] = (None, 0, False)
 
     def missing(self) -> Needs:
-        """Return the needs of one job that cannot be met now, with their resources."""
+        """Return those needs of a job in this line that cannot be met now, each with its resource."""
         return [part for part in self.needs if part[0].opens_at(part[1]) > -math.inf]
 
     def record_pass(self, other: WaitingLine) -> None:
-        """Record that the first job of another line starts before the first one of this."""
+        """Record that the first job of `other` starts before the first job of this line."""
         if len(self._passes) >= self._prune_at:
             oldest = next(iter(self.run_queue.waiting.values()))
             self._passes = [record for record in self._passes if record[0] > oldest and self._has_passed(record)]
@@ -93,13 +94,13 @@ class WaitingLine:
         self._passes.append((next(ready_numbers), other.heap[0], other.run_queue is self.run_queue))
 
     def _has_passed(self, record: tuple[int, HeapEntry, bool]) -> bool:
-        """Return whether a job is behind the first one here: in the order of its run, or ready later."""
+        """Return whether a recorded job comes after the first one here: by its key in the same run, or else by age."""
         _, entry, is_own = record
         first = self.heap[0]
         return first < entry if is_own else first[1] < entry[1]
 
     def has_reservation(self) -> bool:
-        """Return whether the limit of jobs that may pass the first one is reached."""
+        """Return whether as many jobs as `backfill` allows have passed the first job."""
         number, backfill = len(self._passes), self.run_queue.backfill
         if number < backfill or self.run_queue.is_inside_holder:
             return False
@@ -113,11 +114,11 @@ class WaitingLine:
     def count_before(self, job: AbstractJob[Any]) -> int:
         """Return the number of jobs of this line that start before `job`."""
         waiting = sorted(entry for entry in self.heap if entry[2]._state is SCHEDULED)
-        return next((place for place, entry in enumerate(waiting) if entry[2] is job), 0)
+        return next((number for number, entry in enumerate(waiting) if entry[2] is job), 0)
 
 
 class AdmissionQueue:
-    """The needs and grants of the ready jobs of one run.
+    """The ready jobs of one run that wait for resources, and those that have resources but have not started.
 
     Args:
         run: the run.
@@ -125,7 +126,7 @@ class AdmissionQueue:
     """
 
     order: HeapKeys
-    admission: Admission  # since the first job waits
+    admission: Admission  # set when the first job waits
 
     def __init__(self, run: Any) -> None:  # a `Run`, of a higher layer
         self._run = run
@@ -133,36 +134,37 @@ class AdmissionQueue:
         self.is_inside_holder: Final[bool] = run.pools.holder is not None
         self.clock: Final[Callable[[], float]] = run.clock
         self.call_in_loop: Final[Callable[[Callable[[], None]], None]] = run.backend.threadsafe_caller()
-        self.by_needs: Final[dict[Any, WaitingLine]] = {}  # the lines with waiting jobs
-        self.lines: Final[list[tuple[Any, int, WaitingLine]]] = []  # the same in the order of their first jobs
-        # All waiting jobs, the oldest first, with their numbers; and those of them that have a grant.
+        self.by_needs: Final[dict[Any, WaitingLine]] = {}  # the lines with waiting jobs, by `needs_key`
+        self.lines: Final[list[tuple[Any, int, WaitingLine]]] = []  # the same lines, in the order of their first jobs
+        # All jobs that wait, or have a grant and have not started: the oldest first, with their sequence numbers.
         self.waiting: Final[OrderedDict[AbstractJob[Any], int]] = OrderedDict()
-        self.granted: Final[dict[AbstractJob[Any], HeapEntry]] = {}
-        self.place: tuple[float, int, int, AdmissionQueue] | None = None  # its place in the queue of its admission
+        self.granted: Final[dict[AbstractJob[Any], HeapEntry]] = {}  # those of them that have a grant
+        # The item of this queue in `Admission.queue`; None while it has not joined.
+        self.place: tuple[float, int, int, AdmissionQueue] | None = None
         self._number: Final = next(ready_numbers)
 
     def detach(self) -> None:
-        """Release the run, which is over: no job waits in it."""
+        """Drop the reference to the run, which is over."""
         del self._run
 
     def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
-        """Call a function at this time, unless the run is cancelled; return a function that cancels the call."""
-        prevent: Callable[[], None] = self._run.group.call_at(when, function)
-        return prevent
+        """Schedule a call at this time, for as long as the run is not cancelled; return a function that cancels it."""
+        cancel: Callable[[], None] = self._run.group.call_at(when, function)
+        return cancel
 
     def slots(self) -> int:
-        """Return how many more jobs could start now."""
+        """Return the number of jobs that the run has slots for now."""
         slots: int = self._run.workers.count_startable()
         return slots
 
     def has_free_slot(self) -> bool:
-        """Return whether one more job could start now, besides those without needs."""
+        """Return whether the run has a slot for one more job than those that wait for no resource."""
         return self.slots() > len(self.order.heap)
 
     # ---- the jobs
 
     def line_of(self, job: AbstractJob[Any]) -> WaitingLine:
-        """Return the line of a job with needs."""
+        """Return the line of a job with needs; create it if it is the first such job."""
         key = needs_key(job)
         line = self.by_needs.get(key)
         if line is None:
@@ -176,7 +178,7 @@ class AdmissionQueue:
         return line
 
     def push(self, entry: HeapEntry) -> None:
-        """Add a waiting job; grants of jobs behind it are withdrawn."""
+        """Add a waiting job; withdraw the grants if it precedes a job that has one."""
         if self.granted and any(entry < other for other in self.granted.values()):
             self.withdraw()
         _, number, job = entry
@@ -190,12 +192,12 @@ class AdmissionQueue:
         self.admission.invalidate()
 
     def has_candidate(self) -> bool:
-        """Return whether the last round found a job of this run."""
+        """Return whether the last round found a job of this run that can start."""
         candidate = self.admission.candidate if self.lines else None
         return candidate is not None and candidate.run_queue is self
 
     def next_line(self) -> WaitingLine | None:
-        """Return the line whose first job starts next, or None. The run must have a slot for it."""
+        """Return the line whose first job starts next, or None; the run must have a free slot."""
         if not self.lines:
             return None
         admission = self.admission
@@ -205,7 +207,7 @@ class AdmissionQueue:
         return admission.candidate if self.has_candidate() else admission.run_round(self)
 
     def take(self, line: WaitingLine) -> HeapEntry:
-        """Grant the first job of a line its needs, and return its entry; it passes those that do not fit."""
+        """Grant the first job of a line its needs, and return its entry; record a pass in the lines passed over."""
         for other in self.admission.passed_over:
             if not other.resources.isdisjoint(line.resources):
                 other.record_pass(line)
@@ -215,7 +217,8 @@ class AdmissionQueue:
         """Grant the first job of a line its needs, even beyond the free amount, and return its entry."""
         entry = heapq.heappop(line.heap)
         job = entry[2]
-        job._ensure_extras().grant = Grant(job, line.needs)  # so `Run.settle` settles it, which takes everything back
+        # `Run.settle` takes the grant back: jobs with extras are settled there, not in the hot path of a worker.
+        job._ensure_extras().grant = Grant(job, line.needs)
         self._drop_settled(line)
         self.admission.candidate = None
         return entry
@@ -227,11 +230,11 @@ class AdmissionQueue:
         heapq.heappush(self.order.heap, entry)
 
     def start_granted(self) -> None:
-        """Have workers start the jobs with grants."""
+        """Wake a worker to start the jobs that have grants."""
         self._run.workers.ensure_searcher()
 
     def withdraw(self) -> None:
-        """Take back the grants of jobs that have not started, and queue them again."""
+        """Take back the grants of all jobs that have not started, and put the jobs back in their lines."""
         entries = list(self.granted.values())
         if entries:
             self.order.heap[:] = [entry for entry in self.order.heap if entry[2] not in self.granted]
@@ -245,19 +248,19 @@ class AdmissionQueue:
             self._update_place()
 
     def withdraw_throttled(self) -> None:
-        """Withdraw all grants if one of them has been throttled since."""
+        """Withdraw all grants if a resource of one of them has been throttled since."""
         if not all((grant := job._grant()) is None or grant.is_open() for job in self.granted):
             self.withdraw()
 
     def return_grant(self, job: AbstractJob[Any]) -> None:
-        """Take back the grant of a job that does not start, rates included."""
+        """Take back the grant of a job that does not start, including its amounts of rates."""
         if (grant := job._grant()) is not None:
             grant.refund_rates()
             self.request_round()
         self.release(job)
 
     def release(self, job: AbstractJob[Any]) -> None:
-        """Take back the grant of a job that has settled, or does not start; drop it from the queue."""
+        """Take back the grant of a job that has settled or does not start, and remove the job from the queue."""
         grant = None if job._extras is None else job._extras.grant
         if job._extras is not None:
             job._extras.grant = None
@@ -272,29 +275,29 @@ class AdmissionQueue:
             self.request_round()
 
     def _is_next(self) -> bool:
-        """Return whether the next job to start is known, and stays so whatever is given back: none waits before it."""
+        """Return whether the candidate starts next even if a resource is given back, because no job waits before it."""
         return self.has_candidate() and not self.admission.passed_over and len(self.admission.queue) == 1
 
     def record_start(self, job: AbstractJob[Any]) -> None:
-        """Record that a job has left the queue; the run may have no slot for the others."""
+        """Remove a job that starts or is cancelled from the waiting jobs; the run may have no slot for the others."""
         self.granted.pop(job, None)
         if self.waiting.pop(job, None) is not None and self.place is not None:
             self._update_place()
         self.request_round_for_others()
 
     def request_round_for_others(self) -> None:
-        """Begin a round for other runs, if there are any: this one may have lost its last slot."""
+        """Request a round if other runs wait, because this run may have lost its last slot."""
         if hasattr(self, "admission") and len(self.admission.queue) > (self.place is not None):
             self.request_round()
 
     def request_round(self) -> None:
-        """Begin a new round: a resource may have become available."""
+        """Discard the result of the last round, and schedule a new one: a resource may have become available."""
         if hasattr(self, "admission"):
             self.admission.invalidate()
             self.admission.schedule_round(self)
 
     def clear(self) -> None:
-        """Forget the waiting jobs, and leave the queue until the run joins again."""
+        """Remove all jobs, and leave the admission until the run joins again."""
         self.withdraw()
         for line in list(self.by_needs.values()):
             line.heap.clear()
@@ -304,20 +307,20 @@ class AdmissionQueue:
         self.request_round()
 
     def leave(self) -> None:
-        """Leave the queue until the run joins again."""
+        """Leave the admission until the run joins again."""
         if self.place is not None:
             self._set_place(None)
 
-    # ---- the places
+    # ---- the order of the lines and queues
 
     def _drop_settled(self, line: WaitingLine) -> None:
-        """Remove the settled jobs at the front, so that the first one always waits; drop an empty line."""
+        """Remove settled jobs from the front of a line, so that its first job always waits."""
         while line.heap and line.heap[0][2]._state is not SCHEDULED:
             heapq.heappop(line.heap)
         self._update_line(line)
 
     def _update_line(self, line: WaitingLine) -> None:
-        """Update the order after a change of a line's first job."""
+        """Move a line to its new place after a change of its first job; drop it if it is empty."""
         before, place = line.place, (*line.heap[0][:2], line) if line.heap else None
         if before is not None and place is not None and place[1] == before[1]:
             return
@@ -338,7 +341,7 @@ class AdmissionQueue:
             self._update_place()
 
     def _update_place(self) -> None:
-        """Move to the right place in the queue."""
+        """Move this queue to its place in the admission; leave the admission if no job waits."""
         priority = self.lines[0][0][0] if self.lines else 0
         place = (priority, next(iter(self.waiting.values())), self._number, self) if self.waiting else None
         if place != self.place:
@@ -356,25 +359,26 @@ class AdmissionQueue:
 
 
 class Admission:
-    """The queue of all runs whose jobs may need the same resources."""
+    """The queues of all runs that share resources, and the rounds that grant these."""
 
     def __init__(self) -> None:
         self.queue: list[tuple[float, int, int, AdmissionQueue]] = []
         self.run_queues: Final[WeakSet[AdmissionQueue]] = WeakSet()
         self.resources: Final[WeakSet[Resource]] = WeakSet()
-        # The number of lines by resources and by whether reservations do not apply.
+        # The number of lines by their resources and `is_inside_holder`, which exempts them from reservations.
         self.line_kinds: Final[Counter[tuple[frozenset[Resource], bool]]] = Counter()
-        self.candidate: WaitingLine | None = None  # found by the last round for its run; valid until the next change
-        self.passed_over: list[WaitingLine] = []  # the lines before it that do not fit
-        self._is_settled = False  # whether the last round found nothing, and nothing has changed since
+        self.candidate: WaitingLine | None = None  # the line that the last round found, until the next change
+        self.passed_over: list[WaitingLine] = []  # the lines before it, with needs that cannot be met
+        self._is_settled = False  # whether the last round found no job, and nothing has changed since
         self._is_round_scheduled = False
-        self._granted: dict[AdmissionQueue, None] = {}  # the runs with granted jobs that have not started
-        self._opens_at: tuple[float, AdmissionQueue | None] = (math.inf, None)  # when a job will fit, and its run
-        self._timer: tuple[float, AdmissionQueue | None] = (math.inf, None)  # its time, and its run
+        self._granted: dict[AdmissionQueue, None] = {}  # an ordered set of the runs that may have granted jobs
+        # The earliest time at which the needs of a job will be met by waiting alone, and the run of the job.
+        self._opens_at: tuple[float, AdmissionQueue | None] = (math.inf, None)
+        self._timer: tuple[float, AdmissionQueue | None] = (math.inf, None)  # the same, for the timer that is set
         self._cancel_timer: Callable[[], None] | None = None
 
     def merge(self, other: Admission) -> None:
-        """Merge another queue into this one."""
+        """Move the runs and resources of another admission to this one."""
         for run_queue in other.run_queues:
             run_queue.admission = self
         for resource in other.resources:
@@ -387,11 +391,11 @@ class Admission:
         self.invalidate()
 
     def invalidate(self) -> None:
-        """Invalidate the result of the last round."""
+        """Discard the result of the last round."""
         self._is_settled, self.candidate = False, None
 
     def schedule_round(self, run_queue: AdmissionQueue) -> None:
-        """Schedule a round in the next turn of the loop if runs wait that will not begin one themselves."""
+        """Schedule a round in the next iteration of the loop, if runs other than the caller wait for one."""
         if not self._is_round_scheduled and self.queue and (len(self.queue) > 1 or run_queue.place is None):
             self._is_round_scheduled = True
             run_queue.call_in_loop(self._run_round_for_all)
@@ -403,12 +407,17 @@ class Admission:
             run_queue.start_granted()
 
     def _with_granted(self) -> list[AdmissionQueue]:
-        """Return the runs with granted jobs that have not started."""
+        """Return the queues that have jobs with a grant that have not started."""
         self._granted = {run_queue: None for run_queue in self._granted if run_queue.granted}
         return list(self._granted)
 
     def run_round(self, caller: AdmissionQueue | None) -> WaitingLine | None:
-        """Make a round: start the jobs that fit, up to the first one of `caller`; return its line, or None."""
+        """Start the jobs whose needs can be met, in order, up to the first one of `caller`.
+
+        Returns:
+            The line of that job, which the caller has to start itself; None if it has none.
+
+        """
         while not self._is_settled:
             self._is_settled, self.candidate = True, None
             for run_queue in self._with_granted() if self._granted else ():
@@ -419,9 +428,8 @@ class Admission:
                 run_queue.leave()
             if candidate is None:
                 self._set_timer()
-                self._is_settled = (
-                    caller is None or caller.slots() > 0
-                )  # jobs of a run without a slot have left the queue
+                # A caller without a slot has not left, although its jobs cannot start: then the next round looks again.
+                self._is_settled = caller is None or caller.slots() > 0
                 break
             self._is_settled = False
             if candidate.run_queue is caller:
@@ -433,12 +441,12 @@ class Admission:
         return self.candidate
 
     def scan(self, caller: AdmissionQueue | None) -> tuple[WaitingLine | None, list[AdmissionQueue]]:
-        """Return the first line whose first job can start; and the runs before it without a slot."""
-        closed: set[Resource] = set()  # resources with so many waiting lines that the rest are skipped
-        used_up: set[Resource] = set()
-        reserved: set[Resource] = set()
-        short: dict[Resource, int] = {}
-        ends = 0
+        """Return the first line whose first job can start, and the queues before it whose runs have no slot."""
+        closed: set[Resource] = set()  # resources that `MAX_LINES` lines wait for: later lines are skipped
+        used_up: set[Resource] = set()  # resources with too little for any waiting line
+        reserved: set[Resource] = set()  # resources that a line with a reservation needs
+        waiting_lines: dict[Resource, int] = {}  # the number of lines seen so far that wait for each resource
+        number_of_limits = 0
         idle: list[AdmissionQueue] = []
         self.passed_over, self._opens_at = [], (math.inf, None)
         for line in self._in_order(caller, idle):
@@ -449,7 +457,7 @@ class Admission:
                 when = resource.opens_at(need)
                 if when > -math.inf:
                     opens_at = max(opens_at, when)
-                    short[resource] = short.get(resource, 0) + 1
+                    waiting_lines[resource] = waiting_lines.get(resource, 0) + 1
                     if resource.is_exhausted():
                         used_up.add(resource)
             if opens_at > -math.inf:
@@ -461,21 +469,23 @@ class Admission:
             elif line.run_queue.is_inside_holder or line.resources.isdisjoint(reserved):
                 return line, idle
             else:
-                short.update({resource: short.get(resource, 0) + 1 for resource in line.resources & reserved})
-            closed.update([resource for resource in line.resources if short.get(resource, 0) >= MAX_LINES])
-            if ends != (ends := len(closed) + len(used_up) + len(reserved)) and all(
-                kind <= used_up or not kind.isdisjoint(closed) or not (free or kind.isdisjoint(reserved))
-                for kind, free in self.line_kinds
+                for resource in line.resources & reserved:
+                    waiting_lines[resource] = waiting_lines.get(resource, 0) + 1
+            closed.update([resource for resource in line.resources if waiting_lines.get(resource, 0) >= MAX_LINES])
+            # Only a new limit can rule out all the lines that are left.
+            if number_of_limits != (number_of_limits := len(closed) + len(used_up) + len(reserved)) and all(
+                kind <= used_up or not kind.isdisjoint(closed) or not (is_exempt or kind.isdisjoint(reserved))
+                for kind, is_exempt in self.line_kinds
             ):
                 break
         return None, idle
 
     def _in_order(self, caller: AdmissionQueue | None, idle: list[AdmissionQueue]) -> Iterator[WaitingLine]:
-        """Yield the lines of the runs that have a slot; add the others to `idle`.
+        """Yield the lines of all runs that have a slot, in order; append the queues of other runs to `idle`.
 
-        The first line of a run has the age of its oldest job, and each other line that of its first job.
+        The first line of a run is placed by the age of the run's oldest job, each other line by that of its first job.
         """
-        if len(self.queue) == 1:  # the same, several times as fast
+        if len(self.queue) == 1:  # the code below would yield the same, several times slower
             only = self.queue[0][3]
             if only is caller or only.has_free_slot():
                 for _, _, line in only.lines:
@@ -483,6 +493,7 @@ class Admission:
             else:
                 idle.append(only)
             return
+        # A heap with the next line of each run so far: priority, age, number and queue of the run, index of the line.
         todo: list[tuple[float, int, int, AdmissionQueue, int]] = []
         places: Iterable[Any] = itertools.chain(self.queue, [(math.inf,)])
         for place, following in itertools.pairwise(places):
@@ -502,7 +513,7 @@ class Admission:
                     heapq.heappop(todo)
 
     def blocker(self, line: WaitingLine) -> WaitingLine | None:
-        """Return the line whose first job must start before that of `line`, although there is enough for that."""
+        """Return the line whose first job has to start before that of `line`, whose own needs could be met."""
         candidate, _ = self.scan(None)
         blockers = (
             other
@@ -519,7 +530,7 @@ class Admission:
             self._timer, self._cancel_timer = self._opens_at, run_queue.call_at(when, self._on_timer)
 
     def forget_timer(self, run_queue: AdmissionQueue | None) -> None:
-        """Cancel the timer, if it is this run's."""
+        """Cancel the timer, if it was set for this run."""
         if self._cancel_timer is not None and self._timer[1] is run_queue:
             self._cancel_timer()
             self._timer, self._cancel_timer = (math.inf, None), None
@@ -531,7 +542,7 @@ class Admission:
 
 
 def join(run_queue: AdmissionQueue, resources: Iterable[Resource]) -> None:
-    """Merge the queues of a run and of these resources."""
+    """Put a run and these resources in the same admission; merge those that they are in already."""
     for resource in resources:
         if not hasattr(run_queue, "admission"):
             run_queue.admission = resource.admission or Admission()

@@ -119,7 +119,7 @@ class StartOrder:
         if policy.needs_ranks:
             ranks = Ranks(known)
             jobs = list(members.jobs) if in_order else _graph_algorithms.topological_order(members.jobs, requirements)
-            yield from ranks.find(jobs, requirements)
+            yield from ranks.compute(jobs, requirements)
         order = HeapKeys(policy, known=known, ranks=ranks, has_priorities=has_priorities)
         if isinstance(self._jobs, HeapQueue):
             order.outlook.starts = self._jobs.order.outlook.starts
@@ -156,5 +156,5 @@ class StartOrder:
             if known:
                 ranks = Ranks(known)
                 order = _graph_algorithms.topological_order(members.jobs, members.waits_for)
-                yield from ranks.find(order, members.waits_for)
-                self._nested_durations[nested] = ranks.longest()
+                yield from ranks.compute(order, members.waits_for)
+                self._nested_durations[nested] = ranks.longest_path()

@@ -1,1 +1,1 @@
-"""Policies, which order the ready jobs: by name, or defined by users."""
+"""Policies, which choose the order in which ready jobs start: built in, or defined by users."""

@@ -1,4 +1,4 @@
-"""The policies with names, and `RunPolicy`: the interface of all policies for a run."""
+"""The built-in policies, which users choose by name, and `RunPolicy`, the interface of all policies in a run."""
 
 from __future__ import annotations
 
@@ -17,68 +17,68 @@ POLICY_NAMES: Final[tuple[PolicyName, ...]] = get_args(PolicyName)
 
 
 class RunPolicy(ABC):
-    """A policy, as a run uses it."""
+    """The interface that a run uses for a built-in policy or one of a user."""
 
     needs_ranks: bool = False
-    """As in `Policy`."""
+    """Whether the keys or reasons use ranks."""
     needs_heap: ClassVar[bool] = True
-    """Whether its order differs from that in which jobs become ready, which a plain queue keeps."""
+    """Whether it orders jobs otherwise than first in, first out, for which a deque is enough."""
     needs_durations: ClassVar[bool] = True
     """Whether it uses expected durations."""
     lowest_key: ClassVar[Any] = -math.inf
-    """A key before all others."""
+    """A key that sorts before those of all jobs."""
 
     def effective_policy(self, knows_durations: bool) -> RunPolicy:
-        """Return the effective policy, given whether any expected duration is known."""
+        """Return the policy to use; `knows_durations` means that a job has an expected duration."""
         return self
 
     @abstractmethod
     def key_function(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], Any]:
-        """Return the key function of one run: one call in place of two."""
+        """Return the function that computes the sort keys of jobs in one run."""
 
     @abstractmethod
     def reason(self, job: AbstractJob[Any], outlook: RunOutlook) -> str:
-        """Return in a few words why jobs start before a ready one."""
+        """Describe in a few words the rule by which other jobs start before a ready job."""
 
 
 class Fifo(RunPolicy):
-    """First in, first out: the job that became ready first."""
+    """First in, first out: the job that became ready first starts first."""
 
     needs_heap = False
     needs_durations = False
 
     def key_function(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], float]:
-        """Return one key for all."""
+        """Return a function with the same key for all jobs, so that their sequence numbers decide."""
         return lambda job: 0.0
 
     def reason(self, job: AbstractJob[Any], outlook: RunOutlook) -> str:
-        """Return the rule."""
+        """Return the name of the rule."""
         return "first in, first out"
 
 
 class CriticalPath(RunPolicy):
-    """The job with the longest expected path to an exit: see `_upward_ranks`."""
+    """The job with the longest expected path to an exit job starts first; `_upward_ranks` describes the algorithm."""
 
     needs_ranks = True
 
     def key_function(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], float]:
-        """Return the ranks with their sign changed."""
+        """Return a function whose keys are the negated ranks."""
         assert outlook.ranks is not None
-        ranks = outlook.ranks.of
+        ranks = outlook.ranks.by_job
         return lambda job: -ranks[job]
 
     def reason(self, job: AbstractJob[Any], outlook: RunOutlook) -> str:
-        """Return the length of the path, in words."""
+        """Return the length of the path as text."""
         return f"critical path: the longest path from {job.label!r} takes {outlook.rank(job):.4g} s"
 
 
 class Auto(Fifo):
-    """Critical path as soon as one job has an expected duration, and otherwise first in, first out."""
+    """The critical path if any job has an expected duration; otherwise first in, first out."""
 
     needs_durations = True
 
     def effective_policy(self, knows_durations: bool) -> RunPolicy:
-        """Return one of the two."""
+        """Return `CRITICAL_PATH` or `FIFO`."""
         return CRITICAL_PATH if knows_durations else FIFO
 
 

@@ -1,4 +1,4 @@
-"""`Policy`, which orders the ready jobs, and `Outlook`: the facts about jobs that it may use."""
+"""`Policy`, the interface of users' orders of ready jobs, and `Outlook`, the facts about jobs that a policy may use."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 class Outlook(Protocol):
-    """The facts about one scheduler's jobs that a policy may use during a run, besides the job's own attributes."""
+    """Facts about the jobs of one scheduler during a run, for a policy; other facts are attributes of the jobs."""
 
     starts: int
-    """The number of starts in this run so far, each attempt after a throttle included."""
+    """The number of starts in this run so far; a job that was throttled counts again at its next start."""
 
     def expected_duration(self, job: AbstractJob[Any]) -> float | None:
         """Return the expected duration of a job in seconds; None if unknown.
@@ -24,7 +24,7 @@ class Outlook(Protocol):
         ...
 
     def rank(self, job: AbstractJob[Any]) -> float:
-        """Return the seconds of the longest path from the start of a job to an exit, its own duration included.
+        """Return the length of the longest path from the start of a job to the end of an exit job, in seconds.
 
         Jobs with an unknown duration count as the median of the others, or as 1 second if none is known.
 
@@ -37,13 +37,13 @@ class Outlook(Protocol):
 
 
 class Policy(Protocol):
-    """An order of the ready jobs of a scheduler. Derive from it, define `key`, and pass an object of it.
+    """An order in which the ready jobs of a scheduler start.
 
-    `Scheduler(policy=...)` takes such an object in place of a name. Any object with these three members will do. One
-    object may be the policy of several schedulers. A job's `priority` takes precedence over the policy; of jobs with
-    the same key the one that became ready first starts first.
+    Derive a class from it, define `key`, and give an instance to `Scheduler(policy=...)` in place of a name. An object
+    of another class needs all three members. One object may be the policy of several schedulers. A job's `priority`
+    takes precedence over the policy; among jobs with the same key, the one that became ready first starts first.
 
-    A policy is read-only: it must not change the scenario or the run. If `key` raises an exception, or returns no key,
+    A policy must not change the scenario or the run. If `key` raises an exception, or returns no key,
     the run ends CRITICAL; the error, which names the policy and the job, is in the log, in `debrief()` and in an
     incident for instruments. An interruption such as `KeyboardInterrupt` ends the run as always.
 
@@ -69,15 +69,18 @@ class Policy(Protocol):
     def key(self, job: AbstractJob[Any], outlook: Outlook) -> float | tuple[float, ...]:
         """Return the sort key of a ready job: a number, or a tuple of numbers. The smallest starts first.
 
-        It is called in the thread of the run when the job becomes ready, and again when its rank has changed.
+        The run calls it, in its own thread, when the job becomes ready, and again when its rank has changed.
 
         Args:
-            job: the job. Under `simulate` it is the scenario's own job, which is idle then.
+            job: the job. Under `simulate`, this is the job of the scenario, which stays idle.
             outlook: the facts about the jobs in this run.
 
         """
         ...
 
     def reason(self, job: AbstractJob[Any], outlook: Outlook) -> str:
-        """Return in a few words why jobs start before a ready one, for `Scheduler.explain`: by default, the class."""
+        """Describe in a few words why other jobs start before a ready one, for `Scheduler.explain`.
+
+        By default, this names the class of the policy.
+        """
         return f"by {type(self).__name__}"

@@ -1,4 +1,4 @@
-"""Users' policies: names, or objects, which are checked early, and guarded in a run."""
+"""Users' policies: the check when a scheduler is made, and `SafePolicy`, which catches their errors during a run."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 MEMBERS: Final = ("key", "needs_ranks", "reason")
 threads_in_key: Final[set[int]] = set()
-"""The threads in which a user's policy is computing a key."""
+"""The identifiers of the threads in which a user's policy is computing a key."""
 
 
 def check_policy(policy: Any, name: str, subject: Subject) -> PolicyName | Policy:
-    """Check the policy of the scheduler called `subject`, and return it.
+    """Check the `policy` of the scheduler called `subject`, and return it.
 
     Raises:
-        ValueError: it is text, but not the name of a policy.
-        TypeError: it is not an object with the members of a `Policy`.
+        ValueError: the value is a string, but not the name of a policy.
+        TypeError: the value lacks a member of a `Policy`, or has one of the wrong type.
 
     """
     what, choices = f"{name}={short_repr(policy)} of {_job_options.subject_text(subject)}", ", ".join(POLICY_NAMES)
@@ -70,10 +70,13 @@ def _check_method(method: Any, what: str) -> None:
 
 
 def reject_call_from_policy(what: str) -> None:
-    """Reject a call from a policy, while a job is on its way into a queue.
+    """Raise an error if `key` of a policy makes this call: the queue is about to change, so the run must not.
+
+    Args:
+        what: the call, for the error message.
 
     Raises:
-        RuntimeError: the call comes from a policy.
+        RuntimeError: the call comes from `key`.
 
     """
     if threading.get_ident() in threads_in_key:
@@ -81,19 +84,19 @@ def reject_call_from_policy(what: str) -> None:
 
 
 def name_of_policy(policy: PolicyName | Policy) -> str:
-    """Return the name of a policy, or of its class."""
+    """Return the name of a built-in policy, or the class name of a user's policy."""
     return policy if isinstance(policy, str) else type(policy).__name__
 
 
 def make_run_policy(policy: PolicyName | Policy, fail: Fail) -> RunPolicy:
-    """Return a policy for a run; `fail` is called with the exceptions of a user's policy, and ends the run."""
+    """Return the policy of a run; a user's policy reports its exceptions to `fail`, which ends the run."""
     return BUILTIN_POLICIES[policy] if isinstance(policy, str) else SafePolicy(policy, fail)
 
 
 class SafePolicy(RunPolicy):
-    """A user's policy, guarded: each ready job gets into its queue despite errors, and the end of the run finds it."""
+    """A user's policy whose exceptions end the run, but do not keep a ready job out of its queue."""
 
-    lowest_key: ClassVar[Any] = ()  # all its keys are tuples, and this comes before any other
+    lowest_key: ClassVar[Any] = ()  # keys are tuples, and the empty tuple sorts before all others
 
     def __init__(self, policy: Policy, fail: Fail) -> None:
         self._policy: Final = policy
@@ -101,15 +104,15 @@ class SafePolicy(RunPolicy):
         self.needs_ranks = policy.needs_ranks
 
     def key_function(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], tuple[float, ...]]:
-        """Return the user's keys, each as a tuple."""
+        """Return a function that calls the user's `key` and converts the result to a tuple."""
 
         def key(job: AbstractJob[Any]) -> tuple[float, ...]:
             thread = threading.get_ident()
             threads_in_key.add(thread)
             try:
                 return _as_tuple(self._policy.key(job, outlook))
-            except BaseException as error:  # the job must still get into its queue
-                traceback = error.__traceback__  # leave out this frame: keeping the error must not keep the run
+            except BaseException as error:  # the job must still get into its queue, so return a key
+                traceback = error.__traceback__  # without this frame: a stored error must not keep the run alive
                 self._fail(job, error.with_traceback(traceback and traceback.tb_next))
                 return ()
             finally:
@@ -118,7 +121,7 @@ class SafePolicy(RunPolicy):
         return key
 
     def reason(self, job: AbstractJob[Any], outlook: RunOutlook) -> str:
-        """Return the user's reason, or the error of its `reason()`."""
+        """Return the reason that the user's policy gives, or describe the error of its `reason()`."""
         try:
             return str(self._policy.reason(job, outlook))
         except Exception as error:
@@ -132,11 +135,11 @@ def _as_tuple(key: Any) -> tuple[float, ...]:
 
 
 def _number(value: Any) -> float:
-    """Convert a number of another type to a `float`, whose comparisons never fail.
+    """Return a number as an `int` or a `float`, whose comparisons never raise.
 
     Raises:
-        TypeError: it is not a number.
-        ValueError: it is `nan`, which cannot be compared.
+        TypeError: the value is not a number.
+        ValueError: the value is `nan`, which cannot be ordered.
 
     """
     if value.__class__ not in (float, int):

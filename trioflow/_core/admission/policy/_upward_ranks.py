@@ -1,4 +1,4 @@
-"""Expected durations and ranks, for the policy of a run; a rank is the longest path from a job to an exit.
+"""Expected durations and ranks, for the policy of a run; a rank is the length of the longest path to an exit job.
 
 List scheduling by rank is due to Hu 1961 ("Parallel Sequencing and Assembly Line Problems"), for equal durations. Adam,
 Chandy and Dickson 1974 ("A Comparison of List Schedules for Parallel Processing Systems") found it within 5 % of the
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     Requirements = Callable[[AbstractJob[Any]], Iterable[AbstractJob[Any]]]
 
 USUAL_DURATION: Final = 1.0
-"""The duration of a job, in seconds, if none is known."""
+"""The assumed duration of every job, in seconds, if no duration is known."""
 
 
 def median_duration(known: Iterable[float]) -> float:
-    """Return the duration for jobs with an unknown one: the median of the known ones, in seconds.
+    """Return the median of the known durations, in seconds, which other jobs are assumed to take.
 
-    The module `statistics` would import half of the standard library.
+    This does not use `statistics.median`, because `statistics` imports many modules.
     """
     ordered = sorted(known)
     if not ordered:
@@ -35,38 +35,38 @@ def median_duration(known: Iterable[float]) -> float:
 
 
 class Ranks:
-    """The ranks of the jobs of one scheduler, each computed when the job is added.
+    """The ranks of the jobs of one scheduler.
 
     Args:
-        known: the known expected durations, in seconds. Others count as the median of these, or as 1.
+        known: the known expected durations, in seconds. Other jobs are assumed to take the median of these, or 1 s.
 
     """
 
     def __init__(self, known: dict[AbstractJob[Any], float]) -> None:
         self._known: Final = known
         self._unknown: Final = median_duration(known.values())
-        self.of: Final[dict[AbstractJob[Any], float]] = {}
+        self.by_job: Final[dict[AbstractJob[Any], float]] = {}
 
-    def find(self, jobs: list[AbstractJob[Any]], requirements: Requirements) -> Iterator[None]:
-        """Compute the ranks of all jobs, in topological order; yield where a pause is due. O(V + E)."""
-        return _graph_algorithms.fill_longest_paths(jobs, requirements, self._known, self._unknown, self.of)
+    def compute(self, jobs: list[AbstractJob[Any]], requirements: Requirements) -> Iterator[None]:
+        """Compute the ranks of jobs in topological order, and yield at times to let other work proceed; O(V + E)."""
+        return _graph_algorithms.fill_longest_paths(jobs, requirements, self._known, self._unknown, self.by_job)
 
-    def longest(self) -> float:
-        """Return the length of the longest path in seconds."""
-        return max(self.of.values())
+    def longest_path(self) -> float:
+        """Return the length of the longest path, in seconds."""
+        return max(self.by_job.values())
 
     def compute_for_added(self, jobs: list[AbstractJob[Any]], requirements: Requirements) -> None:
-        """Compute the ranks of jobs that were added together; all others stay as they are. O(V + E)."""
+        """Compute the ranks of jobs that were added together, without changing those of other jobs; O(V + E)."""
         new = set(jobs)
         order = _graph_algorithms.topological_order(
             jobs, lambda job: [other for other in requirements(job) if other in new]
         )
-        for _ in self.find(order, requirements):
+        for _ in self.compute(order, requirements):
             pass
 
 
 class RunOutlook(Outlook):
-    """The outlook of a run on the jobs of its scheduler.
+    """The expected durations and ranks of the jobs of one run, for its policy.
 
     Args:
         known: the known expected durations, in seconds.
@@ -82,14 +82,20 @@ class RunOutlook(Outlook):
         self.starts = 0
 
     def expected_duration(self, job: AbstractJob[Any]) -> float | None:
-        """Return the known duration, or None."""
+        """Return the expected duration of a job in seconds; None if unknown."""
         return self.known.get(job)
 
     def rank(self, job: AbstractJob[Any]) -> float:
-        """Return the rank."""
+        """Return the rank of a job.
+
+        Raises:
+            RuntimeError: the policy does not set `needs_ranks`.
+            ValueError: `job` is not in this scheduler.
+
+        """
         if self.ranks is None:
             raise RuntimeError("rank() is known only to a policy with needs_ranks = True")
         try:
-            return self.ranks.of[job]
+            return self.ranks.by_job[job]
         except KeyError:
             raise ValueError(f"rank() of {job!r}: it is not a job of this scheduler") from None
