@@ -16,7 +16,7 @@ IS_ITERABLE_COROUTINE: Final = 0x100
 
 
 def is_async(function: Any) -> bool:
-    """Return whether `function` is marked as a coroutine function; a partial or lambda may be async unnoticed."""
+    """Return whether `function` is marked as async; a lambda that returns an awaitable, for example, is not."""
     if type(function) is types.FunctionType and not function.__dict__:
         return bool(function.__code__.co_flags & IS_COROUTINE)
     import inspect

@@ -1,7 +1,7 @@
-"""Jobs that call a function: the shared base (`FunctionJob`), and `Job` itself.
+"""Jobs that call a function: their base class `FunctionJob`, and `Job`, which calls async functions.
 
-The kinds differ in where they call the function: in the event loop (`Job`, `Service`), in a thread, in another process.
-Shared are the check of the function, its arguments with jobs among them, and the default label.
+The kinds differ in where they call the function: in the event loop (`Job`, `Service`), in a thread, or in another
+process. They share the check of the function, its arguments with jobs among them, and the default label.
 """
 
 from __future__ import annotations
@@ -44,19 +44,21 @@ from ._job_options import JobOptions
 from ._outcome import is_awaitable, not_awaitable_message
 
 FUNCTION_TYPE: Final = types.FunctionType
+"""A global name for the type, because looking up an attribute of a module takes longer."""
 ASYNC_FLAGS: Final = _signatures.IS_COROUTINE | _signatures.IS_ITERABLE_COROUTINE
+"""The flags of the code of functions whose calls return awaitables."""
 
 
 class FunctionJob(AbstractJob[T]):
-    """A job that calls a function with arguments, jobs among them: the base of kinds that call it elsewhere.
+    """A job that calls a function: the base class of kinds that call it in a thread, another process, and so on.
 
-    A kind names the place by `calls_in=` of its class; then it rejects all but plain functions. It defines `co_run`,
-    which gets the call by `trioflow.abc.call_of`.
+    A subclass names that place in its class argument `calls_in`; its jobs then accept only plain functions. It defines
+    `co_run`, which gets the call from `trioflow.abc.call_of`.
 
     Args:
-        function: the function.
+        function: the function to call.
         args: positional arguments of the call; jobs among them are inputs.
-        kwargs: keyword arguments, or None; jobs among them are inputs as well.
+        kwargs: keyword arguments of the call, or None; jobs among them are inputs as well.
         options: the options of every job; see `AbstractJob`.
 
     Raises:
@@ -78,12 +80,12 @@ class FunctionJob(AbstractJob[T]):
 
     __slots__ = ("_args", "_function")
 
-    # The place of the call, such as "a thread"; None for kinds that check the function themselves.
+    # The place in which the kind calls plain functions, such as "a thread"; None for kinds that call async functions.
     _calls_in: ClassVar[str | None] = None
 
-    # The function; with keyword arguments, a `Call`, which fills them in.
+    # The function, or a `Call` if there are keyword arguments.
     _function: Any
-    # The positional arguments; iteration fills in the results of the jobs among them.
+    # The positional arguments; iteration yields results in place of the inputs.
     _args: Iterable[Any]
 
     def __init__(
@@ -100,7 +102,7 @@ class FunctionJob(AbstractJob[T]):
         super().__init__(**options, _inputs=inputs)
 
     def __init_subclass__(cls, *, calls_in: str | None = None, **kwargs: Any) -> None:
-        """Record the place where the class calls plain functions; without `calls_in`, the base's place applies."""
+        """Record the place in which jobs of the class call plain functions; without `calls_in` it is inherited."""
         super().__init_subclass__(**kwargs)
         if calls_in is not None:
             cls._calls_in = calls_in
@@ -108,7 +110,7 @@ class FunctionJob(AbstractJob[T]):
     def _bind(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, label: str | None
     ) -> tuple[AbstractJob[Any], ...]:
-        """Keep the arguments for the call, and return the jobs among them, each once."""
+        """Store the arguments for the call, and return the inputs among them, each once."""
         search = ArgumentSearch(lambda: repr(label or self._short_name()))
         self._args = search.positional(args)
         if kwargs:
@@ -119,7 +121,7 @@ class FunctionJob(AbstractJob[T]):
         if self._function is not None and not isinstance(self._function, Coroutine):
             self._label = sys.intern(self.label)
             self._function, self._args = None, ()
-            # Only jobs with this record are checked, before a run, for whether they can run again.
+            # A run checks only jobs with this record for whether they can run again.
             self._slow_path = self._slow_path or DEFAULT_SLOW_PATH
 
     def _is_one_shot(self) -> bool:
@@ -132,7 +134,7 @@ class FunctionJob(AbstractJob[T]):
         return id(self._function or type(self))
 
     def _default_label(self, depth: int = _labels.MAX_DEPTH) -> str:
-        """Return the call as text."""
+        """Return the call as text, such as `fetch(3)`."""
         function, name = self._function, self._short_name()
         if self.redact:
             return f"{name}(…)"
@@ -141,7 +143,7 @@ class FunctionJob(AbstractJob[T]):
 
     def _short_name(self) -> str:
         """Return the name of the function, or of the class of a callable object."""
-        function = unwrapped(self._function.func if isinstance(self._function, Call) else self._function)
+        function = unwrap_partial(self._function.func if isinstance(self._function, Call) else self._function)
         return getattr(function, "__name__", None) or type(function).__name__
 
     def _unknown_option(self, name: str) -> TypeError:
@@ -149,13 +151,13 @@ class FunctionJob(AbstractJob[T]):
 
 
 def call_of(job: FunctionJob[T], value_of: ValueOf | None = None) -> functools.partial[T]:
-    """Return the call that a job makes, with results in place of jobs; call it once, in the job's `co_run`.
+    """Return the call of a job's function, with results in place of inputs. Use this once, in the job's `co_run`.
 
-    With `keep_result=False`, results that no other job needs are dropped.
+    It also drops the results of inputs with `keep_result=False` that no other job needs any more.
 
     Args:
         job: the job.
-        value_of: a function that returns the value for an input; None for its result.
+        value_of: a function that returns the value for an input; None for the input's result.
 
     """
     call = call_parts(job, value_of or result_of)
@@ -166,15 +168,15 @@ def call_of(job: FunctionJob[T], value_of: ValueOf | None = None) -> functools.p
 
 
 def call_parts(job: FunctionJob[Any], value_of: ValueOf) -> tuple[Any, tuple[Any, ...], dict[str, Any]] | None:
-    """Return the function of a job, its positional arguments, and its keyword arguments, or None.
+    """Return the function of a job, its positional arguments and its keyword arguments.
 
     Args:
         job: the job.
         value_of: called with each input; its return value replaces the input, at any depth of lists, tuples and dicts.
-            A job that is passed as itself stays.
+            Jobs that are passed as themselves, by `ref`, are not replaced.
 
     Returns:
-        None if the job was made of a coroutine object, whose arguments are not accessible.
+        None if the job was made from a coroutine object, whose arguments are not accessible.
 
     """
     if job._is_one_shot():
@@ -188,22 +190,22 @@ def call_parts(job: FunctionJob[Any], value_of: ValueOf) -> tuple[Any, tuple[Any
 
 
 def input_at(job: AbstractJob[Any], number: int) -> AbstractJob[Any] | None:
-    """Return the input that is the function's argument with this number, from 1; None if that is not an input."""
+    """Return the input at a position among the function's arguments, counted from 1; None if no input is there."""
     args: Any = job._args if isinstance(job, FunctionJob) else ()
     is_input = isinstance(args, DirectArguments) and number - 1 in args._indices
     return args._values[number - 1] if is_input else None
 
 
-def unwrapped(function: Any) -> Any:
-    """Return the function inside a partial, at any depth."""
+def unwrap_partial(function: Any) -> Any:
+    """Return the function inside nested partials, or `function` itself if it is no partial."""
     while isinstance(function, functools.partial):
         function = function.func
     return function
 
 
 def name_of(function: Any) -> str:
-    """Return the name of a function for an error, without calling a `repr`, which may be the user's code."""
-    called = unwrapped(function)
+    """Return the name of a function for an error message, without running a `__repr__` of the user."""
+    called = unwrap_partial(function)
     return getattr(called, "__qualname__", None) or f"{type(called).__qualname__} object"
 
 
@@ -213,16 +215,16 @@ def check_function(
     """Reject a function that a kind of job cannot call.
 
     Args:
-        function: the user's function; for a partial, the function in it is checked.
-        kind: the name of the kind.
-        wanted: the advice of the error about something that cannot be called.
-        place: where this kind calls plain functions, such as "a thread"; None for a kind that calls async functions.
+        function: the user's function; of a partial, the function inside it.
+        kind: the name of the kind, for errors.
+        wanted: the arguments that the kind accepts, for errors.
+        place: the place in which the kind calls plain functions, such as "a thread"; None if it calls async functions.
 
     Raises:
-        TypeError: this kind cannot call the function; the error has the remedy.
+        TypeError: the kind cannot call the function; the message has the remedy.
 
     """
-    called, name = unwrapped(function), name_of(function)
+    called, name = unwrap_partial(function), name_of(function)
     if isinstance(called, Coroutine):
         if place is not None:
             raise TypeError(f"{kind}({short_repr(called)}): a coroutine object is not for {place}; use Job instead")
@@ -243,10 +245,10 @@ def check_function(
 
 
 def check_kind(kind: Any, subject: str) -> None:
-    """Reject a value of `kind=` that makes no jobs that call a function.
+    """Reject a value of `kind=` that cannot build jobs that call a function.
 
     Raises:
-        TypeError: it is neither a class of such jobs nor a function.
+        TypeError: `kind` is neither a subclass of `FunctionJob` nor another callable.
 
     """
     if not callable(kind) or (isinstance(kind, type) and not issubclass(kind, FunctionJob)):
@@ -256,7 +258,12 @@ def check_kind(kind: Any, subject: str) -> None:
 
 
 def _reject_sync(function: Any, kind: str, name: str) -> None:
-    """Reject a class, and a function that is certainly not async."""
+    """Reject a class, or a function that is certainly not async.
+
+    Raises:
+        TypeError: `function` is one of these.
+
+    """
     if isinstance(function, type) or _signatures.is_surely_sync(function):
         advice = f", or run it in a thread: ThreadJob({getattr(function, '__name__', name)}, ...)"
         raise TypeError(
@@ -268,25 +275,25 @@ JOB_ADVICE: Final = "an async function and its arguments, or a coroutine object"
 
 
 class Job(FunctionJob[T]):
-    """An async callable with its arguments, or a coroutine object, as a job.
+    """A job that calls an async function with arguments, or that awaits a coroutine object.
 
-    A callable is called at each start, so such a job can run again. A coroutine object runs once. If it never runs, it
-    is closed with its scheduler, by `close()`, or when the job is garbage-collected. But if an argument of the
-    coroutine refers to its own job or scheduler, only `close()` of one of these closes it.
+    The function is called at each start of the job, so the job can run again. A coroutine object can run only once. If
+    it never runs, it is closed by `close()` of the job or its scheduler, or when the job is garbage-collected. If an
+    argument of the coroutine refers to its own job or scheduler, only `close()` closes it.
 
     Args:
         function: an async function; a lambda, partial or callable object that returns an awaitable; or a coroutine
             object, which takes no further arguments.
         args: positional arguments of the call. A job among them, or at any depth in plain lists, tuples and values of
-            dicts, is an input: the job requires it, and at the start it is replaced by its result. `ref(job)` passes
-            the job itself.
-        kwargs: keyword arguments of the call, in which jobs are inputs too.
+            dicts, is an input: the new job requires it, and gets its result in its place. `ref(job)` passes the job
+            itself.
+        kwargs: keyword arguments of the call; jobs among them are inputs too.
         options: the options of every job; see `AbstractJob`.
 
     Raises:
-        TypeError: a plain function (`ThreadJob` runs those), something that is not callable, or arguments for a
-            coroutine object.
-        ValueError: an option out of its range.
+        TypeError: `function` is a plain function (use `ThreadJob`) or cannot be called, or a coroutine object came with
+            arguments.
+        ValueError: an option is out of its range.
 
     Example:
         >>> async def double(number):
@@ -299,11 +306,12 @@ class Job(FunctionJob[T]):
 
     """
 
-    # Made from a coroutine object, `_function` is that object, and None after its start; `_args` holds its finalizer.
+    # In a job made from a coroutine object, `_function` is that object until it starts, then None; `_args` contains the
+    # finalizer that closes it.
     __slots__ = ()
     _is_called_directly = True
 
-    # Type checkers compare up to five arguments with the function's parameters; a job may replace a value.
+    # Type checkers compare up to five arguments with the function's parameters; a job may stand in place of a value.
     @overload
     def __init__(self, function: Coroutine[Any, Any, T], /, **options: Unpack[JobOptions]) -> None: ...
     @overload
@@ -409,28 +417,28 @@ class Job(FunctionJob[T]):
             elif indices:
                 self._args = direct = DirectArguments(args, indices)
                 options["_inputs"] = direct.inputs()  # type: ignore[typeddict-unknown-key]
-        # The same as super().__init__ with less work.
+        # This skips `FunctionJob.__init__`, whose work is done above, faster.
         AbstractJob.__init__(self, **options)  # pyright: ignore[reportUnknownMemberType]
         if not plain and isinstance(function, Coroutine):
             if self._label is None:  # set while the function's name is known
                 self._label = f"{self._short_name()}(…)"
             self._slow_path = self._slow_path or DEFAULT_SLOW_PATH
-            # Not by __del__, which comes too late in a reference cycle: see the traps in docs/design.md.
+            # Not by `__del__`, which comes too late in a reference cycle: see the traps in docs/design.md.
             self._args = (weakref.finalize(self, function.close),)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Record whether a worker may call the function itself: the subclass has no `co_run` of its own."""
+        """Record whether a worker may call the job's function directly: only if the class defines no `co_run`."""
         super().__init_subclass__(**kwargs)
         cls._is_called_directly = cast(Any, cls).co_run is cast(Any, Job).co_run and not cls._has_own_check
         if not cls._is_called_directly:
             cast(Any, cls)._call_once = AbstractJob._call_once
 
     async def co_run(self) -> T:
-        """Call the function and await its return value; or await the coroutine object."""
+        """Call the function and await its return value, or await the coroutine object."""
         return await Job._call_once(self)
 
     def _call_once(self) -> Awaitable[T]:
-        """Call the job once, and return the awaitable of its function, without a coroutine around it."""
+        """Return the awaitable of a call of the function, or the coroutine object, with no coroutine around it."""
         function: Any = self._function
         if type(function) is not FUNCTION_TYPE and isinstance(function, Coroutine):  # `isinstance` with an ABC is slow
             coroutine = cast("Coroutine[Any, Any, T]", function)
@@ -444,13 +452,16 @@ class Job(FunctionJob[T]):
         return cast("Awaitable[T]", awaitable)
 
     def close(self) -> None:
-        """Close the coroutine object, if the job has one that has not run."""
+        """Close the coroutine object, if the job has one that has not started."""
         if self._is_one_shot() and not self._is_spent() and not self.is_running():
             self._function.close()
             self._release_coroutine()
 
     def _release_coroutine(self) -> None:
-        """Release the coroutine, which is running or closed; a closed one may still hold its arguments (3.12)."""
+        """Drop the reference to the coroutine, which has started or is closed, and detach its finalizer.
+
+        On Python 3.12 even a closed coroutine still refers to its arguments.
+        """
         (finalizer,) = cast("tuple[Any, ...]", self._args)
         finalizer.detach()
         self._function = None

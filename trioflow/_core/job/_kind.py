@@ -1,4 +1,4 @@
-"""`JobKind`: the base of kinds of jobs with a `co_run` of their own."""
+"""`JobKind`: the base class of kinds of jobs that define `co_run`."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ if TYPE_CHECKING:
     from ._work_spec import Work
 
 Callback = Callable[[Any], object]
-"""A plain function of a job."""
+"""A plain function that is called with a job; its return value is ignored."""
 
 
 class JobKind(AbstractJob[T]):
-    """A kind of job with its own way of working: the base of `CommandJob` and `SshJob`, and of kinds of users.
+    """The base class of kinds of jobs that do their work in a `co_run`: of `CommandJob`, `SshJob`, and your own.
 
-    A kind defines `co_run`, which uses its run through `run_of(self)`, and gets its arguments by `arguments_of(self)`.
-    All other definitions are optional: the methods below, and the class arguments of `AbstractJob`: the style of its
-    boxes (`box=`), its own timekeeping (`keeps_time=True`), and why its work `cannot_be_interrupted`.
+    A kind defines `co_run`, which gets its arguments from `arguments_of(self)` and its run from `run_of(self)`. It may
+    define the methods below. It may also use the class arguments of `AbstractJob`: `box` is the style of its boxes in
+    pictures, `keeps_time=True` means that `co_run` handles timeouts, and `cannot_be_interrupted` says why a
+    cancellation cannot end the work.
 
     Args:
-        arguments: the arguments of the work; jobs in it, at any depth of plain lists, tuples and dicts, are inputs, as
-            among the arguments of a `Job`. To a journal they identify the work, and so do public attributes.
+        arguments: the arguments of the work; jobs among them, or at any depth in plain lists, tuples and dicts, are
+            inputs, as for a `Job`. A journal identifies the work by these arguments and the job's public attributes.
         on_done: a plain function, called with the job when it has succeeded.
-        on_settled: one called with the job when it is about to settle, whatever its outcome, after `on_done`. In both
-            of these `result()` can be called, and the slot is still held. If one raises, the job fails.
+        on_settled: a plain function, called with the job, after `on_done`, when it is about to settle with any outcome.
+            Both functions may call `result()`. The job still has its slot, and fails if one of them raises.
         options: the options of every job; see `AbstractJob`.
 
     Raises:
@@ -54,10 +55,10 @@ class JobKind(AbstractJob[T]):
 
     """
 
-    __slots__ = ("_callbacks", "_given")
+    __slots__ = ("_arguments", "_callbacks")
 
-    # The arguments; iteration fills in the results of the jobs among them.
-    _given: Iterable[Any]
+    # The arguments; iteration yields results in place of the inputs.
+    _arguments: Iterable[Any]
 
     def __init__(
         self,
@@ -68,7 +69,7 @@ class JobKind(AbstractJob[T]):
     ) -> None:
         subject = repr(options.get("label") or type(self).__name__)
         search = ArgumentSearch(lambda: subject)
-        self._given = search.positional(arguments)
+        self._arguments = search.positional(arguments)
         self._callbacks = None
         if on_done is not None or on_settled is not None:
             callback(on_done, "on_done", subject)
@@ -77,7 +78,7 @@ class JobKind(AbstractJob[T]):
         super().__init__(**options, _inputs=tuple(search.inputs))
 
     def __init_subclass__(cls, *, box: BoxStyle | None = None, **kwargs: Any) -> None:
-        """Record the arguments of the class; a kind without `box=` is drawn as a box with its name."""
+        """Record the class arguments; without `box`, a direct subclass is drawn as a box with the name of the class."""
         if box is None and JobKind in cls.__bases__:
             box = BoxStyle(cls.__name__)
         super().__init_subclass__(box=box, **kwargs)
@@ -87,55 +88,60 @@ class JobKind(AbstractJob[T]):
     # ---- for kinds to define
 
     def default_label(self, depth: int) -> str:
-        """Return the default label of a job.
+        """Return the label of a job that has no `label`.
 
         Args:
-            depth: how many nested calls it may show; `label_inside(job, depth)` shows an argument that is a job.
+            depth: the number of nested calls that it may show; `label_inside(job, depth)` is the text of an argument
+                that is a job.
 
         """
         return type(self).__name__
 
     def redacted_label(self) -> str:
-        """Return the replacement for its default label and its command line with `redact=True`."""
+        """Return the text that replaces the default label and the command line of a job with `redact=True`."""
         return f"{self._box.name} …"
 
     def command_line(self) -> str:
-        """Return the command line of the job, in one line, for traces and reports, if the kind runs commands."""
+        """Return the command line of the job as one line, for traces and reports. Kinds that run commands define it."""
         return ""
 
     @property
     def last_result(self) -> Any:
-        """The `CommandResult` of its latest process, for traces and reports; None if there was none."""
+        """The `CommandResult` of the job's latest process, for traces and reports; None if there was none."""
         return None
 
     def status_text(self) -> str:
         """Return the current activity of the running job in a few words, for the monitor and listings with details.
 
-        It is not called with `redact=True`. The monitor calls it up to ten times a second, in a thread of its own: it
-        must be cheap, and only read. Its exceptions are ignored.
+        The monitor calls this up to ten times a second, in a thread of its own: so it must be cheap, and must not
+        change anything. Exceptions are ignored. For a job with `redact=True` it is not called.
         """
         return ""
 
     def failure_group(self) -> object:
-        """Return a key: the failures of jobs with equal keys share one line of the log. By default the class."""
+        """Return a key for failures in the log, where jobs with equal keys share a line; by default the class."""
         return type(self)
 
     def for_journal(self) -> Work:
-        """Return the identity of its work to a journal: here its arguments, besides its public attributes."""
+        """Return the identity of the work for a journal: by default the name of the kind and the arguments.
+
+        The journal adds the job's public attributes.
+        """
         from ..job._work_spec import Work  # not at the top: only journals need it
 
         return Work(what=self._box.name, arguments=given_of(self))
 
     def forget_run(self) -> None:
-        """Forget the results of the last run; called before the next one."""
+        """Discard what the last run stored in the job's attributes; called before the next run."""
 
     # ---- for the engine
 
     def _call_back(self, function: Callback | None, outcome: Any) -> None:
-        """Call a function with the outcome as `result()`, as if the job were a service that is ready, or has failed."""
+        """Call `function` with the job, whose `result()` gives `outcome` during the call."""
         if function is None:
             return
         extras = self._ensure_extras()
+        # A RUNNING job has a result only if it is a ready service.
         self._outcome, extras.ready = outcome, not isinstance(outcome, Failure)
         try:
             function(self)
@@ -157,15 +163,15 @@ class JobKind(AbstractJob[T]):
 
 
 def arguments_of(job: JobKind[Any]) -> tuple[Any, ...]:
-    """Return the arguments of a job, with results in place of jobs; call it once, in the job's `co_run`.
+    """Return the arguments of a job, with results in place of inputs. Use this once, in the job's `co_run`.
 
-    With `keep_result=False`, results that no other job needs are dropped.
+    It also drops the results of inputs with `keep_result=False` that no other job needs any more.
     """
-    filled = tuple(job._given)
+    arguments = tuple(job._arguments)
     job._release_inputs()
-    return filled
+    return arguments
 
 
 def given_of(job: JobKind[Any]) -> tuple[Any, ...]:
-    """Return the arguments of a job with the jobs among them."""
-    return tuple(original_arguments(job._given))
+    """Return the arguments of a job as they were given, with the inputs among them."""
+    return tuple(original_arguments(job._arguments))

@@ -1,4 +1,4 @@
-"""The end of a job without a plain result: failure or cancellation; and facts that few jobs have."""
+"""The outcomes of jobs that end without a result, the texts of errors, and `RunExtras`, a job's rare state in a run."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ if TYPE_CHECKING:
 
 
 ENGINE_PREFIX: Final = f"{__name__.partition('._core.')[0]}._core."
-"""The prefix of the names of the engine's modules."""
+"""The beginning of the names of the engine's modules."""
 
 
 class Failure:
-    """The exception of a failed job, with its first traceback: the exception's own one grows at each raise."""
+    """The exception of a failed job, with its first traceback: that of the exception grows each time it is raised."""
 
     __slots__ = ("exception", "number", "traceback")
 
-    numbers: ClassVar[Iterator[int]] = itertools.count()  # in the order in which jobs settled
+    # Numbers failed and cancelled jobs in the order in which they settled.
+    numbers: ClassVar[Iterator[int]] = itertools.count()
 
     def __init__(self, exception: BaseException) -> None:
         self.number: Final = next(self.numbers)
@@ -39,19 +40,19 @@ class Failure:
 
 
 def _strip_engine_frames(exception: BaseException) -> None:
-    """Remove the engine's frames from the tracebacks of an exception and its causes."""
-    met: set[int] = set()
+    """Remove the engine's frames from the tracebacks of an exception and of its causes and contexts."""
+    visited: set[int] = set()
     todo: list[BaseException | None] = [exception]
     while todo:
         error = todo.pop()
-        if error is not None and id(error) not in met:
-            met.add(id(error))
+        if error is not None and id(error) not in visited:
+            visited.add(id(error))
             error.__traceback__ = _without_engine_frames(error.__traceback__)
             todo += error.__cause__, error.__context__
 
 
 def _without_engine_frames(traceback: TracebackType | None) -> TracebackType | None:
-    """Return the traceback without the engine's frames: keeping it must not keep the whole run alive."""
+    """Return the traceback without the engine's frames, which would keep the whole run in memory."""
     first = last = None
     while traceback is not None:
         if not traceback.tb_frame.f_globals.get("__name__", "").startswith(ENGINE_PREFIX):
@@ -59,7 +60,7 @@ def _without_engine_frames(traceback: TracebackType | None) -> TracebackType | N
             if last is not None:
                 last.tb_next = traceback
             last = traceback
-        else:  # from CPython 3.12 on the user's frames refer to their callers: these must not keep the run either
+        else:  # from CPython 3.12 on the user's frames refer to their callers, which must not keep the run either
             _clear_frame(traceback.tb_frame)
         traceback = traceback.tb_next
     if last is not None:
@@ -68,11 +69,11 @@ def _without_engine_frames(traceback: TracebackType | None) -> TracebackType | N
 
 
 def _clear_frame(frame: FrameType) -> None:
-    """Clear the variables of a frame that has ended.
+    """Clear the variables of a frame, if it has ended.
 
-    If jobs raise the same exception object, one after the other, its traceback has the frames of all of them. Some of
-    these may still run: one that makes a further attempt, for example. Before CPython 3.13 `clear` would close it. Only
-    a frame that has ended shows the garbage collector a reference to its code.
+    If several jobs raise the same exception object, its traceback has the frames of all of them. Some of these frames
+    may still run: that of a job that makes another attempt, for example. Before CPython 3.13 `frame.clear()` would
+    close such a frame. Only a frame that has ended shows the garbage collector a reference to its code.
     """
     if any(value is frame.f_code for value in gc.get_referents(frame)):
         frame.clear()
@@ -84,48 +85,49 @@ class CancelledOutcome:
     __slots__ = ("number",)
 
     def __init__(self) -> None:
-        self.number: Final = next(Failure.numbers)  # its place among the failures
+        self.number: Final = next(Failure.numbers)
 
 
 DROPPED: Final = object()
-"""The outcome of a job whose result was dropped."""
+"""The outcome of a job whose result was dropped, because of `keep_result=False`."""
 
 
 class Throttling(NamedTuple):
-    """An attempt that does not count, because it raised `Throttled`. Times are on the loop's clock."""
+    """An attempt that raised `Throttled`, and so does not count. All times are on the backend's clock."""
 
     began: float
     ended: float
     closed: tuple[tuple[str, float], ...]
-    """The keys on which nothing starts from then on, each with the end of that."""
+    """The keys of the throttled resources, each with the time until which no job that needs it starts."""
 
 
 class RunExtras:
-    """Facts about a job in a run that few jobs have; created on demand. A fact that was never set has its default."""
+    """The state of a job in a run that few jobs have; created on demand. An attribute never set has its default."""
 
-    timed_out = False
-    ready = False  # whether it is a service that has called `started()`
-    ready_at: float | None = None  # when it called `started()`; views read it after the run, too
-    scope: Any = None  # the scope of a service with a timeout, until it is ready
-    consumers = 0  # the jobs that use its result and have not started, if `keep_result` is False
-    inputs_released = False  # whether it is no longer counted as a consumer of its inputs
-    listeners: list[Callable[[AbstractJob[Any]], None]] | None = None  # called when it has settled, or never will
-    further_attempts = 0
-    fraction: float | None = None  # the fraction of its work that it has reported as done
-    idle_timer: Any = None  # during a call, with an `idle_timeout`: the timer that signs of life put off
-    throttled: tuple[Throttling, ...] = ()  # its attempts that raised `Throttled`, and so do not count
-    machine_waits: tuple[tuple[float, float], ...] = ()  # when it ran, but waited for room on the machine
-    call_place: tuple[str, int] | None = None  # the place that made its call, and how many that makes at once
-    grant: Any = None  # its resources, a `Grant`
-    runs_once = False  # whether no later run of its scheduler can reach it
-    context: Any = None  # the context of the code that added it during the run, if it differs from the run's
-    adds_jobs = False  # whether it has added jobs, in a run with a journal
-    restored = False  # whether its result comes from the journal of the run
-    not_restored: str | None = None  # the reason, in a run with a journal
-    awaited_jobs: tuple[AbstractJob[Any], ...] = ()  # the jobs whose end its body awaits now
+    timed_out = False  # whether a timeout cancelled a call of the job
+    ready = False  # whether the job is a service that has called `started()`
+    ready_at: float | None = None  # the time of the call of `started()`; views also read it after the run
+    scope: Any = None  # the cancel scope of a service with a timeout, until the service is ready
+    consumers = 0  # with `keep_result=False`: how many jobs need the result and have not started
+    inputs_released = False  # whether the job no longer counts as a consumer of its inputs
+    # Called once, when the job has settled, or when its run has ended without reaching it.
+    listeners: list[Callable[[AbstractJob[Any]], None]] | None = None
+    further_attempts = 0  # the number of attempts after the first
+    fraction: float | None = None  # the fraction of its work that the job has reported as done
+    idle_timer: Any = None  # the `TimeLimit` of the current call, if the job has an `idle_timeout`
+    throttled: tuple[Throttling, ...] = ()  # the attempts that raised `Throttled`
+    machine_waits: tuple[tuple[float, float], ...] = ()  # when the job was RUNNING, but waited for room on the machine
+    call_place: tuple[str, int] | None = None  # the place that ran the call, and how many calls it runs at once
+    grant: Any = None  # the resources of the job, a `Grant`
+    runs_once = False  # whether no later run of the scheduler can reach the job
+    context: Any = None  # the context of the code that added the job during the run, if it is not that of the run
+    has_added_jobs = False  # whether the job has added jobs, in a run with a journal
+    restored = False  # whether the result comes from the run's journal
+    not_restored: str | None = None  # why the run's journal did not restore the job
+    awaited_jobs: tuple[AbstractJob[Any], ...] = ()  # the jobs that the body of this job is awaiting
 
     def is_empty(self) -> bool:
-        """Return whether a settled job needs none of these facts."""
+        """Return whether a settled job needs none of these attributes."""
         return (
             self.fraction is None
             and not (self.further_attempts or self.timed_out or self.restored or self.not_restored or self.consumers)
@@ -133,12 +135,12 @@ class RunExtras:
         )
 
     def listen(self, listener: Callable[[AbstractJob[Any]], None]) -> None:
-        """Have a listener called once, when the job has settled, or its run has ended without reaching it."""
+        """Add a function to call once, when the job has settled, or its run has ended without reaching it."""
         self.listeners = self.listeners or []
         self.listeners.append(listener)
 
     def notify(self, job: AbstractJob[Any]) -> None:
-        """Call all listeners: the job has settled, or its run has ended without reaching it."""
+        """Call all listeners with the job, which has settled, or was not reached by its run."""
         if self.listeners is not None:
             for listener in self.listeners:
                 listener(job)
@@ -146,18 +148,18 @@ class RunExtras:
 
 
 MAX_ERROR_LENGTH: Final = 200
-"""Characters of an exception's text in one line."""
+"""The most characters of an exception's text on one line."""
 
 UNCALLED: Final = object()
-"""A placeholder for the return value of a job's function that has not been called."""
+"""A placeholder for the return value of a function that was not called."""
 
 
 def no_result_error(job: AbstractJob[Any]) -> BaseException:
     """Return the exception that `result()` raises for a job without a result."""
-    failure = job._outcome
-    if isinstance(failure, Failure):
-        return failure.exception.with_traceback(failure.traceback)
-    if failure is DROPPED:
+    outcome = job._outcome
+    if isinstance(outcome, Failure):
+        return outcome.exception.with_traceback(outcome.traceback)
+    if outcome is DROPPED:
         return _errors.JobNotDone(
             f"the result of {job.label!r} was dropped when the last job that uses it had started: "
             f"leave out keep_result=False to read it later"
@@ -177,14 +179,14 @@ FUNCTION_KIND_ADVICE: Final = "give Job an async function, and ThreadJob a plain
 
 
 def not_awaitable_message(label: str, value: object) -> str:
-    """Return the message for a function that returned `value`, which cannot be awaited, with the remedy."""
+    """Return the error message for a job whose function returned `value`, which is not awaitable."""
     return f"{label!r}: its function returned {short_repr(value)}, which is not awaitable; {FUNCTION_KIND_ADVICE}"
 
 
 def unawaited_coroutine_error(label: str, coroutine: CoroutineType[Any, Any, Any]) -> TypeError:
-    """Close a coroutine that a job's function has returned, and return the error with the remedy."""
+    """Close a coroutine that a job has returned as its result, and return the error for it."""
     name = coroutine.__name__
-    with contextlib.suppress(Exception):  # a coroutine that has begun may raise, or resist its end
+    with contextlib.suppress(Exception):  # a coroutine that has started may raise or ignore its GeneratorExit
         coroutine.close()
     return TypeError(
         f"{label!r}: its function returned the coroutine of {name}(), which was never awaited; "
@@ -193,7 +195,18 @@ def unawaited_coroutine_error(label: str, coroutine: CoroutineType[Any, Any, Any
 
 
 def add_remedy_notes(error: BaseException, job: AbstractJob[Any], awaitable: object, hint: str | None) -> str | None:
-    """Add notes to the exception of `job` if its text alone has no remedy; return the hint for the log."""
+    """Add notes with remedies to the exception of a failed job.
+
+    Args:
+        error: the exception.
+        job: the job that raised it.
+        awaitable: the return value of the job's function, or UNCALLED.
+        hint: a remedy that the caller knows, or None.
+
+    Returns:
+        The remedy for the log: `hint`, or the advice on a return value that is not awaitable, or None.
+
+    """
     if hint is not None:
         add_note(error, f"{job.label!r}: {hint}")
     if isinstance(error, TypeError) and awaitable is not UNCALLED and not is_awaitable(awaitable):
@@ -203,14 +216,14 @@ def add_remedy_notes(error: BaseException, job: AbstractJob[Any], awaitable: obj
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """Add a note to a user's exception, if it accepts notes and does not have this one yet."""
+    """Add a note to a user's exception, unless the exception rejects notes or already has this one."""
     with contextlib.suppress(Exception):
         if note not in getattr(error, "__notes__", ()):
             error.add_note(note)
 
 
 def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
-    """Return whether a value can be awaited; False if it raises when it is inspected."""
+    """Return whether a value can be awaited; False if inspecting it raises."""
     if type(value) is CoroutineType:  # the usual case; `isinstance` with an ABC is ten times as slow
         return True
     try:
@@ -220,15 +233,15 @@ def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
 
 
 def error_text(error: BaseException) -> str:
-    """Return the text of an exception, even if its `__str__` raises."""
+    """Return `str(error)`, or a replacement if that raises."""
     try:
         return str(error)
-    except Exception as fault:
-        return f"<its __str__ raised {type(fault).__name__}>"
+    except Exception as str_error:
+        return f"<its __str__ raised {type(str_error).__name__}>"
 
 
 def one_line_error(error: BaseException) -> str:
-    """Return the type and the text of an exception on one short line, even if its `__str__` raises."""
+    """Return the type and text of an exception as one short line, even if its `__str__` raises."""
     text = " ".join(error_text(error).split())
     if len(text) > MAX_ERROR_LENGTH:
         text = text[: MAX_ERROR_LENGTH - 1] + "…"
@@ -236,5 +249,5 @@ def one_line_error(error: BaseException) -> str:
 
 
 def find_interruption(error: BaseException) -> BaseException | None:
-    """Return the first exception in `error` that is not an `Exception`, or None."""
+    """Return the first exception in `error` that is not an `Exception`, such as KeyboardInterrupt, or None."""
     return next((leaf for leaf in leaves_of(error) if not isinstance(leaf, Exception)), None)

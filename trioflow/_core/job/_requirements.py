@@ -1,4 +1,4 @@
-"""The requirements of one job: their storage, the users' view, and their extraction from users' arguments."""
+"""The requirements of a job: how they are stored, shown to users, and read from users' arguments."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from ._job import AbstractJob
 
     Required: TypeAlias = "AbstractJob[Any] | JobSequence | Iterable[Required] | None"
-    """Requirements as users give them: jobs, Sequences, None, or collections of these."""
+    """The type of a user's requirements: a job, a Sequence, None, or a collection of these."""
 
 MANY_REQUIREMENTS: Final = 16
-"""From this number on, requirements are kept in a dict. A tuple takes a quarter of the memory; its search is slow."""
+"""The length from which requirements are stored in a dict. A tuple takes less memory, but is slower to search."""
 
 
 class Requirements(AbstractSet[Any]):
@@ -34,7 +34,7 @@ class Requirements(AbstractSet[Any]):
         return job in self._job._required
 
     def __iter__(self) -> Iterator[AbstractJob[Any]]:
-        """Iterate in the order in which they were added."""
+        """Iterate over the requirements in the order in which they were added."""
         return iter(tuple(self._job._required))
 
     def __len__(self) -> int:
@@ -42,92 +42,99 @@ class Requirements(AbstractSet[Any]):
         return len(self._job._required)
 
     def __repr__(self) -> str:
-        """Show them as a set."""
+        """Show the requirements in the form of a set."""
         return "{" + ", ".join(map(repr, self)) + "}"
 
     @classmethod
     def _from_iterable(cls, it: Iterable[Any]) -> set[Any]:
-        return set(it)  # the result of &, | and -
+        return set(it)  # `&`, `|` and `-` return plain sets
 
 
 def flatten_simple(value: Any, state_of: Callable[[Any], Any]) -> tuple[Any, ...] | None:
-    """Return the jobs in the common cases of one job, or of one list or tuple of jobs; None if `flatten` is needed.
+    """Return the jobs in a common form of `value`: a job, or a list or tuple of jobs; None if it has another form.
 
-    This is several times as fast as `flatten`.
+    This is several times as fast as `flatten`, which then has to be called.
 
     Args:
         value: the user's value.
-        state_of: returns the state of a job. It raises for anything else, and for a job that is not initialised.
+        state_of: returns the state of a job; raises for any other object, and for a job that is not initialised.
 
     """
-    things: Any = value if value.__class__ is list or value.__class__ is tuple else (value,)
-    if len(things) == 1 and things[0].__class__ is list:
-        things = things[0]
+    jobs: Any = value if value.__class__ is list or value.__class__ is tuple else (value,)
+    if len(jobs) == 1 and jobs[0].__class__ is list:
+        jobs = jobs[0]
     try:
-        for _ in map(state_of, things):
+        for _ in map(state_of, jobs):
             pass
     except (TypeError, AttributeError):
         return None
-    return tuple(things) if len(things) < 2 else tuple(dict.fromkeys(things))
+    return tuple(jobs) if len(jobs) < 2 else tuple(dict.fromkeys(jobs))
 
 
-def flatten(things: Iterable[Any], purpose: str, method: str) -> Iterator[AbstractJob[Any]]:
-    """Yield the jobs in `things`, in order: jobs, Sequences, None, and collections of these at any depth.
+def flatten(values: Iterable[Any], purpose: str, method: str) -> Iterator[AbstractJob[Any]]:
+    """Yield the jobs in `values`, in order; these are jobs, Sequences, None, and collections of these at any depth.
 
     Args:
-        things: the user's values.
-        purpose: their use, for errors.
+        values: the user's values.
+        purpose: the call that takes the values, for errors.
         method: "_all_jobs" if a Sequence means all of its jobs; "_last_jobs" if it means its last job.
 
     Raises:
-        TypeError: something is none of these.
+        TypeError: a value is none of these.
 
     """
-    stack: list[Iterator[Any]] = [iter(things)]
+    stack: list[Iterator[Any]] = [iter(values)]
     while stack:
-        thing: Any
-        for thing in stack[-1]:
-            if thing is None:
+        value: Any
+        for value in stack[-1]:
+            if value is None:
                 continue
-            expand = getattr(thing.__class__, method, None)
+            expand = getattr(value.__class__, method, None)
             if expand is not None:
-                _check_initialised(thing, purpose)
-                yield from expand(thing)
-            elif _is_collection(thing):
-                stack.append(iter(thing))
+                _check_initialised(value, purpose)
+                yield from expand(value)
+            elif _is_collection(value):
+                stack.append(iter(value))
                 break
             else:
-                raise TypeError(f"{purpose}: {short_repr(thing)} is not a job: {_advice(thing)}")
+                raise TypeError(f"{purpose}: {short_repr(value)} is not a job: {_advice(value)}")
         else:
             stack.pop()
 
 
-def _advice(thing: object) -> str:
-    name = getattr(thing, "__name__", None)
-    if hasattr(type(thing), "_builds_jobs"):
+def _advice(value: object) -> str:
+    """Return the advice of the error for a value that is not a job."""
+    name = getattr(value, "__name__", None)
+    if hasattr(type(value), "_builds_jobs"):
         return f"call it, {name}(...), to build a job"
-    if isinstance(thing, Coroutine):
+    if isinstance(value, Coroutine):
         return f"write Job({name}(...))"
-    if callable(thing) and name:
+    if callable(value) and name:
         return f"write Job({name}, ...) for an async function, and ThreadJob({name}, ...) for a plain one"
     return "give jobs, Sequences, None, or collections of these"
 
 
-def _check_initialised(thing: object, purpose: str) -> None:
-    if not (hasattr(thing, "_state") or hasattr(thing, "jobs")):
-        raise TypeError(f"{purpose}: {type(thing).__name__}.__init__ must call super().__init__()")
+def _check_initialised(job: object, purpose: str) -> None:
+    """Reject a job or a Sequence whose `__init__` did not call that of its base class.
+
+    Raises:
+        TypeError: `job` is not initialised.
+
+    """
+    if not (hasattr(job, "_state") or hasattr(job, "jobs")):
+        raise TypeError(f"{purpose}: {type(job).__name__}.__init__ must call super().__init__()")
 
 
-def _is_collection(thing: object) -> bool:
-    return isinstance(thing, Iterable) and not isinstance(thing, (str, bytes))
+def _is_collection(value: object) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, (str, bytes))
 
 
 def extend_requirements(
     required: tuple[AbstractJob[Any], ...] | dict[AbstractJob[Any], None], new: Sequence[AbstractJob[Any]]
 ) -> tuple[AbstractJob[Any], ...] | dict[AbstractJob[Any], None]:
-    """Return `required` followed by `new`; a dict is extended in place."""
+    """Return the requirements `required` followed by `new`, in a tuple or a dict; a dict is extended in place."""
     if isinstance(required, dict):
         required.update(dict.fromkeys(new))
         return required
-    together = (*required, *new) if required else tuple(new)  # `tuple` returns a tuple itself
-    return together if len(together) < MANY_REQUIREMENTS else dict.fromkeys(together)
+    extended = (*required, *new) if required else tuple(new)  # `tuple` returns a tuple itself
+    return extended if len(extended) < MANY_REQUIREMENTS else dict.fromkeys(extended)

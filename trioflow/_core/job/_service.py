@@ -1,4 +1,4 @@
-"""`Service`: a forever job that reports when it is ready; from then on it may be required by others."""
+"""`Service`: a forever job that reports when it is ready, so that other jobs may require it."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ if TYPE_CHECKING:
 
     from ..run._run import Run
 
-T = TypeVar("T")  # without a default, which would keep mypy from finding it by the annotation of task_status
+T = TypeVar("T")  # without a default: with one, mypy would not infer it from the annotation of task_status
 T_co = TypeVar("T_co", covariant=True)
 T_contra = TypeVar("T_contra", contravariant=True)
 
 
-# For type checkers only: they infer a service's result from the annotation of `task_status`. That is
-# `trio.TaskStatus[T]` or `anyio.abc.TaskStatus[T]`, so the argument is both. No type can express "the parameter called
-# task_status has this type, whatever the other parameters are": hence one Protocol for each number of these.
+# For type checkers only. They infer the result of a service from the annotation of `task_status`, which is
+# `trio.TaskStatus[T]` or `anyio.abc.TaskStatus[T]`; so the type of the argument inherits from both. No type can express
+# "a function with any parameters, and a parameter task_status of this type". So there is one Protocol for each number
+# of positional parameters.
 if TYPE_CHECKING:
 
-    class GivenStatus(anyio.abc.TaskStatus[T_contra], trio.TaskStatus[T_contra], Protocol[T_contra]):
-        """The type of the argument `task_status` of a service's function."""
+    class AnyTaskStatus(anyio.abc.TaskStatus[T_contra], trio.TaskStatus[T_contra], Protocol[T_contra]):
+        """The type of the argument `task_status`, which matches both annotations."""
 
 
 class Serves0(Protocol[T_co]):
     """A service's function with no positional parameters."""
 
-    def __call__(self, *, task_status: GivenStatus[T_co]) -> Awaitable[Any]:
+    def __call__(self, *, task_status: AnyTaskStatus[T_co]) -> Awaitable[Any]:
         """Serve."""
         ...
 
@@ -43,7 +44,7 @@ class Serves0(Protocol[T_co]):
 class Serves1(Protocol[T_co]):
     """A service's function with one positional parameter."""
 
-    def __call__(self, a: Any, /, *, task_status: GivenStatus[T_co]) -> Awaitable[Any]:
+    def __call__(self, a: Any, /, *, task_status: AnyTaskStatus[T_co]) -> Awaitable[Any]:
         """Serve."""
         ...
 
@@ -51,7 +52,7 @@ class Serves1(Protocol[T_co]):
 class Serves2(Protocol[T_co]):
     """A service's function with two positional parameters."""
 
-    def __call__(self, a: Any, b: Any, /, *, task_status: GivenStatus[T_co]) -> Awaitable[Any]:
+    def __call__(self, a: Any, b: Any, /, *, task_status: AnyTaskStatus[T_co]) -> Awaitable[Any]:
         """Serve."""
         ...
 
@@ -59,29 +60,30 @@ class Serves2(Protocol[T_co]):
 class Serves3(Protocol[T_co]):
     """A service's function with three positional parameters."""
 
-    def __call__(self, a: Any, b: Any, c: Any, /, *, task_status: GivenStatus[T_co]) -> Awaitable[Any]:
+    def __call__(self, a: Any, b: Any, c: Any, /, *, task_status: AnyTaskStatus[T_co]) -> Awaitable[Any]:
         """Serve."""
         ...
 
 
 class TaskStatus(Generic[T]):
-    """The argument `task_status` of a service's function; each call gets its own."""
+    """The argument `task_status` of a service's function; each call of the function gets a new one."""
 
     __slots__ = ("_call_has_ended", "_job", "_run")
 
     def __init__(self, job: Service[T], run: Run) -> None:
         self._job, self._run = job, run
-        self._call_has_ended = False  # whether the call has ended; the user's code may still hold this object
+        # Whether the call of the function has ended. The user's code may use this object even then.
+        self._call_has_ended = False
 
     def started(self, value: Any = None) -> None:
         """Report that the service is ready, so that the jobs that require it may start.
 
         Args:
-            value: the result of the service.
+            value: the result of the service, for jobs that have it as an input.
 
         Raises:
-            RuntimeError: `started()` was called before, the call of the function has ended, or this call comes from
-                another thread.
+            RuntimeError: `started()` was called before, the call of the function has ended, or `started()` is called
+                in another thread.
 
         """
         if threading.get_ident() != self._run.thread_id:
@@ -97,16 +99,16 @@ class TaskStatus(Generic[T]):
 class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"), place=1)):
     """A forever job that other jobs may require, such as a server, a connection or a pool.
 
-    Its function is called with the keyword argument `task_status`, as by `nursery.start()` of trio and anyio. Once it
-    has called `task_status.started(value)`, it counts as succeeded for the jobs that require it, and `value` is its
-    result. `timeout`, `retry` and `restarts` apply until then. When the run ends, services are cancelled after all
-    other jobs, each after those that use it, and they end SUCCEEDED.
+    Its function is called with the keyword argument `task_status`, as by `nursery.start()` of trio and anyio. When the
+    function calls `task_status.started(value)`, the service counts as succeeded for the jobs that require it, and
+    `value` is its result. `timeout`, `retry` and `restarts` apply until then. At the end of the run, services are
+    cancelled after all other jobs, each one after the jobs that use it, and end SUCCEEDED.
 
     Args:
-        function: an async function that has a parameter `task_status`; it is called at each start. If this parameter
-            is annotated as `trio.TaskStatus[T]` or `anyio.abc.TaskStatus[T]`, type checkers know the service's result.
-        args: positional arguments of the call; jobs among them are replaced by their results, see `Job`.
-        kwargs: keyword arguments of the call; jobs among them are replaced too.
+        function: an async function with a parameter `task_status`; it is called at each start. If this parameter is
+            annotated as `trio.TaskStatus[T]` or `anyio.abc.TaskStatus[T]`, type checkers infer the service's result.
+        args: positional arguments of the call; jobs among them are replaced by their results, as for `Job`.
+        kwargs: keyword arguments of the call; jobs among them are replaced by their results too.
         options: the options of every job; see `AbstractJob`. `forever` is always True.
 
     Raises:
@@ -193,7 +195,12 @@ class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"), p
             raise ValueError(f"forever=False of {self._name_for_errors()}: a Service is always forever; make it a Job")
 
     async def co_run(self) -> T:
-        """Call the function; fail if it returns without having reported that it is ready."""
+        """Call the function and await it.
+
+        Raises:
+            RuntimeError: the function returned without having called `task_status.started()`.
+
+        """
         assert self._worker is not None
         status = TaskStatus(self, self._worker.run)
         try:
@@ -212,9 +219,15 @@ class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"), p
 
 
 def _check_parameters(function: Callable[..., Any]) -> None:
+    """Reject a function that does not take the keyword argument `task_status`.
+
+    Raises:
+        TypeError: the function has no such parameter.
+
+    """
     try:
         parameters = signature_of(function).parameters
-    except (TypeError, ValueError):  # unknown signature: the call will fail if it is wrong
+    except (TypeError, ValueError):  # the signature is unknown: if it is wrong, the call fails
         return
     if "task_status" not in parameters and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
         raise TypeError(

@@ -1,16 +1,16 @@
-"""The decision whether a job may run, taken when all its requirements have settled.
+"""The decision whether a job runs, made when all its requirements have settled.
 
-The first condition that is true decides:
+The first row whose condition is true decides:
 
-| # | condition | outcome |
+| # | condition | decision |
 |---|---|---|
-| 1 | `run_if="failed"`, and nothing required failed | SKIPPED |
-| 2 | an input failed; or, with `run_if="succeeded"`, anything required failed | BLOCKED |
-| 3 | an input was SKIPPED; or, with `run_if="succeeded"`, anything required was | SKIPPED |
-| 4 | otherwise | it runs |
+| 1 | `run_if="failed"`, and no requirement failed | SKIPPED |
+| 2 | an input failed; or, with `run_if="succeeded"`, any requirement failed | BLOCKED |
+| 3 | an input was SKIPPED; or, with `run_if="succeeded"`, any requirement was SKIPPED | SKIPPED |
+| 4 | otherwise | the job runs |
 
-FAILED, BLOCKED and CANCELLED count as failed. So does an input that its nested scheduler did not reach. SKIPPED is not
-a failure.
+FAILED, BLOCKED and CANCELLED count as failed, and so does an input that its nested scheduler did not reach. SKIPPED
+does not.
 """
 
 from __future__ import annotations
@@ -28,7 +28,12 @@ MAY_RUN: Final = (SCHEDULED, None)
 
 
 def decide(job: AbstractJob[Any], rule: TriggerRule) -> tuple[JobState, Failure | None]:
-    """Return SCHEDULED, SKIPPED or BLOCKED for a job whose requirements have settled; if BLOCKED, also the failure."""
+    """Decide whether a job runs; all its requirements have settled.
+
+    Returns:
+        SCHEDULED, SKIPPED or BLOCKED, and if it is BLOCKED the job's `RequirementFailed` as a Failure, otherwise None.
+
+    """
     if certainly_runs(rule):
         return MAY_RUN
     if rule.run_if == "failed" and not any(map(has_failed, job._required)):
@@ -43,26 +48,27 @@ def decide(job: AbstractJob[Any], rule: TriggerRule) -> tuple[JobState, Failure 
 
 
 def certainly_runs(rule: TriggerRule) -> bool:
-    """Return True if a fast check shows that a job may run; after False, `judge` has to decide."""
+    """Return whether a fast check shows that a job runs; False means that `decide` has to be called."""
     if rule.run_if != "settled":
         return False
-    for requirement in rule.inputs:  # noqa: SIM110  # the generator of an all() would cost as much as everything else here
+    for requirement in rule.inputs:  # noqa: SIM110  # a generator for all() would double the cost of this function
         if requirement._state is not SUCCEEDED:
             return False
     return True
 
 
 def has_failed(job: AbstractJob[Any]) -> bool:
-    """Return whether a requirement counts as failed in a decision about the job that requires it."""
+    """Return whether a requirement counts as failed for the job that requires it."""
     return job._state not in NOT_FAILED and not job._is_ready()
 
 
 def _settle_number(job: AbstractJob[Any]) -> float:
-    """Return a sort key: the order in which failed requirements settled; one that never settled comes last."""
+    """Return the position of a failed requirement in the order of settling; infinity if it never settled."""
     return job._outcome.number if isinstance(job._outcome, (Failure, CancelledOutcome)) else float("inf")
 
 
 def _requirement_failed(job: AbstractJob[Any], requirement: AbstractJob[Any]) -> _errors.RequirementFailed:
+    """Return the exception for a job that a failed requirement blocks, with the original failure as its cause."""
     error = _errors.RequirementFailed(job, requirement)
     failure = requirement.raised_exception()
     if isinstance(failure, _errors.RequirementFailed):

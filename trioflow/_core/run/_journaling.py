@@ -137,7 +137,7 @@ class JournalWriter:
         A job that has added other jobs is not recorded: it has to run again to add them again.
         """
         outermost = self._outermost
-        if job._extras is not None and job._extras.adds_jobs:
+        if job._extras is not None and job._extras.has_added_jobs:
             return
         try:
             self._journal.record(job, value)
@@ -154,7 +154,7 @@ class JournalWriter:
         """Note that the current job has added jobs: it must not be restored, which would not add them."""
         worker = current.get(None)
         if worker is not None and worker.job is not None:
-            worker.job._ensure_extras().adds_jobs = True
+            worker.job._ensure_extras().has_added_jobs = True
 
     def forget(self, job: AbstractJob[Any]) -> None:
         """Make the journal release a job that its scheduler is about to drop."""
