@@ -8,7 +8,7 @@ import pytest
 
 import trioflow
 import trioflow.abc
-from trioflow._hints import ATTRIBUTES, NAMES, OF_ABC
+from trioflow._hints import ABC_HINTS, MODULE_HINTS, SCHEDULER_HINTS
 
 from . import public_names
 from .places import ROOT
@@ -27,23 +27,23 @@ def test_a_citation_names_this_version() -> None:
     assert f"\nversion: {trioflow.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MODULE_HINTS)
 def test_a_name_of_another_library_says_what_to_use(name: str) -> None:
     """`from trioflow import PrintJob` shows only the text of the ImportError."""
-    with pytest.raises(ImportError, match=re.escape(f"trioflow has no {name}: {NAMES[name]}")):
+    with pytest.raises(ImportError, match=re.escape(f"trioflow has no {name}: {MODULE_HINTS[name]}")):
         exec(f"from trioflow import {name}")
 
 
-@pytest.mark.parametrize("name", ATTRIBUTES)
+@pytest.mark.parametrize("name", SCHEDULER_HINTS)
 def test_an_attribute_of_another_library_says_what_to_use(name: str) -> None:
     """Programs of asynciojobs ask `why()` after each run."""
-    with pytest.raises(AttributeError, match=re.escape(f"has no attribute {name!r}: {ATTRIBUTES[name]}")):
+    with pytest.raises(AttributeError, match=re.escape(f"has no attribute {name!r}: {SCHEDULER_HINTS[name]}")):
         getattr(trioflow.Scheduler(), name)
     assert not hasattr(trioflow.Scheduler(), "something_else")
 
 
-@pytest.mark.parametrize("name", OF_ABC)
+@pytest.mark.parametrize("name", ABC_HINTS)
 def test_an_old_name_of_abc_is_answered_with_the_new_one(name: str) -> None:
     """Old names of `trioflow.abc` have hints, as those of the package have."""
-    with pytest.raises(AttributeError, match=re.escape(OF_ABC[name])):
+    with pytest.raises(AttributeError, match=re.escape(ABC_HINTS[name])):
         getattr(trioflow.abc, name)

@@ -27,11 +27,11 @@ from ._core.api import TrioflowError as TrioflowError
 from ._core.api import current_job as current_job
 from ._core.api import job as job
 from ._core.api import ref as ref
-from ._core.api import use_plain_isolation as _take_the_plain_way
+from ._core.api import use_plain_isolation as _use_plain_isolation
 from ._scheduler import Scheduler as Scheduler
 
 if _os.environ.get("TRIOFLOW_PLAIN"):
-    _take_the_plain_way()
+    _use_plain_isolation()
 
 if _typing.TYPE_CHECKING:
     from ._core.api.journals import Depfile as Depfile
@@ -78,20 +78,20 @@ if _typing.TYPE_CHECKING:
 __version__ = "0.1.0"
 
 SchedulerJob = Scheduler
-"""An older name of `Scheduler`."""
+"""The name of `Scheduler` in older programs."""
 
 
-def _claim(names: _typing.Mapping[str, object], home: str) -> None:
-    """Make tracebacks, help() and pickles show where users import names from, instead of where they are defined."""
+def _set_module(names: _typing.Mapping[str, object], home: str) -> None:
+    """Set the module of public names to `home`, where users import them; tracebacks, help() and pickles show it."""
     for name, public in names.items():
         if not name.startswith("_") and hasattr(public, "__qualname__") and _typing.get_origin(public) is None:
             public.__module__ = home
 
 
-_claim(vars(abc), abc.__name__)
-_claim(dict(globals()), __name__)  # AbstractJob, which is in both, too
+_set_module(vars(abc), abc.__name__)
+_set_module(dict(globals()), __name__)  # second, because this also sets the module of `AbstractJob`, which is in both
 
-_LATE = {
+_LAZY_NAMES = {
     name: module
     for module, names in {
         "._core.api.journals": "Depfile OptionalFile",
@@ -121,34 +121,34 @@ _LATE = {
     }.items()
     for name in names.split()
 }
-"""Public names whose modules are imported only when the names are used, because a run does not need them."""
+"""Public names with their modules, which are imported when a name is first used, because most programs need few."""
 
 
 def __getattr__(name: str) -> _typing.Any:
-    """Import a name that is in `_LATE` (PEP 562).
+    """Import a public name on first use (PEP 562).
 
     Raises:
-        ImportError: `name` is one of another library; the error names the replacement. (The text of an AttributeError
-            would be lost in `from trioflow import`.)
+        ImportError: `name` is a name of another library; the error names the replacement. (`from trioflow import` would
+            replace the text of an AttributeError.)
         AttributeError: there is no such name.
 
     """
-    if name not in _LATE:
-        from ._hints import NAMES
+    if name not in _LAZY_NAMES:
+        from ._hints import MODULE_HINTS
 
-        if name in NAMES:
-            raise ImportError(f"{__name__} has no {name}: {NAMES[name]}", name=__name__)
+        if name in MODULE_HINTS:
+            raise ImportError(f"{__name__} has no {name}: {MODULE_HINTS[name]}", name=__name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=_sys.modules[__name__])
     import importlib
 
-    public = getattr(importlib.import_module(_LATE[name], __name__), name)
+    public = getattr(importlib.import_module(_LAZY_NAMES[name], __name__), name)
     public.__module__ = __name__
     globals()[name] = public
     return public
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATE})
+    return sorted({*globals(), *_LAZY_NAMES})
 
 
 # For `from trioflow import *`; type checkers use the aliases above.

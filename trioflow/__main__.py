@@ -1,4 +1,4 @@
-"""`python -m trioflow` is the command `trioflow`."""
+"""Run the command `trioflow`, for `python -m trioflow`."""
 
 from .cli import main
 

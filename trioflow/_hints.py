@@ -1,10 +1,10 @@
-"""Names that users bring along from other libraries, each with its replacement here."""
+"""Hints for error messages about names of other libraries, or of older versions: each names the replacement."""
 
 from __future__ import annotations
 
 from typing import Final
 
-NAMES: Final = {
+MODULE_HINTS: Final = {
     "Engine": "import trioflow.compat.asynciojobs_classic for programs of old asynciojobs, or use Scheduler",
     "Line": "it is OutputLine",
     "Optional": "it is OptionalFile; the type is typing.Optional",
@@ -14,9 +14,9 @@ NAMES: Final = {
     "Succeeds": "it is CommandSucceeds",
     "TaskGroup": "use Scheduler; async with Scheduler() as scheduler: scheduler.add(Job(...)) starts jobs as they come",
 }
-"""Names that `trioflow` does not have."""
+"""Hints on names that `trioflow` does not have."""
 
-OF_ABC: Final = {
+ABC_HINTS: Final = {
     "Hidden": "it is HashOnly",
     "Look": "it is BoxStyle",
     "kept_of": "it is stored_result",
@@ -25,13 +25,13 @@ OF_ABC: Final = {
     "shown": "it is short_repr",
     "whole": "it is whole_number",
 }
-"""Names that `trioflow.abc` does not have."""
+"""Hints on names that `trioflow.abc` does not have."""
 
-ATTRIBUTES: Final = {
+SCHEDULER_HINTS: Final = {
     "failed_critical": "ask stop_reason is StopReason.CRITICAL, and culprit",
     "failed_time_out": "ask stop_reason is StopReason.TIMEOUT",
     "orchestrate": "call run(), or await co_run()",
     "rain_check": "call is_runnable()",
     "why": "ask stop_reason and culprit, or print debrief(); explain(job) says why a job waits",
 }
-"""Attributes that a `Scheduler` does not have."""
+"""Hints on attributes that a `Scheduler` does not have."""

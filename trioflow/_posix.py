@@ -1,7 +1,8 @@
-"""The names of POSIX, and of Linux alone, that trioflow uses: this is the one list, and other modules take them here.
+"""The names of the standard library that trioflow uses and that exist only on POSIX systems, or only on Linux.
 
-Where the system lacks a name, it is a placeholder: it can be imported and stored, and raises when it is used. So each
-module can be imported everywhere. What cannot work without a name calls `require` when it is created.
+All other modules take these names from here. A name that the system lacks is replaced by a placeholder, which can be
+imported and stored, and raises when it is called. So every module can be imported on every system. Classes that cannot
+work without such a name call `require` when an object is created.
 """
 
 from __future__ import annotations
@@ -60,39 +61,43 @@ if TYPE_CHECKING:
         from os import sched_getaffinity as sched_getaffinity
         from os import sched_setaffinity as sched_setaffinity
 
-IS_THERE: Final = sys.platform != "win32"
-"""Whether the system has process groups, signals and descriptors as POSIX describes them."""
-BINARY: Final[int] = getattr(os, "O_BINARY", 0)
-"""The flag of `os.open` without which Windows changes newlines."""
+IS_POSIX: Final = sys.platform != "win32"
+"""Whether the system has the process groups, signals and file descriptors of POSIX."""
+O_BINARY: Final[int] = getattr(os, "O_BINARY", 0)
+"""The flag of `os.open` that keeps Windows from translating newlines; 0 on other systems."""
 SIGINFO_SIZE: Final = 128
-"""Bytes of a `siginfo_t` on Linux; on macOS it has 104."""
-MODULES: Final = ("fcntl", "resource", "termios")
+"""The size of a `siginfo_t` on Linux, in bytes; on macOS it is 104."""
+POSIX_MODULES: Final = ("fcntl", "resource", "termios")
 
-INSTEAD_OF_A_COMMAND: Final = "use ThreadJob(subprocess.run, [...], check=True)"
-INSTEAD_OF_WORKERS: Final = "give the scheduler processes=ProcessPoolExecutor(), of concurrent.futures"
+COMMAND_ALTERNATIVE: Final = "use ThreadJob(subprocess.run, [...], check=True)"
+WORKERS_ALTERNATIVE: Final = "give the scheduler processes=ProcessPoolExecutor(), of concurrent.futures"
 
 
-def require(what: str, instead: str = INSTEAD_OF_A_COMMAND) -> None:
-    """Reject `what`, if it cannot work on this system.
+def require(what: str, alternative: str = COMMAND_ALTERNATIVE) -> None:
+    """Raise an error if this is not a POSIX system.
+
+    Args:
+        what: what needs one, for the error message.
+        alternative: what to use on other systems, for the error message.
 
     Raises:
-        NotImplementedError: the system is not POSIX; the error says what to use.
+        NotImplementedError: this is not a POSIX system.
 
     """
-    if not IS_THERE:
-        raise NotImplementedError(f"{what} needs a POSIX system, and this is {sys.platform}: {instead}")
+    if not IS_POSIX:
+        raise NotImplementedError(f"{what} needs a POSIX system, and this is {sys.platform}: {alternative}")
 
 
 def on_fork(in_child: Any) -> None:
-    """Call a function in each child that this process forks, where a process can fork."""
+    """Register a function to be called in each child that this process forks; without fork, do nothing."""
     if sys.platform != "win32":
         os.register_at_fork(after_in_child=in_child)
 
 
 def has_exited(pid: int, waits: bool = False) -> bool:
-    """Return whether a child has exited, and leave it to be reaped; with `waits`, return when it has.
+    """Return whether a child process has exited, without reaping it; with `waits`, wait until it has.
 
-    macOS has the call that this takes, but Python before 3.13 does not pass it on there.
+    macOS has the system call `waitid`, but Python offers it there only since 3.13, so this uses `ctypes`.
 
     Raises:
         ChildProcessError: there is no such child, or it has been reaped.
@@ -108,11 +113,11 @@ def has_exited(pid: int, waits: bool = False) -> bool:
     while ctypes.CDLL(None, use_errno=True).waitid(by_pid, pid, info, options) < 0:
         if (number := ctypes.get_errno()) != errno.EINTR:
             raise OSError(number, os.strerror(number))  # Python chooses the subclass by the number
-    return any(info.raw)  # all zeros: none has exited
+    return any(info.raw)  # all bytes are zero if the child has not exited
 
 
-class Missing:
-    """A name that the system lacks."""
+class MissingName:
+    """A placeholder for a name that the system lacks."""
 
     def __init__(self, name: str) -> None:
         self._name: Final = name
@@ -120,26 +125,26 @@ class Missing:
     def __repr__(self) -> str:
         return f"<{self._name}, which {sys.platform} lacks>"
 
-    def __getattr__(self, name: str) -> Missing:
-        if name.startswith("__"):  # a question of Python, of inspect or copy
+    def __getattr__(self, name: str) -> MissingName:
+        if name.startswith("__"):  # Python, `inspect` and `copy` probe for special methods
             raise AttributeError(name)
-        return Missing(f"{self._name}.{name}")
+        return MissingName(f"{self._name}.{name}")
 
     def __call__(self, *args: object, **options: object) -> NoReturn:
-        """Raise an error with the name."""
+        """Raise an error that names the missing function."""
         raise NotImplementedError(f"{self._name} is missing on {sys.platform}")
 
 
 def __getattr__(name: str) -> Any:
-    """Return the value of a name at each use (PEP 562), or a placeholder."""
+    """Look up a name in the standard library (PEP 562); return a placeholder if the system lacks it."""
     if name.startswith("__"):
         raise AttributeError(name)
-    if name in MODULES:
+    if name in POSIX_MODULES:
         try:
             return importlib.import_module(name)
         except ImportError:
-            return Missing(name)
+            return MissingName(name)
     for module in (os, select, signal, socket):
         if hasattr(module, name):
             return getattr(module, name)
-    return Missing(name)
+    return MissingName(name)

@@ -1,4 +1,4 @@
-"""`Scheduler`: the engine's scheduler, with its views."""
+"""`Scheduler`: the scheduler of the engine, with views of itself, durations, and worker processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Never, TextIO, Unpack
 
 from ._core.api import BaseScheduler, BaseSchedulerOptions, Option, set_docs_and_signature
 from ._core.api.views import file_path, flag, outermost
-from ._hints import ATTRIBUTES
+from ._hints import SCHEDULER_HINTS
 
 if TYPE_CHECKING:
     import os
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class SchedulerOptions(BaseSchedulerOptions, total=False):
-    """The keyword options of a scheduler; `Scheduler` describes them."""
+    """The keyword options of a `Scheduler`, whose docstring describes them."""
 
     durations: Durations | None
     processes: Processes
 
 
 def _check_durations(value: Any, name: str, subject: str | Callable[[], str]) -> Any:
-    """Check the durations of a scheduler; they are looked up when a run begins."""
+    """Check the option `durations`; a run looks the durations up when it starts."""
     from .simulation import _durations
 
     _durations.seconds(value, f"{name} of {subject if isinstance(subject, str) else subject()}")
@@ -36,7 +36,7 @@ def _check_durations(value: Any, name: str, subject: str | Callable[[], str]) ->
 
 
 def _check_processes(value: Any, name: str, subject: str | Callable[[], str]) -> Any:
-    """Check the place of the calls of ProcessJobs."""
+    """Check the option `processes`."""
     if value is None:
         return None
     from .jobs.process import _call_places
@@ -44,66 +44,67 @@ def _check_processes(value: Any, name: str, subject: str | Callable[[], str]) ->
     return _call_places.check_processes(value, f"{name} of {subject if isinstance(subject, str) else subject()}")
 
 
-NOTHING: Final[dict[AnyJob, float]] = {}
-"""The empty durations of a scheduler without a source; never changed."""
+NO_DURATIONS: Final[dict[AnyJob, float]] = {}
+"""The durations of a scheduler without the option `durations`; never changed."""
 
 
 class Scheduler(BaseScheduler):
-    """A set of jobs, each of which runs as soon as everything it requires has settled; it is itself a job.
+    """A set of jobs, each of which runs as soon as everything it requires has settled; a scheduler is itself a job.
 
-    Build the graph, then `run()` it from plain code, or `await` its `co_run()` in a trio or asyncio program. Inside
+    Build the graph, then call `run()` in synchronous code, or await `co_run()` in a trio or asyncio program. Inside
     another scheduler it is a job like any other: it takes one slot there, and runs its own jobs under its own limits.
-    After a run it can be changed and run again; `close()` closes it permanently. Its options, and those of its jobs,
-    can be set while no run is in progress.
+    After a run it can be changed and run again, until `close()` closes it permanently. Its options, and those of its
+    jobs, can be set while no run is in progress.
 
     Args:
         jobs_or_sequences: the first members, in this order: jobs, Sequences, None, or collections of these; `add` and
-            `update` take more. Jobs that become ready together start in the order in which they were added.
+            `update` add more. Jobs that become ready together start in the order in which they were added.
         jobs_window: the number of its jobs that may run concurrently: a positive whole number; an `Adaptive`; a
-            `CapacityLimiter` of trio or anyio, whichever the backend takes, which several schedulers may share; or None
-            or 0 for no limit. Forever jobs are not counted. A number counts the members, a nested scheduler as one. A
-            limiter counts the jobs that work, at any depth, down to schedulers with their own limiter.
-        timeout: seconds, more than 0, that a run may take; None or infinity for no limit. After that everything is
-            cancelled: `run()` returns False, and a nested scheduler fails with `JobTimeout`.
+            `CapacityLimiter` of trio or anyio, which must fit the backend, and which several schedulers may share; or
+            None or 0 for no limit. Forever jobs are not counted. A number limits the members, and a nested scheduler
+            counts as one. A limiter limits the jobs at all depths, except in schedulers with a limiter of their own,
+            and does not count the schedulers themselves.
+        timeout: seconds, more than 0, that a run may take; None or infinity for no limit. Then everything is cancelled:
+            `run()` returns False, and a nested scheduler fails with `JobTimeout`.
         shutdown_timeout: seconds, more than 0, that the `co_shutdown` calls of all its jobs may take together at the
             end of each run; None or infinity for no limit. The default of 1 is enough to close connections.
         cleanup_timeout: seconds, more than 0, that the jobs with `run_if="failed"` may take together, after a critical
             failure or the timeout; None or infinity for no limit.
-        critical_jobs: the default of `critical` for its jobs: the failure of a critical job ends the run at once. None
-            applies the scheduler's own `critical`, and so on outwards.
-        policy: the choice among several ready jobs. "fifo": the one that became ready first. "critical-path": the one
-            with the longest expected path to an exit, by `expected_duration`. "auto": critical path once one job has an
-            expected duration, and fifo otherwise. Or an object of your own, a `trioflow.abc.Policy`. A job's `priority`
-            takes precedence over the policy.
-        pool: the resources for its jobs, also nested ones, which take them while they run, according to their `needs`.
-            Several schedulers in one event loop may share a pool.
-        backfill: the number of later jobs that may pass a job which waits for a resource that they need too, 0 or more.
-            After that, no other job that needs one of its resources starts before it.
+        critical_jobs: the default of `critical` for its jobs: the failure of a critical job ends the run at once. With
+            None, the scheduler's own `critical` is the default, or else the default of the enclosing scheduler.
+        policy: the order in which ready jobs start. "fifo": first in, first out. "critical-path": the job with the
+            longest expected path to an exit job first, by `expected_duration`. "auto": "critical-path" if any job has
+            an expected duration, otherwise "fifo". Or an object of your own, a `trioflow.abc.Policy`. A job's
+            `priority` takes precedence over the policy.
+        pool: the resources that its jobs, including those in nested schedulers, take while they run, according to their
+            `needs`. Several schedulers in one event loop may share a pool.
+        backfill: how many later jobs may overtake a job that waits for a resource that they need too, 0 or more. After
+            that, no other job that needs one of its resources starts before it.
         instruments: objects of `trioflow.abc.Instrument`, which watch each of its runs.
-        durations: the durations of its jobs, those of nested schedulers included, by path or by label: a mapping to
-            seconds, a `Trace` of an earlier run, or ninja's `.ninja_log`. Or the path of any other file, which each run
-            updates: the second run uses the times that the first has measured. They take precedence over
-            `expected_duration`. On a nested scheduler they have no effect.
-        keep_jobs: False removes each job from the scheduler when it has settled, unless a later run could use it: all
-            jobs inside `async with`, and those that are added during any other run. Only critical failures are kept. So
-            the memory of a program that adds jobs for a year does not grow.
+        durations: the expected durations of its jobs and of those in nested schedulers, by path or by label: a mapping
+            to seconds, a `Trace` of an earlier run, or ninja's `.ninja_log`. Or the path of another file, in which each
+            run stores the durations that it measures, for the next run. They take precedence over `expected_duration`.
+            On a nested scheduler this option has no effect.
+        keep_jobs: False removes each job from the scheduler when it has settled, unless a later run could use it. This
+            applies to all jobs inside `async with`, and to those that are added during any other run; only critical
+            failures are kept. So a program may add jobs for a year without using more and more memory.
         jobserver: lends slots of the window that no job needs to commands that support GNU make's jobserver: make,
-            ninja from 1.13 on, cargo, gcc -flto. So compilers and other jobs together never take more than the slots.
-            "fifo" passes them the name of a pipe, which make supports from 4.4 on and ninja requires; "pipe" two
-            descriptors, which all versions of make, cargo and gcc support; True chooses "pipe" if the installed make is
-            older than 4.4. It applies to nested schedulers too, unless they have their own; but their jobs are counted
-            only if they share the window.
-        processes: the place for calls of its ProcessJobs, also in nested schedulers without their own: None for worker
-            processes of this machine, at most as many in a run as there are CPUs; a whole number, 1 or more, for that
-            many, which the ProcessJobs in this scheduler share; any executor (`concurrent.futures.Executor`), which is
-            never shut down; or a `trioflow.dask.Cluster`, which keeps results. "local" in a nested scheduler means the
-            run's worker processes again.
-        options: the options of every job; see `AbstractJob`. On a scheduler that is not nested only `label`, `timeout`,
-            `idle_timeout` and `own_task` have an effect, and `critical` as the default for its jobs.
+            ninja 1.13 or later, cargo, and gcc -flto. So compilers and other jobs together never use more than the
+            slots of the window. "fifo" passes the name of a pipe, which ninja requires and make supports since 4.4;
+            "pipe" passes two descriptors, which all versions of make, cargo and gcc support; True chooses "pipe" if the
+            installed make is older than 4.4. Nested schedulers use it too, unless they have their own; but their jobs
+            are counted only if they share the window.
+        processes: where the functions of its ProcessJobs run, including those in nested schedulers without this option:
+            None for worker processes of this machine, in one run at most as many as there are CPUs; a whole number, 1
+            or more, for at most that many workers, which the ProcessJobs in this scheduler share; any executor
+            (`concurrent.futures.Executor`), which is never shut down; or a `trioflow.dask.Cluster`, which keeps
+            results. In a nested scheduler, "local" selects the run's worker processes again.
+        options: the options of every job; see `AbstractJob`. On a scheduler that is not nested, only `label`,
+            `timeout`, `idle_timeout` and `own_task` have an effect, and `critical` as the default for its jobs.
 
     Raises:
-        TypeError: something that is not a job, or an option of the wrong type.
-        ValueError: a number out of range, or a job that is already in another scheduler.
+        TypeError: an argument is not a job, or an option has the wrong type.
+        ValueError: a number is out of range, or a job is already in another scheduler.
 
     Example:
         >>> async def double(number):
@@ -121,7 +122,7 @@ class Scheduler(BaseScheduler):
 
     """
 
-    __slots__ = ("_durations", "_learned", "_processes")
+    __slots__ = ("_durations", "_processes", "_run_durations")
 
     durations: Option[Durations | None] = Option(None, _check_durations)
     processes: Option[Processes] = Option(None, _check_processes)
@@ -129,9 +130,11 @@ class Scheduler(BaseScheduler):
     _processes: Processes
 
     def __init__(self, *jobs_or_sequences: Required, **options: Unpack[SchedulerOptions]) -> None:
-        self._learned: dict[AnyJob, float] = NOTHING  # in a run: the durations of jobs learned from earlier ones
+        self._run_durations: dict[AnyJob, float] = (
+            NO_DURATIONS  # during a run: the durations from the option `durations`
+        )
         self._durations = self._processes = None
-        all_options: Any = options  # `BaseScheduler` takes all options that the class declares
+        all_options: Any = options  # `BaseScheduler` accepts every option that the class declares
         super().__init__(*jobs_or_sequences, **all_options)
 
     def _look_up_durations(self) -> dict[AnyJob, float]:
@@ -148,16 +151,16 @@ class Scheduler(BaseScheduler):
         self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument], journal: Any
     ) -> Run:
         run = super()._make_run(backend, timeout, jobs_window, instruments, journal)
-        if run.outer_worker is not None:  # the outermost scheduler records durations for nested ones
-            around = run.outer_worker.run.scheduler
-            self._learned = around._learned if isinstance(around, Scheduler) else NOTHING
+        if run.outer_worker is not None:  # a nested run uses the durations of the outermost scheduler
+            enclosing = run.outer_worker.run.scheduler
+            self._run_durations = enclosing._run_durations if isinstance(enclosing, Scheduler) else NO_DURATIONS
         else:
-            self._learned = NOTHING if self._durations is None else self._look_up_durations()
+            self._run_durations = NO_DURATIONS if self._durations is None else self._look_up_durations()
         return run
 
     def _store_outcome(self, run: Run) -> None:
         super()._store_outcome(run)
-        self._learned = NOTHING
+        self._run_durations = NO_DURATIONS
         if self._durations is not None and run.outer_worker is None:
             from .simulation import _durations
 
@@ -165,19 +168,21 @@ class Scheduler(BaseScheduler):
                 _durations.learn(self.durations, self)
 
     def _knows_durations(self) -> bool:
-        return bool(self._what_is_learned())
+        return bool(self._current_run_durations())
 
-    def _what_is_learned(self) -> dict[AnyJob, float]:
-        if self._learned or self.scheduler is None:
-            return self._learned
-        root = outermost(self)  # it has no run of its own yet
-        return root._learned if isinstance(root, Scheduler) else NOTHING
+    def _current_run_durations(self) -> dict[AnyJob, float]:
+        if self._run_durations or self.scheduler is None:
+            return self._run_durations
+        root = outermost(self)  # this scheduler has no run of its own yet
+        return root._run_durations if isinstance(root, Scheduler) else NO_DURATIONS
 
     def _expected_durations(self, jobs: Iterable[AnyJob] | None = None) -> dict[AnyJob, float]:
         durations = super()._expected_durations(jobs)
-        learned = self._what_is_learned()
-        if learned:
-            durations.update({job: learned[job] for job in (self if jobs is None else jobs) if job in learned})
+        run_durations = self._current_run_durations()
+        if run_durations:
+            durations.update(
+                {job: run_durations[job] for job in (self if jobs is None else jobs) if job in run_durations}
+            )
         return durations
 
     def _open_journal(self, journal: Any) -> RunJournal:
@@ -235,7 +240,7 @@ class Scheduler(BaseScheduler):
             4    ✓    <Job `last`>            requires={1}  -> 1.0
 
         """
-        from .view.text import _symbols  # imported late, as all views below, for programs that display nothing
+        from .view.text import _symbols  # as all views below, imported late: many programs display nothing
         from .view.text._listing import Listing
 
         stream = _symbols.output_stream(file, f"list() of {self.label!r}")
@@ -387,7 +392,7 @@ class Scheduler(BaseScheduler):
         _render.export(self, path, "svg", find_critical_path(self), **options)
 
     def export_as_pngfile(self, path: str | os.PathLike[str], **options: Unpack[GraphOptions]) -> None:
-        """Write the graph as a PNG picture with 144 dots per inch, drawn by `dot`; otherwise as `export_as_svgfile`.
+        """Write the graph as a PNG picture with 144 dots per inch, drawn by `dot`.
 
         Args:
             path: the file, which is replaced.
@@ -432,7 +437,7 @@ class Scheduler(BaseScheduler):
         return _render.mermaid(self, path=find_critical_path(self), **options)
 
     def export_as_mermaid(self, path: str | os.PathLike[str], **options: Unpack[DrawingOptions]) -> None:
-        """Write what `mermaid` returns; this needs no other program.
+        """Write the graph as a Mermaid flowchart, without running another program.
 
         Args:
             path: the file, which is replaced.
@@ -448,21 +453,21 @@ class Scheduler(BaseScheduler):
         Path(file_path(path, "path", "export_as_mermaid()")).write_text(self.mermaid(**options), encoding="utf-8")
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Show itself in Jupyter: as its graph, or as the listing where there is only text."""
+        """Return the representations that Jupyter chooses from: the graph, and the listing as plain text."""
         from .view import _mimebundle
 
         return _mimebundle.scheduler_bundle(self)
 
 
 set_docs_and_signature(Scheduler, Scheduler.__init__)
-# Python's warning about a coroutine that was never awaited has the name that users write.
+# Python's warning about a coroutine that was never awaited then shows the name that users write.
 BaseScheduler.co_run.__qualname__ = f"{Scheduler.__name__}.co_run"
 
 
 class Hint:
-    """A placeholder for an attribute of other libraries' schedulers: reading it names the replacement in an error.
+    """A descriptor for an attribute of other libraries' schedulers, which raises an error that names the replacement.
 
-    A `__getattr__` would triple the time to read any attribute of a scheduler: a tenth of a nested run.
+    A `__getattr__` would triple the time to read any attribute of a scheduler, and make a nested run 10 % slower.
     """
 
     def __init__(self, name: str, hint: str) -> None:
@@ -473,5 +478,5 @@ class Hint:
         raise AttributeError(message, name=self._name, obj=scheduler)
 
 
-for _name, _hint in ATTRIBUTES.items():
+for _name, _hint in SCHEDULER_HINTS.items():
     setattr(Scheduler, _name, Hint(_name, _hint))

@@ -1,6 +1,6 @@
 """The interfaces for users' own kinds of jobs, policies and instruments.
 
-The functions for an instrument, or a view, about a run and its jobs are here too; all else is public in a job itself.
+The functions here add facts about a run and its jobs, for instruments and views, to the public attributes of a job.
 """
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
@@ -76,7 +76,7 @@ from ._core.api.views import waiting as waiting
 from ._core.api.views import waiting_since as waiting_since
 from ._core.api.views import waits_for as waits_for
 
-if _TYPE_CHECKING:  # when a program runs, it is `int`: see there
+if _TYPE_CHECKING:  # at run time it would be `int`, because `fractions` is slow to import
     from ._core.api.views import Amount as Amount
 
 if _TYPE_CHECKING:
@@ -85,11 +85,11 @@ if _TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> _Any:
-    """Import names that only journals need: the dataclasses of work take 8 ms, most of it for `inspect` (PEP 562)."""
+    """Import `HashOnly` and `Work` on first use (PEP 562): their dataclasses take 8 ms, mostly to import `inspect`."""
     if name not in ("HashOnly", "Work"):
-        from ._hints import OF_ABC
+        from ._hints import ABC_HINTS
 
-        hint = f"; {OF_ABC[name]}" if name in OF_ABC else ""
+        hint = f"; {ABC_HINTS[name]}" if name in ABC_HINTS else ""
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
     from ._core.api import journals
 

@@ -64,7 +64,7 @@ class CommandGroup(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Find the subcommand; give a hint if the first word is a file."""
         is_file = args[0].partition(":")[0].endswith(".py")
-        if args[0] in ("batch", "ssh") and not posix.IS_THERE:
+        if args[0] in ("batch", "ssh") and not posix.IS_POSIX:
             raise click.UsageError(f"{args[0]} needs a POSIX system: use `trioflow run` with ThreadJobs", ctx)
         check_command(self, ctx, args[0], f"to run a file, write: trioflow run {args[0]}" if is_file else None)
         return super().resolve_command(ctx, args)

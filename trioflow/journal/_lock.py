@@ -39,12 +39,12 @@ GUARD_PATIENCE: Final = 10.0
 """Seconds to wait for the guard of a killed run; it takes a few tenths."""
 SILENCE: Final = 0.5
 """Seconds before a wait for another run is logged."""
-SET: Final[int | None] = getattr(posix.fcntl, "F_OFD_SETLK", None) if posix.IS_THERE else None
-GET: Final[int | None] = getattr(posix.fcntl, "F_OFD_GETLK", None) if posix.IS_THERE else None
+SET: Final[int | None] = getattr(posix.fcntl, "F_OFD_SETLK", None) if posix.IS_POSIX else None
+GET: Final[int | None] = getattr(posix.fcntl, "F_OFD_GETLK", None) if posix.IS_POSIX else None
 """Not every system has locks of open file descriptions; without them, the locks are those of POSIX, or of Windows."""
 FREE, READ, WRITE = range(3)
 """Kinds of locks."""
-FIRST: Final = 0 if posix.IS_THERE else 1 << 30
+FIRST: Final = 0 if posix.IS_POSIX else 1 << 30
 """The byte of the lock file that is locked. On Windows locked bytes cannot be read, so it lies behind the name."""
 FLOCK: Final = "hhqqi"
 """`struct flock`: kind, whence, start, length, process."""
@@ -116,7 +116,7 @@ class Lock:
         except BaseException:
             self.close_descriptors()
             raise
-        if posix.IS_THERE:
+        if posix.IS_POSIX:
             from ..jobs.posix._guard import HELD_OPEN  # late: reading a journal needs no processes
 
             HELD_OPEN.add(self._for_guards)
@@ -130,7 +130,7 @@ class Lock:
         patience = None
         while True:
             try:
-                file = os.open(self._path, os.O_RDWR | os.O_CREAT | posix.BINARY, 0o666)
+                file = os.open(self._path, os.O_RDWR | os.O_CREAT | posix.O_BINARY, 0o666)
             except OSError as error:
                 raise JournalError(
                     f"{subject}: cannot make {self._path.name!r} beside it: {error.strerror}; "
@@ -151,7 +151,7 @@ class Lock:
     def _lock_database(self, path: Path, subject: str) -> int:
         """Return a descriptor of the database, locked against runs that use the file by another name."""
         try:
-            file = self._keep(os.open(path, os.O_RDWR | os.O_CREAT | posix.BINARY, 0o666))
+            file = self._keep(os.open(path, os.O_RDWR | os.O_CREAT | posix.O_BINARY, 0o666))
         except PermissionError:
             raise JournalError(f"{subject}: the file is read-only; a run has to write into it") from None
         except OSError as error:
@@ -174,7 +174,7 @@ class Lock:
 
     def _wait_for_guard(self, subject: str) -> None:
         """Wait until the commands of a killed run have ended."""
-        if not posix.IS_THERE:
+        if not posix.IS_POSIX:
             return  # no run has commands here
         patience = Patience(subject, "its commands are being ended")
         while True:
@@ -198,7 +198,7 @@ class Lock:
             if SET is not None:  # a forked child may not have closed its descriptor yet
                 lock(self.database, LONE, 1, FREE)
         self.close_descriptors()
-        if not posix.IS_THERE:  # an open file cannot be removed there, so this removes none that another run has
+        if not posix.IS_POSIX:  # an open file cannot be removed there, so this removes none that another run has
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
 
@@ -206,7 +206,7 @@ class Lock:
         """Close the descriptors, and with them the locks, in this process."""
         if self._identity is not None:
             _own.pop(self._identity, None)
-            if posix.IS_THERE:
+            if posix.IS_POSIX:
                 from ..jobs.posix._guard import HELD_OPEN
 
                 HELD_OPEN.discard(self._for_guards)
@@ -292,7 +292,7 @@ def is_own(path: Path) -> bool:
 def holder(path: Path) -> str | None:
     """Return the process that uses a journal now; "" if it left no name, None if there is none."""
     try:
-        file = os.open(path.with_name(path.name + "-lock"), os.O_RDONLY | posix.BINARY)
+        file = os.open(path.with_name(path.name + "-lock"), os.O_RDONLY | posix.O_BINARY)
     except OSError:
         return None
     try:

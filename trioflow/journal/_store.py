@@ -302,7 +302,7 @@ class Store:
 
     def _sync_directory(self, directory: Path) -> None:
         """With `syncs`, sync a directory, so that its names survive a power cut."""
-        if not self._syncs or not posix.IS_THERE:  # Windows opens no directory
+        if not self._syncs or not posix.IS_POSIX:  # Windows opens no directory
             return
         descriptor = os.open(directory, os.O_RDONLY)
         try:
@@ -645,7 +645,7 @@ class Store:
         with contextlib.suppress(OSError):
             if shutil.disk_usage(self._file.parent).free < ROOM:
                 return "no space is left on its disk"
-            if not posix.IS_THERE:
+            if not posix.IS_POSIX:
                 return None
             limit, _ = posix.resource.getrlimit(posix.resource.RLIMIT_FSIZE)
             sizes = [os.path.getsize(path) for path in (self._file, f"{self._file}-wal") if os.path.exists(path)]

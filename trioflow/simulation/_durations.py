@@ -168,7 +168,7 @@ def _read_ninja_log(path: Path, lines: list[str]) -> dict[str, float]:
 def _lock_file(path: Path) -> Generator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(path.name + ".lock"), "w") as lock:
-        if posix.IS_THERE:  # on other systems, the last writer wins
+        if posix.IS_POSIX:  # on other systems, the last writer wins
             posix.fcntl.flock(lock, posix.fcntl.LOCK_EX)
         yield
 

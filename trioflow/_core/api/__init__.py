@@ -1,14 +1,14 @@
 # pyright: reportUnusedImport=false
-"""The API of the engine: all that the rest of the package may import of it. Nothing is defined here.
+"""The API of the engine: the only modules of `_core` that the rest of the package may import; they only re-export.
 
 The names below are for users: `trioflow` and `trioflow.abc` re-export them, and `trioflow._scheduler` builds on them.
-Each other use has a module:
+There is a module for each other purpose:
 
-- `kinds`: for a kind of job.
-- `typed`: the types of functions and of their arguments.
-- `views`: a run and its jobs, read-only.
-- `journals`: for a journal.
-- `testing`: for an exploration of a run.
+- `kinds`: kinds of jobs.
+- `typed`: types of functions and of their arguments.
+- `views`: read-only access to a run and its jobs.
+- `journals`: journals.
+- `testing`: explorations of a run.
 """
 
 from typing import TYPE_CHECKING

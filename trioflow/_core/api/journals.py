@@ -1,23 +1,23 @@
 # pyright: reportUnusedImport=false
-"""The engine's interface for journals. This file suffices to write one that keeps results in PostgreSQL.
+"""The engine's interface for journals: everything that a journal with another storage, such as a database, needs.
 
 ```
 run(journal=J) ──► J.open_for(scheduler) ──► a RunJournal, which the run calls, in the event loop:
 
   job is ready ──► look_up(job): its result, or NotStored(why) ──► it is restored, or it runs
-  job SUCCEEDED ──► record(job, value) ──► commit(), once in a turn of the loop, or after each job (commits_each)
-  job is dropped, by keep_jobs=False ──► forget(job)
+  job SUCCEEDED ──► record(job, value) ──► commit(), once in an iteration of the loop, or after each job (commits_each)
+  job is removed, because of keep_jobs=False ──► forget(job)
   a nested scheduler starts ──► nested(scheduler): the RunJournal for its run        at the end ──► close(...)
 ```
 
-All other facts of a job are public: `label`, `required`, `state`, `elapsed`. The functions below add what identifies
-its work and its record:
+Other facts about a job are its public attributes, such as `label`, `required`, `state` and `elapsed`. The functions
+below add those that identify the record of a job and tell whether it is still valid:
 
-- its path, the key of its record: `PathCache`;
-- whether it can be restored at all: `always_runs`; and its options: `journal_options`;
-- its function and arguments, or another kind's description of its work (`AbstractJob.for_journal`), with placeholders
-  for the jobs among them: `call_parts`, `substitute_inputs`;
-- the result of an input: `result_for_journal`.
+- `PathCache`: the path of the job, which is the key of its record.
+- `always_runs`: whether the job is never restored; `journal_options`: its options for the journal.
+- `call_parts` and `substitute_inputs`: its function and arguments, with placeholders for the jobs among them. Kinds of
+  jobs without a function describe their work in `AbstractJob.for_journal`.
+- `result_for_journal`: the result of an input.
 """
 
 from typing import TYPE_CHECKING

@@ -1,5 +1,5 @@
 # pyright: reportUnusedImport=false
-"""The types of functions and of their arguments, with which a kind of job declares its calls to type checkers."""
+"""Types of functions and of their arguments, for the signatures of kinds of jobs."""
 
 from ..job._argument_types import (
     A,

@@ -1,9 +1,9 @@
 # pyright: reportUnusedImport=false
 """A run, its scheduler and its jobs, read-only: for views, simulations and instruments.
 
-The public names of a job are here too: `job.state`, `job.started_at`, `job.path`, ... The functions below add the rest.
-Another thread may call all but those of `scheduler._checks`, which are for the time before a run and the thread that
-builds the scenario; what it sees may be a moment old.
+The functions below add to the public attributes of a job, such as `job.state`, `job.started_at` and `job.path`. Any
+thread may call them, and gets values that may be slightly out of date. Those of `scheduler._checks` are an exception:
+they are for the thread that builds the scenario, before a run.
 """
 
 from typing import TYPE_CHECKING

@@ -184,7 +184,7 @@ class ProcessJob(
         """
         place = call_place_of(self)
         if place is None:
-            posix.require(f"{self.label!r}, a ProcessJob without processes=,", posix.INSTEAD_OF_WORKERS)
+            posix.require(f"{self.label!r}, a ProcessJob without processes=,", posix.WORKERS_ALTERNATIVE)
         need_of_run(self, WORKERS, 0 if self.forever or place is not None else 1)
         limit = f"memory_limit={self._memory_limit}" if self._memory_limit is not None else f"nice={self._nice}"
         if (self._memory_limit is not None or self._nice is not None) and place is not None:

@@ -226,7 +226,7 @@ class _Descriptor:
         self._descriptor = descriptor
         self._path: Final = path
         self._is_own: Final = is_own
-        self._poll: Any = posix.poll() if posix.IS_THERE else None  # without it, writing may block
+        self._poll: Any = posix.poll() if posix.IS_POSIX else None  # without it, writing may block
         self._is_regular = False
         if descriptor is not None:
             self._begin(descriptor)
@@ -331,5 +331,5 @@ def _open_target(target: Any, truncate: bool) -> _Descriptor | _FileObject:
         return _Descriptor(descriptor, None, is_own=False)
     if os.path.exists(target) and stat.S_ISFIFO(os.stat(target).st_mode):
         return _Descriptor(None, target, is_own=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | posix.BINARY | (os.O_TRUNC if truncate else 0)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | posix.O_BINARY | (os.O_TRUNC if truncate else 0)
     return _Descriptor(os.open(target, flags, 0o666), target, is_own=True)

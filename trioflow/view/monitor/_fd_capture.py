@@ -219,7 +219,7 @@ class FdCapture:
 
 def open_capture(buffer: OutputBuffer, terminal: int, encoding: str) -> FdCapture | None:
     """Return an `FdCapture` for one picture; None on systems that cannot poll pipes."""
-    return FdCapture(buffer, terminal, encoding) if posix.IS_THERE else None
+    return FdCapture(buffer, terminal, encoding) if posix.IS_POSIX else None
 
 
 _CAPTURES: Final[weakref.WeakSet[FdCapture]] = weakref.WeakSet()
