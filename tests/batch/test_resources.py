@@ -23,7 +23,7 @@ GIB = 1 << 30
 @pytest.fixture
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Poll without a pause."""
-    monkeypatch.setattr(_batch, "BETWEEN_LOOKS", 0.001)
+    monkeypatch.setattr(_batch, "POLL_INTERVAL", 0.001)
 
 
 def memory(monkeypatch: pytest.MonkeyPatch, free: Iterator[int]) -> None:
@@ -97,12 +97,12 @@ def test_sizes_of_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     """The units are those of pools, and the small letters of GNU parallel."""
     memory(monkeypatch, itertools.repeat(1))
     sizes = {"1": 1, "4k": 4000, "4K": 4096, "1.5g": 15 * 10**8, "2m": 2 * 10**6, "1 GiB": GIB, "3 MB": 3 * 10**6}
-    assert {text: _start_conditions.bytes_free(text).least for text in sizes} == sizes
+    assert {text: _start_conditions.parse_memfree(text).least for text in sizes} == sizes
     for text in ("", "-1", "4x", "lots", "nan", "4KG"):
         with pytest.raises(ValueError, match="write a number and a unit"):
-            _start_conditions.bytes_free(text)
+            _start_conditions.parse_memfree(text)
     with pytest.raises(ValueError, match="9G will never be free: this machine has 8 GiB"):
-        _start_conditions.bytes_free("9G")
+        _start_conditions.parse_memfree("9G")
     monkeypatch.undo()
     monkeypatch.setattr(_start_conditions, "MEMINFO", tmp_path / "nothing")
     done = batch("--memfree", "1G", "echo", ":::", "a")
@@ -159,7 +159,7 @@ def test_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     assert _batch_pool.machine_amount("gpu") == ["3", "5"]
     assert _batch_pool.machine_amount("cpu") == _quantities.usable_cpus()
-    assert _batch_pool.machine_amount("mem") == _start_conditions.memory_in_all()
+    assert _batch_pool.machine_amount("mem") == _start_conditions.total_memory()
     assert batch("--needs", "gpu=2", "echo {gpu}", ":::", "a").stdout == "3,5 a\n"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert _batch_pool.machine_amount("gpu") == []

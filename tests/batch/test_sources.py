@@ -80,7 +80,7 @@ def test_lines_arrive_unchanged(lines: list[bytes], piece: int, ended: bool) -> 
     os.write(write_end, data if ended else data[:-1])
     os.close(write_end)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trioflow.batch._sources.PIECE", piece)
+        patch.setattr("trioflow.batch._sources.PIECE_BYTES", piece)
         found = product(files=(f"/dev/fd/{read_end}",))
     os.close(read_end)
     assert [os.fsencode(line) for (line,) in found] == lines

@@ -57,11 +57,11 @@ if TYPE_CHECKING:  # imported on demand at run time: they take as long to import
 
     Node = SshNode | LocalNode
 
-BETWEEN_LOOKS: Final = 1.0
+POLL_INTERVAL: Final = 1.0
 """Seconds between two polls of the start conditions."""
 COUNT_CPUS: Final = "getconf _NPROCESSORS_ONLN || nproc"
 MAX_NAMED: Final = 5
-"""How many failed commands the summary names; the others are counted."""
+"""The number of failed commands that the summary names; the others are counted."""
 FAILURES: Final = (CommandError, SshError, JobTimeout, OSError, ValueError)
 """Errors that fail a command. OSError: the disk is full; ValueError: a NUL in an argument. All others end the batch."""
 
@@ -80,7 +80,7 @@ def fill_tag(tag: LineTemplate, arguments: Arguments, sequence: int, slot: int) 
 
 
 class BatchItem(AbstractJob[CommandResult], keeps_time=True):  # the job of each attempt does
-    """A command: it runs here, or on a node, or on another node if that one cannot be reached.
+    """A command of a batch, run on this machine or on a node; if the node is unreachable, on another one.
 
     Args:
         batch: the batch that it belongs to.
@@ -326,14 +326,14 @@ class Batch:
     async def _until_allowed(self) -> None:
         """Wait until all conditions allow a start, or the batch has stopped; report each condition once."""
         while not self._stopped:
-            waits = {hold: until for hold in self._conditions if (until := hold.until()) is not None}
+            waits = {hold: until for hold in self._conditions if (until := hold.describe_wait()) is not None}
             if not waits:
                 return
             for hold, until in waits.items():
                 if hold not in self._reported:
                     self._reported.add(hold)
-                    await self._printer.say(f"no command starts until {until}")
-            await anyio.sleep(BETWEEN_LOOKS)
+                    await self._printer.print_message(f"no command starts until {until}")
+            await anyio.sleep(POLL_INTERVAL)
 
     def _with_retries(self, attempt: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
         """Wrap an attempt in the retries of --retries."""
@@ -422,7 +422,7 @@ class Batch:
         if error.node in self._alive:
             self._alive.remove(error.node)
             then = "" if self._alive else "; no node is left: the commands that have not run fail"
-            await self._printer.say(f"{error}{then}")
+            await self._printer.print_message(f"{error}{then}")
         if self._alive and not self._stopped:
             return await self._next_node()
         raise error
@@ -440,7 +440,7 @@ class Batch:
         outcome = command.outcome()
         self._slots.give_back(command.slot)
         if outcome.remark:
-            await self._printer.say(outcome.remark)
+            await self._printer.print_message(outcome.remark)
         if self._records is not None:
             self._records.add(outcome, command.arguments)
         self._keep(command, outputs(outcome.result))
@@ -465,7 +465,7 @@ class Batch:
             self._printer.keep(command.sequence, before, written, command.tag)
             return
         path = self._results.fill(command.arguments, command.sequence, command.slot)
-        if not self._results.has_places:
+        if not self._results.has_placeholders:
             path = results_directory(path, command.arguments, self._columns) + "/"
         save(path, command.sequence, written)
 
@@ -475,7 +475,7 @@ class Batch:
         self._feeder.cancel()
         assert self.options.halt is not None
         what = "running commands are ended" if self.options.halt.immediately else "no further command is started"
-        await self._printer.say(f"--halt: {what}, after: {shorten_line(command.line)}")
+        await self._printer.print_message(f"--halt: {what}, after: {shorten_line(command.line)}")
         if self.options.halt.immediately:
             self.scheduler.cancel()
         else:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .. import Pool
 from ..abc import amount_of, is_size, shown_amount, size_text
 from ..jobs.process._call_places import usable_cpus
-from ._start_conditions import memory_in_all
+from ._start_conditions import total_memory
 
 if TYPE_CHECKING:
     from ..abc import Amount
@@ -87,7 +87,7 @@ def machine_amount(name: str) -> Any:
         case "cpu":
             return usable_cpus()
         case "mem":
-            return memory_in_all()
+            return total_memory()
         case "gpu":
             named = os.environ.get("CUDA_VISIBLE_DEVICES")
             if named is not None:

@@ -82,7 +82,7 @@ class CommandTally:
 
     @property
     def exit_code(self) -> int:
-        """The exit code, as of GNU parallel: the number of failures, unless the rule sets another."""
+        """The exit code, as in GNU parallel: the number of failures, unless the rule sets another."""
         rule, reached = self.rule, self.decisive is not None
         if rule is not None and rule.what == "success" and reached:
             return 0

@@ -129,7 +129,7 @@ class LogFile:
     Args:
         path: the file.
         what: its name in errors.
-        append: keeps what is in it.
+        append: whether to keep the contents of an existing file.
 
     Raises:
         BatchError: it cannot be written.

@@ -37,7 +37,7 @@ class Options:
     nodes: tuple[str, ...]
     ssh_config: str | None
     timeout: float | None
-    retries: int  # the most attempts of a command; 0 for no limit
+    retries: int  # the maximum number of attempts of a command; 0 for no limit
     delay: float
     idle_timeout: float | None
     memfree: FreeMemory | None

@@ -24,9 +24,9 @@ from ._sources import is_ready
 
 IN_MEMORY: Final = 16 << 20
 """Bytes of waiting output kept in memory, for all commands together."""
-PIECE: Final = 1 << 16
+PIECE_BYTES: Final = 1 << 16
 PIPE_PIECE: Final = posix.PIPE_BUF
-"""The bytes that never block when written to a pipe that poll(2) reports as writable."""
+"""The number of bytes that can be written without blocking to a pipe that poll(2) reports as writable."""
 
 
 class StdStream:
@@ -68,7 +68,7 @@ def _descriptor(stream: Any) -> int | None:
 
 def read_pieces(file: BinaryIO) -> Iterator[bytes]:
     """Yield a file from its current position to its end, in pieces."""
-    return iter(lambda: file.read(PIECE), b"")
+    return iter(lambda: file.read(PIECE_BYTES), b"")
 
 
 def tag_lines(pieces: Iterable[bytes], tag: bytes) -> Iterator[bytes]:
@@ -139,7 +139,7 @@ class Backlog:
         start = self._end
         while data:
             self._append(data)
-            data = output.read(PIECE)
+            data = output.read(PIECE_BYTES)
         self._kept_on_disk += 1
         return range(start, self._end)
 
@@ -161,8 +161,8 @@ class Backlog:
                 yield place
             return
         assert self._descriptor is not None
-        for start in place[::PIECE]:
-            yield posix.pread(self._descriptor, min(PIECE, place.stop - start), start)
+        for start in place[::PIECE_BYTES]:
+            yield posix.pread(self._descriptor, min(PIECE_BYTES, place.stop - start), start)
         self._kept_on_disk -= 1
         if not self._kept_on_disk:
             os.truncate(self._descriptor, 0)
@@ -172,7 +172,7 @@ class Backlog:
 # ---- printing
 
 Aside = Callable[[], AbstractContextManager[bool]]
-"""A context for each print; it yields whether a bar is drawn below, which would overwrite an unfinished line."""
+"""A context manager around each print; it yields whether a progress bar would overwrite an unfinished last line."""
 
 
 class Printer:
@@ -214,7 +214,7 @@ class Printer:
             kept = [read_pieces(output) for output in outputs]
         if before:
             kept[0] = itertools.chain([before], kept[0])
-        self._waiting[number] = itertools.chain(self._taken_early(number), self._cut(kept, tag))
+        self._waiting[number] = itertools.chain(self._take_early_output(number), self._split_into_pieces(kept, tag))
 
     def print_now(self, number: int, stream: int, data: bytes) -> None:
         """Print new output of a command, or keep it until its turn comes; this blocks if the reader is slow.
@@ -250,28 +250,28 @@ class Printer:
             while self.next in self._waiting:
                 await self._write(self._waiting.pop(self.next))
                 self.next += 1
-                self._write_now(self._taken_early(self.next))  # the output so far of a running command
+                self._write_now(self._take_early_output(self.next))  # the output so far of a running command
 
     def flush(self) -> None:
         """Print all output that is still kept; for use after the event loop has ended."""
         rest = (
-            (self._taken_early(number), self._waiting.get(number, ()))
+            (self._take_early_output(number), self._waiting.get(number, ()))
             for number in sorted({*self._running_output, *self._waiting})
         )
         for output in (self._unwritten, *itertools.chain.from_iterable(rest)):
             self._write_now(iter(output))
 
-    async def say(self, text: str) -> None:
+    async def print_message(self, text: str) -> None:
         """Print a message of the batch itself on the standard error."""
         async with self._lock:
             await self._write(iter([(self._outlets[1], os.fsencode(f"trioflow batch: {text}\n"))]))
 
-    def _cut(self, outputs: Iterable[Iterable[bytes]], tag: bytes | None) -> Output:
+    def _split_into_pieces(self, outputs: Iterable[Iterable[bytes]], tag: bytes | None) -> Output:
         for outlet, output in zip(self._outlets, outputs, strict=True):
             for piece in output if tag is None else tag_lines(output, tag):
                 yield outlet, piece
 
-    def _taken_early(self, number: int) -> Output:
+    def _take_early_output(self, number: int) -> Output:
         early = self._running_output.pop(number, ())
         return ((outlet, piece) for outlet, place in early for piece in self._backlog.take(place))
 
@@ -339,7 +339,7 @@ class TaggedLines(io.RawIOBase):
 
 # ---- --results: saved in files, not printed
 
-LONGEST: Final = 255
+MAX_NAME_BYTES: Final = 255
 """The longest name of a file, in bytes, on all common file systems."""
 
 
@@ -362,14 +362,14 @@ def _name(argument: str) -> str:
     if argument in ("", ".", ".."):
         return "\\." + argument
     name = os.fsencode(argument.replace("\\", "\\\\").replace("/", "\\_"))
-    return os.fsdecode(name if len(name) <= LONGEST else _shorten(name))
+    return os.fsdecode(name if len(name) <= MAX_NAME_BYTES else _shorten(name))
 
 
 def _shorten(name: bytes) -> bytes:
     import hashlib  # imported late: few batches need it
 
     digest = b"~" + hashlib.sha256(name).hexdigest()[:16].encode()
-    return name[: LONGEST - len(digest)] + digest
+    return name[: MAX_NAME_BYTES - len(digest)] + digest
 
 
 def save(path: str, sequence: int, outputs: tuple[BinaryIO, BinaryIO]) -> None:

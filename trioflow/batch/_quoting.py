@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 UNSAFE: Final = re.compile(r"[^+\-./0-9A-Z_a-z]")
-"""Characters that GNU parallel quotes. A shell needs fewer, but so the job logs of both have the same commands."""
+"""Characters that GNU parallel quotes. A shell needs fewer; these keep the commands equal in both job logs."""
 PLAIN: Final = re.compile(r"""(?:[ %+,\-./0-9:@A-Z_a-z]++|(?<=[^ ])=|'[^']*+'|"'")*+""")
 """A line that a shell would only split into words."""
 SHELLS: Final = frozenset({"ash", "bash", "busybox", "dash", "ksh", "mksh", "sh", "zsh"})
@@ -25,9 +25,9 @@ BUILTINS: Final = frozenset(
     unalias unset until wait whence where which while
     """.split()  # noqa: SIM905 - eighty lines otherwise
 )
-"""Builtins, and programs that a shell replaces by its own."""
+"""Shell builtins, and programs that some shells have built in."""
 INTEGER: Final = r"-?\d{1,9}"
-SAME: Final = {
+EQUIVALENT_PROGRAMS: Final = {
     "true": re.compile(r"(?!--(?:help|version)\0$)(?:.*\0)*", re.DOTALL),
     "echo": re.compile(r"(?!-)[^\\]*"),
     "printf": re.compile(
@@ -35,11 +35,12 @@ SAME: Final = {
     ),
     "test": re.compile(rf"-[defhLnsz]\0[^\0]*\0|{INTEGER}\0-(?:eq|ne|lt|le|gt|ge)\0{INTEGER}\0"),
 }
-"""Builtins, and the arguments (each with a NUL at its end) with which the program of that name does the same: without
-options, backslashes for echo, or numbers for printf, and nothing that either would reject.
+"""For some builtins, a pattern of the arguments, each followed by a NUL, with which the program does the same.
 
-Without this, `true` and `echo` take 21 to 25 % more CPU per command if the shell is bash, for its start; with dash they
-take 5 to 10 % less, because it runs them itself. (1,000 commands, two at a time, the best of 5 interleaved runs.)
+There are no options, no backslashes for echo, no numbers for printf, and nothing that either would reject.
+
+Without this, starting bash costs `true` and `echo` 21 to 25 % more CPU per command; dash, which runs its builtins
+itself, costs 5 to 10 % less. (1,000 commands, two at a time, the best of 5 interleaved runs.)
 """
 
 
@@ -80,13 +81,17 @@ class Shell:
         """Return the program and the arguments that run a line."""
         if PLAIN.fullmatch(line):
             words = shlex.split(line) if "'" in line else line.split()
-            if words and (words[0] not in BUILTINS or self._is_same(words)) and self._is_program(words[0]):
+            if (
+                words
+                and (words[0] not in BUILTINS or self._has_equivalent_program(words))
+                and self._is_program(words[0])
+            ):
                 return words
         return [self.path, "-c", line]
 
     @staticmethod
-    def _is_same(words: list[str]) -> bool:
-        same = SAME.get(words[0])
+    def _has_equivalent_program(words: list[str]) -> bool:
+        same = EQUIVALENT_PROGRAMS.get(words[0])
         return same is not None and same.fullmatch("".join(f"{word}\0" for word in words[1:])) is not None
 
     def _found(self, word: str) -> bool:

@@ -25,7 +25,7 @@ from . import BatchError
 STDIN: Final = "-"
 SEPARATORS: Final = {":::": (False, False), ":::+": (False, True), "::::": (True, False), "::::+": (True, True)}
 """For each separator, whether files follow it, and whether the following source is linked to the one before."""
-PIECE: Final = 1 << 16
+PIECE_BYTES: Final = 1 << 16
 
 ESCAPES: Final = {r"\0": b"\0", r"\n": b"\n", r"\r": b"\r", r"\t": b"\t", r"\\": b"\\"}
 
@@ -140,13 +140,13 @@ class LineSource:
 
     def _read(self) -> bytes:
         try:
-            return os.read(self.descriptor, PIECE)
+            return os.read(self.descriptor, PIECE_BYTES)
         except OSError as error:
             raise BatchError(f"cannot read the arguments in {self.path!r}: {error.strerror}") from None
 
 
 def is_ready(descriptor: int, event: int) -> bool:
-    """Return whether a read (`POLLIN`) or a write (`POLLOUT`) would not block, as a read at the end of a file."""
+    """Return whether a read (`POLLIN`) or a write (`POLLOUT`) returns at once; a read does so at the end of a file."""
     poll = posix.poll()
     poll.register(descriptor, event)
     return bool(poll.poll(0))
@@ -227,7 +227,7 @@ class Product:
                 for records in itertools.chain.from_iterable(self._records):
                     self.names.extend(next(filter(None, records), ()))
             self._others: Final = [self._read(group) for group in self._records[1:]]
-            if self._lazy is None:
+            if self._lazy_source is None:
                 self.count()
         except BaseException:
             self.close()
@@ -242,7 +242,7 @@ class Product:
         return (source for group in self._groups for source in group if isinstance(source, LineSource))
 
     @property
-    def _lazy(self) -> LineSource | None:
+    def _lazy_source(self) -> LineSource | None:
         """The first source, if it is a file that can be read on demand."""
         source = self._groups[0][0]
         return source if isinstance(source, LineSource) and len(self._groups[0]) == 1 else None
@@ -256,7 +256,7 @@ class Product:
         return [sum(records, ()) for records in zip(*columns, strict=False)]
 
     def count(self) -> int:
-        """Read everything, unless that was done, and return the number of commands."""
+        """Return the number of commands; read all sources first if necessary."""
         if self._first is None:
             self._first = self._read(self._records[0])
         combinations = math.prod([len(self._first), *map(len, self._others)])
@@ -266,12 +266,12 @@ class Product:
     @property
     def descriptor(self) -> int:
         """The file descriptor to wait for when there is no item yet."""
-        return -1 if self._lazy is None else self._lazy.descriptor
+        return -1 if self._lazy_source is None else self._lazy_source.descriptor
 
     def items(self, *, blocking: bool) -> Iterator[Arguments | None]:
         """Yield the arguments of each command, once; and None when there are none yet, unless `blocking`."""
-        if self._lazy is not None:
-            self._lazy.waits = blocking
+        if self._lazy_source is not None:
+            self._lazy_source.waits = blocking
         number = self._reading.items_per_command
         if number is None:
             yield from self._combinations()

@@ -16,25 +16,25 @@ from ..abc import size_text as size
 MEMINFO: Final = "/proc/meminfo"
 STAT: Final = "/proc/stat"
 SMALLEST_LOAD: Final = 0.01
-"""The limit for `--load 0`: no other process may run."""
+"""The limit for `--load 0`: a command starts only while no other process runs."""
 THOUSANDS: Final = re.compile(r"([\d.]+)([kmgtp])")
 
 
 class StartCondition(Protocol):
     """A condition for the start of a command."""
 
-    def until(self) -> str | None:
+    def describe_wait(self) -> str | None:
         """Describe the condition that a start waits for, and its current state; None if a command may start."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class FreeMemory:
-    """Holds starts while fewer bytes of memory are free."""
+    """Holds starts back while fewer bytes of memory than `least` are free."""
 
     least: int
 
-    def until(self) -> str | None:
+    def describe_wait(self) -> str | None:
         """Describe the required and the free memory; None if there is enough."""
         free = _meminfo("MemAvailable")
         if free is None or free >= self.least:
@@ -44,11 +44,11 @@ class FreeMemory:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Holds starts while at least this many processes run or wait for a disk."""
+    """Holds starts back while at least `most` processes run or wait for a disk."""
 
     most: float
 
-    def until(self) -> str | None:
+    def describe_wait(self) -> str | None:
         """Describe the required and the current load; None if that is low enough."""
         now = current_load()
         return None if now < self.most else f"the load is below {self.most:g} (--load); now it is {now:g}"
@@ -85,7 +85,7 @@ def parse_memory_limit(text: str) -> int:
     return size
 
 
-def bytes_free(text: str) -> FreeMemory:
+def parse_memfree(text: str) -> FreeMemory:
     """Return the condition for `--memfree`.
 
     Args:
@@ -96,7 +96,7 @@ def bytes_free(text: str) -> FreeMemory:
 
     """
     least = size_in_bytes(text)
-    in_all = memory_in_all()
+    in_all = total_memory()
     if in_all is None or _meminfo("MemAvailable") is None:
         raise ValueError(f"this system does not report its free memory: there is no MemAvailable in {MEMINFO}")
     if least > in_all:
@@ -104,7 +104,7 @@ def bytes_free(text: str) -> FreeMemory:
     return FreeMemory(least)
 
 
-def memory_in_all() -> int | None:
+def total_memory() -> int | None:
     """Return the size of this machine's memory in bytes; None if the system does not report it."""
     return _meminfo("MemTotal")
 

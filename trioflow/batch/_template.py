@@ -14,7 +14,7 @@ from typing import Final
 
 from ._quoting import quote
 
-EXPLAINED: Final = """\
+REPLACEMENT_STRINGS: Final = """\
   {}    the argument                {.} without its extension
   {/}   its base name               {/.} base name without extension
   {//}  its directory
@@ -22,7 +22,7 @@ EXPLAINED: Final = """\
   {#}   the number of the job       {%} the number of its slot
   {name} with --header :            {name.} {name/} likewise
   {gpu} what it has of --needs gpu=1, such as 0 or 0,1"""
-"""All of them, for the help of the command."""
+"""The replacement strings and their meanings, for the help of the command."""
 END_OF_NAME: Final = re.compile(r"[ \t\n=]")
 """The end of the command's name; a "=" before it shows a variable that is set for the command."""
 NOTHING: Final[Mapping[str, str]] = {}
@@ -213,7 +213,7 @@ class LineTemplate:
         self._quotes_words: Final = quotes_words
 
     @property
-    def has_places(self) -> bool:
+    def has_placeholders(self) -> bool:
         """Whether it contains a replacement string for arguments or numbers."""
         return any(isinstance(piece, Placeholder) for pieces in self._words for piece in pieces)
 

@@ -63,7 +63,7 @@ def bind(function: Callable[..., Any], settings: Iterable[str]) -> inspect.Bound
 def _signature(function: Callable[..., Any]) -> inspect.Signature:
     try:
         return inspect.signature(function, eval_str=True)
-    except Exception:  # an annotation that only type checkers can evaluate
+    except Exception:  # only type checkers can evaluate some annotations
         pass
     try:
         return inspect.signature(function)

@@ -30,7 +30,7 @@ What is found:
 """
 
 
-NAMED: Final = 5
+MAX_NAMED: Final = 5
 """Number of jobs that are named in a line about more of them."""
 
 
@@ -61,7 +61,7 @@ def command(scheduler: Scheduler, journal: bool) -> int:
         click.echo(symbols.escape(f"{alike[0].kind.value:<11} {first}: {alike[0].text}"))
         if others:
             jobs = f"{len(others)} more job{'s' * (len(others) != 1)}"
-            click.echo(symbols.escape(f"{'':<11} the same of {jobs}: {join_names(others, NAMED)}"))
+            click.echo(symbols.escape(f"{'':<11} the same of {jobs}: {join_names(others, MAX_NAMED)}"))
     number = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())  # schedulers do not count, as in all views
     jobs = f"{number} job{'s' * (number != 1)}"
     click.echo(

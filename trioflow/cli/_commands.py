@@ -1,4 +1,4 @@
-"""The command with its subcommands, the words that were typed, and the exit code for each error that leaves them."""
+"""The command `trioflow`: its subcommands, the words of its command line, and the exit code for each error."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class CommandLine(NamedTuple):
     directory: str
 
     @classmethod
-    def of(cls, words: list[str]) -> CommandLine:
-        """Return that of these words in the working directory, which the user's file may change."""
+    def capture(cls, words: list[str]) -> CommandLine:
+        """Return these words with the current working directory, which the user's file may change later."""
         try:
             return cls(tuple(words), os.getcwd())
         except OSError:  # it was removed
@@ -33,7 +33,7 @@ class CommandLine(NamedTuple):
 
     @classmethod
     def current(cls) -> CommandLine:
-        """Return that of the command that runs."""
+        """Return the command line of the running command."""
         command_line: CommandLine = click.get_current_context().find_root().obj
         return command_line
 
@@ -57,8 +57,8 @@ class CommandGroup(click.Group):
     """The group of subcommands, each in a file of its own."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Keep the command line, as the user's file may change the working directory and `sys.argv`."""
-        ctx.obj = CommandLine.of(args)
+        """Save the command line, because the user's file may change the working directory and `sys.argv`."""
+        ctx.obj = CommandLine.capture(args)
         return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:

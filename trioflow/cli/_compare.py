@@ -21,7 +21,7 @@ Examples:
 """
 
 
-def share(context: click.Context, option: click.Parameter, text: str | None) -> float | None:
+def parse_share(context: click.Context, option: click.Parameter, text: str | None) -> float | None:
     """Parse a percentage, 0% or more, as a share."""
     if text is None:
         return None
@@ -41,7 +41,10 @@ EXISTING: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.argument("before", type=EXISTING)
 @click.argument("after", type=EXISTING)
 @click.option(
-    "--fail-above", metavar="N%", callback=share, help="Exit code 1 if the second run took longer by more than this."
+    "--fail-above",
+    metavar="N%",
+    callback=parse_share,
+    help="Exit code 1 if the second run took longer by more than this.",
 )
 def command(before: Path, after: Path, fail_above: float | None) -> int:
     """Print why one run took longer than another, or less: what became longer along their critical paths.

@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from .. import Trace
 
 SHORTEST_RUN: Final = 3.0
-"""Seconds below which a run has no slowest chain: there is little time to gain."""
-EACH_JOB: Final = 50e-6
+"""Runs shorter than this, in seconds, have no slowest chain: there is little time to gain."""
+SECONDS_PER_JOB: Final = 50e-6
 """Seconds per job to find the slowest chain without a trace: 44 microseconds."""
 LARGEST_SHARE: Final = 0.02
-"""The most that finding the slowest chain without a trace may cost, as a share of the run's time."""
+"""The maximum share of the run's time that a search for the slowest chain without a trace may take."""
 MAX_JOBS: Final = 3
 """Number of jobs of the slowest chain that are named."""
-LONGEST_NAME: Final = 40
+MAX_PATH_LENGTH: Final = 40
 """Characters of each path; a longer one loses its middle."""
-IN_A_FILE: Final = 120
-"""Columns of a line without a terminal."""
+DEFAULT_WIDTH: Final = 120
+"""The width of a line, in columns, where there is no terminal."""
 
 
 class EndOfRun:
@@ -87,7 +87,7 @@ class EndOfRun:
         """Yield the slowest chain, each written file, and how to run again."""
         facts = {"running then": self.running_at_timeout(), "slowest chain": self.slowest_chain()}
         facts.update((name, link(path)) for name, path in written.items())
-        facts["again"] = "" if self._is_fine else self.again(journal)
+        facts["again"] = "" if self._is_fine else self.rerun_hint(journal)
         shown = {name: text for name, text in facts.items() if text}
         width = max(map(len, shown), default=0)
         for name, text in shown.items():
@@ -98,7 +98,7 @@ class EndOfRun:
     def slowest_chain(self) -> str:
         """Return the slowest jobs on the critical path with their shares of the time; "" for a short run."""
         jobs, elapsed = _verdict.Tally.for_scheduler(self._scheduler).jobs, self._elapsed or 0.0
-        is_cheap = self._trace is not None or jobs * EACH_JOB <= elapsed * LARGEST_SHARE
+        is_cheap = self._trace is not None or jobs * SECONDS_PER_JOB <= elapsed * LARGEST_SHARE
         if jobs < 2 or elapsed < SHORTEST_RUN or not is_cheap:
             return ""
         from ..view.trace._trace import find_path_parts  # here, because most runs are shorter
@@ -127,7 +127,7 @@ class EndOfRun:
 
     def _name(self, path: str) -> str:
         """Return a path that leaves room on the line for what stands beside it."""
-        return self._symbols.escape(without_middle(printable(path), min(LONGEST_NAME, line_width() // 2 - 12)))
+        return self._symbols.escape(without_middle(printable(path), min(MAX_PATH_LENGTH, line_width() // 2 - 12)))
 
     @property
     def _separator(self) -> str:
@@ -135,17 +135,17 @@ class EndOfRun:
 
     # ---- how to run again
 
-    def again(self, journal: Path | None) -> str:
+    def rerun_hint(self, journal: Path | None) -> str:
         """Return the command line, and how many jobs need not run again."""
         line = printable(shlex.join(["trioflow", *CommandLine.current().words]))
         if journal is None:
             return f"{line}  (--journal FILE keeps what succeeds)"
-        kept, jobs = number_kept(journal), _verdict.Tally.for_scheduler(self._scheduler).jobs
+        kept, jobs = number_to_restore(journal), _verdict.Tally.for_scheduler(self._scheduler).jobs
         of = f" of {jobs}" if kept <= jobs else ""  # a scheduler with keep_jobs=False has dropped some
         return f"{line}  ({kept}{of} job{'s' * (max(kept, jobs) != 1)} kept)"
 
 
-def number_kept(journal: Path) -> int:
+def number_to_restore(journal: Path) -> int:
     """Return how many jobs of the last run the next one can restore."""
     from ..journal._store import read_with_retry
 
@@ -167,7 +167,7 @@ def fit_pieces(pieces: Sequence[str], between: str, columns: int) -> str:
 
 def line_width() -> int:
     """Return the width of a line."""
-    return shutil.get_terminal_size().columns if can_draw(sys.stdout) else IN_A_FILE
+    return shutil.get_terminal_size().columns if can_draw(sys.stdout) else DEFAULT_WIDTH
 
 
 def link(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Errors in a graph in JSON: each problem with its job and its place, with JSON's names of types.
+"""Errors in a graph in JSON: each problem with its job and its place, in JSON's names of types.
 
 `parse_json` reads the text, and marks objects with duplicate keys. `wrong_value` and `unknown_field` find problems.
 `format_problems` makes one text of all problems; a problem that several jobs share is printed once.
@@ -22,22 +22,22 @@ from ._suggestions import nearest
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
-LONGEST: Final = 400
+MAX_LENGTH: Final = 400
 """Characters kept of a problem's text: a value in it may be as long as the file."""
 MAX_PROBLEMS: Final = 20
 """Number of problems that are shown; the others are counted."""
-NAMED: Final = 5
+MAX_NAMED: Final = 5
 """Number of jobs named in a problem that several share."""
-MANY: Final = 2_000
+MAX_TO_SEARCH: Final = 2_000
 """Number of names above which there are no suggestions: the search takes seconds."""
 WORDS: Final = {"int": "integer", "float": "number", "str": "string", "bool": "boolean"}
 """msgspec's names of JSON's types, and JSON's own."""
-MEANT: Final = {
+FIELDS_OF_OTHER_TOOLS: Final = {
     "label": "name", "cmd": "command", "args": "command", "argv": "command", "depends": "requires",
     "depends_on": "requires", "deps": "requires", "after": "requires", "dir": "cwd", "workdir": "cwd",
     "environment": "env", "inputs": "reads", "outputs": "writes", "retries": "retry", "pools": "pool",
 }  # fmt: skip
-"""Our fields, by their names in other tools."""
+"""The names of fields in other tools, each with its name here."""
 
 
 class BadGraph(ValueError):
@@ -54,7 +54,7 @@ class Problem(NamedTuple):
 
     def __str__(self) -> str:
         """Return the text of this problem alone."""
-        text = self.text if len(self.text) <= LONGEST else f"{self.text[: LONGEST - 1]}…"
+        text = self.text if len(self.text) <= MAX_LENGTH else f"{self.text[: MAX_LENGTH - 1]}…"
         named = f"{self.job!r}: " if self.job and repr(self.job) not in text else ""
         return f"{named}{text} - at `{self.place}`"
 
@@ -74,7 +74,7 @@ def format_problems(problems: Sequence[Problem]) -> str:
 
 def _line(alike: list[Problem]) -> str:
     first, *others = alike
-    names = join_names([repr(problem.job) for problem in others], NAMED)
+    names = join_names([repr(problem.job) for problem in others], MAX_NAMED)
     return f"{first}; the same of {names}" if others else str(first)
 
 
@@ -150,7 +150,7 @@ def wrong_value(value: Any, kind: Any, place: str, job: str) -> Iterator[Problem
 
 def unknown_field(name: str, known: Iterable[str], place: str, job: str) -> Problem:
     """Return the problem of an unknown field."""
-    near = MEANT.get(name.lower()) or _nearest_field(name, tuple(known))
+    near = FIELDS_OF_OTHER_TOOLS.get(name.lower()) or _nearest_field(name, tuple(known))
     return Problem(f"there is no field {name!r}" + (f"; do you mean {near!r}?" if near else ""), place, job)
 
 
@@ -208,5 +208,5 @@ def _nested_values(value: Any) -> Iterator[Any]:
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Return a suggestion for an unknown name."""
     names = list(names)
-    near = nearest(name, names) if len(names) <= MANY else None
+    near = nearest(name, names) if len(names) <= MAX_TO_SEARCH else None
     return f"; do you mean {near!r}?" if near else ""

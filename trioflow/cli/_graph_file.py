@@ -39,7 +39,7 @@ from ._graph_errors import (
 VERSION: Final = 1
 SCHEMA: Final = Path(__file__).with_name("graph.schema.json")
 STREAMS: Final = {"PIPE": subprocess.PIPE, "DEVNULL": subprocess.DEVNULL, "STDOUT": subprocess.STDOUT}
-FEW: Final = 8
+MAX_CYCLE_NAMES: Final = 8
 """Number of names of a long cycle that an error shows."""
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
@@ -134,8 +134,8 @@ class Graph(Group, kw_only=True):
     label: str | UnsetType = UNSET
 
 
-OF_GROUPS: Final = frozenset(Group.__struct_fields__) - {"timeout", "idle_timeout"}
-OF_COMMANDS: Final = frozenset(Entry.__struct_fields__[Entry.__struct_fields__.index("command") :])
+GROUP_OPTIONS: Final = frozenset(Group.__struct_fields__) - {"timeout", "idle_timeout"}
+COMMAND_OPTIONS: Final = frozenset(Entry.__struct_fields__[Entry.__struct_fields__.index("command") :])
 
 
 def schema() -> dict[str, Any]:
@@ -327,7 +327,7 @@ def _sort_names(before: dict[str, list[str]], place: str, problems: list[Problem
         return list(graphlib.TopologicalSorter(before).static_order())
     except graphlib.CycleError as error:
         circle: list[str] = error.args[1][::-1]
-        shown = circle if len(circle) <= FEW + 1 else [*circle[:FEW], "...", circle[0]]
+        shown = circle if len(circle) <= MAX_CYCLE_NAMES + 1 else [*circle[:MAX_CYCLE_NAMES], "...", circle[0]]
         problems.append(Problem(f"jobs require each other in a circle: {' -> '.join(shown)}", f"{place}.jobs"))
         return []
 
@@ -351,7 +351,7 @@ def _job(entry: Entry, made: dict[str, Any]) -> AbstractJob[Any]:
         both = "both a command and jobs" if is_group else "neither a command nor jobs"
         raise ValueError(f"{entry.name!r} has {both}: give one of them")
     options = _options_of(entry)
-    if strange := sorted(options.keys() & (OF_COMMANDS if is_group else OF_GROUPS)):
+    if strange := sorted(options.keys() & (COMMAND_OPTIONS if is_group else GROUP_OPTIONS)):
         raise ValueError(f"{strange[0]!r} is for {'commands' if is_group else 'groups'}, not for {entry.name!r}")
     options |= {"label": entry.name, "required": [made[name] for name in entry.requires]}
     if is_group:

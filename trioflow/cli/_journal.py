@@ -30,7 +30,7 @@ T = TypeVar("T")
 DAMAGED: Final = 1
 """The exit code of a check that has found damage."""
 NOT_IN_JOURNAL: Final = "the journal did not have it"
-SHOWN: Final = 60
+MAX_RESULT_LENGTH: Final = 60
 """Characters of a result in the list."""
 COMMAND_RESULT: Final = '{"$":"CommandResult",'
 """The beginning of a command's stored result."""
@@ -48,10 +48,10 @@ The exit code is 0; 1 if check finds damage; 2 if the file is not a journal, or 
 
 
 class Commands(click.Group):
-    """The group of commands, whose name follows the file."""
+    """The commands of `trioflow journal`; the name of a command follows the file."""
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Find the command; it may be swapped with the file."""
+        """Find the command, even if its name comes before the file."""
         first = str(ctx.params.get("path"))
         is_turned = first in self.commands
         check_command(
@@ -300,7 +300,7 @@ def short_result(record: Record) -> str:
         return f"pickled, {len(record.result or b'')} bytes"
     if record.result.startswith(COMMAND_RESULT):
         return _short_command_result(record.result)
-    return record.result if len(record.result) <= SHOWN else record.result[: SHOWN - 3] + "..."
+    return record.result if len(record.result) <= MAX_RESULT_LENGTH else record.result[: MAX_RESULT_LENGTH - 3] + "..."
 
 
 def _short_command_result(text: str) -> str:
@@ -312,7 +312,7 @@ def _short_command_result(text: str) -> str:
             if output:
                 shown.append(f"{name} of {len(base64.b64decode(output))} bytes")
     except (ValueError, TypeError, KeyError):
-        return text[:SHOWN]
+        return text[:MAX_RESULT_LENGTH]
     return ", ".join(shown)
 
 

@@ -17,8 +17,8 @@ from ._scenario import takes_scenario
 
 MAX_NAMES: Final = 4
 """Number of requirements up to which all are named; of more, the first three are."""
-WIDEST: Final = 60
-"""Columns above which a label does not widen the column for all lines."""
+MAX_LABEL_COLUMNS: Final = 60
+"""The maximum width of the column of labels; longer labels exceed it in their own line alone."""
 INDENT: Final = "  "
 
 EXAMPLES: Final = """\b
@@ -53,15 +53,15 @@ class Tree:
     """The lines of the tree.
 
     Args:
-        scheduler: the outermost one.
+        scheduler: the outermost scheduler.
         jobs: all jobs in it, in the order of their lines.
-        paths: the path of each.
+        paths: the path of each job.
 
     """
 
     def __init__(self, scheduler: Scheduler, jobs: Sequence[AbstractJob[Any]], paths: Mapping[Any, str]) -> None:
         self._scheduler: Final = scheduler
-        around = {scheduler: scheduler.path} if scheduler.scheduler is not None else {}  # NAME may be a nested one
+        around = {scheduler: scheduler.path} if scheduler.scheduler is not None else {}  # the user named a nested one
         self._paths: Final = {**paths, **around}
         self._places: Final = {job: place for place, job in enumerate(jobs)}
         self._symbols: Final = Symbols.for_stream(sys.stdout).set
@@ -74,7 +74,7 @@ class Tree:
         """Yield a line about the outermost scheduler, and one for each job."""
         yield f"{printable(self._scheduler.label)}: {'; '.join(_size(self._scheduler))}"
         pairs = [pair for row in every if (pair := self._line(row)) is not None]
-        column = max((wide for left, right in pairs if right and (wide := width(left)) <= WIDEST), default=0)
+        column = max((wide for left, right in pairs if right and (wide := width(left)) <= MAX_LABEL_COLUMNS), default=0)
         for left, right in pairs:
             yield f"{left}{' ' * (column - width(left))}  {right}".rstrip()
 

@@ -10,7 +10,7 @@ import click
 
 from .. import Monitor
 from . import FINE, STOPPED
-from ._run import instrument
+from ._run import make_instrument
 from ._scenario import Refusal
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def command(events: str) -> int:
     The run writes it by `trioflow run --events EVENTS`, or by `Events(path)` in a program. What is shown ends with the
     run; Ctrl-C ends only what is shown.
     """
-    monitor = instrument("Monitor", Monitor)
+    monitor = make_instrument("Monitor", Monitor)
     try:
         from ..view.events import _follow
     except ModuleNotFoundError as error:

@@ -40,7 +40,7 @@ class OutputFile(click.Path):
 
 
 def _problem(path: Path, suffixes: tuple[str, ...]) -> str:
-    """Return the reason why a file cannot be written, as far as it shows without writing; "" if there is none."""
+    """Return the reason why a file cannot be written, or "" if none is found; nothing is written."""
     if path.is_dir():
         return f"'{path}' is a directory: name a file in it"
     if not path.parent.is_dir():

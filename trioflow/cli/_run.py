@@ -26,7 +26,7 @@ from ._signals import SecondSignal
 from .batch._batch_command import option_type
 
 
-def slots(text: str) -> int:
+def parse_slots(text: str) -> int:
     """Return a number of slots; 0 means no limit.
 
     Raises:
@@ -38,7 +38,7 @@ def slots(text: str) -> int:
     return int(text)
 
 
-def positive_seconds(text: str) -> float:
+def parse_timeout(text: str) -> float:
     """Return a duration in seconds, which must be more than 0.
 
     Raises:
@@ -62,13 +62,13 @@ def _events(ctx: click.Context, param: click.Parameter, value: str | None) -> st
     os.dup2(2, 1)  # output of jobs, commands and this program is not an event
     events = os.fdopen(os.dup(kept), "wb", buffering=0)
 
-    def give_back() -> None:
+    def restore_stdout() -> None:
         events.close()
         sys.stdout.flush()
         os.dup2(kept, 1)
         os.close(kept)
 
-    ctx.call_on_close(give_back)
+    ctx.call_on_close(restore_stdout)
     return events
 
 
@@ -84,8 +84,11 @@ Examples:
 """
 
 
-WHICH: Final = ("settings", "only", "starts", "ends")
-WRITES: Final = ("journal", "trace", "report", "events", "junit", "summary")
+TITLES: Final = {
+    **dict.fromkeys(("settings", "only", "starts", "ends"), "Which jobs"),
+    **dict.fromkeys(("journal", "trace", "report", "events", "junit", "summary"), "What it writes"),
+}
+"""The titles of groups of options in the help; the other options are in "How it runs"."""
 
 
 class RunCommand(click.Command):
@@ -95,7 +98,7 @@ class RunCommand(click.Command):
         """Write the options in three groups: the jobs, the run, the files."""
         groups: dict[str, list[tuple[str, str]]] = {"Which jobs": [], "How it runs": [], "What it writes": []}
         for param in filter(lambda param: isinstance(param, click.Option), self.get_params(ctx)):
-            title = "Which jobs" if param.name in WHICH else "What it writes" if param.name in WRITES else "How it runs"
+            title = TITLES.get(str(param.name), "How it runs")
             if (record := param.get_help_record(ctx)) is not None:
                 groups[title].append(record)
         for title, records in groups.items():
@@ -110,14 +113,14 @@ class RunCommand(click.Command):
     "-j",
     "--jobs",
     "jobs_window",
-    type=option_type(slots),
+    type=option_type(parse_slots),
     metavar="N",
     help="How many jobs may run at once, those in nested schedulers included; 0 for no limit.  "
     "[default: the scheduler's own]",
 )
 @click.option(
     "--timeout",
-    type=option_type(positive_seconds),
+    type=option_type(parse_timeout),
     metavar="TIME",
     help="Cancel everything after this time: seconds, or 1m30s.  [default: the scheduler's own]",
 )
@@ -196,12 +199,12 @@ def command(
     """
     if critical:
         scheduler.critical_jobs = True
-    traced = instrument("Trace", Trace) if trace or report else None
-    for_ci = reports(junit, summary)
+    traced = make_instrument("Trace", Trace) if trace or report else None
+    for_ci = make_reports(junit, summary)
     told: list[Instrument] = [*for_ci]
     if events:
-        told.append(instrument("Events", functools.partial(Events, events)))
-    shown = monitors(scheduler, tag) if monitor else []
+        told.append(make_instrument("Events", functools.partial(Events, events)))
+    shown = make_monitors(scheduler, tag) if monitor else []
     if tag and not shown:
         why = "give its own Monitor tag=True" if monitor else "leave out --no-monitor"
         raise click.UsageError(f"--tag is an option of the monitor of this run: {why}")
@@ -222,7 +225,7 @@ def command(
         except BaseException:
             if scheduler.stop_reason not in (StopReason.INTERRUPTED, StopReason.DRAINED):
                 raise  # Ctrl-C may have ended a run that was draining
-    code = code_of(scheduler)
+    code = exit_code_of_run(scheduler)
     end = EndOfRun(scheduler, stopwatch.elapsed, code, traced)
     has_groups = bool(os.environ.get("GITHUB_ACTIONS")) and any(isinstance(view, Summary) for view in for_ci)
     details = end.details(failures=not has_groups)
@@ -240,7 +243,7 @@ def command(
     return code if all((*is_shown, *is_written.values())) or code == INTERRUPTED else STOPPED
 
 
-def reports(junit: Path | None, summary: Path | None) -> list[JUnit | Summary]:
+def make_reports(junit: Path | None, summary: Path | None) -> list[JUnit | Summary]:
     """Return the instruments for the requested reports; in GitHub Actions, the summary is always among them."""
     result: list[JUnit | Summary] = []
     if junit:
@@ -250,13 +253,13 @@ def reports(junit: Path | None, summary: Path | None) -> list[JUnit | Summary]:
     return result
 
 
-def monitors(scheduler: Scheduler, tag: bool) -> list[Any]:
+def make_monitors(scheduler: Scheduler, tag: bool) -> list[Any]:
     """Return a monitor, unless the scheduler has one of its own: two would draw over each other."""
-    monitor = instrument("Monitor", functools.partial(build_command_monitor, tag))
+    monitor = make_instrument("Monitor", functools.partial(build_command_monitor, tag))
     return [] if any(isinstance(instrument, type(monitor)) for instrument in scheduler.instruments) else [monitor]
 
 
-def instrument(name: str, make: Callable[[], Instrument]) -> Any:
+def make_instrument(name: str, make: Callable[[], Instrument]) -> Any:
     """Return a new instrument of trioflow, of this name.
 
     Raises:
@@ -270,7 +273,7 @@ def instrument(name: str, make: Callable[[], Instrument]) -> Any:
         raise Refusal(f"{name} needs {error.name or error}: pip install 'trioflow[cli]'{without}") from None
 
 
-def code_of(scheduler: Scheduler) -> int:
+def exit_code_of_run(scheduler: Scheduler) -> int:
     """Return the exit code for the outcome of a run."""
     if scheduler.stop_reason is StopReason.COMPLETED:
         return FAILED if any(map(_failed, scheduler.iterate_jobs())) else FINE
@@ -282,7 +285,7 @@ def _failed(job: AbstractJob[Any]) -> bool:
 
 
 class Stopwatch(Instrument):
-    """Measures the run alone, as the monitor and reports do: without import times, or the writing of reports."""
+    """Measures the run alone, like the monitor and the reports: without imports and without writing the reports."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler: Final = scheduler
@@ -319,10 +322,10 @@ def events_file(events: str | IO[bytes] | None) -> Path | None:
 
 
 class EngineLog(logging.Handler):
-    """A handler in place of Python's last resort; it drops what a command prints itself, and advice for programs.
+    """A log handler that replaces Python's last resort, and drops records about what the command prints itself.
 
     Args:
-        told: what the command prints itself: "failure", "end".
+        told: the subjects that the command prints itself: "failure", "end".
 
     """
 

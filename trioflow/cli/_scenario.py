@@ -150,7 +150,7 @@ def find_scheduler(module: ModuleType, path: Path, name: str | None) -> Any:
 
 
 def _scheduler_names(module: ModuleType) -> dict[str, Scheduler]:
-    """Return the file's global schedulers by name, preferring the default one to the first."""
+    """Return the file's global schedulers by name: the default name if a scheduler has it, otherwise its first one."""
     names: dict[Scheduler, str] = {}
     for name, value in module.__dict__.items():
         if isinstance(value, Scheduler) and (value not in names or name == USUAL):
@@ -210,7 +210,7 @@ OPTIONS: Final = (
 
 
 def takes_scenario(function: Callable[..., int | None]) -> Callable[..., int | None]:
-    """Decorate a subcommand to get the scheduler as its first argument, built once all options are read."""
+    """Decorate a subcommand: its first argument becomes the scheduler, built after all options are parsed."""
 
     @functools.wraps(function)
     def prepared(

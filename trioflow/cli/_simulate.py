@@ -17,15 +17,15 @@ from ._scenario import Refusal, takes_scenario, translate_errors, window_of_run
 if TYPE_CHECKING:
     from ..simulation._simulate import Simulation
 
-    Found: TypeAlias = dict[tuple[int | None, str], Simulation]
-    """By window, None for no limit, and policy."""
+    Outcomes: TypeAlias = dict[tuple[int | None, str], Simulation]
+    """Simulations by window (None: no limit) and policy."""
 
 NO_LIMIT: Final = 1 << 60
-ENOUGH: Final = 0.03
+MIN_GAIN: Final = 0.03
 """The share of the time that a larger window must gain to be worth it."""
 
 
-def windows(context: click.Context, option: click.Parameter, text: str | None) -> list[int | None]:
+def parse_windows(context: click.Context, option: click.Parameter, text: str | None) -> list[int | None]:
     """Parse whole numbers, separated by commas; 0 means no limit."""
     if text is None:
         return []
@@ -35,7 +35,7 @@ def windows(context: click.Context, option: click.Parameter, text: str | None) -
     return [int(part) or None for part in parts]
 
 
-def policies(context: click.Context, option: click.Parameter, text: str | None) -> list[str]:
+def parse_policies(context: click.Context, option: click.Parameter, text: str | None) -> list[str]:
     """Parse names of policies, separated by commas."""
     names = [] if text is None else [name.strip() for name in text.split(",")]
     for name in names:
@@ -59,10 +59,10 @@ Examples:
     "--jobs",
     "jobs_window",
     metavar="N,...",
-    callback=windows,
+    callback=parse_windows,
     help="Windows to compare, as `run -j` has them; 0 for no limit.",
 )
-@click.option("--policy", metavar="NAME,...", callback=policies, help="Policies to compare.")
+@click.option("--policy", metavar="NAME,...", callback=parse_policies, help="Policies to compare.")
 @click.option(
     "--durations",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -80,7 +80,7 @@ def command(scheduler: Scheduler, jobs_window: list[int | None], policy: list[st
     known = None if durations is None else read_durations(durations)
     sizes: list[Any] = [*jobs_window] or [OWN]
     names: list[Any] = [*policy] or [None]
-    outcomes: Found = {}
+    outcomes: Outcomes = {}
     for name in names:
         for size in sizes:
             window = OWN if size is OWN else window_of_run(scheduler, size)
@@ -113,7 +113,7 @@ def read_durations(durations: Path) -> dict[str, float]:
         raise Refusal(str(error)) from None
 
 
-def table(outcomes: Found) -> Iterator[str]:
+def table(outcomes: Outcomes) -> Iterator[str]:
     """Yield a line of titles, and one for each simulation."""
     rows = [("window", "policy", "makespan", "lower bound", "slots used", "results kept", "")]
     for (size, policy), outcome in outcomes.items():
@@ -131,7 +131,7 @@ def table(outcomes: Found) -> Iterator[str]:
     return align_columns(rows, (1, len(rows[0]) - 1))
 
 
-def verdict(outcomes: Found) -> str:
+def verdict(outcomes: Outcomes) -> str:
     """Return which window is enough, or which policy is faster; "" without a choice.
 
     Of several policies, only the fastest one counts. Runs that stop early do not count.
@@ -157,7 +157,7 @@ def smallest_sufficient_window(under: list[tuple[int, float]]) -> str:
     last, fastest = under[-1]
     for size, seconds in under[:-1]:
         gain = 1 - fastest / seconds
-        if gain <= ENOUGH:
+        if gain <= MIN_GAIN:
             enough = "1 slot is enough" if size == 1 else f"{size} slots are enough"
             return f"{enough}: {'no limit gains' if last == NO_LIMIT else f'{last} gain'} {100 * gain:.0f} %"
     size, seconds = under[-2]

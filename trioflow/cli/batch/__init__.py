@@ -5,4 +5,4 @@ from __future__ import annotations
 from typing import Final
 
 OTHER_ERROR: Final = 255
-"""The exit code for errors other than failed commands, as of GNU parallel."""
+"""The exit code for errors other than failed commands, as in GNU parallel."""

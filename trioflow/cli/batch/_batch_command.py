@@ -14,7 +14,7 @@ from ...abc import printable
 from ...batch import BatchError, _batch_pool, _quantities, _sources, _start_conditions
 from ...batch._halt import Halt
 from ...batch._options import Options
-from ...batch._template import EXPLAINED
+from ...batch._template import REPLACEMENT_STRINGS
 from . import OTHER_ERROR
 
 CODES: Final = """\b
@@ -141,7 +141,7 @@ def set_exit_code() -> Generator[None]:
 )
 @click.option(
     "--memfree",
-    type=option_type(_start_conditions.bytes_free),
+    type=option_type(_start_conditions.parse_memfree),
     metavar="SIZE",
     help="Start no command while less memory is free.",
 )
@@ -251,4 +251,4 @@ def command(**options: Any) -> int:
     return _batch_run.run(parsed)
 
 
-command.help = inspect.cleandoc(command.help or "").replace("REPLACEMENT STRINGS", EXPLAINED.lstrip())
+command.help = inspect.cleandoc(command.help or "").replace("REPLACEMENT STRINGS", REPLACEMENT_STRINGS.lstrip())

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from ...batch._records import Records
     from ._progress_bar import Bar
 
-RECORDS: Final = ".jsonl"
+JSON_LINES: Final = ".jsonl"
 """The suffix of a file for results as lines of JSON."""
-IN_A_FILE: Final = 120
-"""Columns of a line without a terminal."""
-SHORTEST: Final = 20
+DEFAULT_WIDTH: Final = 120
+"""The width of a line, in columns, where there is no terminal."""
+MIN_COMMAND_LENGTH: Final = 20
 """The least number of characters for a command."""
 BROKEN_PIPE: Final = 141
 """The exit code that a shell reports for a program ended by SIGPIPE."""
@@ -57,7 +57,7 @@ def run(options: Options) -> int:
             if options.joblog is not None:
                 joblog = _joblog.Joblog(options.joblog.removeprefix("+"), append=options.joblog.startswith("+"))
                 files.callback(joblog.close)
-            if options.results is not None and options.results.endswith(RECORDS):
+            if options.results is not None and options.results.endswith(JSON_LINES):
                 from ...batch._records import Records  # here, because few batches need it
 
                 recorded = Records(options.results)
@@ -153,10 +153,12 @@ def closing_lines(batch: _batch.Batch, options: Options, seconds: float) -> Iter
     stopped = StopReason.INTERRUPTED if batch.was_interrupted else StopReason.COMPLETED
     said = verdict(stopped, counts, seconds, noun="command").line("batch", symbols)
     yield click.style(said, fg="red", bold=True) if has_colours(sys.stderr) else said
-    columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else IN_A_FILE
+    columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else DEFAULT_WIDTH
     for line, reason in batch.failures:
         why = reason.removeprefix(f"{line}: ")
-        yield symbols.escape(f"  {without_middle(printable(line), max(SHORTEST, columns - len(why) - 5))}: {why}")
+        yield symbols.escape(
+            f"  {without_middle(printable(line), max(MIN_COMMAND_LENGTH, columns - len(why) - 5))}: {why}"
+        )
     if tally.failed > len(batch.failures):
         yield f"  and {tally.failed - len(batch.failures)} more"
     if options.journal:

@@ -19,7 +19,7 @@ from ...view.text._verdict import Verdict
 
 INTERVAL: Final = 0.1
 """Seconds between two pictures, at least."""
-ENOUGH: Final = 3
+MIN_SAMPLES: Final = 3
 """Number of commands that must have run before there is an estimate."""
 
 
@@ -71,7 +71,7 @@ class BatchProgress:
         """Return the estimated remaining seconds at the current pace; None if unknown."""
         tally = self.tally
         done = sum(tally.settled.values())
-        if self.total is None or done - tally.restored < ENOUGH:
+        if self.total is None or done - tally.restored < MIN_SAMPLES:
             return None
         return self.elapsed() / (done - tally.restored) * max(0, self.total - done)
 
