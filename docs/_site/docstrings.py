@@ -133,7 +133,7 @@ def on_docstring(app: Sphinx, what: str, name: str, thing: Any, options: Any, li
         lines[:] = without_options(lines, thing)
     if isinstance(thing, Option) and lines:
         lines[0] = lines[0][0].upper() + lines[0][1:]
-        lines += ["", f"Default: ``{thing.default!r}``. It may be set {thing.change}."]
+        lines += ["", f"Default: ``{thing.default!r}``. It may be set {thing.settable_when}."]
     kind = "method" if what in ("attribute", "property", "data") else what
     lines[:] = GoogleDocstring(list(lines), STYLE, app, kind, name, thing, options).lines()
 

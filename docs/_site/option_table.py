@@ -25,7 +25,7 @@ def declared() -> list[str]:
 
     def line(row: Option[Any, Any]) -> str:
         kinds = "every job" if row.name in of_jobs else "`Scheduler`"
-        return f"| `{row.name}` | {kinds} | `{row.default!r}` | {row.change} |"
+        return f"| `{row.name}` | {kinds} | `{row.default!r}` | {row.settable_when} |"
 
     head = ["| option | of | default | may be set |", "| --- | --- | --- | --- |"]
     return [*head, *map(line, options_of_kind(trioflow.Scheduler))]

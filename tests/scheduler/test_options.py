@@ -408,7 +408,7 @@ def test_each_option_has_its_docstring(kind: type[AbstractJob[Any]]) -> None:
     for name, option in kind._declared.items():
         text = vars(option).get("__doc__")  # not that of its class
         assert text, name
-        if option.in_run:
+        if option.settable_in_run:
             assert "during a run" in " ".join(text.split())
 
 

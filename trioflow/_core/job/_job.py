@@ -279,7 +279,7 @@ class AbstractJob(Generic[T]):
     _declared: ClassVar[dict[str, Option[Any, Any]]]
 
     # ---- its options: `JobOptions` has the types of the arguments
-    label: Option[str, str | None] = Option(None, _job_options.label, shown=_get_label, in_run=True)
+    label: Option[str, str | None] = Option(None, _job_options.label, getter=_get_label, settable_in_run=True)
     critical: Option[bool | None] = Option(None, _job_options.flag_or_none)
     forever: Option[bool] = ForeverOption(False, _job_options.flag)
     required: ReadOnlyOption[AbstractSet[AbstractJob[Any]], Required] = ReadOnlyOption(

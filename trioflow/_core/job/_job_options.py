@@ -1,4 +1,4 @@
-"""The types of a job's options, the records of rare options, and the checks of users' values."""
+"""The types of a job's options, the records that store rare options, and the checks of users' values."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class UnnamedOptions(TypedDict, total=False):
-    """The keyword options of every kind of job, without `label`; `AbstractJob` declares them."""
+    """The types of all options of every kind of job except `label`; `AbstractJob` declares the options."""
 
     critical: bool | None
     forever: bool
@@ -53,16 +53,16 @@ class UnnamedOptions(TypedDict, total=False):
 
 
 class JobOptions(UnnamedOptions, total=False):
-    """The keyword options of every kind of job; `AbstractJob` describes them."""
+    """The types of all options of every kind of job; `AbstractJob` describes them."""
 
     label: str | None
 
 
-# The records of options that few jobs have. Their defaults are in the declarations of the options.
+# ---- records of options that few jobs have; the declarations of the options have the defaults
 
 
 class SchedulingOptions(NamedTuple):
-    """Rare options about the order of starts and pools. They leave a job on the engine's hot path."""
+    """A job's options about the start order and needs, which leave it on the engine's hot path."""
 
     priority: int
     expected_duration: float | None
@@ -70,24 +70,25 @@ class SchedulingOptions(NamedTuple):
 
 
 RUN_RESOURCES: Final[dict[str, Callable[[], int]]] = {}
-"""The resources of the run itself, not of a pool, by name; the function returns the total."""
+"""The resources of the run itself, as opposed to a pool, by name; the function returns the total."""
 
 
 def declare_run_resource(name: str, total: Callable[[], int]) -> None:
-    """Declare a resource of the run itself, not of a pool, for a kind of job that calls `need_of_run`.
+    """Declare a resource of the run itself, as opposed to a pool, for kinds of jobs that call `need_of_run`.
 
     Args:
-        name: its name, which no pool may have.
-        total: returns its total in a run; called once in each run that needs it.
+        name: the name of the resource, which no resource of a pool may have.
+        total: returns the total of the resource; called once in each run that needs it.
 
     """
     RUN_RESOURCES[name] = total
 
 
 class SlowPathOptions:
-    """The options that take a job off the engine's hot path. Jobs with equal ones usually share the object.
+    """A job's options that take it off the engine's hot path. Jobs with equal options usually share one record.
 
-    It is not a tuple, because users' options need not be hashable.
+    The class is no NamedTuple: as a key of the cache, a record is compared by identity, since users' values need not be
+    hashable.
     """
 
     __slots__ = _fields = (
@@ -120,7 +121,7 @@ class SlowPathOptions:
 
 
 class TriggerRule:
-    """The conditions of a job's start, and its inputs. A job that only waits for others has none."""
+    """The inputs of a job, and the options about its requirements. A job that only waits for others has none."""
 
     __slots__ = _fields = ("run_if", "keep_result", "inputs", "drops_results")
 
@@ -134,15 +135,16 @@ class TriggerRule:
         self.run_if: RunIf = run_if
         self.keep_result = keep_result
         self.inputs = inputs
-        # Whether one of the inputs has `keep_result=False`; set when a run links the job.
+        # Whether one of the inputs has `keep_result=False`; set when a run counts the job's requirements.
         self.drops_results = drops_results
 
 
-# ---- checks: each returns the stored value, or raises an error that names the option and the job
+# ---- checks: each takes a value, the name of the option, and the name of the job (the subject) or a function that
+# returns this name; it returns the value to store, or raises an error that names the option and the job
 
 
 def one_of(choices: tuple[str, ...]) -> Callable[[Any, str, Subject], Any]:
-    """Return the check of an option that is one of these words."""
+    """Return a check of an option whose value is one of `choices`."""
 
     def check(value: Any, name: str, subject: Subject) -> Any:
         if not is_among(value, choices):
@@ -153,7 +155,7 @@ def one_of(choices: tuple[str, ...]) -> Callable[[Any, str, Subject], Any]:
 
 
 def accept(value: Any, name: str, subject: Subject) -> Any:
-    """Accept any value."""
+    """Return any value unchecked."""
     return value
 
 
@@ -170,7 +172,7 @@ def retry(value: Any, name: str, subject: Subject) -> Retry:
 
 
 def save(value: Any, name: str, subject: Subject, names: tuple[str, ...] = ("default", *get_args(SaveName))) -> JobSave:
-    """Check the way to store a result."""
+    """Check a value of `save`: how a journal stores a result."""
     is_pair = isinstance(value, tuple) and len(value) == 2 and all(map(callable, value))  # pyright: ignore[reportUnknownArgumentType]
     if not is_pair and not is_among(value, (*names, None)):
         choices = ", ".join(map(repr, names))
@@ -181,14 +183,14 @@ def save(value: Any, name: str, subject: Subject, names: tuple[str, ...] = ("def
 
 
 def priority(value: Any, name: str, subject: Subject) -> int:
-    """Check a priority."""
+    """Check a priority: a whole number, which may be negative."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise bad_value_error(TypeError, value, name, subject, "give a whole number; the higher one starts first")
     return value
 
 
 def needs(value: Any, name: str, subject: Subject) -> dict[str, AmountSpec]:
-    """Check the needs of a job; zeros are left out."""
+    """Check the needs of a job, and return them in exact form, without needs of 0."""
     result: dict[str, AmountSpec] = {}
     if value is None:
         return result
@@ -206,21 +208,21 @@ def needs(value: Any, name: str, subject: Subject) -> dict[str, AmountSpec]:
 
 
 def flag(value: Any, name: str, subject: Subject) -> bool:
-    """Check and return True or False; the text "no" would mean True."""
+    """Check that a value is True or False, or equal to one of these: text such as "no" would count as true."""
     if not is_among(value, (True, False)):
         raise bad_value_error(TypeError, value, name, subject, "give True or False")
     return bool(value)
 
 
 def text(value: Any, name: str, subject: Subject) -> str:
-    """Check a text and return it as a plain `str`, also for a member of an enumeration."""
+    """Check that a value is text, and return it as a plain `str`, even if it is a member of a `StrEnum`."""
     if not isinstance(value, str):
         raise bad_value_error(TypeError, value, name, subject, f"give text, such as {name}={short_repr(value)!r}")
     return str(value)
 
 
 def file_path(value: Any, name: str, subject: Subject) -> str:
-    """Check and return a path as text; an empty one usually comes from an unset variable."""
+    """Check a path and return it as text. An empty path, usually from an unset variable, is rejected."""
     path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     if not isinstance(path, str):
         raise bad_value_error(TypeError, value, name, subject, "give a path, as text or a pathlib.Path")
@@ -230,12 +232,12 @@ def file_path(value: Any, name: str, subject: Subject) -> str:
 
 
 def flag_or_none(value: Any, name: str, subject: Subject) -> bool | None:
-    """Check and return True, False or None."""
+    """Check that a value is True, False or None."""
     return None if value is None else flag(value, name, subject)
 
 
 def seconds(value: float | None, name: str, subject: Subject) -> float | None:
-    """Check and return a positive number of seconds; None and infinity both become None, which means no limit."""
+    """Check a positive number of seconds. None and infinity mean no limit, and both become None."""
     if value is None:
         return None
     number = _number(value, name, subject)
@@ -246,12 +248,12 @@ def seconds(value: float | None, name: str, subject: Subject) -> float | None:
 
 
 def duration_or_none(value: float | None, name: str, subject: Subject) -> float | None:
-    """Check and return a finite number of seconds, 0 or more, or None."""
+    """Check that a value is a finite number of seconds, 0 or more, or None."""
     return None if value is None else duration(value, name, subject)
 
 
 def duration(value: float, name: str, subject: Subject) -> float:
-    """Check and return a finite number of seconds, 0 or more."""
+    """Check that a value is a finite number of seconds, 0 or more."""
     number = _number(value, name, subject)
     if not (math.isfinite(number) and number >= 0):
         raise bad_value_error(ValueError, value, name, subject, "give a finite number of seconds, 0 or more")
@@ -259,7 +261,7 @@ def duration(value: float, name: str, subject: Subject) -> float:
 
 
 def fraction(value: float, name: str, subject: Subject) -> float:
-    """Check and return a fraction, from 0 to 1."""
+    """Check that a value is a fraction from 0 to 1."""
     number = _number(value, name, subject, "a fraction from 0 to 1")
     if not 0 <= number <= 1:
         raise bad_value_error(ValueError, value, name, subject, "give a fraction from 0 to 1, such as 0.4 for 40 %")
@@ -267,22 +269,22 @@ def fraction(value: float, name: str, subject: Subject) -> float:
 
 
 def whole_number(value: Any, name: str, subject: Subject, otherwise: str = "or None for no limit") -> int | None:
-    """Check and return a whole number, 0 or more, or None."""
+    """Check that a value is a whole number, 0 or more, or None; `otherwise` completes the advice of the error."""
     return None if value is None else number(value, name, subject, otherwise)
 
 
 def number(value: Any, name: str, subject: Subject, otherwise: str = "") -> int:
-    """Check and return a whole number, 0 or more."""
-    wanted = f"give a whole number, 0 or more{otherwise and ', '}{otherwise}"
+    """Check that a value is a whole number, 0 or more; `otherwise` completes the advice of the error."""
+    advice = f"give a whole number, 0 or more{otherwise and ', '}{otherwise}"
     if isinstance(value, bool) or not isinstance(value, int):
-        raise bad_value_error(TypeError, value, name, subject, wanted)
+        raise bad_value_error(TypeError, value, name, subject, advice)
     if value < 0:
-        raise bad_value_error(ValueError, value, name, subject, wanted)
+        raise bad_value_error(ValueError, value, name, subject, advice)
     return value
 
 
 def keywords(value: Any, name: str, subject: Subject) -> dict[str, Any]:
-    """Check and return keyword arguments; None means none."""
+    """Check keyword arguments, and return a copy of the dict; None becomes an empty dict."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -294,7 +296,7 @@ def keywords(value: Any, name: str, subject: Subject) -> dict[str, Any]:
 
 
 def callback(value: Any, name: str, subject: Subject) -> None:
-    """Check a plain callback, or None."""
+    """Check that a value is a plain function, or None."""
     if value is not None and not callable(value):
         raise bad_value_error(TypeError, value, name, subject, "give a plain function, or None")
     if _signatures.is_async(value):
@@ -302,16 +304,26 @@ def callback(value: Any, name: str, subject: Subject) -> None:
 
 
 def bad_value_error(error: type[E], value: Any, name: str, subject: Subject, advice: str) -> E:
-    """Return the error about a user's value: the option, the value, the job, and what to give instead."""
+    """Return the error for an invalid value of an option.
+
+    Args:
+        error: the class of the error.
+        value: the user's value.
+        name: the name of the option.
+        subject: the name of the job or scheduler, or a function that returns it.
+        advice: the values that the option accepts.
+
+    """
     return error(f"{name}={short_repr(value)} of {subject_text(subject)}: {advice}")
 
 
 def subject_text(subject: Subject) -> str:
-    """Return the name of a job for an error; making one costs more than all checks, so most are never made."""
+    """Return the name of a job for an error. The checks take a function, because a name costs more than all checks."""
     return subject if isinstance(subject, str) else subject()
 
 
 def _number(value: float, name: str, subject: Subject, wanted: str = "a number of seconds") -> float:
+    """Convert a value to a float; one that is too large becomes infinity."""
     try:
         if isinstance(value, (bool, str, bytes)):
             raise TypeError
@@ -334,45 +346,45 @@ ALIASES: Final = {
     "requires": "required",
     "retries": "retry",
 }
-"""Names of options in other libraries."""
+"""Names that other libraries give to options, each with ours."""
 
 REPLACEMENTS: Final = {
     "jobs_window": "jobs_window of the Scheduler",
     "verbose": "run(instruments=[Monitor()])",
 }
-"""Other homes of options that jobs do not have, or replacements."""
+"""The advice for options that jobs do not have, by name."""
 
 
 def _suggest_option(name: str, known: Iterable[str]) -> str | None:
-    """Return the option that was probably meant, or None."""
-    import difflib  # only for an error: programs start faster
+    """Return the option or the call that a user probably meant by `name`, or None."""
+    import difflib  # only needed for errors
 
-    meant = ALIASES.get(name, name)
-    if meant in known:
-        return meant
-    return REPLACEMENTS.get(meant) or next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
+    alias = ALIASES.get(name, name)
+    if alias in known:
+        return alias
+    return REPLACEMENTS.get(alias) or next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
 
 
 def unknown_job_option_error(
     name: str, subject: str, kind: type[AbstractJob[Any]], what: str = "a job", *, is_call: bool = False
 ) -> TypeError:
-    """Return the error about an unknown option of a job.
+    """Return the error for an unknown option of a job, with the option that was probably meant.
 
     Args:
-        name: the option.
-        subject: the name of the job for errors.
-        kind: the job's class, which may have options of its own.
-        what: the subject of the error.
-        is_call: whether the job calls a function, for which the option may have been meant.
+        name: the unknown option.
+        subject: the name of the job.
+        kind: the class of the job, whose constructor may have further options.
+        what: the kind of object that has no such option, as text.
+        is_call: whether the job calls a function, which may have a parameter of this name.
 
     """
-    own: Any = getattr(kind.__init__, "__kwdefaults__", None) or {}
-    known = [option for option in (*own, *kind._declared) if option not in ("kwargs", "_inputs")]
-    close = _suggest_option(name, known)
-    hints = [f"did you mean {close}?"] if close else []
+    constructor_options: Any = getattr(kind.__init__, "__kwdefaults__", None) or {}
+    known = [option for option in (*constructor_options, *kind._declared) if option not in ("kwargs", "_inputs")]
+    suggestion = _suggest_option(name, known)
+    hints = [f"did you mean {suggestion}?"] if suggestion else []
     if is_call:
-        hints.append(f"{'If' if close else 'if'} the function is to get it, write kwargs={{{name!r}: ...}}")
-    options = "" if close else f"{'; ' * is_call}the options are {', '.join(known)}"
+        hints.append(f"{'If' if suggestion else 'if'} the function is to get it, write kwargs={{{name!r}: ...}}")
+    options = "" if suggestion else f"{'; ' * is_call}the options are {', '.join(known)}"
     return TypeError(f"{subject}: {what} has no option {name!r}; {' '.join(hints)}{options}")
 
 
@@ -391,6 +403,6 @@ def unknown_option_error(
     name = next(iter(keywords))
     parameters = _signatures.signature_of(function).parameters.values()
     known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and not p.name.startswith("_")]
-    close = _suggest_option(name, known)
-    hint = f"did you mean {close}?" if close else f"the options are {', '.join(known)}"
+    suggestion = _suggest_option(name, known)
+    hint = f"did you mean {suggestion}?" if suggestion else f"the options are {', '.join(known)}"
     return TypeError(f"{subject!r}: {call} has no option {name!r}; {hint}")

@@ -1,7 +1,7 @@
 """The names of jobs as users see them: default labels, paths, and labels that are safe to print.
 
-A default label is the call, shortened: `fetch(3)`. It is made anew for each access, so it must be cheap, and it must
-not run the user's code: arguments whose `repr` is not the language's own are shown by their type.
+A default label is a short form of the job's call, such as `fetch(3)`. It is built at each access, so it must be cheap.
+It must not run the user's code either, so arguments of other than Python's basic types are shown as their type.
 """
 
 from __future__ import annotations
@@ -20,54 +20,54 @@ if TYPE_CHECKING:
     from ._job import AbstractJob
 
 MAX_ARGUMENTS_LENGTH: Final = 60
-"""Characters of all arguments together in a default label; the rest is an ellipsis."""
+"""The most characters of all arguments together in a default label; an ellipsis replaces the rest."""
 MAX_STRING_LENGTH: Final = 24
-"""Characters of one string in a default label; a longer one loses its middle."""
+"""The most characters of one string in a default label; an ellipsis replaces the middle of a longer one."""
 MAX_FLOAT_LENGTH: Final = 12
-"""Characters of a float in a default label; a longer one is rounded."""
+"""The most characters of a float in a default label; a longer one is rounded."""
 MAX_LABEL_LENGTH: Final = 200
-"""Characters of a label or a path in logs, listings and reports."""
+"""The most characters of a label or path in logs, listings and reports."""
 MAX_ITEMS: Final = 3
-"""Containers with more items than this are shown without them."""
+"""The most items of a container in a default label; a larger one is shown as an ellipsis in brackets."""
 MAX_DEPTH: Final = 3
-"""Nested calls in a default label: `save(parse(fetch(3)))` and one more."""
+"""The most calls inside the call of a default label: `save(parse(fetch(3)))` has two."""
 LARGE_INT: Final = 10**18
-"""Larger whole numbers are not shown: writing one out may be slow."""
+"""Whole numbers from here on are shown as `<int>`, because writing out a large one is slow."""
 REPR_TYPES: Final = frozenset({bool, complex, type(None), type(...)})
 BRACKETS: Final[dict[type, str]] = {list: "[]", tuple: "()", dict: "{}", set: "{}", frozenset: "{}"}
 SLASH: Final = re.compile("/")
 MANY_SLASHES: Final = 50
-"""Labels with more are not compared with the names of schedulers: their prefixes would take too much memory."""
+"""In labels with more slashes each slash is escaped: their prefixes would take too much memory."""
 NAMED_TYPES: Final = (types.FunctionType, types.BuiltinFunctionType, types.MethodType)
 
 
 def call_label(name: str, args: Iterable[Any], kwargs: dict[str, Any], *, depth: int = MAX_DEPTH) -> str:
-    """Return the default label of a job that calls a function: its name and its arguments, shortened.
+    """Return the default label of a job that calls a function: the function's name with shortened arguments.
 
-    Jobs among the arguments are shown as calls too, `depth` calls deep; deeper ones are an ellipsis, because a long
-    chain of jobs would have long labels. Nested calls show only a few arguments, so that the cost of a label is linear
-    in its own arguments.
+    A job among the arguments is shown as a call too. Calls that are nested deeper than `depth` are shown as an
+    ellipsis, because a long chain of jobs would have long labels. A nested call shows only a few arguments, so that the
+    cost of a label is linear in the number of its own arguments.
     """
     if depth == MAX_DEPTH:
-        shown = [_short_text(value, depth) for value in args]
+        texts = [_short_text(value, depth) for value in args]
     else:
         few = [*itertools.islice(args, MAX_ITEMS + 1)]
-        shown = [_short_text(value, depth) if number < MAX_ITEMS else "…" for number, value in enumerate(few)]
+        texts = [_short_text(value, depth) if number < MAX_ITEMS else "…" for number, value in enumerate(few)]
     if kwargs:
-        shown += [f"{key}={_short_text(value, depth)}" for key, value in kwargs.items()]
-    text = ", ".join(shown)
-    if len(text) > MAX_ARGUMENTS_LENGTH and len(shown) > 1:
-        room = MAX_ARGUMENTS_LENGTH
-        for number, argument in enumerate(shown):
-            room -= len(argument) + 2
-            if room < 0 and number:
-                text = ", ".join([*shown[:number], "…"])
+        texts += [f"{key}={_short_text(value, depth)}" for key, value in kwargs.items()]
+    text = ", ".join(texts)
+    if len(text) > MAX_ARGUMENTS_LENGTH and len(texts) > 1:
+        remaining = MAX_ARGUMENTS_LENGTH
+        for number, argument in enumerate(texts):
+            remaining -= len(argument) + 2
+            if remaining < 0 and number:
+                text = ", ".join([*texts[:number], "…"])
                 break
     return f"{name}({text})"
 
 
 def _short_text(value: Any, depth: int = MAX_DEPTH) -> str:
-    """Return one argument as text, without running any of the user's code."""
+    """Return one argument as short text, without running the user's code."""
     kind = cast(Any, type(value))
     if kind is int:
         return repr(value) if -LARGE_INT < value < LARGE_INT else "<int>"
@@ -93,7 +93,7 @@ def _short_text(value: Any, depth: int = MAX_DEPTH) -> str:
 
 
 def _short_float(value: float) -> str:
-    """Return a float in few digits: `0.1 + 0.2` is 0.3 here, and a third is 0.333333."""
+    """Return a float with few digits: "0.3" for `0.1 + 0.2`, "0.333333" for `1 / 3`."""
     text = repr(value)
     if len(text) > MAX_FLOAT_LENGTH:
         text = repr(float(f"{value:.12g}"))
@@ -114,12 +114,18 @@ def _short_container(value: Any, brackets: str, depth: int) -> str:
 
 
 def label_inside(job: AbstractJob[Any], depth: int) -> str:
-    """Return a job's text in the default label of another one; an ellipsis where `depth` is used up."""
+    """Return the text of `job` in the default label of another job; an ellipsis if `depth` is 0.
+
+    Args:
+        job: the job among the arguments.
+        depth: the number of nested calls that the text may show, including that of `job`.
+
+    """
     return without_middle(job._label_as_argument(depth - 1)) if depth else "…"
 
 
 def without_middle(text: str, longest: int = MAX_STRING_LENGTH) -> str:
-    """Return the text, with an ellipsis in place of its middle if it is longer than `longest` characters."""
+    """Shorten a text to at most `longest` characters; an ellipsis replaces its middle."""
     if len(text) <= longest:
         return text
     half = longest // 2
@@ -127,47 +133,47 @@ def without_middle(text: str, longest: int = MAX_STRING_LENGTH) -> str:
 
 
 def shorten(label: str) -> str:
-    """Return a label or a path without its middle if it is very long."""
+    """Shorten a very long label or path; an ellipsis replaces its middle."""
     return without_middle(label, MAX_LABEL_LENGTH)
 
 
 def printable(label: str) -> str:
-    """Return the label on one line, with control characters and lone surrogates escaped."""
+    """Return a label as one line of text, with control characters and lone surrogates escaped."""
     if label.isprintable():
         return label
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in label)
 
 
 def percent(fraction: float) -> str:
-    """Return a fraction as a percentage; 100% only when complete."""
+    """Return a fraction as text in percent; only a fraction of 1 is "100%"."""
     return "100%" if fraction >= 1 else f"{min(99, round(100 * fraction))}%"
 
 
 def path(job: AbstractJob[Any]) -> str:
-    """Return the labels from inside the outermost scheduler down to `job`; see `AbstractJob.path`."""
-    parts = [_name_among_siblings(around, member) for around, member in ancestors_with_members(job)]
+    """Return the path of `job`; see `AbstractJob.path`."""
+    parts = [_name_among_siblings(enclosing, member) for enclosing, member in ancestors_with_members(job)]
     return "/".join(reversed(parts)) if parts else job.label
 
 
 def distinguish(jobs: Iterable[AbstractJob[Any]]) -> list[str]:
-    """Return a printable name of each job: the labels, or if some of them are equal, the paths. O(V) in that case."""
+    """Return a printable name for each job: its label, or if some labels are equal its path, at a cost of O(V)."""
     jobs = [*jobs]
     if len({job.label for job in jobs}) == len(set(jobs)):
         return [printable(job.label) for job in jobs]
     known: dict[AbstractJob[Any], str] = {}
     for job in jobs:
-        around = job.scheduler
-        if job not in known and around is not None:
-            known.update(paths_of(outermost(around)))
+        enclosing = job.scheduler
+        if job not in known and enclosing is not None:
+            known.update(paths_of(outermost(enclosing)))
     return [printable(known.get(job, job.label)) for job in jobs]
 
 
 def paths_of(scheduler: BaseScheduler, prefix: str | None = None) -> dict[AbstractJob[Any], str]:
-    """Return the path of each job in `scheduler`, at any depth, in one walk. O(V).
+    """Return the path of each job in `scheduler`, at any depth. O(V).
 
     Args:
-        scheduler: the root of the walk.
-        prefix: the beginning of each path; None for the path of `scheduler`, if that is nested itself.
+        scheduler: the scheduler.
+        prefix: the beginning of each path; None for the path of `scheduler` in its outermost scheduler.
 
     """
     if prefix is None:
@@ -175,10 +181,10 @@ def paths_of(scheduler: BaseScheduler, prefix: str | None = None) -> dict[Abstra
     paths: dict[AbstractJob[Any], str] = {}
     todo: list[tuple[BaseScheduler, str]] = [(scheduler, prefix)]
     while todo:
-        parent, before = todo.pop()
+        current, prefix = todo.pop()
         names = UniqueSiblingNames()
-        for job in parent:
-            paths[job] = before + names.add(job.label, job._is_scheduler)
+        for job in current:
+            paths[job] = prefix + names.add(job.label, job._is_scheduler)
             if job._is_scheduler:
                 todo.append((cast("BaseScheduler", job), paths[job] + "/"))
     return paths
@@ -190,29 +196,29 @@ def _name_among_siblings(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str
         name = names.add(sibling.label, sibling._is_scheduler)
         if sibling is job:
             return name
-    return names.add(job.label, job._is_scheduler)  # its scheduler has dropped it
+    return names.add(job.label, job._is_scheduler)  # the scheduler has dropped the job
 
 
 class UniqueSiblingNames:
-    r"""The names of siblings, chosen so that no two jobs have the same path at any depth.
+    r"""The names of the members of one scheduler in paths, chosen so that no two jobs have the same path.
 
-    If several have the same label, "#2" is appended to that of the second, and so on. A "/" stays as it is, because
-    most command lines have one, unless its prefix is the name of a nested scheduler: then it becomes "\/". In the name
-    of a nested scheduler it always does.
+    If several members have the same label, "#2" is appended to that of the second, and so on. A "/" in a label, which
+    most command lines have, stays as it is, unless the text before it is the name of a nested scheduler: then each "/"
+    becomes "\/". In the name of a nested scheduler it always does.
     """
 
     __slots__ = ("_ordinals", "_schedulers", "_slash_prefixes")
 
     def __init__(self) -> None:
-        self._ordinals: dict[str, int] = {}  # each name, with the highest ordinal of a sibling that has it as its label
-        self._schedulers: set[str] = set()
-        self._slash_prefixes: set[str] = set()  # prefixes of other names: no scheduler may have one of these
+        self._ordinals: dict[str, int] = {}  # each name so far, with the highest "#" number appended to it
+        self._schedulers: set[str] = set()  # the names of nested schedulers
+        self._slash_prefixes: set[str] = set()  # the text before each "/" of a label; never the name of a scheduler
 
     def add(self, label: str, is_scheduler: bool) -> str:
-        """Return a name for a sibling with this label, different from all earlier ones."""
+        """Return a name for the next member with this label, different from all names before."""
         name = first = self._escape(label, is_scheduler) if "/" in label or is_scheduler else label
         ordinal = self._ordinals.get(first, 1)
-        # Usually one step; only labels such as "a#2" take more. Beginning at 2 would be O(V²).
+        # This usually takes one step, and more only for labels such as "a#2". To begin at 2 would be O(V²).
         while name in self._ordinals or (is_scheduler and name in self._slash_prefixes):
             ordinal += 1
             name = f"{first}#{ordinal}"
@@ -223,7 +229,7 @@ class UniqueSiblingNames:
         return name
 
     def _escape(self, label: str, is_scheduler: bool) -> str:
-        """Return the label of a scheduler, or one with slashes, escaped if needed."""
+        """Return a label that has slashes, or is that of a scheduler, with its slashes escaped if needed."""
         if not is_scheduler and label.count("/") <= MANY_SLASHES:
             parts = {label[: match.start()] for match in SLASH.finditer(label)}
             if self._schedulers.isdisjoint(parts):
@@ -234,10 +240,10 @@ class UniqueSiblingNames:
 
 @final
 class PathCache:
-    """A lazy cache of the paths of the jobs of one run: the same as `job.path`, at a lower cost.
+    """A cache of the paths of the members of one scheduler, each found at its first use; cheaper than `job.path`.
 
     Args:
-        scheduler: the scheduler of the run.
+        scheduler: the scheduler of a run.
         prefix: the beginning of each path.
 
     """
@@ -249,11 +255,11 @@ class PathCache:
         self._names: Final = UniqueSiblingNames()
 
     def nested(self, scheduler: AbstractJob[Any]) -> PathCache:
-        """Return the paths of the jobs of a nested scheduler, a job of this run."""
+        """Return a new cache for the members of a nested scheduler, which is a member of this scheduler."""
         return PathCache(cast("BaseScheduler", scheduler), f"{self.path_of(scheduler)}/")
 
     def path_of(self, job: AbstractJob[Any]) -> str:
-        """Return the path of a job. Names depend on the siblings before it, so all of these are named in order."""
+        """Return the path of a member. Its name depends on the members before it, so these are named first."""
         path = self._paths.get(job)
         if path is None:
             new: list[AbstractJob[Any]] = []
@@ -267,6 +273,6 @@ class PathCache:
         return path
 
     def forget(self, job: AbstractJob[Any]) -> None:
-        """Forget a job that its scheduler is about to drop; its name stays taken."""
-        self.path_of(job)  # so that the names of later siblings do not depend on earlier calls
+        """Remove a member that the scheduler is about to drop; no other member gets its name."""
+        self.path_of(job)  # names the job, so that the names of later members do not depend on earlier calls
         del self._paths[job]

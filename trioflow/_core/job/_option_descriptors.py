@@ -1,7 +1,7 @@
-"""`Option`: the declaration of one option of a job: its name, check and default, and when it may change.
+"""`Option`: a descriptor that declares one option of a job, with its default, its check, and when it may be set.
 
-An option is an attribute of its class, and a keyword argument of its constructor. Type checkers need the types of the
-arguments a second time, in a `TypedDict`; a test compares the two.
+Each option is an attribute of its class and a keyword argument of the constructor. Type checkers also need the types of
+the arguments in a `TypedDict`; a test checks that both are the same.
 """
 
 from __future__ import annotations
@@ -24,45 +24,48 @@ if TYPE_CHECKING:
     from ._job_options import Subject
 
     Check = Callable[[Any, str, Subject], Any]
-    Shown = Callable[[AbstractJob[Any]], Any]
+    Getter = Callable[[AbstractJob[Any]], Any]
 
 R = TypeVar("R", _job_options.SlowPathOptions, _job_options.SchedulingOptions, _job_options.TriggerRule)
-Read = TypeVar("Read")
-if TYPE_CHECKING:  # most options read as they were set
-    Given = TypeVarWithDefault("Given", default=Read)
+GetType = TypeVar("GetType")
+if TYPE_CHECKING:  # most options have the same type on reading and on setting
+    SetType = TypeVarWithDefault("SetType", default=GetType)
 else:
-    Given = TypeVar("Given")
+    SetType = TypeVar("SetType")
 
 
-class Option(Generic[Read, Given]):
-    """One option: `Read` is the type on reading, `Given` the type on setting.
+class Option(Generic[GetType, SetType]):
+    """The descriptor of one option: `GetType` is its type on reading, `SetType` its type on setting.
 
     Args:
         default: the value of a job without the option.
-        check: returns the stored value, or raises; its arguments are the user's value, the option's name and the job's.
-        shown: returns the value on reading, if that is not the stored one.
-        in_run: whether it may be set during a run too.
+        check: takes the user's value, the name of the option and that of the job; returns the value to store, or raises
+            an error.
+        getter: returns the value of a job on reading; None for the stored value.
+        settable_in_run: whether the option may also be set during a run.
 
     """
 
     name: str
-    default: Given
-    change: str
-    """The times at which it may be set, in words."""
-    place: str = ""
-    """The attribute of a job that stores it, or its record."""
+    default: SetType
+    settable_when: str
+    """The times at which the option may be set, as text for the documentation."""
+    attribute: str = ""
+    """The attribute of a job that stores the value, or the record with the value."""
 
-    def __init__(self, default: Given, check: Check, *, shown: Shown | None = None, in_run: bool = False) -> None:
+    def __init__(
+        self, default: SetType, check: Check, *, getter: Getter | None = None, settable_in_run: bool = False
+    ) -> None:
         self.default = default
         self.check = check
-        self.shown: Any = shown
-        self.in_run = in_run
-        self.change = "at any time" if in_run else "while no run is in progress"
+        self.getter: Any = getter
+        self.settable_in_run = settable_in_run
+        self.settable_when = "at any time" if settable_in_run else "while no run is in progress"
 
     def __set_name__(self, kind: type[AbstractJob[Any]], name: str) -> None:
         self.name = name
-        self.place = self.place or f"_{name}"
-        self.shown = self.shown or operator.attrgetter(self.place)  # reading a slot takes one call
+        self.attribute = self.attribute or f"_{name}"
+        self.getter = self.getter or operator.attrgetter(self.attribute)  # in C, so that reading takes one call
         if "_declared" not in vars(kind):
             kind._declared = dict(getattr(kind, "_declared", {}))
         kind._declared[name] = self
@@ -70,198 +73,217 @@ class Option(Generic[Read, Given]):
     @overload
     def __get__(self, job: None, kind: type[AbstractJob[Any]]) -> Self: ...
     @overload
-    def __get__(self, job: AbstractJob[Any], kind: type[AbstractJob[Any]]) -> Read: ...
+    def __get__(self, job: AbstractJob[Any], kind: type[AbstractJob[Any]]) -> GetType: ...
     def __get__(self, job: AbstractJob[Any] | None, kind: type[AbstractJob[Any]]) -> Any:
-        """Return the value of this job."""
-        return self if job is None else self.shown(job)
+        """Return the option's value for `job`."""
+        return self if job is None else self.getter(job)
 
-    def __set__(self, job: AbstractJob[Any], value: Given) -> None:
-        """Set the option; raise for a bad value, or during a run."""
-        if not self.in_run:
+    def __set__(self, job: AbstractJob[Any], value: SetType) -> None:
+        """Check and set the value.
+
+        Raises:
+            RuntimeError: a run is in progress, and the option may not be set during a run.
+            TypeError, ValueError: the value is invalid.
+
+        """
+        if not self.settable_in_run:
             job._reject_during_run(self.name)
-        before = getattr(job, self.place)
+        before = getattr(job, self.attribute)
         self.store(job, value)
         try:
             job._check_options()
         except BaseException:
-            setattr(job, self.place, before)
+            setattr(job, self.attribute, before)
             raise
 
     def store(self, job: AbstractJob[Any], value: Any) -> None:
-        """Check and store a value."""
-        setattr(job, self.place, self.check(value, self.name, job._name_for_errors))
+        """Check and store a value, even during a run."""
+        setattr(job, self.attribute, self.check(value, self.name, job._name_for_errors))
 
 
-class RareOption(Option[Read, Given]):
-    """An option that few jobs have: it is stored in a record; a job without any of these options has no record.
+class RareOption(Option[GetType, SetType]):
+    """An option that few jobs have, stored in a record that it shares with others. Most jobs have no such record.
 
     Args:
-        place: the attribute that holds the record, or None.
+        attribute: the attribute of a job that stores the record, or None if the job has none.
 
     """
 
-    usual: ClassVar[dict[str, Any]] = {}
-    """The record with all defaults, by its place."""
+    default_records: ClassVar[dict[str, Any]] = {}
+    """The record with all defaults, by the attribute that stores it."""
 
-    def __init__(self, default: Given, check: Check, place: str, shown: Shown | None = None) -> None:
-        super().__init__(default, check, shown=shown or self.kept)
-        self.place = place
+    def __init__(self, default: SetType, check: Check, attribute: str, getter: Getter | None = None) -> None:
+        super().__init__(default, check, getter=getter or self.read_from_record)
+        self.attribute = attribute
 
-    def kept(self, job: AbstractJob[Any]) -> Any:
-        """Return the stored value of a job."""
-        return getattr(getattr(job, self.place) or self.usual[self.place], self.name)
+    def read_from_record(self, job: AbstractJob[Any]) -> Any:
+        """Return the value in the record of a job, or the default if the job has no record."""
+        return getattr(getattr(job, self.attribute) or self.default_records[self.attribute], self.name)
 
     def store(self, job: AbstractJob[Any], value: Any) -> None:
-        """Check and store a value."""
+        """Check a value, and store it in a new record."""
         checked = self.check(value, self.name, job._name_for_errors)
-        record, usual = getattr(job, self.place), self.usual[self.place]
-        if record is not None or checked != getattr(usual, self.name):
-            setattr(job, self.place, replace_field(record or usual, self.name, checked))
+        record, defaults = getattr(job, self.attribute), self.default_records[self.attribute]
+        if record is not None or checked != getattr(defaults, self.name):
+            setattr(job, self.attribute, replace_field(record or defaults, self.name, checked))
 
 
 def replace_field(record: R, name: str, value: Any) -> R:
-    """Return a copy of a record with another value in this field."""
+    """Return a copy of a record with a new value in one field."""
     return type(record)(*[value if field == name else getattr(record, field) for field in record._fields])
 
 
-def register_default_record(kind: type[AbstractJob[Any]], place: str, record: type[R]) -> R:
-    """Make the record of a job with the defaults of all options that are stored there."""
-    options = [option for option in kind._declared.values() if option.place == place]
-    made = record(**{option.name: option.check(option.default, option.name, "") for option in options})
-    RareOption.usual[place] = made
-    return made
+def register_default_record(kind: type[AbstractJob[Any]], attribute: str, record_type: type[R]) -> R:
+    """Make and register the record with the defaults of all options that are stored in it.
+
+    Args:
+        kind: the class that declares the options.
+        attribute: the attribute of a job that stores the record.
+        record_type: the class of the record, whose fields are the names of the options.
+
+    """
+    options = [option for option in kind._declared.values() if option.attribute == attribute]
+    record = record_type(**{option.name: option.check(option.default, option.name, "") for option in options})
+    RareOption.default_records[attribute] = record
+    return record
 
 
-class SlowPathOption(RareOption[Read, Given]):
+class SlowPathOption(RareOption[GetType, SetType]):
     """An option that takes a job off the engine's hot path.
 
-    Jobs with the same options share the record: checking them and making one doubles the cost of a job.
+    Jobs with the same options share a cached record, because checking the values and making a record would double the
+    cost of creating a job.
     """
 
-    def __init__(self, default: Given, check: Check) -> None:
+    def __init__(self, default: SetType, check: Check) -> None:
         super().__init__(default, check, "_slow_path")
 
     def store(self, job: AbstractJob[Any], value: Any) -> None:
-        """Check and store a value."""
-        record = job._slow_path or self.usual[self.place]
+        """Check a value, and store a record with it, from the cache if possible."""
+        record = job._slow_path or self.default_records[self.attribute]
         if type(value) in CACHEABLE_TYPES and self.check is not _job_options.accept:
             try:
                 job._slow_path = _cached_record(record, self, value)
                 return
             except (TypeError, ValueError):
-                pass  # raised again, with the name of the job
-        job._slow_path = self._with(record, value, job._name_for_errors)
+                pass  # the next line raises this error again, with the name of the job
+        job._slow_path = self.changed_record(record, value, job._name_for_errors)
 
-    def _with(self, record: _job_options.SlowPathOptions, value: Any, subject: Subject) -> _job_options.SlowPathOptions:
+    def changed_record(
+        self, record: _job_options.SlowPathOptions, value: Any, subject: Subject
+    ) -> _job_options.SlowPathOptions:
+        """Check a value, and return a record with it; the default record if all its values are defaults."""
         new_record = replace_field(record, self.name, self.check(value, self.name, subject))
-        usual: _job_options.SlowPathOptions = self.usual[self.place]
-        is_usual = all(getattr(new_record, field) is getattr(usual, field) for field in usual._fields)
-        return usual if is_usual else new_record
+        defaults: _job_options.SlowPathOptions = self.default_records[self.attribute]
+        has_only_defaults = all(getattr(new_record, field) is getattr(defaults, field) for field in defaults._fields)
+        return defaults if has_only_defaults else new_record
 
 
 CACHEABLE_TYPES: Final = frozenset({float, int, bool, str, type(None)})
-"""Types of values that may be cached; another object may be equal to another number later."""
+"""The types of values whose records are cached. The equality of other objects may change with time."""
 CACHE_SIZE: Final = 256
-"""The number of records that are cached for further jobs."""
+"""The most records in the cache."""
 
 
-@functools.lru_cache(maxsize=CACHE_SIZE, typed=True)  # typed: True is not a number
+@functools.lru_cache(maxsize=CACHE_SIZE, typed=True)  # typed, because True == 1, and True is not a valid number
 def _cached_record(
     record: _job_options.SlowPathOptions, option: SlowPathOption[Any, Any], value: Any
 ) -> _job_options.SlowPathOptions:
-    return option._with(record, value, "")
+    return option.changed_record(record, value, "")
 
 
-class SchedulingOption(RareOption[Read, Given]):
-    """An option about the order of starts or pools; the scheduler keeps a list of its jobs."""
+class SchedulingOption(RareOption[GetType, SetType]):
+    """An option about the start order or needs. A scheduler keeps a list of its jobs with such options."""
 
-    def __init__(self, default: Given, check: Check, shown: Shown | None = None) -> None:
-        super().__init__(default, check, "_scheduling", shown)
+    def __init__(self, default: SetType, check: Check, getter: Getter | None = None) -> None:
+        super().__init__(default, check, "_scheduling", getter)
 
     def store(self, job: AbstractJob[Any], value: Any) -> None:
-        """Check and store a value."""
+        """Check a value, store it in a new record, and update the list of the job's scheduler."""
         checked = self.check(value, self.name, job._name_for_errors)
-        demand: _job_options.SchedulingOptions = replace_field(
-            job._scheduling or self.usual[self.place], self.name, checked
-        )
-        _store_scheduling_options(job, demand)
+        options: _job_options.SchedulingOptions = job._scheduling or self.default_records[self.attribute]
+        _store_scheduling_options(job, replace_field(options, self.name, checked))
 
 
-def _store_scheduling_options(job: AbstractJob[Any], demand: _job_options.SchedulingOptions) -> None:
-    job._scheduling = demand if demand.expected_duration is not None or demand.priority or demand.needs else None
+def _store_scheduling_options(job: AbstractJob[Any], options: _job_options.SchedulingOptions) -> None:
+    """Store the record, or None if it has only defaults, and update the list of the job's scheduler."""
+    job._scheduling = options if options.expected_duration is not None or options.priority or options.needs else None
     if job._scheduler is not None:
         job._scheduler._members.update_scheduling_options(job)
 
 
 def need_of_run(job: AbstractJob[Any], name: str, amount: int) -> None:
-    """Set the need of a job for a resource of the run itself, besides `needs`; call it in `check_before_run`.
+    """Set a job's need for a resource of the run itself, in addition to `needs`; call this in `check_before_run`.
 
     Args:
         job: the job.
         name: the name passed to `declare_run_resource`.
-        amount: a whole number; 0 for nothing.
+        amount: a whole number; 0 if the job does not need the resource.
 
     """
-    demand: _job_options.SchedulingOptions = job._scheduling or RareOption.usual["_scheduling"]
-    needs = {other: need for other, need in demand.needs.items() if other != name}
+    options: _job_options.SchedulingOptions = job._scheduling or RareOption.default_records["_scheduling"]
+    needs = {other: need for other, need in options.needs.items() if other != name}
     if amount:
         needs[name] = amount
-    if needs != demand.needs:
-        _store_scheduling_options(job, demand._replace(needs=needs))
+    if needs != options.needs:
+        _store_scheduling_options(job, options._replace(needs=needs))
 
 
-class ReadOnlyOption(Option[Read, Given]):
-    """An option that cannot be set later: `instead` is the call that changes it."""
+class ReadOnlyOption(Option[GetType, SetType]):
+    """An option that cannot be set after the job is created.
 
-    def __init__(self, default: Given, instead: str, shown: Shown | None = None) -> None:
-        super().__init__(default, _job_options.accept, shown=shown)
-        self.instead = instead
-        self.change: str = f"only by {instead}"
+    Args:
+        method: the call that changes it instead, for errors and the documentation.
 
-    def __set__(self, job: AbstractJob[Any], value: Never) -> None:  # type: ignore[override]  # type checkers refuse it too
-        """Reject any value."""
+    """
+
+    def __init__(self, default: SetType, method: str, getter: Getter | None = None) -> None:
+        super().__init__(default, _job_options.accept, getter=getter)
+        self.method = method
+        self.settable_when: str = f"only by {method}"
+
+    def __set__(self, job: AbstractJob[Any], value: Never) -> None:  # type: ignore[override]  # so that type checkers reject it
+        """Raise AttributeError, because the option cannot be set."""
         subject = job._name_for_errors()
-        raise AttributeError(f"{self.name} of {subject} cannot be set: call {self.instead}", name=self.name, obj=job)
+        raise AttributeError(f"{self.name} of {subject} cannot be set: call {self.method}", name=self.name, obj=job)
 
 
 def options_of_kind(kind: type[AbstractJob[Any]]) -> list[Option[Any, Any]]:
-    """Return the options of a kind of job in the order of their declaration, the options of all kinds first."""
+    """Return the options of a class of jobs in the order of their declaration, those of its base classes first."""
     return list(kind._declared.values())
 
 
 def set_docs_and_signature(kind: type[AbstractJob[Any]], constructor: Callable[..., None]) -> None:
-    """Give options their docstrings, taken from that of the class, and a class its signature, for `help()`.
+    """Set the docstrings of a class's options, taken from the class's docstring, and its signature, for `help()`.
 
     Args:
-        kind: a class with options, and with a description of each under Args in its docstring.
+        kind: a class with options, whose docstring describes each of them under Args.
         constructor: its `__init__`, which takes the options as `**options`.
 
     """
-    indent = " " * (
-        4 if sys.version_info >= (3, 13) else 8
-    )  # the indent of the lines under Args; later Pythons strip 4
-    described = dict(re.findall(rf"^{indent}(\w+): (.+(?:\n{indent}    .+)*)", kind.__doc__ or "", re.MULTILINE))
+    indent = " " * (4 if sys.version_info >= (3, 13) else 8)  # of the lines under Args: Python 3.13 and later strip 4
+    descriptions = dict(re.findall(rf"^{indent}(\w+): (.+(?:\n{indent}    .+)*)", kind.__doc__ or "", re.MULTILINE))
     for option in kind._declared.values():
-        if option.name in described and "__doc__" not in vars(option):
-            option.__doc__ = re.sub(r"\n +", "\n", described[option.name])
+        if option.name in descriptions and "__doc__" not in vars(option):
+            option.__doc__ = re.sub(r"\n +", "\n", descriptions[option.name])
     cast(Any, kind).__signature__ = _Signature(constructor)
 
 
 class _Signature:
-    """The signature of classes with options, made on access, which takes 1 ms."""
+    """The descriptor of `__signature__` of classes with options, which makes the signature on access, in 1 ms."""
 
     def __init__(self, constructor: Callable[..., None]) -> None:
         self._constructor = constructor
 
     def __get__(self, job: AbstractJob[Any] | None, kind: type[AbstractJob[Any]]) -> Signature:
         if job is not None or kind.__init__ is not self._constructor:
-            raise AttributeError("__signature__")  # a subclass with an `__init__` of its own has another one
+            raise AttributeError("__signature__")  # a subclass with its own `__init__` has another signature
         import inspect
 
-        parameters = list(inspect.signature(self._constructor).parameters.values())[1:]  # leave out self
-        spelt = [p for p in parameters if p.kind is not p.VAR_KEYWORD and not p.name.startswith("_")]
+        parameters = list(inspect.signature(self._constructor).parameters.values())[1:]  # without `self`
+        explicit = [p for p in parameters if p.kind is not p.VAR_KEYWORD and not p.name.startswith("_")]
         options = [
             inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default)
             for option in kind._declared.values()
         ]
-        return inspect.Signature([*spelt, *options], return_annotation=None)
+        return inspect.Signature([*explicit, *options], return_annotation=None)

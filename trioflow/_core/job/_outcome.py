@@ -117,7 +117,7 @@ class RunExtras:
     idle_timer: Any = None  # the `TimeLimit` of the current call, if the job has an `idle_timeout`
     throttled: tuple[Throttling, ...] = ()  # the attempts that raised `Throttled`
     machine_waits: tuple[tuple[float, float], ...] = ()  # when the job was RUNNING, but waited for room on the machine
-    call_place: tuple[str, int] | None = None  # the place that ran the call, and how many calls it runs at once
+    call_place: tuple[str, int] | None = None  # where the call runs, and how many calls can run there at once
     grant: Any = None  # the resources of the job, a `Grant`
     runs_once = False  # whether no later run of the scheduler can reach the job
     context: Any = None  # the context of the code that added the job during the run, if it is not that of the run

@@ -1191,8 +1191,8 @@ def interrupt(scheduler: BaseScheduler, interruption: BaseException) -> None:
 
 
 SETTINGS: Final = tuple(
-    (option.place, option.default)
+    (option.attribute, option.default)
     for option in BaseScheduler._declared.values()
-    if option.place in BaseScheduler.__slots__
+    if option.attribute in BaseScheduler.__slots__
 )
 """The attributes that store a scheduler's settings, with their defaults."""
