@@ -1,7 +1,7 @@
-"""`AbstractJob`: the work, requirements and outcome of a job, and the fields that a run works on.
+"""`AbstractJob`: the base class of all jobs, with their options, requirements, state and outcome.
 
-The private fields below the line "for a run" are written by runs (`_run`, `_worker`), and set back by `_reset`.
-Everything here is bookkeeping in memory: only `wait_settled` waits.
+Runs write the private attributes below the line "for a run"; `_reset` resets them. Nothing here waits, except
+`wait_settled` and `await job`.
 """
 
 from __future__ import annotations
@@ -52,28 +52,34 @@ else:
 D = TypeVar("D")
 
 NO_DEFAULT: Final = object()
-"""A placeholder for a default that was not given."""
+"""A placeholder for an absent `default` of `result()`."""
 
 
 class BoxStyle(NamedTuple):
     """The style of a kind of job in pictures and legends: `class BoxJob(JobKind, box=BoxStyle("sandbox", "box3d"))`.
 
-    Subclasses inherit it.
+    Subclasses inherit the style.
     """
 
     name: str
-    """The name of the kind in a legend."""
+    """The name of the kind in legends."""
     shape: str = "box"
-    """The shape of its box in Graphviz."""
+    """The Graphviz shape of the box of a job."""
     brackets: tuple[str, str] = "[", "]"
-    """The brackets that make the shape of its box in Mermaid."""
+    """The Mermaid brackets that give the box its shape."""
     rounded: bool = False
     """Whether Graphviz rounds the corners of the box."""
     place: int = 8
-    """Its position in a legend, from 0; ties are in the order of the names."""
+    """The position of the kind in legends, from 0; kinds with the same position are sorted by name."""
 
 
 def _check_box(box: BoxStyle, subject: str) -> BoxStyle:
+    """Check the types of the fields of a style, and return it.
+
+    Raises:
+        TypeError: a field has the wrong type.
+
+    """
     is_tuple = isinstance(box.brackets, tuple)  # pyright: ignore[reportUnnecessaryIsInstance]
     if not is_tuple or [type(bracket) for bracket in box.brackets] != [str, str]:
         raise TypeError(
@@ -89,35 +95,35 @@ def _check_box(box: BoxStyle, subject: str) -> BoxStyle:
 
 
 def _reject_hiding_attributes(kind: type[AbstractJob[Any]]) -> None:
-    """Reject a class attribute that hides an attribute of jobs that the engine or a view reads.
+    """Reject a user's class with an attribute that hides an attribute of jobs which trioflow reads.
 
     Raises:
         AttributeError: there is such an attribute.
 
     """
-    of_jobs: list[Any] = [base for base in kind.__mro__[1:] if issubclass(base, AbstractJob)]
-    bases = [base for base in of_jobs if base.__module__.startswith("trioflow")]
+    job_classes: list[Any] = [base for base in kind.__mro__[1:] if issubclass(base, AbstractJob)]
+    bases = [base for base in job_classes if base.__module__.startswith("trioflow")]
     for name, value in vars(kind).items():
         base = next((base for base in bases if name in vars(base)), AbstractJob)
         hidden, is_option = vars(base).get(name), name in kind._declared
         if not hasattr(hidden, "__set__"):
-            is_refused = callable(hidden) and not callable(value)
-        else:  # an attribute that only some kinds have, such as `last_result`, is there to be overridden
-            is_its_own = isinstance(value, property) or not kind._is_scheduler
-            is_refused = is_option or name in vars(AbstractJob) or not is_its_own
-        if is_refused:
+            is_rejected = callable(hidden) and not callable(value)
+        else:  # properties that only some kinds have, such as `last_result`, may be overridden
+            is_override = isinstance(value, property) or not kind._is_scheduler
+            is_rejected = is_option or name in vars(AbstractJob) or not is_override
+        if is_rejected:
             advice = f"pass {name}= to super().__init__()" if is_option else "choose another name"
             raise AttributeError(f"class {kind.__name__}: {name!r} hides that of {base.__name__}; {advice}", name=name)
 
 
 class ForeverOption(Option[bool, bool]):
-    """Whether a job runs beside the others."""
+    """The option `forever`, which takes a job off the hot path."""
 
     def store(self, job: AbstractJob[Any], value: Any) -> None:
-        """Check and store the value; only ordinary jobs are on the hot path."""
+        """Check and store the value, and have the next run check the requirements again."""
         super().store(job, value)
         job._slow_path = job._slow_path or DEFAULT_SLOW_PATH
-        if job._scheduler is not None:  # a required job must not be a forever job
+        if job._scheduler is not None:  # no job may require a forever job
             job._scheduler._members.unchecked = True
 
 
@@ -126,7 +132,7 @@ def _get_label(job: AbstractJob[Any]) -> str:
         return job._label
     try:
         return job._default_label()
-    except Exception:  # from the name of a user's object
+    except Exception:  # from a user's `default_label`, or an attribute of a user's object
         return type(job).__name__
 
 
@@ -140,57 +146,60 @@ def _get_needs(job: AbstractJob[Any]) -> dict[str, Any]:
 
 
 class AbstractJob(Generic[T]):
-    """Work to do as soon as all its requirements have settled: the base class of every kind of job.
+    """The base class of every kind of job: work that starts when all its requirements have settled.
 
     A subclass defines `async def co_run(self)`, which returns the job's result. It may define
-    `async def co_shutdown(self)`, which each run calls once at its end, whether the job was started or not. It has to
-    call `super().__init__(**options)`. It may use any attribute name without a leading underscore that is not an
-    attribute, method or option of this class.
+    `async def co_shutdown(self)`, which each run calls once at its end, whether the job was started or not. Its
+    `__init__` has to call `super().__init__(**options)`. It may use any attribute name without a leading underscore
+    that is not an attribute, method or option of this class.
 
-    Each option is an attribute too. It can be set while no run is in progress, and takes effect in the next run;
+    Each option is also an attribute. It can be set while no run is in progress, and takes effect in the next run;
     `label` can be set at any time, and `required` and `scheduler` only by methods.
 
     Args:
-        label: the name of the job as users see it; None for a default label made from its work. It may be set during a
-            run too.
-        critical: whether its failure ends the run of its scheduler. None leaves this to the scheduler's
+        label: the name of the job for people; None for a default label made from its work. It may also be set during a
+            run.
+        critical: whether the job's failure ends the run of its scheduler. None leaves this to the scheduler's
             `critical_jobs`, then to the scheduler's own `critical`, and so on outwards; if all are None, it is False.
-        forever: whether it runs beside the other jobs, and is cancelled when all of those have settled. It takes no
-            slot of the window, and no job may require it, unless it is a `Service`.
-        required: its requirements: jobs, Sequences, None, or collections of these; see `requires`.
-        scheduler: a scheduler to add it to.
+        forever: whether the job runs beside the others and is cancelled when all of them have settled. It takes no slot
+            of the window, and no job may require it, unless it is a `Service`.
+        required: the job's requirements: jobs, Sequences, None, or collections of these; see `requires`.
+        scheduler: a scheduler to which the job is added.
         timeout: seconds that each call of `co_run` may take, more than 0; None or infinity for no limit.
-        idle_timeout: seconds, more than 0, that each call may go on without a sign of life: a call of `progress()`, for
-            a command also its output, and for a scheduler any event of one of its jobs, at any depth. None or infinity
-            for no limit. The consequences are those of `timeout`, with a `JobTimeout` that names the missing sign.
-        on_timeout: what happens after the timeout: "fail" with `JobTimeout`, "restart" the call, or "move_on", which
+        idle_timeout: seconds, more than 0, for which each call may go on without a sign of life: a call of
+            `progress()`, for a command also its output, and for a scheduler any event of a job in it, at any depth.
+            None or infinity for no limit. `on_timeout` applies as for `timeout`; the `JobTimeout` names the missing
+            sign.
+        on_timeout: the consequence of a timeout: "fail" with `JobTimeout`, "restart" the call, or "move_on", which
             makes the job SUCCEEDED with the result None.
-        restarts: the most restarts in one attempt, 0 or more; after these the job fails. None for no limit. It needs
+        restarts: the most restarts in one attempt, 0 or more, after which the job fails; None for no limit. It requires
             `on_timeout="restart"`.
-        retry: the number of further attempts when it raises an `Exception`, 0 or more; or any decorator of an async
+        retry: the number of further attempts if the job raises an `Exception`, 0 or more; or any decorator of an async
             function, such as those of stamina and tenacity, which then decides. A restart belongs to the same attempt.
         run_if: "settled" runs the job whatever the outcome of its requirements; "succeeded" only if all of them
             succeeded; "failed" only if at least one of them failed.
-        keep_result: whether the result is kept. False drops it when the last job that has it as an argument has
+        keep_result: whether the result is kept. If False, it is dropped when all jobs that have it as an argument have
             started.
-        own_task: whether the job gets a task of its own; on a scheduler, whether each job in it does, nested ones
-            included. Otherwise a task may run several jobs, one after the other, unless one of them has left a
-            reference to it, such as a key in a dictionary of sessions. Only code that identifies the current task by a
-            number, such as `id(task)`, needs this: a job would find there the data of an earlier one. On asyncio the
-            loop's task factory makes the tasks.
-        redact: True keeps its arguments (of a command, its command line and environment) out of labels, logs, traces
-            and reports, because they are secret.
+        own_task: whether the job gets a task of its own; on a scheduler, whether each job in it does, at any depth.
+            Otherwise a task may run several jobs, one after the other, unless one of them has left a reference to the
+            task, such as a key in a dictionary of sessions. Only code that identifies the current task by a number,
+            such as `id(task)`, needs this option: it would find the data of an earlier job. On asyncio the loop's task
+            factory makes the tasks.
+        redact: whether the job's arguments are secret. True keeps them (of a command, its command line and environment)
+            out of labels, logs, traces and reports.
         save: how a journal stores the result: "default", by the journal's own default; "json"; "pickle"; a pair of
-            functions (dump, load), of which the first returns JSON data; or None: the result is not stored, and the job
-            runs in each run.
+            functions (dump, load), of which the first returns JSON data; or None, which does not store it, so that the
+            job runs in each run.
         key: the identity of the job's work for a journal, in place of its function, arguments and files: any JSON data.
         version: the version of the job's code for a journal: if it has changed, the job runs again.
-        priority: of the ready jobs of a scheduler, those with the highest number start first, whatever its policy.
-        expected_duration: seconds that the job is expected to take, finite, 0 or more; None if unknown. The policy of
-            its scheduler and the monitor's estimate use it.
-        needs: its share of pools while it runs: names and amounts, such as {"cpu": 2, "ram": "4 GiB"}. It starts when
-            all of it is free at once. Each name is looked up in the pool of the nearest enclosing scheduler that has
-            it. A scheduler takes its needs for its whole run, and is then the pool of its members for these names.
+        priority: a whole number; of the ready jobs of a scheduler those with the highest start first, whatever the
+            scheduler's policy.
+        expected_duration: the expected duration in seconds, finite, 0 or more; None if unknown. The policy of the
+            scheduler and the monitor's estimate use it.
+        needs: the amounts that the job takes from pools while it runs, by name, such as {"cpu": 2, "ram": "4 GiB"}. The
+            job starts when all of them are free at the same time. Each name is looked up in the pool of the nearest
+            enclosing scheduler that has it. A scheduler holds its needs for its whole run, and shares them among its
+            members.
 
     Raises:
         TypeError: an option has the wrong type.
@@ -226,31 +235,31 @@ class AbstractJob(Generic[T]):
         "_worker",
     )
 
-    # Whether a worker may call `_function(*_args)` itself, without `_slow_path`, to save the coroutine of `co_run`.
+    # Whether a worker may call `_function(*_args)` itself, without the coroutine of `co_run`, if `_slow_path` is None.
     _is_called_directly: ClassVar[bool] = False
-    # Whether its class defines a `co_shutdown` of its own.
+    # Whether the class defines `co_shutdown`.
     _has_own_shutdown: ClassVar[bool] = False
-    # Whether its class defines a `check_before_run` of its own.
+    # Whether the class defines `check_before_run`.
     _has_own_check: ClassVar[bool] = False
-    # Whether it is a forever job that may be required, since it reports when it is ready.
+    # Whether the job is a service.
     _is_service: ClassVar[bool] = False
-    # Whether its result has to come from `result()`, not just from its outcome.
+    # Whether the result has to be read by `result()`, because `_outcome` may not be the result.
     _has_own_result: ClassVar[bool] = False
-    # Whether the job itself is passed when it is an argument of another one; then it is not an input.
+    # Whether the job, among the arguments of another job, is passed as itself, so that it is not an input.
     _is_passed_as_itself: ClassVar[bool] = False
-    # ---- the arguments of the class, described in `__init_subclass__`
+    # ---- the class arguments, described in `__init_subclass__`
     _box: ClassVar[BoxStyle] = BoxStyle("async function", "box", ("(", ")"), rounded=True, place=0)
     _keeps_time: ClassVar[bool] = False
     _cannot_be_interrupted: ClassVar[str | None] = None
-    # Whether it runs commands, and so has a `last_result` and a `_command_line()`, which traces show.
+    # Whether the job runs commands, and so has a `last_result` and a `_command_line()`, which traces show.
     _runs_commands: ClassVar[bool] = False
-    # Whether it has a `status_text()`, which views call while it runs.
+    # Whether the class defines `status_text()`, which views call while the job runs.
     _has_status_text: ClassVar[bool] = False
-    # The limiter from which its body itself takes a token, in place of one of the window's.
+    # The limiter from which the job's body takes a token itself, in place of a token of the window.
     _own_limiter: Any = None
-    # The callbacks of a `JobKind`: after success, and before it settles.
+    # `on_done` and `on_settled` of a `JobKind`; None if it has neither.
     _callbacks: tuple[Callable[[Any], object] | None, Callable[[Any], object] | None] | None = None
-    # Whether it is a scheduler; to be read only by `is_scheduler`.
+    # Whether the job is a scheduler. For any object, use `is_scheduler`.
     _is_scheduler: ClassVar[bool] = False
 
     _label: str | None
@@ -260,25 +269,26 @@ class AbstractJob(Generic[T]):
     _scheduling: _job_options.SchedulingOptions | None
     _rule: _job_options.TriggerRule | None
     _scheduler: BaseScheduler | None
-    # The requirements, in the order added: a tuple, or a dict if there are at least MANY_REQUIREMENTS.
+    # The requirements, in the order in which they were added: a tuple, or a dict from MANY_REQUIREMENTS on.
     _required: tuple[AbstractJob[Any], ...] | dict[AbstractJob[Any], None]
     # ---- for a run
     _state: JobState
-    _outcome: Any  # the value if SUCCEEDED; a Failure if FAILED or BLOCKED; None before
+    # The result if SUCCEEDED, or DROPPED; a Failure if FAILED or BLOCKED; a CancelledOutcome if CANCELLED; else None.
+    _outcome: Any
     _started_at: float | None
     _finished_at: float | None
     _extras: RunExtras | None
     # The number of requirements that have not settled; below 0 if no run has counted them. Valid only while IDLE.
     _pending: int
-    # The jobs whose `_pending` counts this job, set in a run until the job has settled. A single one is kept as itself,
-    # a few in a tuple: lists for all would keep the garbage collector busy.
+    # The jobs whose `_pending` counts this job, until this job has settled: a single job as itself, a few in a tuple,
+    # because a list for each job would keep the garbage collector busy.
     _successors: AbstractJob[Any] | tuple[AbstractJob[Any], ...] | list[AbstractJob[Any]] | None
-    _worker: Worker | None  # the worker that runs it, while RUNNING
+    _worker: Worker | None  # the worker that runs the job, while it is RUNNING
 
-    # Each option of the class by its name.
+    # The options of the class, by name.
     _declared: ClassVar[dict[str, Option[Any, Any]]]
 
-    # ---- its options: `JobOptions` has the types of the arguments
+    # ---- options: `JobOptions` has the types of the arguments
     label: Option[str, str | None] = Option(None, _job_options.label, getter=_get_label, settable_in_run=True)
     critical: Option[bool | None] = Option(None, _job_options.flag_or_none)
     forever: Option[bool] = ForeverOption(False, _job_options.flag)
@@ -318,7 +328,7 @@ class AbstractJob(Generic[T]):
             self._store_options(options)
 
     def _store_options(self, options: JobOptions) -> None:
-        """Check and store the options: first those that errors show, last those that other jobs see."""
+        """Check and store the options: `label` and `redact` first, for errors; those that change other jobs last."""
         required = options.pop("required", None)
         scheduler = None
         remaining: dict[str, Any] = options  # type: ignore[assignment]
@@ -345,7 +355,7 @@ class AbstractJob(Generic[T]):
             plain = _requirements.flatten_simple(required, state_of)
             if plain is None or self._required:
                 self.requires(required)
-            else:  # no cycle is possible yet, and no scheduler needs to know
+            else:  # a new job is in no cycle and no scheduler, so `requires` is not needed
                 self._required = _requirements.extend_requirements((), plain)
         if scheduler is not None:
             if not is_scheduler(scheduler):
@@ -360,19 +370,19 @@ class AbstractJob(Generic[T]):
         cannot_be_interrupted: str | None = None,
         **kwargs: Any,
     ) -> None:
-        """Record the arguments of the class; the others are inherited.
+        """Record the class arguments; an argument that is None is inherited.
 
         Args:
-            box: the style of its jobs in pictures and legends.
-            keeps_time: whether `co_run` itself ends the work after the job's timeout, and raises its `JobTimeout`. Then
-                a late end is not logged, unless the work cannot be interrupted.
-            cannot_be_interrupted: the reason why the work goes on after a cancellation, and the remedy: for the log.
+            box: the style of the jobs' boxes in pictures and legends.
+            keeps_time: whether `co_run` itself ends the work after the job's timeout and raises the `JobTimeout`. A
+                late end is then not logged, unless the work cannot be interrupted.
+            cannot_be_interrupted: why the work goes on after a cancellation, and the remedy, as text for the log.
             kwargs: arguments for other base classes.
 
         Raises:
-            TypeError: a `box` that is not a `BoxStyle`, or has a field of a wrong type.
-            AttributeError: the class has an attribute that hides an option or a property of all jobs, or a method by a
-                value that cannot be called.
+            TypeError: `box` is not a `BoxStyle`, or has a field of a wrong type.
+            AttributeError: an attribute of the class hides an option or property of all jobs, or hides a method but
+                cannot be called.
 
         """
         super().__init_subclass__(**kwargs)
@@ -387,13 +397,13 @@ class AbstractJob(Generic[T]):
             cls._keeps_time = keeps_time
         if cannot_be_interrupted is not None:
             cls._cannot_be_interrupted = cannot_be_interrupted
-        # recorded here, so that a run need not check each job
+        # computed once for the class, so that a run need not inspect each job
         cls._has_own_shutdown = cast(Any, cls).co_shutdown is not cast(Any, AbstractJob).co_shutdown
         cls._has_own_check = cast(Any, cls).check_before_run is not cast(Any, AbstractJob).check_before_run
         cls._has_own_result = cls._is_service or cast(Any, cls).result is not cast(Any, AbstractJob).result
 
     async def co_run(self) -> T:
-        """Do the job's work and return its result; each kind of job defines this.
+        """Do the job's work and return its result. Each kind of job defines this method.
 
         Raises:
             NotImplementedError: the class does not define it.
@@ -402,9 +412,10 @@ class AbstractJob(Generic[T]):
         raise NotImplementedError(f"{type(self).__name__} must define async def co_run(self)")
 
     def check_before_run(self) -> None:
-        """Raise an error if the job cannot run in its place: then the run is rejected, and nothing starts.
+        """Raise an error if the job cannot run in its scheduler. The run is then rejected, and no job starts.
 
-        Each run calls it, and so does `add` to a running scheduler. By default it does nothing.
+        Each run calls this before it starts a job, and so does `add` of a running scheduler. By default it does
+        nothing.
         """
 
     async def co_shutdown(self) -> None:
@@ -414,35 +425,37 @@ class AbstractJob(Generic[T]):
         """
 
     def for_journal(self) -> Work | None:
-        """Return the identity of its work to a journal, and the files that it reads and writes.
+        """Return the identity of the job's work for a journal, and the files that it reads and writes.
 
-        Any run with a journal may call it, when all requirements have settled. None, the default, means the class
-        and the attributes without a leading underscore. Jobs that call functions are identified by name and arguments.
+        Any run with a journal may call this when all requirements have settled. None, the default, identifies the work
+        by the class and the attributes without a leading underscore, or for a job that calls a function by this
+        function and its arguments.
         """
         return None
 
     def close(self) -> None:
-        """Release unused resources of the job permanently, such as a coroutine object. By default it does nothing."""
+        """Release resources that the job no longer needs, such as a coroutine object. By default this does nothing."""
 
     @property
     def granted(self) -> Mapping[str, Any]:
-        """The job's resources while it runs: for named things a list, otherwise the amount."""
+        """The resources that the job has while it runs, by name: a list of named things, or an amount."""
         grant = self._grant()
         return {} if grant is None else grant.to_dict()
 
     def used(self, **amounts: Need) -> None:
-        """Correct the job's use of a `Rate` when the real amount is known.
+        """Correct the amounts that the job takes from a `Rate`, when the real amounts are known.
 
-        The difference is taken now, or available again to others. The job itself does not wait. Each call gives the
-        amount used since the attempt began. It may come from a thread of the job.
+        The difference to the amounts taken so far is taken or given back at once; the job itself does not wait. The
+        amounts count from the beginning of the attempt. A thread of the job may call this.
 
         Args:
-            amounts: the names of rates, each with an amount or a dict by key, as in `needs`. All others stay.
+            amounts: for each rate, by name, an amount or a dict of amounts by key, as in `needs`. Rates and keys that
+                are left out do not change.
 
         Raises:
             RuntimeError: the job is not running.
-            ValueError: the job does not need this name; it is not a rate; a key is unknown; or an amount is out of
-                range.
+            ValueError: the job does not need a resource of this name, the resource is not a rate, a key is unknown, or
+                an amount is out of range.
             TypeError: an amount is not a number.
 
         Example:
@@ -461,27 +474,27 @@ class AbstractJob(Generic[T]):
     def is_critical(self) -> bool:
         """Return the effective value of `critical`.
 
-        It is the first that is not None of: the job's own `critical`, its scheduler's `critical_jobs`, its scheduler's
-        `critical`, and so on outwards. If all are None, it is False.
+        This is the first value that is not None among the job's own `critical`, its scheduler's `critical_jobs`, its
+        scheduler's `critical`, and so on outwards. If all are None, it is False.
         """
         if self._critical is not None:
             return self._critical
-        for around in enclosing_schedulers(self):
-            if around.critical_jobs is not None:
-                return around.critical_jobs
-            if around._critical is not None:
-                return around._critical
+        for enclosing in enclosing_schedulers(self):
+            if enclosing.critical_jobs is not None:
+                return enclosing.critical_jobs
+            if enclosing._critical is not None:
+                return enclosing._critical
         return False
 
     # ---- its place in the graph
 
     @property
     def path(self) -> str:
-        r"""The labels from inside the outermost scheduler down to the job, joined by "/".
+        r"""The labels of the job's enclosing schedulers, except the outermost, and of the job, joined by "/".
 
-        No other job has the same path. If several jobs of a scheduler have the same label, "#2" is appended to that of
-        the second, and so on. A "/" in a label becomes "\/" if the path could otherwise be that of a job in a nested
-        scheduler. If the job is in no scheduler, its path is its label.
+        No other job in the outermost scheduler has the same path. If several members of a scheduler have the same
+        label, "#2" is appended to that of the second, and so on. A "/" in a label becomes "\/" if the path could
+        otherwise be that of a job in a nested scheduler. The path of a job that is in no scheduler is its label.
         """
         return _labels.path(self)
 
@@ -498,14 +511,14 @@ class AbstractJob(Generic[T]):
 
         Raises:
             TypeError: an argument is none of these.
-            CycleError: a requirement is the job itself; or its scheduler is running, and a requirement waits for the
-                job already.
-            MissingRequirement: its scheduler is running, and a requirement is not in it.
-            ValueError: its scheduler is running, and a requirement is a forever job; or, with `remove`, a requirement
+            CycleError: a requirement is the job itself; or the scheduler is running, and a requirement already waits
+                for the job.
+            MissingRequirement: the scheduler is running, and a requirement is not in it.
+            ValueError: the scheduler is running, and a requirement is a forever job; or, with `remove`, a requirement
                 is an input.
-            KeyError: with `remove`, an argument is not required.
-            RuntimeError: its scheduler is running, and the job is no longer IDLE, or `remove` was given, or the call
-                comes from another thread.
+            KeyError: with `remove`, a job is not required.
+            RuntimeError: the scheduler is running, and the job is no longer IDLE, `remove` is True, or the call comes
+                from another thread.
 
         Example:
             >>> a, b = AbstractJob(label="a"), AbstractJob(label="b")
@@ -557,7 +570,7 @@ class AbstractJob(Generic[T]):
         return self._state
 
     def is_idle(self) -> bool:
-        """Return whether the job is IDLE: it waits for its requirements, or for a run to begin."""
+        """Return whether the job is IDLE: it waits for its requirements or for a run to begin."""
         return self._state is JobState.IDLE
 
     def is_scheduled(self) -> bool:
@@ -573,7 +586,7 @@ class AbstractJob(Generic[T]):
         return self._state is JobState.SUCCEEDED or self._state is JobState.FAILED
 
     def is_succeeded(self) -> bool:
-        """Return whether the job SUCCEEDED. A ready service has not until the run ends it, though it has a result."""
+        """Return whether the job SUCCEEDED. A ready service has a result, but does not succeed until the run ends."""
         return self._state is JobState.SUCCEEDED
 
     def is_settled(self) -> bool:
@@ -582,17 +595,17 @@ class AbstractJob(Generic[T]):
 
     @property
     def started_at(self) -> float | None:
-        """The start of its first attempt that counts: seconds on the backend's clock."""
+        """The time when the job's first attempt that counts started, in seconds on the backend's clock."""
         return self._started_at
 
     @property
     def finished_at(self) -> float | None:
-        """The time at which it settled: seconds on the backend's clock."""
+        """The time when the job settled, in seconds on the backend's clock."""
         return self._finished_at
 
     @property
     def elapsed(self) -> float | None:
-        """Seconds from its start to its end, or until now while it runs; None if it never started."""
+        """Seconds from the job's start to its end, or until now while it runs; None if it never started."""
         if self._started_at is None:
             return None
         if self._finished_at is not None:
@@ -609,22 +622,23 @@ class AbstractJob(Generic[T]):
 
     @property
     def timed_out(self) -> bool:
-        """Whether its timeout has cancelled it at least once in this run."""
+        """Whether a timeout of the job has cancelled a call at least once in this run."""
         return self._extras is not None and self._extras.timed_out
 
     @property
     def fraction_done(self) -> float | None:
-        """The fraction of its work that is done, from 0 to 1: last reported in its latest call, or None."""
+        """The last fraction that the latest call reported by `progress()`, from 0 to 1; None if it reported none."""
         return None if self._extras is None else self._extras.fraction
 
     def progress(self, fraction: float | None = None) -> None:
-        """Report a sign of life and the fraction of the work that is done, which becomes `fraction_done`.
+        """Report a sign of life, and the fraction of the work that is done, which becomes `fraction_done`.
 
-        The monitor, listings with details and `explain` show it, and the monitor's estimate uses it. For a job with an
-        `idle_timeout` each call is a sign of life. Any thread may call it, at any rate; a fraction may also go down.
+        The monitor, listings with details and `explain` show the fraction, and the monitor's estimate uses it. For a
+        job with an `idle_timeout`, each call is a sign of life. Any thread may call this, as often as it likes; the
+        fraction may also decrease.
 
         Args:
-            fraction: from 0 to 1; None for only a sign of life.
+            fraction: the fraction, from 0 to 1; None to report only a sign of life.
 
         Raises:
             TypeError, ValueError: `fraction` is not a number from 0 to 1.
@@ -649,7 +663,7 @@ class AbstractJob(Generic[T]):
 
     @property
     def restored(self) -> bool:
-        """Whether it did not run, because the journal of the run had its result."""
+        """Whether the job did not run, because its result was in the journal of the run."""
         return self._extras is not None and self._extras.restored
 
     @overload
@@ -657,20 +671,20 @@ class AbstractJob(Generic[T]):
     @overload
     def result(self, *, default: D) -> T | D: ...
     def result(self, *, default: object = NO_DEFAULT) -> object:
-        """Return the job's result, or raise the reason why it has none. It may be called any number of times.
+        """Return the job's result, or raise the reason why it has none. This may be called any number of times.
 
         Args:
-            default: returned if the job has no result, for any reason; without it the reason is raised.
+            default: a value to return, in place of raising, if the job has no result.
 
         Returns:
             The return value of the job; for a service that is ready, the argument of `started()`.
 
         Raises:
-            BaseException: the job's exception, if it is FAILED, with the first traceback each time.
-            RequirementFailed: it is BLOCKED.
-            JobCancelled: it is CANCELLED.
-            JobSkipped: it is SKIPPED.
-            JobNotDone: it has not settled, or its result was dropped because of `keep_result=False`.
+            BaseException: the job is FAILED: this is its exception, with the same traceback at each call.
+            RequirementFailed: the job is BLOCKED.
+            JobCancelled: the job is CANCELLED.
+            JobSkipped: the job is SKIPPED.
+            JobNotDone: the job has not settled, or its result was dropped because of `keep_result=False`.
 
         """
         if self._outcome is not DROPPED and (self._state is JobState.SUCCEEDED or self._is_ready()):
@@ -680,7 +694,7 @@ class AbstractJob(Generic[T]):
         raise no_result_error(self)
 
     def raised_exception(self) -> BaseException | None:
-        """Return the job's exception if it is FAILED, its `RequirementFailed` if it is BLOCKED, and otherwise None."""
+        """Return the exception of a FAILED job, the `RequirementFailed` of a BLOCKED job, or None."""
         return self._outcome.exception if isinstance(self._outcome, Failure) else None
 
     def cancel(self) -> None:
@@ -689,7 +703,7 @@ class AbstractJob(Generic[T]):
         This does not count as a critical failure.
 
         Raises:
-            RuntimeError: its scheduler is not running, or the call comes from another thread.
+            RuntimeError: the scheduler is not running, or the call comes from another thread.
 
         """
         run = None if self._scheduler is None else self._scheduler._run
@@ -700,7 +714,7 @@ class AbstractJob(Generic[T]):
     async def wait_settled(self) -> None:
         """Wait until the job has settled. This is always a checkpoint.
 
-        If its scheduler has not run yet, this waits for the first run.
+        If the scheduler has not run yet, this waits for its first run.
 
         Raises:
             JobNotDone: the run ended without reaching the job, or the job is in no scheduler.
@@ -718,7 +732,7 @@ class AbstractJob(Generic[T]):
         """Wait until the job has settled, as `wait_settled` does, and return its result.
 
         Raises:
-            BaseException: what `result` raises.
+            BaseException: any exception that `result` raises.
             JobNotDone: the job has not settled, and no run is in progress; or the run ended without reaching it.
             RuntimeError: the call comes from a job that has to settle before this one, or from another thread.
 
@@ -735,7 +749,7 @@ class AbstractJob(Generic[T]):
         return self._settled_result().__await__()
 
     async def _settled_result(self) -> T:
-        if not self._state.is_settled and all(around._run is None for around in enclosing_schedulers(self)):
+        if not self._state.is_settled and all(enclosing._run is None for enclosing in enclosing_schedulers(self)):
             home = None if self._scheduler is None else outermost(self._scheduler)
             if home is None and is_scheduler(self):
                 self._reject_wait_cycle()
@@ -753,15 +767,15 @@ class AbstractJob(Generic[T]):
     # ---- for the rest of the package
 
     def _default_label(self, depth: int = _labels.MAX_DEPTH) -> str:
-        """Return the default label of the job; jobs among its arguments are shown `depth` deep."""
+        """Return the label of a job without a label of its own; it may show `depth` nested calls."""
         return type(self).__name__
 
     def _label_as_argument(self, depth: int) -> str:
-        """Return the text of this job in the default label of another one; nested calls are `depth` deep."""
+        """Return the text of this job in the default label of another job; it may show `depth` nested calls."""
         return self._default_label(depth) if self._label is None else self._label
 
     def _failure_kind(self) -> object:
-        """Return a key: the failures of jobs with equal keys are counted together; see `FailureLog`."""
+        """Return a key for `FailureLog`, which counts the failures of jobs with equal keys together."""
         return type(self)
 
     def _name_for_errors(self) -> str:
@@ -779,7 +793,12 @@ class AbstractJob(Generic[T]):
         return None if self._scheduler is None else self._scheduler._innermost_run()
 
     def _check_options(self) -> None:
-        """Check options that depend on each other."""
+        """Check options that depend on each other.
+
+        Raises:
+            ValueError: two options contradict each other.
+
+        """
         options = self._slow_path
         if options is None:
             return
@@ -809,9 +828,9 @@ class AbstractJob(Generic[T]):
         return options.retry is not None or (options.on_timeout == "restart" and is_timed)
 
     def _release_inputs(self, *, last_call: bool = False) -> None:
-        """Drop the results that only this job still needed; call it as soon as its arguments are filled in.
+        """Drop the results of inputs that no other job needs; called when the arguments have been filled in.
 
-        If the job may be called again, its inputs' results are kept, unless this is the `last_call`.
+        If the job may be called again, the results are kept, unless this is the `last_call`.
         """
         rule = self._rule
         if rule is None or not rule.drops_results:
@@ -825,44 +844,44 @@ class AbstractJob(Generic[T]):
         for job in rule.inputs:
             input_extras = job._extras
             if job._scheduler is None or job in job._scheduler._members.used_outside:
-                continue  # a nested scheduler may run again and need it
+                continue  # a nested scheduler may run again, and then needs the result
             if input_extras is not None and input_extras.consumers:
                 input_extras.consumers -= 1
                 if not input_extras.consumers and job._state is JobState.SUCCEEDED:
                     job._outcome = DROPPED
 
     def _grant(self) -> Any:
-        """Return the `Grant` of its resources, or None."""
+        """Return the `Grant` of the job's resources, or None."""
         return None if self._extras is None else self._extras.grant
 
     def _ensure_extras(self) -> RunExtras:
-        """Return the rare facts of the job, created at the first call."""
+        """Return the job's `RunExtras`, and create them if it has none."""
         self._extras = self._extras or RunExtras()
         return self._extras
 
     def _has_run_state(self) -> bool:
-        """Return whether a run has changed any of its fields."""
+        """Return whether a run has changed the job's attributes, so that `_reset` is needed."""
         return self._state is not IDLE or self._pending >= 0 or self._successors is not None
 
     def _reset(self) -> None:
-        """Forget the last run."""
+        """Reset the attributes for a run to their state before the first run."""
         self._state = IDLE
         self._outcome = self._started_at = self._finished_at = self._extras = self._successors = self._worker = None
         self._pending = -1
 
     def _forget_call(self) -> None:
-        """Release what only another run would need; the job has settled, and its scheduler will be closed."""
+        """Release the job's function and arguments: it has settled, and its scheduler will be closed."""
 
     def _needs_shutdown(self) -> bool:
-        """Return whether `co_shutdown` has anything to do; called only if the class defines one."""
+        """Return whether `co_shutdown` has anything to do; called only if the class defines it."""
         return True
 
     def _call_once(self) -> Awaitable[T]:
-        """Call the job once, and return its awaitable; workers do this for all jobs off the hot path."""
+        """Call the job once, and return the awaitable. Workers use this for all jobs off the hot path."""
         return self.co_run()
 
     def _is_ready(self) -> bool:
-        """Return whether the job is a ready service, which counts as succeeded as a requirement."""
+        """Return whether the job is a ready service, which counts as succeeded for the jobs that require it."""
         return self._state is JobState.RUNNING and self._extras is not None and self._extras.ready
 
     def _is_one_shot(self) -> bool:
@@ -880,7 +899,7 @@ class AbstractJob(Generic[T]):
         return (self,)
 
     def __repr__(self) -> str:
-        """Show kind, label and state."""
+        """Show the kind, the label and the state of the job."""
         return f"<{type(self).__name__} `{_labels.printable(self.label)}` {self._state.value}>"
 
 
@@ -896,13 +915,13 @@ _option_descriptors.register_default_record(AbstractJob, "_rule", _job_options.T
 _option_descriptors.set_docs_and_signature(AbstractJob, AbstractJob.__init__)
 
 state_of: Final = AbstractJob.__dict__["_state"].__get__
-"""Returns the state of a job; raises TypeError for anything else, and AttributeError for a job without a state."""
+"""Returns the state of a job; raises TypeError for other objects, and AttributeError for a job not yet initialised."""
 
 
 def is_scheduler(job: object) -> TypeIs[BaseScheduler]:
-    """Return whether a job is a scheduler; use no other test.
+    """Return whether an object is a scheduler.
 
-    A user's job may have attributes with any name, so they do not identify a scheduler.
+    Do not test for attributes instead: a user's class may define any attribute.
     """
     return isinstance(job, AbstractJob) and job._is_scheduler
 
