@@ -39,7 +39,7 @@ lock = _lock.Lock(path, "journal")
 print(_lock.holder(path) == lock.name, lock.name.startswith("process"))
 other = open(path.with_name("run.db-lock"), "r+b")
 try:
-    _lock.lock(other.fileno(), _lock.FIRST, 1)
+    _lock.lock(other.fileno(), _lock.LOCK_BYTE, 1)
 except OSError:
     print("locked")
 other.close()

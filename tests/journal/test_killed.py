@@ -109,7 +109,7 @@ def no_times(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove the times, in which two runs of a command differ."""
     from trioflow import CommandResult
 
-    monkeypatch.setattr(_journal, "LARGE", 100)
+    monkeypatch.setattr(_journal, "LARGE_RESULT", 100)
     monkeypatch.setattr(CommandResult, "__repr__", lambda self: f"{self.returncode} {self.stdout}")
 
 

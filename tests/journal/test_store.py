@@ -22,7 +22,7 @@ import pytest
 
 from trioflow import JournalError
 from trioflow.journal import _lock, _store
-from trioflow.journal._store import LARGE, Store, read_with_retry
+from trioflow.journal._store import LARGE_RESULT, Store, read_with_retry
 
 from ..pythons import Python, python
 from .stage import record
@@ -260,10 +260,10 @@ def test_a_large_result_is_a_file_of_its_own(file: Path) -> None:
     """The file's name is its hash; a changed one is not used."""
     made(file, "a")
     store = Store(file, writes=True)
-    name = store.write_result(b"x" * (LARGE + 1))
+    name = store.write_result(b"x" * (LARGE_RESULT + 1))
     large = record("large")._replace(result=None, file=name)
     store.add([large], [], [])
-    assert len(store.result_of(large)) == LARGE + 1
+    assert len(store.result_of(large)) == LARGE_RESULT + 1
     (stored,) = (file.parent / "run.db-results").iterdir()
     stored.write_bytes(b"y")
     with pytest.raises(ValueError, match="changed"):
@@ -517,7 +517,7 @@ def test_a_wait_for_a_run_that_nothing_is_known_of_is_in_the_log(
     """In another PID namespace the holder seems dead, and the wait of ten seconds was silent."""
     name = re.sub(r"\d+", "4194304", _lock.this_process(), count=1)
     monkeypatch.setattr(_lock, "GUARD_PATIENCE", 0.03)
-    monkeypatch.setattr(_lock, "SILENCE", 0.0)
+    monkeypatch.setattr(_lock, "LOG_AFTER", 0.0)
     with Python(["-c", HOLD, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
@@ -533,7 +533,7 @@ def test_a_lock_that_goes_a_moment_after_the_other_is_waited_for(file: Path, mon
     """The system closes the descriptors of a killed process one after the other."""
     file.with_name("run.db-lock").write_text(re.sub(r"\d+", "4194304", _lock.this_process(), count=1))
     database = os.open(file, os.O_RDWR | os.O_CREAT)
-    _lock.lock(database, _lock.LONE, 1)
+    _lock.lock(database, _lock.WRITER_BYTE, 1)
 
     def sleep(seconds: float) -> None:
         os.close(database)
@@ -578,15 +578,15 @@ def test_a_child_that_was_forked_and_a_new_holder_keep_the_lock_file(
     assert name.read_text() == "another one's"
 
 
-@pytest.mark.skipif(_lock.GET is None, reason="needs locks of open files")
+@pytest.mark.skipif(_lock.GET_LOCK is None, reason="needs locks of open files")
 def test_what_sqlite_has_locked_stays_locked_whatever_is_closed(file: Path) -> None:
     """SQLite's file format has the bytes to lock; a job that copies the directory closes a descriptor of each file."""
     with contextlib.closing(Store(file, writes=True)):
         for name, place in ((f"{file}", (0x40000002, 510)), (f"{file}-shm", (128, 1))):
             os.close(os.open(name, os.O_RDONLY))
             with open(name, "r+b") as other:
-                asked = struct.pack(_lock.FLOCK, fcntl.F_WRLCK, os.SEEK_SET, *place, 0)
-                answer = struct.unpack_from(_lock.FLOCK, fcntl.fcntl(other, _lock.GET or 0, asked))
+                asked = struct.pack(_lock.FLOCK_STRUCT, fcntl.F_WRLCK, os.SEEK_SET, *place, 0)
+                answer = struct.unpack_from(_lock.FLOCK_STRUCT, fcntl.fcntl(other, _lock.GET_LOCK or 0, asked))
             assert answer[:4] == (fcntl.F_RDLCK, os.SEEK_SET, *place)
 
 
@@ -648,6 +648,6 @@ def test_a_backup_is_one_file_that_needs_no_log(file: Path) -> None:
     with contextlib.closing(Store(file, writes=True)) as store:
         store.add([record("a")], [], [])
         assert file.read_bytes()[18:20] == b"\2\2"
-        store.back_up(target)
+        store.copy_to(target)
     assert target.read_bytes()[18:20] == b"\1\1"  # SQLite's file format: written and read without a log
     assert found(target) == ["a"]

@@ -89,7 +89,7 @@ def look(stage: Stage, number: int) -> None:
         read_with_retry(stage.journal, lambda store: (store.runs(), store.records()))
         if number % 5 == 1:
             copy = stage.files / "copies" / f"backup {number}"
-            read_with_retry(stage.journal, lambda store: store.back_up(copy))
+            read_with_retry(stage.journal, lambda store: store.copy_to(copy))
             assert read_with_retry(copy, Store.damage) == []
     except JournalError as error:
         if "is empty" not in str(error) and "no such file" not in str(error):

@@ -31,7 +31,7 @@ from .._core.api.views import (
 )
 
 
-def never_runs(jobs: Sequence[AnyJob]) -> Iterator[tuple[AnyJob, str]]:
+def jobs_that_never_run(jobs: Sequence[AnyJob]) -> Iterator[tuple[AnyJob, str]]:
     """Yield each job that cannot run by its rule, with the reason and the remedy; jobs in cycles are left out."""
     stuck: set[AnyJob] = set()
     may_fail: set[AnyJob] = set()
@@ -128,10 +128,10 @@ def suspicions(level: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
                     f"change one of the two"
                 ),
             )
-    yield from _too_late(level)
+    yield from _starts_too_late(level)
 
 
-def unseen_results(level: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
+def inputs_hidden_from_journal(level: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
     """Yield the members that require others without an argument from them, which a journal could see."""
     for job in level:
         if not isinstance(job, FunctionJob) or not job.required:
@@ -195,7 +195,7 @@ def _check_groups(job: AnyJob, unfailing: Container[AnyJob]) -> Iterator[str]:
 
 
 def _never_fails(group: BaseScheduler) -> bool:
-    """Return whether a scheduler with jobs succeeds despite all their failures, and without a time limit."""
+    """Return whether a scheduler always succeeds: it has jobs, ignores their failures, and has no time limit."""
     is_limited = group.timeout is not None or group.idle_timeout is not None
     return not is_limited and bool(tuple(group)) and not any(job.is_critical() for job in group)
 
@@ -214,7 +214,7 @@ def _time_limit(level: BaseScheduler) -> tuple[BaseScheduler, float] | None:
     return min(limits, key=lambda limit: limit[1], default=None)
 
 
-def _too_late(level: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
+def _starts_too_late(level: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
     """Yield forever jobs that wait for everything else: the run ends at the moment when they could start."""
     others = [job for job in level if not job.forever]
     required = {requirement for job in others for requirement in job.required}

@@ -63,18 +63,18 @@ def findings(scheduler: BaseScheduler, *, journal: bool = False) -> list[Finding
     O(V + E), except for jobs that need the success of an alarm: each costs the number of jobs that it needs.
 
     Args:
-        scheduler: the outermost one.
+        scheduler: the outermost scheduler.
         journal: whether its runs have a journal, which has to see the inputs of each job.
 
     """
     find_implied(scheduler)
     levels = list(_levels(scheduler))
     walked = dict(levels)
-    never = _allowed.never_runs(list(scheduler.iterate_jobs()))
+    never = _allowed.jobs_that_never_run(list(scheduler.iterate_jobs()))
     suspicions = [finding for level, _ in levels for finding in _allowed.suspicions(level)]
     if journal:
-        suspicions += [finding for level, _ in levels for finding in _allowed.unseen_results(level)]
-    rejected = [finding for level in levels for finding in _rejected(*level, walked, scheduler)]
+        suspicions += [finding for level, _ in levels for finding in _allowed.inputs_hidden_from_journal(level)]
+    rejected = [finding for level in levels for finding in _rejections(*level, walked, scheduler)]
     rejected += _errors_of(scheduler, reject_shared_pools, walked, scheduler)
     if not rejected:  # the run's own check decides
         rejected += _errors_of(scheduler, check_scenario, scheduler)
@@ -95,7 +95,7 @@ def _levels(scheduler: BaseScheduler) -> Iterator[tuple[BaseScheduler, bool]]:
         todo += [(job, repeated or may_repeat(job)) for job in reversed(nested)]
 
 
-def _rejected(
+def _rejections(
     level: BaseScheduler, repeated: bool, walked: Container[BaseScheduler], outermost: BaseScheduler
 ) -> Iterator[tuple[AnyJob, str]]:
     """Yield the reasons why a run of the outermost scheduler would reject this one or one of its members."""

@@ -150,7 +150,7 @@ def number_to_restore(journal: Path) -> int:
     from ..journal._store import read_with_retry
 
     try:
-        return read_with_retry(journal, lambda store: store.kept())
+        return read_with_retry(journal, lambda store: store.number_of_results())
     except JournalError:  # the run has logged it
         return 0
 

@@ -168,7 +168,7 @@ def backup(path: Path, target: Path) -> int:
     """
 
     def copy(store: Store) -> list[Record]:
-        store.back_up(target)
+        store.copy_to(target)
         return store.records()
 
     records = translate_errors(lambda: read_with_retry(path, copy))

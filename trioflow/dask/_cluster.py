@@ -26,7 +26,7 @@ from ..abc import (
 )
 from ..jobs.process._call_places import CallPlace, RemoteValue, call_place_of
 from ..jobs.process._process_job import ProcessJob
-from ._cluster_calls import NOT_FETCHED, PATIENCE, address_of, call_on_cluster, import_dask
+from ._cluster_calls import NOT_FETCHED, WORKER_PATIENCE, address_of, call_on_cluster, import_dask
 
 if TYPE_CHECKING:
     from .._core.api.typed import (
@@ -50,10 +50,10 @@ class Cluster(CallPlace):
 
     A result that only jobs on the same cluster use stays there, and goes from worker to worker. It comes here if
     another kind of job uses it, if no job does, or if a journal stores it; `job.result()` fetches one that has stayed.
-    All else is as with a `DaskJob`: the order, lost workers, timeouts, calls that cannot be interrupted.
+    Order, lost workers, timeouts, and calls that cannot be interrupted are as with a `DaskJob`.
 
     Args:
-        client: the `distributed.Client` of the cluster. It stays the caller's, who closes it.
+        client: the `distributed.Client` of the cluster. The caller closes it.
 
     Raises:
         TypeError: it is not a client, or one with `asynchronous=True`, which belongs to another event loop.
@@ -167,7 +167,7 @@ class PythonVersionCheck:
             )
 
     async def _query_versions(self, client: Any) -> None:
-        with contextlib.suppress(Exception), anyio.move_on_after(PATIENCE):  # the call itself reports the fault
+        with contextlib.suppress(Exception), anyio.move_on_after(WORKER_PATIENCE):  # the call itself reports the fault
             versions = await anyio.to_thread.run_sync(client.get_versions, abandon_on_cancel=True)
             there = {f"the Dask scheduler at {address_of(client)}": versions["scheduler"]}
             there |= {f"the Dask worker at {address}": about for address, about in versions["workers"].items()}
@@ -199,20 +199,19 @@ class DaskJob(
     it. The value is kept on the cluster as long as the job keeps its result.
 
     The cluster starts the jobs of the critical path first: the longest path to the end by expected durations.
-    The work of a worker that is lost, and the values that it had, are made again by the others. A call that runs on a
-    worker cannot be interrupted: when the job is cancelled or its time is over, it settles at once, and what the call
-    returns is dropped.
+    If a worker is lost, the others repeat its work and compute its values again. A call that runs on a worker cannot be
+    interrupted: a job that is cancelled or times out settles at once, and the value of its call is dropped.
 
     Args:
         function: a plain function; Dask sends it by cloudpickle.
         args: positional arguments of the call; jobs among them are filled in, see `Job`.
-        client: the `distributed.Client` of the cluster; None for the one that Dask itself would take, the last one that
-            was made.
+        client: the `distributed.Client` of the cluster; None for Dask's default, the client that was created last.
         kwargs: keyword arguments of the call, jobs among them as well.
-        gather: fetches the value, which is the job's result then.
+        gather: whether to fetch the value, and make it the job's result.
         resources: what the call needs of a worker, such as {"GPU": 1}. If no worker has it, this is logged once, and
             the job waits until one joins.
-        workers: the workers that may run it: an address, a name, or several; None for all. The same holds for them.
+        workers: the workers that may run it: an address, a name, or several; None for all. If there is none of them,
+            this is logged once, and the job waits.
         options: the options of every job; see `AbstractJob`. A timeout counts from the start of the call on a worker:
             the time in the cluster's queue does not count, that of fetching the value does.
 

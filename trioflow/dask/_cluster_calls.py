@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 CANCEL_TIMEOUT: Final = 2.0
 """Seconds to wait for the cluster to confirm that a call is cancelled."""
-PATIENCE: Final = 5.0
-"""Seconds before a cluster without any worker is reported; an adaptive cluster has started some by then."""
+WORKER_PATIENCE: Final = 5.0
+"""Seconds before a cluster without workers is reported: an adaptive cluster takes a moment to start some."""
 NOT_FETCHED: Final = object()
 """A sentinel for a value that was not fetched."""
 
@@ -65,7 +65,7 @@ async def call_on_cluster(
             raise lost_cluster(job, client, address)
         if own.get("resources") or own.get("workers"):
             await starts.report_if_nowhere(job, client, own["resources"] or {}, own["workers"])
-        elif starts.is_first(client) and not await started.wait(run.clock() + PATIENCE):
+        elif starts.is_first(client) and not await started.wait(run.clock() + WORKER_PATIENCE):
             await starts.report_if_nowhere(job, client, {}, None)
         if is_timed:
             await started.wait()
@@ -134,13 +134,13 @@ def lost_cluster(job: AnyJob, client: Any, address: str) -> RuntimeError:
     )
 
 
-NOT_LOADED: Final = "Error during deserialization of the task graph"
+LOAD_ERROR_PREFIX: Final = "Error during deserialization of the task graph"
 """The prefix of Dask's error if its scheduler cannot load a call because a module is missing."""
 
 
 def _add_remedy(error: BaseException, job: FunctionJob[Any], call: partial[Any]) -> BaseException:
     """Return the error of a call, with a note on the remedy if the cluster could not load the call."""
-    if isinstance(error, ModuleNotFoundError) or str(error).startswith(NOT_LOADED):
+    if isinstance(error, ModuleNotFoundError) or str(error).startswith(LOAD_ERROR_PREFIX):
         module = getattr(error, "name", None) or getattr(call.func, "__module__", None) or "its modules"
         error.add_note(
             f"{job.label!r}: the scheduler and the workers of the cluster have to import {module}: install it there, "

@@ -1,10 +1,10 @@
 """Stamps of the files that jobs read and write, and the clean-up of half-written files.
 
 A stamp is a text: the size of a file and its time, or a hash of its contents. The stamp of a file that is appended to
-also has a hash of its end, so it still holds after another job with the same log has appended more.
+also has a hash of its end, so it still matches after another job has appended to the same log.
 
-The names in a `Depfile` are known when the job has succeeded. So their stamps are taken then, and kept with those of
-the outputs; a file that has changed since the job began gets a stamp that never matches.
+The names in a `Depfile` are known only after the job has succeeded. So their stamps are taken then, and stored with
+those of the outputs; a file that has changed since the job began gets a stamp that never matches.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from .._core.api.journals import Depfile, Work
 from ._serialization import NotSerializable, digest
 
 ABSENT: Final = "absent"
-MEANWHILE: Final = "changed while the job ran"
+CHANGED_MEANWHILE: Final = "changed while the job ran"
 PARTIAL: Final = ".partial"
 """The suffix for a file that an attempt left half-written."""
-DIGITS: Final = 24
+HASH_DIGITS: Final = 24
 """Hexadecimal digits kept of a hash of contents."""
-END: Final = 4096
+END_BYTES: Final = 4096
 """Bytes hashed at the end of a file that is appended to."""
 
 
@@ -43,7 +43,7 @@ class Files:
 
     Args:
         contents: compares files by their contents, not by size and time.
-        own: the files of the journal, without links: ignored in directories, because they change all the time.
+        own: the resolved paths of the journal's files, which are ignored in directories because they always change.
 
     """
 
@@ -83,11 +83,11 @@ class Files:
         for path in stamps:
             with contextlib.suppress(OSError):
                 if os.stat(path).st_mtime_ns > began:
-                    stamps[path] = MEANWHILE
+                    stamps[path] = CHANGED_MEANWHILE
         return stamps
 
     def output_stamps(self, work: Work) -> dict[str, str]:
-        """Return the stamps of the files that a job writes, as they are now.
+        """Return the current stamps of the files that a job writes.
 
         Raises:
             NotSerializable: one cannot be read.
@@ -98,7 +98,7 @@ class Files:
             stamps.update({path_text(path): self._stamp_of_log(path) for path in work.appends})
         return stamps
 
-    def change(self, work: Work, then: dict[str, str]) -> str | None:
+    def describe_changed_output(self, work: Work, then: dict[str, str]) -> str | None:
         """Describe the first change among a job's outputs; return None if there is none."""
         try:
             now = self.output_stamps(work)
@@ -113,7 +113,7 @@ class Files:
                 )
         return None
 
-    def change_of_named(self, work: Work, then: dict[str, str] | None) -> str | None:
+    def describe_changed_input(self, work: Work, then: dict[str, str] | None) -> str | None:
         """Describe the first change among the files in depfiles; return None if there is none, or no depfile."""
         if not any(isinstance(path, Depfile) for path in work.reads):
             return None
@@ -179,7 +179,7 @@ class Files:
         if not self.contents:
             return f"{status.st_size} {status.st_mtime_ns}"
         with open(path, "rb") as file:
-            return f"{status.st_size} {hashlib.file_digest(file, 'sha256').hexdigest()[:DIGITS]}"
+            return f"{status.st_size} {hashlib.file_digest(file, 'sha256').hexdigest()[:HASH_DIGITS]}"
 
     def _stamp_of_matching(self, pattern: Any) -> str:
         paths = sorted(glob.glob(os.fsdecode(pattern), recursive=True))
@@ -212,7 +212,7 @@ def describe_change(old: str | None, new: str | None) -> str:
         return "is not there any more" if new else "does not count any more"
     if old in (ABSENT, None):
         return "was not there" if old else "did not count"
-    return "has changed while the job ran" if old == MEANWHILE else "has changed"
+    return "has changed while the job ran" if old == CHANGED_MEANWHILE else "has changed"
 
 
 def _paths_in_depfile(depfile: Depfile) -> list[str]:
@@ -241,7 +241,7 @@ def _explain_errors(what: str) -> Any:
 def _hash_before(path: Any, end: int) -> str:
     """Return a hash of up to `END` bytes of a file before the offset `end`."""
     with open(path, "rb") as file:
-        start = max(0, end - END)
+        start = max(0, end - END_BYTES)
         file.seek(start)
         return digest(file.read(end - start))
 

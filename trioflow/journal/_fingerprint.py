@@ -13,8 +13,9 @@ A fingerprint is a JSON object of a few parts, kept as text, so that a part that
 | `h` | that files count by their contents, with `Journal(hash=True)` |
 | `key` | `key=`, in place of all these |
 
-A job that is passed as itself counts by its path, and by its outcome if it, or an enclosing scheduler, is required:
-only then has it settled. A stored form over 40 characters counts by its hash, as all do with `redact=True`.
+A job that is an argument as an object, not as its result, counts by its path; and by its outcome if it, or a scheduler
+around it, is required, because only then has it settled. A stored form of more than 40 characters is replaced by its
+hash, and so is every form with `redact=True`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from .._core.api.journals import (
 )
 from ._file_stamps import Files, describe_change
 from ._msgspec import msgspec
-from ._serialization import BIG, PLAIN, NotSerializable, comparison_form, digest, dumps, type_name
+from ._serialization import BIG_INTEGER, PLAIN, NotSerializable, comparison_form, digest, dumps, type_name
 
 if TYPE_CHECKING:
     FormOf = Callable[[AbstractJob[Any]], str]
@@ -154,7 +155,7 @@ class Fingerprints:
     def _positional(self, values: tuple[Any, ...]) -> list[str]:
         return [
             str(value)
-            if type(value) is int and -BIG < value < BIG and not self._hides
+            if type(value) is int and -BIG_INTEGER < value < BIG_INTEGER and not self._hides
             else self._form(value, f"argument {number}")
             for number, value in enumerate(values, 1)
         ]

@@ -49,14 +49,14 @@ from ._fingerprint import Fingerprints, describe_difference
 from ._msgspec import check_installed, msgspec
 from ._run_summary import ALWAYS, JobTally
 from ._serialization import NotSerializable, comparison_form, dumps, loads
-from ._store import DAMAGED, LARGE, Damaged, Record, Store
+from ._store import DAMAGED, LARGE_RESULT, Damaged, Record, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._core.api.journals import BaseScheduler, Save
 
-FEW: Final = 5
+MAX_NAMED: Final = 5
 """The number of jobs that a report names."""
 
 
@@ -72,7 +72,7 @@ class Journal:
     arguments, the results of its inputs, its `version=`, and the files that it reads; or its `key=` in place of all
     these. A change of code is not seen, unless `source` is True or you change `version=`.
 
-    A nested scheduler always runs, and its jobs are restored one by one. Services always run.
+    A nested scheduler always runs; its jobs are restored one by one. Services always run.
 
     Args:
         path: the file, created if missing. Results over 1 MiB go to a directory beside it, with "-results" appended
@@ -124,7 +124,7 @@ class Journal:
         self.source: Final = flag(source, "source", "a Journal")
 
     def open_for(self, scheduler: BaseScheduler) -> RunJournal:
-        """Open the journal for a run of `scheduler`, which calls this itself.
+        """Open the journal for a run of `scheduler`. The run calls this.
 
         Raises:
             JournalError: the file cannot be used, or another run uses it.
@@ -157,8 +157,8 @@ def open_journal(journal: object, scheduler: BaseScheduler) -> RunJournal:
 
 
 ALWAYS_RUNS: Final = NotStored()
-IS_NOT_KEPT: Final = NotStored(NOT_SAVED)
-IS_NOT_THERE: Final = NotStored(NOT_IN_JOURNAL)
+RESULT_NOT_SAVED: Final = NotStored(NOT_SAVED)
+NO_RECORD: Final = NotStored(NOT_IN_JOURNAL)
 Running = tuple[str, str, "Save", "str | None", "Work | None", bool]
 """The facts of a running job: path, fingerprint, `save`, the reason that it was not restored, its `Work`, and True if
 a timeout counts as success."""
@@ -181,7 +181,7 @@ class Session:
         self._fingerprints: Final = Fingerprints(self._result_form, self._files, journal.source)
         # The forms of results in the fingerprints of jobs that have them as inputs.
         self._forms: Final[dict[AbstractJob[Any], str]] = {}
-        # The jobs that are ready or running and are to be kept.
+        # The jobs that are ready or running, and whose results will be recorded.
         self._running: Final[dict[AbstractJob[Any], Running]] = {}
         self._restored_paths: Final[set[str]] = set()  # restored: another attempt of a scheduler runs them again
         self._unstored: Final[dict[str, str]] = {}  # reasons, by label
@@ -201,14 +201,14 @@ class Session:
         settings = journal_options(job)
         save = self.journal.save if settings is None or settings.save == "default" else settings.save
         if save is None:
-            return IS_NOT_KEPT
+            return RESULT_NOT_SAVED
         try:
             work = None if type(job) in self._kinds_without_journal else self._work(job)
             fingerprint = self._fingerprints.of(job, work, settings)
         except NotSerializable as error:
             self._unstored[job.label] = str(error)
             return NotStored(f"what identifies it cannot be stored: {error}")
-        value: Any = IS_NOT_THERE
+        value: Any = NO_RECORD
         if not self._is_new and path not in self._restored_paths:
             try:
                 record = self.store.find(path)
@@ -219,9 +219,9 @@ class Session:
         if type(value) is NotStored:
             writes = work is not None and bool(work.writes or work.appends or work.begins_anew)
             moves_on = settings is not None and job.on_timeout == "move_on"
-            self._running[job] = path, fingerprint, save, None if value is IS_NOT_THERE else value.why, work, moves_on
+            self._running[job] = path, fingerprint, save, None if value is NO_RECORD else value.why, work, moves_on
             if work is not None and writes:
-                self._begin(work, path)
+                self._record_start(work, path)
         else:
             self._restored_paths.add(path)
             self._restored.append((self.number, path))
@@ -274,11 +274,11 @@ class Session:
         if work is None:
             return None
         files = self._files
-        return files.change(work, _stamps(record.outputs)) or files.change_of_named(
+        return files.describe_changed_output(work, _stamps(record.outputs)) or files.describe_changed_input(
             work, _depfile_stamps(record.outputs)
         )
 
-    def _begin(self, work: Work, path: str) -> None:
+    def _record_start(self, work: Work, path: str) -> None:
         """Clean up a job's files after an attempt that did not end, and record the new start."""
         try:
             before = _stamps(self.store.begun(path))
@@ -333,7 +333,7 @@ class Session:
                 if (named := self._files.depfile_stamps(work, elapsed or 0.0)) is not None:
                     stamps[NAMED] = named
                 outputs = msgspec.json.encode(stamps).decode() if stamps else None
-            if len(data) > LARGE:
+            if len(data) > LARGE_RESULT:
                 file = self.store.write_result(data.encode() if isinstance(data, str) else data)
                 data = None
         except NotSerializable as error:
@@ -366,10 +366,10 @@ class Session:
     def forget(self, job: AbstractJob[Any]) -> None:
         """Release a job that is about to be dropped, and the jobs in it; their results stay in the file."""
         for dropped in (job, *job.iterate_jobs()) if is_scheduler(job) else (job,):
-            self._note(dropped)
+            self._note_outcome(dropped)
             self._forms.pop(dropped, None)
 
-    def _note(self, job: AbstractJob[Any]) -> None:
+    def _note_outcome(self, job: AbstractJob[Any]) -> None:
         """Record the outcome of a job."""
         running = self._running.pop(job, None)
         self._tally.note(job, ALWAYS if running is None else running[3])
@@ -396,7 +396,7 @@ class Session:
             if outcome is not None:
                 self.commit()
                 for job in self._scheduler.iterate_jobs():
-                    self._note(job)
+                    self._note_outcome(job)
                 self.store.end_run(self.number, outcome, self._tally.text(self._scheduler))
         finally:
             self.store.close()
@@ -423,7 +423,7 @@ class RunJournalView:
     def __init__(self, session: Session, paths: PathCache) -> None:
         self._session: Final = session
         self._paths: Final = paths
-        # Bound methods of the session: a call in between would cost as much as some of them.
+        # Bound methods of the session: wrappers would take as long as some of the methods themselves.
         self.record: Final = session.record
         self.commit: Final = session.commit
         self.close: Final = session.close
@@ -492,5 +492,5 @@ def _save_name(save: Save) -> str:
 
 
 def _join_labels(labels: list[str]) -> str:
-    more = f" and {len(labels) - FEW} more" if len(labels) > FEW else ""
-    return ", ".join(map(repr, labels[:FEW])) + more
+    more = f" and {len(labels) - MAX_NAMED} more" if len(labels) > MAX_NAMED else ""
+    return ", ".join(map(repr, labels[:MAX_NAMED])) + more

@@ -10,8 +10,8 @@ any descriptor of this file, as a job does that copies the directory. Locks of a
 | `run.db`, far behind its end | for writing | one run at a time, though the lock file was removed |
 | `run.db` and `run.db-shm`, where SQLite locks | for reading | no other program checkpoints and removes the log |
 
-The locks go with the process, however that ends. A child that it forks closes them; a program that it starts has none
-from its first instruction on.
+The system releases the locks at the end of the process, whatever ends it. A forked child closes them, and a program
+that the process starts never has them.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ if sys.platform == "win32":
 
 GUARD_PATIENCE: Final = 10.0
 """Seconds to wait for the guard of a killed run; it takes a few tenths."""
-SILENCE: Final = 0.5
+LOG_AFTER: Final = 0.5
 """Seconds before a wait for another run is logged."""
-SET: Final[int | None] = getattr(posix.fcntl, "F_OFD_SETLK", None) if posix.IS_POSIX else None
-GET: Final[int | None] = getattr(posix.fcntl, "F_OFD_GETLK", None) if posix.IS_POSIX else None
+SET_LOCK: Final[int | None] = getattr(posix.fcntl, "F_OFD_SETLK", None) if posix.IS_POSIX else None
+GET_LOCK: Final[int | None] = getattr(posix.fcntl, "F_OFD_GETLK", None) if posix.IS_POSIX else None
 """Not every system has locks of open file descriptions; without them, the locks are those of POSIX, or of Windows."""
 FREE, READ, WRITE = range(3)
 """Kinds of locks."""
-FIRST: Final = 0 if posix.IS_POSIX else 1 << 30
+LOCK_BYTE: Final = 0 if posix.IS_POSIX else 1 << 30
 """The byte of the lock file that is locked. On Windows locked bytes cannot be read, so it lies behind the name."""
-FLOCK: Final = "hhqqi"
+FLOCK_STRUCT: Final = "hhqqi"
 """`struct flock`: kind, whence, start, length, process."""
-LONE: Final = 1 << 62
-"""The byte of the database that the writing run locks. No file is that long, and SQLite locks others."""
-SHARED: Final = (0x40000002, 510)
+WRITER_BYTE: Final = 1 << 62
+"""The byte of the database that the writing run locks: no file is that long, and SQLite locks other bytes."""
+READ_LOCK: Final = (0x40000002, 510)
 """The bytes of a database that SQLite has locked for reading while it is open: start and length (its file format)."""
-ALIVE: Final = (128, 1)
+LOG_IN_USE_BYTE: Final = (128, 1)
 """The byte of `-shm` that is locked while the log is in use; a program that finds it free recreates the file."""
 
 _own: Final[dict[tuple[int, int], Lock]] = {}
@@ -65,7 +65,7 @@ class Patience:
     def __init__(self, subject: str, holder: str) -> None:
         now = time.monotonic()
         self._ends: Final = now + GUARD_PATIENCE
-        self._speaks = now + SILENCE
+        self._speaks = now + LOG_AFTER
         holder = holder or "it has left no name"
         self._text: Final = f"{subject}: waits for another run to leave it, {GUARD_PATIENCE:g} s at most ({holder})"
 
@@ -80,10 +80,10 @@ class Patience:
 
 
 class Lock:
-    """The locks that keep a second run away from a journal.
+    """The locks that keep a second run out of a journal.
 
     Args:
-        path: the database, without links; it is made if it is not there.
+        path: the resolved path of the database, which is created if it is missing.
         subject: the journal, for errors.
 
     Raises:
@@ -137,7 +137,7 @@ class Lock:
                     f"take a path in a directory that can be written"
                 ) from error
             try:
-                lock(file, FIRST, 1)
+                lock(file, LOCK_BYTE, 1)
                 if _is_file(self._path, file):
                     return self._keep(file)
                 os.close(file)  # the last holder has just removed it
@@ -156,12 +156,12 @@ class Lock:
             raise JournalError(f"{subject}: the file is read-only; a run has to write into it") from None
         except OSError as error:
             raise JournalError(f"{subject}: it cannot be opened: {error.strerror}") from error
-        if SET is not None:
+        if SET_LOCK is not None:
             holder = _holder_in(self._file)  # the last holder, if that was killed
             patience = Patience(subject, holder)
             while True:
                 try:
-                    lock(file, LONE, 1)
+                    lock(file, WRITER_BYTE, 1)
                     break
                 except OSError as error:
                     if _is_alive(holder) or not patience.wait():
@@ -195,8 +195,8 @@ class Lock:
             if _is_file(self._path, self._file):
                 with contextlib.suppress(OSError):
                     os.unlink(self._path)
-            if SET is not None:  # a forked child may not have closed its descriptor yet
-                lock(self.database, LONE, 1, FREE)
+            if SET_LOCK is not None:  # a forked child may not have closed its descriptor yet
+                lock(self.database, WRITER_BYTE, 1, FREE)
         self.close_descriptors()
         if not posix.IS_POSIX:  # an open file cannot be removed there, so this removes none that another run has
             with contextlib.suppress(OSError):
@@ -215,9 +215,9 @@ class Lock:
 
     def shield(self, shared_memory: Path) -> None:
         """Lock for reading the bytes that SQLite has locked; see the top of this file."""
-        if SET is not None:
+        if SET_LOCK is not None:
             memory = self._keep(os.open(shared_memory, os.O_RDWR))
-            self._shielded.extend([(self.database, SHARED), (memory, ALIVE)])
+            self._shielded.extend([(self.database, READ_LOCK), (memory, LOG_IN_USE_BYTE)])
             for file, place in self._shielded:
                 lock(file, *place, READ)
 
@@ -247,25 +247,25 @@ def lock(file: int, start: int, length: int, kind: int = WRITE) -> None:
     if sys.platform == "win32":
         os.lseek(file, start, os.SEEK_SET)
         msvcrt.locking(file, msvcrt.LK_UNLCK if kind == FREE else msvcrt.LK_NBLCK, length)
-    elif SET is None:
+    elif SET_LOCK is None:
         kinds = posix.fcntl.LOCK_UN, posix.fcntl.LOCK_SH, posix.fcntl.LOCK_EX
         posix.fcntl.lockf(file, kinds[kind] | posix.fcntl.LOCK_NB, length, start)
     else:
         kinds = posix.fcntl.F_UNLCK, posix.fcntl.F_RDLCK, posix.fcntl.F_WRLCK
-        posix.fcntl.fcntl(file, SET, struct.pack(FLOCK, kinds[kind], os.SEEK_SET, start, length, 0))
+        posix.fcntl.fcntl(file, SET_LOCK, struct.pack(FLOCK_STRUCT, kinds[kind], os.SEEK_SET, start, length, 0))
 
 
 def _is_locked(file: int) -> bool:
     """Return whether another process, or another descriptor of this one, has locked a lock file."""
     if sys.platform != "win32":
-        asked = struct.pack(FLOCK, posix.fcntl.F_WRLCK, os.SEEK_SET, FIRST, 1, 0)
-        answer = posix.fcntl.fcntl(file, posix.fcntl.F_GETLK if GET is None else GET, asked)
-        return bool(struct.unpack_from(FLOCK, answer)[0] != posix.fcntl.F_UNLCK)
+        asked = struct.pack(FLOCK_STRUCT, posix.fcntl.F_WRLCK, os.SEEK_SET, LOCK_BYTE, 1, 0)
+        answer = posix.fcntl.fcntl(file, posix.fcntl.F_GETLK if GET_LOCK is None else GET_LOCK, asked)
+        return bool(struct.unpack_from(FLOCK_STRUCT, answer)[0] != posix.fcntl.F_UNLCK)
     try:
-        lock(file, FIRST, 1)
+        lock(file, LOCK_BYTE, 1)
     except OSError:
         return True
-    lock(file, FIRST, 1, FREE)
+    lock(file, LOCK_BYTE, 1, FREE)
     return False
 
 
@@ -313,7 +313,7 @@ def this_process() -> str:
 def _is_alive(holder: str) -> bool:
     """Return whether the process named in a lock file is alive; True if that cannot be found out.
 
-    After it was killed, a forked child that has not yet executed its program holds the locks a moment longer.
+    If the process was killed, a forked child that has not yet executed its program holds the locks for a moment longer.
     """
     match = re.match(r"process (\d+) on (.*), since ", holder)
     if sys.platform == "win32" or match is None or match[2] != socket.gethostname():

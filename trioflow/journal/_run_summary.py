@@ -16,7 +16,7 @@ MAX_FAILURES: Final = 1000
 """The limit of failures kept for a run; all are counted."""
 ALWAYS: Final = ""
 """The reason to run a job that is never restored: a scheduler, a service, or a job with that option."""
-LONGEST: Final = 300
+MAX_ERROR_LENGTH: Final = 300
 """The limit of an error's text, in characters."""
 
 
@@ -63,7 +63,9 @@ class JobTally:
         if state is JobState.FAILED:
             self._failed += 1
             if len(self._failures) < MAX_FAILURES:
-                self._failures.append(Failed(_whole(job.path), job.elapsed, why, _whole(_error_text(job))))
+                self._failures.append(
+                    Failed(_escape_surrogates(job.path), job.elapsed, why, _escape_surrogates(_error_text(job)))
+                )
 
     def text(self, scheduler: BaseScheduler) -> str:
         """Return the summary as JSON, to be stored at the end of the run of `scheduler`."""
@@ -72,7 +74,7 @@ class JobTally:
             culprit = culprit.culprit
         counts = [(SUCCEEDED.value, False, self._succeeded)]
         counts += [(*key, number) for key, number in self._counts.items()]
-        by = None if culprit is None else _whole(culprit.path)
+        by = None if culprit is None else _escape_surrogates(culprit.path)
         return msgspec.json.encode(RunSummary(counts, self._failed, self._failures, by)).decode()  # type: ignore[arg-type]
 
 
@@ -94,11 +96,11 @@ def read(text: str | None) -> RunSummary | None:
 def _error_text(job: AbstractJob[Any]) -> str:
     error = job.raised_exception()
     try:
-        return truncate(f"{type(error).__name__}: {headline(str(error))}", LONGEST)
+        return truncate(f"{type(error).__name__}: {headline(str(error))}", MAX_ERROR_LENGTH)
     except Exception:  # from a user's class
         return type(error).__name__
 
 
-def _whole(text: str) -> str:
+def _escape_surrogates(text: str) -> str:
     """Escape the surrogates of names that are not UTF-8, which cannot be encoded."""
     return text.encode(errors="backslashreplace").decode()

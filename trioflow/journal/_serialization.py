@@ -1,8 +1,8 @@
 """Values as JSON text and back: results, and the arguments that identify a job.
 
-The text names the type of everything that JSON itself does not have, as `{"$": "bytes", "v": "aGk="}`. So a value can
-be read without naming its type. Reading runs no code that the text could choose: no module is imported, a class
-must have been imported already and be a dataclass, a named tuple or an enumeration, and its `__init__` is not called.
+The text names the type of each value that JSON itself does not have, as in `{"$": "bytes", "v": "aGk="}`, so the reader
+need not know the types. A forged text cannot run code: no module is imported; a class must have been imported already,
+and be a dataclass, a named tuple or an enumeration; and its `__init__` is not called.
 A value that would not come back equal is rejected when it is written.
 
 msgspec writes and reads the text, and converts dates, times, UUIDs and decimals.
@@ -30,8 +30,8 @@ from ..jobs.command._result import RSS_UNIT, CommandResult
 from ..jobs.posix._processes import Usage
 from ._msgspec import msgspec
 
-SHORT: Final = 40
-"""Characters of a value's text up to which the text itself identifies the value; beyond that, its hash does."""
+MAX_TEXT_LENGTH: Final = 40
+"""The maximum length of a text that identifies a value by itself; a longer one is replaced by its hash."""
 TYPE: Final = "$"
 """The key that marks an object as a value that JSON itself does not have."""
 CONVERTED: Final[dict[str, type[Any]]] = {
@@ -53,8 +53,8 @@ PATHS: Final[dict[str, type[Any]]] = {
     "windowspath": pathlib.PureWindowsPath,
 }
 NAMES_OF_PATHS: Final[dict[type[Any], str]] = {kind: name for name, kind in reversed(PATHS.items())}
-BIG: Final = 10**18
-"""Integers from here on take the slow path, because msgspec may fail on them."""
+BIG_INTEGER: Final = 10**18
+"""Integers of this size and more take the slow path, because msgspec may fail on them."""
 PLAIN: Final = frozenset({str, int, bool, type(None)})
 
 
@@ -76,7 +76,7 @@ def dumps(value: Any, extra: Extra | None = None) -> str:
         NotSerializable: it contains something that cannot be written.
 
     """
-    if type(value) is int and -BIG < value < BIG:
+    if type(value) is int and -BIG_INTEGER < value < BIG_INTEGER:
         return str(value)
     try:
         return msgspec.json.encode(value if type(value) in PLAIN else _Writer(extra).convert(value)).decode()
@@ -109,7 +109,7 @@ def loads(text: str | bytes) -> Any:
 def comparison_form(text: str | bytes) -> str:
     """Return a short form of a stored value for comparisons: the text itself if it is short, else its hash."""
     if isinstance(text, str):
-        if len(text) <= SHORT:
+        if len(text) <= MAX_TEXT_LENGTH:
             return text
         text = text.encode()
     return "~" + digest(text)
@@ -188,14 +188,14 @@ class _Writer:
             return {TYPE: "enum", "t": _importable_name(kind), "v": value.name}
         if dataclasses.is_dataclass(kind):
             names = _fields(kind)
-            _refuse_more(value, kind, names)
+            _reject_extra_attributes(value, kind, names)
             return {
                 TYPE: "dataclass",
                 "t": _importable_name(kind),
                 "v": {n: self.convert(getattr(value, n)) for n in names},
             }
         if isinstance(value, tuple) and hasattr(kind, "_fields"):
-            _refuse_more(value, kind, ())
+            _reject_extra_attributes(value, kind, ())
             items: list[Any] = list(value)  # pyright: ignore[reportUnknownArgumentType]
             return {
                 TYPE: "namedtuple",
@@ -267,7 +267,7 @@ def _fields(kind: Any) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(kind))
 
 
-def _refuse_more(value: Any, kind: Any, fields: tuple[str, ...]) -> None:
+def _reject_extra_attributes(value: Any, kind: Any, fields: tuple[str, ...]) -> None:
     """Reject a value with attributes besides its fields: they would be lost.
 
     Raises:
@@ -293,7 +293,7 @@ def _slots(kind: Any) -> tuple[str, ...]:
 
 
 def _importable_name(kind: type[Any]) -> str:
-    """Return the name of a class; reject a class that this name does not lead back to."""
+    """Return the name of a class; reject a class that cannot be found by that name."""
     name = type_name(kind)
     try:
         actual = _class(name)

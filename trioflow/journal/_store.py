@@ -42,9 +42,9 @@ T = TypeVar("T")
 APPLICATION: Final = 0x74666A31
 """The application id in the file's header: it distinguishes a journal from other SQLite files."""
 VERSION: Final = 3
-READ_AGAIN: Final = (0.01, 0.05, 0.2)
-"""Delays in seconds before opening a journal again whose run was killed during a read."""
-LARGE: Final = 1 << 20
+RETRY_DELAYS: Final = (0.01, 0.05, 0.2)
+"""Delays, in seconds, before further attempts to open a journal whose run was killed during a read."""
+LARGE_RESULT: Final = 1 << 20
 """The size in bytes above which a result gets a file of its own."""
 MAGIC: Final = b"SQLite format 3\0"
 SCHEMA: Final = (
@@ -58,17 +58,17 @@ SCHEMA: Final = (
     "CREATE TABLE begun (path TEXT PRIMARY KEY, outputs TEXT NOT NULL, checksum INTEGER) WITHOUT ROWID",
 )
 DAMAGED: Final = "what the journal has of it is damaged"
-OF_ONE_ROW: Final = re.compile(r"[\w-]+ value in (runs|jobs|begun)\.")
-"""SQLite's message if only a value in a row is wrong; the row's checksum finds that, too."""
+ROW_ERROR: Final = re.compile(r"[\w-]+ value in (runs|jobs|begun)\.")
+"""SQLite's message if a value in a row is wrong; the checksum of the row finds that as well."""
 
-NAME: Final = re.compile("[0-9a-f]{64}")
+RESULT_NAME: Final = re.compile("[0-9a-f]{64}")
 """The name of a file with a large result."""
-HALF: Final = re.compile(r"[0-9a-f]{64}\.\d+\.partial")
+PARTIAL_NAME: Final = re.compile(r"[0-9a-f]{64}\.\d+\.partial")
 """The name of such a file while it is written."""
-FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-ROOM: Final = 1 << 16
+DISK_FULL_CODES: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LOW_DISK_SPACE: Final = 1 << 16
 """Free bytes on the disk below which a commit may fail."""
-HEADER: Final = 100
+HEADER_BYTES: Final = 100
 """Bytes of the header of an SQLite file, which has the application id."""
 
 
@@ -115,7 +115,7 @@ TEXTS: Final = frozenset(
 NUMBERS: Final = frozenset(("id", "run", "restored", "settled", "elapsed", "started", "ended"))
 COLUMNS: Final = ", ".join(Record._fields)
 NOTHING_MORE: Final = (None, None)
-"""`file` and `outputs` of the usual job."""
+"""The columns `file` and `outputs` of a job without a large result and without outputs."""
 NEEDED: Final = {"jobs": f"{COLUMNS}, checksum", "begun": "path, outputs, checksum", "runs": "ending"}
 CHECKED: Final = ", ".join(Record._fields[:6])
 """The columns that decide on restoring; the others are for reports."""
@@ -170,7 +170,7 @@ class Store:
                     self._prepare(self._lock)
                     if is_new:
                         self._sync_directory(self._file.parent)
-                    self._remove_halves()
+                    self._remove_partial_files()
         except BaseException:
             self.close()
             raise
@@ -236,11 +236,11 @@ class Store:
         """Return the header; empty if this process writes the file, which must not be opened again."""
         try:
             if self._lock is not None:
-                return read_start(self._lock.database, HEADER)
+                return read_start(self._lock.database, HEADER_BYTES)
             if is_own(self._file):
                 return b""
             with self._file.open("rb") as file:
-                return file.read(HEADER)
+                return file.read(HEADER_BYTES)
         except OSError as error:
             raise JournalError(f"{self._subject}: it cannot be read: {error.strerror}") from error
 
@@ -263,7 +263,7 @@ class Store:
             )
         if tables:
             for (state,) in db.execute("PRAGMA quick_check"):
-                if state != "ok" and not OF_ONE_ROW.match(state):
+                if state != "ok" and not ROW_ERROR.match(state):
                     raise sqlite3.DatabaseError(state)
         db.execute("COMMIT")
 
@@ -294,10 +294,10 @@ class Store:
         lock.shield(self._file.with_name(self._file.name + "-shm"))
         self._file_watch = FileWatch(self._file, lock.database, self._read_anew)
 
-    def _remove_halves(self) -> None:
+    def _remove_partial_files(self) -> None:
         """Remove half-written files of large results, left by a killed process."""
         for file in self._results.iterdir() if self._results.is_dir() else ():
-            if HALF.fullmatch(file.name):
+            if PARTIAL_NAME.fullmatch(file.name):
                 file.unlink()
 
     def _sync_directory(self, directory: Path) -> None:
@@ -374,7 +374,7 @@ class Store:
             rows = self._database.execute(f"SELECT {COLUMNS} FROM jobs ORDER BY id").fetchall()
         return [Record(*_fix_types(Record._fields, row)) for row in rows]
 
-    def kept(self) -> int:
+    def number_of_results(self) -> int:
         """Return the number of jobs with a result that the last run ran or restored."""
         (number,) = self._row(
             "SELECT count(*) FROM jobs, (SELECT max(id) AS last FROM runs)"
@@ -403,7 +403,7 @@ class Store:
             if not isinstance(record.result, (str, bytes)):  # the file was changed from outside
                 raise TypeError(f"it is {record.result!r}")
             return record.result
-        if not NAME.fullmatch(record.file):  # a path could leave the directory
+        if not RESULT_NAME.fullmatch(record.file):  # a path could leave the directory
             raise ValueError(f"{record.file!r} is not the name of one of its files")
         data = (self._results / record.file).read_bytes()
         if _hash_name(data) != record.file:
@@ -434,7 +434,7 @@ class Store:
         Args:
             records: the jobs that have run, each with the fields of a `Record`.
             restored: the number of this run, and the path of each job that was restored.
-            done: the paths of commands that were `begin`-ed, and have succeeded.
+            done: the paths of commands recorded by `begin` that have succeeded.
 
         """
         if records:
@@ -496,7 +496,7 @@ class Store:
                     damaged.append((record.path, f"its stored result cannot be used: {error}"))
         return damaged
 
-    def back_up(self, target: Path) -> None:
+    def copy_to(self, target: Path) -> None:
         """Copy the journal, with its large results, to a new file; a run may be using it.
 
         Raises:
@@ -518,7 +518,7 @@ class Store:
                     files = [file for (file,) in copy.execute("SELECT DISTINCT file FROM jobs WHERE file IS NOT NULL")]
                 if files:
                     results.mkdir()
-                for file in filter(NAME.fullmatch, files):
+                for file in filter(RESULT_NAME.fullmatch, files):
                     shutil.copyfile(self._results / file, results / file)
                 os.link(partial, target)  # unlike a rename, it replaces nothing
         except BaseException:
@@ -643,13 +643,13 @@ class Store:
     def _limit_reached(self) -> str | None:
         """Return the limit that stops writing, if any: SQLite reports some as I/O errors."""
         with contextlib.suppress(OSError):
-            if shutil.disk_usage(self._file.parent).free < ROOM:
+            if shutil.disk_usage(self._file.parent).free < LOW_DISK_SPACE:
                 return "no space is left on its disk"
             if not posix.IS_POSIX:
                 return None
             limit, _ = posix.resource.getrlimit(posix.resource.RLIMIT_FSIZE)
             sizes = [os.path.getsize(path) for path in (self._file, f"{self._file}-wal") if os.path.exists(path)]
-            if limit != posix.resource.RLIM_INFINITY and max(sizes, default=0) + ROOM > limit:
+            if limit != posix.resource.RLIM_INFINITY and max(sizes, default=0) + LOW_DISK_SPACE > limit:
                 return f"a file may have no more than {limit} bytes here (ulimit -f)"
         return None
 
@@ -658,7 +658,7 @@ class Store:
         code = getattr(error, "sqlite_errorcode", None)
         advice = "see whether the disk and the directory are in order"
         lack = self._limit_reached() if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR else None
-        if lack is not None or code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in FULL:
+        if lack is not None or code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in DISK_FULL_CODES:
             text = lack or text
             advice = "make room on the disk, and start the run again: it goes on from what was committed"
         elif isinstance(error, UnicodeDecodeError) or (
@@ -675,10 +675,10 @@ class Store:
 def read_with_retry(path: Path, read: Callable[[Store], T]) -> T:
     """Return the result of `read` on a journal; a run may be using it, and be killed.
 
-    A journal in use is opened read-only. If its run is killed then, the log needs recovery first, so the file is opened
-    again, as one not in use.
+    A journal in use is opened read-only. If its run is killed meanwhile, the log needs recovery, so the file is opened
+    again like one that is not in use.
     """
-    for seconds in READ_AGAIN:
+    for seconds in RETRY_DELAYS:
         try:
             return _read_once(path, read)
         except JournalError as error:

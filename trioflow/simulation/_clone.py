@@ -57,8 +57,8 @@ async def serve(seconds: float, *_: object, task_status: Any) -> None:
     await anyio.sleep_forever()
 
 
-class PolicyOfCopy(Policy):
-    """A user's policy, called with the user's jobs in place of their copies."""
+class PolicyForCopies(Policy):
+    """A user's policy for the copies of jobs: it is called with the user's own jobs."""
 
     def __init__(self, policy: Policy, copies: Mapping[AnyJob, AnyJob]) -> None:
         self._policy: Final = policy
@@ -206,7 +206,7 @@ class ScenarioCopy:
 
     def _own_policy(self, policy: PolicyName | Policy) -> PolicyName | Policy:
         """Return the policy; a user's policy is wrapped so that it gets the user's jobs."""
-        return policy if isinstance(policy, str) else PolicyOfCopy(policy, self.copies)
+        return policy if isinstance(policy, str) else PolicyForCopies(policy, self.copies)
 
     def _window(self, window: Any) -> Any:
         """Return the window; a limiter is replaced by another of the same size, shared by the same schedulers."""

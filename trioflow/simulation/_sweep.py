@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from .._core.api.views import PolicyName
     from ._simulate import Change
 
-SIMULATED: Final = 60_000
-"""Jobs to simulate in total if no sizes are given: with 5,000 jobs these are 12 simulations."""
-FEWEST: Final = 3
-"""The least number of sizes, for any number of jobs."""
+MAX_SIMULATED_JOBS: Final = 60_000
+"""The total number of jobs to simulate if no sizes are given: 12 simulations of 5,000 jobs."""
+MIN_SIZES: Final = 3
+"""The minimum number of sizes, for any number of jobs."""
 
 
 def simulate_trace(
@@ -50,7 +50,7 @@ def simulate_trace(
     resource: str | None = None,
     sizes: Sequence[int | None] | None = None,
     policies: Sequence[PolicyName] | None = None,
-    most: int = SIMULATED,
+    most: int = MAX_SIMULATED_JOBS,
 ) -> WhatIf:
     """Simulate the run of a trace with other sizes and policies; see `Trace.what_if`.
 
@@ -122,7 +122,7 @@ class Scenario:
         # For the policy of its run, each scheduler keeps its own, with the expected durations of that run.
         other_policy, known = (None, self.expected) if policy == self.policy else (policy, self.known)
         copy: ScenarioCopy | None = None
-        change = _other_amount(self, resource)
+        change = _resource_setter(self, resource)
         with ThreadPoolExecutor(1, _simulate.THREADS) as thread, _simulate.silence_log():
             for size in sizes:
                 window = size if resource is None else self.window
@@ -141,7 +141,7 @@ def what_if(
     resource: str | None,
     sizes: Sequence[int | None] | None,
     policies: Sequence[PolicyName] | None,
-    most: int = SIMULATED,
+    most: int = MAX_SIMULATED_JOBS,
 ) -> WhatIf:
     """Simulate a scenario with each of these sizes and policies.
 
@@ -172,13 +172,13 @@ def what_if(
     chosen = _check_sizes(sizes, resource, least) if sizes is not None else None
     simulated = next(scenario.simulations(own, resource, [now]))
     if chosen is None:
-        number = max(FEWEST, most // (max(1, len(scenario.seconds)) * len(names)))
-        chosen = _usual_sizes(scenario, resource, now, least, number)
+        number = max(MIN_SIZES, most // (max(1, len(scenario.seconds)) * len(names)))
+        chosen = _default_sizes(scenario, resource, now, least, number)
     points: list[WhatIfPoint] = []
     for policy in names:
         makespans = scenario.simulations(policy, resource, chosen)
         points += [WhatIfPoint(size, policy, seconds) for size, seconds in zip(chosen, makespans, strict=True)]
-    change = _other_amount(scenario, resource)
+    change = _resource_setter(scenario, resource)
     bounds = lower_bounds(scenario.scheduler, scenario.seconds, scenario.window, chosen, change)
     rate = _rate_of(scenario, resource)
     only_nested = resource is None and all(is_scheduler(job) for job in scenario.scheduler)
@@ -258,7 +258,7 @@ def _rate_unit(rate: Rate | None) -> str | None:
     return f"{next(iter(rate.limits))} per {per}"
 
 
-def _most_needed(scenario: Scenario, resource: str) -> dict[str, float]:
+def _largest_needs(scenario: Scenario, resource: str) -> dict[str, float]:
     """Return the most that one job needs of each key of a rate."""
     most: dict[str, float] = {}
     for level in (scenario.scheduler, *(job for job in scenario.scheduler.iterate_jobs() if is_scheduler(job))):
@@ -269,11 +269,11 @@ def _most_needed(scenario: Scenario, resource: str) -> dict[str, float]:
     return most
 
 
-def _other_amount(scenario: Scenario, resource: str | None) -> Callable[[int | None], Change] | None:
+def _resource_setter(scenario: Scenario, resource: str | None) -> Callable[[int | None], Change] | None:
     """Return a function from a size to a change of a pool's settings that sets a resource to that size."""
     if resource is None:
         return None
-    needed = _most_needed(scenario, resource)
+    needed = _largest_needs(scenario, resource)
 
     def changed(size: int | None, settings: dict[str, Any]) -> dict[str, Any]:
         setting = settings.get(resource)
@@ -312,7 +312,7 @@ def _check_sizes(sizes: Sequence[int | None], resource: str | None, least: int) 
     return [*limited, *([None] if None in sizes else [])]
 
 
-def _usual_sizes(
+def _default_sizes(
     scenario: Scenario, resource: str | None, now: int | None, least: int, number: int
 ) -> list[int | None]:
     """Return sizes from the least to the largest useful one: 1, 2, 3, 4, 6, 8, 12, ...; and the current one."""
@@ -323,7 +323,7 @@ def _usual_sizes(
         least,
         *(size for size in itertools.takewhile(lambda step: step < 2 * enough, steps) if size > least),
     ]
-    change = _other_amount(scenario, resource)
+    change = _resource_setter(scenario, resource)
     bounds = lower_bounds(scenario.scheduler, scenario.seconds, scenario.window, sizes, change)
     useful = next((place for place, bound in enumerate(bounds) if bound <= bounds[-1] * 1.0001), len(sizes) - 1)
     sizes = sizes[: useful + 4]  # no order reaches the bound, so a few more are useful

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, cast, final, get_args
 
 from .._core.api.kinds import is_among, loop_running, short_repr
 from ..abc import BackendName
-from ._explored_run import MIN_ROUND, ROUND_OF_PLAIN, TIMES_OF_PLAIN, ExploredRun, Outcome, count_arguments
+from ._explored_run import MIN_ROUND, PLAIN_ROUND, ROUND_FACTOR, ExploredRun, Outcome, count_arguments
 from ._fault_plans import KINDS, Plan, PlanGenerator, read_plan
 from ._shrink import Shrinking
 
@@ -31,7 +31,7 @@ FAULTS: Final = tuple(dict.fromkeys(KINDS.values()))
 """The kinds of faults of `explore`: "order", "durations", "timeouts", "failures", "cancellation", "ctrl-c", "crash"."""
 
 BACKENDS: Final = get_args(BackendName)
-BETWEEN_COLLECTIONS: Final = 50
+RUNS_PER_COLLECTION: Final = 50
 """Runs between two garbage collections, which otherwise take a fifth of the time."""
 
 
@@ -69,7 +69,7 @@ class BrokenRun(AssertionError):
     """
 
     def __init__(self, story: str, seed: str) -> None:
-        """Keep the story and the seed."""
+        """Create the error with its story and seed."""
         super().__init__(story)
         self.story: Final = story
         self.seed: Final = seed
@@ -176,17 +176,17 @@ class _Exploring:
     def __init__(self, make: Callable[..., Scheduler], check: Callable[..., object] | None) -> None:
         self._make: Final = make
         self._check: Final = check
-        self._most = ROUND_OF_PLAIN
+        self._most = PLAIN_ROUND
         self._tried: Final[Counter[str]] = Counter()
         self._made = 0
 
     def _run(self, plan: Plan, every: int | None = None) -> Outcome:
         self._made += 1
-        if not self._made % BETWEEN_COLLECTIONS:
+        if not self._made % RUNS_PER_COLLECTION:
             gc.collect()
         outcome = ExploredRun(self._make, self._check, plan, self._most, every).run()
-        if self._made == 1 and outcome.unmade is not None:
-            raise outcome.unmade
+        if self._made == 1 and outcome.make_error is not None:
+            raise outcome.make_error
         return outcome
 
     def repeat(self, plan: Plan, seed: str) -> Exploration:
@@ -220,7 +220,7 @@ class _Exploring:
                 plan, every = Plan(backend), None
             else:
                 if number == len(backends):
-                    self._most = max(MIN_ROUND, TIMES_OF_PLAIN * waits)
+                    self._most = max(MIN_ROUND, ROUND_FACTOR * waits)
                     generator.begin(span)
                 plan, every = generator.plan(backend)
             try:
@@ -279,7 +279,7 @@ def _broken_run(outcome: Outcome, heading: str) -> BrokenRun:
 
 @contextlib.contextmanager
 def _silence_log() -> Generator[None]:
-    """Silence the log of failures, which are intended. Collect garbage rarely."""
+    """Silence the log of the intended failures, and collect garbage rarely, for a block."""
     log = logging.getLogger("trioflow")
     disabled, collects = log.disabled, gc.isenabled()
     log.disabled = True

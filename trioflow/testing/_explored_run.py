@@ -65,27 +65,27 @@ from .._core.api.views import (
     paths_of,
 )
 from . import _coroutine_frames
-from ._fault_plans import END, KINDS, MOMENT, Change, Plan
+from ._fault_plans import AT_END, KINDS, SHORT_DELAY, Change, Plan
 from ._task_order import GOES_FIRST, Turns, due_before, ordered
 
 if TYPE_CHECKING:
     from .. import Scheduler
 
-LIMIT: Final = 1e9
-"""Virtual seconds after which a run counts as stalled: there was no other timer to advance to."""
-FEW_TURNS: Final = 4
-"""Iterations of the loop in which ending tasks get to their end."""
-ROUND_OF_PLAIN: Final = 100_000
+STALL_LIMIT: Final = 1e9
+"""Virtual seconds after which a run counts as stalled: the clock only gets there if no other timer is left."""
+TURNS_TO_END: Final = 4
+"""Iterations of the loop that tasks get to finish after the run."""
+PLAIN_ROUND: Final = 100_000
 """Waits of a round in the plain run. A run in which no timer stays due for a whole round never ends."""
 MIN_ROUND: Final = 5_000
-TIMES_OF_PLAIN: Final = 50
+ROUND_FACTOR: Final = 50
 """The factor from the waits of the plain run to those of a round in the others, which is at least `MIN_ROUND`."""
 JUST_BEFORE: Final = 2.0**-10
 """Seconds before the timeout of a scheduler at which other timers are checked."""
-FROM_OUTSIDE: Final = frozenset({"cancellation", "ctrl-c", "crash"})
+OUTSIDE_FAULTS: Final = frozenset({"cancellation", "ctrl-c", "crash"})
 """Faults that come from outside of the job."""
-STUBBORN: Final = 1_000
-"""Waits after the cancellation of the run after which its jobs are thrown out of them."""
+MAX_WAITS_AFTER_CANCEL: Final = 1_000
+"""The number of waits that jobs may begin after the run was cancelled; then each next wait raises `EndlessRun`."""
 
 NOTHING: Final[list[Change]] = []
 
@@ -96,13 +96,13 @@ class Injected(Exception):
     """The exception with which an exploration makes a job fail; it stands for any exception of the job."""
 
 
-class GaveUp(BaseException):
-    """Ends a run that would not end."""
+class EndlessRun(BaseException):
+    """The exception that ends a run which would never end."""
 
 
 @dataclass(slots=True)
 class SteppedJob:
-    """A job whose calls are stepped."""
+    """A job of the scenario, whose calls this module steps from wait to wait."""
 
     name: str
     job: AnyJob
@@ -112,12 +112,13 @@ class SteppedJob:
     waits: Any = None  # its coroutine, while it waits
     since: float = 0.0  # the start of its wait
     shutdowns: int = 0
-    again: list[tuple[str, Change]] = field(default_factory=list[tuple[str, Change]])  # failures to repeat, by place
+    # Failures to repeat, by place.
+    pending_failures: list[tuple[str, Change]] = field(default_factory=list[tuple[str, Change]])
 
-    def fails_again(self, place: str) -> list[Change]:
+    def take_failures(self, place: str) -> list[Change]:
         """Remove and return the failures to repeat at this place."""
-        changes = [change for where, change in self.again if where == place]
-        self.again = [(where, change) for where, change in self.again if where != place]
+        changes = [change for where, change in self.pending_failures if where == place]
+        self.pending_failures = [(where, change) for where, change in self.pending_failures if where != place]
         return changes
 
 
@@ -133,7 +134,7 @@ class Outcome:
     steps: dict[str, int] = field(default_factory=dict[str, int])  # waits of each job, by name
     limited: set[str] = field(default_factory=set[str])  # jobs under a timeout, their own or an enclosing scheduler's
     retried: set[str] = field(default_factory=set[str])  # jobs with retries, their own or an enclosing scheduler's
-    unmade: Exception | None = None  # the error of make_scheduler at its first call
+    make_error: Exception | None = None  # the error of make_scheduler at its first call
     turns: Turns | None = None
     waits: int = 0
     ended_at: float = 0.0
@@ -156,7 +157,7 @@ class ExploredRun:
         make: Callable[..., Scheduler],
         check: Callable[..., object] | None,
         plan: Plan,
-        most: int = ROUND_OF_PLAIN,
+        most: int = PLAIN_ROUND,
         every: int | None = None,
     ) -> None:
         self._make: Final = make
@@ -185,10 +186,10 @@ class ExploredRun:
         self._outlives: dict[Any, Any] = {}  # what survives a crash: a copy of the world at that moment
         self._driven: dict[AnyJob, SteppedJob] = {}
         self._steps: Counter[str] = Counter()  # steps of jobs before a crash
-        self._in_round = 0  # waits in this round
+        self._waits_in_round = 0  # waits in this round
         self._round_began = 0.0
-        self._ends: dict[AnyJob, float] = {}  # the timeout of the last call of a scheduler
-        self._looks: list[float] = []  # the times at which `_before_timeout` will run
+        self._timeout_ends: dict[AnyJob, float] = {}  # the timeout of the last call of a scheduler
+        self._check_times: list[float] = []  # the times at which `_before_timeout` will run
         self._due: frozenset[tuple[object, float]] | None = None  # the timers due at the end of the last round
         self._crashed = self._gave_up = False
         self._allowed: BaseException | None = None  # an error that the run may raise
@@ -217,13 +218,13 @@ class ExploredRun:
                 self._run_once()
         if self._refused is not None:
             raise self._refused
-        self._note_profile()
+        self._record_profile()
         for driven in self._driven.values():
             driven.waits = None
         self._driven = {}
         return self.outcome
 
-    def _note_profile(self) -> None:
+    def _record_profile(self) -> None:
         out = self.outcome
         out.steps.update(self._steps)
         for driven in self._driven.values():
@@ -237,7 +238,7 @@ class ExploredRun:
     def _run_once(self) -> None:
         for driven in self._driven.values():
             self._steps[driven.name] += driven.steps
-        self._driven, self._in_round, self._due, self._ends, self._looks = {}, 0, None, {}, []
+        self._driven, self._waits_in_round, self._due, self._timeout_ends, self._check_times = {}, 0, None, {}, []
         self.turns.names.clear()
         with ordered(self.turns, self.plan.backend) as options:
             if self.plan.backend == "trio":
@@ -246,8 +247,8 @@ class ExploredRun:
                 try:
                     trio.run(self._main, **options)
                 except trio.TrioInternalError as error:
-                    self._break("trio breaks down", error)
-                    self.add_line(f"trio breaks down: {_in_words(error.__cause__ or error)}", self._last_moment())
+                    self._record_broken_law("trio breaks down", error)
+                    self.add_line(f"trio breaks down: {_describe_error(error.__cause__ or error)}", self._last_moment())
             else:
                 anyio.run(self._main, backend="asyncio", backend_options=options)
 
@@ -260,9 +261,9 @@ class ExploredRun:
             made = _call_with(self._make, "make_scheduler", None, self._world)
         except Exception as error:
             if not self.outcome.waits:
-                self.outcome.unmade = error
-            self._break(f"make_scheduler raises {type(error).__name__}", error)
-            self.add_line(f"make_scheduler raises {_in_words(error)}")
+                self.outcome.make_error = error
+            self._record_broken_law(f"make_scheduler raises {type(error).__name__}", error)
+            self.add_line(f"make_scheduler raises {_describe_error(error)}")
             return
         self._scheduler = scheduler = _check_scheduler(made)
         self._prepare(scheduler)
@@ -276,7 +277,7 @@ class ExploredRun:
                 self._watch_timeout(scheduler)
                 with anyio.CancelScope() as self._cut:
                     try:
-                        await scheduler.co_run(instruments=[_Steering(self)], journal=journal)
+                        await scheduler.co_run(instruments=[_StepInstrument(self)], journal=journal)
                     except anyio.get_cancelled_exc_class():
                         if not self._native_cancels:
                             raise
@@ -290,10 +291,10 @@ class ExploredRun:
         self.outcome.ended_at = anyio.current_time()
         if self._crashed:
             return
-        for _ in range(0 if is_trio else FEW_TURNS):
+        for _ in range(0 if is_trio else TURNS_TO_END):
             await asyncio.sleep(0)
         left: set[asyncio.Task[Any]] = set() if is_trio else asyncio.all_tasks() - before
-        self._judge(scheduler, raised, [task.get_name() for task in left])
+        self._check_laws(scheduler, raised, [task.get_name() for task in left])
 
     def _prepare(self, scheduler: Scheduler) -> None:
         if scheduler.stop_reason is not None:
@@ -305,7 +306,7 @@ class ExploredRun:
             self.take(job, names[job])
 
     def take(self, job: AnyJob, name: str) -> None:
-        """Begin to step the calls of a job of the scenario, or of one that was added to it."""
+        """Begin to step the calls of a job of the scenario."""
         if job in self._driven:
             return
         if runs_outside_loop(job):
@@ -321,7 +322,7 @@ class ExploredRun:
 
     async def _watch(self) -> None:
         """End a stalled run."""
-        await anyio.sleep_until(LIMIT)
+        await anyio.sleep_until(STALL_LIMIT)
         waiting = [driven for driven in self._driven.values() if driven.waits is not None]
         names = [driven.name for driven in waiting if _coroutine_frames.waits_for_thread(driven.waits)]
         if names or anyio.to_thread.current_default_thread_limiter().borrowed_tokens:
@@ -334,11 +335,11 @@ class ExploredRun:
                 )
             )
             return
-        self._break("stalls", None)
+        self._record_broken_law("stalls", None)
         self.add_line("no task can resume:", self._last_moment())
         self._add_places()
         self._give_up()
-        await anyio.sleep_until(2 * LIMIT)  # the cancellation has not ended it
+        await anyio.sleep_until(2 * STALL_LIMIT)  # the cancellation has not ended it
         if self.plan.backend == "asyncio":
             for task in asyncio.all_tasks():
                 task.cancel()
@@ -348,30 +349,30 @@ class ExploredRun:
 
             for task in _tasks_of_trio():
                 if id(task) in self.turns.names and task is not trio.lowlevel.current_task():
-                    trio.lowlevel.reschedule(task, outcome.Error(GaveUp()))
+                    trio.lowlevel.reschedule(task, outcome.Error(EndlessRun()))
 
     def _watch_timeout(self, scheduler: AnyJob) -> None:
         """Just before a timeout fires, check for other due timers."""
-        if scheduler.timeout is not None and scheduler.timeout < LIMIT:
-            self._ends[scheduler] = end = self._clock() + scheduler.timeout
-            self._looks.append(end - JUST_BEFORE)
+        if scheduler.timeout is not None and scheduler.timeout < STALL_LIMIT:
+            self._timeout_ends[scheduler] = end = self._clock() + scheduler.timeout
+            self._check_times.append(end - JUST_BEFORE)
             self._group.start_soon(self._before_timeout, scheduler, end)
 
     async def _before_timeout(self, scheduler: AnyJob, end: float) -> None:
         await anyio.sleep_until(end - JUST_BEFORE)
-        self._looks.remove(end - JUST_BEFORE)
-        due = due_before(LIMIT, self.plan.backend)
+        self._check_times.remove(end - JUST_BEFORE)
+        due = due_before(STALL_LIMIT, self.plan.backend)
         of_runs = {run_scope(job) for job in self._driven}
-        for known in (*self._looks, *(at for level, at in self._ends.items() if _may_time_out(level))):
-            then = {(what, at) for what, at in due if abs(at - known) < MOMENT}
+        for known in (*self._check_times, *(at for level, at in self._timeout_ends.items() if _may_time_out(level))):
+            then = {(what, at) for what, at in due if abs(at - known) < SHORT_DELAY}
             mine = {timer for timer in then if timer[0] in of_runs}
             due -= mine | set(list(then - mine)[:1])
         hangs = any(change.kind == "hang" for change in self.outcome.applied)
         awaited = [driven for driven in self._driven.values() if not driven.job.forever]
         works = any(_coroutine_frames.sleeps(driven.waits, endless=True) for driven in awaited)
-        ends = _may_time_out(scheduler) and self._ends[scheduler] == end
+        ends = _may_time_out(scheduler) and self._timeout_ends[scheduler] == end
         if ends and not due and not works and not hangs and not self._gave_up:
-            self._break("only a timeout ends it", None)
+            self._record_broken_law("only a timeout ends it", None)
             self.add_line(f"no task can resume until {scheduler.label!r} times out at {end:g}:", self._last_moment())
             self._add_places()
             self._give_up()
@@ -383,39 +384,39 @@ class ExploredRun:
 
     # ---- the laws
 
-    def _break(self, law: str, error: BaseException | None) -> None:
+    def _record_broken_law(self, law: str, error: BaseException | None) -> None:
         if self.outcome.broken is None:
             self.outcome.broken, self.outcome.error = law, error
 
-    def _judge(self, scheduler: Scheduler, raised: BaseException | None, left: list[str]) -> None:
+    def _check_laws(self, scheduler: Scheduler, raised: BaseException | None, left: list[str]) -> None:
         """Check all laws after a run."""
-        if raised is not None and raised is not self._allowed and not isinstance(raised, GaveUp):
-            if self.outcome.broken is None and not self._was_driven():
+        if raised is not None and raised is not self._allowed and not isinstance(raised, EndlessRun):
+            if self.outcome.broken is None and not self._ran_any_job():
                 raise raised  # the scenario cannot run at all
-            self._break(f"the run raises {type(raised).__name__}", raised)
-            self.add_line(f"the run raises {_in_words(raised)}")
+            self._record_broken_law(f"the run raises {type(raised).__name__}", raised)
+            self.add_line(f"the run raises {_describe_error(raised)}")
         if self.outcome.broken is not None:
             return
         for job, error in scheduler.failures().items():
-            broken = _assertion_in(error)
+            broken = _find_assertion(error)
             if broken is not None:
-                self._break("an assert in a job fails", broken)
-                self.add_line(f"an assert in {job.path!r} fails: {_in_words(broken)}", job.finished_at)
+                self._record_broken_law("an assert in a job fails", broken)
+                self.add_line(f"an assert in {job.path!r} fails: {_describe_error(broken)}", job.finished_at)
                 return
         for law, words in self._faults(scheduler, left):
-            self._break(law, None)
+            self._record_broken_law(law, None)
             self.add_line(words)
             return
         if self._check is not None:
             try:
                 answer = _call_with(self._check, "check", scheduler, self._world)
                 if answer is not None:
-                    self._refused = _wrong_answer(answer)
+                    self._refused = _check_value_error(answer)
             except Exception as error:
-                self._break(f"check raises {type(error).__name__}", error)
-                self.add_line(f"after the run, the check fails: {_in_words(error)}")
+                self._record_broken_law(f"check raises {type(error).__name__}", error)
+                self.add_line(f"after the run, the check fails: {_describe_error(error)}")
 
-    def _was_driven(self) -> bool:
+    def _ran_any_job(self) -> bool:
         return any(driven.calls for driven in self._driven.values())
 
     def _faults(self, scheduler: Scheduler, left: list[str]) -> Iterable[tuple[str, str]]:
@@ -466,8 +467,8 @@ class ExploredRun:
         coroutine: Any = None
         try:
             here = places.pop(0, NOTHING) if places else NOTHING
-            if driven.again:
-                here = [*here, *driven.fails_again("at its beginning")]
+            if driven.pending_failures:
+                here = [*here, *driven.take_failures("at its beginning")]
             if here:
                 yield from self._begin(driven, here).__await__()
             coroutine = _as_coroutine(function())
@@ -484,8 +485,8 @@ class ExploredRun:
                 step = driven.steps + self._steps[driven.name]
                 driven.waits, driven.since = coroutine, self._clock()
                 here = places.pop(step, NOTHING) if places else NOTHING
-                if driven.again:
-                    here = [*here, *driven.fails_again(f"at {_coroutine_frames.line_of(coroutine)}")]
+                if driven.pending_failures:
+                    here = [*here, *driven.take_failures(f"at {_coroutine_frames.line_of(coroutine)}")]
                 if here:
                     self._disturb_soon(driven, here)
                 try:
@@ -500,9 +501,9 @@ class ExploredRun:
                         error = raised
                     error = self._failure(driven, here, error)
                 driven.waits = None
-            here = places.pop(END, NOTHING) if places else NOTHING
-            if driven.again:
-                here = [*here, *driven.fails_again("at its end")]
+            here = places.pop(AT_END, NOTHING) if places else NOTHING
+            if driven.pending_failures:
+                here = [*here, *driven.take_failures("at its end")]
             if here:
                 driven.waits = None
                 self._end(driven, here)
@@ -522,16 +523,16 @@ class ExploredRun:
     def _count(self) -> None:
         """Count a wait that is over, and end a run that never ends."""
         self.outcome.waits += 1
-        self._in_round += 1
-        if self._gave_up and self._in_round > STUBBORN:
-            raise GaveUp
-        if self._in_round <= self._most or self._gave_up:
+        self._waits_in_round += 1
+        if self._gave_up and self._waits_in_round > MAX_WAITS_AFTER_CANCEL:
+            raise EndlessRun
+        if self._waits_in_round <= self._most or self._gave_up:
             return
-        self._in_round = 0
-        due = due_before(LIMIT, self.plan.backend)
+        self._waits_in_round = 0
+        due = due_before(STALL_LIMIT, self.plan.backend)
         last, self._due = self._due, due
         if last is not None and (not due & last or self._clock() == self._round_began):
-            self._break("it never ends", None)
+            self._record_broken_law("it never ends", None)
             self.add_line(f"it never ends: its jobs have waited {self.outcome.waits:,} times, and nothing else is due")
             self._add_places()
             self._give_up()
@@ -561,11 +562,11 @@ class ExploredRun:
 
     def _disturb_soon(self, driven: SteppedJob, here: list[Change]) -> None:
         """Start a task that goes first in the next iteration and applies the changes to a job that is about to wait."""
-        if any(KINDS[change.kind] in FROM_OUTSIDE for change in here):
+        if any(KINDS[change.kind] in OUTSIDE_FAULTS for change in here):
             self.turns.called_first = True
-            self._group.start_soon(self._from_outside, driven, here, name=GOES_FIRST)
+            self._group.start_soon(self._outside_changes, driven, here, name=GOES_FIRST)
 
-    async def _from_outside(self, driven: SteppedJob, here: list[Change]) -> None:
+    async def _outside_changes(self, driven: SteppedJob, here: list[Change]) -> None:
         self._disturb(driven, here)
 
     def _disturb(self, driven: SteppedJob, here: list[Change]) -> None:
@@ -616,7 +617,7 @@ class ExploredRun:
             self._cut.cancel()
 
     def refuse(self, error: Exception) -> None:
-        """End the run now, and raise this error after it: the scenario cannot be explored."""
+        """End the run, and raise `error` afterwards: the scenario cannot be explored."""
         self._refused = self._refused or error
         if self._cut is not None:
             self._cut.cancel()
@@ -646,7 +647,7 @@ class ExploredRun:
         place = self._place(driven, change)
         self._apply(change, f"{driven.name!r} fails {place}{self._current_holders(driven)}")
         if change.value > 1:
-            driven.again.append((place, replace(change, value=change.value - 1)))
+            driven.pending_failures.append((place, replace(change, value=change.value - 1)))
         return Injected(f"explore lets {driven.name!r} fail {place}")
 
     # ---- the story
@@ -663,7 +664,7 @@ class ExploredRun:
     def _place(self, driven: SteppedJob, change: Change) -> str:
         if change.at == 0:
             return "at its beginning"
-        return "at its end" if change.at == END else f"at {_coroutine_frames.line_of(driven.waits)}"
+        return "at its end" if change.at == AT_END else f"at {_coroutine_frames.line_of(driven.waits)}"
 
     def _current_holders(self, driven: SteppedJob) -> str:
         """Return the holders of a pool's resources at this moment."""
@@ -703,8 +704,8 @@ async def _shut_down(job: AnyJob, function: Callable[[], Awaitable[Any]]) -> Non
     await (function() if session is None else session.shut_down(job, function))
 
 
-class _Steering(Instrument):
-    """Steers jobs that are added while the scenario runs."""
+class _StepInstrument(Instrument):
+    """Steps the jobs that are added while the scenario runs."""
 
     def __init__(self, session: ExploredRun) -> None:
         self._session: Final = session
@@ -794,7 +795,7 @@ def _call_with(function: Callable[..., Any], name: str, scheduler: Any, world: d
     return function(scheduler, world) if count_arguments(function, name, 2) == 2 else function(scheduler)
 
 
-def _wrong_answer(answer: object) -> TypeError:
+def _check_value_error(answer: object) -> TypeError:
     """Return the error for a check that returned a value."""
     if inspect.isawaitable(answer):
         if inspect.iscoroutine(answer):
@@ -804,7 +805,7 @@ def _wrong_answer(answer: object) -> TypeError:
 
 
 def _may_time_out(scheduler: Any) -> bool:
-    """Return whether the timeout of a scheduler may still end its run: not if that is stopping already."""
+    """Return whether the timeout of a scheduler may still end its run; it cannot if the run is already stopping."""
     run = current_run(scheduler)
     return run is not None and run.phase is not RunPhase.STOPPING
 
@@ -821,7 +822,7 @@ async def _pause_on_asyncio(seconds: float) -> None:
 
 
 def _is_over(error: BaseException) -> bool:
-    """Return whether an exception is trio's end of a sleep, by the deadline of a scope."""
+    """Return whether an exception is the one by which trio ends a sleep at a deadline."""
     import trio
 
     return isinstance(error, trio.Cancelled)
@@ -856,21 +857,23 @@ def _needs_shutdown(job: AnyJob) -> bool:
     return not is_scheduler(job) and type(job).co_shutdown is not AbstractJob.co_shutdown
 
 
-def _assertion_in(error: BaseException) -> BaseException | None:
+def _find_assertion(error: BaseException) -> BaseException | None:
     if isinstance(error, AssertionError):
         return error
-    return next((assertion for member in _inside(error) if (assertion := _assertion_in(member)) is not None), None)
+    return next(
+        (assertion for member in _group_members(error) if (assertion := _find_assertion(member)) is not None), None
+    )
 
 
-def _inside(error: BaseException) -> tuple[BaseException, ...]:
+def _group_members(error: BaseException) -> tuple[BaseException, ...]:
     """Return the members of an exception group; none if it is not a group."""
     is_group = isinstance(error, BaseExceptionGroup)
     return cast("BaseExceptionGroup[BaseException]", error).exceptions if is_group else ()
 
 
-def _in_words(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     """Describe an exception in a line, with the line of code that raised it if it has no message."""
-    while len(inside := _inside(error)) == 1:
+    while len(inside := _group_members(error)) == 1:
         (error,) = inside
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
@@ -882,4 +885,4 @@ def _in_words(error: BaseException) -> str:
 
 
 def _describe_delay(seconds: float) -> str:
-    return "after all others" if seconds == MOMENT else f"{seconds:g} s later"
+    return "after all others" if seconds == SHORT_DELAY else f"{seconds:g} s later"

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from ._explored_run import Outcome
 
 
-END: Final = -1
-MOMENT: Final = 2.0**-20
-"""Seconds by which a job is late so that all others go first: the clock advances when they are blocked."""
+AT_END: Final = -1
+SHORT_DELAY: Final = 2.0**-20
+"""The delay, in seconds, that lets all other jobs go first: the clock advances only when they are blocked."""
 
 KINDS: Final = {
     "first": "order",  # in iteration `at` of the loop, the task of the job resumes first
@@ -57,8 +57,8 @@ class Change:
     value: float = 0.0
 
     def __str__(self) -> str:
-        at = "end" if self.at == END else str(self.at)
-        value = "=moment" if self.value == MOMENT else f"={self.value!r}".removesuffix(".0") if self.value else ""
+        at = "end" if self.at == AT_END else str(self.at)
+        value = "=moment" if self.value == SHORT_DELAY else f"={self.value!r}".removesuffix(".0") if self.value else ""
         return f"{self.kind}@{at}:{quote(self.name, safe='/()#,[]')}{value}"
 
 
@@ -98,18 +98,18 @@ def _read_change(word: str) -> Change:
     name, _, value = rest.partition("=")
     if kind not in KINDS or not separator:
         raise ValueError
-    change = Change(kind, unquote(name), END if at == "end" else int(at), _seconds(value))
+    change = Change(kind, unquote(name), AT_END if at == "end" else int(at), _seconds(value))
     if not math.isfinite(change.value) or (change.value < 0 and kind != "rank") or (at != "end" and change.at < 0):
         raise ValueError
     return change
 
 
 def _seconds(value: str) -> float:
-    return MOMENT if value == "moment" else float(value or 0)
+    return SHORT_DELAY if value == "moment" else float(value or 0)
 
 
-TIMES: Final = (2.0, 3.0)
-"""Numbers of failures of a job at one place, besides one: the next failure may break a retry."""
+FAILURE_COUNTS: Final = (2.0, 3.0)
+"""How often a job may fail at one place, besides once: a repeated failure may break a retry."""
 
 
 class PlanGenerator:
@@ -142,31 +142,31 @@ class PlanGenerator:
     def begin(self, span: float) -> None:
         """Begin to generate plans, after the plain runs, which took `span` seconds."""
         self._span = span or 1.0
-        singles = list(self._all_singles())
+        singles = list(self._single_faults())
         self.places = len(singles)
         self._random.shuffle(singles)
         self._singles = iter(singles)
 
-    def _all_singles(self) -> Iterator[Change]:
+    def _single_faults(self) -> Iterator[Change]:
         kinds = list(self._kinds)
         if self._faults & {"order", "durations"}:
             kinds.append("late")
         for name, steps in self._steps.items():
-            for at in (*range(steps + 1), END):
+            for at in (*range(steps + 1), AT_END):
                 for kind in kinds:
-                    if self._fits(kind, name, at):
+                    if self._is_applicable(kind, name, at):
                         for value in self._values(kind, name):
                             yield Change(kind, name, at, value)
 
     def _values(self, kind: str, name: str) -> tuple[float, ...]:
         if kind == "fail" and name in self._retried:
-            return (0.0, *TIMES)
-        return (MOMENT if kind == "late" else 0.0,)
+            return (0.0, *FAILURE_COUNTS)
+        return (SHORT_DELAY if kind == "late" else 0.0,)
 
-    def _fits(self, kind: str, name: str, at: int) -> bool:
+    def _is_applicable(self, kind: str, name: str, at: int) -> bool:
         if kind == "hang":
             return at == 0 and name in self._limited
-        return at != END or kind in ("fail", "crash")
+        return at != AT_END or kind in ("fail", "crash")
 
     def plan(self, backend: str) -> tuple[Plan, int | None]:
         """Return a plan, and a seed for the order in each iteration, or None."""
@@ -181,7 +181,7 @@ class PlanGenerator:
             if not changes or draw.random() < 0.5:  # else the same kind for the same job again
                 kind, name = draw.choice(self._kinds), draw.choice(names)
             change = self._change(kind, name)
-            if self._fits(change.kind, change.name, change.at):
+            if self._is_applicable(change.kind, change.name, change.at):
                 changes.setdefault((change.kind, change.name, change.at), change)
         every = None
         how = draw.random()
@@ -195,7 +195,7 @@ class PlanGenerator:
                     changes["rank", name, 0] = Change("rank", name, 0, rank)
         for _ in range(draw.choice((0, 1, 2, 3))) if self._faults & {"order", "durations"} and names else ():
             change = self._change("late", draw.choice(names), self._seconds())
-            if change.at != END:
+            if change.at != AT_END:
                 changes["late", change.name, change.at] = change
         return Plan(backend, tuple(changes.values())), every
 
@@ -205,10 +205,12 @@ class PlanGenerator:
     def _change(self, kind: str, name: str, value: float = 0.0) -> Change:
         at = self._random.randint(-1, self._steps[name])
         if kind == "fail":
-            value = self._random.choice((0.0, 0.0, *TIMES))
+            value = self._random.choice((0.0, 0.0, *FAILURE_COUNTS))
         return Change(kind, name, 0 if kind == "hang" else at, value or float(kind == "cut" and at % 2))
 
     def _seconds(self) -> float:
         if "durations" not in self._faults:
-            return MOMENT
-        return self._random.choice((MOMENT, MOMENT, self._span / 8, self._span / 2, self._span, 2 * self._span + 1))
+            return SHORT_DELAY
+        return self._random.choice(
+            (SHORT_DELAY, SHORT_DELAY, self._span / 8, self._span / 2, self._span, 2 * self._span + 1)
+        )

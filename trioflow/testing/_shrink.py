@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from ._explored_run import Outcome
-from ._fault_plans import MOMENT, Change, Plan
+from ._fault_plans import SHORT_DELAY, Change, Plan
 
 MAX_RUNS: Final = 500
 FEW_NAMES: Final = 6
@@ -85,8 +85,8 @@ class Shrinking:
 
     def _plainer(self, change: Change) -> Iterable[Change]:
         """Yield simpler changes, the simplest first."""
-        if change.kind == "late" and change.value > MOMENT:
-            yield replace(change, value=MOMENT)
+        if change.kind == "late" and change.value > SHORT_DELAY:
+            yield replace(change, value=SHORT_DELAY)
             yield replace(change, value=1.0)
             yield replace(change, value=float(round(change.value) + 1))
         elif change.kind == "fail" and change.value:
@@ -101,6 +101,6 @@ class Shrinking:
             for name in names[:FEW_NAMES]:
                 yield Change("first", name, change.at)
             for name in list(self.smallest.steps)[:FEW_NAMES]:
-                yield Change("late", name, 0, MOMENT)
+                yield Change("late", name, 0, SHORT_DELAY)
         elif change.kind in ("stop", "cut") and change.value:
             yield replace(change, value=0.0)
