@@ -1,4 +1,4 @@
-"""Types for type checkers: the functions that jobs call, and their arguments, in place of which a job may stand.
+"""Types for type checkers: of the functions that jobs call, and of their arguments, each of which is a value or a job.
 
 The type of a parameter must be inferred from the function alone, so that the argument is then checked against it. mypy
 infers type variables in two passes. Arguments whose declared type contains a `Callable` with type variables belong to

@@ -27,7 +27,7 @@ Kind: TypeAlias = Callable[..., FunctionJob[Any]]
 
 
 class Takes1(Protocol[A_contra, Q, T_co]):
-    """A `JobFunction` whose first parameter has a type variable: mypy infers it only through a Protocol."""
+    """A `JobFunction` whose first parameter has a type variable, which mypy infers only from the type of a callable."""
 
     @property
     def function(self) -> Callable[Concatenate[A_contra, Q], Awaitable[T_co]]:

@@ -152,7 +152,7 @@ def machine_waits(job: AnyJob) -> tuple[tuple[float, float], ...]:
 
 
 def reason_not_restored(job: AnyJob) -> str | None:
-    """Return why the journal did not restore a job; None if it did, or if there was no journal."""
+    """Return the reason why the journal did not restore a job; None if it did, or if there was no journal."""
     return None if job._extras is None else job._extras.not_restored
 
 

@@ -161,7 +161,7 @@ def call_of(job: FunctionJob[T], value_of: ValueOf | None = None) -> functools.p
 
     """
     call = call_parts(job, value_of or result_of)
-    assert call is not None  # `Job` itself runs coroutine objects
+    assert call is not None  # only a `Job` has a coroutine object, and it does not use `call_of`
     function, args, keywords = call
     job._release_inputs()
     return functools.partial(function, *args, **keywords)
@@ -417,10 +417,10 @@ class Job(FunctionJob[T]):
             elif indices:
                 self._args = direct = DirectArguments(args, indices)
                 options["_inputs"] = direct.inputs()  # type: ignore[typeddict-unknown-key]
-        # This skips `FunctionJob.__init__`, whose work is done above, faster.
+        # This skips `FunctionJob.__init__`: the code above is a faster form of it.
         AbstractJob.__init__(self, **options)  # pyright: ignore[reportUnknownMemberType]
         if not plain and isinstance(function, Coroutine):
-            if self._label is None:  # set while the function's name is known
+            if self._label is None:  # set now, because `_function` is None once the job has started
                 self._label = f"{self._short_name()}(…)"
             self._slow_path = self._slow_path or DEFAULT_SLOW_PATH
             # Not by `__del__`, which comes too late in a reference cycle: see the traps in docs/design.md.

@@ -1,7 +1,7 @@
 """The names of jobs as users see them: default labels, paths, and labels that are safe to print.
 
 A default label is a short form of the job's call, such as `fetch(3)`. It is built at each access, so it must be cheap.
-It must not run the user's code either, so arguments of other than Python's basic types are shown as their type.
+It must not run the user's code either, so an argument that is not of a basic type of Python is shown as its type.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def paths_of(scheduler: BaseScheduler, prefix: str | None = None) -> dict[Abstra
 
     Args:
         scheduler: the scheduler.
-        prefix: the beginning of each path; None for the path of `scheduler` in its outermost scheduler.
+        prefix: the beginning of each path; None for the path of `scheduler` itself, unless it is the outermost.
 
     """
     if prefix is None:

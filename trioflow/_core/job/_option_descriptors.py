@@ -102,7 +102,7 @@ class Option(Generic[GetType, SetType]):
 
 
 class RareOption(Option[GetType, SetType]):
-    """An option that few jobs have, stored in a record that it shares with others. Most jobs have no such record.
+    """An option that few jobs have, stored in a record together with other such options. Most jobs have no record.
 
     Args:
         attribute: the attribute of a job that stores the record, or None if the job has none.
@@ -180,7 +180,7 @@ class SlowPathOption(RareOption[GetType, SetType]):
 
 
 CACHEABLE_TYPES: Final = frozenset({float, int, bool, str, type(None)})
-"""The types of values whose records are cached. The equality of other objects may change with time."""
+"""The types of values whose records are cached. Other objects may be mutable, so that their equality may change."""
 CACHE_SIZE: Final = 256
 """The most records in the cache."""
 

@@ -1,4 +1,4 @@
-"""The outcomes of jobs that end without a result, the texts of errors, and `RunExtras`, a job's rare state in a run."""
+"""The outcomes of jobs that end without a result, the texts of errors, and `RunExtras`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENGINE_PREFIX: Final = f"{__name__.partition('._core.')[0]}._core."
 
 
 class Failure:
-    """The exception of a failed job, with its first traceback: that of the exception grows each time it is raised."""
+    """A failed job's exception, with its first traceback: `__traceback__` grows each time the exception is raised."""
 
     __slots__ = ("exception", "number", "traceback")
 
@@ -102,7 +102,7 @@ class Throttling(NamedTuple):
 
 
 class RunExtras:
-    """The state of a job in a run that few jobs have; created on demand. An attribute never set has its default."""
+    """The part of a job's state in a run that few jobs need; created on demand. The class has the defaults."""
 
     timed_out = False  # whether a timeout cancelled a call of the job
     ready = False  # whether the job is a service that has called `started()`
@@ -114,7 +114,7 @@ class RunExtras:
     listeners: list[Callable[[AbstractJob[Any]], None]] | None = None
     further_attempts = 0  # the number of attempts after the first
     fraction: float | None = None  # the fraction of its work that the job has reported as done
-    idle_timer: Any = None  # the `TimeLimit` of the current call, if the job has an `idle_timeout`
+    time_limit: Any = None  # the `TimeLimit` of the current call, if the job has an `idle_timeout`
     throttled: tuple[Throttling, ...] = ()  # the attempts that raised `Throttled`
     machine_waits: tuple[tuple[float, float], ...] = ()  # when the job was RUNNING, but waited for room on the machine
     call_place: tuple[str, int] | None = None  # where the call runs, and how many calls can run there at once

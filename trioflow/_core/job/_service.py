@@ -37,7 +37,7 @@ class Serves0(Protocol[T_co]):
     """A service's function with no positional parameters."""
 
     def __call__(self, *, task_status: AnyTaskStatus[T_co]) -> Awaitable[Any]:
-        """Serve."""
+        """Run the service."""
         ...
 
 
@@ -45,7 +45,7 @@ class Serves1(Protocol[T_co]):
     """A service's function with one positional parameter."""
 
     def __call__(self, a: Any, /, *, task_status: AnyTaskStatus[T_co]) -> Awaitable[Any]:
-        """Serve."""
+        """Run the service."""
         ...
 
 
@@ -53,7 +53,7 @@ class Serves2(Protocol[T_co]):
     """A service's function with two positional parameters."""
 
     def __call__(self, a: Any, b: Any, /, *, task_status: AnyTaskStatus[T_co]) -> Awaitable[Any]:
-        """Serve."""
+        """Run the service."""
         ...
 
 
@@ -61,7 +61,7 @@ class Serves3(Protocol[T_co]):
     """A service's function with three positional parameters."""
 
     def __call__(self, a: Any, b: Any, c: Any, /, *, task_status: AnyTaskStatus[T_co]) -> Awaitable[Any]:
-        """Serve."""
+        """Run the service."""
         ...
 
 

@@ -32,7 +32,7 @@ class Depfile:
 
     Args:
         path: the path of the dependency file.
-        cwd: the base directory of the relative paths in it; None for the command's.
+        cwd: the base directory of the relative paths in it; None for that of the command.
 
     Example:
         >>> job = CommandJob(

@@ -276,8 +276,8 @@ class TimeLimit:
         if self._stop_timer is not None:
             self._stop_timer()
             self._stop_timer = None
-        if self._extras is not None and self._extras.idle_timer is self:
-            self._extras.idle_timer = None
+        if self._extras is not None and self._extras.time_limit is self:
+            self._extras.time_limit = None
 
     def __enter__(self) -> Self:
         """Start the timer, and count calls of the job's `progress()` as signs of life."""
@@ -285,7 +285,7 @@ class TimeLimit:
             self._scope.__enter__()
         self._set_timer()
         if self._extras is not None:
-            self._extras.idle_timer = self
+            self._extras.time_limit = self
         return self
 
     def __exit__(

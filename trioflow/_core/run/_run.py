@@ -509,8 +509,8 @@ class Run:
         extras.ready, extras.ready_at = True, self.clock()
         job._outcome = value
         if extras.scope is not None:
-            if extras.idle_timer is not None:
-                extras.idle_timer._stop()
+            if extras.time_limit is not None:
+                extras.time_limit._stop()
             extras.scope.deadline = math.inf
         successors, job._successors = job._successors, None
         self.notify("job_ready", job)

@@ -190,8 +190,8 @@ class Worker(WorkerTask):
     def time_limits(self) -> Iterator[TimeLimit]:
         """Yield the limits for which progress of its job counts: the job's own, and those of enclosing schedulers."""
         extras = None if self.job is None else self.job._extras
-        if extras is not None and extras.idle_timer is not None:
-            yield extras.idle_timer
+        if extras is not None and extras.time_limit is not None:
+            yield extras.time_limit
         worker: Worker | None = self
         while worker is not None:
             idle_instrument = worker.run.idle_instrument
