@@ -287,7 +287,7 @@ def test_jobs_behind_a_throttle_are_counted_as_throttled(spans: Spans, backend: 
     async def look() -> dict[str, int]:
         while len(tracing._waiting) < 2:
             await anyio.lowlevel.checkpoint()
-        found = dict(tracing._causes())
+        found = dict(tracing._count_causes())
         scheduler.cancel()
         return found
 

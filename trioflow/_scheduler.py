@@ -130,9 +130,7 @@ class Scheduler(BaseScheduler):
     _processes: Processes
 
     def __init__(self, *jobs_or_sequences: Required, **options: Unpack[SchedulerOptions]) -> None:
-        self._run_durations: dict[AnyJob, float] = (
-            NO_DURATIONS  # during a run: the durations from the option `durations`
-        )
+        self._run_durations: dict[AnyJob, float] = NO_DURATIONS  # those of the option `durations`, during a run
         self._durations = self._processes = None
         all_options: Any = options  # `BaseScheduler` accepts every option that the class declares
         super().__init__(*jobs_or_sequences, **all_options)
@@ -180,9 +178,8 @@ class Scheduler(BaseScheduler):
         durations = super()._expected_durations(jobs)
         run_durations = self._current_run_durations()
         if run_durations:
-            durations.update(
-                {job: run_durations[job] for job in (self if jobs is None else jobs) if job in run_durations}
-            )
+            members = self if jobs is None else jobs
+            durations.update({job: run_durations[job] for job in members if job in run_durations})
         return durations
 
     def _open_journal(self, journal: Any) -> RunJournal:

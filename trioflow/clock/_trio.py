@@ -1,8 +1,8 @@
-"""trio's virtual clock, and the order of its tasks: first come, first served, where trio leaves the order to chance.
+"""A virtual clock for trio whose runs are deterministic: tasks resume first come, first served.
 
-trio reverses half of its batches of tasks, and cancels scopes of one deadline in the order of their addresses. So a
-run on this clock gets a queue that hands over one task at a time, and a heap that numbers deadlines. Both are private
-parts of trio; where its loop has others, the order stays as it is.
+trio itself reverses half of its batches of tasks at random, and cancels scopes with equal deadlines in the order of
+their memory addresses. A run on this clock gets a run queue that hands over one task at a time, and a heap that numbers
+the deadlines. Both replace private attributes of trio; if a version of trio has other ones, its order stays random.
 """
 
 from __future__ import annotations
@@ -14,46 +14,49 @@ from collections.abc import Iterator
 from typing import Any
 
 import trio
-import trio._core._run as inside
+import trio._core._run as trio_run
 from trio.testing import MockClock
 
 
-def in_order() -> MockClock:
-    """Return a clock that jumps as soon as nothing can run; tasks of its run resume in the order in which they woke."""
+def make_clock() -> MockClock:
+    """Return a clock that jumps when no task can run, in whose run tasks resume in the order of their wake-ups."""
     clock: Any = MockClock(autojump_threshold=0)
     start = clock.start_clock
 
-    def start_in_order() -> None:
+    def start_and_order_tasks() -> None:
         start()
-        if {"runq", "clear", "shuffle", "expire"} <= {*inside.unrolled_run.__code__.co_names}:
-            context: Any = inside.GLOBAL_RUN_CONTEXT
+        if {"runq", "clear", "shuffle", "expire"} <= {*trio_run.unrolled_run.__code__.co_names}:
+            context: Any = trio_run.GLOBAL_RUN_CONTEXT
             runner = context.runner
-            runner.runq, runner.deadlines = _OneByOne(runner.runq), _Numbered()
+            runner.runq, runner.deadlines = _FifoRunQueue(runner.runq), _NumberedDeadlines()
 
-    clock.start_clock = start_in_order
+    clock.start_clock = start_and_order_tasks
     return clock  # type: ignore[no-any-return]
 
 
-class _OneByOne(deque[Any]):
-    """The tasks that can resume. Each turn of the loop copies this queue, clears it, and mixes the copy."""
+class _FifoRunQueue(deque[Any]):
+    """The run queue of trio: each iteration of its loop copies the queue, clears it, and shuffles the copy.
+
+    Iteration yields only the first task, so the copy has one task, and its order is fixed.
+    """
 
     def __iter__(self) -> Iterator[Any]:
         return iter([self[0]] if self else [])
 
     def clear(self) -> None:
-        """Drop the task that has been copied."""
+        """Remove the first task, the only one that has been copied."""
         if self:
             self.popleft()
 
 
-class _Numbered(inside.Deadlines):
-    """The deadlines of scopes: of equal ones, the first that was set comes first."""
+class _NumberedDeadlines(trio_run.Deadlines):
+    """The deadlines of cancel scopes; equal deadlines expire in the order in which they were set."""
 
     def __init__(self) -> None:
         super().__init__()
         self._numbers = itertools.count()
 
     def add(self, deadline: float, cancel_scope: trio.CancelScope) -> None:
-        """Add the deadline of a scope."""
+        """Add the deadline of a cancel scope."""
         heapq.heappush(self._heap, (deadline, next(self._numbers), cancel_scope))
         self._active += 1

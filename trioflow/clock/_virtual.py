@@ -1,4 +1,4 @@
-"""Virtual time: a clock that jumps to the next deadline as soon as nothing can run, on both backends."""
+"""Virtual time on both backends: a clock that jumps to the next deadline as soon as no task can run."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Ts = TypeVarTuple("Ts")
 
 
 def run_virtual(async_fn: Callable[[*Ts], Awaitable[T]], *args: *Ts, backend: str = "trio") -> T:
-    """Run an async function under virtual time and return its value.
+    """Run an async function under virtual time, and return its value.
 
-    Each call has a clock of its own, which starts at 0.0.
+    Each call has its own event loop and its own clock, which starts at 0.0.
 
     Args:
-        async_fn: the function, which is called in an event loop of its own.
+        async_fn: the async function.
         *args: its positional arguments.
         backend: ``"trio"`` or ``"asyncio"``.
 
@@ -32,8 +32,8 @@ def run_virtual(async_fn: Callable[[*Ts], Awaitable[T]], *args: *Ts, backend: st
         The value of ``async_fn``.
 
     Raises:
-        ValueError: there is no such backend.
-        TypeError: ``async_fn`` is not a function, or the backend not a name.
+        ValueError: ``backend`` is not the name of a backend.
+        TypeError: ``async_fn`` cannot be called, or ``backend`` is not a string.
         RuntimeError: an event loop is running in this thread already.
         BaseException: the exception of ``async_fn``, unwrapped.
 
@@ -59,19 +59,19 @@ def run_virtual(async_fn: Callable[[*Ts], Awaitable[T]], *args: *Ts, backend: st
 def virtual_options(backend: str) -> dict[str, Any]:
     """Return the ``backend_options`` that put one run on virtual time.
 
-    They are for a scheduler's ``run``, and for `anyio.run`; before 4.14, anyio drops them for trio. Get new options for
-    each run: those for trio hold the clock itself, which would go on from the end of the last run.
+    Pass them to the ``run`` of a scheduler, or to `anyio.run`, which ignores them for trio before anyio 4.14. Get new
+    options for each run: those for trio include the clock itself, which would continue from the end of the last run.
 
     Args:
         backend: ``"trio"`` or ``"asyncio"``.
 
     Returns:
-        For trio, a ``clock``: a `trio.testing.MockClock` that jumps as soon as nothing can run. For asyncio, a
+        For trio, a ``clock``: a `trio.testing.MockClock` that jumps as soon as no task can run. For asyncio, a
         ``loop_factory``: `VirtualTimeEventLoop`.
 
     Raises:
-        ValueError: there is no such backend.
-        TypeError: it is not a name.
+        ValueError: ``backend`` is not the name of a backend.
+        TypeError: ``backend`` is not a string.
 
     >>> import anyio, trio
     >>> from trioflow.testing import virtual_options
@@ -81,9 +81,9 @@ def virtual_options(backend: str) -> dict[str, Any]:
     if not isinstance(cast("object", backend), str):
         raise TypeError(f"backend={short_repr(backend)}: choose 'trio' or 'asyncio'")
     if backend == "trio":
-        from ._trio import in_order  # imported here, so that users of asyncio need not pay for it
+        from ._trio import make_clock  # imported late, because asyncio does not need it
 
-        return {"clock": in_order()}
+        return {"clock": make_clock()}
     if backend == "asyncio":
         return {"loop_factory": VirtualTimeEventLoop}
     raise ValueError(f"backend={short_repr(backend)}: there is no virtual time for it; choose 'trio' or 'asyncio'")
@@ -93,10 +93,10 @@ def virtual_options(backend: str) -> dict[str, Any]:
 class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
     """An asyncio event loop whose clock jumps to the next timer instead of waiting for it.
 
-    ``loop.time()`` starts at 0.0, and stands still while anything is ready to run. While a timer's callback runs, it is
-    exactly that timer's ``when``; no timer fires early. Timers of one time fire in the order in which they were set.
-    This loop does for asyncio what ``MockClock(autojump_threshold=0)`` does for trio. On Windows it cannot run
-    subprocesses, like any selector loop.
+    ``loop.time()`` starts at 0.0, and stays the same while any callback is ready. While the callback of a timer runs,
+    it is exactly the timer's ``when()``; no timer fires early. Timers for the same time fire in the order in which they
+    were set. This loop does for asyncio what ``MockClock(autojump_threshold=0)`` does for trio. On Windows, it cannot
+    run subprocesses, like any selector loop.
 
     >>> import asyncio
     >>> from trioflow.testing import VirtualTimeEventLoop
@@ -106,48 +106,50 @@ class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
     0.25
     """
 
-    # Private fields of asyncio, unchanged since 3.4. There is no public way to get the next deadline (the timeout of
-    # select() is rounded, and cut off at a day), to set the resolution, or to choose the order of what is ready.
-    _scheduled: list[asyncio.TimerHandle]  # a heap, the earliest first; when select() is called, that is not cancelled
-    _clock_resolution: float  # a timer fires when its time is below now + this
-    _ready: Any  # a deque of handles: what is called in the next turn
+    # Private attributes of asyncio, unchanged since 3.4. There is no public way to get the next deadline (the timeout
+    # of select() is rounded, and limited to a day), to set the resolution, or to reorder the ready callbacks.
+    _scheduled: list[asyncio.TimerHandle]  # a heap; when select() is called, the first timer is not cancelled
+    _clock_resolution: float  # a timer fires when its time is less than now + this
+    _ready: Any  # a deque of the handles that are called in the next iteration
 
     def __init__(self) -> None:
-        """Make a loop whose clock starts at 0.0."""
-        self._before_turn: Callable[[Any], None] | None = None  # called with the queue; an exploration orders it
+        """Create a loop whose clock is at 0.0."""
+        self._before_iteration: Callable[[Any], None] | None = (
+            None  # called with `_ready`; an exploration sets it, to reorder tasks
+        )
         self._numbers = itertools.count()
-        super().__init__(_AutojumpSelector(self._begin_turn, self._autojump))
+        super().__init__(_AutojumpSelector(self._begin_iteration, self._autojump))
         self._set_time(0.0)
 
     def time(self) -> float:
-        """Return the virtual time, in seconds since the loop was made."""
+        """Return the virtual time, in seconds since the loop was created."""
         return self._now
 
     def call_at(
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
-        """Call a function at this time, after those that were set for it before."""
-        instant = _Instant(when)
-        instant.number = next(self._numbers)
-        return super().call_at(instant, callback, *args, context=context)
+        """Schedule a callback for this time, after those that were scheduled for the same time earlier."""
+        timer_time = _TimerTime(when)
+        timer_time.number = next(self._numbers)
+        return super().call_at(timer_time, callback, *args, context=context)
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        """Wait for the default executor's threads in real time, however long they take.
+        """Wait in real time until the threads of the default executor have ended, without a limit.
 
-        `asyncio.Runner` allows 300 seconds, which would pass at once here: the threads would be abandoned, with a
-        RuntimeWarning.
+        `asyncio.Runner` passes a limit of 300 seconds. Virtual time would jump to it at once, so the threads would be
+        abandoned, with a RuntimeWarning.
 
         Args:
             timeout: ignored.
         """
         await super().shutdown_default_executor()
 
-    def _begin_turn(self) -> None:
-        if self._before_turn is not None:
-            self._before_turn(self._ready)
+    def _begin_iteration(self) -> None:
+        if self._before_iteration is not None:
+            self._before_iteration(self._ready)
 
     def _autojump(self) -> bool:
-        """Move the clock to the earliest timer; return False if that one is never due (``sleep_forever``)."""
+        """Move the clock to the earliest timer; return False if its time is infinity, as for ``sleep_forever``."""
         when = self._scheduled[0].when()
         if when == math.inf:
             return False
@@ -155,36 +157,36 @@ class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
         return True
 
     def _set_time(self, now: float) -> None:
-        # The resolution is one rounding step of the time itself. With more, a timer would fire early. With less, adding
-        # it to `now` changes nothing: the timer due now would never fire, and the loop would spin
-        # (python/cpython#116342).
+        # The resolution is one rounding step of the time itself. With a larger one, timers would fire early. With a
+        # smaller one, `now` plus the resolution would equal `now`, so a timer that is due would never fire, and the
+        # loop would spin (python/cpython#116342).
         self._now = now
         self._clock_resolution = math.ulp(now)
 
 
-class _Instant(float):
-    """The time of a timer. It is less than an equal one with a higher number."""
+class _TimerTime(float):
+    """The time of a timer; of two equal times, the one with the lower number is less."""
 
     __slots__ = ("number",)
     number: int
 
     def __lt__(self, other: float) -> bool:
-        if isinstance(other, _Instant) and other == self:
+        if isinstance(other, _TimerTime) and other == self:
             return self.number < other.number
         return super().__lt__(other)
 
 
 class _AutojumpSelector(selectors.DefaultSelector):
-    """The platform's selector, except that it moves a clock where it would wait for a timer."""
+    """The default selector of the platform, except that it moves the clock instead of waiting for a timer."""
 
-    def __init__(self, begin_turn: Callable[[], None], autojump: Callable[[], bool]) -> None:
+    def __init__(self, begin_iteration: Callable[[], None], autojump: Callable[[], bool]) -> None:
         super().__init__()
-        self._begin_turn = begin_turn
+        self._begin_iteration = begin_iteration
         self._autojump = autojump
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Return the ready descriptors. Really wait only if nothing is ready and there is no timer to jump to."""
-        self._begin_turn()
+        """Return the ready file objects; wait in real time only if none is ready and there is no timer to jump to."""
+        self._begin_iteration()
         if timeout is None:
             return super().select(None)
         ready = super().select(0)  # I/O that has happened takes precedence over time that has not passed

@@ -111,7 +111,7 @@ def ordered(turns: Turns, backend: str) -> Generator[dict[str, Any]]:
 
         def make_loop() -> VirtualTimeEventLoop:
             loop = VirtualTimeEventLoop()
-            loop._before_turn = _Ready(turns).order
+            loop._before_iteration = _Ready(turns).order
             return loop
 
         yield {"loop_factory": make_loop}
