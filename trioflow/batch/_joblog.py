@@ -10,7 +10,7 @@ from typing import BinaryIO, Final, Literal
 from .. import CommandError, CommandResult, JobTimeout, SshError, Unreachable
 from .. import _posix as posix
 from ..jobs.command._output_sinks import write_all
-from ..jobs.command._result import LONG
+from ..jobs.command._result import MAX_COMMAND_LENGTH
 from ..jobs.posix._processes import describe
 from . import BatchError
 
@@ -120,7 +120,7 @@ def _captured(result: CommandResult | None, stream: Literal["stdout", "stderr"])
 
 def shorten_line(line: str) -> str:
     """Return a command line as messages show it: at most a few lines of it."""
-    return line if len(line) <= LONG else line[:LONG] + "..."
+    return line if len(line) <= MAX_COMMAND_LENGTH else line[:MAX_COMMAND_LENGTH] + "..."
 
 
 class LogFile:

@@ -117,9 +117,9 @@ class Lock:
             self.close_descriptors()
             raise
         if posix.IS_POSIX:
-            from ..jobs.posix._guard import HELD_OPEN  # late: reading a journal needs no processes
+            from ..jobs.posix._guard import INHERITED_DESCRIPTORS  # late: reading a journal needs no processes
 
-            HELD_OPEN.add(self._for_guards)
+            INHERITED_DESCRIPTORS.add(self._for_guards)
         with contextlib.suppress(OSError):  # on a full disk: the lock holds without a name, too
             os.ftruncate(self._file, 0)
             os.lseek(self._file, 0, os.SEEK_SET)
@@ -207,9 +207,9 @@ class Lock:
         if self._identity is not None:
             _own.pop(self._identity, None)
             if posix.IS_POSIX:
-                from ..jobs.posix._guard import HELD_OPEN
+                from ..jobs.posix._guard import INHERITED_DESCRIPTORS
 
-                HELD_OPEN.discard(self._for_guards)
+                INHERITED_DESCRIPTORS.discard(self._for_guards)
         while self._descriptors:
             os.close(self._descriptors.pop())
 

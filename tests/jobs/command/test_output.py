@@ -62,7 +62,7 @@ def test_what_takes_long_to_pass_on_is_read_piece_by_piece(monkeypatch: pytest.M
             now += 0.01
 
     monkeypatch.setattr(_pipes.time, "perf_counter", lambda: now)
-    monkeypatch.setattr(_pipes, "PIECE", 10)
+    monkeypatch.setattr(_pipes, "PIECE_BYTES", 10)
     sink = Slow()
     read_end, write_end = os.pipe()
     stream = _pipes.PipeReader(read_end, [sink], cast(Any, SimpleNamespace(error=None)))

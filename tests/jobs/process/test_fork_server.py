@@ -270,7 +270,7 @@ def test_a_program_that_ends_without_reading_answers_is_no_error(tmp_path: Path)
         socket.send_fds(control, [b""], [end.fileno()])
         end.close()
     (ended, _), (busy, _) = workers
-    number = ended.recv(_worker_main.NUMBER.size)
+    number = ended.recv(_worker_main.PACKED_NUMBER.size)
     ended.close()
     call = _worker_main.pack(pickle.dumps({})) + _worker_main.pack(pickle.dumps((abs, (-1,), {}, {})))
     busy.send(call)
@@ -285,4 +285,4 @@ def test_a_program_that_ends_without_reading_answers_is_no_error(tmp_path: Path)
 
 def test_the_module_that_the_server_imports_exists() -> None:
     """The server ignores errors of imports, so a wrong name would only make each worker slower."""
-    assert importlib.util.find_spec(_fork_server.OURS) is not None
+    assert importlib.util.find_spec(_fork_server.PROCESS_JOB_MODULE) is not None

@@ -291,7 +291,7 @@ def test_a_master_that_does_not_answer_is_given_up_in_time(
     backend: str, play: Play, hello: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The master may hang before its hello or after a request: no other job waits, and no descriptor stays open."""
-    monkeypatch.setattr(_remote_commands, "MARGIN", 0.1)
+    monkeypatch.setattr(_remote_commands, "KILL_MARGIN", 0.1)
     play(answers(hello=hello, waits=True))
     before = len(os.listdir("/proc/self/fd"))
     job = SshJob(SshNode("node"), "true", timeout=0.3, terminate_grace=0)

@@ -54,7 +54,7 @@ def captured(backend: str, node: SshNode | LocalNode, command: Any, **options: A
 def own_files(monkeypatch: pytest.MonkeyPatch) -> str:
     """Return the prefix of this test's temporary files: other programs put theirs into the same home."""
     mark = f".trioflow-{os.urandom(6).hex()}-"
-    monkeypatch.setattr(_sftp_transfers, "MARK", mark)
+    monkeypatch.setattr(_sftp_transfers, "INCOMPLETE_PREFIX", mark)
     return mark
 
 

@@ -22,8 +22,8 @@ PATH_LIKE: Final[Any] = os.PathLike
 IN_MEMORY: Final[Any] = (bytes, bytearray, memoryview)
 JOB: Final[Any] = AbstractJob
 SHELL: Final = "/bin/sh"
-MANY: Final = 20
-"""Arguments at each end of a command that its label is made from."""
+LABEL_ARGUMENTS: Final = 20
+"""The number of arguments at each end of a command that its default label shows."""
 
 
 def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
@@ -125,8 +125,8 @@ def shell_line(command: Any, shell: bool) -> str:
 def default_label(command: Any, shell: bool, depth: int) -> str:
     """Return the default label of a command: its command line without the middle; jobs in it are shown `depth` deep."""
     words = (command,) if shell else tuple(command)
-    if len(words) > 2 * MANY:
-        words = (*words[:MANY], "…", *words[-MANY:])
+    if len(words) > 2 * LABEL_ARGUMENTS:
+        words = (*words[:LABEL_ARGUMENTS], "…", *words[-LABEL_ARGUMENTS:])
     return shorten(" ".join(display(word, depth) if shell else _quote(word, depth) for word in words))
 
 

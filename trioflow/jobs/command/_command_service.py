@@ -25,18 +25,18 @@ from ... import _posix as posix
 from ..._core.api import JobTimeout, Service, current_job
 from ...abc import JobOptions, RunHandle, callback, run_of
 from ._command_job import CommandJob
-from ._readiness import OutputLine, Readiness, poll_until, readiness
+from ._readiness import OutputLine, Readiness, make_readiness, poll_until
 from ._result import CommandError, CommandResult
 from ._spawn_options import Path, is_path
-from ._start_errors import TAIL, file_size, file_tail
+from ._start_errors import TAIL_BYTES, file_size, file_tail
 
 if TYPE_CHECKING:
     import pathlib
 
     from ...abc import AbstractJob
 
-LINES: Final = 50
-"""The latest lines of its output that are kept for errors."""
+KEPT_LINES: Final = 50
+"""The number of the latest lines of output that are kept for errors."""
 
 
 class CommandService(Service[Any], keeps_time=True):
@@ -114,7 +114,7 @@ class CommandService(Service[Any], keeps_time=True):
         callback(on_start, "on_start", subject)
         callback(on_line, "on_line", subject)
         self.ready: Final = ready
-        self._readiness: Final = readiness(ready, subject)
+        self._readiness: Final = make_readiness(ready, subject)
         self._on_start: Final = on_start
         self._on_line: Final = on_line
         streams = (stdout, stderr)
@@ -125,7 +125,7 @@ class CommandService(Service[Any], keeps_time=True):
         if isinstance(ready, OutputLine) and not all(seen) and not self._files:
             raise ValueError(f"ready={ready!r} of {subject}: its output cannot be read; give a path, or leave it out")
         self._echoes: Final = on_line is None and not tag and stdout is None
-        self._tail: Final[collections.deque[str]] = collections.deque(maxlen=LINES)
+        self._tail: Final[collections.deque[str]] = collections.deque(maxlen=KEPT_LINES)
         self._job: Final = CommandJob(
             command, shell=shell, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr,
             terminate_grace=terminate_grace, on_start=self._has_started, on_line=self._note_line if all(seen) else None,
@@ -186,7 +186,7 @@ class CommandService(Service[Any], keeps_time=True):
         text = "\n".join(self._tail)
         for path, size in sizes.items():
             text += (file_tail(path, size) or b"").decode(errors="backslashreplace")
-        return text.strip()[-TAIL:]
+        return text.strip()[-TAIL_BYTES:]
 
     # ---- running
 

@@ -11,11 +11,11 @@ from ..posix._processes import describe
 
 Check = bool | Iterable[int | str]
 """True for exit code 0 alone, False for any, or exit codes and names of signals."""
-ZERO: Final = frozenset([0])
+ZERO_ONLY: Final = frozenset([0])
 MAX_CODE: Final = 255
 """The largest exit code."""
-SHELLS_ADD: Final = 128
-"""Added by a shell to the number of the signal that ended its command."""
+SIGNAL_OFFSET: Final = 128
+"""The number that shells add to the number of the signal that ended a command, to make its exit code."""
 
 
 def successful_codes(check: Check, subject: str) -> frozenset[int] | None:
@@ -26,7 +26,7 @@ def successful_codes(check: Check, subject: str) -> frozenset[int] | None:
 
     """
     if isinstance(check, bool):
-        return ZERO if check else None
+        return ZERO_ONLY if check else None
     if isinstance(check, (str, bytes)) or not isinstance(check, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(
             f"check={short_repr(check)} of {subject}: "
@@ -45,7 +45,7 @@ def describe_failure(allowed: frozenset[int] | None, returncode: int) -> str | N
     """
     if allowed is None or returncode in allowed:
         return None
-    if not 0 <= returncode <= SHELLS_ADD and SHELLS_ADD - returncode in allowed:  # -15 and 143
+    if not 0 <= returncode <= SIGNAL_OFFSET and SIGNAL_OFFSET - returncode in allowed:  # -15 and 143
         return None
     return describe(returncode) if returncode else "exit code 0, which is not in check="
 

@@ -39,12 +39,12 @@ if TYPE_CHECKING:
     from ...abc import RunHandle, SpareSlots
 
 TOKEN: Final = b"+"
-NUMBERS: Final = itertools.count(1)
-"""Numbers that name the pipes."""
+PIPE_NUMBERS: Final = itertools.count(1)
+"""The counter from which the pipes get their names."""
 FIRST_PAUSE: Final = 0.005
 LONGEST_PAUSE: Final = 0.1
 """Seconds between two polls: a compiler runs longer than the first pause, and a poll takes 10 µs."""
-NEW_ENOUGH: Final = (4, 4)
+MIN_MAKE_VERSION: Final = (4, 4)
 """The first version of GNU make that accepts a jobserver by the name of a pipe."""
 
 
@@ -87,7 +87,7 @@ class Jobserver:
 
     def join(self, directory: str) -> Client:
         """Make a pipe for another command."""
-        path = os.path.join(directory, f"{next(NUMBERS)}")
+        path = os.path.join(directory, f"{next(PIPE_NUMBERS)}")
         client = Client(self, path, self._slots.total, is_fifo(self._slots.style))
         self._clients[client] = None
         self._slots.borrower = self
@@ -110,7 +110,7 @@ class Jobserver:
     def offer(self) -> None:
         """Put slots that no job needs into the pipes."""
         while self._clients and self._slots.take():
-            self._neediest().put()
+            self._choose_client().put()
         self._schedule_poll()
 
     def take_back(self, number: int) -> None:
@@ -128,7 +128,7 @@ class Jobserver:
         self._slots.give_back(taken)
         return taken
 
-    def _neediest(self) -> Client:
+    def _choose_client(self) -> Client:
         """Return the client for the next token: without unused ones and busiest, else the one served longest ago."""
         client = min(self._clients, key=lambda client: (client.inside(), -client.in_use()))
         self._clients[client] = self._clients.pop(client)
@@ -138,10 +138,10 @@ class Jobserver:
 
     def _schedule_poll(self) -> None:
         """Schedule a poll of the pipes if needed."""
-        if self._cancel_poll is None and self._has_reason():
+        if self._cancel_poll is None and self._needs_poll():
             self._cancel_poll = self._slots.call_at(self._clock() + self._pause, self._poll)
 
-    def _has_reason(self) -> bool:
+    def _needs_poll(self) -> bool:
         if self._slots.is_shared:
             return bool(self._clients)
         if not self._slots.lent:
@@ -210,7 +210,7 @@ class Client:
     def environment(self, env: Mapping[bytes, bytes] | None) -> dict[bytes, bytes]:
         """Return the command's environment with the jobserver added to MAKEFLAGS."""
         variables = dict(posix.environb if env is None else env)
-        words = [word for word in variables.get(b"MAKEFLAGS", b"").split(b" ") if not OF_A_JOBSERVER.match(word)]
+        words = [word for word in variables.get(b"MAKEFLAGS", b"").split(b" ") if not JOBSERVER_FLAGS.match(word)]
         variables[b"MAKEFLAGS"] = b" ".join([*words, self.flags.encode()] if any(words) else [b"", self.flags.encode()])
         return variables
 
@@ -244,7 +244,7 @@ class Client:
         self._server.leave(self)
 
 
-OF_A_JOBSERVER: Final = re.compile(rb"-j\d*$|--jobserver-(auth|fds|style)=")
+JOBSERVER_FLAGS: Final = re.compile(rb"-j\d*$|--jobserver-(auth|fds|style)=")
 """Words in MAKEFLAGS that name another jobserver."""
 
 
@@ -263,4 +263,4 @@ def make_knows_names(make: str | None) -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return True
     version = re.match(r"GNU Make (\d+)\.(\d+)", answer)
-    return version is None or (int(version[1]), int(version[2])) >= NEW_ENOUGH
+    return version is None or (int(version[1]), int(version[2])) >= MIN_MAKE_VERSION

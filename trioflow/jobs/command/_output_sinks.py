@@ -17,7 +17,7 @@ from ... import _posix as posix
 from ...abc import printable
 
 SPOOL_LIMIT: Final = 1 << 20
-"""Bytes of one stream kept in memory; a longer one goes to disk. So 200 streams take at most 200 MB."""
+"""The maximum size, in bytes, of output kept in memory; longer output goes to disk. 200 streams take at most 200 MB."""
 LINE_LIMIT: Final = 1 << 16
 """Bytes after which an unfinished line is passed on."""
 

@@ -18,11 +18,11 @@ from ._output_sinks import Sink
 
 Wait = Callable[[int, float], Awaitable[bool]]
 """`Backend.wait_readable`."""
-PIECE: Final = 1 << 16
+PIECE_BYTES: Final = 1 << 16
 """Bytes of one read."""
-PIECES: Final = 16
-"""Pieces to read from one pipe before the others get their turn. By default a pipe holds one piece."""
-PATIENCE: Final = 0.001
+PIECES_PER_TURN: Final = 16
+"""The number of pieces to read from one pipe before the next pipe. By default a pipe holds one piece."""
+MAX_READING_SECONDS: Final = 0.001
 """Seconds after which reading pauses until the next iteration of the event loop: passing on a million lines takes
 long."""
 
@@ -42,9 +42,9 @@ class PipeReader:
     def read(self, patience: float = math.inf) -> bool:
         """Pass on what is in the pipe, for `patience` seconds at most; return whether more may come."""
         end = time.perf_counter() + patience
-        for _ in range(PIECES):
+        for _ in range(PIECES_PER_TURN):
             try:
-                data = os.read(self.descriptor, PIECE)
+                data = os.read(self.descriptor, PIECE_BYTES)
             except BlockingIOError:
                 return True
             if not data:
@@ -140,7 +140,7 @@ class OutputPipes:
             return
         for key, _ in self._selector.select(0):
             if key.data is not None:
-                if not key.data.read(PATIENCE):
+                if not key.data.read(MAX_READING_SECONDS):
                     self._finish(key.data)
             elif self._has_ended is None or self._has_ended():
                 self._selector.unregister(key.fd)

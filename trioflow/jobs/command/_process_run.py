@@ -71,7 +71,7 @@ class ProcessRun:
         job = self._job
         self._options.check_open(repr(job.label))
         starts = self._run.shared(SpawnQueue)
-        with _resource_limits.slot(self._options.pin, self._run, job) as cpu:
+        with _resource_limits.hold_slot(self._options.pin, self._run, job) as cpu:
             self._prepare()
             asked = self._clock()
             try:

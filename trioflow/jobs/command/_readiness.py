@@ -285,7 +285,7 @@ class Exists(Readiness):
         return self._path
 
 
-def readiness(value: Any, subject: str) -> Readiness:
+def make_readiness(value: Any, subject: str) -> Readiness:
     """Return the `Readiness` for the argument `ready`.
 
     Raises:

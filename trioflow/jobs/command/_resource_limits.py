@@ -47,7 +47,7 @@ class Windows:
         """Begin with none."""
         self._by_scheduler: Final[dict[Any, Slots]] = {}
 
-    def of(self, job: AbstractJob[Any]) -> Slots:
+    def slots_of(self, job: AbstractJob[Any]) -> Slots:
         """Return the slots of the job's scheduler; jobs without a scheduler, called by other jobs, share theirs."""
         return self._by_scheduler.setdefault(job.scheduler, Slots())
 
@@ -57,7 +57,7 @@ class Windows:
 
 @contextlib.contextmanager
 def _pinned_slot(run: RunHandle, job: AbstractJob[Any]) -> Generator[int]:
-    slots = run.shared(Windows).of(job)
+    slots = run.shared(Windows).slots_of(job)
     number = slots.take()
     try:
         cpus = sorted(posix.sched_getaffinity(0))
@@ -69,7 +69,7 @@ def _pinned_slot(run: RunHandle, job: AbstractJob[Any]) -> Generator[int]:
 _NOWHERE: Final = contextlib.nullcontext()
 
 
-def slot(pin: str | None, run: RunHandle, job: AbstractJob[Any]) -> contextlib.AbstractContextManager[int | None]:
+def hold_slot(pin: str | None, run: RunHandle, job: AbstractJob[Any]) -> contextlib.AbstractContextManager[int | None]:
     """Hold a slot of the job's window while a command runs, and yield its CPU; None if the job is not pinned."""
     return _NOWHERE if pin is None else _pinned_slot(run, job)
 

@@ -128,7 +128,7 @@ class CommandResult:
             shown = [f"signal={getattr(self.signal, 'name', self.signal)}"]
         for name, kept in (("stdout", self._stdout), ("stderr", self._stderr)):
             if kept is not None:
-                shown.append(f"{name}={len(kept)} bytes" if len(kept) > SHORT else f"{name}={kept!r}")
+                shown.append(f"{name}={len(kept)} bytes" if len(kept) > MAX_SHOWN_BYTES else f"{name}={kept!r}")
         return f"<CommandResult {', '.join(shown)}, {self.elapsed:.3f} s>"
 
 
@@ -136,8 +136,8 @@ def _not_captured(stream: str) -> ValueError:
     return ValueError(f"{stream!r} was not captured: give the job {stream}=subprocess.PIPE")
 
 
-SHORT: Final = 60
-"""Bytes of output up to which it is shown whole."""
+MAX_SHOWN_BYTES: Final = 60
+"""The maximum size, in bytes, of output that `repr` shows in full."""
 
 
 class CommandError(TrioflowError):
@@ -168,7 +168,13 @@ class CommandError(TrioflowError):
         self.result: CommandResult | None = result
         self.returncode: int | None = None if result is None else result.returncode
         self.stderr: bytes | None = stderr
-        shown = "command …" if job.redact else command if len(command) <= LONG else command[:LONG] + "..."
+        shown = (
+            "command …"
+            if job.redact
+            else command
+            if len(command) <= MAX_COMMAND_LENGTH
+            else command[:MAX_COMMAND_LENGTH] + "..."
+        )
         shown = shown.encode(errors="backslashreplace").decode()  # bytes that are not UTF-8 could not be printed
         message = f"{what}: {shown}" if result is not None else f"{what}. The command: {shown}"
         if stderr and stderr.strip() and not job.redact:  # it may quote the arguments
@@ -176,8 +182,8 @@ class CommandError(TrioflowError):
         super().__init__(message)
 
 
-LONG: Final = 500
-"""Characters of a command line that an error shows."""
+MAX_COMMAND_LENGTH: Final = 500
+"""The maximum length of a command line in an error, in characters."""
 
 
 # ---- further attempts, depending on the exit code

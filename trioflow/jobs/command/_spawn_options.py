@@ -39,7 +39,7 @@ class CommandOptions:
     stdin: Any = None
     stdout: Any = None
     stderr: Any = None
-    allowed: frozenset[int] | None = _exit_codes.ZERO  # see `_exit_codes`
+    allowed: frozenset[int] | None = _exit_codes.ZERO_ONLY  # see `_exit_codes`
     terminate_grace: float = 5.0
     on_start: Callback | None = None
     on_line: OnLine | None = None

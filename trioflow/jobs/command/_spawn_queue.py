@@ -14,13 +14,13 @@ import anyio
 from ... import _posix as posix
 from ..posix import _processes
 from ._result import CommandError
-from ._start_errors import FULL
+from ._start_errors import LACKING_RESOURCES
 
 if TYPE_CHECKING:
     from ...abc import RunHandle
 
-SPARE: Final = 24
-"""Descriptors left to the rest of this program. Starting a command takes up to half of them."""
+SPARE_DESCRIPTORS: Final = 24
+"""The number of descriptors left for the rest of this program. Starting a command takes up to half of them."""
 
 
 class SpawnQueue:
@@ -69,16 +69,16 @@ class SpawnQueue:
     def _try_start(self, start: Callable[[], None]) -> str | None:
         """Call `start()`; return the reason if the system has no room and the command has to wait, else None."""
         if self._running and not has_room() and not _processes.raise_limit():
-            return FULL[errno.EMFILE]
+            return LACKING_RESOURCES[errno.EMFILE]
         try:
             start()
         except CommandError as error:
             number = getattr(error.__cause__, "errno", None)
             if number == errno.EMFILE and _processes.raise_limit():
                 return self._try_start(start)
-            if number not in FULL or not self._running:
+            if number not in LACKING_RESOURCES or not self._running:
                 raise
-            return FULL[number]
+            return LACKING_RESOURCES[number]
         return None
 
     def _warn(self, lack: str) -> None:
@@ -117,4 +117,4 @@ def has_room() -> bool:
     except OSError as error:
         return error.errno == errno.EBADF  # this program has no standard input
     os.close(lowest)
-    return bool(lowest + SPARE <= posix.resource.getrlimit(posix.resource.RLIMIT_NOFILE)[0])
+    return bool(lowest + SPARE_DESCRIPTORS <= posix.resource.getrlimit(posix.resource.RLIMIT_NOFILE)[0])

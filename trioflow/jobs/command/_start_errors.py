@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from ._result import CommandResult
     from ._spawn_options import CommandOptions
 
-TAIL: Final = 2000
+TAIL_BYTES: Final = 2000
 """Bytes of the standard error that a `CommandError` shows."""
 REAPED: Final = (
     "its exit code is unknown: this program ignores SIGCHLD, or some code in it waits for any child and took the exit "
     "code; let that code wait for its own children only"
 )
-FULL: Final = {
+LACKING_RESOURCES: Final = {
     errno.EAGAIN: "no more processes are allowed (ulimit -u): run fewer commands at once",
     errno.ENOMEM: "there is not enough memory to start one: run fewer commands at once",
     errno.EMFILE: "no more open files are allowed (ulimit -n): run fewer commands at once",
@@ -41,8 +41,8 @@ def not_permitted(group: int) -> str:
 
 def stream_error(error: OSError) -> str:
     """Return the reason why a standard stream could not be opened."""
-    if error.errno in FULL:
-        return f"not started: {FULL[error.errno]}"
+    if error.errno in LACKING_RESOURCES:
+        return f"not started: {LACKING_RESOURCES[error.errno]}"
     if error.filename is None:
         return f"not started: {error}"
     return f"not started: {error.filename!r} cannot be opened for it: {error.strerror}"
@@ -60,8 +60,8 @@ def _start_reason(error: OSError, command: Sequence[str | bytes], options: Comma
     shown, such = ("the program", "such program") if redact else (repr(program), f"program {program!r}")
     if not program:
         return "the name of the program is empty"
-    if error.errno in FULL:
-        return FULL[error.errno]
+    if error.errno in LACKING_RESOURCES:
+        return LACKING_RESOURCES[error.errno]
     if error.errno == errno.E2BIG:
         return _too_long(command, options.env, redact)
     if cwd is not None and error.filename is not None and os.fsdecode(error.filename) == os.fsdecode(cwd):
@@ -109,8 +109,8 @@ def file_size(path: Any) -> int:
 def file_tail(path: Any, start: int) -> bytes | None:
     """Return the end of a file's part after `start`; None if it cannot be read."""
     with contextlib.suppress(OSError), open(path, "rb") as file:
-        file.seek(max(start, file.seek(0, os.SEEK_END) - TAIL))
-        return file.read(TAIL)
+        file.seek(max(start, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+        return file.read(TAIL_BYTES)
     return None
 
 
@@ -120,8 +120,8 @@ def stderr_tail(result: CommandResult, options: CommandOptions, start: int) -> b
     kept = result._stdout if merged else result._stderr
     if kept is not None:
         with result.open("stdout" if merged else "stderr") as file:
-            file.seek(max(0, len(kept) - TAIL))
-            return file.read(TAIL)
+            file.seek(max(0, len(kept) - TAIL_BYTES))
+            return file.read(TAIL_BYTES)
     path = _path_of_stderr(options)
     return None if path is None else file_tail(path, start)
 

@@ -37,16 +37,16 @@ from ._process_groups import LivenessScan
 if TYPE_CHECKING:
     from ...abc import RunHandle
 
-VARIABLE: Final = b"TRIOFLOW_RUN"
+MARK_VARIABLE: Final = b"TRIOFLOW_RUN"
 """The environment variable with the marks of the runs that a command belongs to, outermost first, joined by ":"."""
 TABLE_SIZE: Final = 1 << 22
 """Bytes of the table, four for each running command; the first four hold the last index. Unused pages cost nothing."""
 STDERR: Final = 2
 GRACE: Final = 0.5
 """Seconds from SIGTERM to SIGKILL for processes that have left their command's group and outlived the run."""
-HELD_OPEN: Final[set[int]] = set()
+INHERITED_DESCRIPTORS: Final[set[int]] = set()
 """Descriptors that each guard inherits: a lock on one of them is held until the guard has exited."""
-ENDED: Final = b"ended\n"
+END_LINE: Final = b"ended\n"
 """The line on which the guard exits. On any other line, or at the end of the pipe, it kills."""
 SHELL: Final = 'trap "" HUP INT TERM; read line; test "$line" = ended || exec "$0" -S -E -I "$@"'
 
@@ -103,7 +103,7 @@ class Guard:
     def __init__(self, run: RunHandle) -> None:
         self._run: Final = run
         self.mark: Final = f"{os.getpid()}-{os.urandom(8).hex()}"
-        self.marks: Final = b":".join(filter(None, [posix.environb.get(VARIABLE), self.mark.encode()]))
+        self.marks: Final = b":".join(filter(None, [posix.environb.get(MARK_VARIABLE), self.mark.encode()]))
         self._environ: Any = None  # the environment of which `_marked` is a copy
         self._marked: dict[bytes, bytes] = {}
         self.has_terminal: Final = _has_terminal()
@@ -125,7 +125,7 @@ class Guard:
 
     def _start(self, read_end: int) -> subprocess.Popen[bytes]:
         environment = dict(posix.environb)
-        environment.pop(VARIABLE, None)  # the guard of an enclosing run must not kill this one
+        environment.pop(MARK_VARIABLE, None)  # the guard of an enclosing run must not kill this one
         script = _guard_script.__file__
         return subprocess.Popen(
             ["/bin/sh", "-c", SHELL, sys.executable or "python3", script, str(self.table.descriptor), self.mark],
@@ -134,18 +134,18 @@ class Guard:
             stderr=self.nothing,
             env=environment,
             cwd="/",
-            pass_fds=(self.table.descriptor, *HELD_OPEN),
+            pass_fds=(self.table.descriptor, *INHERITED_DESCRIPTORS),
             start_new_session=True,
         )
 
     def environment(self, own: Mapping[bytes, bytes] | None) -> dict[bytes, bytes]:
         """Return the environment of a command, `own` or the controller's, with the mark added."""
         if own is not None:
-            return {**own, VARIABLE: self.marks}
+            return {**own, MARK_VARIABLE: self.marks}
         now: Any = getattr(os.environ, "_data", None)  # copying os.environ takes 20 µs, comparing this takes one
         if now is None or now != self._environ:
             self._environ = dict(posix.environb) if now is None else dict(now)
-            self._marked = {**self._environ, VARIABLE: self.marks}
+            self._marked = {**self._environ, MARK_VARIABLE: self.marks}
         return self._marked
 
     async def close(self) -> None:
@@ -155,7 +155,7 @@ class Guard:
         line = b"\n"
         try:
             await self._sweep()
-            line = ENDED
+            line = END_LINE
         finally:
             with contextlib.suppress(BrokenPipeError):  # the guard was killed
                 os.write(self.pipe, line)

@@ -70,10 +70,10 @@ async def end_group(run: RunHandle, process: Process, grace_ends: float, pause_u
 
 # ---- groups that only look alive
 
-SHARE: Final = 4
-"""A factor: after a scan that took a second, the next one may start this many seconds later."""
+SCAN_PAUSE_FACTOR: Final = 4
+"""The minimum pause between two scans, as a multiple of the duration of the earlier one."""
 HAS_PROC: Final = os.path.isdir("/proc/self")
-DEAD: Final = (b"Z", b"X")
+DEAD_STATES: Final = (b"Z", b"X")
 
 
 class LivenessScan:
@@ -97,7 +97,7 @@ class LivenessScan:
         if now >= self._next:
             self._began, self._living = now, {group for group, _ in living_processes()}
             end = time.monotonic()
-            self._next = end + SHARE * (end - now)
+            self._next = end + SCAN_PAUSE_FACTOR * (end - now)
         return self._began >= since and group not in self._living
 
 
@@ -108,7 +108,7 @@ def living_processes() -> Iterator[tuple[int, list[bytes]]]:
             with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as stat:
                 # the second field is the program's name in brackets, which may contain any character
                 fields = stat.read().rpartition(b")")[2].split()
-                if fields[0] not in DEAD:
+                if fields[0] not in DEAD_STATES:
                     yield int(fields[2]), fields
 
 

@@ -253,14 +253,14 @@ def _spawn_plainly(
     group: Any = {"setsid": True} if guard.has_terminal else {"setpgroup": 0}
     try:
         pid: int = posix.posix_spawnp(
-            command[0], list(command), variables, file_actions=[*actions, *closed], setsigdef=RESTORED, **group
+            command[0], list(command), variables, file_actions=[*actions, *closed], setsigdef=RESTORED_SIGNALS, **group
         )
         return pid
     except (OSError, ValueError, NotImplementedError):
         return None
 
 
-MANY: Final = 150
+MANY_DESCRIPTORS: Final = 150
 """The number of open descriptors above which `subprocess`, which lets the kernel close them, is faster than this."""
 HAS_LIST: Final = os.path.isdir("/proc/self/fd")
 
@@ -274,7 +274,7 @@ def _inheritable_descriptors() -> list[int] | None:
     if not HAS_LIST:
         return None
     descriptors = os.listdir("/proc/self/fd")
-    if len(descriptors) > MANY:
+    if len(descriptors) > MANY_DESCRIPTORS:
         return None
     result: list[int] = []
     for descriptor in map(int, descriptors):
@@ -329,7 +329,7 @@ def describe(returncode: int) -> str:
     return f"ended by signal {getattr(number, 'name', number)}"
 
 
-RESTORED: Final = (posix.SIGPIPE, posix.SIGXFSZ)
+RESTORED_SIGNALS: Final = (posix.SIGPIPE, posix.SIGXFSZ)
 """Signals that Python ignores; programs that it starts should not."""
 
 
@@ -364,8 +364,8 @@ def _close_at_exit(pid: int, write_end: int) -> None:
 
 # ---- limits of a process
 
-TOO_MUCH: Final = 1 << 63
-"""Bytes above any possible limit. A shell's `ulimit` misreads so large a number as a small one."""
+LIMIT_BOUND: Final = 1 << 63
+"""The upper bound of memory limits, in bytes: a shell's `ulimit` misreads larger numbers as small ones."""
 
 
 def check_limits(nice: Any, memory_limit: Any, subject: str) -> None:
@@ -381,7 +381,7 @@ def check_limits(nice: Any, memory_limit: Any, subject: str) -> None:
     ):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
             raise TypeError(f"{name}={short_repr(value)} of {subject}: give {wanted}, or None")
-    if memory_limit is not None and not 0 < memory_limit < TOO_MUCH:
+    if memory_limit is not None and not 0 < memory_limit < LIMIT_BOUND:
         wanted = "a positive number of bytes, below 2**63"
         raise ValueError(f"memory_limit={short_repr(memory_limit)} of {subject}: give {wanted}, or None")
 

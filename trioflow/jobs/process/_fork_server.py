@@ -38,7 +38,7 @@ from . import _worker_main
 if TYPE_CHECKING:
     from ...abc import RunHandle
 
-OURS: Final = f"{__package__}._process_job"
+PROCESS_JOB_MODULE: Final = f"{__package__}._process_job"
 """The module that a main module with a ProcessJob imports."""
 PATIENCE: Final = 1.0
 """Seconds for the server to reap workers that were forked but never used, before it is killed."""
@@ -105,10 +105,10 @@ class ForkServer:
             self._begun.append(begun)
             raise
         try:
-            pid = _worker_main.NUMBER.unpack(answer)[0] if answer else _worker_main.NOT_CLEAN
+            pid = _worker_main.PACKED_NUMBER.unpack(answer)[0] if answer else _worker_main.UNSAFE_TO_FORK
             if pid < 0:
                 raise OSError(-pid, f"{os.strerror(-pid)}: a worker process could not be forked")
-            if pid != _worker_main.NOT_CLEAN:
+            if pid != _worker_main.UNSAFE_TO_FORK:
                 return ours, Process(self._guard, pid, is_child=False), output
         except BaseException:
             ours.close()
@@ -138,10 +138,10 @@ class ForkServer:
         """Reap a worker that has exited; return False if the server has ended, so that its exit status is unknown."""
         async with self._turn:
             with contextlib.suppress(ConnectionError):
-                await send_with_descriptors(self._control, _worker_main.NUMBER.pack(process.pid), [])
+                await send_with_descriptors(self._control, _worker_main.PACKED_NUMBER.pack(process.pid), [])
                 # Shielded from cancellation, because otherwise the next caller would get this answer.
                 if answer := await self._run.outlast(partial(self._received, self._control)):
-                    process.was_reaped(os.waitstatus_to_exitcode(_worker_main.NUMBER.unpack(answer)[0]))
+                    process.was_reaped(os.waitstatus_to_exitcode(_worker_main.PACKED_NUMBER.unpack(answer)[0]))
                     return True
         return False
 
@@ -149,7 +149,7 @@ class ForkServer:
         """Return a packed number from a socket, or an empty message at its end."""
         while True:
             try:
-                return own.recv(_worker_main.NUMBER.size)
+                return own.recv(_worker_main.PACKED_NUMBER.size)
             except BlockingIOError:
                 await anyio.wait_readable(own)
             except ConnectionResetError:
@@ -195,4 +195,4 @@ def modules_to_import(preparation: dict[str, Any]) -> list[str]:
     imports_main = "init_main_from_name" in preparation or "init_main_from_path" in preparation
     theirs = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
     named: list[str] = getattr(theirs, "_preload_modules", [])
-    return [OURS] * imports_main + [name for name in named if name != "__main__"]
+    return [PROCESS_JOB_MODULE] * imports_main + [name for name in named if name != "__main__"]

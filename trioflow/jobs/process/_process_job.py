@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 D = TypeVar("D")
 
-DIED: Final = 1.0
-"""Seconds for a worker that has closed its socket to exit by itself, before it is killed."""
+EXIT_PATIENCE: Final = 1.0
+"""Seconds that a worker which has closed its socket gets to exit by itself, before it is killed."""
 
 
 class ProcessOptions(JobOptions, total=False):
@@ -241,14 +241,14 @@ class ProcessJob(
         try:
             answer = await process.call(request, self._memory_limit or 0, self._take_progress)
         except WorkerDied:
-            how = await process.end(DIED)
+            how = await process.end(EXIT_PATIENCE)
             raise RuntimeError(f"{self.label!r}: its process has died: {how}") from None
         except BaseException:
             await process.end()
             raise
         finally:
             self._process = None
-        pool.give_back(process)
+        pool.park(process)
         return self._unpack(answer)
 
     def _take_progress(self, report: bytes) -> None:

@@ -35,19 +35,19 @@ from typing import Any, BinaryIO
 if sys.platform != "win32":
     import resource
 
-REQUEST = struct.Struct("!QQ")
+REQUEST_HEADER = struct.Struct("!QQ")
 """The length of a message to a worker, and the memory limit of a call in bytes, or 0."""
-HEADER = struct.Struct("!?Q")
-NUMBER = struct.Struct("!q")
+ANSWER_HEADER = struct.Struct("!?Q")
+PACKED_NUMBER = struct.Struct("!q")
 """A pid, a negative errno of a failed fork, or an exit status."""
-NOT_CLEAN = 0
-"""The answer, in place of a pid, of a server that must not fork."""
-LARGEST = 1 << 16
+UNSAFE_TO_FORK = 0
+"""The server's answer, in place of a pid, if it cannot fork safely."""
+MAX_MESSAGE_BYTES = 1 << 16
 """The largest size of a message to the server, in bytes."""
 THREADS = "/proc/self/task"
-NAME = "trioflow: where a job is called elsewhere"
+MODULE_NAME = "trioflow: where a job is called elsewhere"
 """The name under which `current_job()` finds this module, which runs as a script and is not imported."""
-PAUSE = 0.01
+PROGRESS_INTERVAL = 0.01
 """Seconds between two reports of progress; a function may report more often, and some reports are dropped."""
 
 
@@ -79,7 +79,7 @@ class WorkerCall:
             now = time.monotonic()
             if now < self._next and fraction != 1:
                 return
-            self._next = now + PAUSE
+            self._next = now + PROGRESS_INTERVAL
             send(self._stream, False, pickle.dumps(None if fraction is None else float(fraction)))
 
     def __getattr__(self, name: str) -> Any:
@@ -105,7 +105,7 @@ def main() -> None:
     global current
     if sys.platform == "win32":
         return
-    sys.modules[NAME] = sys.modules[__name__]
+    sys.modules[MODULE_NAME] = sys.modules[__name__]
     stream: Any = open_stream()
     if sys.argv[1:] == ["server"]:
         stream = fork_workers(stream)
@@ -169,18 +169,18 @@ def fork_workers(stream: BinaryIO) -> BinaryIO | None:
         return None
     control = socket.socket(fileno=os.dup(stream.fileno()))
     stream.close()
-    path, modules, has_session = pickle.loads(control.recv(LARGEST))
+    path, modules, has_session = pickle.loads(control.recv(MAX_MESSAGE_BYTES))
     sys.path[:] = path
     for name in modules:
         with contextlib.suppress(Exception):  # a function that needs it raises this error in the worker
             importlib.import_module(name)
     flush()  # or each worker would write the buffers, too
     for_children = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if ignored, exit statuses would be lost
-    clean = is_clean()
+    clean = can_fork_safely()
     gc.freeze()  # a worker's collector would write to, and so copy, shared pages
     while True:
         try:
-            message, received, _, _ = socket.recv_fds(control, LARGEST, 3)
+            message, received, _, _ = socket.recv_fds(control, MAX_MESSAGE_BYTES, 3)
         except ConnectionError:  # the program has exited without reading the last answer
             break
         if received:
@@ -198,13 +198,13 @@ def fork_workers(stream: BinaryIO) -> BinaryIO | None:
             (os.setsid if has_session else os.setpgrp)()
             worker = os.fdopen(theirs, "r+b", buffering=0)
             with contextlib.suppress(OSError):  # the program has closed its end
-                worker.write(NUMBER.pack(os.getpid()))
+                worker.write(PACKED_NUMBER.pack(os.getpid()))
             return worker
         if not message:
             break
-        status = os.waitpid(NUMBER.unpack(message)[0], 0)[1]
+        status = os.waitpid(PACKED_NUMBER.unpack(message)[0], 0)[1]
         with contextlib.suppress(ConnectionError):
-            control.send(NUMBER.pack(status))
+            control.send(PACKED_NUMBER.pack(status))
     with contextlib.suppress(ChildProcessError):
         while True:  # unclaimed workers exit at the end of their socket
             os.wait()
@@ -215,7 +215,7 @@ def fork(theirs: int, clean: bool) -> bool:
     """Fork a process, or send the error through its socket; return whether this is still the server."""
     if sys.platform == "win32":
         return True
-    status = NOT_CLEAN
+    status = UNSAFE_TO_FORK
     if clean:
         try:
             if not os.fork():
@@ -225,11 +225,11 @@ def fork(theirs: int, clean: bool) -> bool:
         else:
             return True
     with contextlib.suppress(OSError):  # the program has closed its end
-        os.write(theirs, NUMBER.pack(status))
+        os.write(theirs, PACKED_NUMBER.pack(status))
     return True
 
 
-def is_clean() -> bool:
+def can_fork_safely() -> bool:
     """Return whether this process has no other threads at a fork: a lock held by one would stay locked in the child.
 
     Some libraries, such as OpenBLAS, end their threads before a fork. So this forks once, and then counts threads.
@@ -250,9 +250,9 @@ def is_clean() -> bool:
 
 def receive(stream: BinaryIO) -> tuple[bytes, int]:
     """Return the next message and the memory limit of its call; an empty message at the end."""
-    if not (header := read_exactly(stream, REQUEST.size)):
+    if not (header := read_exactly(stream, REQUEST_HEADER.size)):
         return b"", 0
-    length, memory = REQUEST.unpack(header)
+    length, memory = REQUEST_HEADER.unpack(header)
     return read_exactly(stream, length), memory
 
 
@@ -273,13 +273,13 @@ def read_exactly(stream: BinaryIO, size: int) -> bytes:
 
 def send(stream: BinaryIO, is_answer: bool, message: bytes) -> None:
     """Send a message."""
-    stream.write(HEADER.pack(is_answer, len(message)) + message)
+    stream.write(ANSWER_HEADER.pack(is_answer, len(message)) + message)
     stream.flush()
 
 
 def pack(message: bytes, memory: int = 0) -> bytes:
     """Return a message to a worker with its header."""
-    return REQUEST.pack(len(message), memory) + message
+    return REQUEST_HEADER.pack(len(message), memory) + message
 
 
 class Limited:

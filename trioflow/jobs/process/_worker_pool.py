@@ -25,7 +25,7 @@ from ._fork_server import ForkServer, can_fork, modules_to_import, own_output
 if TYPE_CHECKING:
     from ...abc import AbstractJob, RunHandle
 
-PIECE: Final = 1 << 20
+PIECE_BYTES: Final = 1 << 20
 """Bytes of one read."""
 IMPORTED: Final = (
     "a worker process of a ProcessJob imports the main module, and that starts a run with a ProcessJob: "
@@ -111,7 +111,9 @@ class WorkerProcess:
             await send_all(self._socket, self._unsent + _worker_main.pack(request, memory))
             self._unsent = b""
             while True:
-                is_answer, size = _worker_main.HEADER.unpack(await self._receive(_worker_main.HEADER.size))
+                is_answer, size = _worker_main.ANSWER_HEADER.unpack(
+                    await self._receive(_worker_main.ANSWER_HEADER.size)
+                )
                 message = await self._receive(size)
                 if is_answer:
                     return message
@@ -123,7 +125,7 @@ class WorkerProcess:
         data = bytearray()
         while len(data) < size:
             try:
-                piece = self._socket.recv(min(size - len(data), PIECE))
+                piece = self._socket.recv(min(size - len(data), PIECE_BYTES))
             except BlockingIOError:
                 await anyio.wait_readable(self._socket)
                 continue
@@ -190,7 +192,7 @@ class WorkerPool:
                 raise PermissionError(f"nice={nice} is for root only") from error
         return worker
 
-    def give_back(self, worker: WorkerProcess) -> None:
+    def park(self, worker: WorkerProcess) -> None:
         """Park a process for the next job."""
         self._idle[worker.nice].append(worker)
 

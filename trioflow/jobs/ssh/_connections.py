@@ -29,7 +29,7 @@ from ... import _posix as posix
 from ..._core.api import JobTimeout
 from ..command._command_job import CommandJob
 from ..command._result import CommandError
-from ..posix._guard import VARIABLE, Guard
+from ..posix._guard import MARK_VARIABLE, Guard
 from ..posix._process_groups import end_group
 from ..posix._processes import Process, spawn
 from ._local_node import LocalConnection
@@ -75,7 +75,7 @@ REMOVE_SCRIPT: Final = (
 
 It tries repeatedly, because a connection that is just beginning may still create a socket in the directory.
 """
-LONGEST: Final = 70
+MAX_DIRECTORY_BYTES: Final = 70
 """The length limit, in bytes, of the directory for sockets: a socket's path may have 104 to 108; OpenSSH adds 18."""
 
 
@@ -477,7 +477,7 @@ class Directory:
         """Make the directory, and start the shell."""
         self.path: Final = _private_directory()
         environment = dict(posix.environb)
-        environment.pop(VARIABLE, None)  # so that the guard of an enclosing run does not kill the shell
+        environment.pop(MARK_VARIABLE, None)  # so that the guard of an enclosing run does not kill the shell
         read_end, self._pipe = os.pipe()
         try:
             self._remover: Final = subprocess.Popen(
@@ -508,7 +508,11 @@ class Directory:
 def _private_directory() -> str:
     """Make a directory with a short path, in the user's runtime directory if there is one."""
     for parent in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"):
-        if parent and os.path.isdir(parent) and len(os.fsencode(parent)) <= LONGEST - len("/trioflow-12345678"):
+        if (
+            parent
+            and os.path.isdir(parent)
+            and len(os.fsencode(parent)) <= MAX_DIRECTORY_BYTES - len("/trioflow-12345678")
+        ):
             with contextlib.suppress(OSError):
                 return tempfile.mkdtemp(prefix="trioflow-", dir=parent)
     return tempfile.mkdtemp(prefix="trioflow-")

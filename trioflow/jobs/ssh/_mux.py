@@ -55,11 +55,11 @@ LONGEST_REQUEST: Final = 256 * 1024
 """The largest size of a request, in bytes (CHANNEL_MUX_MAX_PACKET)."""
 LONGEST_ANSWER: Final = 1 << 16
 """The largest size of an answer, in bytes: a few numbers, or a reason."""
-PIECE: Final = 4096
+PIECE_BYTES: Final = 4096
 """The maximum number of bytes read at once."""
-LOST: Final = 255
+LOST_SESSION_CODE: Final = 255
 """The exit code of a lost session, as of ssh itself."""
-REFUSED: Final = "the ssh that holds the connection opens no session"
+REFUSED_PREFIX: Final = "the ssh that holds the connection opens no session"
 """The prefix of the message when a session is refused."""
 
 
@@ -161,7 +161,7 @@ class Messages:
         """Return the messages that are complete now, without blocking."""
         with contextlib.suppress(BlockingIOError):
             try:
-                data = self._socket.recv(PIECE)
+                data = self._socket.recv(PIECE_BYTES)
             except ConnectionError:
                 data = b""
             self.are_over = self.are_over or not data
@@ -189,7 +189,7 @@ class MuxSession:
         self.complaint: bytes = b""
         self._socket: Final = there
         self._messages: Final = messages
-        self._code = LOST
+        self._code = LOST_SESSION_CODE
 
     def has_ended(self) -> bool:
         """Handle new messages; return whether the session is over."""
@@ -198,7 +198,7 @@ class MuxSession:
             if kind == EXITED and len(body) >= 8:
                 self._code = body[7]  # the last of four bytes, as in an exit code
             elif kind in (DENIED, FAILURE):
-                self.complaint = REFUSED.encode() + b": " + body[8:]
+                self.complaint = REFUSED_PREFIX.encode() + b": " + body[8:]
                 return True
             elif kind not in (OPENED, NO_TERMINAL):
                 return True  # an unknown message

@@ -17,8 +17,8 @@ from ..command import _exit_codes
 from ..command._command_job import CommandJob
 from ..command._result import CommandError, CommandResult
 from ._local_node import LocalConnection
-from ._mux import LOST
-from ._remote_commands import CommandSpec, InSession, LocalCommand, RemoteCommand, Stdio
+from ._mux import LOST_SESSION_CODE
+from ._remote_commands import CommandSpec, LocalCommand, RemoteCommand, SessionCommand, Stdio
 from ._ssh_errors import SshError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class NodeSession:
         redirection: Stdio,
         shown: str,
         *,
-        allowed: frozenset[int] | None = _exit_codes.ZERO,
+        allowed: frozenset[int] | None = _exit_codes.ZERO_ONLY,
     ) -> CommandResult:
         """Run a program on the node.
 
@@ -104,7 +104,9 @@ class NodeSession:
         """Try once to run a command."""
         connection = self._connection
         attempt = (
-            LocalCommand(task, connection) if isinstance(connection, LocalConnection) else InSession(task, connection)
+            LocalCommand(task, connection)
+            if isinstance(connection, LocalConnection)
+            else SessionCommand(task, connection)
         )
         try:
             await attempt.run()
@@ -164,7 +166,7 @@ class NodeSession:
             terminate_grace=0.1,
         )
         with anyio.move_on_after(REMOVAL_SECONDS, shield=True), contextlib.suppress(Exception):
-            return (await removal.co_run()).returncode != LOST
+            return (await removal.co_run()).returncode != LOST_SESSION_CODE
         return False
 
     @contextlib.asynccontextmanager

@@ -27,7 +27,7 @@ from ..command._result import CommandError, CommandResult
 from ..command._spawn_options import is_path
 from ..command._streams import open_output, print_line
 from ..posix._processes import Process, Usage
-from ._mux import LOST
+from ._mux import LOST_SESSION_CODE
 from ._session_channels import Channel, input_sockets
 from ._ssh_errors import SshError
 from ._wrapper import ReportFilter, WrapperReport, export_variables, login_shell_line
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ._connections import Connection
     from ._local_node import LocalConnection
 
-MARGIN: Final = 5.0
+KILL_MARGIN: Final = 5.0
 """Seconds, after the grace period of a command, until its session is killed from here."""
 MAX_WORD_BYTES: Final = 131_071
 """The maximum length of a line or a word for a node, in bytes: the limit of an argument in Linux (MAX_ARG_STRLEN)."""
@@ -176,7 +176,7 @@ class RemoteCommand:
         )
 
 
-class InSession(RemoteCommand):
+class SessionCommand(RemoteCommand):
     """A command in its own session."""
 
     def __init__(self, task: CommandSpec, connection: Connection) -> None:
@@ -204,7 +204,7 @@ class InSession(RemoteCommand):
 
         """
         code = self._channel.returncode
-        if code is None or not 0 <= code < LOST:
+        if code is None or not 0 <= code < LOST_SESSION_CODE:
             return
         message = (self._gate.held + self.stderr_tail).decode(errors="backslashreplace").strip()
         what = f"the node let us in, and ended the session with exit code {code} before the command started"
@@ -223,7 +223,7 @@ class InSession(RemoteCommand):
                 raise CommandError(task.job, shown, _start_errors.stream_error(error)) from error
             await channel.pipes.until_ended(run.wait_readable, math.inf)
         finally:
-            await channel.end(task.grace + MARGIN)
+            await channel.end(task.grace + KILL_MARGIN)
             self._elapsed = run.clock() - began
         if channel.pipes.error is not None:
             raise channel.pipes.error
@@ -241,7 +241,7 @@ class LocalCommand(RemoteCommand):
             stdout=stdout,
             stderr=stderr,
             check=False,
-            terminate_grace=task.grace + MARGIN,
+            terminate_grace=task.grace + KILL_MARGIN,
             label=task.job.label,
         )
         self._process._sent = self._sent

@@ -21,9 +21,9 @@ from ._remote_commands import Stdio
 from ._sftp_operations import Get, MakeDirectory, Operation, Put, Rename
 from ._ssh_errors import SshError
 
-MARK: Final = ".trioflow-"
+INCOMPLETE_PREFIX: Final = ".trioflow-"
 """The prefix of the names of incomplete files."""
-SWAP: Final = (
+SWAP_SCRIPT: Final = (
     'if [ -d "$2" ] && [ ! -L "$2" ]; then '
     'mv -- "$2" "$3" && mv -- "$1" "$2" && { rm -rf -- "$3" || { chmod -R u+rwx -- "$3" && rm -rf -- "$3"; }; }; '
     'else mv -f -- "$1" "$2"; fi'
@@ -53,7 +53,7 @@ async def push(session: NodeSession, sources: Sequence[str], to: str, shown: str
         await session.transfer(operations, shown)
         for copy in copies:
             if copy.is_directory:
-                words = ["/bin/sh", "-c", SWAP, "trioflow", copy.new, copy.place, copy.new + ".old"]
+                words = ["/bin/sh", "-c", SWAP_SCRIPT, "trioflow", copy.new, copy.place, copy.new + ".old"]
                 await session.run(words, NO_OUTPUT, f"mv {copy.new} {copy.place}")
     except BaseException:
         await session.remove_files([copy.new for copy in copies])
@@ -97,7 +97,7 @@ async def temporary_file(session: NodeSession, content: Any) -> AsyncGenerator[s
         SshError: the transfer failed.
 
     """
-    path = f"{session.scratch}{MARK}{os.urandom(6).hex()}"
+    path = f"{session.scratch}{INCOMPLETE_PREFIX}{os.urandom(6).hex()}"
     try:
         with _nameless_file() as (file, name):
             _write_content(file, content)
@@ -119,7 +119,7 @@ async def temporary_directory(
         SshError: the transfer failed.
 
     """
-    directory = f"{session.scratch}{MARK}{os.urandom(6).hex()}"
+    directory = f"{session.scratch}{INCOMPLETE_PREFIX}{os.urandom(6).hex()}"
     copies = _plan_copies(session, others, f"{directory}/")
     _check_names([name, *(posixpath.basename(copy.place) for copy in copies)], shown)
     try:
@@ -165,7 +165,7 @@ def _plan_copies(session: NodeSession, sources: Sequence[str], to: str) -> list[
         path = os.path.abspath(source)
         place = session.node_path(posixpath.join(to, os.path.basename(path)) if into else to)
         directory, name = posixpath.split(place)
-        new = posixpath.join(directory, f"{MARK}{token}-{number}-{name}")
+        new = posixpath.join(directory, f"{INCOMPLETE_PREFIX}{token}-{number}-{name}")
         copies.append(Copy(path, place, new, os.path.isdir(path)))
     return copies
 
@@ -192,7 +192,7 @@ def _check_fetched(fetched: Sequence[str], shown: str) -> None:
 
 def _new_directory(parent: str) -> str:
     os.makedirs(parent, exist_ok=True)
-    return os.path.abspath(tempfile.mkdtemp(prefix=MARK, dir=parent))
+    return os.path.abspath(tempfile.mkdtemp(prefix=INCOMPLETE_PREFIX, dir=parent))
 
 
 def _parents(directory: str) -> list[str]:

@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 Path = str | os.PathLike[str]
 """A path on this machine."""
 IN_DIRECTORY: Final = 'cd -- "$1" || exit; shift; exec "$@"'
-INLINE: Final = (
+INLINE_SCRIPT: Final = (
     's=$(mktemp) || exit; trap \'rm -f -- "$s"\' EXIT; trap "exit 143" TERM HUP INT; '
     'printf %s "$1" >"$s" && chmod 700 "$s" || exit; shift; '
 )
 """The start of a shell script that keeps a script in a temporary file while it runs."""
-BESIDE: Final = (
+DIRECTORY_SCRIPT: Final = (
     'd=$1; case $d in /*) ;; *) d=$PWD/$d;; esac; trap \'rm -rf -- "${d%/*}"\' EXIT; trap "exit 143" TERM HUP INT; '
     'd=$d/$2; if [ -n "$3" ]; then cd -- "$3" || exit; fi; shift 3; '
 )
@@ -298,12 +298,12 @@ class _StepRunner:
             script, shown, name = os.fsencode(text), "a script", "script"
         called = shlex.join(interpreter(script))
         if len(script) <= MAX_INLINE_BYTES and b"\0" not in script and not others:
-            inline = f'{INLINE}{called} "$s" "$@"'
+            inline = f'{INLINE_SCRIPT}{called} "$s" "$@"'
             return await self._run(["/bin/sh", "-c", inline, "trioflow", os.fsdecode(script), *arguments], shown)
         async with _sftp_transfers.temporary_directory(
             self._session, script, name, others, self._redact(shown)
         ) as directory:
-            beside = f'{BESIDE}{called} "$d" "$@"'
+            beside = f'{DIRECTORY_SCRIPT}{called} "$d" "$@"'
             words = ["/bin/sh", "-c", beside, "trioflow", directory, name, self._directory() or "", *arguments]
             return await self._run(words, shown, enters_directory=False)
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ._mux import REFUSED
+from ._mux import REFUSED_PREFIX
 from ._nodes import Paths, SshNode
 
 READY: Final = "trioflow-ready"
@@ -126,7 +126,7 @@ class OpenSsh:
 
         Either the node refused, or no shared connection was open; then ssh falls back to the ProxyCommand, which fails.
         """
-        return REFUSED in text or ("UNKNOWN port 65535" in text and "mux_client" not in text)
+        return REFUSED_PREFIX in text or ("UNKNOWN port 65535" in text and "mux_client" not in text)
 
     def is_full(self, text: str) -> bool:
         """Return whether a message of `run` or `transfer` means that the node has reached its limit of sessions."""

@@ -38,7 +38,7 @@ from ..command._output_sinks import Sink
 # variables, which may have the same names. If sleep takes only whole seconds, `nap` counts ten tenths at a time.
 _START: Final = 'start() { eval "$e"; exec "$@"; };'
 _NAP: Final = 'nap() { if sleep "$1"; then n=$((n+$2)); else sleep 1; n=$((n+10)); fi; };'
-_LEFT: Final = (
+_HAS_MEMBERS: Final = (
     "left() { kill -0 -$p && if [ -r /proc/self/stat ]; then "
     'cat /proc/[0-9]*/stat | grep -q ") [^ZX] [0-9]* $p "; fi; };'
 )
@@ -69,7 +69,7 @@ _LINES: Final = (
     'if s=$(command -v setsid); then set -- "$s" "$@"; else set -m; fi;',
     _START,
     _NAP,
-    _LEFT,
+    _HAS_MEMBERS,
     "printf '\\036%s start\\n' \"$t\" >&4;",
     'if [ -n "$m" ]; then start "$@" <&5 2>&1 3<&- 4>&- 5<&- & else start "$@" <&5 2>&4 3<&- 4>&- 5<&- & fi;',
     "p=$!;",
