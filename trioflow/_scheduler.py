@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Never, TextIO, Unpack
 
 from ._core.api import BaseScheduler, BaseSchedulerOptions, Option, set_docs_and_signature
-from ._core.api.views import file_path, flag, outermost
+from ._core.api.views import file_path, flag, outermost_scheduler
 from ._hints import SCHEDULER_HINTS
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class Scheduler(BaseScheduler):
     def _current_run_durations(self) -> dict[AnyJob, float]:
         if self._run_durations or self.scheduler is None:
             return self._run_durations
-        root = outermost(self)  # this scheduler has no run of its own yet
+        root = outermost_scheduler(self)  # this scheduler has no run of its own yet
         return root._run_durations if isinstance(root, Scheduler) else NO_DURATIONS
 
     def _expected_durations(self, jobs: Iterable[AnyJob] | None = None) -> dict[AnyJob, float]:

@@ -273,7 +273,7 @@ def test_a_requirement_in_another_scenario_has_to_be_taken_out_there() -> None:
     a, x = Job(nap, label="a"), Job(nap, label="x")
     x.requires(a)
     Scheduler(a, label="elsewhere")
-    with pytest.raises(MissingRequirement, match=r"which is in 'elsewhere': take 'a' out of that.*sanitize\(\)"):
+    with pytest.raises(MissingRequirement, match=r"which is in 'elsewhere': remove 'a' from 'elsewhere'.*sanitize\(\)"):
         Scheduler(x, label="home").run()
 
 

@@ -26,7 +26,7 @@ def test_the_way_outwards_leads_from_the_inside_to_the_outermost() -> None:
     outer = Scheduler(middle)
     assert list(views.enclosing_schedulers(job)) == [inner, middle, outer]
     assert list(views.enclosing_schedulers(outer)) == []
-    assert views.outermost(inner) is views.outermost(outer) is outer
+    assert views.outermost_scheduler(inner) is views.outermost_scheduler(outer) is outer
     assert [views.is_inside(one, middle) for one in (job, inner, middle, outer)] == [True, True, False, False]
 
 

@@ -32,7 +32,7 @@ from .._core.api.journals import (
     SaveName,
     Work,
     always_runs,
-    checked_save,
+    check_save,
     file_path,
     flag,
     is_among,
@@ -116,7 +116,7 @@ class Journal:
         if not is_among(durable, get_args(Durable)):
             choices = " or ".join(map(repr, get_args(Durable)))
             raise ValueError(f"durable={shown_value(durable)} of a Journal: choose {choices}")
-        checked_save(save, "save", "a Journal", get_args(SaveName))
+        check_save(save, "save", "a Journal", get_args(SaveName))
         self.path: Final = Path(file_path(path, "path", "a Journal"))
         self.durable: Final = durable
         self.save: Final[Save] = save

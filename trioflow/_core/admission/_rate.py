@@ -175,7 +175,7 @@ class RateResource(Resource):
             ValueError: a key is unknown, or an amount is more than the burst.
 
         """
-        amounts = self.parse_amounts(amount, f"{job.label!r} needs {self.name}={_amounts.shown_need(amount)}")
+        amounts = self.parse_amounts(amount, f"{job.label!r} needs {self.name}={_amounts.need_text(amount)}")
         if isinstance(amount, tuple) and REQUESTS in self.buckets:
             amounts = {REQUESTS: 1, **amounts}
         for key, number in amounts.items():

@@ -169,7 +169,7 @@ class CountedResource(Resource):
         """
         if isinstance(amount, tuple):
             raise ValueError(
-                f"{job.label!r} needs {self.name}={_amounts.shown_need(amount)}, which is not a Rate: give one number"
+                f"{job.label!r} needs {self.name}={_amounts.need_text(amount)}, which is not a Rate: give one number"
             )
         if amount > self.total:
             raise ValueError(

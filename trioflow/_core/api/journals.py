@@ -33,7 +33,7 @@ from ..job._function import FunctionJob, call_parts, input_at
 from ..job._job import AbstractJob, is_scheduler
 from ..job._job_options import SaveName, file_path, flag
 from ..job._job_options import SlowPathOptions as SlowPathOptions
-from ..job._job_options import save as checked_save
+from ..job._job_options import check_save as check_save
 from ..job._labels import PathCache
 from ..job._outcome import DROPPED
 from ..job._work_spec import Depfile, HashOnly, OptionalFile, Work

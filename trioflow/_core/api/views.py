@@ -24,7 +24,7 @@ from ..base._states import STOP_REASON_TEXTS, JobState, OnTimeout, RunIf, RunPha
 from ..base._units import duration_text, durations_in_column, size_text
 from ..base._user_code import PACKAGE_PREFIX
 from ..base._waits import WaitCause, Waiting
-from ..job._ancestors import enclosing_schedulers, find_common_scheduler, is_inside, outermost
+from ..job._ancestors import enclosing_schedulers, find_common_scheduler, is_inside, outermost_scheduler
 from ..job._errors import CycleError
 from ..job._facts import (
     box_of,

@@ -51,12 +51,12 @@ def amount_of(value: Any, what: str) -> Amount:
 
     """
     if isinstance(value, str):
-        return _size(value, what)
+        return _parse_size(value, what)
     if not is_number(value):
         raise TypeError(f"{what}: give a number, 0 or more, or a size such as '24 GiB'")
     if not is_finite(value) or value < 0:
         raise ValueError(f"{what}: give a finite number, 0 or more, or a size such as '24 GiB'")
-    return _int_if_whole(_fraction(str(value)) if isinstance(value, float) else value)
+    return _int_if_whole(_to_fraction(str(value)) if isinstance(value, float) else value)
 
 
 def is_number(value: Any) -> bool:
@@ -76,7 +76,7 @@ def is_finite(value: float | Fraction) -> bool:
         return False
 
 
-def _fraction(text: str) -> Fraction:
+def _to_fraction(text: str) -> Fraction:
     from fractions import Fraction
 
     return Fraction(text)
@@ -112,7 +112,7 @@ def is_size(value: Any) -> bool:
     return isinstance(value, str) and any(character.isalpha() for character in value)
 
 
-def shown_need(value: AmountSpec) -> str:
+def need_text(value: AmountSpec) -> str:
     """Return an amount, or amounts by key, as decimal text."""
     if not isinstance(value, tuple):
         return shown_amount(value)
@@ -129,11 +129,11 @@ def as_number(number: Amount) -> float:
     return number if isinstance(number, int) else float(number)
 
 
-def _size(text: str, what: str) -> Amount:
+def _parse_size(text: str, what: str) -> Amount:
     match = SIZE_PATTERN.fullmatch(text)
     if match is None or match[2] not in SIZE_UNITS:
         raise ValueError(f"{what}: write a number and a unit: B, kB, MB, GB, TB, PB, KiB, MiB, GiB, TiB or PiB")
-    number = _fraction(match[1]) * SIZE_UNITS[match[2]]
+    number = _to_fraction(match[1]) * SIZE_UNITS[match[2]]
     if not is_finite(number):
         raise ValueError(f"{what}: that is more than can be counted; give a smaller size")
     return _int_if_whole(number)

@@ -23,8 +23,8 @@ def chunks_with_pauses(nodes: Collection[Node]) -> Iterable[tuple[list[Node], bo
 
 
 def _chunks(nodes: Iterable[Node]) -> Iterator[tuple[list[Node], bool]]:
-    rest = iter(nodes)
-    while chunk := list(itertools.islice(rest, CHUNK_SIZE)):
+    remaining = iter(nodes)
+    while chunk := list(itertools.islice(remaining, CHUNK_SIZE)):
         yield chunk, len(chunk) == CHUNK_SIZE
 
 

@@ -24,12 +24,12 @@ def duration_text(seconds: float, *, in_column: bool = False) -> str:
     if seconds < 0:
         return "-" + duration_text(-seconds, in_column=in_column)
     if seconds < 59.95:  # from here on rounding gives 60 s, which is a minute
-        return _below_a_minute(seconds, _one_decimal if in_column else _three_digits)
+        return _short_duration_text(seconds, _one_decimal if in_column else _three_digits)
     if round(seconds) < HOUR:
-        return _two_units(round(seconds), MINUTE, "min", 1.0, "s")
+        return _two_unit_text(round(seconds), MINUTE, "min", 1.0, "s")
     if round(seconds / MINUTE) * MINUTE < DAY:
-        return _two_units(round(seconds / MINUTE) * MINUTE, HOUR, "h", MINUTE, "min")
-    return _two_units(round(seconds / HOUR) * HOUR, DAY, "d", HOUR, "h")
+        return _two_unit_text(round(seconds / MINUTE) * MINUTE, HOUR, "h", MINUTE, "min")
+    return _two_unit_text(round(seconds / HOUR) * HOUR, DAY, "d", HOUR, "h")
 
 
 def durations_in_column(seconds: Iterable[float | None]) -> tuple[str, list[str]]:
@@ -46,24 +46,24 @@ def durations_in_column(seconds: Iterable[float | None]) -> tuple[str, list[str]
     times = [*seconds]
     longest = max([0.0, *(abs(time) for time in times if time is not None)])
     if longest >= 99.995:
-        unit, form = ("min:s", _minutes) if longest < HOUR - 0.05 else ("h:min:s", _hours)
+        unit, form = ("min:s", _minutes_text) if longest < HOUR - 0.05 else ("h:min:s", _hours_text)
         return unit, ["" if time is None else "-" * (time < 0) + form(abs(time)) for time in times]
     size, unit = next((scale for scale in UNITS if longest >= scale[0] * 0.9995), UNITS[0])
     decimals = 3 if longest / size < 9.9995 else 2 if longest / size < 99.995 else 1
     return unit, ["" if time is None else f"{time / size:.{decimals}f}" for time in times]
 
 
-def _minutes(seconds: float) -> str:
+def _minutes_text(seconds: float) -> str:
     minutes, rest = divmod(round(seconds * 10), 600)
     return f"{minutes}:{rest / 10:04.1f}"
 
 
-def _hours(seconds: float) -> str:
+def _hours_text(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
-def _below_a_minute(seconds: float, form: Callable[[float], str]) -> str:
+def _short_duration_text(seconds: float, form: Callable[[float], str]) -> str:
     for unit, name in UNITS[:-1]:
         if seconds >= unit * 0.9995:
             return f"{form(seconds / unit)} {name}"
@@ -81,7 +81,7 @@ def _three_digits(number: float) -> str:
     return text.rstrip("0").rstrip(".") if decimals else text
 
 
-def _two_units(seconds: float, unit: float, name: str, smaller_unit: float, smaller_name: str) -> str:
+def _two_unit_text(seconds: float, unit: float, name: str, smaller_unit: float, smaller_name: str) -> str:
     """Return a duration in two units, such as "3 h 05 min", or in the larger one if the rest is 0."""
     whole, rest = divmod(round(seconds), unit)
     first = f"{int(whole)} {name}"

@@ -41,7 +41,7 @@ def find_common_scheduler(
     return None
 
 
-def outermost(scheduler: BaseScheduler) -> BaseScheduler:
+def outermost_scheduler(scheduler: BaseScheduler) -> BaseScheduler:
     """Return the outermost scheduler that contains `scheduler`, or `scheduler` itself if it is in none."""
     for enclosing in enclosing_schedulers(scheduler):
         scheduler = enclosing

@@ -150,7 +150,7 @@ class JobFunction(Generic[P, T]):
             ValueError: an option is out of its range.
 
         """
-        return _decorate(self._function, {**self._options, **options}, self._kind)
+        return _make_job_function(self._function, {**self._options, **options}, self._kind)
 
     def __reduce__(self) -> str:
         """Pickle by the qualified name, like a function."""
@@ -202,11 +202,11 @@ def job(function: Any = None, /, *, kind: Kind = Job, **options: Any) -> Any:
 
     """
     if function is None:
-        return functools.partial(_decorate, options=cast(JobOptions, options), kind=kind)
-    return _decorate(function, cast(JobOptions, options), kind)
+        return functools.partial(_make_job_function, options=cast(JobOptions, options), kind=kind)
+    return _make_job_function(function, cast(JobOptions, options), kind)
 
 
-def _decorate(function: Any, options: JobOptions, kind: Kind) -> JobFunction[Any, Any]:
+def _make_job_function(function: Any, options: JobOptions, kind: Kind) -> JobFunction[Any, Any]:
     if isinstance(function, Coroutine):
         raise TypeError(f"job({short_repr(function)}): a coroutine object; decorate the async function that makes them")
     check_kind(kind, "job()")

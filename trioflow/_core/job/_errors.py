@@ -29,7 +29,7 @@ class CycleError(TrioflowError, ValueError):
 
     def __init__(self, cycle: Sequence[AbstractJob[Any]]) -> None:
         self.cycle: tuple[AbstractJob[Any], ...] = tuple(cycle)
-        names = _labels.distinguish(self.cycle)
+        names = _labels.distinct_names(self.cycle)
         super().__init__(
             f"cycle: {' -> '.join([*names, names[0]])}: none of them could ever start; "
             f"remove one of these requirements, with requires(..., remove=True)"
@@ -51,22 +51,27 @@ class MissingRequirement(TrioflowError, ValueError):
         is_input = job._rule is not None and requirement in job._rule.inputs
         home = requirement.scheduler
         where = "in no scheduler" if home is None else f"in {home.label!r}"
-        subject, what = map(repr, _labels.distinguish([job, requirement]))
+        job_name, required_name = map(repr, _labels.distinct_names([job, requirement]))
         common = find_common_scheduler(job, requirement)
         if common is not None:
             _, waits, waited_for = common
-            name, required_name = (job.label if job.label.isidentifier() else "..." for job in (waits, waited_for))
-            advice = f"let {waits.label!r} wait for {waited_for.label!r}: {name}.requires({required_name})"
+            waits_name, waited_for_name = (
+                job.label if job.label.isidentifier() else "..." for job in (waits, waited_for)
+            )
+            advice = f"let {waits.label!r} wait for {waited_for.label!r}: {waits_name}.requires({waited_for_name})"
             if waits is waited_for:
                 advice = f"{waits.label!r} contains it, and ends after it, so leave this requirement out"
             elif waited_for in waits.required:
                 advice = f"{waits.label!r} waits for {waited_for.label!r} already, so leave this requirement out"
         elif home is not None:
-            advice = f"take {what} out of that, with remove(), and add it to {scheduler.label!r}"
+            advice = f"remove {required_name} from {home.label!r}, with remove(), and add it to {scheduler.label!r}"
         else:
-            advice = f"add {what} to {scheduler.label!r}{', or to one around or beside it' if is_input else ''}"
+            elsewhere = ", or to an enclosing scheduler or one beside it" if is_input else ""
+            advice = f"add {required_name} to {scheduler.label!r}{elsewhere}"
         drop = "" if is_input else ", or call sanitize() to drop the requirement"
-        super().__init__(f"{subject} in {scheduler.label!r} requires {what}, which is {where}: {advice}{drop}")
+        super().__init__(
+            f"{job_name} in {scheduler.label!r} requires {required_name}, which is {where}: {advice}{drop}"
+        )
 
 
 class JournalError(TrioflowError):

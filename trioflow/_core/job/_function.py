@@ -98,7 +98,7 @@ class FunctionJob(AbstractJob[T]):
         if self._calls_in is not None:
             check_function(function, type(self).__name__, place=self._calls_in)
         self._function = function
-        inputs = self._bind(args, kwargs, options.get("label"))
+        inputs = self._bind_arguments(args, kwargs, options.get("label"))
         super().__init__(**options, _inputs=inputs)
 
     def __init_subclass__(cls, *, calls_in: str | None = None, **kwargs: Any) -> None:
@@ -107,17 +107,17 @@ class FunctionJob(AbstractJob[T]):
         if calls_in is not None:
             cls._calls_in = calls_in
 
-    def _bind(
+    def _bind_arguments(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, label: str | None
     ) -> tuple[AbstractJob[Any], ...]:
         """Store the arguments for the call, and return the inputs among them, each once."""
-        search = ArgumentSearch(lambda: repr(label or self._short_name()))
+        search = ArgumentSearch(lambda: repr(label or self._function_name()))
         self._args = search.positional(args)
         if kwargs:
             self._function = search.keywords(self._function, kwargs)
         return tuple(search.inputs)
 
-    def _forget_call(self) -> None:
+    def _release_call(self) -> None:
         if self._function is not None and not isinstance(self._function, Coroutine):
             self._label = sys.intern(self.label)
             self._function, self._args = None, ()
@@ -135,19 +135,19 @@ class FunctionJob(AbstractJob[T]):
 
     def _default_label(self, depth: int = _labels.MAX_DEPTH) -> str:
         """Return the call as text, such as `fetch(3)`."""
-        function, name = self._function, self._short_name()
+        function, name = self._function, self._function_name()
         if self.redact:
             return f"{name}(…)"
         keywords = function.original() if type(function) is Call else {}
         return _labels.call_label(name, original_arguments(self._args), keywords, depth=depth)
 
-    def _short_name(self) -> str:
+    def _function_name(self) -> str:
         """Return the name of the function, or of the class of a callable object."""
         function = unwrap_partial(self._function.func if isinstance(self._function, Call) else self._function)
         return getattr(function, "__name__", None) or type(function).__name__
 
     def _unknown_option(self, name: str) -> TypeError:
-        return _job_options.unknown_job_option_error(name, repr(self._short_name()), type(self), is_call=True)
+        return _job_options.unknown_job_option_error(name, repr(self._function_name()), type(self), is_call=True)
 
 
 def call_of(job: FunctionJob[T], value_of: ValueOf | None = None) -> functools.partial[T]:
@@ -413,7 +413,7 @@ class Job(FunctionJob[T]):
         if args or kwargs:
             indices = None if kwargs else () if ATOMIC_TYPES.issuperset(map(type, args)) else direct_input_indices(args)
             if indices is None:
-                options["_inputs"] = self._bind(args, kwargs, options.get("label"))  # type: ignore[typeddict-unknown-key]
+                options["_inputs"] = self._bind_arguments(args, kwargs, options.get("label"))  # type: ignore[typeddict-unknown-key]
             elif indices:
                 self._args = direct = DirectArguments(args, indices)
                 options["_inputs"] = direct.inputs()  # type: ignore[typeddict-unknown-key]
@@ -421,7 +421,7 @@ class Job(FunctionJob[T]):
         AbstractJob.__init__(self, **options)  # pyright: ignore[reportUnknownMemberType]
         if not plain and isinstance(function, Coroutine):
             if self._label is None:  # set now, because `_function` is None once the job has started
-                self._label = f"{self._short_name()}(…)"
+                self._label = f"{self._function_name()}(…)"
             self._slow_path = self._slow_path or DEFAULT_SLOW_PATH
             # Not by `__del__`, which comes too late in a reference cycle: see the traps in docs/design.md.
             self._args = (weakref.finalize(self, function.close),)

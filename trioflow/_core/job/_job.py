@@ -28,7 +28,7 @@ from ..base import _amounts
 from ..base._reprs import short_repr
 from ..base._states import IDLE, JobState, OnTimeout, RunIf
 from . import _errors, _job_options, _labels, _option_descriptors, _requirements
-from ._ancestors import enclosing_schedulers, outermost
+from ._ancestors import enclosing_schedulers, outermost_scheduler
 from ._option_descriptors import Option, RareOption, ReadOnlyOption, SchedulingOption, SlowPathOption
 from ._outcome import DROPPED, Failure, RunExtras, no_result_error
 
@@ -289,7 +289,7 @@ class AbstractJob(Generic[T]):
     _declared: ClassVar[dict[str, Option[Any, Any]]]
 
     # ---- options: `JobOptions` has the types of the arguments
-    label: Option[str, str | None] = Option(None, _job_options.label, getter=_get_label, settable_in_run=True)
+    label: Option[str, str | None] = Option(None, _job_options.check_label, getter=_get_label, settable_in_run=True)
     critical: Option[bool | None] = Option(None, _job_options.flag_or_none)
     forever: Option[bool] = ForeverOption(False, _job_options.flag)
     required: ReadOnlyOption[AbstractSet[AbstractJob[Any]], Required] = ReadOnlyOption(
@@ -301,16 +301,18 @@ class AbstractJob(Generic[T]):
     on_timeout: Option[OnTimeout] = SlowPathOption("fail", _job_options.one_of(get_args(OnTimeout)))
     restarts: Option[int | None] = SlowPathOption(None, _job_options.whole_number)
     own_task: Option[bool] = SlowPathOption(False, _job_options.flag)
-    retry: Option[Retry] = SlowPathOption(None, _job_options.retry)
+    retry: Option[Retry] = SlowPathOption(None, _job_options.check_retry)
     run_if: Option[RunIf] = RareOption("settled", _job_options.one_of(get_args(RunIf)), "_rule")
     keep_result: Option[bool] = RareOption(True, _job_options.flag, "_rule")
     redact: Option[bool] = SlowPathOption(False, _job_options.flag)
-    save: Option[JobSave] = SlowPathOption("default", _job_options.save)
+    save: Option[JobSave] = SlowPathOption("default", _job_options.check_save)
     key: Option[Any, object] = SlowPathOption(None, _job_options.accept)
     version: Option[Any, object] = SlowPathOption(None, _job_options.accept)
-    priority: Option[int] = SchedulingOption(0, _job_options.priority)
+    priority: Option[int] = SchedulingOption(0, _job_options.check_priority)
     expected_duration: Option[float | None] = SchedulingOption(None, _job_options.duration_or_none)
-    needs: Option[dict[str, Any], Mapping[str, Need] | None] = SchedulingOption(None, _job_options.needs, _get_needs)
+    needs: Option[dict[str, Any], Mapping[str, Need] | None] = SchedulingOption(
+        None, _job_options.check_needs, _get_needs
+    )
 
     def __init__(self, *, _inputs: tuple[AbstractJob[Any], ...] = (), **options: Unpack[JobOptions]) -> None:
         self._label = self._critical = self._scheduler = self._scheduling = self._rule = None
@@ -750,7 +752,7 @@ class AbstractJob(Generic[T]):
 
     async def _settled_result(self) -> T:
         if not self._state.is_settled and all(enclosing._run is None for enclosing in enclosing_schedulers(self)):
-            home = None if self._scheduler is None else outermost(self._scheduler)
+            home = None if self._scheduler is None else outermost_scheduler(self._scheduler)
             if home is None and is_scheduler(self):
                 self._reject_wait_cycle()
                 raise _errors.JobNotDone(
@@ -781,11 +783,11 @@ class AbstractJob(Generic[T]):
     def _name_for_errors(self) -> str:
         return repr(self.label)
 
-    def _reject_during_run(self, what: str) -> None:
+    def _reject_during_run(self, action: str) -> None:
         run = self._innermost_run()
         if run is not None:
             raise RuntimeError(
-                f"{what} of {self.label!r}: not while {run.scheduler.label!r} runs; do it before the run"
+                f"{action} of {self.label!r}: not while {run.scheduler.label!r} runs; do it before the run"
             )
 
     def _innermost_run(self) -> Run | None:
@@ -869,7 +871,7 @@ class AbstractJob(Generic[T]):
         self._outcome = self._started_at = self._finished_at = self._extras = self._successors = self._worker = None
         self._pending = -1
 
-    def _forget_call(self) -> None:
+    def _release_call(self) -> None:
         """Release the job's function and arguments: it has settled, and its scheduler will be closed."""
 
     def _needs_shutdown(self) -> bool:

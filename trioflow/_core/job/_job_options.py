@@ -159,19 +159,21 @@ def accept(value: Any, name: str, subject: Subject) -> Any:
     return value
 
 
-def label(value: Any, name: str, subject: Subject) -> str | None:
+def check_label(value: Any, name: str, subject: Subject) -> str | None:
     """Check a label; None means the default label."""
     return None if value is None else text(value, name, subject)
 
 
-def retry(value: Any, name: str, subject: Subject) -> Retry:
+def check_retry(value: Any, name: str, subject: Subject) -> Retry:
     """Check a number of further attempts, or a decorator; 0 becomes None."""
     if callable(value):
         return cast("Retry", value)
     return whole_number(value, name, subject, "or a decorator of an async function, or None") or None
 
 
-def save(value: Any, name: str, subject: Subject, names: tuple[str, ...] = ("default", *get_args(SaveName))) -> JobSave:
+def check_save(
+    value: Any, name: str, subject: Subject, names: tuple[str, ...] = ("default", *get_args(SaveName))
+) -> JobSave:
     """Check a value of `save`: how a journal stores a result."""
     is_pair = isinstance(value, tuple) and len(value) == 2 and all(map(callable, value))  # pyright: ignore[reportUnknownArgumentType]
     if not is_pair and not is_among(value, (*names, None)):
@@ -182,14 +184,14 @@ def save(value: Any, name: str, subject: Subject, names: tuple[str, ...] = ("def
     return cast("JobSave", value)
 
 
-def priority(value: Any, name: str, subject: Subject) -> int:
+def check_priority(value: Any, name: str, subject: Subject) -> int:
     """Check a priority: a whole number, which may be negative."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise bad_value_error(TypeError, value, name, subject, "give a whole number; the higher one starts first")
     return value
 
 
-def needs(value: Any, name: str, subject: Subject) -> dict[str, AmountSpec]:
+def check_needs(value: Any, name: str, subject: Subject) -> dict[str, AmountSpec]:
     """Check the needs of a job, and return them in exact form, without needs of 0."""
     result: dict[str, AmountSpec] = {}
     if value is None:
@@ -283,7 +285,7 @@ def number(value: Any, name: str, subject: Subject, otherwise: str = "") -> int:
     return value
 
 
-def keywords(value: Any, name: str, subject: Subject) -> dict[str, Any]:
+def check_keywords(value: Any, name: str, subject: Subject) -> dict[str, Any]:
     """Check keyword arguments, and return a copy of the dict; None becomes an empty dict."""
     if value is None:
         return {}

@@ -13,7 +13,7 @@ import types
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
-from ._ancestors import ancestors_with_members, outermost
+from ._ancestors import ancestors_with_members, outermost_scheduler
 
 if TYPE_CHECKING:
     from ..scheduler._base_scheduler import BaseScheduler
@@ -155,7 +155,7 @@ def path(job: AbstractJob[Any]) -> str:
     return "/".join(reversed(parts)) if parts else job.label
 
 
-def distinguish(jobs: Iterable[AbstractJob[Any]]) -> list[str]:
+def distinct_names(jobs: Iterable[AbstractJob[Any]]) -> list[str]:
     """Return a printable name for each job: its label, or if some labels are equal its path, at a cost of O(V)."""
     jobs = [*jobs]
     if len({job.label for job in jobs}) == len(set(jobs)):
@@ -164,7 +164,7 @@ def distinguish(jobs: Iterable[AbstractJob[Any]]) -> list[str]:
     for job in jobs:
         enclosing = job.scheduler
         if job not in known and enclosing is not None:
-            known.update(paths_of(outermost(enclosing)))
+            known.update(paths_of(outermost_scheduler(enclosing)))
     return [printable(known.get(job, job.label)) for job in jobs]
 
 

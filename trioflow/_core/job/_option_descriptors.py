@@ -88,12 +88,12 @@ class Option(Generic[GetType, SetType]):
         """
         if not self.settable_in_run:
             job._reject_during_run(self.name)
-        before = getattr(job, self.attribute)
+        previous = getattr(job, self.attribute)
         self.store(job, value)
         try:
             job._check_options()
         except BaseException:
-            setattr(job, self.attribute, before)
+            setattr(job, self.attribute, previous)
             raise
 
     def store(self, job: AbstractJob[Any], value: Any) -> None:

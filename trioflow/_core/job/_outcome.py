@@ -134,12 +134,12 @@ class RunExtras:
             and self.ready_at is None
         )
 
-    def listen(self, listener: Callable[[AbstractJob[Any]], None]) -> None:
+    def add_listener(self, listener: Callable[[AbstractJob[Any]], None]) -> None:
         """Add a function to call once, when the job has settled, or its run has ended without reaching it."""
         self.listeners = self.listeners or []
         self.listeners.append(listener)
 
-    def notify(self, job: AbstractJob[Any]) -> None:
+    def notify_listeners(self, job: AbstractJob[Any]) -> None:
         """Call all listeners with the job, which has settled, or was not reached by its run."""
         if self.listeners is not None:
             for listener in self.listeners:

@@ -441,7 +441,7 @@ class Run:
         extras = job._extras
         if extras is not None:
             extras.context = None
-            extras.notify(job)
+            extras.notify_listeners(job)
         if job._forever:
             self.forever_unsettled -= 1
         else:
@@ -457,7 +457,7 @@ class Run:
 
     def _release(self, job: AbstractJob[Any], extras: RunExtras) -> None:
         """Release what a settled job would need in another run, and with `keep_jobs=False` the job itself."""
-        job._forget_call()
+        job._release_call()
         if extras.is_empty():
             job._extras = None
         if not self.scheduler.keep_jobs and self.members.may_drop(job):

@@ -45,7 +45,7 @@ class SettledJobs:
             return
         if not job.forever and job not in self._callers:
             self._unsettled.add(job)
-        job._ensure_extras().listen(self._listener)
+        job._ensure_extras().add_listener(self._listener)
 
     def end(self) -> None:
         """End the iteration, because the run has ended: jobs that settle in a later run are not included."""

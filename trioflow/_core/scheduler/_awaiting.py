@@ -78,7 +78,7 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
 
     watched = [job, *(enclosing for enclosing in enclosing_schedulers(job) if enclosing._run is None)]
     for target in watched:
-        target._ensure_extras().listen(listener)
+        target._ensure_extras().add_listener(listener)
     try:
         if waiter is not None and waiter._worker is not None and job._state is not JobState.RUNNING:
             await _poll_for_deadlock(event, waiter, job)

@@ -729,7 +729,7 @@ class BaseScheduler(
             finally:
                 signal_handler.loop_ended()
 
-        options = _job_options.keywords(backend_options, "backend_options", self._name_for_errors)
+        options = _job_options.check_keywords(backend_options, "backend_options", self._name_for_errors)
         if _backend.loop_running() and not _sync_run.in_notebook_cell():
             raise RuntimeError(
                 f"{self.label!r}.run(): an event loop runs in this thread; write: await scheduler.co_run()"
@@ -1128,7 +1128,7 @@ class BaseScheduler(
         if self._has_waiters:
             for job in self.iterate_jobs():
                 if job._extras is not None and job._state is JobState.IDLE:
-                    job._extras.notify(job)
+                    job._extras.notify_listeners(job)
 
     def _note_incident(self, job: AbstractJob[Any] | None, message: str, exception: BaseException | None) -> None:
         self._incidents.append(Incident(job, message, exception))
@@ -1156,9 +1156,9 @@ class BaseScheduler(
         self._run.interrupt(interruption)
         return True
 
-    def _forget_call(self) -> None:
+    def _release_call(self) -> None:
         for job in self._members.jobs:
-            job._forget_call()
+            job._release_call()
 
     def _needs_shutdown(self) -> bool:
         todo: list[AbstractJob[Any]] = [self]

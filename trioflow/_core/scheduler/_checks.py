@@ -175,9 +175,7 @@ class AvailableResources:
             if name in _job_options.RUN_RESOURCES:
                 continue
             if name not in self.available:
-                raise ValueError(
-                    f"{job.label!r} needs {name}={_amounts.shown_need(amount)}, {self._missing_text(name)}"
-                )
+                raise ValueError(f"{job.label!r} needs {name}={_amounts.need_text(amount)}, {self._missing_text(name)}")
             resource = self.available[name]
             need = resource.need(amount, job)
             services = [
@@ -254,7 +252,7 @@ def check_requirement(job: AbstractJob[Any], requirement: AbstractJob[Any], sche
         if not is_input or find_common_scheduler(job, requirement) is None:
             raise _errors.MissingRequirement(job, requirement, scheduler)
     if requirement._forever and not requirement._is_service:
-        subject, what = map(repr, _labels.distinguish([job, requirement]))
+        subject, what = map(repr, _labels.distinct_names([job, requirement]))
         raise ValueError(
             f"{subject} requires {what}, which is a forever job, so it would wait until the end; "
             f"remove the requirement, or make {what} a Service, which reports when it is ready"

@@ -10,7 +10,7 @@ from ..base import _units
 from ..base._states import JobState, RunPhase, StopReason
 from ..base._waits import WaitCause, Waiting
 from ..job import _labels, _trigger_rules
-from ..job._ancestors import enclosing_schedulers, outermost
+from ..job._ancestors import enclosing_schedulers, outermost_scheduler
 from ..job._facts import throttled
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import one_line_error
@@ -209,7 +209,7 @@ def _earlier_jobs_text(run: Run, job: AbstractJob[Any], in_order: list[AbstractJ
 
 def _token_holders_text(scheduler: BaseScheduler, limiter: Any) -> str:
     """Return a text about the holders of a limiter's tokens: jobs of the whole scenario, and the number of others."""
-    root = outermost(scheduler)
+    root = outermost_scheduler(scheduler)
     running: list[AbstractJob[Any]] = []
     for job in [root, *root.iterate_jobs()]:
         run = job._run if is_scheduler(job) else None
@@ -296,5 +296,5 @@ def _progress_text(job: AbstractJob[Any], now: float) -> str:
 
 
 def _job_names(jobs: list[AbstractJob[Any]]) -> str:
-    named = ", ".join(map(repr, _labels.distinguish(jobs[:MAX_NAMED])))
+    named = ", ".join(map(repr, _labels.distinct_names(jobs[:MAX_NAMED])))
     return named + (f" and {len(jobs) - MAX_NAMED} more" if len(jobs) > MAX_NAMED else "")

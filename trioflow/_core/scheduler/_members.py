@@ -13,7 +13,7 @@ from ..admission.policy._upward_ranks import median_duration
 from ..base._graph_algorithms import longest_paths, topological_order
 from ..base._reprs import short_repr
 from ..base._states import JobState
-from ..job._ancestors import enclosing_schedulers, is_inside, outermost
+from ..job._ancestors import enclosing_schedulers, is_inside, outermost_scheduler
 from ..job._facts import inputs_of
 from ..job._job import AbstractJob, is_scheduler
 from ..job._requirements import flatten
@@ -120,7 +120,7 @@ class Members:
         if owner._closed:
             raise RuntimeError(f"{what}: {owner.label!r} is closed; make a new Scheduler")
         run = owner._innermost_run()
-        if run is None and (owner if owner._scheduler is None else outermost(owner))._open_block is not None:
+        if run is None and (owner if owner._scheduler is None else outermost_scheduler(owner))._open_block is not None:
             raise RuntimeError(f"{what}: {owner.label!r} is draining, and accepts no jobs")
         foreign = [job for job in jobs if (job._scheduler is not None or job._is_scheduler) and job not in members]
         if foreign:
