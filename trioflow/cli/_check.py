@@ -31,7 +31,7 @@ What is found:
 
 
 MAX_NAMED: Final = 5
-"""Number of jobs that are named in a line about more of them."""
+"""The number of jobs that are named in a line about more of them."""
 
 
 def group_alike(findings: Iterable[Finding]) -> list[list[Finding]]:

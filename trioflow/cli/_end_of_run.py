@@ -30,7 +30,7 @@ SECONDS_PER_JOB: Final = 50e-6
 LARGEST_SHARE: Final = 0.02
 """The maximum share of the run's time that a search for the slowest chain without a trace may take."""
 MAX_JOBS: Final = 3
-"""Number of jobs of the slowest chain that are named."""
+"""The number of jobs of the slowest chain that are named."""
 MAX_PATH_LENGTH: Final = 40
 """Characters of each path; a longer one loses its middle."""
 DEFAULT_WIDTH: Final = 120

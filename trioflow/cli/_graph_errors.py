@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 MAX_LENGTH: Final = 400
 """Characters kept of a problem's text: a value in it may be as long as the file."""
 MAX_PROBLEMS: Final = 20
-"""Number of problems that are shown; the others are counted."""
+"""The number of problems that are shown; the others are counted."""
 MAX_NAMED: Final = 5
-"""Number of jobs named in a problem that several share."""
+"""The number of jobs named in a problem that several share."""
 MAX_TO_SEARCH: Final = 2_000
-"""Number of names above which there are no suggestions: the search takes seconds."""
+"""The number of names above which there are no suggestions: the search takes seconds."""
 WORDS: Final = {"int": "integer", "float": "number", "str": "string", "bool": "boolean"}
 """msgspec's names of JSON's types, and JSON's own."""
 FIELDS_OF_OTHER_TOOLS: Final = {

@@ -40,7 +40,7 @@ VERSION: Final = 1
 SCHEMA: Final = Path(__file__).with_name("graph.schema.json")
 STREAMS: Final = {"PIPE": subprocess.PIPE, "DEVNULL": subprocess.DEVNULL, "STDOUT": subprocess.STDOUT}
 MAX_CYCLE_NAMES: Final = 8
-"""Number of names of a long cycle that an error shows."""
+"""The number of names of a long cycle that an error shows."""
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 Number = Annotated[int, msgspec.Meta(ge=0)]

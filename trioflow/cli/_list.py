@@ -16,7 +16,7 @@ from ..view.text._verdict import join_names
 from ._scenario import takes_scenario
 
 MAX_NAMES: Final = 4
-"""Number of requirements up to which all are named; of more, the first three are."""
+"""The number of requirements up to which all are named; of more, the first three are."""
 MAX_LABEL_COLUMNS: Final = 60
 """The maximum width of the column of labels; longer labels exceed it in their own line alone."""
 INDENT: Final = "  "

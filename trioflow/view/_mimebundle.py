@@ -16,11 +16,11 @@ from .text._listing import Listing
 Bundle = dict[str, str]
 
 MAX_SEPARATE_BOXES: Final = 200
-"""Number of jobs above which similar jobs share a box."""
+"""The number of jobs above which similar jobs share a box."""
 MAX_ELEMENTS: Final = 400
 """Number of boxes and arrows above which no picture is drawn: `dot` would take long, and the result be unreadable."""
 MAX_LISTED_JOBS: Final = 100
-"""Number of jobs above which the text is the repr instead of the listing."""
+"""The number of jobs above which the text is the repr instead of the listing."""
 
 
 def scheduler_bundle(scheduler: BaseScheduler) -> Bundle:

@@ -39,11 +39,11 @@ STEADY_RATIO: Final = 1.5
 OVERLOAD_RATIO: Final = 2.0
 """The ratio of the current to the lowest latency above which the window shrinks."""
 SHRINK_LIMIT: Final = 0.5
-"""The least fraction of the window that remains when the latency rises, or when the lowest one is measured again."""
+"""The minimum fraction of the window that remains when the latency rises, or when the lowest one is measured again."""
 MIN_SAMPLES: Final = 10
-"""The least number of jobs in a mean latency, so that one slow job does not look like a queue."""
+"""The minimum number of jobs in a mean latency, so that one slow job does not look like a queue."""
 MAX_AGE: Final = 100
-"""How many higher mean latencies may follow the lowest one before it is measured again."""
+"""The number of higher mean latencies after the lowest one until it is measured again."""
 
 
 @final

@@ -12,7 +12,7 @@ import reprlib
 from typing import Any, Final, cast
 
 MAX_LENGTH: Final = 100
-"""The most characters in a short form: a line of a wide terminal has room for these and a prefix."""
+"""The maximum number of characters in a short form: a line of a wide terminal has room for these and a prefix."""
 LARGE_INT: Final = 10**40
 """Integers from here on are not written out: with thousands of digits that is slow, or rejected by Python."""
 

@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from ._job import AbstractJob
 
 MAX_ARGUMENTS_LENGTH: Final = 60
-"""The most characters of all arguments together in a default label; an ellipsis replaces the rest."""
+"""The maximum number of characters of all arguments together in a default label; an ellipsis replaces the rest."""
 MAX_STRING_LENGTH: Final = 24
 """The most characters of one string in a default label; an ellipsis replaces the middle of a longer one."""
 MAX_FLOAT_LENGTH: Final = 12
-"""The most characters of a float in a default label; a longer one is rounded."""
+"""The maximum number of characters of a float in a default label; a longer one is rounded."""
 MAX_LABEL_LENGTH: Final = 200
-"""The most characters of a label or path in logs, listings and reports."""
+"""The maximum number of characters of a label or path in logs, listings and reports."""
 MAX_ITEMS: Final = 3
-"""The most items of a container in a default label; a larger one is shown as an ellipsis in brackets."""
+"""The maximum number of items of a container in a default label; a larger one is shown as an ellipsis in brackets."""
 MAX_DEPTH: Final = 3
-"""The most calls inside the call of a default label: `save(parse(fetch(3)))` has two."""
+"""The maximum number of calls inside the call of a default label: `save(parse(fetch(3)))` has two."""
 LARGE_INT: Final = 10**18
 """Whole numbers from here on are shown as `<int>`, because writing out a large one is slow."""
 REPR_TYPES: Final = frozenset({bool, complex, type(None), type(...)})

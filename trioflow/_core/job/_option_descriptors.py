@@ -182,7 +182,7 @@ class SlowPathOption(RareOption[GetType, SetType]):
 CACHEABLE_TYPES: Final = frozenset({float, int, bool, str, type(None)})
 """The types of values whose records are cached. Other objects may be mutable, so that their equality may change."""
 CACHE_SIZE: Final = 256
-"""The most records in the cache."""
+"""The maximum number of records in the cache."""
 
 
 @functools.lru_cache(maxsize=CACHE_SIZE, typed=True)  # typed, because True == 1, and True is not a valid number

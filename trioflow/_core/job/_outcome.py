@@ -148,7 +148,7 @@ class RunExtras:
 
 
 MAX_ERROR_LENGTH: Final = 200
-"""The most characters of an exception's text on one line."""
+"""The maximum number of characters of an exception's text on one line."""
 
 UNCALLED: Final = object()
 """A placeholder for the return value of a function that was not called."""

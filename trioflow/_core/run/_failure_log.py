@@ -27,7 +27,7 @@ FORGET_AFTER: Final = 60.0
 BLOCKED_SECONDS: Final = 1.0
 """Seconds for which a job may block the event loop before the log names it."""
 MAX_NAMED: Final = 5
-"""The most jobs that one line names."""
+"""The maximum number of jobs that one line names."""
 FAILURE: Final = "failure"
 """The `about` of these log records."""
 

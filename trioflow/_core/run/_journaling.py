@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ._run import Run
 
 BETWEEN_CLOCKS: Final = 8
-"""How many jobs to look up between two readings of the clock, which cost a tenth of a look-up each."""
+"""The number of jobs to look up between two readings of the clock; a reading costs a tenth of a look-up."""
 NOT_IN_JOURNAL: Final = "the journal does not have it"
 NOT_SAVED: Final = "save=None: its result is not stored"
 """Reasons why a job was not restored; see `NotStored`."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Successors: TypeAlias = AbstractJob[Any] | tuple[AbstractJob[Any], ...] | list[AbstractJob[Any]] | None
 
 MAX_IN_TUPLE: Final = 4
-"""The most successors stored in a tuple, which takes half the memory of a list."""
+"""The maximum number of successors stored in a tuple, which takes half the memory of a list."""
 
 
 def add_successor(requirement: AbstractJob[Any], job: AbstractJob[Any]) -> None:

@@ -64,10 +64,10 @@ if TYPE_CHECKING:
     from ._journaling import RunJournal
 
 FIRST_TURNS: Final = 2
-"""How many turns of the loop pass until the first worker has certainly begun: trio resumes tasks in any order."""
+"""The number of turns of the loop after which the first worker has begun: trio resumes tasks in any order."""
 
 LAST_TURNS: Final = 16
-"""How many turns of the loop forever jobs get to process pending input after all other jobs have settled."""
+"""The number of turns of the loop that forever jobs get, after all other jobs, to process pending input."""
 
 
 class Run:

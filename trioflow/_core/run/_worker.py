@@ -72,11 +72,11 @@ def needs_own_task(job: AbstractJob[Any]) -> bool:
 TURN_SECONDS: Final = 0.001
 """Seconds of a turn of the event loop that all workers may use together."""
 TURN_JOBS: Final = 200
-"""The most jobs that a worker runs before it yields to the loop, even if a virtual clock stands still."""
+"""The maximum number of jobs that a worker runs before it yields to the loop, even if a virtual clock stands still."""
 MIN_IN_TURN: Final = 2
 MAX_IN_TURN: Final = 24
-"""The least and most workers, of all runs, that wait for the same turn: the least after one job has used up a turn, the
-most after many workers have had time in one."""
+"""The minimum and maximum number of workers, of all runs, that wait for one turn: the minimum after a job has used
+up a turn, the maximum after many workers have had time in one."""
 
 
 class TimeSlice:

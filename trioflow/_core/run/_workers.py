@@ -34,7 +34,7 @@ MAX_RETURNED_FRACTION: Final = 0.5
 """If more than this fraction of the workers with a suspended job have taken another job since the last call, jobs are
 not suspended for long."""
 MAX_PARKED: Final = 128
-"""The most parked workers of a run."""
+"""The maximum number of parked workers of a run."""
 
 
 class Workers:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ._base_scheduler import BaseScheduler
 
 MAX_NAMED = 5
-"""The most jobs that a text names; the others are counted."""
+"""The maximum number of jobs that a text names; the others are counted."""
 
 
 def explain(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:

@@ -31,7 +31,7 @@ JSON_LINES: Final = ".jsonl"
 DEFAULT_WIDTH: Final = 120
 """The width of a line, in columns, where there is no terminal."""
 MIN_COMMAND_LENGTH: Final = 20
-"""The least number of characters for a command."""
+"""The minimum number of characters for a command."""
 BROKEN_PIPE: Final = 141
 """The exit code that a shell reports for a program ended by SIGPIPE."""
 

@@ -20,7 +20,7 @@ from ...view.text._verdict import Verdict
 INTERVAL: Final = 0.1
 """Seconds between two pictures, at least."""
 MIN_SAMPLES: Final = 3
-"""Number of commands that must have run before there is an estimate."""
+"""The number of commands that must have run before there is an estimate."""
 
 
 class BatchProgress:

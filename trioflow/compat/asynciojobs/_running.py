@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .purescheduler import PureScheduler
 
 CHECKPOINTS_BEFORE_FAILURE: Final = 4
-"""Number of turns of the event loop that a job waits before its exception can end the run.
+"""The number of turns of the event loop that a job waits before its exception can end the run.
 
 In asynciojobs, all jobs that may start at the same time start before any of them can end the run.
 """

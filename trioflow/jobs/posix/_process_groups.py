@@ -115,7 +115,7 @@ def living_processes() -> Iterator[tuple[int, list[bytes]]]:
 # ---- memory: an occasional scan of all processes, for all commands
 
 LOOK_PAUSE: Final = 1.0
-"""The least number of seconds between two scans."""
+"""The minimum number of seconds between two scans."""
 LOOK_REST: Final = 100
 """A factor: after a scan that took a second, the next one starts this many seconds later.
 

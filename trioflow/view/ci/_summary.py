@@ -17,12 +17,12 @@ from ._test_cases import CiReport, CiRun, exception_headline, unfinished_reason
 
 MAX_FAILURES: Final = 20
 MAX_LINES: Final = 60
-"""Number of lines kept from the end of a traceback or an output; GitHub accepts 1 MiB per step."""
+"""The number of lines kept from the end of a traceback or an output; GitHub accepts 1 MiB per step."""
 MAX_SLOWEST: Final = 10
 MAX_NAMED_JOBS: Final = 3
-"""Number of jobs named in the title of a group of equal failures; the others are counted."""
+"""The number of jobs named in the title of a group of equal failures; the others are counted."""
 MAX_ANNOTATIONS: Final = 10
-"""Number of error annotations that GitHub shows per step."""
+"""The number of error annotations that GitHub shows per step."""
 PUNCTUATION: Final = re.compile(r"([\\`*_{}\[\]<>#|~&@$])")
 
 

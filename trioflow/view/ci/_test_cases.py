@@ -19,9 +19,9 @@ from ..trace._span_builder import TraceRecord, build_record
 from ..trace._spans import Span, or_infinity
 
 MAX_OUTPUT: Final = 1 << 16
-"""Number of bytes kept from the end of each output of a failed command; CI systems reject files of many MB."""
+"""The number of bytes kept from the end of each output of a failed command; CI systems reject files of many MB."""
 MAX_DRAWN: Final = 2000
-"""Number of jobs above which a summary has no graph; drawing takes 0.1 s per thousand jobs."""
+"""The number of jobs above which a summary has no graph; drawing takes 0.1 s per thousand jobs."""
 
 
 class CiReport(Recorder):

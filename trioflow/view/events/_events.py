@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from ._format import Event
 
 MAX_EXCEPTION_TEXT: Final = 1000
-"""Number of characters kept of an exception's text; the debrief has all of it."""
+"""The number of characters kept of an exception's text; the debrief has all of it."""
 MAX_POLLED: Final = 200
-"""Number of waiting jobs, and of running jobs, that each poll checks for changes without an event."""
+"""The number of waiting jobs, and of running jobs, that each poll checks for changes without an event."""
 
 
 @dataclass(slots=True)

@@ -28,11 +28,11 @@ from typing import Any, Final
 from ... import _posix as posix
 
 MAX_WAITING: Final = 1 << 20
-"""Number of bytes buffered for a slow reader; further lines are dropped."""
+"""The number of bytes buffered for a slow reader; further lines are dropped."""
 FLUSH_SIZE: Final = 1 << 15
-"""Number of buffered bytes after which the thread of the run tries to write."""
+"""The number of buffered bytes after which the thread of the run tries to write."""
 DROPS_PER_POLL: Final = 64
-"""Number of lines dropped between two polls of the reader; a poll costs as much as a line."""
+"""The number of lines dropped between two polls of the reader; a poll costs as much as a line."""
 WRITE_DELAY: Final = 0.05
 """Seconds that the writer's own thread waits for further lines before it writes."""
 POLL_INTERVAL: Final = 0.5

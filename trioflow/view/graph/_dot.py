@@ -148,7 +148,7 @@ LINES: Final[Mapping[LineKind, Attributes]] = {
 CRITICAL_PATH_LINE: Final[Attributes] = {"color": _style.CRITICAL_PATH_COLOUR, "penwidth": "2.4"}
 CRITICAL_PATH_BOX: Final[Attributes] = {"peripheries": "2"}
 MAX_IN_ORDER: Final = 40
-"""Number of boxes in the first rank of a frame above which dot decides on their order."""
+"""The number of boxes in the first rank of a frame above which dot decides on their order."""
 WHEN_FAILED: Final[Attributes] = {"style": "dashed"}
 SQUARE: Final[Attributes] = {"style": "filled"}
 STACK: Final[Attributes] = {**SQUARE, "shape": "box3d", "margin": "0.16,0.1"}
@@ -166,12 +166,12 @@ EMPTY: Final[Attributes] = {
 }
 
 LABEL_COLUMNS: Final = 32
-"""Number of characters per line of a label; longer labels are wrapped."""
+"""The number of characters per line of a label; longer labels are wrapped."""
 MAX_LABEL_LINES: Final = 4
-"""Number of lines of a label; only the tooltip has the rest."""
+"""The number of lines of a label; only the tooltip has the rest."""
 
 MAX_PATH_LENGTH: Final = 1000
-"""Number of characters kept from the end of a path; with a thousand levels, paths would be most of the text."""
+"""The number of characters kept from the end of a path; with a thousand levels, paths would be most of the text."""
 
 
 def job_attributes(jobs: list[AnyJob], path: str) -> Attributes:

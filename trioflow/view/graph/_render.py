@@ -89,7 +89,7 @@ def _drawing(
 
 
 MIN_FOLDED_JOBS: Final = 2000
-"""Number of jobs from which a graph is folded, unless its options select jobs; `dot` would take minutes."""
+"""The number of jobs from which a graph is folded, unless its options select jobs; `dot` would take minutes."""
 DETAIL_LEVELS: Final[tuple[Selection, ...]] = (
     {},
     {"bundle": True},

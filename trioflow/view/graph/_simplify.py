@@ -11,7 +11,7 @@ from ..._core.api.views import AnyJob, is_inside, is_scheduler
 
 DIGITS: Final = re.compile(r"(\d+)")
 MIN_CHAIN: Final = 3
-"""Number of jobs from which a chain becomes one box; for two jobs, showing their order is worth the space."""
+"""The number of jobs from which a chain becomes one box; for two jobs, showing their order is worth the space."""
 
 
 class Bundler:

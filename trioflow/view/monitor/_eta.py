@@ -36,7 +36,7 @@ from ._records import JobRecord, SchedulerRecord, Source
 Node = TypeVar("Node", bound=Hashable)
 
 MIN_SUCCEEDED: Final = 3
-"""Number of jobs that must have succeeded before there is an estimate, if no job has an expected duration."""
+"""The number of jobs that must have succeeded before there is an estimate, if no job has an expected duration."""
 
 PRIOR_WEIGHT: Final = 0.1
 """The weight of the expected durations relative to the measured ones, as a fraction of the sum of all durations."""

@@ -30,7 +30,7 @@ from ..._core.api.views import AnyJob
 from ._output_buffer import OutputBuffer, split_lines
 
 READ_SIZE: Final = 1 << 16
-"""Number of bytes per read: the capacity of a pipe."""
+"""The number of bytes per read: the capacity of a pipe."""
 PROMPT_DELAY: Final = 1.0
 """Seconds after which an unfinished line that belongs to no known job is shown, because it may be a prompt."""
 

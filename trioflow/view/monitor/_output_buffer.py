@@ -23,7 +23,7 @@ from ._stream_proxy import StreamProxy, is_terminal
 
 MAX_CHARACTERS: Final = 1 << 16
 MAX_LINE: Final = 1 << 16
-"""Number of characters above which an unfinished line is shown."""
+"""The number of characters above which an unfinished line is shown."""
 
 
 class Output(Protocol):

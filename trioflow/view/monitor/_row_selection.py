@@ -29,7 +29,7 @@ FOREVER_SHARE: Final = 6
 """The divisor of the height that gives the maximum number of lines for forever jobs: a sixth of the height."""
 
 MAX_FAILURES: Final = 100
-"""Number of failures shown when the run has ended; the debrief has all of them."""
+"""The number of failures shown when the run has ended; the debrief has all of them."""
 
 
 @dataclass(frozen=True, slots=True)

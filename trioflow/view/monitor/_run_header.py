@@ -19,7 +19,7 @@ RARE_STATES: Final = tuple(
 """The final states that are shown only if a job is in them. FAILED is not among them: the model counts failures."""
 
 SHORT_TIME: Final = len("59.9 s")
-"""Number of columns for an elapsed time; it grows when a time of more than a minute needs more."""
+"""The number of columns for an elapsed time; it grows when a time of more than a minute needs more."""
 
 MIN_BAR: Final = 8
 

@@ -27,7 +27,7 @@ ERASE_LINE: Final = "\x1b[K"
 PLAIN: Final = "\x1b[0m"
 
 GAP: Final = 6
-"""Number of unchanged columns that are written between two changes: a cursor movement takes as many bytes."""
+"""The number of unchanged columns that are written between two changes: a cursor movement takes as many bytes."""
 
 CONTROLS: Final = re.compile(
     r"(?P<colour>\x1b\[[0-9;:]*m)"

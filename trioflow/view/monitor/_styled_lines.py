@@ -26,20 +26,20 @@ from ._row_selection import JobRow, RowSelector, SelectedRows, attempt_text, enc
 from ._run_header import SHORT_TIME, RunHeader, elapsed_text
 
 NARROW: Final = 40
-"""Number of columns below which lines omit the mark of critical jobs, and the details."""
+"""The number of columns below which lines omit the mark of critical jobs, and the details."""
 
 AROUND_TIME: Final = 5
-"""Number of columns before a label besides the time: for the symbol and blanks."""
+"""The number of columns before a label besides the time: for the symbol and blanks."""
 
 MIN_BAR: Final = 5
 MAX_BAR: Final = 12
-"""Number of columns for the progress bar of a job."""
+"""The number of columns for the progress bar of a job."""
 
 MIN_LINES_FOR_CAUSES: Final = 8
-"""Number of lines below the header from which one line shows the causes of waits."""
+"""The number of lines below the header from which one line shows the causes of waits."""
 
 WIDE: Final = 150
-"""Number of columns from which jobs that do not fit in one column are shown in two."""
+"""The number of columns from which jobs that do not fit in one column are shown in two."""
 
 GAP: Final = 2
 
@@ -50,7 +50,7 @@ COUNT_ORDER: Final = (
 """The order in which the jobs of a scheduler are counted by state; jobs that wait are counted as IDLE."""
 
 MIN_COLUMNS_FOR_PATH: Final = 6
-"""Number of columns below which the labels of a job's enclosing schedulers are omitted."""
+"""The number of columns below which the labels of a job's enclosing schedulers are omitted."""
 
 
 class Pictures:

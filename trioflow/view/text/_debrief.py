@@ -33,7 +33,7 @@ T = TypeVar("T")
 OBVIOUS_REASONS: Final = (None, NOT_IN_JOURNAL, NOT_SAVED)
 """Values of `reason_not_restored` that need no mention."""
 MAX_COMPARED_FRAMES: Final = 50
-"""Number of innermost frames compared to decide whether two failures are of one kind."""
+"""The number of innermost frames compared to decide whether two failures are of one kind."""
 
 
 def debrief(scheduler: BaseScheduler, symbols: Symbols, listing: bool = False) -> str:

@@ -28,7 +28,7 @@ from .._state_styles import COUNTING_ORDER
 from ._symbols import Symbols
 
 MAX_NAMES: Final = 10
-"""Number of names in a list before "and 3 more"."""
+"""The number of names in a list before "and 3 more"."""
 NO_NAMES: Final[Mapping[AnyJob, str]] = MappingProxyType({})
 FOREVER: Final = "forever"
 TROUBLE: Final = frozenset({JobState.FAILED, JobState.BLOCKED})

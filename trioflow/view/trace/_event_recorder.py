@@ -47,7 +47,7 @@ from ..._core.api.views import (
 )
 
 ITEMS_PER_EVENT: Final = 6
-"""Number of list items per event."""
+"""The number of list items per event."""
 
 
 class EventKind(enum.Enum):
@@ -85,7 +85,7 @@ class RunEnd:
 
 
 MAX_OUTPUT_END: Final = 1000
-"""Number of bytes kept from the end of a command's standard output and standard error."""
+"""The number of bytes kept from the end of a command's standard output and standard error."""
 
 
 class CommandEnd(NamedTuple):

@@ -13,7 +13,7 @@ from ._span_builder import TraceRecord
 from ._spans import Span
 
 MAX_SINGLE_JOBS: Final = 12
-"""Number of jobs on the path above which those of one kind are combined."""
+"""The number of jobs on the path above which those of one kind are combined."""
 MIN_GAP: Final = 1e-9
 """Seconds below which a gap between two jobs is a rounding error."""
 

@@ -23,7 +23,7 @@ from ._spans import Span
 
 WORK: Final = "work", ""
 Activity = tuple[WaitCause | Literal["work"], str]
-"""What a job did at a time: it waited, for a cause and a resource by name, or it worked (`WORK`)."""
+"""The activity of a job at a time: a wait, as its cause and the name of a resource, or `WORK`."""
 
 
 def spans_with_time(record: TraceRecord) -> list[Span]:

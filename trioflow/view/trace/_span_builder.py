@@ -44,7 +44,7 @@ NEVER_STARTED: Final = RunStart(lambda: 0.0, 0.0, None)
 
 @dataclass(slots=True, eq=False)
 class JobFacts:
-    """What the log says about one job in one run; `number` and `lane` are assigned later."""
+    """The facts on one job in one run, from the log; `number` and `lane` are assigned later."""
 
     job: AnyJob
     run_facts: RunFacts
@@ -86,7 +86,7 @@ class JobFacts:
 
 @dataclass(slots=True, eq=False)
 class RunFacts:
-    """What the log says about one run of one scheduler; `began` is None if the run never began."""
+    """The facts on one run of one scheduler, from the log; `began` is None if the run never began."""
 
     scheduler: BaseScheduler
     enclosing: RunFacts | None

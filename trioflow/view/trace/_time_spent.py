@@ -15,9 +15,9 @@ from ._span_builder import TraceRecord
 from ._spans import Span
 
 MAX_KINDS: Final = 50
-"""Number of kinds of jobs that a table lists."""
+"""The number of kinds of jobs that a table lists."""
 MAX_KIND_WIDTH: Final = 40
-"""Number of characters above which the name of a kind is cut."""
+"""The number of characters above which the name of a kind is cut."""
 
 
 @final

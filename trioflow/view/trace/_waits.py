@@ -28,12 +28,12 @@ from ._spans import RunSpan, Span, Wait
 MIN_GAP: Final = 0.001
 """Seconds below which a gap between two waits has no cause of its own: the engine was about to start a job."""
 MAX_INTERVALS: Final = 200
-"""Number of intervals kept for each group of jobs; if there are more, the shortest gaps between them are closed."""
+"""The number of intervals kept for each group of jobs; if there are more, the shortest gaps between them are closed."""
 MAX_STEPS: Final = 2_000_000
-"""Number of changes of amounts to examine in all; if there are more, adjacent ones are merged."""
+"""The number of changes of amounts to examine in all; if there are more, adjacent ones are merged."""
 
 Lack = tuple[WaitCause, ResourceUse | None]
-"""What was lacking: the cause of a wait, and the resource if there is one."""
+"""The cause of a wait, and the missing resource, if there is one."""
 LackInterval = tuple[float, float, WaitCause, ResourceUse | None]
 """An interval in which something was lacking: start, end, cause and resource."""
 

@@ -33,7 +33,7 @@ TASK_STATES: Final = cast(Any, anyio_asyncio)._task_states
 STATES_BY_REF: Final[dict[weakref.ref[Any], Any]] = TASK_STATES.data
 """The dict of weak references inside `TASK_STATES`, from which removal is faster."""
 LOOP_FRAME: Final = 4
-"""How many frames above `LoopIterations.current` the loop's own frame is."""
+"""The number of frames from `LoopIterations.current` up to the loop's own frame."""
 LOOP_ITERATION_CODE: Final = getattr(getattr(asyncio.BaseEventLoop, "_run_once", None), "__code__", None)
 
 

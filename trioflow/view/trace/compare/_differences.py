@@ -23,7 +23,7 @@ NOTABLE_CHANGE: Final = 0.2
 ROUNDING_ERROR: Final = 1e-5
 """The share of the longer run's duration below which the sum of small changes is a rounding error."""
 MAX_ROWS: Final = 10
-"""Number of lines below each title."""
+"""The number of lines below each title."""
 MAX_PATH_LENGTH: Final = 60
 """Number of characters above which a path loses its middle: the paths of similar jobs often differ only at the end."""
 

@@ -28,15 +28,15 @@ from .._spans import RunSpan, Span
 from ._names import display_name, escape, escape_lines, name_html
 
 MAX_FAILURES: Final = 200
-"""Number of groups of failures that are shown."""
+"""The number of groups of failures that are shown."""
 MAX_OPEN: Final = 3
-"""Number of groups shown unfolded."""
+"""The number of groups shown unfolded."""
 MAX_NAMES: Final = 100
-"""Number of failed jobs that are listed for each group."""
+"""The number of failed jobs that are listed for each group."""
 MAX_BLOCKED: Final = 3
-"""Number of names in the summary of a group: of its failed jobs, and of those that they kept from running."""
+"""The number of names in the summary of a group: of its failed jobs, and of those that they kept from running."""
 MAX_NAME_LENGTH: Final = 48
-"""Number of characters above which a name in a summary loses its middle."""
+"""The number of characters above which a name in a summary loses its middle."""
 MAX_INCIDENTS: Final = 5
 UNFINISHED: Final = JobState.IDLE, JobState.SCHEDULED, JobState.CANCELLED
 DRAINED_REMARK: Final = ": no more jobs were to start, and those that ran went on to their end"
@@ -223,9 +223,9 @@ def _root_failure(record: TraceRecord, span: Span, numbers: dict[AnyJob, int]) -
 # ---- commands: command lines, exit codes, resource use, ends of outputs, and output files
 
 MAX_LINE_LENGTH: Final = 2000
-"""Number of characters above which a command line is cut."""
+"""The number of characters above which a command line is cut."""
 MAX_OUTPUT: Final = 1_000_000
-"""Number of characters of command output in one report; those of failed commands have priority."""
+"""The number of characters of command output in one report; those of failed commands have priority."""
 PATH_TYPES: Final[Any] = (str, bytes, os.PathLike)
 
 

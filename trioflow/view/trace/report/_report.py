@@ -41,7 +41,7 @@ from . import _failures, _sections
 from ._names import display_name, escape, name_html
 
 MAX_NAMES: Final = 100
-"""Number of forever jobs that are listed."""
+"""The number of forever jobs that are listed."""
 TIMELINE_WIDTH: Final = 1200
 LINK_TO_KINDS: Final = '<a href="#kinds">Kinds of jobs</a> '
 LINK_TO_WHAT_IF: Final = '<a href="#what-if">What if</a>'
@@ -118,9 +118,9 @@ def _lifetime(record: TraceRecord, span: Span) -> str:
 # ---- the head: the verdict, the counts by state, and the critical path
 
 MAX_PARTS: Final = 6
-"""Number of parts of the critical path that have a line of their own."""
+"""The number of parts of the critical path that have a line of their own."""
 MAX_NAME_LENGTH: Final = 32
-"""Number of characters above which a name loses its middle: similar names often differ at their ends."""
+"""The number of characters above which a name loses its middle: similar names often differ at their ends."""
 MIN_SHARE: Final = 0.005
 """The share of the time below which a part of the critical path has no line."""
 GOOD, BAD, OPEN = "good", "bad", "open"

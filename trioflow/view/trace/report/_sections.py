@@ -176,9 +176,9 @@ def _window_text(run: RunSpan) -> str | None:
 # ---- what-if: simulations with other amounts of that limit for which jobs waited longest
 
 MAX_JOBS: Final = 1000
-"""Number of jobs above which the section is left out: its simulations would delay the end of each run."""
+"""The number of jobs above which the section is left out: its simulations would delay the end of each run."""
 MAX_SIMULATED_JOBS: Final = 10_000
-"""Number of jobs in all simulations for one chart, which take about a second of CPU time."""
+"""The number of jobs in all simulations for one chart, which take about a second of CPU time."""
 TOO_MANY: Final = (
     '<p class="note">To simulate so many jobs takes a while: <code>trace.what_if()</code> does it when asked.</p>'
 )

@@ -29,7 +29,7 @@ from ._svg import add, clip, clip_middle, flow, text_width
 NAME_WIDTH: Final = 92.0
 """The width of the names in front of rows, in pixels."""
 MAX_COLOURED_KINDS: Final = 6
-"""Number of kinds of jobs that have a colour of their own; the others are grey."""
+"""The number of kinds of jobs that have a colour of their own; the others are grey."""
 MIN_BAR_WIDTH: Final = 30.0
 """Pixels below which adjacent jobs of one kind share a bar."""
 COLUMN_WIDTH: Final = 2.0
@@ -37,7 +37,7 @@ COLUMN_WIDTH: Final = 2.0
 PITCHES: Final = ((24, 20.0), (40, 14.0), (100, 6.0), (400, 3.0))
 """For up to so many rows, the height of a row in pixels; with more rows, it is 1.5."""
 MAX_NAMED_JOBS: Final = 20_000
-"""Number of jobs above which shared bars do not list the numbers of their jobs."""
+"""The number of jobs above which shared bars do not list the numbers of their jobs."""
 STRIP_HEIGHT: Final = 34.0
 MAX_STRIPS: Final = 12
 LINE_HEIGHT: Final = 18.0
@@ -90,7 +90,7 @@ class SlotGeometry:
 
 @dataclass(slots=True)
 class KindOfJobs:
-    """What the legend shows for the jobs of one kind."""
+    """The sample in the legend for the jobs of one kind."""
 
     name: str
     css: str = "kind-other"

@@ -13,9 +13,9 @@ from ...._core.api.views import printable, without_middle
 NARROW_CHARACTERS: Final = frozenset("iljtf.,:;'|!()[] -I1r/")
 """Characters that are narrow in most typefaces."""
 MAX_CHARACTERS: Final = 200
-"""Number of characters after which texts are cut before they are measured: no picture has room for more."""
+"""The number of characters after which texts are cut before they are measured: no picture has room for more."""
 MIN_CHARACTERS: Final = 4
-"""Number of characters below which the rest of a cut label is useless, and so left out."""
+"""The number of characters below which the rest of a cut label is useless, and so left out."""
 
 
 def add(parent: Tree.Element, tag: str, text: str | None = None, /, **attributes: Any) -> Tree.Element:

@@ -21,7 +21,7 @@ from ._svg import add, add_hatching, clip, text_width, to_text, wrap
 from ._timeline_legend import draw_legend, draw_notes
 
 MAX_BOXES: Final = 60
-"""Number of jobs above which rows are slots instead of nested boxes, whose labels would be unreadable."""
+"""The number of jobs above which rows are slots instead of nested boxes, whose labels would be unreadable."""
 MIN_WIDTH: Final = 300
 MAX_WIDTH: Final = 1_000_000
 """The largest width in pixels that browsers show."""
