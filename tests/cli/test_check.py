@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import Job, JobState, Pool, ProcessJob, Scheduler, Service, ref
-from trioflow.check._findings import FindingKind, _cycles, findings
+from trioflow.check._findings import FindingKind, _find_cycles, findings
 from trioflow.testing import run_virtual
 
 from ..bodies import idle, nothing, refuse, serve, take
@@ -171,7 +171,7 @@ def test_each_set_of_jobs_that_wait_for_each_other_has_one_cycle(pairs: list[tup
         for number in edges:
             reach[number].update(*(reach[other] for other in edges[number]))
     together = {frozenset(other for other in reach[number] if number in reach[other]) for number in edges}
-    cycles = [[jobs.index(job) for job in cycle] for cycle in _cycles(Scheduler(jobs))]
+    cycles = [[jobs.index(job) for job in cycle] for cycle in _find_cycles(Scheduler(jobs))]
     assert all(cycle[place - 1] in edges[number] for cycle in cycles for place, number in enumerate(cycle))
     sets = [next(members for members in together if members >= {*cycle}) for cycle in cycles]
     assert sorted(map(sorted, sets)) == sorted(sorted(members) for members in together if len(members) > 1)
@@ -289,7 +289,7 @@ SUSPICIOUS: dict[str, tuple[str, Callable[[], Scheduler]]] = {
         lambda: Scheduler(idle("a", timeout=9, idle_timeout=9)),
     ),
     "too late": (
-        "watch: it runs forever, but waits for all that does not",
+        "watch: it is a forever job, but waits for all jobs that are not",
         lambda: Scheduler(a := idle("a"), idle("watch", forever=True, required=a)),
     ),
 }

@@ -1,7 +1,7 @@
-"""`findings`: all errors and suspicious settings of a scenario; nothing is run, nothing is changed.
+"""`findings`: all errors and suspicious settings of a scenario, found without running or changing it.
 
-A run is rejected at the first problem that its checks find. Here every check is made for every job, so that a scenario
-can be mended in one go; `_allowed` looks for what a run would not reject.
+The checks before a run stop at the first problem. `findings` makes every check for every job, so that users can mend a
+scenario in one go. The module `_allowed` finds the problems that a run does not reject.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class FindingKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A problem of one job, and the remedy, in words."""
+    """A problem of one job, with text that describes it and the remedy."""
 
     kind: FindingKind
     job: AnyJob
@@ -58,26 +58,26 @@ class Finding:
 
 
 def findings(scheduler: BaseScheduler, *, journal: bool = False) -> list[Finding]:
-    """Return the problems of a scheduler and everything in it, the worst first, then in the order of the jobs.
+    """Return the problems of a scheduler and of all jobs in it, the most severe first, then in the order of the jobs.
 
-    O(V + E), except for jobs that need the success of an alarm: each costs the number of jobs that it needs.
+    O(V + E), plus the number of jobs that must succeed for each job that builds on an alarm.
 
     Args:
         scheduler: the outermost scheduler.
-        journal: whether its runs have a journal, which has to see the inputs of each job.
+        journal: whether runs will use a journal; then requirements that are no inputs are suspicious.
 
     """
     find_implied(scheduler)
-    levels = list(_levels(scheduler))
+    levels = list(_iterate_schedulers(scheduler))
     walked = dict(levels)
     never = _allowed.jobs_that_never_run(list(scheduler.iterate_jobs()))
-    suspicions = [finding for level, _ in levels for finding in _allowed.suspicions(level)]
+    suspicions = [finding for level, _ in levels for finding in _allowed.find_suspicions(level)]
     if journal:
         suspicions += [finding for level, _ in levels for finding in _allowed.inputs_hidden_from_journal(level)]
     rejected = [finding for level in levels for finding in _rejections(*level, walked, scheduler)]
-    rejected += _errors_of(scheduler, reject_shared_pools, walked, scheduler)
-    if not rejected:  # the run's own check decides
-        rejected += _errors_of(scheduler, check_scenario, scheduler)
+    rejected += _errors_from(scheduler, reject_shared_pools, walked, scheduler)
+    if not rejected:  # the check that a run makes, for problems that the checks above do not find
+        rejected += _errors_from(scheduler, check_scenario, scheduler)
     return [
         *(Finding(FindingKind.REJECTED, job, text) for job, text in rejected),
         *(Finding(FindingKind.NEVER_RUNS, job, text) for job, text in never),
@@ -85,8 +85,8 @@ def findings(scheduler: BaseScheduler, *, journal: bool = False) -> list[Finding
     ]
 
 
-def _levels(scheduler: BaseScheduler) -> Iterator[tuple[BaseScheduler, bool]]:
-    """Yield a scheduler and all nested in it, each with whether it may run more than once in a run."""
+def _iterate_schedulers(scheduler: BaseScheduler) -> Iterator[tuple[BaseScheduler, bool]]:
+    """Yield a scheduler and all schedulers nested in it, each with whether one run may run it more than once."""
     todo = [(scheduler, False)]
     while todo:
         level, repeated = todo.pop()
@@ -98,42 +98,44 @@ def _levels(scheduler: BaseScheduler) -> Iterator[tuple[BaseScheduler, bool]]:
 def _rejections(
     level: BaseScheduler, repeated: bool, walked: Container[BaseScheduler], outermost: BaseScheduler
 ) -> Iterator[tuple[AnyJob, str]]:
-    """Yield the reasons why a run of the outermost scheduler would reject this one or one of its members."""
-    yield from _errors_of(level, check_may_run, level)
-    for cycle in _cycles(level):
+    """Yield `level` or a direct member, with the reason, for each cause to reject a run of `outermost`."""
+    yield from _errors_from(level, check_may_run, level)
+    for cycle in _find_cycles(level):
         yield cycle[0], str(CycleError(cycle))
     for job in level:
-        yield from _errors_of(job, check_needs, level, [job], outermost)
+        yield from _errors_from(job, check_needs, level, [job], outermost)
         for requirement in job.required:
-            yield from _errors_of(job, check_requirement, job, requirement, level)
-            yield from _errors_of(job, _reject_unreachable, job, requirement, level, walked)
-        yield from _errors_of(job, check_one_shot, job, repeated)
+            yield from _errors_from(job, check_requirement, job, requirement, level)
+            yield from _errors_from(job, _check_outside_input, job, requirement, level, walked)
+        yield from _errors_from(job, check_one_shot, job, repeated)
 
 
-def _errors_of(job: AnyJob, check: Callable[[*Ts], None], *arguments: *Ts) -> Iterator[tuple[AnyJob, str]]:
+def _errors_from(job: AnyJob, check: Callable[[*Ts], None], *arguments: *Ts) -> Iterator[tuple[AnyJob, str]]:
     try:
         check(*arguments)
     except (ValueError, RuntimeError) as error:
         yield job, str(error)
 
 
-def _cycles(level: BaseScheduler) -> list[list[AnyJob]]:
+def _find_cycles(level: BaseScheduler) -> list[list[AnyJob]]:
     """Return one cycle from each set of jobs that all wait for each other, in the order in which they were added."""
     place = {job: number for number, job in enumerate(level)}
     neighbours = partial(waits_for, level)
     followers = backlinks(place, neighbours)
-    left = dict(place)
+    unassigned = dict(place)
     cycles: list[list[AnyJob]] = []
-    while (cycle := find_cycle(left, neighbours)) is not None:
+    while (cycle := find_cycle(unassigned, neighbours)) is not None:
         first = cycle.index(min(cycle, key=place.__getitem__))
         cycles.append(cycle[first:] + cycle[:first])
         for job in reachable(cycle, neighbours).keys() & reachable(cycle, followers.__getitem__).keys():
-            del left[job]
+            del unassigned[job]
     return sorted(cycles, key=lambda cycle: place[cycle[0]])
 
 
-def _reject_unreachable(job: AnyJob, one: AnyJob, level: BaseScheduler, walked: Container[BaseScheduler]) -> None:
-    """Reject an input that has not settled and is outside of the run: it cannot be waited for."""
-    meeting = find_common_scheduler(job, one)
-    if meeting is not None and meeting[0] not in walked:
-        check_late_input(job, one, level)
+def _check_outside_input(
+    job: AnyJob, requirement: AnyJob, level: BaseScheduler, walked: Container[BaseScheduler]
+) -> None:
+    """Reject a requirement outside of the run that has not settled, because the run cannot wait for it."""
+    common = find_common_scheduler(job, requirement)
+    if common is not None and common[0] not in walked:
+        check_late_input(job, requirement, level)

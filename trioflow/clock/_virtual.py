@@ -114,9 +114,8 @@ class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         """Create a loop whose clock is at 0.0."""
-        self._before_iteration: Callable[[Any], None] | None = (
-            None  # called with `_ready`; an exploration sets it, to reorder tasks
-        )
+        # Called with `_ready` before each iteration; an exploration sets it, to reorder tasks.
+        self._before_iteration: Callable[[Any], None] | None = None
         self._numbers = itertools.count()
         super().__init__(_AutojumpSelector(self._begin_iteration, self._autojump))
         self._set_time(0.0)
