@@ -111,10 +111,10 @@ def on_bases(app: Sphinx, name: str, kind: type, options: Any, bases: list[Any])
 
 def on_signature(app: Sphinx, what: str, name: str, thing: Any, options: Any, args: str, returns: str) -> Any:
     """Leave the options out of a signature, which would be a page long."""
-    if what != "class" or "_declared" not in vars(thing):
+    if what != "class" or "_declared_options" not in vars(thing):
         return None
     given = inspect.signature(thing).parameters.values()
-    shown = [str(one.replace(annotation=one.empty)) for one in given if one.name not in thing._declared]
+    shown = [str(one.replace(annotation=one.empty)) for one in given if one.name not in thing._declared_options]
     return f"({', '.join([*shown, '**options'])})", ""
 
 
@@ -129,7 +129,7 @@ def on_docstring(app: Sphinx, what: str, name: str, thing: Any, options: Any, li
 
     Napoleon's own handler takes the first words of an attribute for its type, if a colon follows.
     """
-    if what == "class" and "_declared" in vars(thing):
+    if what == "class" and "_declared_options" in vars(thing):
         lines[:] = without_options(lines, thing)
     if isinstance(thing, Option) and lines:
         lines[0] = lines[0][0].upper() + lines[0][1:]
@@ -141,7 +141,7 @@ def on_docstring(app: Sphinx, what: str, name: str, thing: Any, options: Any, li
 def own_options(kind: Any) -> list[str]:
     """Return the options that a class declares, or a private base of it; others are shown where they are declared."""
     base = next((one for one in kind.__mro__[1:] if one.__module__ in HOMES), None)
-    return [option for option in kind._declared if option not in getattr(base, "_declared", {})]
+    return [option for option in kind._declared_options if option not in getattr(base, "_declared_options", {})]
 
 
 def without_options(lines: list[str], kind: Any) -> list[str]:

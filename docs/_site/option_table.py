@@ -4,7 +4,7 @@ import inspect
 from typing import Any
 
 import trioflow
-from trioflow._core.job._option_descriptors import Option, options_of_kind
+from trioflow._core.job._option_descriptors import Option
 
 KINDS = (
     trioflow.Job,
@@ -21,19 +21,19 @@ KINDS = (
 
 def declared() -> list[str]:
     """Return the lines of the table of all options that are declared: those of every job, and of schedulers."""
-    of_jobs = {row.name for row in options_of_kind(trioflow.AbstractJob)}
+    of_jobs = trioflow.AbstractJob._declared_options.keys()
 
     def line(row: Option[Any, Any]) -> str:
         kinds = "every job" if row.name in of_jobs else "`Scheduler`"
         return f"| `{row.name}` | {kinds} | `{row.default!r}` | {row.settable_when} |"
 
     head = ["| option | of | default | may be set |", "| --- | --- | --- | --- |"]
-    return [*head, *map(line, options_of_kind(trioflow.Scheduler))]
+    return [*head, *map(line, trioflow.Scheduler._declared_options.values())]
 
 
 def of_kinds() -> list[str]:
     """Return the lines of the table of the options that only some kinds have."""
-    known = {row.name for row in options_of_kind(trioflow.Scheduler)}
+    known = trioflow.Scheduler._declared_options.keys()
     found: dict[tuple[str, str], list[str]] = {}
     for kind in KINDS:
         for one in inspect.signature(kind).parameters.values():

@@ -15,13 +15,13 @@ from tests.bodies import BLOCKED, CANCELLED, FAILED, SUCCEEDED, DepthFirst, fail
 from tests.conftest import Virtual
 from trioflow import AbstractJob, CommandJob, Job, Pool, Scheduler, Sequence, Service, StopReason, current_job
 from trioflow._core.job._job_options import JobOptions
-from trioflow._core.job._option_descriptors import Option, ReadOnlyOption, options_of_kind
+from trioflow._core.job._option_descriptors import Option, ReadOnlyOption
 from trioflow._core.run._current import current
 from trioflow._scheduler import SchedulerOptions
 from trioflow.abc import Instrument, run_of
 
-OF_JOBS = AbstractJob._declared
-OF_SCHEDULERS = Scheduler._declared
+OF_JOBS = AbstractJob._declared_options
+OF_SCHEDULERS = Scheduler._declared_options
 FIXED = {name for name, option in OF_SCHEDULERS.items() if isinstance(option, ReadOnlyOption)}
 
 
@@ -385,7 +385,7 @@ def test_the_signature_shows_each_option_with_its_default(kind: type[AbstractJob
     shown = {
         name: one.default for name, one in inspect.signature(kind).parameters.items() if one.kind is one.KEYWORD_ONLY
     }
-    assert shown == {row.name: row.default for row in options_of_kind(kind)}
+    assert shown == {name: option.default for name, option in kind._declared_options.items()}
     assert not any(name.startswith("_") for name in inspect.signature(kind).parameters)
     job = kind()
     for name in shown.keys() - FIXED - {"label", "needs"}:
@@ -405,7 +405,7 @@ def test_a_constructor_of_its_own_has_its_own_signature() -> None:
 @pytest.mark.parametrize("kind", [AbstractJob, Scheduler])
 def test_each_option_has_its_docstring(kind: type[AbstractJob[Any]]) -> None:
     """The docstring is the entry under Args of its class; that of an option that may change in a run says so."""
-    for name, option in kind._declared.items():
+    for name, option in kind._declared_options.items():
         text = vars(option).get("__doc__")  # not that of its class
         assert text, name
         if option.settable_in_run:

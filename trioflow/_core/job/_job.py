@@ -105,7 +105,7 @@ def _reject_hiding_attributes(kind: type[AbstractJob[Any]]) -> None:
     bases = [base for base in job_classes if base.__module__.startswith("trioflow")]
     for name, value in vars(kind).items():
         base = next((base for base in bases if name in vars(base)), AbstractJob)
-        hidden, is_option = vars(base).get(name), name in kind._declared
+        hidden, is_option = vars(base).get(name), name in kind._declared_options
         if not hasattr(hidden, "__set__"):
             is_rejected = callable(hidden) and not callable(value)
         else:  # properties that only some kinds have, such as `last_result`, may be overridden
@@ -286,7 +286,7 @@ class AbstractJob(Generic[T]):
     _worker: Worker | None  # the worker that runs the job, while it is RUNNING
 
     # The options of the class, by name.
-    _declared: ClassVar[dict[str, Option[Any, Any]]]
+    _declared_options: ClassVar[dict[str, Option[Any, Any]]]
 
     # ---- options: `JobOptions` has the types of the arguments
     label: Option[str, str | None] = Option(None, _job_options.check_label, getter=_get_label, settable_in_run=True)
@@ -343,7 +343,7 @@ class AbstractJob(Generic[T]):
         if remaining:
             if remaining.get("redact"):
                 self._slow_path = REDACTED
-            declared, changed = self._declared, False
+            declared, changed = self._declared_options, False
             for name, value in remaining.items():
                 option = declared.get(name)
                 if option is None:

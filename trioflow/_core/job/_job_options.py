@@ -381,7 +381,9 @@ def unknown_job_option_error(
 
     """
     constructor_options: Any = getattr(kind.__init__, "__kwdefaults__", None) or {}
-    known = [option for option in (*constructor_options, *kind._declared) if option not in ("kwargs", "_inputs")]
+    known = [
+        option for option in (*constructor_options, *kind._declared_options) if option not in ("kwargs", "_inputs")
+    ]
     suggestion = _suggest_option(name, known)
     hints = [f"did you mean {suggestion}?"] if suggestion else []
     if is_call:

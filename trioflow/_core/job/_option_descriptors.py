@@ -66,9 +66,9 @@ class Option(Generic[GetType, SetType]):
         self.name = name
         self.attribute = self.attribute or f"_{name}"
         self.getter = self.getter or operator.attrgetter(self.attribute)  # in C, so that reading takes one call
-        if "_declared" not in vars(kind):
-            kind._declared = dict(getattr(kind, "_declared", {}))
-        kind._declared[name] = self
+        if "_declared_options" not in vars(kind):
+            kind._declared_options = dict(getattr(kind, "_declared_options", {}))
+        kind._declared_options[name] = self
 
     @overload
     def __get__(self, job: None, kind: type[AbstractJob[Any]]) -> Self: ...
@@ -142,7 +142,7 @@ def register_default_record(kind: type[AbstractJob[Any]], attribute: str, record
         record_type: the class of the record, whose fields are the names of the options.
 
     """
-    options = [option for option in kind._declared.values() if option.attribute == attribute]
+    options = [option for option in kind._declared_options.values() if option.attribute == attribute]
     record = record_type(**{option.name: option.check(option.default, option.name, "") for option in options})
     RareOption.default_records[attribute] = record
     return record
@@ -248,11 +248,6 @@ class ReadOnlyOption(Option[GetType, SetType]):
         raise AttributeError(f"{self.name} of {subject} cannot be set: call {self.method}", name=self.name, obj=job)
 
 
-def options_of_kind(kind: type[AbstractJob[Any]]) -> list[Option[Any, Any]]:
-    """Return the options of a class of jobs in the order of their declaration, those of its base classes first."""
-    return list(kind._declared.values())
-
-
 def set_docs_and_signature(kind: type[AbstractJob[Any]], constructor: Callable[..., None]) -> None:
     """Set the docstrings of a class's options, taken from the class's docstring, and its signature, for `help()`.
 
@@ -263,7 +258,7 @@ def set_docs_and_signature(kind: type[AbstractJob[Any]], constructor: Callable[.
     """
     indent = " " * (4 if sys.version_info >= (3, 13) else 8)  # of the lines under Args: Python 3.13 and later strip 4
     descriptions = dict(re.findall(rf"^{indent}(\w+): (.+(?:\n{indent}    .+)*)", kind.__doc__ or "", re.MULTILINE))
-    for option in kind._declared.values():
+    for option in kind._declared_options.values():
         if option.name in descriptions and "__doc__" not in vars(option):
             option.__doc__ = re.sub(r"\n +", "\n", descriptions[option.name])
     cast(Any, kind).__signature__ = _Signature(constructor)
@@ -284,6 +279,6 @@ class _Signature:
         explicit = [p for p in parameters if p.kind is not p.VAR_KEYWORD and not p.name.startswith("_")]
         options = [
             inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default)
-            for option in kind._declared.values()
+            for option in kind._declared_options.values()
         ]
         return inspect.Signature([*explicit, *options], return_annotation=None)

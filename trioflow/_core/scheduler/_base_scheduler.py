@@ -1192,7 +1192,7 @@ def interrupt(scheduler: BaseScheduler, interruption: BaseException) -> None:
 
 SETTINGS: Final = tuple(
     (option.attribute, option.default)
-    for option in BaseScheduler._declared.values()
+    for option in BaseScheduler._declared_options.values()
     if option.attribute in BaseScheduler.__slots__
 )
 """The attributes that store a scheduler's settings, with their defaults."""
