@@ -1,4 +1,4 @@
-"""The engine: no terminal, no drawing, no processes, no environment, no print.
+"""The engine: it runs jobs, but starts no processes, reads no environment variables, and neither draws nor prints.
 
-Outside of it, only `_core.api` may be imported.
+Modules outside of the engine may import only `_core.api`.
 """

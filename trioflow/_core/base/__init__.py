@@ -1,1 +1,1 @@
-"""Helpers without knowledge of jobs: graph algorithms, states, amounts, text forms, and the logger."""
+"""Helpers that do not depend on jobs: graph algorithms, states, amounts, text forms, and the logger."""

@@ -18,7 +18,7 @@ CHUNK_SIZE: Final = 1000
 
 
 def chunks_with_pauses(nodes: Collection[Node]) -> Iterable[tuple[list[Node], bool]]:
-    """Split the nodes into lists to process in one go; with each comes whether a pause is due after it."""
+    """Yield lists of nodes to process in one go, each with a flag: whether a pause is due after it."""
     return _chunks(nodes) if len(nodes) >= CHUNK_SIZE else ((list(nodes), False),)
 
 
@@ -63,7 +63,7 @@ def topological_order(nodes: Iterable[Node], requirements: Callable[[Node], Iter
 def longest_paths(
     order: list[Node], requirements: Callable[[Node], Iterable[Node]], lengths: Mapping[Node, float], default: float
 ) -> dict[Node, float]:
-    """Return the length of the longest path from each node to a node that no other requires, both ends included.
+    """Map each node to the length of the longest path from it to a node that no other requires, both ends included.
 
     Args:
         order: the nodes in topological order.

@@ -39,7 +39,7 @@ class JobState(enum.Enum):
 
 
 class StopReason(enum.Enum):
-    """Why a run stopped; the first reason wins."""
+    """The reason why a run stopped. If there are several, the first one counts."""
 
     COMPLETED = "completed"
     """All jobs except forever jobs settled in time, and no critical job failed."""
@@ -83,7 +83,7 @@ class RunPhase(enum.Enum):
     """No further jobs start, except clean-up jobs."""
 
 
-# Global names for the hot paths, whose cost looking up members of the enums would double.
+# Module globals for the hot paths: looking up members of the enums would double the cost of these.
 IDLE: Final = JobState.IDLE
 SCHEDULED: Final = JobState.SCHEDULED
 RUNNING: Final = JobState.RUNNING
