@@ -28,10 +28,10 @@ ABC_HINTS: Final = {
 """Hints on names that `trioflow.abc` does not have."""
 
 SCHEDULER_HINTS: Final = {
-    "failed_critical": "ask stop_reason is StopReason.CRITICAL, and culprit",
-    "failed_time_out": "ask stop_reason is StopReason.TIMEOUT",
+    "failed_critical": "check stop_reason is StopReason.CRITICAL, and see culprit",
+    "failed_time_out": "check stop_reason is StopReason.TIMEOUT",
     "orchestrate": "call run(), or await co_run()",
     "rain_check": "call is_runnable()",
-    "why": "ask stop_reason and culprit, or print debrief(); explain(job) says why a job waits",
+    "why": "see stop_reason and culprit, or call debrief(); explain(job) tells why a job waits",
 }
 """Hints on attributes that a `Scheduler` does not have."""

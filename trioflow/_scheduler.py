@@ -237,7 +237,7 @@ class Scheduler(BaseScheduler):
             4    ✓    <Job `last`>            requires={1}  -> 1.0
 
         """
-        from .view.text import _symbols  # as all views below, imported late: many programs display nothing
+        from .view.text import _symbols  # imported late, as all views: many programs display nothing
         from .view.text._listing import Listing
 
         stream = _symbols.output_stream(file, f"list() of {self.label!r}")
@@ -247,7 +247,7 @@ class Scheduler(BaseScheduler):
             print(text, file=stream)
 
     def listing(self, details: bool = False, silence_done_jobs: bool = False, legend: bool = False) -> str:
-        """Return the output of `list`, with all symbols, and without a newline after the last line.
+        """Return the output of `list` as a string, with Unicode symbols and without a final newline.
 
         Args:
             details: shows results and exceptions, shortened.
@@ -317,13 +317,13 @@ class Scheduler(BaseScheduler):
         - A job that is required but not in this scheduler has a question mark and a dotted border.
 
         After a run each box shows the duration of its job, and the critical path has double borders and black arrows.
-        Long labels are cut; SVG shows kind, path and state under the pointer, and is dark in a page with a dark scheme.
+        Long labels are cut. SVG pictures have tooltips with kind, path and state, and follow the page's colour scheme.
 
         Args:
             only: draws only some of the jobs, with their enclosing schedulers: a job, its `job.path`, a pattern for
                 paths, in which `*` matches any text and `?` any one character, or a collection of these. A nested
-                scheduler includes all its jobs. Dotted arrows bridge jobs that are left out; if they were many, they
-                meet in a point.
+                scheduler includes all its jobs. Dotted arrows bridge jobs that are left out; many of them are joined
+                at a point.
             collapse: draws nested schedulers as single boxes: True for all, or some of them, given as with `only`.
             bundle: draws similar jobs as one box, with their number: jobs of the same kind, whose labels differ only in
                 numbers, and which require the same jobs or similar ones. A chain of three or more such jobs is one box,

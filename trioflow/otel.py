@@ -159,7 +159,7 @@ class Tracing(Instrument):
     def job_finished(self, scheduler: Scheduler, job: AnyJob) -> None:
         """Record the state of a job in its span and in the metrics, and end the span."""
         span = self._spans.pop(job, None)
-        if span is None:  # it never started
+        if span is None:  # the job never started
             self._waiting.pop(job, None)
             span = self._start_span(scheduler, job)
         else:
@@ -186,7 +186,7 @@ class Tracing(Instrument):
         return self._tracer.start_span(_span_name(job), parent, links=links, attributes=_span_attributes(job))
 
     def _span_context(self, job: AnyJob) -> trace.SpanContext | None:
-        running = self._spans.get(job)  # a service is required while it runs
+        running = self._spans.get(job)  # it is a service: other requirements have ended
         return self._ended.get(job) if running is None else running.get_span_context()
 
     def _count_causes(self) -> Counter[str]:

@@ -136,7 +136,7 @@ def find_suspicions(scheduler: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
 
 
 def inputs_hidden_from_journal(scheduler: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
-    """Yield the members that require other jobs without taking an argument from them, so a journal sees no change."""
+    """Yield the members that require jobs, but have no inputs: a journal does not see that those results change."""
     for job in scheduler:
         if not isinstance(job, FunctionJob) or not job.required:
             continue
@@ -210,7 +210,7 @@ def _is_in_forever_job(scheduler: BaseScheduler) -> bool:
 
 
 def _shortest_timeout(scheduler: BaseScheduler) -> tuple[BaseScheduler, float] | None:
-    """Return the shortest timeout of a scheduler and its enclosing schedulers, after the scheduler that has it."""
+    """Return the scheduler with the shortest timeout among this and its enclosing ones, and the timeout; or None."""
     levels = (scheduler, *enclosing_schedulers(scheduler))
     limits = [(level, level.timeout) for level in levels if level.timeout is not None]
     return min(limits, key=lambda limit: limit[1], default=None)

@@ -60,7 +60,7 @@ class Finding:
 def findings(scheduler: BaseScheduler, *, journal: bool = False) -> list[Finding]:
     """Return the problems of a scheduler and of all jobs in it, the most severe first, then in the order of the jobs.
 
-    O(V + E), plus the number of jobs that must succeed for each job that builds on an alarm.
+    O(V + E), and for each job that builds on an alarm, the number of jobs that it builds on.
 
     Args:
         scheduler: the outermost scheduler.
@@ -98,7 +98,7 @@ def _iterate_schedulers(scheduler: BaseScheduler) -> Iterator[tuple[BaseSchedule
 def _rejections(
     level: BaseScheduler, repeated: bool, walked: Container[BaseScheduler], outermost: BaseScheduler
 ) -> Iterator[tuple[AnyJob, str]]:
-    """Yield `level` or a direct member, with the reason, for each cause to reject a run of `outermost`."""
+    """Yield jobs, `level` or its members, for which a run of `outermost` would be rejected, each with the reason."""
     yield from _errors_from(level, check_may_run, level)
     for cycle in _find_cycles(level):
         yield cycle[0], str(CycleError(cycle))

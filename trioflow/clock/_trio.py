@@ -19,7 +19,7 @@ from trio.testing import MockClock
 
 
 def make_clock() -> MockClock:
-    """Return a clock that jumps when no task can run, in whose run tasks resume in the order of their wake-ups."""
+    """Return a clock that jumps when no task can run; in its run, tasks resume in the order of their wake-ups."""
     clock: Any = MockClock(autojump_threshold=0)
     start = clock.start_clock
 

@@ -94,7 +94,7 @@ class WaitingLine:
         self._passes.append((next(ready_numbers), other.heap[0], other.run_queue is self.run_queue))
 
     def _has_passed(self, record: tuple[int, HeapEntry, bool]) -> bool:
-        """Return whether a recorded job comes after the first one here: by its key in the same run, or else by age."""
+        """Return whether a recorded job belongs behind the first job of this line, and so has overtaken it."""
         _, entry, is_own = record
         first = self.heap[0]
         return first < entry if is_own else first[1] < entry[1]
@@ -158,13 +158,13 @@ class AdmissionQueue:
         return slots
 
     def has_free_slot(self) -> bool:
-        """Return whether the run has a slot for one more job than those that wait for no resource."""
+        """Return whether the run has more free slots than ready jobs that wait for no resource."""
         return self.slots() > len(self.order.heap)
 
     # ---- the jobs
 
-    def line_of(self, job: AbstractJob[Any]) -> WaitingLine:
-        """Return the line of a job with needs; create it if it is the first such job."""
+    def ensure_line(self, job: AbstractJob[Any]) -> WaitingLine:
+        """Return the line of a job with needs, and create it if necessary."""
         key = needs_key(job)
         line = self.by_needs.get(key)
         if line is None:
@@ -186,7 +186,7 @@ class AdmissionQueue:
         self.waiting[job] = number
         if number < newest:
             self.waiting.move_to_end(job, last=False)
-        line = self.line_of(job)
+        line = self.ensure_line(job)
         heapq.heappush(line.heap, entry)
         self._update_line(line)
         self.admission.invalidate()
@@ -206,14 +206,14 @@ class AdmissionQueue:
             admission.invalidate()
         return admission.candidate if self.has_candidate() else admission.run_round(self)
 
-    def take(self, line: WaitingLine) -> HeapEntry:
+    def admit(self, line: WaitingLine) -> HeapEntry:
         """Grant the first job of a line its needs, and return its entry; record a pass in the lines passed over."""
         for other in self.admission.passed_over:
             if not other.resources.isdisjoint(line.resources):
                 other.record_pass(line)
-        return self.take_first(line)
+        return self.grant_first(line)
 
-    def take_first(self, line: WaitingLine) -> HeapEntry:
+    def grant_first(self, line: WaitingLine) -> HeapEntry:
         """Grant the first job of a line its needs, even beyond the free amount, and return its entry."""
         entry = heapq.heappop(line.heap)
         job = entry[2]
@@ -225,7 +225,7 @@ class AdmissionQueue:
 
     def grant_early(self, line: WaitingLine) -> None:
         """Grant the first job of a line its needs before a worker asks for it."""
-        entry = self.take(line)
+        entry = self.admit(line)
         self.granted[entry[2]] = entry
         heapq.heappush(self.order.heap, entry)
 
@@ -266,7 +266,7 @@ class AdmissionQueue:
             job._extras.grant = None
         has_changed = True
         if grant is not None:
-            has_changed = grant.holds_any() and not self._is_next()
+            has_changed = grant.holds_any() and not self._keeps_candidate()
             grant.give_back()
         elif (line := self.by_needs.get(needs_key(job))) is not None:
             self._drop_settled(line)
@@ -274,8 +274,8 @@ class AdmissionQueue:
         if has_changed:
             self.request_round()
 
-    def _is_next(self) -> bool:
-        """Return whether the candidate starts next even if a resource is given back, because no job waits before it."""
+    def _keeps_candidate(self) -> bool:
+        """Return whether the candidate starts next whatever is given back, because no job waits before it."""
         return self.has_candidate() and not self.admission.passed_over and len(self.admission.queue) == 1
 
     def record_start(self, job: AbstractJob[Any]) -> None:
@@ -374,7 +374,10 @@ class Admission:
         self._granted: dict[AdmissionQueue, None] = {}  # an ordered set of the runs that may have granted jobs
         # The earliest time at which the needs of a job will be met by waiting alone, and the run of the job.
         self._opens_at: tuple[float, AdmissionQueue | None] = (math.inf, None)
-        self._timer: tuple[float, AdmissionQueue | None] = (math.inf, None)  # the same, for the timer that is set
+        self._timer: tuple[float, AdmissionQueue | None] = (
+            math.inf,
+            None,
+        )  # the time and the run of the timer that is set
         self._cancel_timer: Callable[[], None] | None = None
 
     def merge(self, other: Admission) -> None:
@@ -395,7 +398,7 @@ class Admission:
         self._is_settled, self.candidate = False, None
 
     def schedule_round(self, run_queue: AdmissionQueue) -> None:
-        """Schedule a round in the next iteration of the loop, if runs other than the caller wait for one."""
+        """Schedule a round in the next iteration of the loop, if runs other than this one wait for it."""
         if not self._is_round_scheduled and self.queue and (len(self.queue) > 1 or run_queue.place is None):
             self._is_round_scheduled = True
             run_queue.call_in_loop(self._run_round_for_all)
@@ -403,10 +406,10 @@ class Admission:
     def _run_round_for_all(self) -> None:
         self._is_round_scheduled = False
         self.run_round(None)
-        for run_queue in self._with_granted():
+        for run_queue in self._runs_with_grants():
             run_queue.start_granted()
 
-    def _with_granted(self) -> list[AdmissionQueue]:
+    def _runs_with_grants(self) -> list[AdmissionQueue]:
         """Return the queues that have jobs with a grant that have not started."""
         self._granted = {run_queue: None for run_queue in self._granted if run_queue.granted}
         return list(self._granted)
@@ -420,7 +423,7 @@ class Admission:
         """
         while not self._is_settled:
             self._is_settled, self.candidate = True, None
-            for run_queue in self._with_granted() if self._granted else ():
+            for run_queue in self._runs_with_grants() if self._granted else ():
                 if run_queue is not caller and not run_queue.slots():
                     run_queue.withdraw()
             candidate, idle = self.scan(caller)
@@ -428,7 +431,7 @@ class Admission:
                 run_queue.leave()
             if candidate is None:
                 self._set_timer()
-                # A caller without a slot has not left, although its jobs cannot start: then the next round looks again.
+                # If the caller has no slot, its jobs are queued, but cannot start: the next round has to look again.
                 self._is_settled = caller is None or caller.slots() > 0
                 break
             self._is_settled = False
@@ -449,7 +452,7 @@ class Admission:
         number_of_limits = 0
         idle: list[AdmissionQueue] = []
         self.passed_over, self._opens_at = [], (math.inf, None)
-        for line in self._in_order(caller, idle):
+        for line in self._iterate_lines(caller, idle):
             if not line.resources.isdisjoint(closed) or line.resources <= used_up:
                 continue
             opens_at = -math.inf
@@ -480,7 +483,7 @@ class Admission:
                 break
         return None, idle
 
-    def _in_order(self, caller: AdmissionQueue | None, idle: list[AdmissionQueue]) -> Iterator[WaitingLine]:
+    def _iterate_lines(self, caller: AdmissionQueue | None, idle: list[AdmissionQueue]) -> Iterator[WaitingLine]:
         """Yield the lines of all runs that have a slot, in order; append the queues of other runs to `idle`.
 
         The first line of a run is placed by the age of the run's oldest job, each other line by that of its first job.
@@ -512,7 +515,7 @@ class Admission:
                 else:
                     heapq.heappop(todo)
 
-    def blocker(self, line: WaitingLine) -> WaitingLine | None:
+    def find_blocker(self, line: WaitingLine) -> WaitingLine | None:
         """Return the line whose first job has to start before that of `line`, whose own needs could be met."""
         candidate, _ = self.scan(None)
         blockers = (

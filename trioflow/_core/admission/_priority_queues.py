@@ -207,7 +207,7 @@ class SharedQueue(HeapQueue):
         """Remove the job that starts next, grant its needs, and return its entry."""
         self.order.outlook.starts += 1
         line = self._line_of_next()
-        entry = heappop(self.order.heap) if line is None else self.admission_queue.take(line)
+        entry = heappop(self.order.heap) if line is None else self.admission_queue.admit(line)
         self.admission_queue.record_start(entry[2])
         return entry
 
@@ -220,7 +220,7 @@ class SharedQueue(HeapQueue):
         """Remove and return the job that starts next, even if there is not enough of its resources."""
         first = next(job for job in self.in_order() if job._state is SCHEDULED)
         if first._needs():
-            self.admission_queue.take_first(self.admission_queue.line_of(first))
+            self.admission_queue.grant_first(self.admission_queue.ensure_line(first))
         else:
             self.order.heap[:] = [entry for entry in self.order.heap if entry[2] is not first]
             heapify(self.order.heap)
@@ -258,7 +258,7 @@ class SharedQueue(HeapQueue):
         if missing := line.missing():
             before = line.count_before(job)
             return f"waits for {'; '.join(resource.explain_shortage(need, before) for resource, need in missing)}"
-        other = self.admission_queue.admission.blocker(line)
+        other = self.admission_queue.admission.find_blocker(line)
         if other is None:
             return None
         names = " and ".join(resource.name for resource, _ in line.needs)
@@ -301,7 +301,7 @@ class ReadyQueue:
         self.forever: Final[deque[AbstractJob[Any]]] = deque()
 
     def push_first(self, job: AbstractJob[Any]) -> None:
-        """Put a job that was just taken back, ahead of all others."""
+        """Return a job that was just taken to the queues, ahead of all others."""
         self.jobs.push_first(job)
         if job._forever and not job._needs():
             self.forever.appendleft(job)

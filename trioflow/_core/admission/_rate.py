@@ -248,7 +248,7 @@ class RateResource(Resource):
     def explain_shortage(self, need: RateNeed, before: int) -> str:
         """Name the keys of which there is too little, and the time until there is enough if no other job takes any."""
         if not self.is_open():
-            return self.why_throttled()
+            return self.throttle_text()
         if self.opens_at(need) == math.inf:
             return f"{self.name}: held by jobs that wait for a token"
         now, in_all = self.clock(), self.sum_needs(before, need, need)
@@ -263,7 +263,7 @@ class RateResource(Resource):
         opens_at = self.opens_at(need)
         held = "held by jobs that wait for a token" if opens_at == math.inf else ""
         when = held or f"in {duration_text(max(0.0, opens_at - self.clock()))}"
-        return self.wait_or_throttle(WaitCause.RATE, f"{self.name} {when}")
+        return self.make_wait(WaitCause.RATE, f"{self.name} {when}")
 
     def take(self, job: AbstractJob[Any], need: RateNeed) -> RateNeed:
         """Take the need of a job, and return its share: a dict that `correct` updates."""

@@ -48,10 +48,10 @@ class Resource(ABC):
 
     def __init__(self, name: str, settings: Any) -> None:
         self.name: Final = name
-        self.settings: Final = settings  # the argument of `Pool` for an equal resource, with things as their number
+        self.settings: Final = settings  # the argument of `Pool` for an equal resource without names
         self.admission: Admission | None = None  # the queue of the jobs that need it, set when a job first waits
         self.cooldown = Cooldown()  # shared with the resources that `for_members` returns
-        self.clock: Callable[[], float] = time.monotonic  # the event loop's while a run uses the pool
+        self.clock: Callable[[], float] = time.monotonic  # that of the event loop, while a run uses the pool
 
     @abstractmethod
     def need(self, amount: AmountSpec, job: AbstractJob[Any]) -> Any:
@@ -117,15 +117,15 @@ class Resource(ABC):
         """Return whether no throttle delays the resource now."""
         return self.cooldown.opens_at <= self.clock() + TIME_TOLERANCE
 
-    def why_throttled(self) -> str:
+    def throttle_text(self) -> str:
         """Return the name of the resource and the remaining time of its throttle, as text."""
         return f"{self.name}, throttled for {duration_text(max(0.0, self.cooldown.opens_at - self.clock()))}"
 
-    def wait_or_throttle(self, cause: WaitCause, text: str) -> Waiting:
-        """Return a wait for this resource with the given cause, unless a throttle is the cause."""
+    def make_wait(self, cause: WaitCause, text: str) -> Waiting:
+        """Return the wait for the end of the throttle, if there is one, or else a wait with this cause and text."""
         if self.is_open():
             return Waiting(cause, self.name, text)
-        return Waiting(WaitCause.THROTTLED, self.name, self.why_throttled())
+        return Waiting(WaitCause.THROTTLED, self.name, self.throttle_text())
 
     def throttle(self, seconds: float) -> None:
         """Delay all jobs that need the resource for this time from now, if they are not delayed longer already."""
@@ -207,13 +207,13 @@ class CountedResource(Resource):
     def explain_shortage(self, need: Amount, before: int) -> str:
         """Describe the throttle, or else the amount taken and the jobs that hold it."""
         if not self.is_open():
-            return self.why_throttled()
+            return self.throttle_text()
         taken = f"{self.format_amount(self.total - self.free)} of {self.format_amount(self.total)} taken"
         return f"{self.name}: {taken}{self._holders_text()}"
 
     def describe_wait(self, need: Amount) -> Waiting:
         """Return the wait for the jobs that hold the resource, or for the end of its throttle."""
-        return self.wait_or_throttle(WaitCause.RESOURCE, f"{self.name} taken{self._holders_text()}")
+        return self.make_wait(WaitCause.RESOURCE, f"{self.name} taken{self._holders_text()}")
 
     def _holders_text(self) -> str:
         names = [repr(job.label) for job in list(self.holders)]

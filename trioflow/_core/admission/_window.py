@@ -116,7 +116,7 @@ class Adaptive:
         return self._slower_on
 
     def __repr__(self) -> str:
-        """Return the call that makes an equal window, without `slower_on`."""
+        """Return text such as "Adaptive(2, 64)"."""
         return f"Adaptive({self._minimum}, {self._maximum})"
 
 

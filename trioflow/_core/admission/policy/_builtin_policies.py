@@ -17,7 +17,7 @@ POLICY_NAMES: Final[tuple[PolicyName, ...]] = get_args(PolicyName)
 
 
 class RunPolicy(ABC):
-    """The interface that a run uses for a built-in policy or one of a user."""
+    """The interface of a policy in a run, whether it is built in or defined by the user."""
 
     needs_ranks: bool = False
     """Whether the keys or reasons use ranks."""
@@ -42,7 +42,7 @@ class RunPolicy(ABC):
 
 
 class Fifo(RunPolicy):
-    """First in, first out: the job that became ready first starts first."""
+    """The policy "fifo": the job that became ready first starts first."""
 
     needs_heap = False
     needs_durations = False
@@ -57,7 +57,7 @@ class Fifo(RunPolicy):
 
 
 class CriticalPath(RunPolicy):
-    """The job with the longest expected path to an exit job starts first; `_upward_ranks` describes the algorithm."""
+    """The policy "critical-path": the job with the longest expected path to an exit job starts first."""
 
     needs_ranks = True
 
@@ -73,7 +73,7 @@ class CriticalPath(RunPolicy):
 
 
 class Auto(Fifo):
-    """The critical path if any job has an expected duration; otherwise first in, first out."""
+    """The policy "auto": "critical-path" if any job has an expected duration, and otherwise "fifo"."""
 
     needs_durations = True
 

@@ -70,7 +70,7 @@ def _check_method(method: Any, what: str) -> None:
 
 
 def reject_call_from_policy(what: str) -> None:
-    """Raise an error if `key` of a policy makes this call: the queue is about to change, so the run must not.
+    """Raise an error if this thread is inside `key` of a policy, which must not change the run.
 
     Args:
         what: the call, for the error message.
