@@ -21,7 +21,7 @@ from ..base._graph_algorithms import backlinks, find_cycle, longest_paths, reach
 from ..base._logger import warn
 from ..base._reprs import headline, is_among, short_repr, truncate
 from ..base._states import STOP_REASON_TEXTS, JobState, OnTimeout, RunIf, RunPhase, StopReason
-from ..base._units import duration_text, durations_in_column, size_text
+from ..base._units import duration_text, durations_in_column, percent_text, size_text
 from ..base._user_code import PACKAGE_PREFIX
 from ..base._waits import WaitCause, Waiting
 from ..job._ancestors import enclosing_schedulers, find_common_scheduler, is_inside, outermost_scheduler
@@ -51,7 +51,7 @@ from ..job._facts import (
 from ..job._function import FunctionJob, Job, call_parts
 from ..job._job import AbstractJob, AnyJob, is_scheduler
 from ..job._job_options import declare_run_resource, duration, file_path, flag, whole_number
-from ..job._labels import paths_of, percent, printable, shorten, without_middle
+from ..job._labels import paths_of, printable, shorten, without_middle
 from ..job._option_descriptors import need_of_run
 from ..job._outcome import DROPPED, Failure, Throttling
 from ..job._service import Service

@@ -1,4 +1,4 @@
-"""Durations and sizes as text, in the same form in logs, errors, listings, pictures and reports."""
+"""Durations, sizes and fractions as text, in the same form in logs, errors, listings, pictures and reports."""
 
 from __future__ import annotations
 
@@ -98,3 +98,8 @@ def size_text(number: Amount) -> str:
     """
     power = max(0, min(5, (int(number).bit_length() - 1) // 10))
     return f"{float(number) / 1024**power:.4g} {('B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB')[power]}"
+
+
+def percent_text(fraction: float) -> str:
+    """Return a fraction as text in percent; only a fraction of 1 is "100%"."""
+    return "100%" if fraction >= 1 else f"{min(99, round(100 * fraction))}%"

@@ -15,14 +15,14 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
+D = TypeVar("D")
 E = TypeVar("E")
-G = TypeVar("G")
 T_co = TypeVar("T_co", covariant=True)
 A_contra = TypeVar("A_contra", contravariant=True)
 B_contra = TypeVar("B_contra", contravariant=True)
 C_contra = TypeVar("C_contra", contravariant=True)
+D_contra = TypeVar("D_contra", contravariant=True)
 E_contra = TypeVar("E_contra", contravariant=True)
-G_contra = TypeVar("G_contra", contravariant=True)
 
 
 class GivenJob(Protocol[T_co]):
@@ -72,18 +72,18 @@ class AsyncElseThreadJob3(Protocol[A_contra, B_contra, C_contra, T_co]):
         ...
 
 
-class AsyncElseThreadJob4(Protocol[A_contra, B_contra, C_contra, E_contra, T_co]):
+class AsyncElseThreadJob4(Protocol[A_contra, B_contra, C_contra, D_contra, T_co]):
     """An async function with four positional parameters."""
 
-    def __call__(self, a: A_contra, b: B_contra, c: C_contra, d: E_contra, /) -> Awaitable[T_co]:
+    def __call__(self, a: A_contra, b: B_contra, c: C_contra, d: D_contra, /) -> Awaitable[T_co]:
         """Call the function."""
         ...
 
 
-class AsyncElseThreadJob5(Protocol[A_contra, B_contra, C_contra, E_contra, G_contra, T_co]):
+class AsyncElseThreadJob5(Protocol[A_contra, B_contra, C_contra, D_contra, E_contra, T_co]):
     """An async function with five positional parameters."""
 
-    def __call__(self, a: A_contra, b: B_contra, c: C_contra, d: E_contra, e: G_contra, /) -> Awaitable[T_co]:
+    def __call__(self, a: A_contra, b: B_contra, c: C_contra, d: D_contra, e: E_contra, /) -> Awaitable[T_co]:
         """Call the function."""
         ...
 

@@ -25,8 +25,8 @@ from ._argument_types import (
     AsyncElseThreadJob5,
     B,
     C,
+    D,
     E,
-    G,
     Given,
 )
 from ._arguments import (
@@ -351,23 +351,23 @@ class Job(FunctionJob[T]):
     @overload
     def __init__(
         self,
-        function: AsyncElseThreadJob4[A, B, C, E, T],
+        function: AsyncElseThreadJob4[A, B, C, D, T],
         a: Given[A],
         b: Given[B],
         c: Given[C],
-        d: Given[E],
+        d: Given[D],
         /,
         **options: Unpack[JobOptions],
     ) -> None: ...
     @overload
     def __init__(
         self,
-        function: AsyncElseThreadJob5[A, B, C, E, G, T],
+        function: AsyncElseThreadJob5[A, B, C, D, E, T],
         a: Given[A],
         b: Given[B],
         c: Given[C],
-        d: Given[E],
-        e: Given[G],
+        d: Given[D],
+        e: Given[E],
         /,
         **options: Unpack[JobOptions],
     ) -> None: ...

@@ -144,11 +144,6 @@ def printable(label: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in label)
 
 
-def percent(fraction: float) -> str:
-    """Return a fraction as text in percent; only a fraction of 1 is "100%"."""
-    return "100%" if fraction >= 1 else f"{min(99, round(100 * fraction))}%"
-
-
 def path(job: AbstractJob[Any]) -> str:
     """Return the path of `job`; see `AbstractJob.path`."""
     parts = [_name_among_siblings(enclosing, member) for enclosing, member in ancestors_with_members(job)]

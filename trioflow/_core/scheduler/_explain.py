@@ -230,7 +230,7 @@ def _explain_running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     if job.attempts > 1:
         parts.append(f"in attempt {job.attempts}")
     if job.fraction_done is not None:
-        parts.append(f"and is {_labels.percent(job.fraction_done)} done")
+        parts.append(f"and is {_units.percent_text(job.fraction_done)} done")
     for target in () if job._extras is None else job._extras.awaited_jobs[:MAX_NAMED]:
         why = EXPLANATIONS[target._state](target._scheduler or scheduler, target)
         parts.append(f"and awaits {target.label!r}, which {why}")

@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator
 from typing import Final
 
-from ..._core.api.views import JobState, WaitCause, Waiting, duration_text, percent
+from ..._core.api.views import JobState, WaitCause, Waiting, duration_text, percent_text
 from .._state_styles import CAUSES, CRITICAL, FOREVER, PRECEDENCE, STATE_STYLES
 from ..text import _exception_text
 from ..text._symbols import UNICODE, Symbols, width
@@ -168,7 +168,7 @@ class Pictures:
 
     def _bar_pieces(self, fraction: float, columns: int) -> Line:
         """Return a progress bar and a percentage; omit the bar if it does not fit."""
-        figure = f"  {percent(fraction):>4}"
+        figure = f"  {percent_text(fraction):>4}"
         if columns < len(figure):
             return []
         done, rest = ("━", "─") if self._is_unicode else ("=", "-")

@@ -33,7 +33,7 @@ from ..._core.api.views import (
     in_order,
     inputs_of,
     is_scheduler,
-    percent,
+    percent_text,
     reason_not_restored,
     short_repr,
     shorten,
@@ -165,7 +165,7 @@ class Listing:
             remark = f"not restored: {self._symbols.escape(reason)}" if reason else ""
             return "  ".join(filter(None, (f"-> {result}", _restored(job), remark)))
         if job.is_running():
-            progress = "" if job.fraction_done is None else percent(job.fraction_done)
+            progress = "" if job.fraction_done is None else percent_text(job.fraction_done)
             return "  ".join(filter(None, (progress, self._symbols.escape(status_of(job)))))
         wait = waiting(job)
         return "" if wait is None else self._symbols.escape(wait.text)
