@@ -34,7 +34,7 @@ from .._core.api.views import (
 
 def jobs_that_never_run(jobs: Sequence[AnyJob]) -> Iterator[tuple[AnyJob, str]]:
     """Yield each job that can never run, with the reason and the remedy, but no jobs in cycles."""
-    stuck: set[AnyJob] = set()
+    never_run: set[AnyJob] = set()
     may_fail: set[AnyJob] = set()
     needs_alarm: set[AnyJob] = set()
     members = set(jobs)
@@ -42,9 +42,9 @@ def jobs_that_never_run(jobs: Sequence[AnyJob]) -> Iterator[tuple[AnyJob, str]]:
         builds_on = [member for member in _required_successes(job) if member in members]
         if job.run_if == "failed" or any(member in needs_alarm for member in builds_on):
             needs_alarm.add(job)
-        why = _reason_never_runs(job, builds_on, stuck, may_fail, job in needs_alarm)
+        why = _reason_never_runs(job, builds_on, never_run, may_fail, job in needs_alarm)
         if why:
-            stuck.add(job)
+            never_run.add(job)
             yield job, why
         if not why or any(member in may_fail for member in builds_on):
             may_fail.add(job)
@@ -58,21 +58,21 @@ def _required_successes(job: AnyJob) -> list[AnyJob]:
 
 
 def _reason_never_runs(
-    job: AnyJob, builds_on: list[AnyJob], stuck: set[AnyJob], may_fail: set[AnyJob], needs_alarm: bool
+    job: AnyJob, builds_on: list[AnyJob], never_run: set[AnyJob], may_fail: set[AnyJob], needs_alarm: bool
 ) -> str:
     """Return the reason why a job never runs, and the remedy; an empty string if it can run."""
     if job.run_if == "failed" and not job.required:
         return "run_if='failed', but it requires nothing that could fail: let it require what it is to watch"
     for member in builds_on:
-        if member in stuck:
+        if member in never_run:
             what = "all that it requires" if job.run_if == "succeeded" else "its inputs"
             return f"{what} must succeed, but {_name(member)} never runs: see its finding, or drop the requirement"
     if job.run_if == "failed" and not any(member in may_fail for member in job.required):
         return "run_if='failed', but what it requires never runs, and so never fails: see there, or require another job"
-    return _find_contradiction(job, stuck, may_fail) if needs_alarm else ""
+    return _find_contradiction(job, never_run, may_fail) if needs_alarm else ""
 
 
-def _find_contradiction(job: AnyJob, stuck: set[AnyJob], may_fail: set[AnyJob]) -> str:
+def _find_contradiction(job: AnyJob, never_run: set[AnyJob], may_fail: set[AnyJob]) -> str:
     """Return the reason and the remedy if a job builds on an alarm and on every job whose failure could start it.
 
     Otherwise return an empty string.
@@ -80,7 +80,7 @@ def _find_contradiction(job: AnyJob, stuck: set[AnyJob], may_fail: set[AnyJob]) 
     needed = reachable([job], _required_successes)
     for alarm in needed:
         watched = [member for member in alarm.required if member in may_fail]
-        if alarm.run_if != "failed" or any(_can_fail_alongside(member, needed, stuck) for member in watched):
+        if alarm.run_if != "failed" or any(_can_fail_alongside(member, needed, never_run) for member in watched):
             continue
         names = ", ".join(map(_name, watched))
         if alarm is job:
@@ -95,15 +95,15 @@ def _find_contradiction(job: AnyJob, stuck: set[AnyJob], may_fail: set[AnyJob]) 
     return ""
 
 
-def _can_fail_alongside(job: AnyJob, needed: Container[AnyJob], stuck: set[AnyJob]) -> bool:
+def _can_fail_alongside(job: AnyJob, needed: Container[AnyJob], never_run: set[AnyJob]) -> bool:
     """Return whether a job can fail, or be BLOCKED, while all jobs in `needed` succeed."""
     if job in needed:
         return False
     outside = reachable(
         [job],
-        lambda node: [other for other in _required_successes(node) if other not in needed] if node in stuck else [],
+        lambda node: [other for other in _required_successes(node) if other not in needed] if node in never_run else [],
     )
-    return any(node not in stuck for node in outside)
+    return any(node not in never_run for node in outside)
 
 
 def _name(job: AnyJob) -> str:

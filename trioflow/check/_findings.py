@@ -69,13 +69,13 @@ def findings(scheduler: BaseScheduler, *, journal: bool = False) -> list[Finding
     """
     find_implied(scheduler)
     levels = list(_iterate_schedulers(scheduler))
-    walked = dict(levels)
+    all_schedulers = dict(levels)
     never = _allowed.jobs_that_never_run(list(scheduler.iterate_jobs()))
     suspicions = [finding for level, _ in levels for finding in _allowed.find_suspicions(level)]
     if journal:
         suspicions += [finding for level, _ in levels for finding in _allowed.inputs_hidden_from_journal(level)]
-    rejected = [finding for level in levels for finding in _rejections(*level, walked, scheduler)]
-    rejected += _errors_from(scheduler, reject_shared_pools, walked, scheduler)
+    rejected = [finding for level in levels for finding in _rejections(*level, all_schedulers, scheduler)]
+    rejected += _errors_from(scheduler, reject_shared_pools, all_schedulers, scheduler)
     if not rejected:  # the check that a run makes, for problems that the checks above do not find
         rejected += _errors_from(scheduler, check_scenario, scheduler)
     return [
@@ -96,7 +96,7 @@ def _iterate_schedulers(scheduler: BaseScheduler) -> Iterator[tuple[BaseSchedule
 
 
 def _rejections(
-    level: BaseScheduler, repeated: bool, walked: Container[BaseScheduler], outermost: BaseScheduler
+    level: BaseScheduler, repeated: bool, all_schedulers: Container[BaseScheduler], outermost: BaseScheduler
 ) -> Iterator[tuple[AnyJob, str]]:
     """Yield jobs, `level` or its members, for which a run of `outermost` would be rejected, each with the reason."""
     yield from _errors_from(level, check_may_run, level)
@@ -106,7 +106,7 @@ def _rejections(
         yield from _errors_from(job, check_needs, level, [job], outermost)
         for requirement in job.required:
             yield from _errors_from(job, check_requirement, job, requirement, level)
-            yield from _errors_from(job, _check_outside_input, job, requirement, level, walked)
+            yield from _errors_from(job, _check_outside_input, job, requirement, level, all_schedulers)
         yield from _errors_from(job, check_one_shot, job, repeated)
 
 
@@ -133,9 +133,9 @@ def _find_cycles(level: BaseScheduler) -> list[list[AnyJob]]:
 
 
 def _check_outside_input(
-    job: AnyJob, requirement: AnyJob, level: BaseScheduler, walked: Container[BaseScheduler]
+    job: AnyJob, requirement: AnyJob, level: BaseScheduler, all_schedulers: Container[BaseScheduler]
 ) -> None:
     """Reject a requirement outside of the run that has not settled, because the run cannot wait for it."""
     common = find_common_scheduler(job, requirement)
-    if common is not None and common[0] not in walked:
+    if common is not None and common[0] not in all_schedulers:
         check_late_input(job, requirement, level)

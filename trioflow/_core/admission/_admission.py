@@ -52,6 +52,10 @@ if TYPE_CHECKING:
     from ._heap_keys import HeapEntry, HeapKeys
     from ._resource import Resource
 
+    # Items of sorted lists: the key and the number of the first job; the priority, the age and the number of the run.
+    LinePlace = tuple[Any, int, "WaitingLine"]
+    RunPlace = tuple[float, int, int, "AdmissionQueue"]
+
 MAX_LINES: Final = 64
 """The largest number of waiting lines for each scarce resource that one round scans."""
 PRUNE_MARGIN: Final = 32
@@ -74,7 +78,7 @@ class WaitingLine:
         self.needs: Final = needs
         self.resources: Final = frozenset([resource for resource, _ in needs])
         self.heap: Final[list[HeapEntry]] = []  # the same structure as `HeapKeys.heap`
-        self.place: tuple[Any, int, WaitingLine] | None = None  # the item of this line in `AdmissionQueue.lines`
+        self.place: LinePlace | None = None  # the item of this line in `AdmissionQueue.lines`
         # For each job that has passed the first one: a number as its time, its entry, and whether it is of this run.
         self._passes: list[tuple[int, HeapEntry, bool]] = []
         self._prune_at = PRUNE_MARGIN
@@ -83,7 +87,7 @@ class WaitingLine:
 
     def missing(self) -> Needs:
         """Return those needs of a job in this line that cannot be met now, each with its resource."""
-        return [part for part in self.needs if part[0].opens_at(part[1]) > -math.inf]
+        return [(resource, need) for resource, need in self.needs if resource.opens_at(need) > -math.inf]
 
     def record_pass(self, other: WaitingLine) -> None:
         """Record that the first job of `other` starts before the first job of this line."""
@@ -135,13 +139,13 @@ class AdmissionQueue:
         self.clock: Final[Callable[[], float]] = run.clock
         self.call_in_loop: Final[Callable[[Callable[[], None]], None]] = run.backend.threadsafe_caller()
         self.by_needs: Final[dict[Any, WaitingLine]] = {}  # the lines with waiting jobs, by `needs_key`
-        self.lines: Final[list[tuple[Any, int, WaitingLine]]] = []  # the same lines, in the order of their first jobs
+        self.lines: Final[list[LinePlace]] = []  # the same lines, in the order of their first jobs
         # All jobs that wait, or have a grant and have not started: the oldest first, with their sequence numbers.
         self.waiting: Final[OrderedDict[AbstractJob[Any], int]] = OrderedDict()
         self.granted: Final[dict[AbstractJob[Any], HeapEntry]] = {}  # those of them that have a grant
-        # The item of this queue in `Admission.queue`; None while it has not joined.
-        self.place: tuple[float, int, int, AdmissionQueue] | None = None
-        self._number: Final = next(ready_numbers)
+        # The item of this queue in `Admission.places`; None while it has not joined.
+        self.place: RunPlace | None = None
+        self._sequence_number: Final = next(ready_numbers)
 
     def detach(self) -> None:
         """Drop the reference to the run, which is over."""
@@ -276,7 +280,7 @@ class AdmissionQueue:
 
     def _keeps_candidate(self) -> bool:
         """Return whether the candidate starts next whatever is given back, because no job waits before it."""
-        return self.has_candidate() and not self.admission.passed_over and len(self.admission.queue) == 1
+        return self.has_candidate() and not self.admission.passed_over and len(self.admission.places) == 1
 
     def record_start(self, job: AbstractJob[Any]) -> None:
         """Remove a job that starts or is cancelled from the waiting jobs; the run may have no slot for the others."""
@@ -287,7 +291,7 @@ class AdmissionQueue:
 
     def request_round_for_others(self) -> None:
         """Request a round if other runs wait, because this run may have lost its last slot."""
-        if hasattr(self, "admission") and len(self.admission.queue) > (self.place is not None):
+        if hasattr(self, "admission") and len(self.admission.places) > (self.place is not None):
             self.request_round()
 
     def request_round(self) -> None:
@@ -343,17 +347,16 @@ class AdmissionQueue:
     def _update_place(self) -> None:
         """Move this queue to its place in the admission; leave the admission if no job waits."""
         priority = self.lines[0][0][0] if self.lines else 0
-        place = (priority, next(iter(self.waiting.values())), self._number, self) if self.waiting else None
+        place = (priority, next(iter(self.waiting.values())), self._sequence_number, self) if self.waiting else None
         if place != self.place:
             self._set_place(place)
 
-    def _set_place(self, place: tuple[float, int, int, AdmissionQueue] | None) -> None:
-        queue = self.admission.queue
+    def _set_place(self, place: RunPlace | None) -> None:
         if self.place is not None:
-            _remove(queue, self.place)
+            _remove(self.admission.places, self.place)
         self.place = place
         if place is not None:
-            bisect.insort(queue, place)
+            bisect.insort(self.admission.places, place)
         else:
             self.admission.forget_timer(self)
 
@@ -362,7 +365,7 @@ class Admission:
     """The queues of all runs that share resources, and the rounds that grant these."""
 
     def __init__(self) -> None:
-        self.queue: list[tuple[float, int, int, AdmissionQueue]] = []
+        self.places: list[RunPlace] = []  # the queues that have joined, in the order of their turns
         self.run_queues: Final[WeakSet[AdmissionQueue]] = WeakSet()
         self.resources: Final[WeakSet[Resource]] = WeakSet()
         # The number of lines by their resources and `is_inside_holder`, which exempts them from reservations.
@@ -372,12 +375,10 @@ class Admission:
         self._is_settled = False  # whether the last round found no job, and nothing has changed since
         self._is_round_scheduled = False
         self._granted: dict[AdmissionQueue, None] = {}  # an ordered set of the runs that may have granted jobs
-        # The earliest time at which the needs of a job will be met by waiting alone, and the run of the job.
+        # The earliest time at which waiting alone lets a job start, and the queue of the job; then the same for the
+        # timer that is set.
         self._opens_at: tuple[float, AdmissionQueue | None] = (math.inf, None)
-        self._timer: tuple[float, AdmissionQueue | None] = (
-            math.inf,
-            None,
-        )  # the time and the run of the timer that is set
+        self._timer: tuple[float, AdmissionQueue | None] = (math.inf, None)
         self._cancel_timer: Callable[[], None] | None = None
 
     def merge(self, other: Admission) -> None:
@@ -389,7 +390,7 @@ class Admission:
         self.run_queues.update(other.run_queues)
         self.resources.update(other.resources)
         self.line_kinds.update(other.line_kinds)
-        self.queue = sorted(self.queue + other.queue)
+        self.places = sorted(self.places + other.places)
         other.forget_timer(other._timer[1])
         self.invalidate()
 
@@ -399,7 +400,7 @@ class Admission:
 
     def schedule_round(self, run_queue: AdmissionQueue) -> None:
         """Schedule a round in the next iteration of the loop, if runs other than this one wait for it."""
-        if not self._is_round_scheduled and self.queue and (len(self.queue) > 1 or run_queue.place is None):
+        if not self._is_round_scheduled and self.places and (len(self.places) > 1 or run_queue.place is None):
             self._is_round_scheduled = True
             run_queue.call_in_loop(self._run_round_for_all)
 
@@ -488,8 +489,8 @@ class Admission:
 
         The first line of a run is placed by the age of the run's oldest job, each other line by that of its first job.
         """
-        if len(self.queue) == 1:  # the code below would yield the same, several times slower
-            only = self.queue[0][3]
+        if len(self.places) == 1:  # the code below would yield the same, several times slower
+            only = self.places[0][3]
             if only is caller or only.has_free_slot():
                 for _, _, line in only.lines:
                     yield line
@@ -498,7 +499,7 @@ class Admission:
             return
         # A heap with the next line of each run so far: priority, age, number and queue of the run, index of the line.
         todo: list[tuple[float, int, int, AdmissionQueue, int]] = []
-        places: Iterable[Any] = itertools.chain(self.queue, [(math.inf,)])
+        places: Iterable[Any] = itertools.chain(self.places, [(math.inf,)])
         for place, following in itertools.pairwise(places):
             run_queue: AdmissionQueue = place[3]
             if run_queue is caller or run_queue.has_free_slot():
@@ -554,8 +555,10 @@ def join(run_queue: AdmissionQueue, resources: Iterable[Resource]) -> None:
             resource.admission = run_queue.admission
             run_queue.admission.resources.add(resource)
         elif resource.admission is not run_queue.admission:
-            few, many = sorted((resource.admission, run_queue.admission), key=lambda queue: len(queue.resources))
-            many.merge(few)
+            smaller, larger = sorted(
+                (resource.admission, run_queue.admission), key=lambda admission: len(admission.resources)
+            )
+            larger.merge(smaller)
 
 
 def _remove(places: list[Any], place: Any) -> None:

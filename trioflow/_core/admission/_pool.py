@@ -178,8 +178,8 @@ class Pool:
     def _leave(self, user: AbstractJob[Any]) -> None:
         del self._users[user]
         if not self._users:
-            left_at, really = self._clock(), time.monotonic()
-            self._change_clock(lambda: left_at + (time.monotonic() - really), 0.0)
+            left_at, real_start = self._clock(), time.monotonic()
+            self._change_clock(lambda: left_at + (time.monotonic() - real_start), 0.0)
 
     def _change_clock(self, clock: Callable[[], float], shift: float) -> None:
         self._clock = clock
@@ -234,7 +234,7 @@ def _make_resource(name: str, value: Any) -> Resource:
         return RateResource(name, value)
     if isinstance(value, (list, tuple)):
         things: tuple[Any, ...] = tuple(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-        if any(thing in things[:place] for place, thing in enumerate(things)):
+        if any(thing in things[:index] for index, thing in enumerate(things)):
             raise ValueError(
                 f"Pool({name}={short_repr(value)}): a thing is listed twice; each can be given to one job only"
             )
@@ -289,11 +289,11 @@ class ResourceView:
 
     def largest_needs(self, jobs: Iterable[AnyJob]) -> dict[str, float]:
         """Return the largest need among these jobs for each key of a `Rate`; an empty dict for other resources."""
-        most: dict[str, float] = {}
+        largest: dict[str, float] = {}
         for job in jobs if isinstance(self._resource.settings, Rate) else ():
             for key, amount in self._resource.need(job._needs()[self.name], job).items():
-                most[key] = max(most.get(key, 0.0), float(amount))
-        return most
+                largest[key] = max(largest.get(key, 0.0), float(amount))
+        return largest
 
     def opens_in(self, jobs: Iterable[AnyJob]) -> float:
         """Return the seconds until all needs of these jobs have accrued and no throttle is left."""

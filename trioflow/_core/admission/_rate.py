@@ -203,8 +203,8 @@ class RateResource(Resource):
             if key not in self.buckets:
                 import difflib
 
-                close = difflib.get_close_matches(key, self.buckets, n=1)
-                hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(self.buckets)}"
+                matches = difflib.get_close_matches(key, self.buckets, n=1)
+                hint = f"did you mean {matches[0]}?" if matches else f"it has {', '.join(self.buckets)}"
                 raise ValueError(f"{what}, and this Rate has no key {short_repr(key)}: {hint}")
         return dict(amount)
 
@@ -251,12 +251,12 @@ class RateResource(Resource):
             return self.throttle_text()
         if self.opens_at(need) == math.inf:
             return f"{self.name}: held by jobs that wait for a token"
-        now, in_all = self.clock(), self.sum_needs(before, need, need)
+        now, total_need = self.clock(), self.sum_needs(before, need, need)
         amounts = " and ".join(
-            count_text(need[key], key) for key in need if self.buckets[key].opens_at(in_all[key]) > now
+            count_text(need[key], key) for key in need if self.buckets[key].opens_at(total_need[key]) > now
         )
         behind = f", behind {count_text(before, 'others')}" if before else ""
-        return f"{self.name}: {amounts}, in about {duration_text(max(0.0, self.opens_at(in_all) - now))}{behind}"
+        return f"{self.name}: {amounts}, in about {duration_text(max(0.0, self.opens_at(total_need) - now))}{behind}"
 
     def describe_wait(self, need: RateNeed) -> Waiting:
         """Return the wait for the rate to accrue the need, or for the end of its throttle."""
