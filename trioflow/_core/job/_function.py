@@ -402,8 +402,8 @@ class Job(FunctionJob[T]):
         kwargs: Mapping[str, Any] | None = None,
         **options: Unpack[JobOptions],
     ) -> None:
-        plain = type(function) is FUNCTION_TYPE and function.__code__.co_flags & ASYNC_FLAGS
-        if not plain:
+        is_async_function = type(function) is FUNCTION_TYPE and function.__code__.co_flags & ASYNC_FLAGS
+        if not is_async_function:
             if not isinstance(function, Coroutine):
                 check_function(function, "Job", JOB_ADVICE)
             elif args or kwargs:
@@ -411,7 +411,9 @@ class Job(FunctionJob[T]):
         self._function = function
         self._args = args
         if args or kwargs:
-            indices = None if kwargs else () if ATOMIC_TYPES.issuperset(map(type, args)) else direct_input_indices(args)
+            indices: tuple[int, ...] | None = None
+            if not kwargs:
+                indices = () if ATOMIC_TYPES.issuperset(map(type, args)) else direct_input_indices(args)
             if indices is None:
                 options["_inputs"] = self._bind_arguments(args, kwargs, options.get("label"))  # type: ignore[typeddict-unknown-key]
             elif indices:
@@ -419,7 +421,7 @@ class Job(FunctionJob[T]):
                 options["_inputs"] = direct.inputs()  # type: ignore[typeddict-unknown-key]
         # This skips `FunctionJob.__init__`: the code above is a faster form of it.
         AbstractJob.__init__(self, **options)  # pyright: ignore[reportUnknownMemberType]
-        if not plain and isinstance(function, Coroutine):
+        if not is_async_function and isinstance(function, Coroutine):
             if self._label is None:  # set now, because `_function` is None once the job has started
                 self._label = f"{self._function_name()}(…)"
             self._slow_path = self._slow_path or DEFAULT_SLOW_PATH

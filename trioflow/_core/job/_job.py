@@ -128,6 +128,7 @@ class ForeverOption(Option[bool, bool]):
 
 
 def _get_label(job: AbstractJob[Any]) -> str:
+    """Return the label of a job, or its default label."""
     if job._label is not None:
         return job._label
     try:
@@ -137,6 +138,7 @@ def _get_label(job: AbstractJob[Any]) -> str:
 
 
 def _get_needs(job: AbstractJob[Any]) -> dict[str, Any]:
+    """Return the needs of a job for pools, as numbers by name; the getter of the option `needs`."""
     needs = job._needs()
     return {
         name: _amounts.need_as_numbers(amount)
@@ -354,11 +356,11 @@ class AbstractJob(Generic[T]):
             if changed:
                 self._check_options()
         if required is not None:
-            plain = _requirements.flatten_simple(required, state_of)
-            if plain is None or self._required:
+            jobs = _requirements.flatten_simple(required, state_of)
+            if jobs is None or self._required:
                 self.requires(required)
             else:  # a new job is in no cycle and no scheduler, so `requires` is not needed
-                self._required = _requirements.extend_requirements((), plain)
+                self._required = _requirements.extend_requirements((), jobs)
         if scheduler is not None:
             if not is_scheduler(scheduler):
                 raise not_a_scheduler_error(scheduler, self._name_for_errors())
@@ -545,12 +547,14 @@ class AbstractJob(Generic[T]):
         return self
 
     def _flatten(self, requirements: tuple[Any, ...]) -> Iterable[AbstractJob[Any]]:
-        plain = _requirements.flatten_simple(requirements, state_of)
-        if plain is not None:
-            return plain
+        """Return the jobs in the arguments of `requires`."""
+        jobs = _requirements.flatten_simple(requirements, state_of)
+        if jobs is not None:
+            return jobs
         return _requirements.flatten(requirements, f"requires() of {self._name_for_errors()}", "_last_jobs")
 
     def _drop_requirements(self, jobs: Iterable[AbstractJob[Any]]) -> None:
+        """Remove requirements, as `requires(..., remove=True)` does outside of a run."""
         dropped = set(jobs)
         for job in dropped:
             if job not in self._required:
@@ -751,12 +755,13 @@ class AbstractJob(Generic[T]):
         return self._settled_result().__await__()
 
     async def _settled_result(self) -> T:
+        """Wait until the job has settled, and return its result; see `__await__`."""
         if not self._state.is_settled and all(enclosing._run is None for enclosing in enclosing_schedulers(self)):
             home = None if self._scheduler is None else outermost_scheduler(self._scheduler)
             if home is None and is_scheduler(self):
                 self._reject_wait_cycle()
                 raise _errors.JobNotDone(
-                    f"{self.label!r} is the outermost scheduler, which settles nowhere: to run it, write "
+                    f"{self.label!r} is the outermost scheduler, which no run settles: to run it, write "
                     f"`await s.co_run()`, where s is this scheduler"
                 )
             call = "add it to a scheduler, and" if home is None else f"with {home.label!r},"
@@ -784,6 +789,7 @@ class AbstractJob(Generic[T]):
         return repr(self.label)
 
     def _reject_during_run(self, action: str) -> None:
+        """Raise RuntimeError if a run that contains the job is in progress; `action` names the call in the error."""
         run = self._innermost_run()
         if run is not None:
             raise RuntimeError(
@@ -895,9 +901,11 @@ class AbstractJob(Generic[T]):
         return False
 
     def _all_jobs(self) -> Iterable[AbstractJob[Any]]:
+        """Return the jobs that this object means in `add`; see `flatten`."""
         return (self,)
 
     def _last_jobs(self) -> Iterable[AbstractJob[Any]]:
+        """Return the jobs that this object means in `requires`; see `flatten`."""
         return (self,)
 
     def __repr__(self) -> str:

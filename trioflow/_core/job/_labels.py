@@ -101,6 +101,7 @@ def _short_float(value: float) -> str:
 
 
 def _short_container(value: Any, brackets: str, depth: int) -> str:
+    """Return a container as short text, with its items only if they are few and no containers themselves."""
     left, right = brackets[0], brackets[1]
     if len(value) > MAX_ITEMS or any(type(item) in BRACKETS for item in value):
         return f"{left}…{right}"
@@ -155,12 +156,12 @@ def distinct_names(jobs: Iterable[AbstractJob[Any]]) -> list[str]:
     jobs = [*jobs]
     if len({job.label for job in jobs}) == len(set(jobs)):
         return [printable(job.label) for job in jobs]
-    known: dict[AbstractJob[Any], str] = {}
+    paths: dict[AbstractJob[Any], str] = {}
     for job in jobs:
-        enclosing = job.scheduler
-        if job not in known and enclosing is not None:
-            known.update(paths_of(outermost_scheduler(enclosing)))
-    return [printable(known.get(job, job.label)) for job in jobs]
+        scheduler = job.scheduler
+        if job not in paths and scheduler is not None:
+            paths.update(paths_of(outermost_scheduler(scheduler)))
+    return [printable(paths.get(job, job.label)) for job in jobs]
 
 
 def paths_of(scheduler: BaseScheduler, prefix: str | None = None) -> dict[AbstractJob[Any], str]:
