@@ -187,12 +187,18 @@ def cancelled_early(scope: Any, reason: object) -> None:
 
 
 Status: Any = _fast_trio.CancelStatus
+NAMED: Any = _fast_trio.TrioNamedTask
 Scope: Any = anyio_asyncio.CancelScope
 PARENT: Any = Status.parent
 FIXED = property(PARENT.fget, lambda status, parent: None)
 LOST = property(lambda one: None if isinstance(one._scope, _fast_trio.WorkerScope) else one._parent, PARENT.fset)
 PARTS_OF_TRIO: list[tuple[Any, str, Any, str]] = [
-    (_fast_trio, "NamedTask", changed(_fast_trio.NamedTask, name=showing("?")), "cannot be given another class"),
+    (
+        _fast_trio,
+        "TrioNamedTask",
+        changed(_fast_trio.TrioNamedTask, name=showing("?")),
+        "cannot be given another class",
+    ),
     (_fast_trio, "CancelStatus", changed(Status, parent=FIXED), "put between two others"),
     (_fast_trio, "CancelStatus", changed(Status, parent=LOST), "put between two others"),
     (_fast_trio.TrioMark, "intact", answering(False), "does not enter a scope"),

@@ -35,9 +35,9 @@ from ._shared import variables_of as variables_of
 if TYPE_CHECKING:
     from ._interface import Backend as Backend
     from ._interface import CapacityLimiter as CapacityLimiter
-    from ._interface import Event as Event
-    from ._interface import Group as Group
     from ._interface import Scope as Scope
+    from ._interface import TaskEvent as TaskEvent
+    from ._interface import WorkerGroup as WorkerGroup
 
 LIBRARIES: Final[dict[str, str]] = {"trio": "trio", "asyncio": "anyio"}
 """The library of each backend whose private attributes fast isolation uses."""

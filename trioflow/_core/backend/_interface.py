@@ -5,7 +5,7 @@ Overrides without a docstring keep the contract that is documented here.
 ```
 Backend ── the event loop: one class for each library, in loop/, which uses public names only
   └─ Isolation ── keeps jobs that share tasks apart: fast (one for each library) or plain, in isolation/
-       └─ Group ── the tasks of one run
+       └─ WorkerGroup ── the tasks of one run
             ├─ HostTask ── the task that awaits the run
             └─ Mark ── a snapshot of a worker's task before a job
 ```
@@ -43,7 +43,7 @@ class WorkerTask:
     deadline: float
     timer: Any
     fires_at: float
-    group: Group
+    group: WorkerGroup
     # The job that the task runs, or None.
     job: Any
     # A snapshot of the task before a job. On trio it is None until the task's first step.
@@ -63,7 +63,7 @@ Work = Callable[[Any], Coroutine[Any, Any, None]]
 """The async function that a worker's task runs; it takes the worker."""
 
 
-class Event(Protocol):
+class TaskEvent(Protocol):
     """A one-time event that tasks can wait for."""
 
     def set(self) -> None:
@@ -127,7 +127,7 @@ class HostTask(Protocol):
         """Yield to the loop. Return False if the task was cancelled."""
         ...
 
-    async def wait(self, event: Event) -> bool:
+    async def wait(self, event: TaskEvent) -> bool:
         """Wait for `event`. Return False at once if the task is cancelled."""
         ...
 
@@ -151,7 +151,7 @@ class HostTask(Protocol):
         ...
 
 
-class Group(Protocol):
+class WorkerGroup(Protocol):
     """The tasks of one run, under its deadline."""
 
     __slots__ = ()
@@ -160,7 +160,7 @@ class Group(Protocol):
     """The initial context variables of each task in the group, except the one that holds its worker."""
     names_tasks: bool
     """Whether each worker has to set its task's name for each job; otherwise the task computes it when asked."""
-    home: Group
+    home: WorkerGroup
     """The group that holds the parked workers: this one, or an enclosing one that shares its workers."""
 
     host: HostTask
@@ -250,8 +250,8 @@ class Isolation(Protocol):
         on_deadline: Callable[[], None],
         context: contextvars.Context,
         variables: Variables,
-        outer: Group | None = None,
-    ) -> Group:
+        outer: WorkerGroup | None = None,
+    ) -> WorkerGroup:
         """Return a new group for one run, whose tasks run `work` in copies of `context`.
 
         For a nested run, `outer` is the group of the worker that runs the nested scheduler.
@@ -315,7 +315,7 @@ class Backend(Protocol):
 
     # ---- waiting
 
-    def event(self) -> Event:
+    def event(self) -> TaskEvent:
         """Return a new event."""
         ...
 

@@ -22,7 +22,7 @@ from ._current import apply_context, current
 from ._worker import Worker
 
 if TYPE_CHECKING:
-    from ..backend import Event
+    from ..backend import TaskEvent
     from ._run import Run
 
 PATIENCE: Final = 1.0
@@ -47,7 +47,7 @@ class CleanUp:
         self._pending: Final[dict[AbstractJob[Any], int]] = {}
         self._followers: Final[dict[AbstractJob[Any], list[AbstractJob[Any]]]] = {}
         self._workers: Final[dict[Worker, None]] = {}
-        self._changed: Event = run.backend.event()
+        self._changed: TaskEvent = run.backend.event()
         for job in filter(_may_clean_up, run.scheduler):
             unsettled = [
                 other for other in run.members.waits_for(job) if not (other._state.is_settled or other._is_ready())

@@ -58,7 +58,7 @@ from ._worker import TimeSlice, Worker
 from ._workers import Workers
 
 if TYPE_CHECKING:
-    from ..backend import Backend, Event, Group
+    from ..backend import Backend, TaskEvent, WorkerGroup
     from ..scheduler._base_scheduler import BaseScheduler
     from ._instruments import Instrument
     from ._journaling import RunJournal
@@ -83,7 +83,7 @@ class Run:
         "thread_id", "time_slice", "timeout", "unsettled", "worker_fields", "workers",
     )  # fmt: skip
 
-    group: Group  # set before the phase LINKING begins
+    group: WorkerGroup  # set before the phase LINKING begins
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class Run:
         )
         self.interruption: BaseException | None = None  # a KeyboardInterrupt or the like, which `run()` raises
         self.fault: BaseException | None = None  # an error in the engine itself
-        self.changed: Event | None = None  # makes `execute`, or the ending, check its condition again
+        self.changed: TaskEvent | None = None  # makes `execute`, or the ending, check its condition again
 
     # ---- attributes that few runs need, made on first use
 

@@ -27,7 +27,7 @@ class SettledJobs:
         self._callers = {worker.job for worker in enclosing_workers()}
         self._listener = _weak_listener(self)
         self._unsettled: set[AbstractJob[Any]] = set()  # the jobs that the iteration waits for
-        self._event: _backend.Event | None = None
+        self._event: _backend.TaskEvent | None = None
         self._run_ended = scheduler._will_not_reach()
         settled = [job for job in scheduler if job.is_settled()]
         self._settled = deque(sorted(settled, key=attrgetter("finished_at")))

@@ -90,7 +90,7 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
                 listeners.remove(listener)
 
 
-async def _poll_for_deadlock(event: _backend.Event, waiter: AbstractJob[Any], job: AbstractJob[Any]) -> None:
+async def _poll_for_deadlock(event: _backend.TaskEvent, waiter: AbstractJob[Any], job: AbstractJob[Any]) -> None:
     """Wait until `job` has started. Report it if `job` waits for something that `waiter` holds."""
     run, seconds = waiter._worker.run, FIRST_POLL  # type: ignore[union-attr]
     while not (event.is_set() or job._state is JobState.RUNNING):

@@ -24,7 +24,7 @@ from . import OTHER_ERROR
 if TYPE_CHECKING:
     from ... import LocalNode, SshNode
     from ...batch._records import Records
-    from ._progress_bar import Bar
+    from ._progress_bar import ProgressBar
 
 JSON_LINES: Final = ".jsonl"
 """The suffix of a file for results as lines of JSON."""
@@ -202,11 +202,11 @@ class NoBar:
         """Show nothing."""
 
 
-def make_bar(options: Options) -> Bar | NoBar:
+def make_bar(options: Options) -> ProgressBar | NoBar:
     """Return the bar if it is wanted and the terminal can draw it."""
     if not options.bar:
         return NoBar()
     from ...view.monitor._monitor import can_draw  # here, because most batches do not need them
-    from ._progress_bar import Bar
+    from ._progress_bar import ProgressBar
 
-    return Bar() if can_draw(sys.stderr) else NoBar()
+    return ProgressBar() if can_draw(sys.stderr) else NoBar()

@@ -76,7 +76,7 @@ class BatchProgress:
         return self.elapsed() / (done - tally.restored) * max(0, self.total - done)
 
 
-class Bar:
+class ProgressBar:
     """Shows the progress of a batch on the standard error; hidden while other output is printed."""
 
     def __init__(self) -> None:

@@ -21,7 +21,7 @@ import anyio.lowlevel
 from anyio._backends import _asyncio as anyio_asyncio
 
 from .. import _shared
-from .._interface import Group, Isolation, WorkerTask
+from .._interface import Isolation, WorkerGroup, WorkerTask
 from .._shared import IDLE_NAME, NO_JOB, expect, expect_parts, getrefcount, getweakrefcount
 from ..loop._asyncio import AsyncioHost
 
@@ -37,7 +37,7 @@ LOOP_FRAME: Final = 4
 LOOP_ITERATION_CODE: Final = getattr(getattr(asyncio.BaseEventLoop, "_run_once", None), "__code__", None)
 
 
-class FastAsyncioGroup(Group):
+class FastAsyncioGroup(WorkerGroup):
     """The tasks of one run, in a shared cancel scope that no task enters, and a timer for the deadline."""
 
     def __init__(
@@ -50,10 +50,10 @@ class FastAsyncioGroup(Group):
         outer: Any = None,
     ) -> None:
         self.variables = variables
-        self.home: Group = self if outer is None or outer.variables is not variables else outer.home
+        self.home: WorkerGroup = self if outer is None or outer.variables is not variables else outer.home
         self._work = work
         self._loop = asyncio.get_running_loop()
-        # Whether the program's own task factory makes the tasks, which then are no `NamedTask`s.
+        # Whether the program's own task factory makes the tasks, which then are no `AsyncioNamedTask`s.
         self.names_tasks: bool = self._loop.get_task_factory() is not None if outer is None else outer.names_tasks
         self._context = context
         # The deadline of the scope is for jobs that ask anyio for it; the host's timer enforces it.
@@ -258,7 +258,7 @@ def _make_nested_scope(parent_scope: Any, host: Any) -> Any:
     return scope
 
 
-class NamedTask(asyncio.Task[None]):
+class AsyncioNamedTask(asyncio.Task[None]):
     """The task of a worker, which computes its name from the label of its job when asked."""
 
     __slots__ = ("explicit_name", "worker")
@@ -278,7 +278,7 @@ class NamedTask(asyncio.Task[None]):
         self.explicit_name = (None if self.worker is None else self.worker.job, str(name))
 
 
-class UnstartedTask(NamedTask):
+class UnstartedTask(AsyncioNamedTask):
     """The task of a worker before its first step, which reports its cancellation."""
 
     __slots__ = ()
@@ -398,7 +398,7 @@ class FastAsyncio(Isolation):
         on_deadline: Callable[[], None],
         context: contextvars.Context,
         variables: Variables,
-        outer: Group | None = None,
+        outer: WorkerGroup | None = None,
     ) -> FastAsyncioGroup:
         return FastAsyncioGroup(work, deadline, on_deadline, context, variables, outer)
 
@@ -411,7 +411,7 @@ class FastAsyncio(Isolation):
         mark: WorkerState = worker.mark
         task = worker.task
         if not worker.group.names_tasks:
-            task.__class__ = NamedTask
+            task.__class__ = AsyncioNamedTask
         mark.reference_count = getrefcount(task) + getweakrefcount(task)
         return mark
 

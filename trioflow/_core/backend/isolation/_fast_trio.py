@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import trio
 
 from .. import _shared
-from .._interface import Group, Isolation, Mark, WorkerTask
+from .._interface import Isolation, Mark, WorkerGroup, WorkerTask
 from .._shared import IDLE_NAME, NO_JOB, expect, expect_parts, getrefcount, getweakrefcount
 from ..loop._trio import TrioHost
 
@@ -33,7 +33,7 @@ def _protect_from_ctrl_c(work: Work) -> Work:
     return trio.lowlevel.enable_ki_protection(work)
 
 
-class FastTrioGroup(Group):
+class FastTrioGroup(WorkerGroup):
     """The tasks of one run, in a cancel scope with the run's deadline, inside the nursery of the outermost run.
 
     Each worker enters the scope of its group in its first step, and leaves it at the end.
@@ -50,7 +50,7 @@ class FastTrioGroup(Group):
         outer: FastTrioGroup | None = None,
     ) -> None:
         self.variables = variables
-        self.home: Group = self if outer is None or outer.variables is not variables else outer.home
+        self.home: WorkerGroup = self if outer is None or outer.variables is not variables else outer.home
         self._host: TrioHost = TrioHost(context, None if outer is None else outer._host.nursery)
         self.host = self._host
         self._outer = outer
@@ -214,7 +214,7 @@ GET_NAME: Final = TASK.name.__get__
 SET_NAME: Final = TASK.name.__set__
 
 
-class NamedTask(_Inheritable, TASK):  # type: ignore[misc]  # final, so its type is hidden
+class TrioNamedTask(_Inheritable, TASK):  # type: ignore[misc]  # final, so its type is hidden
     """The task of a worker, which computes its name from the label of its job when asked.
 
     Setting the name for each job would cost up to a third of a job. So trio's attribute for the name contains the
@@ -331,14 +331,14 @@ class FastTrio(Isolation):
         on_deadline: Callable[[], None],
         context: contextvars.Context,
         variables: Variables,
-        outer: Group | None = None,
+        outer: WorkerGroup | None = None,
     ) -> FastTrioGroup:
         # `on_deadline` is not needed: the scope of the group has the deadline.
         return FastTrioGroup(work, deadline, context, variables, cast("FastTrioGroup | None", outer))
 
     def enter(self, worker: WorkerTask) -> Mark | None:
         worker.task = trio.lowlevel.current_task()  # not in a local variable, which `count_references` would count
-        worker.task.__class__ = NamedTask
+        worker.task.__class__ = TrioNamedTask
         SET_NAME(worker.task, worker)
         cast(FastTrioGroup, worker.group).enter(worker)
         worker.mark = mark = TrioMark(worker)
@@ -433,7 +433,7 @@ def _check_private_parts() -> None:
     worker.task, worker.scope = task, None
     worker.mark = TrioMark(worker)
     worker.mark.count_references()
-    worker.job, task.__class__ = None, NamedTask
+    worker.job, task.__class__ = None, TrioNamedTask
     SET_NAME(task, worker)
     expect(task.name == IDLE_NAME, "a task cannot be given another class")
     job_status = CancelStatus(scope=job_scope, parent=outermost)

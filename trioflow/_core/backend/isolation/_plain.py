@@ -29,13 +29,13 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from .._interface import Group, Isolation, Mark
+from .._interface import Isolation, Mark, WorkerGroup
 
 if TYPE_CHECKING:
     from .._interface import Backend, Scope, Variables, Work, WorkerTask
 
 
-class PlainGroup(Group):
+class PlainGroup(WorkerGroup):
     """The tasks of one run, each in a scope of its own; the base class for trio and asyncio."""
 
     __slots__ = ("_context", "_host_info", "_loop", "_shielded_workers", "_stopped", "_work", "home", "variables")
@@ -130,8 +130,8 @@ class PlainIsolation(Isolation):
         on_deadline: Callable[[], None],
         context: contextvars.Context,
         variables: Variables,
-        outer: Group | None = None,
-    ) -> Group:
+        outer: WorkerGroup | None = None,
+    ) -> WorkerGroup:
         return self._new_group(self._loop, work, deadline, on_deadline, context, variables)
 
     def enter(self, worker: WorkerTask) -> Mark | None:

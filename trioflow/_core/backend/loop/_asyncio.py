@@ -18,7 +18,7 @@ from .. import _shared
 from .._interface import Backend, HostTask
 
 if TYPE_CHECKING:
-    from .._interface import Event, Scope, WorkerTask
+    from .._interface import Scope, TaskEvent, WorkerTask
 
 T = TypeVar("T")
 SHARED_IN_LOOPS: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]] = weakref.WeakKeyDictionary()
@@ -93,7 +93,7 @@ class AsyncioHost(HostTask):
             return False
         return True
 
-    async def wait(self, event: Event) -> bool:
+    async def wait(self, event: TaskEvent) -> bool:
         try:
             await event.wait()
         except asyncio.CancelledError as cancellation:
@@ -191,7 +191,7 @@ class AsyncioLoop(Backend):
     def name_task(self, task: Any, name: str) -> None:
         task.set_name(name)
 
-    def event(self) -> Event:
+    def event(self) -> TaskEvent:
         return asyncio.Event()
 
     async def checkpoint(self) -> None:

@@ -16,7 +16,7 @@ from .. import _shared
 from .._interface import Backend, HostTask
 
 if TYPE_CHECKING:
-    from .._interface import Event, Scope, WorkerTask
+    from .._interface import Scope, TaskEvent, WorkerTask
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ class TrioHost(HostTask):
             return False
         return True
 
-    async def wait(self, event: Event) -> bool:
+    async def wait(self, event: TaskEvent) -> bool:
         try:
             await event.wait()
         except trio.Cancelled:
@@ -146,7 +146,7 @@ class TrioLoop(Backend):
     def name_task(self, task: Any, name: str) -> None:
         task.name = name
 
-    def event(self) -> Event:
+    def event(self) -> TaskEvent:
         return trio.Event()
 
     async def checkpoint(self) -> None:
