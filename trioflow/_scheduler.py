@@ -135,11 +135,6 @@ class Scheduler(BaseScheduler):
         all_options: Any = options  # `BaseScheduler` accepts every option that the class declares
         super().__init__(*jobs_or_sequences, **all_options)
 
-    def _look_up_durations(self) -> dict[AnyJob, float]:
-        from .simulation import _durations
-
-        return _durations.durations_of_jobs(self.durations, self)
-
     def _run_resource_totals(self) -> Mapping[str, int]:
         from .jobs.process import _call_places
 
@@ -152,8 +147,12 @@ class Scheduler(BaseScheduler):
         if run.outer_worker is not None:  # a nested run uses the durations of the outermost scheduler
             enclosing = run.outer_worker.run.scheduler
             self._run_durations = enclosing._run_durations if isinstance(enclosing, Scheduler) else NO_DURATIONS
+        elif self._durations is None:
+            self._run_durations = NO_DURATIONS
         else:
-            self._run_durations = NO_DURATIONS if self._durations is None else self._look_up_durations()
+            from .simulation import _durations
+
+            self._run_durations = _durations.durations_of_jobs(self._durations, self)
         return run
 
     def _store_outcome(self, run: Run) -> None:

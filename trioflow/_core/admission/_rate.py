@@ -107,13 +107,6 @@ class Rate:
         burst = "" if self._bursts == self._limits else f", burst={self.burst}"
         return f"Rate({limits}, per={self._per:g}{burst})"
 
-    # ---- for the rest of the package
-
-    def _buckets(self) -> dict[str, TokenBucket]:
-        return {
-            name: TokenBucket(self._bursts[name], self._per / float(amount)) for name, amount in self._limits.items()
-        }
-
 
 class TokenBucket:
     """The amount of one key, as a token bucket; the docstring of the module describes the algorithm."""
@@ -162,7 +155,9 @@ class RateResource(Resource):
 
     def __init__(self, name: str, rate: Rate) -> None:
         super().__init__(name, rate)
-        self.buckets: Final = rate._buckets()
+        self.buckets: Final = {
+            key: TokenBucket(rate._bursts[key], rate._per / float(amount)) for key, amount in rate._limits.items()
+        }
 
     # ---- needs
 
