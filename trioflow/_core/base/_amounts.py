@@ -34,6 +34,7 @@ SIZE_UNITS: Final = {
 }
 """The number of bytes in each unit of size."""
 SIZE_PATTERN: Final = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]*)\s*")
+"""A number and its unit, which may be absent."""
 
 
 def amount_of(value: Any, what: str) -> Amount:
@@ -130,6 +131,7 @@ def as_number(number: Amount) -> float:
 
 
 def _parse_size(text: str, what: str) -> Amount:
+    """Return the number of bytes of a size such as "24 GiB", or a number without a unit."""
     match = SIZE_PATTERN.fullmatch(text)
     if match is None or match[2] not in SIZE_UNITS:
         raise ValueError(f"{what}: write a number and a unit: B, kB, MB, GB, TB, PB, KiB, MiB, GiB, TiB or PiB")

@@ -64,6 +64,7 @@ def _hours_text(seconds: float) -> str:
 
 
 def _short_duration_text(seconds: float, form: Callable[[float], str]) -> str:
+    """Return a duration below a minute as text; `form` formats the number."""
     for unit, name in UNITS[:-1]:
         if seconds >= unit * 0.9995:
             return f"{form(seconds / unit)} {name}"

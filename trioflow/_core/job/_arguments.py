@@ -20,7 +20,9 @@ ValueOf = Callable[[AbstractJob[Any]], Any]
 """Returns the value to pass in place of an input."""
 
 ATOMIC_TYPES: Final = frozenset({int, float, str, bytes, bool, type(None)})
+"""Types of values that contain no job. Most arguments have one of these, so they are checked first."""
 PLAIN_CONTAINERS: Final = frozenset({list, tuple, dict})
+"""Types of containers in which results are filled in; objects of their subclasses could not be copied safely."""
 SEARCHED_TYPES: Final[Any] = (list, tuple, dict, set, frozenset)
 """Types of containers to search. A result can be filled in only in `PLAIN_CONTAINERS`; elsewhere a job is an error."""
 UNFINISHED: Final = object()
@@ -319,6 +321,7 @@ class ArgumentSearch:
         return template
 
     def _reject_self_reference(self, container: Any) -> None:
+        """Raise ValueError for a container that contains itself."""
         raise ValueError(
             f"an argument of {self._subject()} contains itself, so the search for jobs in it would never end: "
             f"a {type(container).__name__} with {len(container)} items; pass it inside an object of your own"

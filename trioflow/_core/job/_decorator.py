@@ -207,6 +207,7 @@ def job(function: Any = None, /, *, kind: Kind = Job, **options: Any) -> Any:
 
 
 def _make_job_function(function: Any, options: JobOptions, kind: Kind) -> JobFunction[Any, Any]:
+    """Return the result of `@job`; check the function and the options first."""
     if isinstance(function, Coroutine):
         raise TypeError(f"job({short_repr(function)}): a coroutine object; decorate the async function that makes them")
     check_kind(kind, "job()")

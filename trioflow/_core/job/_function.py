@@ -272,6 +272,7 @@ def _reject_sync(function: Any, kind: str, name: str) -> None:
 
 
 JOB_ADVICE: Final = "an async function and its arguments, or a coroutine object"
+"""The arguments that a `Job` accepts, for errors."""
 
 
 class Job(FunctionJob[T]):

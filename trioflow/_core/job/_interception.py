@@ -36,6 +36,7 @@ def intercept_calls(job: AnyJob, call: CallInterceptor, shut_down: CallIntercept
 
 
 def _make_intercepted_class(kind: type[Any], call: CallInterceptor, shut_down: CallInterceptor) -> type[Any]:
+    """Return a subclass of `kind`, with the same name, whose objects call the interceptors."""
     own_call, own_shutdown = kind._call_once, kind.co_shutdown
 
     def call_once(job: AnyJob) -> Awaitable[Any]:

@@ -920,6 +920,7 @@ DEFAULT_SLOW_PATH: Final = _option_descriptors.register_default_record(
 )
 """The record of a job that leaves the hot path for a reason other than an option. A job on the hot path has None."""
 REDACTED: Final = _option_descriptors.replace_field(DEFAULT_SLOW_PATH, "redact", True)
+"""The first record of a new job with `redact=True`, so that errors about its other options hide its arguments."""
 _option_descriptors.register_default_record(AbstractJob, "_scheduling", _job_options.SchedulingOptions)
 _option_descriptors.register_default_record(AbstractJob, "_rule", _job_options.TriggerRule)
 _option_descriptors.set_docs_and_signature(AbstractJob, AbstractJob.__init__)

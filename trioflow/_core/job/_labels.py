@@ -34,11 +34,14 @@ MAX_DEPTH: Final = 3
 LARGE_INT: Final = 10**18
 """Whole numbers from here on are shown as `<int>`, because writing out a large one is slow."""
 REPR_TYPES: Final = frozenset({bool, complex, type(None), type(...)})
+"""Types whose objects are shown by their `repr`, which is short."""
 BRACKETS: Final[dict[type, str]] = {list: "[]", tuple: "()", dict: "{}", set: "{}", frozenset: "{}"}
+"""Types of containers whose items may be shown, with their brackets."""
 SLASH: Final = re.compile("/")
 MANY_SLASHES: Final = 50
 """In labels with more slashes each slash is escaped: their prefixes would take too much memory."""
 NAMED_TYPES: Final = (types.FunctionType, types.BuiltinFunctionType, types.MethodType)
+"""Types of functions, which are shown by their names."""
 
 
 def call_label(name: str, args: Iterable[Any], kwargs: dict[str, Any], *, depth: int = MAX_DEPTH) -> str:
@@ -187,6 +190,7 @@ def paths_of(scheduler: BaseScheduler, prefix: str | None = None) -> dict[Abstra
 
 
 def _name_among_siblings(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+    """Return the name of one member in paths, which depends on the members before it. O(V)."""
     names = UniqueSiblingNames()
     for sibling in scheduler:
         name = names.add(sibling.label, sibling._is_scheduler)
