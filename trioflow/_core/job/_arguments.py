@@ -121,7 +121,7 @@ class Arguments:
     def __init__(self, template: Template) -> None:
         self._template = template
 
-    def original(self) -> Iterable[Any]:
+    def original_values(self) -> Iterable[Any]:
         """Return the arguments with the inputs still among them."""
         return cast("list[Any]", self._template.original)
 
@@ -148,7 +148,7 @@ class DirectArguments:
         self._values = values
         self._indices = indices
 
-    def original(self) -> Iterable[Any]:
+    def original_values(self) -> Iterable[Any]:
         """Return the arguments with the inputs still among them."""
         return self._values
 
@@ -193,10 +193,12 @@ def original_arguments(arguments: Iterable[Any]) -> Iterable[Any]:
     """Return positional arguments with the inputs still among them.
 
     Args:
-        arguments: the tuple or the object that `ArgumentSearch.positional` or `DirectArguments` made of them.
+        arguments: the tuple or the object that `ArgumentSearch.search_positional` or `DirectArguments` made of them.
 
     """
-    return arguments if isinstance(arguments, tuple) else cast("Arguments | DirectArguments", arguments).original()
+    return (
+        arguments if isinstance(arguments, tuple) else cast("Arguments | DirectArguments", arguments).original_values()
+    )
 
 
 class Call:
@@ -209,7 +211,7 @@ class Call:
         self._values = values
         self._template = template
 
-    def original(self) -> dict[str, Any]:
+    def original_values(self) -> dict[str, Any]:
         """Return the keyword arguments with the inputs still among them."""
         return self._values
 
@@ -239,12 +241,12 @@ class ArgumentSearch:
         self._subject = subject
         self.inputs: Final[dict[AbstractJob[Any], None]] = {}
 
-    def positional(self, values: tuple[Any, ...]) -> tuple[Any, ...] | Arguments:
+    def search_positional(self, values: tuple[Any, ...]) -> tuple[Any, ...] | Arguments:
         """Search positional arguments, and return an iterable that fills in results, or `values` if it has no job."""
         template = self._root_template(values)
         return values if template is None else Arguments(template)
 
-    def keywords(self, function: Callable[..., Any], values: Mapping[str, Any]) -> Call:
+    def search_keywords(self, function: Callable[..., Any], values: Mapping[str, Any]) -> Call:
         """Search keyword arguments, and return `function` with these bound to it.
 
         Raises:
@@ -353,5 +355,5 @@ def substitute_inputs(values: Iterable[Any], value_of: ValueOf) -> tuple[Any, ..
         ValueError: a container contains itself, or is nested too deep.
 
     """
-    arguments = ArgumentSearch(lambda: "for_journal()").positional(tuple(values))
+    arguments = ArgumentSearch(lambda: "for_journal()").search_positional(tuple(values))
     return arguments.substitute_inputs(value_of) if isinstance(arguments, Arguments) else arguments

@@ -112,9 +112,9 @@ class FunctionJob(AbstractJob[T]):
     ) -> tuple[AbstractJob[Any], ...]:
         """Store the arguments for the call, and return the inputs among them, each once."""
         search = ArgumentSearch(lambda: repr(label or self._function_name()))
-        self._args = search.positional(args)
+        self._args = search.search_positional(args)
         if kwargs:
-            self._function = search.keywords(self._function, kwargs)
+            self._function = search.search_keywords(self._function, kwargs)
         return tuple(search.inputs)
 
     def _release_call(self) -> None:
@@ -138,7 +138,7 @@ class FunctionJob(AbstractJob[T]):
         function, name = self._function, self._function_name()
         if self.redact:
             return f"{name}(…)"
-        keywords = function.original() if type(function) is Call else {}
+        keywords = function.original_values() if type(function) is Call else {}
         return _labels.call_label(name, original_arguments(self._args), keywords, depth=depth)
 
     def _function_name(self) -> str:

@@ -853,9 +853,9 @@ class AbstractJob(Generic[T]):
             input_extras = job._extras
             if job._scheduler is None or job in job._scheduler._members.used_outside:
                 continue  # a nested scheduler may run again, and then needs the result
-            if input_extras is not None and input_extras.consumers:
-                input_extras.consumers -= 1
-                if not input_extras.consumers and job._state is JobState.SUCCEEDED:
+            if input_extras is not None and input_extras.consumer_count:
+                input_extras.consumer_count -= 1
+                if not input_extras.consumer_count and job._state is JobState.SUCCEEDED:
                     job._outcome = DROPPED
 
     def _grant(self) -> Any:

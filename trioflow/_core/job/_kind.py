@@ -69,7 +69,7 @@ class JobKind(AbstractJob[T]):
     ) -> None:
         subject = repr(options.get("label") or type(self).__name__)
         search = ArgumentSearch(lambda: subject)
-        self._arguments = search.positional(arguments)
+        self._arguments = search.search_positional(arguments)
         self._callbacks = None
         if on_done is not None or on_settled is not None:
             callback(on_done, "on_done", subject)

@@ -108,7 +108,7 @@ class RunExtras:
     ready = False  # whether the job is a service that has called `started()`
     ready_at: float | None = None  # the time of the call of `started()`; views also read it after the run
     scope: Any = None  # the cancel scope of a service with a timeout, until the service is ready
-    consumers = 0  # with `keep_result=False`: how many jobs need the result and have not started
+    consumer_count = 0  # with `keep_result=False`: how many jobs need the result and have not started
     inputs_released = False  # whether the job no longer counts as a consumer of its inputs
     # Called once, when the job has settled, or when its run has ended without reaching it.
     listeners: list[Callable[[AbstractJob[Any]], None]] | None = None
@@ -130,7 +130,9 @@ class RunExtras:
         """Return whether a settled job needs none of these attributes."""
         return (
             self.fraction is None
-            and not (self.further_attempts or self.timed_out or self.restored or self.not_restored or self.consumers)
+            and not (
+                self.further_attempts or self.timed_out or self.restored or self.not_restored or self.consumer_count
+            )
             and self.ready_at is None
         )
 

@@ -53,7 +53,7 @@ def count_consumer(job: AbstractJob[Any]) -> None:
     rule.drops_results = False
     for requirement in rule.inputs:
         if requirement._rule is not None and not requirement._rule.keep_result:
-            requirement._ensure_extras().consumers += 1
+            requirement._ensure_extras().consumer_count += 1
             rule.drops_results = True
             # so that its worker leaves the hot path, and drops the results
             job._slow_path = job._slow_path or DEFAULT_SLOW_PATH
