@@ -1,1 +1,1 @@
-"""Commands and files on other machines, by the system's OpenSSH."""
+"""Commands and file transfers on other machines, through the system's OpenSSH."""

@@ -1,14 +1,14 @@
-"""The connections of a run: one per node, opened for its first job, shared by all, and closed with the run.
+"""The connections of a run: one per node, opened by the node's first job, shared by its jobs, and closed with the run.
 
 ```
-ensure ──► open? ──► wait for the job that opens it ──► the gateway first ──► a handshake, of ten a server ──► open
-                        │ has failed meanwhile             │ has failed               │ refused: pause, try again
-                        └──► Unreachable                   └──► Unreachable           └──► Unreachable in the end
+ensure ──► open? ──► wait for the lock ──► open the gateway ──► handshake, at most ten per server ──► open
+                       │ failed meanwhile    │ failed             │ refused: pause, try again
+                       └──► Unreachable      └──► Unreachable     └──► Unreachable after the last attempt
 ```
 
-The first job that needs a connection opens it, and the others wait. If that job is cancelled, the next waiting one
-takes over. A failure to connect is kept, and fails all jobs of the node without a new attempt, until a `retry=` of a
-job tries again.
+The first job that needs a connection opens it while the other jobs wait. If that job is cancelled, the next waiting job
+takes over. The connection remembers a failure, and raises it in every other job of the node without a new attempt,
+until a job is retried (`retry=`).
 """
 
 from __future__ import annotations
@@ -49,41 +49,41 @@ if TYPE_CHECKING:
     from ._sftp_operations import Operation
 
 MAX_ATTEMPTS: Final = 3
-"""The maximum number of attempts to connect. A crowded node is tried until the time is over."""
+"""The maximum number of attempts to connect. A crowded node is tried until the `connect_timeout`."""
 MIN_PAUSE: Final = 0.5
-"""Seconds between the first two attempts; each later pause is twice as long, and varied by half at random."""
+"""Seconds between the first two attempts; each further pause is twice as long. All vary randomly by up to half."""
 MAX_PAUSE: Final = 8.0
-"""Seconds above which pauses between attempts no longer grow."""
+"""The maximum pause between attempts, in seconds, before its random variation."""
 JITTER: Final = 0.02
 """The maximum random delay, in seconds, of a handshake that begins while others are under way."""
 MAX_BEGINNING: Final = 32
-"""The maximum number of connections and queries of ssh's settings that begin at the same time.
+"""The maximum number of connections and queries of ssh's settings that start at the same time.
 
-A connection takes some 30 ms of this machine's CPU, a query 7 ms.
+Starting a connection takes about 30 ms of this machine's CPU, a query 7 ms.
 """
 BEGINNING_SECONDS: Final = 1.0
-"""Seconds after which a connection no longer counts as beginning, because it waits for a slow or hanging node."""
+"""Seconds after which a connection no longer counts as starting: it then waits for a slow node."""
 CLOSE_TIMEOUT: Final = 2.0
-"""Seconds until a connection that does not end on SIGTERM is killed; also the time limit of a query of settings."""
+"""Seconds until a connection that does not end on SIGTERM is killed; also the time limit for querying settings."""
 SIGNAL_INTERVAL: Final = 0.1
-"""Seconds until SIGTERM is sent again: ssh misses a signal that arrives just before it begins to wait."""
+"""Seconds between repeated SIGTERMs: ssh misses a signal that arrives just before it begins to wait."""
 REMOVE_SCRIPT: Final = (
     'trap "" HUP INT TERM; read line; n=0; [ "$line" = removed ] || '
     'while [ -e "$1" ] && [ $((n+=1)) -le 9 ]; do rm -rf -- "$1"; sleep 0.1 || sleep 1; done'
 )
 """A shell script that removes a directory when its standard input ends, which happens when this program exits.
 
-It tries repeatedly, because a connection that is just beginning may still create a socket in the directory.
+It tries repeatedly, because a starting ssh may still create its socket in the directory.
 """
 MAX_DIRECTORY_BYTES: Final = 70
 """The length limit, in bytes, of the directory for sockets: a socket's path may have 104 to 108; OpenSSH adds 18."""
 
 
 class Connections:
-    """The connections of an outermost run, by node."""
+    """The connections of an outermost run, one per node."""
 
     def __init__(self, run: RunHandle) -> None:
-        """Begin without connections."""
+        """Create an empty collection."""
         self.run: Final = run
         self.guard: Final = run.shared(Guard)  # made first, and so closed last
         self.transport: Final = OPENSSH
@@ -94,20 +94,20 @@ class Connections:
         self._directory: Directory | None = None
 
     def to(self, node: Node) -> Connection | LocalConnection:
-        """Return the connection of a node, which may not be open yet; for a `LocalNode`, its substitute."""
+        """Return the connection to a node, which may not be open yet; for a `LocalNode`, a `LocalConnection`."""
         if isinstance(node, LocalNode):
             return self._here.setdefault(node, LocalConnection(node))
         return self.connection(node)
 
     def connection(self, node: SshNode) -> Connection:
-        """Return the connection of a node, which may not be open yet."""
+        """Return the connection to a node, which may not be open yet."""
         if node not in self._by_node:
             self._by_node[node] = Connection(self, node, len(self._by_node))
         return self._by_node[node]
 
     @property
     def directory(self) -> str:
-        """A directory for sockets that other users cannot read."""
+        """The path of a directory for the sockets, which other users cannot read; created on first access."""
         if self._directory is None:
             self._directory = Directory()
         return self._directory.path
@@ -129,21 +129,27 @@ class Connections:
 
 
 class Handshakes:
-    """A limit on the number of connections to one server that are opened at the same time.
+    """A limit on the number of connections to the same server that are being opened at a time.
 
-    Querying ssh for the server takes 5 ms. So the first connections, up to the limit of one server in total, are opened
-    without a query. The next one queries the servers of all.
+    Several nodes may lead to one server, and only a query of ssh's settings tells which, at 7 ms of CPU. While the
+    total number of connections being opened is below the limit of a single server, no query is needed. Above it, the
+    servers of all connections being opened are queried.
     """
 
     def __init__(self) -> None:
-        """Begin without connections."""
+        """Create a limit without connections."""
         self._by_server: Final[dict[Hashable, anyio.CapacityLimiter]] = {}
         self._opening: Final[dict[Connection, anyio.CapacityLimiter | None]] = {}  # None: its server is unknown
         self._queries = 0  # queries and waiters; while there is one, no connection may skip the query
 
     @contextlib.asynccontextmanager
     async def turn(self, connection: Connection) -> AsyncGenerator[bool]:
-        """Wait until another connection to the server may be opened; yield whether others are being opened."""
+        """Wait until the connection may be opened, and hold its place during a block.
+
+        Yields:
+            Whether other connections are being opened.
+
+        """
         limiter, others = None, bool(self._opening)
         if self._queries or len(self._opening) >= connection.node.max_handshakes:
             self._queries += 1
@@ -172,10 +178,10 @@ class Handshakes:
 
 
 class Connection:
-    """The connection to one node."""
+    """The connection to one node, held open by an ssh process."""
 
     def __init__(self, connections: Connections, node: SshNode, number: int) -> None:
-        """Begin unconnected."""
+        """Create a closed connection; `number` names its socket, and is unique in the run."""
         self.node: Final = node
         self.transport: Final = connections.transport
         self.process: Process | None = None  # the ssh that holds the connection
@@ -195,28 +201,32 @@ class Connection:
 
     @property
     def socket(self) -> str:
-        """The path of its socket."""
+        """The path of the socket by which sessions share the connection."""
         return os.path.join(self._connections.directory, str(self._number))
 
     def is_open(self) -> bool:
-        """Return whether the connection is open; a loss may not have been detected yet."""
+        """Return whether the connection is open, as far as ssh has noticed."""
         return self._is_ready and self.process is not None and not self.process.has_exited()
 
     def lower_session_limit(self, number: int) -> None:
-        """Lower the limit of concurrent sessions to a number that the node has accepted."""
+        """Lower the limit of concurrent sessions to `number`, which the node has accepted, but at least to one."""
         self.sessions.total_tokens = max(1, min(self.sessions.total_tokens, number))
 
     # ---- sessions and transfers
 
     directory: Final = None  # ssh and sftp run in this program's working directory
-    scratch: Final = ""  # the path prefix of temporary files; relative paths begin in the home directory
+    scratch: Final = ""  # the path prefix of temporary files; relative paths start at the home directory
 
     def command(self, line: str) -> Sequence[str]:
-        """Return the command that runs a line on the node: an ssh."""
+        """Return the ssh command that runs a shell command line on the node."""
         return self.transport.run(self.node, self.socket, line)
 
     async def begin(self, line: str, streams: Sequence[int]) -> SessionProcess:
-        """Begin a session that runs a line on the node, with these descriptors as its input, output and error.
+        """Begin a session on the node.
+
+        Args:
+            line: the command line for the login shell.
+            streams: the descriptors for its standard input, output and error.
 
         Raises:
             OSError: the session could not be started.
@@ -232,10 +242,10 @@ class Connection:
         return SshProcess(spawn(guard, self.command(line), stdin=stdin, stdout=stdout, stderr=stderr))
 
     def copy_command(self, operations: Sequence[Operation]) -> tuple[Sequence[str], bytes]:
-        """Return the command that copies files, and its standard input.
+        """Return the sftp command that executes file operations, and its standard input.
 
         Raises:
-            ValueError: a name that sftp cannot take.
+            ValueError: a name contains a line break.
 
         """
         lines = [operation.for_sftp() for operation in operations]
@@ -243,15 +253,15 @@ class Connection:
         return self.transport.transfer(self.node, self.socket), text
 
     def parse_listing(self, output: bytes, operations: Sequence[Operation]) -> Sequence[str]:
-        """Return the fetched files on the node, according to the output of a copy command."""
+        """Parse the paths on the node of the downloaded files from the output of a copy command."""
         return parse_fetched(output, operations)
 
     def explain_errors(self, output: bytes) -> bytes:
-        """Return the relevant part of the error messages of a copy command."""
+        """Return the relevant error messages of a copy command, with advice on known problems."""
         return filter_errors(output)
 
     def never_started(self, text: str) -> bool:
-        """Return whether an error message means that nothing has started because there was no connection."""
+        """Return whether an error message means that nothing has started, for lack of a connection or a session."""
         return self.transport.never_started(text)
 
     def is_full(self, text: str) -> bool:
@@ -259,17 +269,17 @@ class Connection:
         return self.transport.is_full(text)
 
     def node_path(self, path: str) -> str:
-        """Return a path on the node, relative to the home directory. It never begins with "-", like an option."""
+        """Make a path relative to the home directory, without `~`; a leading "-" gets a "./" to not be an option."""
         path = "." if path == "~" else path.removeprefix("~/") or "."
         return f"./{path}" if path.startswith("-") else path
 
     # ---- opening
 
     async def ensure(self, *, anew: bool = False) -> None:
-        """Open the connection, if needed.
+        """Open the connection, unless it is open.
 
         Args:
-            anew: whether to try again after an earlier failure.
+            anew: whether to try again if an earlier attempt has failed; False raises its error again.
 
         Raises:
             Unreachable: the node could not be reached.
@@ -328,7 +338,7 @@ class Connection:
         return Gateway(connection.node, connection.socket)
 
     async def server_key(self) -> Hashable:
-        """Return a key that is equal for nodes behind the same first server, according to ssh's settings."""
+        """Return a key for the server that ssh connects to first, possibly a jump host, according to its settings."""
         node = self.node
         if node.gateway is not None:  # its connection is open already
             return node.gateway, node.hostname, node.port
@@ -339,7 +349,12 @@ class Connection:
         return settings.get("hostname", node.hostname), settings.get("port", node.port)
 
     async def _connect(self, gateway: Gateway | None, seconds: float) -> tuple[Diagnostics | None, float]:
-        """Try once to connect, for some seconds; return the diagnostics of a failure, and the seconds taken."""
+        """Try once to connect, within a number of seconds.
+
+        Returns:
+            The diagnostics of a failure, or None; and the seconds taken.
+
+        """
         clock = self.run.clock
         output = -1
         try:
@@ -366,10 +381,10 @@ class Connection:
         return self.transport.diagnose(self._read_log()), clock() - began
 
     def _start(self, gateway: Gateway | None) -> int:
-        """Start the program that holds the connection, and return the descriptor of its output."""
+        """Start the ssh that holds the connection, and return the descriptor of its output."""
         command = self.transport.connect(self.node, self.socket, gateway)
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.socket)  # with the socket of a killed master, ssh would not share its connection
+            os.unlink(self.socket)  # if a killed ssh has left its socket, the next would not share its connection
         read_end, write_end = os.pipe()
         try:
             with open(self._log_file, "wb") as errors:
@@ -396,14 +411,14 @@ class Connection:
             output += data
             if READY.encode() in output:
                 return True
-            if not data:  # its output is closed, so it has exited or will soon
+            if not data:  # ssh has closed its output, so it has exited or will soon
                 assert self.process is not None
                 await wait(self.process.exit_descriptor, deadline)
                 return False
         return False
 
     async def _name_files(self, complaint: Diagnostics) -> str:
-        """Return the message of the diagnostics, with the names of the key files that it concerns."""
+        """Return the message of the diagnostics, completed with the names of the key files concerned."""
         identity, known = self.node.identity, self.node.known_hosts
         if complaint.asks_for_login and identity is not None and not _exists(identity):
             return f"{complaint.what}; identity={os.fspath(identity)!r}: there is no such file"
@@ -414,7 +429,7 @@ class Connection:
         return complaint.what.replace("{keys}", os.fspath(known) or "the files of known hosts")
 
     async def _query_settings(self) -> dict[str, str]:
-        """Return ssh's settings for the node, by name; an empty dict if the query fails."""
+        """Return ssh's settings for the node as a dict, which is empty if the query fails."""
         async with self._query_lock:
             if self._settings is None:
                 command, output = self.transport.settings(self.node), ""
@@ -429,15 +444,15 @@ class Connection:
     # ---- closing
 
     def ask_to_end(self) -> None:
-        """Send SIGTERM to the ssh that holds the connection, without waiting for its exit."""
+        """Send SIGTERM to the ssh that holds the connection; do not wait for its exit."""
         if self.process is not None:
             self.process.signal(signal.SIGTERM)
 
     async def end(self, patience: float = CLOSE_TIMEOUT) -> None:
-        """End the connection and all of its processes; a cancellation does not interrupt this.
+        """Close the connection, and end its ssh and helper processes; a cancellation does not interrupt this.
 
         Args:
-            patience: seconds before the processes are killed.
+            patience: seconds until SIGKILL is sent instead of SIGTERM.
 
         """
         process, run = self.process, self.run
@@ -460,7 +475,7 @@ class Connection:
 
 
 def _copy_of(failure: SshError) -> SshError:
-    """Return a copy of a failure for another job; raising one exception in several jobs would mix their tracebacks."""
+    """Copy an exception for another job: an exception raised in several jobs would accumulate their tracebacks."""
     copy: Any = type(failure).__new__(type(failure))
     copy.node, copy.started, copy.args = failure.node, failure.started, failure.args
     return copy  # type: ignore[no-any-return]
@@ -474,7 +489,7 @@ class Directory:
     """A temporary directory that other users cannot read; a shell removes it even if this program is killed."""
 
     def __init__(self) -> None:
-        """Make the directory, and start the shell."""
+        """Create the directory, and start the shell that removes it when this program exits."""
         self.path: Final = _private_directory()
         environment = dict(posix.environb)
         environment.pop(MARK_VARIABLE, None)  # so that the guard of an enclosing run does not kill the shell
@@ -497,7 +512,7 @@ class Directory:
             os.close(read_end)
 
     def remove(self) -> None:
-        """Remove the directory, and let the shell exit."""
+        """Remove the directory, and wait for the shell to exit."""
         shutil.rmtree(self.path, ignore_errors=True)
         with contextlib.suppress(BrokenPipeError):  # the shell was killed
             os.write(self._pipe, b"removed\n")
@@ -506,7 +521,7 @@ class Directory:
 
 
 def _private_directory() -> str:
-    """Make a directory with a short path, in the user's runtime directory if there is one."""
+    """Create a directory whose path is short enough for sockets, in the user's runtime directory if possible."""
     for parent in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"):
         if (
             parent

@@ -1,8 +1,9 @@
-"""The copier of a `LocalNode`: a separate program that can be ended at any time, like an sftp.
+"""A program that copies files on this machine for a `LocalNode`, in place of sftp.
 
-It reads a list of operations from its standard input, as JSON, and executes them in order until one fails. It uses only
-the standard library, and starts in some 30 ms. Like sftp, it keeps modes and times, follows links that are named, and
-skips links, pipes and devices inside of trees.
+It is a separate process so that it can be ended at any time. It reads a list of operations from its standard input, as
+JSON, and executes them in order until one fails. It imports only the standard library, and starts in about 30 ms. Like
+sftp, it keeps permissions and modification times, follows a link given as the source, and skips links, pipes and
+devices in directories.
 """
 
 import contextlib
@@ -21,13 +22,13 @@ PIECE = 1 << 20
 
 
 def make_directory(path: str) -> None:
-    """Make a directory; errors are ignored, because copying into the directory will report them."""
+    """Create a directory; ignore errors, because copying into the directory will report them."""
     with contextlib.suppress(OSError):
         os.mkdir(path)
 
 
 def put(source: str, place: str) -> None:
-    """Copy a file or a directory."""
+    """Copy a file or a directory, with its permissions and modification times."""
     status = os.stat(source)
     if stat.S_ISDIR(status.st_mode):
         os.mkdir(place, stat.S_IRWXU)
@@ -46,7 +47,7 @@ def put(source: str, place: str) -> None:
 
 
 def get(pattern: str, directory: str) -> None:
-    """Copy all matches of a pattern into a directory, and print a line for each."""
+    """Copy all matches of a pattern into a directory, and print their paths, one per line."""
     paths = sorted(glob.glob(escape_for_glob(pattern)))
     if not paths:
         raise OSError(f'File "{pattern}" not found')
@@ -57,7 +58,7 @@ def get(pattern: str, directory: str) -> None:
 
 
 def escape_for_glob(pattern: str) -> str:
-    """Translate a pattern, in which a backslash escapes the next character, for `glob`."""
+    """Translate a pattern, in which a backslash escapes the next character, to the syntax of `glob`."""
     return re.sub(r"\\(.)", lambda match: glob.escape(match[1]), pattern, flags=re.DOTALL)
 
 
@@ -70,7 +71,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 
 
 def main() -> int:
-    """Execute the operations from the standard input."""
+    """Execute the operations from the standard input, and return the exit code."""
     with (
         open(sys.stdout.fileno(), "w", errors="backslashreplace", closefd=False) as out,
         contextlib.redirect_stdout(out),

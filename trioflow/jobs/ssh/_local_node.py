@@ -1,4 +1,4 @@
-"""The substitute for a connection of a `LocalNode`: commands run in the same wrapper, without ssh."""
+"""The connection to a `LocalNode`: it runs commands and copies files on this machine, without ssh."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class LocalConnection:
-    """The counterpart of `Connection` for this machine, always open and never lost."""
+    """A connection to this machine, with the interface of `Connection`: it is always open and never lost."""
 
     def __init__(self, node: LocalNode) -> None:
-        """Set up for a node."""
+        """Create the connection to a local node."""
         self.node: Final = node
         self.directory: Final = node.directory
         self.sessions: Final = anyio.CapacityLimiter(inf)
@@ -34,11 +34,11 @@ class LocalConnection:
 
     @property
     def scratch(self) -> str:
-        """The directory for temporary files, as a prefix of their names."""
+        """The path prefix of temporary files: the temporary directory with a trailing separator."""
         return os.path.join(tempfile.gettempdir(), "")
 
     async def ensure(self, *, anew: bool = False) -> None:
-        """Make the directory of the node.
+        """Create the node's directory, unless it exists.
 
         Raises:
             OSError: the directory cannot be made.
@@ -48,24 +48,24 @@ class LocalConnection:
             os.makedirs(self.directory, exist_ok=True)
 
     def is_open(self) -> bool:
-        """Return True."""
+        """Return True: there is no connection to lose."""
         return True
 
     def command(self, line: str) -> Sequence[str]:
-        """Return the command that runs a line."""
+        """Return the command that runs a shell command line."""
         return ["/bin/sh", "-c", line]
 
     def copy_command(self, operations: Sequence[Operation]) -> tuple[Sequence[str], bytes]:
-        """Return the command that copies files, and its standard input."""
+        """Return the command that executes file operations, and its standard input."""
         records = [(type(operation).__name__, *dataclasses.astuple(operation)) for operation in operations]
         return [sys.executable or "python3", "-I", "-S", _local_copier.__file__], json.dumps(records).encode()
 
     def parse_listing(self, output: bytes, operations: Sequence[Operation]) -> Sequence[str]:
-        """Return the fetched files, according to the output of the copy command."""
+        """Return the paths of the copied files, which the copy command has printed one per line."""
         return output.decode(errors="replace").splitlines()
 
     def explain_errors(self, output: bytes) -> bytes:
-        """Return the error messages of the copy command, with advice."""
+        """Return the error messages of the copy command, with advice on known problems."""
         output = output.strip()
         return (
             output + b"; " + IN_THE_WAY
@@ -74,15 +74,15 @@ class LocalConnection:
         )
 
     def never_started(self, text: str) -> bool:
-        """Return False: a local command has always started."""
+        """Return False: a local command never fails because of the connection."""
         return False
 
     def is_full(self, text: str) -> bool:
-        """Return False: this machine has no limit of sessions."""
+        """Return False: the number of local commands is unlimited."""
         return False
 
     def lower_session_limit(self, number: int) -> None:
-        """Do nothing: this machine has no limit of sessions."""
+        """Do nothing: the number of local commands is unlimited."""
 
     def node_path(self, path: str) -> str:
         """Return a path on this machine, with `~` expanded."""

@@ -1,8 +1,8 @@
-"""Sessions over the connection of one ssh, without an ssh for each: a client of OpenSSH's multiplexing protocol.
+"""A client of OpenSSH's multiplexing protocol: sessions over a shared connection, without an ssh process for each.
 
-An ssh that shares its connection (ControlMaster) listens on a socket. To run a command, another ssh sends a short
-request on that socket (PROTOCOL.mux in OpenSSH's source), and then waits. Starting it takes 6 ms of CPU and 1 MiB;
-sending the same request from here, a fraction of a millisecond.
+An ssh that shares its connection (ControlMaster) listens on a socket. To run a command, a second ssh sends a short
+request to that socket (PROTOCOL.mux in OpenSSH's source), and then waits. Starting this second ssh takes 6 ms of CPU
+and 1 MiB of memory. This module sends the same request in a fraction of a millisecond.
 
 ```
 controller ─► hello, version 4                                      ──► the ssh that holds the connection
@@ -14,17 +14,17 @@ controller ─► hello, version 4                                      ──�
           ◄── end of the socket: the session is over, and all its output has been written to the descriptors
 ```
 
-A message is its length and its type, each in four bytes, followed by numbers and strings. This relies on the following,
-all of it as old as version 4 (2010) and also used by OpenSSH's own clients:
+A message consists of its length and its type, four bytes each, and numbers and strings. This module relies on the
+following properties of the protocol, which are as old as version 4 (2010) and used by OpenSSH's own clients:
 
-- Only a complete request, with all three descriptors, opens a session. So after an earlier error, nothing has
-  started. Then an ssh is started instead, which reports the problem or succeeds.
-- When the socket closes, at either end, the session's input ends on the node, as when an ssh is killed. So no command
-  runs on there when this program is killed: the system closes the socket.
-- The end of the socket without an exit code means a lost connection.
-- It passes on the variables that the user's SendEnv allows. Forwarding of X11 and of the agent is always requested,
-  and happens only as the user's settings say. No terminal is requested, and no escape character.
-- It reads one message at a time from the socket, so that descriptors arrive where they are expected.
+- Only a complete request, with all three descriptors, opens a session. If sending fails, nothing has started. An ssh
+  process is then started instead, which succeeds or reports the problem.
+- When either side closes the socket, the session's input ends on the node, as if an ssh were killed. If this program is
+  killed, the system closes the socket, and so the commands on the node end, too.
+- A socket that closes before the exit code means a lost connection.
+- The ssh that holds the connection passes on only the variables that the user's SendEnv allows. Forwarding of X11 and
+  of the agent is always requested, but takes place only if the user's settings enable it.
+- That ssh reads one message at a time from the socket, so a descriptor sent after a message is not received with it.
 """
 
 from __future__ import annotations
@@ -52,22 +52,22 @@ OPENED: Final = 0x8000_0006
 NO_TERMINAL: Final = 0x8000_0008
 NO_ESCAPE: Final = 0xFFFF_FFFF
 LONGEST_REQUEST: Final = 256 * 1024
-"""The largest size of a request, in bytes (CHANNEL_MUX_MAX_PACKET)."""
+"""The maximum size of a request, in bytes (CHANNEL_MUX_MAX_PACKET)."""
 LONGEST_ANSWER: Final = 1 << 16
-"""The largest size of an answer, in bytes: a few numbers, or a reason."""
+"""The maximum size of an answer, in bytes; an answer has a few numbers, or a reason."""
 PIECE_BYTES: Final = 4096
 """The maximum number of bytes read at once."""
 LOST_SESSION_CODE: Final = 255
-"""The exit code of a lost session, as of ssh itself."""
+"""The exit code of a session whose connection was lost; ssh uses the same."""
 REFUSED_PREFIX: Final = "the ssh that holds the connection opens no session"
 """The prefix of the message when a session is refused."""
 
 
 class MuxUnavailable(Exception):
-    """The protocol cannot be used, so an ssh must request the session; nothing was requested yet.
+    """The protocol cannot be used, and no session was requested, so an ssh process must request it.
 
     Attributes:
-        is_final: the master does not speak this protocol, so trying again is useless.
+        is_final: whether the ssh on the socket does not speak the protocol, so that another attempt is useless.
 
     """
 
@@ -79,17 +79,17 @@ class MuxUnavailable(Exception):
 async def ask_for_session(
     run: RunHandle, path: str, line: str, variables: Mapping[bytes, bytes], streams: Sequence[int]
 ) -> MuxSession:
-    """Request a session from the ssh that listens on a socket, and return it without waiting for the answer.
+    """Request a session from the ssh that listens on a socket, and return the session before the answer arrives.
 
     Args:
         run: the run that the session belongs to.
         path: the path of the socket.
-        line: the line for the login shell of the node.
-        variables: the environment of this program; the node gets those that the user's settings name.
-        streams: the descriptors of its standard input, output and error.
+        line: the command line for the login shell of the node.
+        variables: the environment of this program; ssh sends the node those that the user's settings name (SendEnv).
+        streams: the descriptors for the session's standard input, output and error.
 
     Raises:
-        MuxUnavailable: nothing was requested.
+        MuxUnavailable: no session was requested.
 
     """
     request = _request(os.fsencode(line), variables)
@@ -117,10 +117,10 @@ async def ask_for_session(
 
 
 async def _send(there: socket.socket, request: bytes, streams: Sequence[int]) -> None:
-    """Send a request, and the descriptors one by one.
+    """Send a request, followed by the descriptors, one by one.
 
     Raises:
-        OSError: the request was not sent, or only in part.
+        OSError: the request was not sent completely.
 
     """
     await send_all(there, request)
@@ -139,26 +139,26 @@ def _request(command: bytes, variables: Mapping[bytes, bytes]) -> bytes:
 
 
 def _message(data: bytes) -> bytes:
-    """Prefix bytes with their length, as the protocol encodes messages and the strings in them."""
+    """Prefix bytes with their length, as the protocol encodes both messages and strings."""
     return len(data).to_bytes(4, "big") + data
 
 
 class Messages:
-    """A parser of the messages from a socket.
+    """A reader of the messages that arrive on a socket.
 
     Attributes:
-        are_over: whether the socket is closed, or sends an invalid message.
+        are_over: whether no more messages will come, because the socket was closed or a message is too long.
 
     """
 
     def __init__(self, there: socket.socket) -> None:
-        """Read messages from the socket `there`."""
+        """Create a reader for a non-blocking socket."""
         self.are_over = False
         self._socket: Final = there
         self._buffer = b""
 
     def read(self) -> Sequence[bytes]:
-        """Return the messages that are complete now, without blocking."""
+        """Read once without blocking, and return the messages completed by this."""
         with contextlib.suppress(BlockingIOError):
             try:
                 data = self._socket.recv(PIECE_BYTES)
@@ -175,16 +175,16 @@ class Messages:
 
 
 class MuxSession:
-    """A requested session, until its socket closes.
+    """A requested session, which lasts until its socket closes.
 
     Attributes:
-        exit_descriptor: readable when there is a message; see `has_ended`.
-        complaint: the reason why the session was refused; empty otherwise.
+        exit_descriptor: the descriptor of the socket, readable when a message has arrived; see `has_ended`.
+        complaint: the error message if the session was refused, otherwise empty.
 
     """
 
     def __init__(self, there: socket.socket, messages: Messages) -> None:
-        """Adopt the socket of the request."""
+        """Take over the socket on which the session was requested."""
         self.exit_descriptor: Final = there.fileno()
         self.complaint: bytes = b""
         self._socket: Final = there
@@ -192,7 +192,7 @@ class MuxSession:
         self._code = LOST_SESSION_CODE
 
     def has_ended(self) -> bool:
-        """Handle new messages; return whether the session is over."""
+        """Process new messages, and return whether the session has ended."""
         for message in self._messages.read():
             kind, body = int.from_bytes(message[:4], "big"), message[4:]
             if kind == EXITED and len(body) >= 8:
@@ -205,7 +205,7 @@ class MuxSession:
         return self._messages.are_over
 
     def kill(self) -> None:
-        """End the session, as if its ssh were killed, even if a forked process has a copy of the socket."""
+        """Shut down the socket, which ends the session even if a forked process has a copy of the socket."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 

@@ -1,6 +1,6 @@
-"""Commands and transfers over the connection of a node: waiting for a session, attempts, and cleanup.
+"""Commands and file transfers over the connection to a node: waiting for a session, retries, and cleanup.
 
-A command or a transfer that has not started is retried here; `_remote_commands` makes a single attempt.
+`NodeSession` retries a command or a transfer that has not started. `_remote_commands` makes a single attempt.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
 
 MAX_ATTEMPTS: Final = 3
-"""The maximum number of attempts to start a command if the connection is lost before it starts."""
+"""The maximum number of attempts to start a command whose connection is lost before it starts."""
 MAX_REFUSALS: Final = 20
-"""The number of refused requests for a session after which a command fails; with the pauses, some 15 seconds."""
+"""The maximum number of refused requests for a session; with the pauses between them, they take about 15 seconds."""
 REMOVAL_SECONDS: Final = 2.0
-"""The time limit, in seconds, for the removal of temporary files on a node."""
+"""Time limit, in seconds, for removing temporary files on a node."""
 
 
 class NodeSession:
-    """Commands and transfers for one job over the connection of its node."""
+    """The commands and file transfers of one job, over the connection to its node."""
 
     def __init__(
         self,
@@ -48,7 +48,16 @@ class NodeSession:
         anew: bool,
         limit: TimeLimit,
     ) -> None:
-        """Prepare a session; the connection is opened on demand."""
+        """Create a session; the connection is opened on demand.
+
+        Args:
+            job: the job.
+            connection: the connection to the node.
+            grace: seconds between SIGTERM and SIGKILL.
+            anew: whether to try again to connect after an earlier failure.
+            limit: the time limit of the job.
+
+        """
         self._limit: Final = limit
         self.latest: CommandResult | None = None  # the result of the latest command
         self._job: Final[Any] = job
@@ -58,16 +67,16 @@ class NodeSession:
 
     @property
     def node(self) -> Node:
-        """The node."""
+        """The node of the connection."""
         return self._connection.node
 
     def node_path(self, path: str) -> str:
-        """Return a path on the node."""
+        """Convert a path on the node, with a leading `~` for the home directory, to one for its commands."""
         return self._connection.node_path(path)
 
     @property
     def scratch(self) -> str:
-        """The prefix of the names of temporary files on the node."""
+        """The path prefix of temporary files on the node."""
         return self._connection.scratch
 
     async def run(
@@ -78,11 +87,17 @@ class NodeSession:
         *,
         allowed: frozenset[int] | None = _exit_codes.ZERO_ONLY,
     ) -> CommandResult:
-        """Run a program on the node.
+        """Run a program on the node, and return its result.
+
+        Args:
+            words: the program and its arguments.
+            redirection: its standard streams and environment variables.
+            shown: the command as it appears in errors.
+            allowed: the exit codes of success; None for all.
 
         Raises:
-            CommandError: it has failed, and failures are checked.
-            SshError: it could not be started, or the connection was lost.
+            CommandError: the program has failed.
+            SshError: the program could not be started, or the connection was lost.
 
         """
         task = CommandSpec(self._job, self._connection, words, redirection, self._grace, self._limit, shown)
@@ -101,7 +116,7 @@ class NodeSession:
             await retries.allow_another(attempt.stderr_tail, others, never_started=attempt.never_started)
 
     async def _attempt(self, task: CommandSpec) -> RemoteCommand:
-        """Try once to run a command."""
+        """Try once to run a command, and return the attempt."""
         connection = self._connection
         attempt = (
             LocalCommand(task, connection)
@@ -116,11 +131,11 @@ class NodeSession:
         return attempt
 
     async def transfer(self, operations: Sequence[Operation], shown: str) -> Sequence[str]:
-        """Copy files, and return the paths on the node of those fetched.
+        """Execute file operations, and return the paths on the node of the downloaded files.
 
         Raises:
             SshError: one of the operations has failed.
-            ValueError: a name that sftp cannot take.
+            ValueError: a name contains a line break.
 
         """
         connection = self._connection
@@ -148,7 +163,7 @@ class NodeSession:
     async def remove_files(self, paths: Sequence[str]) -> None:
         """Remove files on the node within a time limit; a cancellation does not interrupt this.
 
-        If that fails, the next command or transfer over the connection removes them.
+        Files that cannot be removed now are removed before the next command or transfer over the connection.
         """
         if paths and not await self._remove(paths):
             self._connection.leftover_files += paths
@@ -171,9 +186,10 @@ class NodeSession:
 
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncGenerator[int]:
-        """Wait for a free session of an open connection; yield the number of other sessions in use.
+        """Hold one of the connection's sessions during a block; yield the number of other sessions in use.
 
-        Callers open the connection first, because the traceback of an error from here has a frame of contextlib.
+        Callers open the connection beforehand, so that the traceback of a failure to connect has no frames of
+        contextlib.
         """
         connection = self._connection
         async with connection.sessions:
@@ -194,7 +210,7 @@ class NodeSession:
 
 
 class _RetryDecision:
-    """The decision whether to retry a command or a transfer: only if it cannot have started."""
+    """Decides whether to retry a command or a transfer: only if it certainly has not started."""
 
     def __init__(self, connection: Connection | LocalConnection, shown: str) -> None:
         self._connection: Final = connection
@@ -203,12 +219,12 @@ class _RetryDecision:
         self._refused = 0
 
     async def allow_another(self, message: bytes, others: int, *, never_started: bool) -> None:
-        """Return, after a pause if needed, if another attempt is allowed.
+        """Allow another attempt by returning, after a pause if the node is at its limit of sessions.
 
         Args:
-            message: ssh's error message about this attempt.
+            message: ssh's error message about the failed attempt.
             others: the number of other sessions in use.
-            never_started: whether it is certain that nothing has started.
+            never_started: whether the command or transfer has certainly not started.
 
         Raises:
             SshError: no further attempt is allowed.

@@ -1,4 +1,4 @@
-"""`SshNode`, another machine, `LocalNode`, this one, and `SshNodes`, many: from a list, a file, or a range."""
+"""`SshNode`, another machine; `LocalNode`, this machine; `SshNodes`, many nodes from a list, a file, or a range."""
 
 from __future__ import annotations
 
@@ -19,32 +19,34 @@ Paths = str | os.PathLike[str]
 @final
 @dataclass(frozen=True, slots=True)
 class SshNode:
-    """Another machine, as the system's `ssh` reaches it: by the user's own configuration, keys and agent.
+    """Another machine, reached through the system's `ssh` with the user's own configuration, keys and agent.
 
-    In each run there is one connection to a node, whatever the number of its jobs. It is opened for the first of them
-    and closed at the end of the run, however the run ends. Two equal nodes are the same node.
+    All jobs of a run share a single connection to the node, which is opened for the first of them and closed at the end
+    of the run, however the run ends. Equal nodes share it, too.
 
     Args:
-        hostname: its name or address, or its alias in the user's configuration; not empty, without a leading "-".
-        username: the user to log in as; None for the configuration's.
-        port: its port, 1 to 65535; None for the configuration's.
-        identity: a file with a private key, used before all others.
-        config: a configuration file, in place of the user's own and the system's.
-        known_hosts: a file of host keys, in place of the user's own.
-        accept_new: accepts the key of an unknown host, and stores it. A changed key is always rejected.
-        gateway: the node, or its name, through which this one is reached. All nodes behind it share its connection.
-        max_sessions: the number of concurrent commands and transfers, 1 or more. A server allows 10 by default
-            (MaxSessions); if it allows fewer, fewer run.
-        max_handshakes: the number of connections to one server that are opened at a time, by all nodes with the same
-            value. A server drops some from 10 on (MaxStartups). Nodes behind a ProxyJump or ProxyCommand of the user's
-            configuration count as one server.
-        connect_timeout: seconds for all attempts to connect together, more than 0; waiting for other connections does
-            not count. A connection that is refused or dropped is tried again with growing pauses.
-        on_unreachable: the outcome of a job whose node cannot be reached: "fail" fails it with `Unreachable`; "skip"
-            lets it succeed with the result None, and logs this once per node.
+        hostname: the name or address of the machine, or an alias in the user's configuration; not empty, without a
+            leading "-".
+        username: the user to log in as; None for the user in the configuration.
+        port: the port of the server, 1 to 65535; None for the port in the configuration.
+        identity: a file with a private key, which is tried before all others.
+        config: a configuration file to use instead of the user's and the system's.
+        known_hosts: a file of host keys to use instead of the user's.
+        accept_new: whether to accept and store the key of an unknown host. A changed key is always rejected.
+        gateway: the node, or the name of the node, through which this one is reached. All nodes behind it share its
+            connection.
+        max_sessions: the maximum number of concurrent commands and transfers, 1 or more. If the server's limit is lower
+            (MaxSessions, 10 by default), the server's limit applies.
+        max_handshakes: the maximum number of connections to the same server that are opened at a time, by all nodes
+            with the same value. From 10 on, a server drops some at random (MaxStartups). Nodes behind a ProxyJump or
+            ProxyCommand of the user's configuration count as one server.
+        connect_timeout: the time limit for all attempts to connect together, in seconds, more than 0. Waiting for other
+            connections does not count. A connection that is refused or dropped is tried again after growing pauses.
+        on_unreachable: what happens to a job if its node cannot be reached: "fail" makes it fail with `Unreachable`;
+            "skip" makes it succeed with the result None, and logs this once per node.
 
     Raises:
-        TypeError, ValueError: a value that makes no sense.
+        TypeError, ValueError: an argument is invalid.
 
     Example:
         >>> SshNode("node01", username="root", gateway="gateway.example.org").name
@@ -94,7 +96,7 @@ class SshNode:
 
     @property
     def name(self) -> str:
-        """Its name in messages: the hostname, with the port if one is set."""
+        """The name of the node in messages: the hostname, with the port if one is set."""
         return self.hostname if self.port is None else f"{self.hostname}:{self.port}"
 
     def __str__(self) -> str:
@@ -105,19 +107,19 @@ class SshNode:
 @final
 @dataclass(frozen=True, slots=True)
 class LocalNode:
-    r"""This machine, as a node: an `SshJob` runs its steps here, without ssh and without a connection.
+    r"""This machine, as a node on which an `SshJob` runs its steps without ssh.
 
-    The steps and their results are the same as on any node. A command has this program's environment, with `env` on
-    top. Processes that it leaves in a session of their own are ended with the run, as for a `CommandJob`. The node
-    itself does not limit the number of concurrent commands.
+    Steps and their results are the same as on other nodes. A command inherits this program's environment, updated by
+    `env`. If it leaves processes in a session of their own, these are ended with the run, as for a `CommandJob`. The
+    number of concurrent commands is unlimited.
 
     Args:
-        hostname: its name in labels and for `{node}`.
-        directory: the directory of commands and of relative paths on the node; made if it is missing. None for this
-            program's own directory.
+        hostname: the name of the node in labels and for `{node}`.
+        directory: the working directory of commands, to which paths on the node are relative; created if it is missing.
+            None for this program's working directory.
 
     Raises:
-        TypeError, ValueError: a value that makes no sense.
+        TypeError, ValueError: an argument is invalid.
 
     Example:
         >>> import subprocess
@@ -139,7 +141,7 @@ class LocalNode:
 
     @property
     def name(self) -> str:
-        """Its name in messages: the hostname."""
+        """The name of the node in messages: the hostname."""
         return self.hostname
 
     def __str__(self) -> str:
@@ -149,11 +151,11 @@ class LocalNode:
 
 Node = SshNode | LocalNode
 HERE: Final = ":"
-"""The notation for this machine among the names of nodes, as in GNU parallel."""
+"""The name that stands for this machine in lists of nodes, as in GNU parallel."""
 
 
 def make_node(value: Node | str) -> Node:
-    """Return a node, given the node or its name."""
+    """Return the node for a name; return a node unchanged."""
     if isinstance(value, str):
         return LocalNode() if value == HERE else SshNode(value)
     if not isinstance(value, Node):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -163,19 +165,19 @@ def make_node(value: Node | str) -> Node:
 
 @final
 class SshNodes(Sequence[Node]):
-    """Many nodes, all with the same options: from a list, a file, or a range.
+    """A sequence of nodes with the same options, from a list, a file, or a range.
 
-    A range is a name with brackets: "node[01-37]", or "rack[1-3]-[a,b,07-09]"; several of them are separated by commas.
-    In a file each line is a node or a range; the rest of a line after a "#" is a comment. A node may be written as
-    "user@host:port", which takes precedence over the options, and this machine as ":".
+    A range is a name with brackets, such as "node[01-37]" or "rack[1-3]-[a,b,07-09]"; commas or spaces separate several
+    names and ranges. In a file, "#" starts a comment. A node may be written as "user@host:port", which takes precedence
+    over the options; ":" stands for this machine.
 
     Args:
-        nodes: an iterable of names, ranges, SshNodes and LocalNodes; the path of a file; or a string of names and
-            ranges. A string that is the path of a file counts as the path.
-        options: the options of `SshNode`, for the names and ranges.
+        nodes: an iterable of names, ranges, `SshNode` and `LocalNode` objects; the path of a file; or a string of names
+            and ranges. A string that is the path of an existing file is taken for the path.
+        options: the options of `SshNode`, for all names and ranges.
 
     Raises:
-        TypeError, ValueError: a range or an option that makes no sense.
+        TypeError, ValueError: a range or an option is invalid.
         OSError: the file cannot be read.
 
     Example:
@@ -207,11 +209,11 @@ class SshNodes(Sequence[Node]):
         return self._nodes[index]
 
     def __len__(self) -> int:
-        """Return the number of nodes; one named twice counts once."""
+        """Return the number of nodes; duplicates count once."""
         return len(self._nodes)
 
     def __repr__(self) -> str:
-        """Show the names or, of many, the first, the last, and the number."""
+        """Show the names of the nodes; if there are many, only the first, the last, and the number."""
         if len(self) <= MAX_NAMES_SHOWN:
             return f"<SshNodes {', '.join(node.name for node in self)}>"
         return f"<SshNodes {self[0].name} ... {self[-1].name}, {len(self)} nodes>"
@@ -227,7 +229,7 @@ _NODE_PATTERN: Final = re.compile(r"(?:(?P<user>[^@]+)@)?(?P<host>\[[^\]]+\]|[^:
 
 
 def _check_word(word: Any, name: str, subject: str) -> None:
-    """Reject a name that ssh, or a shell, would misread."""
+    """Raise an error unless a name is a string that neither ssh nor a shell would misread."""
     if not isinstance(word, str):
         raise TypeError(f"{name}={short_repr(word)} of {subject}: give a string")
     if not _WORD.fullmatch(word) or word.startswith("-"):
@@ -249,13 +251,13 @@ def _entries(nodes: Any) -> Iterator[Any]:
 
 
 def _split(text: str) -> list[str]:
-    """Split at commas and spaces outside of brackets."""
+    """Split a text at commas and spaces outside of brackets."""
     return [word for word in re.split(r"[\s,]+(?![^\[\]]*\])", text) if word]
 
 
 def _expand_range(text: str) -> Iterator[str]:
-    """Yield the names of a range."""
-    pieces = _BRACKETS.split(text)  # alternately text, and the text in brackets
+    """Return an iterator over the names in a range."""
+    pieces = _BRACKETS.split(text)  # alternating: text outside of brackets, text inside
     if "[" in "".join(pieces[::2]) or "]" in "".join(pieces[::2]):
         raise ValueError(
             f"{short_repr(text)}: a '[' without its ']', or brackets in brackets; write like 'node[01-37,40]'"
@@ -272,7 +274,7 @@ def _expand_range(text: str) -> Iterator[str]:
 
 
 def _alternatives(inside: str, text: str) -> list[str]:
-    """Return the alternatives in one pair of brackets; "01-37" keeps its zeros."""
+    """Return the alternatives in one pair of brackets; the numbers of "01-37" keep their leading zeros."""
     choices: list[str] = []
     for part in inside.split(","):
         first, dash, last = part.strip().partition("-")
@@ -292,7 +294,7 @@ def _alternatives(inside: str, text: str) -> list[str]:
 
 
 def _parse_node(written: str, options: dict[str, Any]) -> Node:
-    """Make a node from "user@host:port", or from the notation for this machine."""
+    """Parse "user@host:port", or ":" for this machine; the user and port take precedence over the options."""
     if written == HERE:
         return LocalNode()
     match = _NODE_PATTERN.fullmatch(written)

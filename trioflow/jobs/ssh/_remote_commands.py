@@ -1,10 +1,11 @@
 """One attempt to run a command on a node: in a session or, if the node is this machine, in a local process.
 
-A command is ended by closing its standard input: the wrapper around it (`_wrapper`) then ends the command and exits,
-and so the session ends. Only if that takes too long is the session killed from here.
+Each command runs in a wrapper, a shell script on the node (`_wrapper`). To end a command, this program closes the
+wrapper's standard input; the wrapper then ends the command and exits, which ends the session. If that takes too long,
+this program kills its side of the session.
 
-On this machine the wrapper is a local process, run by a nested `CommandJob`: its output is read, and it is ended and
-reaped, like any command.
+On this machine the wrapper is a local process, run by a nested `CommandJob`, which reads its output, ends it and reaps
+it.
 """
 
 from __future__ import annotations
@@ -42,14 +43,14 @@ KILL_MARGIN: Final = 5.0
 MAX_WORD_BYTES: Final = 131_071
 """The maximum length of a line or a word for a node, in bytes: the limit of an argument in Linux (MAX_ARG_STRLEN)."""
 MAX_VARIABLE_BYTES: Final = 100_000
-"""The maximum size of the variables of a command: all are in a socket's buffer before the wrapper reads them."""
+"""The maximum size of a command's environment variables: they must fit into a socket's buffer."""
 MAX_TAIL_BYTES: Final = 2000
-"""The number of final bytes of the standard error that an error shows."""
+"""How much of the end of the standard error an exception shows, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stdio:
-    """The standard streams of a command."""
+    """The redirections of a command's standard streams, and its environment variables."""
 
     stdin: str = ""  # a file on the node
     stdout: Any = None
@@ -61,13 +62,13 @@ class Stdio:
 
     @property
     def is_merged(self) -> bool:
-        """Whether the standard error goes where the standard output goes."""
+        """Whether the standard error is merged into the standard output."""
         return bool(self.stderr == subprocess.STDOUT)
 
 
 @dataclass(frozen=True, slots=True)
 class CommandSpec:
-    """A command for a node, and the destinations of its output."""
+    """A command for a node, with the destinations of its output."""
 
     job: Any
     connection: Connection | LocalConnection
@@ -78,7 +79,7 @@ class CommandSpec:
     shown: str
 
     def check_size(self, what: str, size: int, most: int) -> None:
-        """Reject a command that is too long for the node.
+        """Raise an error if a part of the command is too long for the node.
 
         Raises:
             CommandError: the size is above the limit.
@@ -91,10 +92,10 @@ class CommandSpec:
 
 
 class RemoteCommand:
-    """One attempt to run a command in a wrapper; subclasses start the wrapper, in a session or in a local process."""
+    """One attempt to run a command in a wrapper, which a subclass starts in a session or in a local process."""
 
     def __init__(self, task: CommandSpec) -> None:
-        """Open the destinations of its output.
+        """Build the wrapper's command line, and open the destinations of the output.
 
         Raises:
             CommandError: the command is too long for the node.
@@ -130,24 +131,24 @@ class RemoteCommand:
 
     @property
     def report(self) -> WrapperReport:
-        """The wrapper's report."""
+        """The wrapper's report on the command."""
         return self._filter.report
 
     @property
     def never_started(self) -> bool:
-        """Whether it is certain that nothing has started; False for a local command, whose failed start raises."""
+        """Whether the command has certainly not started; False for a local command, whose start raises if it fails."""
         return False
 
     @property
     def stderr_tail(self) -> bytes:
-        """The last bytes of the standard error; before the command starts, these come from ssh and the login shell.
+        """The last bytes of the standard error or, until the command has started, of messages from ssh and the shell.
 
-        If the standard error is merged into the output, these are the last bytes of the output.
+        If the standard error is merged into the standard output, these are the last bytes of both.
         """
         return bytes(self._tail.data if self.report.started else self._login_tail.data)
 
     def check_login(self) -> None:
-        """Reject a login shell that ended the session before the command started; by default, do nothing.
+        """Raise an error if the login shell ended the session before the command started; by default, do nothing.
 
         Raises:
             SshError: the login shell of the node, or a forced command in its place, does not run commands.
@@ -155,7 +156,7 @@ class RemoteCommand:
         """
 
     async def run(self) -> None:
-        """Run the command to its end."""
+        """Run the command, and wait until it has ended."""
         try:
             with self._task.limit.counting():
                 await self._run()
@@ -167,7 +168,7 @@ class RemoteCommand:
         raise NotImplementedError
 
     def result(self) -> CommandResult:
-        """Return the result of the command, which has ended."""
+        """Return the result of the command, which must have ended."""
         report = self.report
         assert report.returncode is not None
         usage = Usage(report.user_time, report.system_time)
@@ -177,7 +178,7 @@ class RemoteCommand:
 
 
 class SessionCommand(RemoteCommand):
-    """A command in its own session."""
+    """A command that runs in its own session over the connection."""
 
     def __init__(self, task: CommandSpec, connection: Connection) -> None:
         super().__init__(task)
@@ -186,18 +187,18 @@ class SessionCommand(RemoteCommand):
 
     @property
     def never_started(self) -> bool:
-        """Whether ssh's message means that nothing has started."""
+        """Whether the command has certainly not started, according to ssh's error message."""
         return self._connection.never_started(self.stderr_tail.decode(errors="backslashreplace"))
 
     @property
     def stderr_tail(self) -> bytes:
-        """The last bytes of the standard error, and the reason why the session was refused, if it was."""
+        """The last bytes of the standard error, followed by the reason for a refused session, if any."""
         return super().stderr_tail + self._channel.complaint
 
     def check_login(self) -> None:
-        """Reject a login shell that ended the session before the command started.
+        """Raise an error if the login shell ended the session before the command started.
 
-        The exit code of the session is then the exit code of the shell.
+        The session's exit code is then the login shell's; ssh itself exits with 255.
 
         Raises:
             SshError: the login shell of the node, or a forced command in its place, does not run commands.
@@ -230,7 +231,7 @@ class SessionCommand(RemoteCommand):
 
 
 class LocalCommand(RemoteCommand):
-    """A command on this machine."""
+    """A command that runs on this machine."""
 
     def __init__(self, task: CommandSpec, here: LocalConnection) -> None:
         super().__init__(task)
@@ -256,7 +257,7 @@ class LocalCommand(RemoteCommand):
 
 
 class _LocalWrapper(CommandJob):
-    """The local process of a wrapper, which is ended by closing its input instead of a signal."""
+    """The local process of a wrapper; to end it, its input is closed, instead of sending a signal."""
 
     __slots__ = ("_lifeline", "_sent", "_theirs")
 
@@ -265,7 +266,7 @@ class _LocalWrapper(CommandJob):
     _theirs: socket.socket
 
     async def co_run(self) -> CommandResult:
-        """Run the wrapper, with an input that is closed to end the command."""
+        """Run the wrapper, with a socket as its input."""
         self._lifeline, self._theirs = input_sockets(self._sent)
         try:
             return await super().co_run()
@@ -286,8 +287,8 @@ class _LocalWrapper(CommandJob):
 class _LocalOutput:
     """The destination of one stream of a command.
 
-    All output passes through this program: the ssh that holds the connection would set a descriptor of the user to
-    non-blocking, which would affect every process that shares it.
+    Output never goes directly to a descriptor of the user: ssh would make the descriptor non-blocking, which affects
+    every process that shares it.
     """
 
     def __init__(self, name: str, redirection: Stdio) -> None:
@@ -312,7 +313,7 @@ class _LocalOutput:
         return None if self._capture is None else self._capture.captured()
 
     def close(self) -> None:
-        """Close the files opened here, even if the command was not started, or another sink has failed."""
+        """Close the file opened by path, if any; needed if the command has not started, or another sink has failed."""
         for sink in self.sinks:
             if isinstance(sink, DescriptorSink):
                 sink.finish()
@@ -327,18 +328,18 @@ class _SinkFile:
         self._sinks: Final = sinks
 
     def write(self, data: bytes) -> None:
-        """Pass on the data."""
+        """Write the data to all sinks."""
         for sink in self._sinks:
             sink.write(data)
 
     def flush(self) -> None:
-        """Finish the sinks; a `CommandJob` flushes its files once, at the end of the output."""
+        """Finish all sinks; a `CommandJob` flushes its files only once, at the end of the output."""
         for sink in self._sinks:
             sink.finish()
 
 
 class _StartGate:
-    """A buffer for output before the start of the command, which the login shell may have written."""
+    """A sink that buffers standard output until the command starts; earlier output is the login shell's or early."""
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self.held = b""
@@ -347,7 +348,10 @@ class _StartGate:
         self._is_over = False
 
     def open(self) -> None:
-        """Pass on the buffered output, and all later output; a command may write before its start is reported."""
+        """Forward the buffered output, and from now on all output.
+
+        The buffer may contain output of the command, because the report of its start arrives through another pipe.
+        """
         self._is_open = True
         held, self.held = self.held, b""
         self._pass_on(held)
@@ -355,14 +359,14 @@ class _StartGate:
             self.finish()
 
     def write(self, data: bytes) -> None:
-        """Pass on or buffer the next piece."""
+        """Buffer data or, if the gate is open, forward it."""
         if self._is_open:
             self._pass_on(data)
         else:
             self.held += data
 
     def finish(self) -> None:
-        """Finish the sinks, now or, if output is buffered, when the gate opens."""
+        """Finish the sinks or, if the gate is still closed, postpone that until it opens."""
         self._is_over = True
         if self._is_open:
             for sink in self._sinks:
@@ -375,13 +379,13 @@ class _StartGate:
 
 
 class _Tail:
-    """A sink that keeps the last bytes of a stream."""
+    """A sink that keeps the last bytes of a stream, at most `MAX_TAIL_BYTES`."""
 
     def __init__(self) -> None:
         self.data: Final = bytearray()
 
     def write(self, data: bytes) -> None:
-        """Append data, and drop the oldest."""
+        """Append data, and drop the oldest bytes above the limit."""
         self.data.extend(data)
         del self.data[:-MAX_TAIL_BYTES]
 
@@ -390,7 +394,10 @@ class _Tail:
 
 
 def _sinks_for(file: Any) -> list[Sink]:
-    """Return the sinks for an open file or a descriptor; a stream with a monitor prints lines above the picture."""
+    """Return the sinks for an open file or a descriptor.
+
+    A stream on which a monitor draws is printed to line by line, above the monitor's picture.
+    """
     if file is None:
         return []
     if isinstance(file, int):

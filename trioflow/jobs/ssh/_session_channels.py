@@ -7,7 +7,8 @@ sinks ◄── (pipe) ─────┤
 over? ◄───────────────┘
 ```
 
-Closing the input ends the session: the wrapper of the command on the node notices it, and ends the command.
+To end a session, this program closes the input: the wrapper of the command on the node notices this, ends the command
+and exits.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from ..posix._processes import Process
 
 KILL_INTERVAL: Final = 0.5
-"""Seconds until SIGKILL is sent again."""
+"""Seconds between repeated kills of a session's local side."""
 
 
 class SessionProcess(Protocol):
@@ -35,50 +36,50 @@ class SessionProcess(Protocol):
 
     @property
     def exit_descriptor(self) -> int:
-        """A descriptor that becomes readable when the session may have ended."""
+        """A file descriptor that becomes readable when the session may have ended."""
         ...
 
     @property
     def complaint(self) -> bytes:
-        """The error message of a session that was refused; empty if there is none."""
+        """The error message if the session was refused, otherwise empty."""
         ...
 
     def has_ended(self) -> bool:
-        """Return whether the session has ended; called when its descriptor is readable."""
+        """Return whether the session has ended; to be called when `exit_descriptor` is readable."""
         ...
 
     def kill(self) -> None:
-        """End the session at once."""
+        """End the session immediately."""
         ...
 
     def finish(self) -> int:
-        """Return the exit code of an ended session, and free its resources."""
+        """Free the resources of an ended session, and return its exit code."""
         ...
 
 
 Begin = Callable[[str, Sequence[int]], Awaitable[SessionProcess]]
-"""A function that begins a session, given a line and the descriptors for its input, output and error."""
+"""A function that begins a session, given a shell command line and three descriptors: its input, output and error."""
 
 
 class SshProcess:
-    """A session held by an ssh of its own."""
+    """A session in an ssh process of its own."""
 
     def __init__(self, process: Process) -> None:
-        """Adopt the process."""
-        self.complaint: Final = b""  # it writes its own messages
+        """Take over the ssh process."""
+        self.complaint: Final = b""  # ssh writes its messages to the standard error
         self.exit_descriptor: Final = process.exit_descriptor
         self._process: Final = process
 
     def has_ended(self) -> bool:
-        """Return True: the descriptor is readable only after the process has exited."""
+        """Return True: `exit_descriptor` is readable only after the process has exited."""
         return True
 
     def kill(self) -> None:
-        """Kill the process."""
+        """Send SIGKILL to the process group."""
         self._process.signal(posix.SIGKILL)
 
     def finish(self) -> int:
-        """Reap the process, and kill the other processes of its group."""
+        """Reap the process, kill any other processes in its group, and return the exit code."""
         process = self._process
         try:
             process.reap()
@@ -91,9 +92,13 @@ class SshProcess:
 
 
 def input_sockets(sent: bytes) -> tuple[socket.socket, socket.socket]:
-    """Return the ends of a standard input, this program's and the command's, with `sent` already in its buffer.
+    """Create a command's standard input, and write its first bytes into the buffer.
 
-    They are sockets, because the buffer of a pipe may be a single page, and `sent` must fit.
+    The input is a pair of sockets, because the buffer of a pipe may be a single page, too small for the bytes.
+
+    Returns:
+        This program's end, and the command's end.
+
     """
     ours, theirs = socket.socketpair()
     try:
@@ -108,17 +113,23 @@ def input_sockets(sent: bytes) -> tuple[socket.socket, socket.socket]:
 
 
 class Channel:
-    """The local ends of one session.
+    """The input of a session, the pipes for its output, and its end.
 
     Attributes:
-        pipes: the pipes for its output and its standard error.
-        complaint: the error message of a session that was refused; empty if there is none.
-        returncode: its exit code; None before its end.
+        pipes: the pipes for the session's standard output and standard error.
+        complaint: the error message if the session was refused, otherwise empty.
+        returncode: the exit code of the session; None before its end.
 
     """
 
     def __init__(self, run: RunHandle, sinks: Sequence[Sequence[Sink]]) -> None:
-        """Begin without a session; `sinks` has the sinks of its output, and those of its standard error."""
+        """Create a channel without a session.
+
+        Args:
+            run: the run that the session belongs to.
+            sinks: the sinks of its standard output, and those of its standard error.
+
+        """
         self.pipes: Final = OutputPipes()
         self.complaint: bytes = b""
         self.returncode: int | None = None
@@ -127,7 +138,7 @@ class Channel:
         self._session: SessionProcess | None = None
 
     async def start(self, begin: Begin, line: str, sent: bytes) -> None:
-        """Begin the session with `sent` as the first bytes of its input.
+        """Begin a session that runs `line` on the node and reads `sent` first.
 
         Raises:
             OSError: the session could not be started.
@@ -147,7 +158,12 @@ class Channel:
             ours.pop_all()
 
     async def end(self, patience: float) -> None:
-        """End the session; kill its local side after `patience` seconds. A cancellation does not interrupt this."""
+        """Close the input and wait for the end of the session; a cancellation does not interrupt this.
+
+        Args:
+            patience: seconds until the local side of the session is killed.
+
+        """
         session, run, pipes = self._session, self._run, self.pipes
         if session is None:
             return

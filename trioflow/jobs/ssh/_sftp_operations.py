@@ -1,4 +1,4 @@
-"""File operations between this machine and a node, their sftp commands, and parsers of sftp's output."""
+"""File operations on a node: their sftp commands, and parsers for sftp's output."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class MakeDirectory:
-    """Make a directory on the node, unless it exists."""
+    """The creation of a directory on the node, unless it exists."""
 
     path: str
 
@@ -20,7 +20,7 @@ class MakeDirectory:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Copy a file or a directory to the node, with modes and times."""
+    """The upload of a file or a directory, with its permissions and modification times."""
 
     source: str
     place: str
@@ -32,13 +32,13 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Get:
-    """Copy the matches of a pattern on the node into a local directory, with modes and times."""
+    """The download of all files that match a pattern, with their permissions and modification times."""
 
     pattern: str
     directory: str
 
     def for_sftp(self) -> str:
-        """Return the sftp command, after one that lists the matches of a pattern."""
+        """Return the sftp command; if the pattern has wildcards, a command that lists its matches comes first."""
         quote(self.pattern)
         pattern = "".join(f"\\{character}" if character in " \t\"'#" else character for character in self.pattern)
         get = f"get -pR {pattern} {quote(self.directory + '/')}"
@@ -46,13 +46,13 @@ class Get:
 
     @property
     def is_for_several(self) -> bool:
-        """Whether the pattern may match several files."""
+        """Whether the pattern has wildcards, and may therefore match several files."""
         return bool(set(self.pattern) & set("*?["))
 
 
 @dataclass(frozen=True, slots=True)
 class Rename:
-    """Rename a file on the node, and replace the file that has the new name."""
+    """The renaming of a file on the node, which replaces any file with the new name."""
 
     path: str
     place: str
@@ -66,14 +66,15 @@ Operation = MakeDirectory | Put | Get | Rename
 
 
 LISTING: Final = "-ls -1 "
-"""The sftp command that lists files; the "-" ignores its failure."""
+"""The sftp command that lists files; because of the leading "-", sftp continues if the command fails."""
 
 
 def parse_fetched(output: bytes, operations: Iterable[Operation]) -> list[str]:
-    """Return the paths of the fetched files from the output of sftp, which echoes its commands and lists matches.
+    """Parse the paths of the downloaded files from sftp's output.
 
-    If a pattern matches a single directory, sftp lists the contents instead, in lines with one more "/": these are
-    skipped.
+    The output consists of the commands, echoed by sftp, and the files that each listing command found. If a pattern
+    matches a single directory, sftp lists the files in the directory instead. Their paths have one "/" more than the
+    pattern, and are skipped.
     """
     fetched = [operation for operation in operations if isinstance(operation, Get)]
     patterns = (get.pattern for get in fetched if get.is_for_several)
@@ -87,7 +88,11 @@ def parse_fetched(output: bytes, operations: Iterable[Operation]) -> list[str]:
 
 
 def filter_errors(output: bytes) -> bytes:
-    """Return sftp's errors, with advice; without those about existing directories and patterns without matches."""
+    """Return sftp's error messages on one line, with advice on known problems.
+
+    Messages about directories that already exist and patterns that match nothing are dropped, unless there are no
+    others.
+    """
     lines = [line for line in output.splitlines() if not line.startswith((b"remote mkdir ", b"Can't ls: "))]
     if lines == [b"Connection closed"]:
         lines.append(b"does its sshd have a Subsystem sftp?")
@@ -103,10 +108,10 @@ NO_ROOM: Final = b"look whether the disk of the node is full (df), or a quota us
 
 
 def quote(path: str) -> str:
-    """Return a path quoted for sftp.
+    """Quote a path for sftp.
 
     Raises:
-        ValueError: the path contains a line break, which no sftp command can.
+        ValueError: the path contains a line break, which sftp cannot quote.
 
     """
     if "\n" in path or "\r" in path:

@@ -1,4 +1,4 @@
-"""File transfers to and from a node by sftp, under a temporary name until they are complete."""
+"""File transfers to and from a node by sftp; a file has a temporary name until it is complete."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SWAP_SCRIPT: Final = (
     'mv -- "$2" "$3" && mv -- "$1" "$2" && { rm -rf -- "$3" || { chmod -R u+rwx -- "$3" && rm -rf -- "$3"; }; }; '
     'else mv -f -- "$1" "$2"; fi'
 )
-"""A shell script that replaces a directory by another one; the old one may be read-only."""
+"""A shell script that moves $1 to $2, and replaces an existing directory $2, moved to $3, even if it is read-only."""
 NO_OUTPUT: Final = Stdio(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -61,7 +61,7 @@ async def push(session: NodeSession, sources: Sequence[str], to: str, shown: str
 
 
 async def pull(session: NodeSession, sources: Sequence[str], to: str, shown: str) -> list[str]:
-    """Copy files and directories from the node, and return their local paths.
+    """Copy files and directories from the node, and return the local paths of the copies.
 
     Raises:
         OSError: a file cannot be written here.
@@ -90,10 +90,10 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, shown: str
 
 @contextlib.asynccontextmanager
 async def temporary_file(session: NodeSession, content: Any) -> AsyncGenerator[str]:
-    """Keep content in a temporary file on the node, readable by the user only, during a block; yield its path.
+    """Write content to a temporary file on the node that only the user can read, yield its path, and remove it.
 
     Raises:
-        OSError: the content cannot be read here.
+        OSError: the content cannot be read on this machine.
         SshError: the transfer failed.
 
     """
@@ -111,7 +111,7 @@ async def temporary_file(session: NodeSession, content: Any) -> AsyncGenerator[s
 async def temporary_directory(
     session: NodeSession, script: bytes, name: str, others: Sequence[str], shown: str
 ) -> AsyncGenerator[str]:
-    """Keep a script and other files in a temporary directory on the node during a block; yield its path.
+    """Put a script and other files into a temporary directory on the node, yield its path, and remove it.
 
     Raises:
         OSError: a file cannot be read.
@@ -135,7 +135,10 @@ async def temporary_directory(
 
 @contextlib.contextmanager
 def _nameless_file() -> Generator[tuple[Any, str]]:
-    """Yield a temporary file and its path; on Linux it has no name, so it vanishes even if this program is killed."""
+    """Yield a temporary file and its path.
+
+    On Linux the file has no directory entry, so it disappears even if this program is killed.
+    """
     with tempfile.TemporaryFile() as file:
         name = f"/proc/{os.getpid()}/fd/{file.fileno()}"
         if os.path.exists(name):
@@ -147,7 +150,7 @@ def _nameless_file() -> Generator[tuple[Any, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """One file or directory to copy to a node."""
+    """A file or directory to copy to a node."""
 
     source: str
     place: str  # its path on the node
@@ -171,14 +174,14 @@ def _plan_copies(session: NodeSession, sources: Sequence[str], to: str) -> list[
 
 
 def _check_names(names: Sequence[str], shown: str) -> None:
-    """Reject sources with the same name, which would overwrite each other."""
+    """Raise a ValueError if two sources have the same name, and so would overwrite each other."""
     twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
     if twice is not None:
         raise ValueError(f"{shown}: two of these are named {twice!r}: copy them by steps of their own, to other places")
 
 
 def _check_fetched(fetched: Sequence[str], shown: str) -> None:
-    """Reject matches of patterns with the same name in different directories, which would overwrite each other."""
+    """Raise a ValueError if two fetched paths end with the same name, and so would overwrite each other."""
     places: dict[str, str] = {}
     for path in map(posixpath.normpath, fetched):
         name = posixpath.basename(path)
@@ -196,7 +199,7 @@ def _new_directory(parent: str) -> str:
 
 
 def _parents(directory: str) -> list[str]:
-    """Return a directory and its parents, outermost first."""
+    """Return a directory and its ancestors, outermost first."""
     parents: list[str] = []
     while directory and directory not in ("/", ".", "~"):
         parents.append(directory)
@@ -211,7 +214,7 @@ def _put_in_place(new: str, place: str, old: str) -> None:
 
 
 def _move(path: str, to: str) -> None:
-    """Rename a file or a directory; moving a directory requires write permission on it."""
+    """Rename a file or a directory; a read-only directory is made writable meanwhile, as renaming it requires."""
     mode = os.lstat(path).st_mode
     if not stat.S_ISDIR(mode) or mode & stat.S_IWUSR:
         os.replace(path, to)
@@ -222,7 +225,7 @@ def _move(path: str, to: str) -> None:
 
 
 def _remove_tree(directory: str) -> None:
-    """Remove a directory tree, which may contain read-only directories; errors are ignored."""
+    """Remove a directory tree, including read-only directories; errors are ignored."""
     for parent, names, _ in os.walk(directory):
         for name in names:
             with contextlib.suppress(OSError):

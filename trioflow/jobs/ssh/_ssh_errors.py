@@ -1,4 +1,4 @@
-"""Errors between this program and a node."""
+"""Exceptions for failed connections to a node."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class SshError(TrioflowError):
 
     Attributes:
         node: the node.
-        started: whether a command had started there, or may have.
+        started: whether a command has started on the node, or may have.
 
     """
 
     __module__ = "trioflow"  # for tracebacks of programs that never access `trioflow.SshError`, which sets it
 
     def __init__(self, node: Node, what: str, *, started: bool = False) -> None:
-        """Build the message from the node and the event."""
+        """Build the message from the node's name and a description of the problem."""
         self.node: Node = node
         self.started: bool = started
         super().__init__(printable(f"{node.name}: {what}"))

@@ -36,12 +36,16 @@ INLINE_SCRIPT: Final = (
     's=$(mktemp) || exit; trap \'rm -f -- "$s"\' EXIT; trap "exit 143" TERM HUP INT; '
     'printf %s "$1" >"$s" && chmod 700 "$s" || exit; shift; '
 )
-"""The start of a shell script that keeps a script in a temporary file while it runs."""
+"""The start of a shell script that writes its first argument, a script, to a temporary file and removes it at exit."""
 DIRECTORY_SCRIPT: Final = (
     'd=$1; case $d in /*) ;; *) d=$PWD/$d;; esac; trap \'rm -rf -- "${d%/*}"\' EXIT; trap "exit 143" TERM HUP INT; '
     'd=$d/$2; if [ -n "$3" ]; then cd -- "$3" || exit; fi; shift 3; '
 )
-"""The start of a shell script that removes the directory of a script after the script has run."""
+"""The start of a shell script that removes the directory with the user's script and its included files at exit.
+
+Its arguments are this directory, the name of the script in it, and the working directory (or ""); those that follow are
+the script's.
+"""
 MAX_INLINE_BYTES: Final = 60_000
 """The maximum size of a script sent in the command line, in bytes; Linux accepts 131,071 (MAX_ARG_STRLEN)."""
 
@@ -49,48 +53,51 @@ MAX_INLINE_BYTES: Final = 60_000
 class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6), keeps_time=True):
     """A command or script on another machine, a file transfer to or from it, or a list of these.
 
-    A command is run by `/bin/sh` on the node, in the home directory, in its own session. Whatever ends the job (its
-    timeout, a cancellation, a critical failure elsewhere, the end of this program, a broken connection), the command
-    and its whole process group get SIGTERM there, and after `terminate_grace` seconds SIGKILL; the job settles when
-    they have ended. Processes that a command leaves in its group have `terminate_grace` seconds to end by themselves.
+    A command is run by `/bin/sh` on the node, in the home directory and in its own session. When the job is ended (by
+    its timeout, a cancellation, a critical failure elsewhere, the end of this program, or a broken connection), the
+    node sends SIGTERM to the command's process group, and SIGKILL after `terminate_grace` seconds; the job settles when
+    the processes have ended. Processes that a finished command leaves in its group have `terminate_grace` seconds to
+    exit.
 
-    A step that never started because the connection was lost is tried again. A step that has started is not, except by
-    `retry=`.
+    If the connection is lost before a step starts, the step is tried again. A step that has started is repeated only
+    by `retry=`.
 
     Args:
         node: an `SshNode`, or its name; or `LocalNode()`, for this machine.
-        command: a string, for the node's shell; a tuple of a program and its arguments, each a string, a number, a
-            path, a job, which is replaced by its result, or `granted("gpu")`, the resources it was granted; a `Script`,
-            a `ScriptText`, a `Push`, a `Pull`; or a list of these, executed in order until one fails.
+        command: a string for the node's shell; a tuple of a program and its arguments; a `Script`, a `ScriptText`, a
+            `Push`, or a `Pull`; or a list of these, executed in order until one fails. An argument is a string, a
+            number, a path, a job, which is replaced by its result, or `granted("gpu")`, which is replaced by the
+            resources granted to this job.
         values: the values for `{name}` in a command line, in `to=` of Push and Pull, and in the paths of `stdout` and
             `stderr`: a mapping from names to strings, numbers, paths, jobs or `granted("gpu")`. `{node}` is the
             hostname. In a command line they are quoted for the shell. Other braces are kept.
         cwd: the directory on the node; None for the home directory.
-        env: environment variables on the node, a mapping to strings, in which `{name}` is filled in, or to
-            `granted("gpu")`; 100,000 bytes in total, at most. They are in no command line, so other users of the node
-            cannot read them.
+        env: environment variables on the node: a mapping from names to `granted("gpu")` or to strings, in which
+            `{name}` is filled in; at most 100,000 bytes in total. They do not appear in command lines, so other users
+            of the node cannot read them.
         stdin: the standard input of the commands: bytes, a local path, an open file, a job whose result is bytes, or a
-            CommandResult; None for an empty one.
-        stdout: where the standard output goes: a local path, appended to, whose parent directories are made; an open
-            file; `subprocess.PIPE` (captured), `subprocess.DEVNULL`; None for where `print` goes.
-        stderr: the same for the standard error; `subprocess.STDOUT` for where the standard output goes.
-        check: the exits of a command or script that are successes; any other is a `CommandError`. True: exit code 0.
-            False: all. Otherwise a list of all exit codes and names of signals that are successes: `[0, 4, "TERM"]`.
+            `CommandResult`; None for an empty input.
+        stdout: the destination of the standard output: a local file to append to, by its path (missing parent
+            directories are created); an open file; `subprocess.PIPE`, to capture it; `subprocess.DEVNULL`; or None, for
+            where `print` writes.
+        stderr: the same for the standard error; or `subprocess.STDOUT`, to merge it into the standard output.
+        check: which exits of a command or script count as success; any other raises a `CommandError`. True: exit code
+            0. False: all. Otherwise a list of exit codes and names of signals: `[0, 4, "TERM"]`.
         terminate_grace: seconds from SIGTERM to SIGKILL on the node, 0 or more.
-        on_line: called with the job and each line of output, text without the end of the line, as it comes; streams
-            that are None are then printed nowhere else.
-        tag: prints each line as it comes, with the node's name in front; or, if a string, with this template in front,
-            in which `{node}`, `{label}`, the names of `values` and `{time}` are filled in: the local time of arrival,
-            as 14:03:59, or in a format of your own, `{time:%H:%M:%S.%f}` (see `strftime`).
-        append: whether the files that `stdout` and `stderr` name are appended to; False empties them when an attempt of
-            the job begins, and its steps then write into them in turn.
-        options: the options of every job; see `AbstractJob`. A timeout counts from the start of the job, which may have
-            to connect first. An `idle_timeout` counts only while a command or a script runs on the node, and its output
-            is a sign of life; file transfers are not covered.
+        on_line: called with the job and each line of output, without its line ending, as it arrives; a stream that is
+            None is then not printed.
+        tag: if True, prints each line as it arrives, prefixed with the node's name. If a string, this template is the
+            prefix; it may contain `{node}`, `{label}`, the names of `values`, and `{time}`, the local time of arrival
+            as 14:03:59, or in another format, `{time:%H:%M:%S.%f}` (see `strftime`).
+        append: whether output is appended to the files named by `stdout` and `stderr`. False truncates them when an
+            attempt of the job begins; its steps then write to them in turn.
+        options: the options of every job; see `AbstractJob`. A `timeout` includes the time to connect. An
+            `idle_timeout` counts only while a command or a script runs on the node, and restarts with each output; it
+            does not cover file transfers.
 
-    The result is the step's, or for a list of steps the list of their results: for a command and a script a
-    `CommandResult`, whose exit code, signal and CPU times are those on the node (`max_rss` is unknown); for a Pull the
-    list of local paths; for a Push None.
+    The result of the job is the result of its step or, for a list of steps, the list of their results. A command or a
+    script returns a `CommandResult` with its exit code, signal and CPU times on the node (`max_rss` is unknown), a Pull
+    the list of local paths, and a Push None.
 
     Raises:
         TypeError, ValueError: a command or an option that makes no sense.
@@ -154,17 +161,17 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
 
     @property
     def node(self) -> Node:
-        """The node."""
+        """The node on which the job runs."""
         return self._node
 
     @property
     def last_result(self) -> CommandResult | None:
-        """The result of its latest command, even a failed one; None if there was none, or its connection was lost."""
+        """The result of the last command that has ended, even if it failed; None if there is none."""
         return self._latest
 
     @property
     def unreachable(self) -> Unreachable | None:
-        """The error of a node that could not be reached and was skipped; None if it was reached, or the job failed."""
+        """The connection error, if the node was unreachable and therefore skipped; otherwise None."""
         return self._unreachable
 
     # ---- running
@@ -174,8 +181,8 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
 
         Raises:
             CommandError, SshError: as for the class.
-            JobTimeout: its time was over.
-            RuntimeError: it was not called by a run.
+            JobTimeout: the time limit was exceeded.
+            RuntimeError: the job was not started by a run.
 
         """
         run = run_of(self)
@@ -211,22 +218,22 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
         return results if self._is_list else results[0]
 
     def default_label(self, depth: int) -> str:
-        """Return the node and the first step, shortened."""
+        """Return the name of the node and the first step, shortened."""
         first, *others = self._steps
         return f"{self._node.name}: {_argv.shorten(first.shown(depth))}{'; …' if others else ''}"
 
     def redacted_label(self) -> str:
-        """Return the node."""
+        """Return the name of the node, with the steps redacted."""
         return f"{self._node.name}: {_argv.REDACTED}"
 
     def command_line(self) -> str:
-        """Return the node and all steps, not shortened."""
+        """Return the name of the node and all steps in full."""
         return f"{self._node.name}: {'; '.join(map(repr, self._steps))}"
 
     def for_journal(self) -> Work:
         """Return the node, the steps, their options, and the local files that they read and write.
 
-        The local files of a Pull do not count: a change of them is the user's own.
+        The local files that a Pull creates are not included: the user may change them without a rerun of the job.
         """
         options = self._options
         values, words, job = given_of(self)
@@ -245,12 +252,12 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
         )
 
     def forget_run(self) -> None:
-        """Forget the latest result."""
+        """Reset the results of the latest run."""
         self._latest = self._unreachable = None
 
 
 class _StepRunner:
-    """Runs the steps of a job, with all values filled in."""
+    """Runs the steps of a job, after filling in their values."""
 
     def __init__(self, job: SshJob, session: NodeSession, values: Values, stdin: Any) -> None:
         job._options.check_open(repr(job.label))
@@ -262,7 +269,7 @@ class _StepRunner:
         self._anew = not job._options.append  # the next command empties its output files
 
     async def run(self, step: Step, words: list[str]) -> Any:
-        """Run one step."""
+        """Run one step, whose words have been filled in, and return its result."""
         match step:
             case Command():
                 return await self._command(step, words)
@@ -315,7 +322,7 @@ class _StepRunner:
         return None if cwd is None else self._session.node_path(self._values.fill(os.fsdecode(cwd)))
 
     async def _run(self, words: Sequence[str], shown: str, *, enters_directory: bool = True) -> CommandResult:
-        """Run a command, after a change to the directory of the job if `enters_directory`."""
+        """Run a command, in the job's directory if `enters_directory`."""
         options, job = self._options, self._job
         words, shown = list(words), self._redact(shown)
         directory = self._directory()
@@ -349,11 +356,11 @@ class _StepRunner:
 
 
 def _check_variables(env: Mapping[Any, Any], subject: str) -> dict[str, str | granted]:
-    """Check the variables of a command on a node, and return them.
+    """Check the environment variables for a node, and convert their names and values to strings.
 
     Raises:
         TypeError: `env` is not a mapping.
-        ValueError: a name that is not a shell variable's, or a NUL in a value.
+        ValueError: a name is not valid in a shell, or a value contains a NUL.
 
     """
     _check_mapping(env, "env", subject)

@@ -1,7 +1,7 @@
-"""The steps of a job on a node: a command, a script, and file transfers in both directions.
+"""The steps of a job on a node: commands, scripts, and file transfers.
 
-A step is what the user wrote, with jobs among its words. When the job starts, `fill_word` puts in their results, and
-the step is translated into commands and transfers.
+A step holds the words that the user gave, which may include jobs. When the job with the step runs, `fill_word` replaces
+these jobs by their results.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Path = str | os.PathLike[str]
 
 
 class Step:
-    """One step of a job, as words; jobs among the words are replaced by their results when the step runs."""
+    """One step of a job: a sequence of words, in which jobs are replaced by their results when the step runs."""
 
     __slots__ = ("words",)
 
     def __init__(self, words: Iterable[Any], subject: str | None = None) -> None:
-        """Check and keep the words; an error names `subject`, or the kind of step."""
+        """Check and store the words; errors name `subject` or, if it is None, the kind of step."""
         self.words: Final = tuple(words)
         for number, word in enumerate(self.words):
             if not isinstance(word, (AbstractJob, granted)):
@@ -37,28 +37,28 @@ class Step:
         return self.shown()
 
     def shown(self, depth: int | None = None) -> str:
-        """Return the step as the user wrote it.
+        """Return the step as text, much as the user wrote it.
 
         Args:
-            depth: for a default label, how many levels of nested calls in jobs among the words are shown.
+            depth: how many levels of nested calls are shown for jobs among the words; None for all.
 
         """
         return f"{type(self).__name__}({', '.join(_argv.display(word, depth) for word in self.words)})"
 
     def files_read(self) -> Iterable[Any]:
-        """Return the words that name local files to send to the node."""
+        """Return the local files that the step sends to the node."""
         return ()
 
     def given(self, words: Sequence[Any]) -> list[Any]:
-        """Return a list that identifies the step in a journal, with these words in place of its own."""
+        """Return a list that identifies the step in a journal, with `words` in place of the step's own."""
         return [type(self).__name__, *words]
 
     def __eq__(self, other: object) -> bool:
-        """Return whether the other step has the same type and the same words."""
+        """Return whether the other object is a step of the same type with the same words."""
         return type(other) is type(self) and other.given(other.words) == self.given(self.words)
 
     def __hash__(self) -> int:
-        """Return a hash that equal steps share."""
+        """Return a hash that is the same for equal steps."""
         return hash((type(self), self.words))
 
 
@@ -68,7 +68,7 @@ class Command(Step):
     __slots__ = ("is_line",)
 
     def __init__(self, value: str | Sequence[Any], subject: str | None = None) -> None:
-        """Keep the line or the words; an error names `subject`."""
+        """Check and store the line or the words; errors name `subject`."""
         self.is_line: Final = isinstance(value, str)
         super().__init__([value] if isinstance(value, str) else value, subject)
 
@@ -83,7 +83,7 @@ class Program(Step):
     __slots__ = ("_included",)
 
     def __init__(self, script: Any, args: Iterable[Any], includes: Any) -> None:
-        """Keep the script, its arguments and the included files as words."""
+        """Store the script, its arguments and the included files as words."""
         beside = _as_paths(includes, type(self).__name__)
         self._included: Final = len(beside)
         super().__init__((script, *args, *beside))
@@ -100,11 +100,11 @@ class Program(Step):
         return f"{type(self).__name__}({', '.join(words)})"
 
     def files_read(self) -> Iterable[Any]:
-        """Return the included files."""
+        """Return the included local files."""
         return [_expand_home(word) for word in self.parts(self.words)[2]]
 
     def given(self, words: Sequence[Any]) -> list[Any]:
-        """Return a list that identifies the step in a journal, with these words in place of its own."""
+        """Return a list that identifies the step in a journal, with `words` in place of the step's own."""
         return [*super().given(words), *([{"includes": self._included}] if self._included else [])]
 
 
@@ -112,17 +112,17 @@ class Program(Step):
 class Script(Program):
     """A local script to run on a node: a step of an `SshJob`.
 
-    It is read when the job starts, sent to the node, run there by the program in its first line (#!) or by `/bin/sh`,
-    and removed afterwards.
+    The script is read when its step begins, sent to the node, run by the interpreter in its first line (#!) or by
+    `/bin/sh`, and removed afterwards.
 
     Args:
-        path: the script, relative to this program's directory.
-        args: its arguments: strings, numbers, paths, or jobs, which are replaced by their results.
-        includes: local files and directories to put beside the script on the node while it runs, under their own
-            names: `. "$(dirname "$0")/functions.sh"` finds one.
+        path: the script, relative to this program's working directory.
+        args: the script's arguments: strings, numbers, paths, or jobs, which are replaced by their results.
+        includes: local files and directories to copy to the script's directory on the node while it runs. The script
+            can load one by `. "$(dirname "$0")/functions.sh"`.
 
     Raises:
-        TypeError, ValueError: an argument that cannot be one.
+        TypeError, ValueError: an argument has the wrong type, or contains a NUL.
 
     Example:
         >>> Script("warm-up.sh", "--seconds", 3)
@@ -147,12 +147,12 @@ class ScriptText(Program):
     """The text of a script to run on a node: a step of an `SshJob`.
 
     Args:
-        text: the script; it is run by the program in its first line (#!) or by `/bin/sh`.
-        args: its arguments: strings, numbers, paths, or jobs, which are replaced by their results.
-        includes: local files and directories to put beside the script on the node while it runs; see `Script`.
+        text: the script; it is run by the interpreter in its first line (#!) or by `/bin/sh`.
+        args: the script's arguments: strings, numbers, paths, or jobs, which are replaced by their results.
+        includes: local files and directories to copy to the script's directory on the node; see `Script`.
 
     Raises:
-        TypeError, ValueError: an argument that cannot be one.
+        TypeError, ValueError: an argument has the wrong type, or contains a NUL.
 
     Example:
         >>> ScriptText("for name in $*; do touch $name; done", "a", "b").words[1:]
@@ -172,18 +172,18 @@ class ScriptText(Program):
 class Push(Step):
     """Local files and directories to copy to a node: a step of an `SshJob`.
 
-    Modes and times are kept. Each one appears under its name when it is complete, and replaces an earlier one. Symbolic
-    links, pipes and devices in directories are skipped.
+    Permissions and modification times are kept. A copy gets its name only when it is complete, and then replaces any
+    earlier file or directory of that name. Symbolic links, pipes and devices in directories are skipped.
 
     Args:
-        sources: files and directories, relative to this program's directory, or jobs, which are replaced by their
-            results. A leading `~` is the home directory.
-        to: the destination, relative to the node's home directory: with a "/" at its end, or for several sources, the
-            directory for them, otherwise the name of the one copied. Missing directories are made.
+        sources: files and directories, relative to this program's working directory, or jobs, which are replaced by
+            their results. A leading `~` is the home directory.
+        to: the destination, relative to the node's home directory: the directory for the copies if it ends with a "/"
+            or there are several sources, otherwise the path of the copy. Missing directories are created.
 
     Raises:
-        TypeError, ValueError: something that is not a path, or no source at all; from the job itself, a source that is
-            not a file or a directory.
+        TypeError, ValueError: an argument is not a path, or there is no source; from the job itself, a source is
+            neither a file nor a directory.
 
     Example:
         >>> Push("setup.sh", "data", to="experiment/")
@@ -213,18 +213,19 @@ class Push(Step):
 class Pull(Step):
     """Files and directories to copy from a node: a step of an `SshJob`.
 
-    Modes and times are kept. Each one appears under its name when it is complete, and replaces an earlier one. Symbolic
-    links in directories are skipped. The result of the step is the list of the local paths.
+    Permissions and modification times are kept. A copy gets its name only when it is complete, and then replaces any
+    earlier file or directory of that name. Symbolic links in directories are skipped. The result of the step is the
+    list of the local paths of the copies.
 
     Args:
         sources: files and directories on the node, relative to the home directory; `*`, `?` and `[...]` are wildcards,
             unless a backslash precedes them. Jobs are replaced by their results.
-        to: the destination, relative to this program's directory: with a "/" at its end, or for several sources, the
-            directory for them, otherwise the name of the one copied. Missing directories are made. `{node}` is replaced
-            by the name of the node.
+        to: the destination, relative to this program's working directory: the directory for the copies if it ends with
+            a "/" or there are several sources, otherwise the path of the copy. Missing directories are created.
+            `{node}` is replaced by the hostname of the node.
 
     Raises:
-        TypeError, ValueError: something that is not a path, or no source at all.
+        TypeError, ValueError: an argument is not a path, or there is no source.
 
     Example:
         >>> Pull("experiment/*.log", to="logs/{node}/")
@@ -245,11 +246,11 @@ class Pull(Step):
 
 
 def parse_steps(value: Any, subject: str) -> tuple[Step, ...]:
-    """Return the steps of a job.
+    """Parse the `command` of an `SshJob` into its steps.
 
     Raises:
-        TypeError: something that is not a step.
-        ValueError: no step at all, or a list that was meant as one command.
+        TypeError: an element is not a step.
+        ValueError: there is no step, or a list looks like the words of one command.
 
     """
     if not isinstance(value, list):
@@ -280,20 +281,20 @@ def _parse_step(value: Any, subject: str) -> Step:
 
 
 class Values:
-    """The placeholders in braces and their values: `{node}`, and the user's names."""
+    """The values for placeholders in braces: `{node}`, and the names in `values=`."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
-        """Keep the values."""
+        """Store the values, which are strings, by name."""
         self.given: Final = dict(values)
         self._pattern: Final = re.compile("|".join(re.escape(f"{{{name}}}") for name in self.given))
 
     def fill(self, text: str, quote: Callable[[str], str] = str) -> str:
-        """Return a text with the values filled in; other braces are kept."""
+        """Replace the placeholders in a text by their values, each passed through `quote`; other braces are kept."""
         return self._pattern.sub(lambda match: quote(self.given[match[0][1:-1]]), text)
 
 
 def _as_paths(value: Any, subject: str) -> tuple[Any, ...]:
-    """Return the included files of a script as a tuple; a single path is allowed.
+    """Return the included files of a script as a tuple; `value` may be a single path or an iterable of paths.
 
     Raises:
         TypeError: `value` is neither a path nor an iterable.
@@ -308,25 +309,25 @@ def _as_paths(value: Any, subject: str) -> tuple[Any, ...]:
 
 
 def _expand_home(word: Any) -> Any:
-    """Expand `~` in a word that is a path; return other words unchanged."""
+    """Expand a leading `~` in a word that is a path; return other words unchanged."""
     word = _decode_path(word)
     return os.path.expanduser(word) if is_path(word) else word
 
 
 def _decode_path(value: Any) -> Any:
-    """Decode a path given as bytes."""
+    """Decode a path if it is bytes; return other values unchanged."""
     return os.fsdecode(value) if isinstance(value, bytes) else value
 
 
 def fill_word(value: Any, place: int | str, job: AbstractJob[Any]) -> str:
-    """Return one word, or the value of a placeholder, as text, with granted resources filled in."""
+    """Return a word, or the value of a placeholder, as text; replace `granted()` by the job's resources."""
     return os.fsdecode(
         _argv.argument_text(value.text(job) if isinstance(value, granted) else value, place, repr(job.label))
     )
 
 
 def interpreter(script: bytes) -> list[str]:
-    """Return the interpreter in the first line of a script, with at most one argument, as the kernel does."""
+    """Return the interpreter from a script's first line, with at most one argument, as the kernel parses it."""
     first, _, _ = script.partition(b"\n")
     words = os.fsdecode(first[2:]).strip().split(None, 1) if first.startswith(b"#!") else []
     return words or ["/bin/sh"]

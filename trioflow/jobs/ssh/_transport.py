@@ -1,8 +1,8 @@
-"""The transport to nodes: the programs of OpenSSH, and the meaning of their error messages.
+"""The command lines of OpenSSH's programs, and the interpretation of their error messages.
 
-One program holds the connection (`connect`). Sessions for commands are requested by its socket (`_mux`), which is in a
-directory that only this program's user can read. If that is unavailable, another program runs for each command (`run`);
-transfers of files always use one (`transfer`).
+One ssh holds the connection to a node (`connect`). It listens on a socket, in a directory that only the user can read.
+Sessions for commands are requested on that socket (`_mux`) or, if this is not possible, by one ssh per command (`run`).
+Each file transfer runs an sftp (`transfer`).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ._mux import REFUSED_PREFIX
 from ._nodes import Paths, SshNode
 
 READY: Final = "trioflow-ready"
-"""The line that the ssh that holds a connection prints when the connection is open."""
+"""The line that ssh prints as soon as the connection is open."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """The open connection to a gateway."""
+    """An open connection to a gateway, and the path of its socket."""
 
     node: SshNode
     socket: str
@@ -31,14 +31,14 @@ class Gateway:
 
 @dataclass(frozen=True, slots=True)
 class Diagnostics:
-    """The meaning of a program's error messages.
+    """An explanation of ssh's error messages.
 
     Attributes:
         what: the problem, with advice.
-        is_final: whether another attempt would be useless, because the login or the settings are rejected.
-        is_crowded: whether the node closed the connection before authentication, perhaps having too many connections.
-        asks_for_keys: whether `what` contains `{keys}`, a placeholder for the files of the host keys.
-        asks_for_login: whether the node rejected the user's keys, or got none.
+        is_final: whether another attempt would be useless, because the login or the settings were rejected.
+        is_crowded: whether the node closed the connection before authentication, perhaps for having too many.
+        asks_for_keys: whether `what` contains `{keys}`, a placeholder for the names of the known_hosts files.
+        asks_for_login: whether the node did not accept the login.
 
     """
 
@@ -53,7 +53,7 @@ class OpenSsh:
     """The system's `ssh` and `sftp`, which share a connection by ControlMaster."""
 
     def connect(self, node: SshNode, socket: str, gateway: Gateway | None) -> Sequence[str]:
-        """Return the command that holds a connection: it prints READY once it is open, and ends on SIGTERM."""
+        """Return the ssh command that opens a connection, prints `READY`, and holds it until SIGTERM."""
         options = [
             *("-N", "-M", "-S", _escape_percent(socket)),
             *_settings(
@@ -72,22 +72,22 @@ class OpenSsh:
         return ["ssh", *options, *_node_options(node), "--", node.hostname]
 
     def run(self, node: SshNode, socket: str, line: str) -> Sequence[str]:
-        """Return the command that runs a line in the node's login shell; it fails without a shared connection."""
+        """Return the ssh command that runs a line in the node's login shell, and fails without a shared connection."""
         return ["ssh", "-T", *_control_options(socket), *_node_options(node), "--", node.hostname, line]
 
     def transfer(self, node: SshNode, socket: str) -> Sequence[str]:
-        """Return the command that executes sftp commands from its standard input until one fails."""
+        """Return the sftp command that reads commands from its standard input and stops at the first that fails."""
         port = () if node.port is None else _settings(Port=str(node.port))
         user = () if node.username is None else _settings(User=node.username)
         config = () if node.config is None else ("-F", str(node.config))
         return ["sftp", "-b", "-", *config, *_control_options(socket), *port, *user, "--", _add_brackets(node.hostname)]
 
     def settings(self, node: SshNode) -> Sequence[str]:
-        """Return the command that prints the settings for a node, a name and a value per line."""
+        """Return the ssh command that prints the settings for a node, one name and value per line."""
         return ["ssh", "-G", *_node_options(node), "--", node.hostname]
 
     def diagnose(self, text: str) -> Diagnostics:
-        """Return the diagnostics for the standard error of `connect`."""
+        """Explain the error messages of a failed `connect`."""
         changed = re.search(r"Offending .*? in (.+):(\d+)\s*$", text, re.MULTILINE)
         if "REMOTE HOST IDENTIFICATION HAS CHANGED" in text:
             place = f"{changed[1]}, line {changed[2]}" if changed else "{keys}"
@@ -122,14 +122,15 @@ class OpenSsh:
         return Diagnostics(last or "ssh ended without a word", is_crowded=crowded)
 
     def never_started(self, text: str) -> bool:
-        """Return whether a message of `run`, `transfer` or a session (`_mux`) means that nothing has started.
+        """Return whether an error message of `run`, `transfer` or a session (`_mux`) means that nothing has started.
 
-        Either the node refused, or no shared connection was open; then ssh falls back to the ProxyCommand, which fails.
+        Either the node refused the session, or there was no shared connection. In the second case ssh tries its
+        ProxyCommand, which always fails.
         """
         return REFUSED_PREFIX in text or ("UNKNOWN port 65535" in text and "mux_client" not in text)
 
     def is_full(self, text: str) -> bool:
-        """Return whether a message of `run` or `transfer` means that the node has reached its limit of sessions."""
+        """Return whether an error message means that the node has reached its limit of sessions."""
         return "refused by peer" in text
 
 
@@ -139,7 +140,7 @@ _BAD_SETTINGS: Final = re.compile(
     "|Bad owner or permissions"
 )
 FAILING_PROXY: Final = "false"
-"""A ProxyCommand that fails, so that programs cannot open connections of their own."""
+"""A ProxyCommand that fails, so that ssh and sftp cannot open connections of their own."""
 
 
 def _settings(**given_value: str) -> list[str]:
@@ -178,35 +179,35 @@ def _node_options(node: SshNode) -> list[str]:
 
 
 def _proxy_command(gateway: Gateway) -> str:
-    """Return the ProxyCommand that connects through the open connection of a gateway."""
+    """Return a ProxyCommand that connects to the node through the open connection to its gateway."""
     words = ["ssh", *_control_options(gateway.socket), *_node_options(gateway.node)]
     return f"{_escape_percent(shlex.join(words))} -W '[%h]:%p' {shlex.quote(gateway.node.hostname)}"
 
 
 def _file_setting(path: Paths) -> str:
-    """Return the path of a file in the syntax of ssh's settings."""
+    """Return the absolute path of a file, escaped for ssh's settings."""
     return _quote(_escape_percent(os.path.abspath(os.path.expanduser(os.fspath(path)))))
 
 
 def _escape_percent(path: str) -> str:
-    """Return a path with % escaped."""
+    """Escape "%", which begins a token in ssh's settings."""
     return path.replace("%", "%%")
 
 
 def _quote(path: str) -> str:
-    """Return a path quoted as one word of a configuration."""
+    """Quote a path, if needed, as one word of ssh's configuration."""
     if not re.search(r"[\s\"'\\#]", path):
         return path
     return '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _add_brackets(hostname: str) -> str:
-    """Return a hostname in brackets if sftp would split it at a colon."""
+    """Enclose an IPv6 address in brackets, because sftp would split it at a colon."""
     return f"[{hostname}]" if ":" in hostname else hostname
 
 
 def _last_line(text: str) -> str:
-    """Return the last line of ssh's messages that is not noise; empty if there is none."""
+    """Return the last line of ssh's messages that reports a problem; "" if there is none."""
     lines = [line.strip() for line in text.splitlines()]
     noise = ("Warning: Permanently added", "Killed by signal")
     relevant = [line for line in lines if line and not line.startswith(noise)]

@@ -1,22 +1,26 @@
-"""The wrapper: a small script on the node around each command, which ends the command when its input closes.
+"""The wrapper: a shell script on the node that runs one command, and ends the command when its own input closes.
 
 ```
 session ── stdin ──► sh (the wrapper): starts the command in a session of its own, and waits for it
-                      ├── a subshell that reads stdin: a line, or its end, means TERM, grace, KILL for its group
+                      ├── a subshell that reads stdin: at a line, or its end, it ends the command's process group
                       └── the command
 ```
 
-The controller keeps the standard input open while the command may run. If the controller, the ssh that holds the
-connection, or the connection ends, that input closes, and the command is ended. The wrapper reports the start and the
-end of the command on the standard error, in lines with a random token. So the controller can distinguish whether the
-command has started, how it has ended, and whether an exit code of 255 is the command's own or means a lost connection.
+The controller, the program with the run, keeps the wrapper's standard input open while the command may run. If the
+controller, the ssh that holds the connection, or the connection itself fails, the input closes, and the wrapper ends
+the command: SIGTERM to its process group and, after the grace period, SIGKILL.
 
-Variables for the command also come through the standard input, before it starts: all users of the node can read
+The wrapper reports the start and the end of the command on its standard error, in lines that begin with a random token.
+From these lines the controller learns whether the command has started, how it has ended, and whether an exit code of
+255 is the command's own or means a lost connection.
+
+The environment variables of the command are sent through the standard input as well: all users of the node can read
 command lines, and some variables are secrets.
 
-The script is plain POSIX sh on one line, because it passes through login shells of all kinds. A session comes from
-setsid(1); without it, a group comes from `set -m`, which bash and ksh have without a terminal. In containers orphans
-often remain as zombies, because process 1 does not reap them: with /proc, they do not count as alive.
+The script is POSIX sh on a single line, because any login shell must be able to pass it on. It starts the command in a
+new session by setsid(1) or, where that is missing, in a new process group by `set -m`, which works without a terminal
+in bash and ksh. In containers, orphans often remain as zombies because process 1 does not reap them; where /proc
+exists, zombies do not count as alive.
 """
 
 from __future__ import annotations
@@ -29,20 +33,25 @@ from typing import Final
 
 from ..command._output_sinks import Sink
 
-# $t the token, $g the grace in tenths of a second, $i a file for the command's standard input, $m whether its standard
-# error goes where its standard output goes, $v the number of bytes of variables; then the command. File 3 is the input
-# from the controller, 4 the standard error, 5 the command's input. $e is the `export` of the variables
-# (`export_variables`). It is read whole and evaluated by the parser in linear time: 100 kB take 0.03 s, and 9,000
-# variables in bash 0.25 s. (A loop over the variables took quadratic time: 24 s and 37 s.) dd reads byte by byte,
-# because the subshell reads the rest. The variables are exported all at once, after the last use of the script's own
-# variables, which may have the same names. If sleep takes only whole seconds, `nap` counts ten tenths at a time.
+# The parameters of the script:
+#   $t the token; $g the grace period in tenths of a second; $i a file for the command's standard input, or empty;
+#   $m not empty if the standard error is merged into the standard output; $v the size of the variables in bytes;
+#   then the program and its arguments.
+# Descriptor 3 is the input from the controller, 4 the wrapper's standard error, 5 the command's standard input.
+#
+# $e holds a single `export` command (`export_variables`), which the shell evaluates in linear time: 100 kB take 0.03 s,
+# and 9,000 variables in bash 0.25 s. A loop over the variables took quadratic time: 24 s and 37 s. dd reads byte by
+# byte, so that it takes nothing of the input that the subshell reads later. The export comes after the last use of the
+# script's own variables, because the command's variables may have the same names.
+#
+# Where sleep accepts only whole seconds, `nap` sleeps for one second and counts it as ten tenths.
 _START: Final = 'start() { eval "$e"; exec "$@"; };'
 _NAP: Final = 'nap() { if sleep "$1"; then n=$((n+$2)); else sleep 1; n=$((n+10)); fi; };'
 _HAS_MEMBERS: Final = (
     "left() { kill -0 -$p && if [ -r /proc/self/stat ]; then "
     'cat /proc/[0-9]*/stat | grep -q ") [^ZX] [0-9]* $p "; fi; };'
 )
-"""Tests whether a process of the command's group, $p, is alive."""
+"""Defines `left`, which tests whether a process of the command's group, $p, is alive."""
 _ENDING: Final = (
     "n=0; kill -TERM -$p || kill -TERM $p; kill -CONT -$p; "
     "while kill -0 -$p || kill -0 $p; do "
@@ -50,9 +59,9 @@ _ENDING: Final = (
     'if [ "$n" -ge $((g+100)) ]; then break; fi; '
     "nap .1 1; done;"
 )
-"""Ends a command: sends SIGTERM and SIGCONT, waits for the grace period, and sends SIGKILL."""
+"""Ends a command: sends SIGTERM and SIGCONT, waits for the grace period, then sends SIGKILL."""
 _WAIT: Final = 'wait $p; c=$? n=0; if [ "$c" -gt 256 ]; then c=$((c-128)); fi;'
-"""Waits for a command; $c is its exit code. ksh adds 256 to the number of a signal, other shells 128."""
+"""Waits for the command, and sets $c to its exit code. For a signal, ksh adds 256 to its number, other shells 128."""
 _LEFTOVERS: Final = (
     "while left; do "
     'if [ "$n" -ge $((2*g+10)) ]; then break; fi; '
@@ -60,7 +69,7 @@ _LEFTOVERS: Final = (
     'elif [ "$n" -ge "$g" ]; then kill -TERM -$p; fi; '
     'if [ "$n" -eq 0 ]; then nap .02 1; else nap .1 1; fi; done;'
 )
-"""Waits for the processes that a command has left in its group, and ends them."""
+"""Waits for the processes that the command has left in its group: SIGTERM after one grace period, SIGKILL after two."""
 _LINES: Final = (
     "t=$1 g=$2 i=$3 m=$4 v=$5 e=; shift 5;",
     "exec 3<&0 4>&2 2>/dev/null </dev/null;",
@@ -83,7 +92,8 @@ _LINES: Final = (
     "printf '\\036%s end %s ' \"$t\" $c >&4; times >&4; exit $c",
 )
 SCRIPT: Final = " ".join(_LINES)
-# Login shells read a backslash, an exclamation mark or a line break in quotes differently: such words are encoded.
+# Decodes the words, and runs the script. Words with a backslash, a quote, an exclamation mark or a line break are
+# encoded (`_encode_word`), because login shells differ in reading them, even in quotes.
 UNPACK: Final = (
     'for a do shift; case $a in 1*) a=$(printf %b. "$a"); a=${a%.};; esac; set -- "$@" "${a#?}"; done; '
     's=$1; shift; eval "$s"'
@@ -103,11 +113,11 @@ def login_shell_line(
 
     Args:
         words: the program and its arguments.
-        token: the mark of the wrapper's own lines.
+        token: the random token that marks the lines of the wrapper's report.
         grace: seconds between SIGTERM and SIGKILL.
         stdin: a file on the node for the command to read, removed once it is open.
-        merged: whether the standard error goes where the standard output goes.
-        size: the number of bytes at the start of its input that `export_variables` returned.
+        merged: whether the standard error is merged into the standard output.
+        size: the number of bytes from `export_variables` that are sent first to the standard input.
 
     """
     parameters = (token, str(round(grace * 10)), stdin, "1" if merged else "", str(size))
@@ -115,11 +125,11 @@ def login_shell_line(
 
 
 def export_variables(env: Mapping[str, str], token: str) -> bytes:
-    """Return a shell command that exports variables, with a comment that marks its end.
+    """Return a shell command that exports variables, ending with a comment that contains the token.
 
     Args:
-        env: the variables; their names are valid in a shell.
-        token: the token in the `login_shell_line`.
+        env: the variables; their names must be valid in a shell.
+        token: the token given to `login_shell_line`.
 
     """
     words = (f"{name}={value}".replace("'", "'\\''") for name, value in env.items())
@@ -131,19 +141,19 @@ class WrapperReport:
     """The wrapper's report on one command."""
 
     started: bool = False
-    returncode: int | None = None  # in a shell's form: 128 plus the number of the signal that ended it
+    returncode: int | None = None  # as in a shell: 128 plus the signal's number if a signal ended the command
     user_time: float = 0.0
     system_time: float = 0.0
 
 
 class ReportFilter:
-    """A sink that parses the wrapper's lines in a standard error, and passes on all else.
+    """A sink for a standard error that extracts the wrapper's report, and forwards all other bytes.
 
     Args:
-        token: the mark of the lines.
-        sinks: the destinations of the command's output.
-        before: the destination of output before the command's start, from ssh and the login shell.
-        started: called at the start.
+        token: the random token that marks the lines of the report.
+        sinks: the destinations after the command's start.
+        before: the destination before the command's start, when ssh and the login shell may write; None for `sinks`.
+        started: called when the command's start is reported.
 
     """
 
@@ -158,7 +168,7 @@ class ReportFilter:
         self.report: Final = WrapperReport()
 
     def write(self, data: bytes) -> None:
-        """Parse the next piece, and pass on what is not a report."""
+        """Extract the lines of the report from the data, and forward the rest."""
         data, self._held = self._held + data, b""
         while data:
             before, mark, rest = data.partition(self._mark)
@@ -176,7 +186,7 @@ class ReportFilter:
             data = rest[matched.end() :]
 
     def finish(self) -> None:
-        """Pass on the rest at the end of the stream."""
+        """Forward bytes that were held back as a possible report, and finish the sinks."""
         held, self._held = self._held, b""
         if not held.startswith(self._mark):
             self._pass_on(held)
@@ -201,14 +211,14 @@ class ReportFilter:
 
 
 def _encode_word(word: str) -> str:
-    """Quote a word for any login shell, with a first character of 1 if it is encoded, else 0."""
+    """Quote a word for any login shell; its first character is 1 if unsafe characters are encoded, otherwise 0."""
     encoded = _UNSAFE.sub(lambda match: f"\\0{ord(match[0]):03o}", word)
     return f"'{0 if encoded == word else 1}{encoded}'"
 
 
 _UNSAFE: Final = re.compile(r"[\\'!\n\r]")
 _TIME: Final = rb"\d+m[\d.,]+s"
-# `times` writes two lines: the shell's own times, and its children's.
+# The shell's `times` prints two lines: its own CPU times, then those of its children.
 _REPORT: Final = re.compile(
     rb"(?:start\n|end (?P<code>\d+) %b %b\n(?P<user>%b) (?P<system>%b)\n)" % (_TIME, _TIME, _TIME, _TIME)
 )
