@@ -196,9 +196,9 @@ def original_arguments(arguments: Iterable[Any]) -> Iterable[Any]:
         arguments: the tuple or the object that `ArgumentSearch.search_positional` or `DirectArguments` made of them.
 
     """
-    return (
-        arguments if isinstance(arguments, tuple) else cast("Arguments | DirectArguments", arguments).original_values()
-    )
+    if isinstance(arguments, tuple):
+        return arguments
+    return cast("Arguments | DirectArguments", arguments).original_values()
 
 
 class Call:

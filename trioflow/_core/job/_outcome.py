@@ -128,13 +128,10 @@ class RunExtras:
 
     def is_empty(self) -> bool:
         """Return whether a settled job needs none of these attributes."""
-        return (
-            self.fraction is None
-            and not (
-                self.further_attempts or self.timed_out or self.restored or self.not_restored or self.consumer_count
-            )
-            and self.ready_at is None
+        has_count_or_flag = (
+            self.further_attempts or self.timed_out or self.restored or self.not_restored or self.consumer_count
         )
+        return not has_count_or_flag and self.fraction is None and self.ready_at is None
 
     def add_listener(self, listener: Callable[[AbstractJob[Any]], None]) -> None:
         """Add a function to call once, when the job has settled, or its run has ended without reaching it."""
