@@ -1,4 +1,4 @@
-"""The arguments of a command: checked, filled in, and shown as a command line."""
+"""The arguments of a command: their validation, the substitution of jobs, and their display as a command line."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from ._output_sinks import Spool
 from ._result import CommandResult
 
 REDACTED: Final = "command …"
-"""The placeholder for a command that is kept out of labels and logs."""
+"""The text that replaces a redacted command in labels and logs."""
 LABEL_LENGTH: Final = 60
-"""Characters of the command line that a default label shows."""
+"""The maximum length of the command line in a default label, in characters."""
 PATH_LIKE: Final[Any] = os.PathLike
 IN_MEMORY: Final[Any] = (bytes, bytearray, memoryview)
 JOB: Final[Any] = AbstractJob
 SHELL: Final = "/bin/sh"
 LABEL_ARGUMENTS: Final = 20
-"""The number of arguments at each end of a command that its default label shows."""
+"""How many of the first and of the last arguments a default label takes into account."""
 
 
 def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
-    """Return the arguments of a user's command, including the jobs among them.
+    """Check the user's command, and return its arguments, with jobs unchanged.
 
     Raises:
-        TypeError: not a list, or something in it cannot be an argument.
-        ValueError: an empty list or line, or a NUL in an argument.
+        TypeError: the command is not a list, or an element cannot be an argument.
+        ValueError: the command is empty, or an argument contains a NUL.
 
     """
     if flag(shell, "shell", subject):
@@ -56,7 +56,14 @@ def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
 
 
 def argument_text(argument: Any, number: int | str, subject: str) -> str | bytes:
-    """Return one argument in the form that the system takes; a `CommandResult` means its output, as in `$(...)`."""
+    """Convert an argument to a string or bytes; a `CommandResult` becomes its output, as in a shell's `$(...)`.
+
+    Args:
+        argument: the argument, without placeholders.
+        number: its position, for errors.
+        subject: the name of the job, for errors.
+
+    """
     value: Any = argument
     result: Any = argument
     if isinstance(argument, CommandResult):
@@ -83,14 +90,14 @@ def _output(result: CommandResult, number: int | str, subject: str) -> bytes:
 
 
 def nothing_captured(what: str) -> TypeError:
-    """Return the error for a command's result that is used as its output, but has none."""
+    """Return the error for a `CommandResult` whose output is needed but was not captured."""
     return TypeError(
         f"{what} is the result of a command whose output was not captured: give that one stdout=subprocess.PIPE"
     )
 
 
 def fill_arguments(arguments: Iterable[Any], job: AbstractJob[Any]) -> list[str | bytes]:
-    """Return the arguments in the form that the system takes."""
+    """Convert the arguments of a job to strings or bytes, with its granted resources filled in."""
     arguments = [value.text(job) if isinstance(value, granted) else value for value in arguments]
     return [
         argument if type(argument) is str and "\0" not in argument else argument_text(argument, number, repr(job.label))
@@ -99,7 +106,7 @@ def fill_arguments(arguments: Iterable[Any], job: AbstractJob[Any]) -> list[str 
 
 
 def check_input(value: Any, job: AbstractJob[Any]) -> Any:
-    """Return the standard input of a command; raise if the result of a job cannot be read."""
+    """Return the standard input of a command unchanged; raise a TypeError if it cannot be read."""
     if value is None or isinstance(value, (*IN_MEMORY, Spool, int, str, PATH_LIKE)):
         return value
     with contextlib.suppress(AttributeError, OSError):
@@ -112,7 +119,7 @@ def check_input(value: Any, job: AbstractJob[Any]) -> Any:
 
 
 def join_command(arguments: Iterable[str | bytes], shell: bool) -> str:
-    """Return the command as a line for a shell."""
+    """Join a command's arguments to a line for a shell, with quotes."""
     words = [os.fsdecode(argument) for argument in arguments]
     return words[2] if shell else shlex.join(words)
 
@@ -131,7 +138,7 @@ def default_label(command: Any, shell: bool, depth: int) -> str:
 
 
 def shorten(text: str) -> str:
-    """Shorten a command line to the default label's length: on one line, without the middle."""
+    """Shorten a command line to `LABEL_LENGTH` characters by omitting its middle, and put it on one line."""
     around = 2 * LABEL_LENGTH
     text = text if len(text) <= 2 * around else f"{text[:around]}…{text[-around:]}"
     return without_middle(" ".join(text.split()), LABEL_LENGTH)
@@ -143,7 +150,7 @@ def _quote(argument: Any, depth: int | None = None) -> str:
 
 
 def display(argument: Any, depth: int | None = None) -> str:
-    """Return an argument as text; a job as its label or, given a depth, as nested default labels show it."""
+    """Return an argument as text; for a job its label or, with a depth, its form inside of a default label."""
     if isinstance(argument, JOB):
         return f"<{argument.label if depth is None else label_inside(argument, depth)}>"
     return os.fsdecode(argument) if isinstance(argument, (bytes, PATH_LIKE)) else str(argument)

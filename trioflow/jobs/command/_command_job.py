@@ -25,72 +25,71 @@ if TYPE_CHECKING:
 
 
 MIB: Final = 1 << 20
-"""Bytes: the unit of memory in a status, which changes each second and is easier to read in whole MiB."""
+"""The unit, in bytes, of the memory in a status; whole MiB are easier to read, because a status changes each second."""
 
 
 class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", "/]"), place=5), keeps_time=True):
     """A program with its arguments, run in a process and a process group of its own.
 
-    Whatever ends it (its timeout, a cancellation, a critical failure elsewhere, the end of the run), the whole group
-    gets SIGTERM, and SIGKILL `terminate_grace` seconds later. The job settles when the group is gone. When the program
-    exits by itself, the rest of its group has `terminate_grace` seconds to end by itself, and is then ended in the same
-    way. A process that has moved to another session is ended with the run. If this program is killed, its commands are
-    killed too.
+    When the job is ended (by its timeout, a cancellation, a critical failure elsewhere, or the end of the run), the
+    whole process group gets SIGTERM, and SIGKILL after `terminate_grace` seconds. The job settles when the group has
+    ended. When the program exits by itself, the remaining processes of its group have `terminate_grace` seconds to
+    exit, and are then ended in the same way. A process that has moved to another session is ended with the run. If this
+    program is killed, its commands are killed too.
 
-    Relative paths are relative to this program's directory, not to `cwd`; but a program whose name contains a "/" is
-    searched from `cwd`. The command gets a variable `TRIOFLOW_RUN` in its environment. If this program has a terminal,
-    a command gets its own session without a terminal: Ctrl-C reaches only this program, which ends its commands, and a
-    command that asks for a password fails at once. Under a virtual clock, `timeout` and `terminate_grace` pass at once.
+    Relative paths are relative to this program's working directory, not to `cwd`; only a program whose name contains a
+    "/" is looked up from `cwd`. The command's environment contains a variable `TRIOFLOW_RUN`. If this program has a
+    terminal, a command gets a session without a terminal: Ctrl-C reaches only this program, which ends its commands,
+    and a command that asks for a password fails at once. Under a virtual clock, `timeout` and `terminate_grace` take no
+    real time.
 
     Args:
-        command: the program and its arguments: strings, bytes, paths, numbers, or jobs, which are replaced by their
-            results; that of another CommandJob by its output with `stdout=PIPE`, without the last newline.
-        shell: takes the command as one string, for `/bin/sh`.
-        cwd: the directory to run it in; None for this program's.
-        env: its whole environment, a mapping; None for this program's. Values, like arguments, may be `granted("gpu")`:
-            the resources that the job was granted.
-        stdin: its standard input: bytes, a path, an open file, or a job whose result is bytes or a CommandResult; None
-            for an empty one.
-        stdout: where its standard output goes: a path, which is appended to and whose parent directories are made; an
-            open file; `subprocess.PIPE` (captured) or `subprocess.DEVNULL`; None for where `print` writes.
-        stderr: the same for its standard error; `subprocess.STDOUT` sends it where the standard output goes.
-        check: the exits that are successes; any other is a `CommandError`. True: exit code 0. False: all. Otherwise a
-            list of all exit codes and names of signals that are successes: `[0, 4, "TERM"]`. A signal and 128 plus its
-            number, which shells report instead, are equivalent.
-        terminate_grace: seconds from SIGTERM to SIGKILL, 0 or more; also the time for processes that the command leaves
-            in its group to end by themselves.
-        on_start: called with the job once its process exists, at each attempt.
+        command: the program and its arguments: strings, bytes, paths, numbers, `granted("gpu")`, which is replaced by
+            the resources granted to this job, or jobs, which are replaced by their results; another CommandJob, with
+            `stdout=PIPE`, is replaced by its output without trailing newlines.
+        shell: whether the command is a single string, for `/bin/sh`.
+        cwd: the working directory of the command; None for this program's.
+        env: the complete environment, a mapping; None for this program's. A value may be `granted("gpu")`.
+        stdin: the standard input: bytes, a path, an open file, or a job whose result is bytes or a `CommandResult`;
+            None for an empty input.
+        stdout: the destination of the standard output: a file to append to, by its path (missing parent directories are
+            created); an open file; `subprocess.PIPE`, to capture it; `subprocess.DEVNULL`; or None, for where `print`
+            writes.
+        stderr: the same for the standard error; or `subprocess.STDOUT`, to merge it into the standard output.
+        check: which exits count as success; any other raises a `CommandError`. True: exit code 0. False: all.
+            Otherwise a list of exit codes and names of signals: `[0, 4, "TERM"]`. A signal is equivalent to the exit
+            code 128 plus its number, as which a shell reports it.
+        terminate_grace: seconds from SIGTERM to SIGKILL, 0 or more; also the time that processes left in the command's
+            group have to exit.
+        on_start: called with the job at each attempt, as soon as its process exists.
         on_done: called with the job when it has succeeded.
-        on_settled: called with the job when it is about to settle, whatever its outcome, after `on_done`. In both of
-            these, `result()` can be called and the slot is still held. Callbacks are plain functions, called in the
-            event loop; if one raises, the job fails.
-        on_line: called with the job and each line of output, as it comes: text, without the newline. A stream that is
-            None is then printed nowhere else. A line of more than 64 KiB comes in pieces.
-        tag: prints each line as it comes, with the job's label in front; or, if a string, with this template in front:
-            `{label}` is replaced by the label, `{time}` by the time of the line, as 14:03:59, and
-            `{time:%H:%M:%S.%f}` by the time in a format of your own (see `strftime`).
-        nice: the decrease of its priority from this program's, up to 19; only root may give less than 0.
-        memory_limit: bytes of address space that each of its processes may have (RLIMIT_AS).
+        on_settled: called with the job when it is about to settle, whatever its outcome, after `on_done`. Both may call
+            `result()`; the job still holds its slot. Callbacks are plain functions, called in the event loop; if one
+            raises, the job fails.
+        on_line: called with the job and each line of output, without its line ending, as it arrives; a stream that is
+            None is then not printed. A line of more than 64 KiB arrives in pieces.
+        tag: if True, prints each line as it arrives, prefixed with the job's label. If a string, this template is the
+            prefix; it may contain `{label}` and `{time}`, the local time of arrival as 14:03:59, or in another format,
+            `{time:%H:%M:%S.%f}` (see `strftime`).
+        nice: the number to add to this program's niceness, up to 19; only root may give less than 0.
+        memory_limit: the maximum address space of each process of the command, in bytes (RLIMIT_AS).
         pin: "slot" runs the command in the k-th slot of the window on the k-th CPU, modulo the number of CPUs (Linux).
-        leftovers: what to do with processes left in its group after it has ended by itself: "wait" gives them
-            `terminate_grace` seconds to end by themselves, and "end" ends them at once.
-        reads: its input files: files, directories, patterns such as `"src/**/*.h"`, and a `Depfile`, in which a
+        leftovers: what happens to processes left in the group after the command has exited by itself: "wait" gives them
+            `terminate_grace` seconds to exit, "end" ends them at once.
+        reads: the input files: files, directories, patterns such as `"src/**/*.h"`, and a `Depfile`, in which a
             compiler lists the files it has read. With a journal, the command runs again when one of these has changed.
             Without `reads`, it is restored even if its input files have changed.
-        writes: its output files and directories. If one is missing after the command has succeeded, that is a
-            `CommandError`, unless it is an `OptionalFile`. With a journal, the command runs again when one has changed
-            since; the files that a killed or failed command has written are renamed to NAME.partial before it runs
-            again.
-        append: whether the files that `stdout` and `stderr` name are appended to; False empties them when an attempt
-            begins. They may name the same file.
-        options: the options of every job; see `AbstractJob`. For `idle_timeout`, of the command or of an enclosing
-            scheduler, each piece of output is a sign of life. For this, all output comes through a pipe and is passed
-            on.
+        writes: the output files and directories. If one is missing after the command has succeeded, the job fails with
+            a `CommandError`, unless it is an `OptionalFile`. With a journal, the command runs again when one of them
+            has changed; before that, files written by a killed or failed command are renamed to NAME.partial.
+        append: whether output is appended to the files named by `stdout` and `stderr`, which may be the same file.
+            False truncates them when an attempt begins.
+        options: the options of every job; see `AbstractJob`. An `idle_timeout`, of the command or of an enclosing
+            scheduler, restarts with each output; for this, all output passes through this program.
 
     Raises:
-        TypeError, ValueError: a command or an option that makes no sense; when the job runs, a result that cannot be
-            an argument.
-        CommandError: when the job runs: the command could not be started, or has failed.
+        TypeError, ValueError: the command or an option is invalid; from the job itself, a result cannot be an argument.
+        CommandError: from the job itself: the command could not be started, or has failed.
 
     Example:
         >>> import subprocess
@@ -166,44 +165,44 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
 
     @property
     def _shown(self) -> Any:
-        """The command as labels show it: its arguments, or the line for the shell."""
+        """The command for display: its arguments, or the line for the shell."""
         return self._command[2] if self._options.shell else self._command
 
     @property
     def pid(self) -> int | None:
-        """The id of its process, and of its process group, while it runs; None before and afterwards."""
+        """The id of the command's process and process group while it runs; None before and afterwards."""
         return None if self._process is None else self._process.pid
 
     @property
     def last_result(self) -> CommandResult | None:
-        """The result of its latest process, even if that failed, or was ended by a timeout or a cancellation."""
+        """The result of the latest process, even if it failed or was ended; None before the first has ended."""
         return self._latest
 
     @property
     def elapsed(self) -> float | None:
-        """Seconds from its start to its end, or until now while it runs; for a restored command, of its run.
+        """Seconds from the job's start to its end, or until now while it runs; None if it has not started.
 
-        None if it never started, or was restored without a result.
+        For a job restored from a journal, this is the time of the command when it ran, or None without a result.
         """
         stored = self.result(default=None) if self.restored else None
         return stored.elapsed if isinstance(stored, CommandResult) else super().elapsed
 
     def default_label(self, depth: int) -> str:
-        """Return the command, shortened."""
+        """Return the command line, shortened."""
         return _argv.default_label(self._shown, self._options.shell, depth)
 
     def command_line(self) -> str:
-        """Return the whole command as one line of text."""
+        """Return the whole command line."""
         return _argv.shell_line(self._shown, self._options.shell)
 
     def status_text(self) -> str:
-        """Return the memory of its process group, as "312 MiB"; an empty string on systems without /proc."""
+        """Return the memory of the process group, as "312 MiB"; "" if it is unknown, as on systems without /proc."""
         process = self._process
         size = None if process is None else memory.of(process.pid)
         return "" if size is None else size_text(max(1, round(size / MIB)) * MIB)
 
     def failure_group(self) -> str:
-        """Return the program."""
+        """Return the name of the program."""
         return _argv.display(self._command[0])
 
     def for_journal(self) -> Work:
@@ -225,7 +224,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         )
 
     def forget_run(self) -> None:
-        """Forget the latest result."""
+        """Reset the result of the latest run."""
         self._latest = None
 
     # ---- running
@@ -234,9 +233,9 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         """Run the command once.
 
         Raises:
-            CommandError: it could not be started, or has failed.
-            JobTimeout: its time was over.
-            RuntimeError: it was not called by a run.
+            CommandError: the command could not be started, or has failed.
+            JobTimeout: the time limit was exceeded.
+            RuntimeError: the job was not started by a run.
 
         """
         return await ProcessRun(self, run_of(self)).run()

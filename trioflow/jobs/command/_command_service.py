@@ -1,12 +1,11 @@
-"""`CommandService`: a program that serves others, such as a database, as a service.
+"""`CommandService`: a program that serves other jobs, such as a database, as a `Service`.
 
-It is built from public parts: a `Service` whose function runs a `CommandJob` and, beside it, a check for readiness. The
-first of the two to end decides.
+The function of the service runs a `CommandJob` and, at the same time, waits until the program is ready.
 
 ```
-check what exists ───► CommandJob runs ─────────────► it ends: a failure, with the end of its output
-                         └─► ready? ──► started(...)     cancelled: TERM, the grace, KILL, as every command
-                               └─► time is over: a failure that names the condition
+check before start ──► CommandJob runs ────────────► it ends: a failure, with the end of its output
+                         └─► ready? ──► started(...)     cancelled: SIGTERM, grace period, SIGKILL, as every command
+                               └─► timeout: a failure that names the condition
 ```
 """
 
@@ -36,42 +35,42 @@ if TYPE_CHECKING:
     from ...abc import AbstractJob
 
 KEPT_LINES: Final = 50
-"""The number of the latest lines of output that are kept for errors."""
+"""How many of the latest lines of output are kept for errors."""
 
 
 class CommandService(Service[Any], keeps_time=True):
     r"""A program that serves jobs while it runs, such as a database, in a process and a process group of its own.
 
-    Jobs that require it start when it is ready, according to `ready`. It is ended with the run, after the jobs that
-    use it: SIGTERM to its process group, `terminate_grace` seconds, SIGKILL. If it ends earlier, it has failed at once,
-    whatever its exit code is; the error carries the end of its output.
+    Jobs that require the service start when it is ready, according to `ready`. It is ended after the jobs that use it:
+    its process group gets SIGTERM, and SIGKILL after `terminate_grace` seconds. If the program ends earlier, the
+    service fails at once, whatever the exit code; the error includes the end of its output.
 
-    It must be ready within its `timeout`; the error names the condition, and carries the end of its output. Without
-    `timeout` there is no limit while it runs. `retry` and `restarts` apply until it is ready.
+    The program must be ready within its `timeout`; otherwise the error names the condition, and includes the end of its
+    output. Without a `timeout`, the wait is unlimited. `retry` and `restarts` apply until the program is ready.
 
-    The program must stay in the foreground. One that daemonizes itself seems to end at once; most have an option
-    against that, such as `nginx -g 'daemon off;'`.
+    The program must stay in the foreground. If it turns itself into a daemon, it seems to end at once; most daemons
+    have an option against this, such as `nginx -g 'daemon off;'`.
 
     Args:
         command: the program and its arguments, as for a `CommandJob`; jobs among them are replaced by their results.
-        ready: the condition: `PortOpen(5432)`, it accepts connections; `OutputLine("ready to accept")`, it has written
-            a line with this text; `CommandSucceeds(["pg_isready"])`, this command succeeds; a `pathlib.Path`, this file
-            exists and did not before, or this socket accepts connections. The result of the service is the number of
-            the port, the line, the `CommandResult`, or the path.
-        stdout: where its standard output goes, as for a `CommandJob`. If neither stream is sent to a file, lines with
-            no other destination are passed on to this program's standard error, as they come.
-        stderr: the same for its standard error.
-        on_start: called with the service once its process exists, at each attempt.
-        on_line: called with the service and each line of output; lines are then passed on nowhere else.
-        tag: prints each line with a tag in front, as for a `CommandJob`.
+        ready: the condition under which the program is ready: `PortOpen(5432)`, it accepts connections on this port;
+            `OutputLine("ready to accept")`, it has written a line with this text; `CommandSucceeds(["pg_isready"])`,
+            this command succeeds; or a `pathlib.Path`, this file has been created, or this socket accepts connections.
+            The result of the service is the number of the port, the line, the `CommandResult`, or the path.
+        stdout: the destination of the standard output, as for a `CommandJob`. If it is None, and `stderr` is no file
+            either, the lines of both are printed to this program's standard error as they arrive.
+        stderr: the same for the standard error.
+        on_start: called with the service at each attempt, as soon as its process exists.
+        on_line: called with the service and each line of output, which is then not printed.
+        tag: prints each line with a prefix, as for a `CommandJob`.
         shell, cwd, env, stdin, terminate_grace, nice, memory_limit, append: as for a `CommandJob`.
         options: the options of every job; see `AbstractJob`.
 
     Raises:
-        TypeError, ValueError: a command or an option that makes no sense.
-        CommandError: when it runs: it could not be started, or ended by itself.
-        JobTimeout: when it runs: it was not ready in time.
-        RuntimeError: when it runs: the port is in use already.
+        TypeError, ValueError: the command or an option is invalid.
+        CommandError: from the job itself: the program could not be started, or ended by itself.
+        JobTimeout: from the job itself: the program was not ready in time.
+        RuntimeError: from the job itself: another program uses the port.
 
     Example:
         >>> import subprocess, sys
@@ -144,27 +143,27 @@ class CommandService(Service[Any], keeps_time=True):
 
     @property
     def pid(self) -> int | None:
-        """The id of its process, and of its process group, while it runs; None before and afterwards."""
+        """The id of the program's process and process group while it runs; None before and afterwards."""
         return self._job.pid
 
     @property
     def last_result(self) -> CommandResult | None:
-        """The result of its latest process, however that ended."""
+        """The result of the latest process, however it ended; None before the first has ended."""
         return self._job.last_result
 
     def command_line(self) -> str:
-        """Return the whole command as one line of text."""
+        """Return the whole command line."""
         return self._job.command_line()
 
     def _command_line(self) -> str:
         return self._job.redacted_label() if self.redact else self.command_line()
 
     def failure_group(self) -> str:
-        """Return the program."""
+        """Return the name of the program."""
         return self._job.failure_group()
 
     def status_text(self) -> str:
-        """Return the memory of its process group, as "312 MiB"; an empty string on systems without /proc."""
+        """Return the memory of the process group, as "312 MiB"; "" if it is unknown, as on systems without /proc."""
         return self._job.status_text()
 
     # ---- its output
@@ -182,7 +181,7 @@ class CommandService(Service[Any], keeps_time=True):
             print(line, file=sys.stderr)
 
     def _end_of_output(self, sizes: Mapping[Any, int]) -> str:
-        """Return the end of its output, including output to files, beyond their `sizes` before the start."""
+        """Return the end of the output; of output files, only the part after their `sizes` before the start."""
         text = "\n".join(self._tail)
         for path, size in sizes.items():
             text += (file_tail(path, size) or b"").decode(errors="backslashreplace")
@@ -191,18 +190,18 @@ class CommandService(Service[Any], keeps_time=True):
     # ---- running
 
     async def _run(self, status: Any) -> None:
-        """Run the command, and report when it is ready; this ends only with an error.
+        """Run the command, and call `status.started()` when it is ready; this ends only with an exception.
 
         Raises:
-            CommandError: it could not be started, or ended.
-            JobTimeout: it was not ready in time.
+            CommandError: the command could not be started, or has ended.
+            JobTimeout: the command was not ready in time.
 
         """
         run, job = run_of(self), self._job
         self._tail.clear()
         self._readiness.check_before_start()
         sizes = {path: file_size(path) for path in self._files}
-        failure: list[Exception] = []  # the failure of the wait until it is ready
+        failure: list[Exception] = []  # the exception of the wait for readiness
         ready: list[bool] = []
 
         async def get_ready() -> None:
@@ -227,14 +226,14 @@ class CommandService(Service[Any], keeps_time=True):
             raise failure[0]
         if isinstance(ended, Exception) and not isinstance(ended, CommandError):
             raise ended  # the error of a callback, for example
-        assert ended is not None  # else a cancellation is being delivered
+        assert ended is not None  # a cancellation would have left the task group as an exception
         raise self._early_end(ended, bool(ready), self._end_of_output(sizes))
 
     async def _ready_in_time(self, run: RunHandle, sizes: Mapping[Any, int]) -> Any:
-        """Wait until the service is ready, and return its result; raise `JobTimeout` after its timeout.
+        """Wait until the service is ready, and return its result.
 
         Raises:
-            JobTimeout: it was not ready in time.
+            JobTimeout: the service was not ready within its timeout.
 
         """
         try:
@@ -246,7 +245,7 @@ class CommandService(Service[Any], keeps_time=True):
                     try:
                         ready = await self._readiness.wait(run)
                     except Exception as error:
-                        failure = error  # kept, to raise it bare and not in a group
+                        failure = error  # raised after the task group, which would wrap it in an ExceptionGroup
                     group.cancel_scope.cancel()
                 if failure is not None:
                     raise failure
@@ -258,7 +257,7 @@ class CommandService(Service[Any], keeps_time=True):
             raise
 
     async def _read_files(self, run: RunHandle, sizes: Mapping[Any, int]) -> None:
-        """Poll the output files for lines; there is no portable notification of a growing file."""
+        """Poll the output files for new lines, as there is no portable notification of a growing file."""
         places = dict(sizes)
 
         def read_new_lines() -> None:
@@ -276,7 +275,7 @@ class CommandService(Service[Any], keeps_time=True):
         await poll_until(run, poll_files)
 
     def _early_end(self, ended: CommandError | CommandResult, was_ready: bool, output: str) -> CommandError:
-        """Return the error for a service that ended by itself."""
+        """Return the error for a service whose command has ended by itself."""
         if isinstance(ended, CommandError) and ended.result is None:
             return ended  # the command was not started
         result = ended.result if isinstance(ended, CommandError) else ended
@@ -290,7 +289,7 @@ class CommandService(Service[Any], keeps_time=True):
 
 
 async def _serve(*_: Any, task_status: Any) -> None:
-    """Run the command of the current job; a function of the module, to avoid a cycle with the service."""
+    """Run the command of the current service; a bound method instead would make a reference cycle with the service."""
     service = current_job()
     assert isinstance(service, CommandService)
     await service._run(task_status)

@@ -1,4 +1,4 @@
-"""The exit codes that count as success: the meaning of `check=`, for every kind of job that runs a command."""
+"""The option `check=` of every job that runs a command: which exit codes count as success."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from ...abc import short_repr
 from ..posix._processes import describe
 
 Check = bool | Iterable[int | str]
-"""True for exit code 0 alone, False for any, or exit codes and names of signals."""
+"""The type of `check=`: True for exit code 0 only, False for any end, or exit codes and names of signals."""
 ZERO_ONLY: Final = frozenset([0])
 MAX_CODE: Final = 255
-"""The largest exit code."""
+"""The maximum exit code."""
 SIGNAL_OFFSET: Final = 128
-"""The number that shells add to the number of the signal that ended a command, to make its exit code."""
+"""The exit code of a shell is this plus the signal's number if a signal ended the command."""
 
 
 def successful_codes(check: Check, subject: str) -> frozenset[int] | None:
-    """Return the exit codes that are successes, signals as negative numbers; None for all.
+    """Return the exit codes that count as success, with signals as negative numbers; None for all.
 
     Raises:
-        TypeError, ValueError: something that is not an exit code or a signal; the error names the job, `subject`.
+        TypeError, ValueError: `check` has an element that is neither an exit code nor a signal.
 
     """
     if isinstance(check, bool):
@@ -39,9 +39,9 @@ def successful_codes(check: Check, subject: str) -> frozenset[int] | None:
 
 
 def describe_failure(allowed: frozenset[int] | None, returncode: int) -> str | None:
-    """Describe how a command ended, unless that is a success.
+    """Return a description of a command's failure, or None if its exit code counts as success.
 
-    A signal and 128 plus its number, which shells report instead, are the same.
+    A signal is equivalent to the exit code 128 plus its number, as which a shell reports it.
     """
     if allowed is None or returncode in allowed:
         return None

@@ -13,16 +13,16 @@ from ...abc import AbstractJob
 @final
 @dataclass(frozen=True, slots=True)
 class granted:
-    r"""In the arguments or `env` of a `CommandJob` or `SshJob`: what the job is granted of a resource when it starts.
+    r"""A placeholder for granted resources, in the arguments or `env` of a `CommandJob` or `SshJob`.
 
-    Names are joined by commas, as `CUDA_VISIBLE_DEVICES` requires. For a `Rate` it is the amounts taken, such as
-    `requests=1,tokens=800`; for other resources, the amount.
+    It is replaced when the job starts: by the names of the granted units, joined by commas as `CUDA_VISIBLE_DEVICES`
+    requires; for a `Rate`, by the amounts taken, such as `requests=1,tokens=800`; for other resources, by the amount.
 
     Args:
         name: the name of a resource that the job needs.
 
     Raises:
-        ValueError: when the job is made: it does not need this resource.
+        ValueError: when the job is created: the job does not need this resource.
 
     Example:
         >>> import subprocess
@@ -37,29 +37,29 @@ class granted:
     name: str
 
     def text(self, job: AbstractJob[Any]) -> str:
-        """Return the resources that `job` was granted, as text."""
+        """Return the resources granted to `job`, as text."""
         grant = job.granted[self.name]
         if isinstance(grant, Mapping):
             return ",".join(f"{key}={amount}" for key, amount in grant.items())  # pyright: ignore[reportUnknownVariableType]
         return str(grant) if isinstance(grant, (int, float)) else ",".join(map(str, grant))
 
     def __str__(self) -> str:
-        """Return the placeholder as labels show it."""
+        """Return the placeholder as it appears in labels."""
         return f"{{{self.name}}}"
 
 
 def fill_environment(
     env: Mapping[bytes, bytes], own: dict[bytes, granted], job: AbstractJob[Any]
 ) -> dict[bytes, bytes]:
-    """Return an environment in which the placeholders are filled in for `job`."""
+    """Return `env` with the variables in `own`, in which placeholders are replaced by the resources of `job`."""
     return {**env, **{name: os.fsencode(value.text(job)) for name, value in own.items()}}
 
 
 def check_placeholders(values: Iterable[Any], job: AbstractJob[Any], subject: str) -> None:
-    """Reject placeholders for resources that the job does not need.
+    """Check that the job needs the resource of each placeholder among the values.
 
     Raises:
-        ValueError: the job does not need a resource of this name.
+        ValueError: the job does not need such a resource.
 
     """
     for value in values:

@@ -1,9 +1,9 @@
-"""GNU make's jobserver: the commands of a run, and what they start, share the slots of a window.
+"""GNU make's jobserver: the commands of a run, and the processes that they start, share the slots of a window.
 
-A client of a jobserver may always run one compiler. For each further one it reads a byte, a token, from a pipe, and
-writes it back afterwards. Here each token is a slot of the window that no job needs (`SpareSlots`), and each command
-has its own pipe. So the number of its tokens is known: those put into its pipe minus those still in it. However the
-command ends, all its tokens become slots again, even if a client was killed.
+A client of a jobserver, such as make, may always run one compiler. For each additional compiler it reads a byte, called
+a token, from a pipe, and writes it back afterwards. Here each token stands for a slot of the window that no job needs
+(`SpareSlots`). Each command has a pipe of its own, so that the number of its tokens is known at any time. When the
+command ends, all its tokens become slots again, even if a client was killed while it held some.
 
 ```
 a slot becomes free ──► put into a pipe ──► a client takes it ──► and writes it back
@@ -11,12 +11,12 @@ a slot becomes free ──► put into a pipe ──► a client takes it ──
       └──────────────────────┴──── the command has ended ◄────────────┘
 ```
 
-The kernel does not report that a process waits to read from a pipe. So the pipes are polled while one command leaves
-tokens that another might use, or while jobs wait for tokens in use; less often as long as nothing changes. Nor does a
-limiter report that its other users release slots or wait for them: if the window is one, it is polled as long as
-there is a command.
+The kernel does not report that a process waits to read from a pipe. Therefore the pipes are polled while one command
+leaves tokens unused that another might need, or while jobs wait for slots that are in use as tokens. The interval grows
+while nothing changes. If the window is a limiter with other users, it does not report their demand either, and is
+polled while any command runs.
 
-A pipe is a named one in both styles: its name is passed ("fifo"), or two open descriptors of it ("pipe").
+Both styles use a named pipe: the command gets its name ("fifo"), or two open descriptors ("pipe").
 """
 
 from __future__ import annotations
@@ -40,27 +40,27 @@ if TYPE_CHECKING:
 
 TOKEN: Final = b"+"
 PIPE_NUMBERS: Final = itertools.count(1)
-"""The counter from which the pipes get their names."""
+"""The counter for the names of the pipes."""
 FIRST_PAUSE: Final = 0.005
 LONGEST_PAUSE: Final = 0.1
-"""Seconds between two polls: a compiler runs longer than the first pause, and a poll takes 10 µs."""
+"""The bounds of the interval between polls, in seconds. A compiler runs longer than the first; a poll takes 10 µs."""
 MIN_MAKE_VERSION: Final = (4, 4)
-"""The first version of GNU make that accepts a jobserver by the name of a pipe."""
+"""The first version of GNU make that accepts the name of a jobserver's pipe."""
 
 
 class TokenPipes:
-    """The directory of a run's pipes."""
+    """The directory of a run's token pipes."""
 
     def __init__(self, run: RunHandle) -> None:
-        """Begin without a directory."""
+        """Prepare; the directory is created for the first client."""
         self._run: Final = run
         self._directory: str | None = None
 
     def join(self, slots: SpareSlots) -> Client:
-        """Return a new client, for one command.
+        """Create a client, for one command, of the jobserver that lends these slots.
 
         Raises:
-            OSError: no more descriptors, or no room for a file.
+            OSError: the pipe cannot be created.
 
         """
         if self._directory is None:
@@ -69,7 +69,7 @@ class TokenPipes:
         return server.join(self._directory)
 
     async def close(self) -> None:
-        """Remove the directory; the commands have ended, and with them their pipes."""
+        """Remove the directory; all commands have ended, and their pipes are closed."""
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
 
@@ -82,11 +82,11 @@ class Jobserver:
         self._clock: Final = clock
         self._clients: Final[dict[Client, None]] = {}  # ordered by the last token that each was given
         self._pause = FIRST_PAUSE
-        self._in_use = 0  # at the last poll
+        self._in_use = 0  # the number of tokens in use at the last poll
         self._cancel_poll: Callable[[], None] | None = None
 
     def join(self, directory: str) -> Client:
-        """Make a pipe for another command."""
+        """Create a client, with a pipe in the directory, for another command."""
         path = os.path.join(directory, f"{next(PIPE_NUMBERS)}")
         client = Client(self, path, self._slots.total, is_fifo(self._slots.style))
         self._clients[client] = None
@@ -95,7 +95,7 @@ class Jobserver:
         return client
 
     def leave(self, client: Client) -> None:
-        """Take back all tokens of a command that has ended."""
+        """Remove the client of a command that has ended, and take back all its tokens."""
         del self._clients[client]
         self._slots.give_back(client.given)
         if not self._clients:
@@ -108,19 +108,19 @@ class Jobserver:
     # ---- called by the engine
 
     def offer(self) -> None:
-        """Put slots that no job needs into the pipes."""
+        """Lend all spare slots, by putting tokens into the pipes."""
         while self._clients and self._slots.take():
             self._choose_client().put()
         self._schedule_poll()
 
     def take_back(self, number: int) -> None:
-        """Take unused tokens out of the pipes."""
+        """Take up to `number` unused tokens out of the pipes, and return their slots."""
         for client in sorted(self._clients, key=Client.inside, reverse=True):
             number -= self._taken_from(client, number)
         self._schedule_poll()
 
     def count_unused(self) -> int:
-        """Return the number of tokens that no client has taken."""
+        """Return the number of tokens that are still in the pipes."""
         return sum(min(client.inside(), client.given) for client in self._clients)
 
     def _taken_from(self, client: Client, number: int) -> int:
@@ -129,7 +129,11 @@ class Jobserver:
         return taken
 
     def _choose_client(self) -> Client:
-        """Return the client for the next token: without unused ones and busiest, else the one served longest ago."""
+        """Return the client for the next token.
+
+        It is the one with the fewest unused tokens; among several, the one with the most tokens in use; among these,
+        the one whose latest token is the oldest.
+        """
         client = min(self._clients, key=lambda client: (client.inside(), -client.in_use()))
         self._clients[client] = self._clients.pop(client)
         return client
@@ -152,7 +156,7 @@ class Jobserver:
         return any(inside) and not all(inside)
 
     def _poll(self) -> None:
-        """Take back tokens that jobs wait for; otherwise move unused tokens to commands that may need them."""
+        """Take back tokens if jobs wait for slots; otherwise move unused tokens to commands that may need them."""
         self._cancel_poll = None
         in_use = self._slots.lent - self.count_unused()
         self._pause = FIRST_PAUSE if in_use != self._in_use else min(2 * self._pause, LONGEST_PAUSE)
@@ -175,16 +179,16 @@ class Jobserver:
 
 
 class Client:
-    """One command, and its pipe.
+    """A command as a client of the jobserver, and its token pipe.
 
     Args:
         server: the jobserver of the window.
-        path: the name for the pipe.
-        slots: how many compilers may run at once, as information for users.
+        path: the path of the pipe to create.
+        slots: the size of the window, which make shows as its `-j`.
         by_name: whether the command gets the name of the pipe instead of two descriptors.
 
     Raises:
-        OSError: the pipe cannot be made.
+        OSError: the pipe cannot be created.
 
     """
 
@@ -193,7 +197,7 @@ class Client:
     def __init__(self, server: Jobserver, path: str, slots: int, by_name: bool) -> None:
         self._server: Final = server
         self._path: Final = path
-        self.given = 0  # tokens, in the pipe or taken from it
+        self.given = 0  # the number of tokens lent: those in the pipe, and those in use
         self.descriptors: Final[list[int]] = []  # inherited by the command
         posix.mkfifo(path, 0o600)
         with contextlib.ExitStack() as stack:
@@ -219,7 +223,7 @@ class Client:
         return int(struct.unpack("i", posix.fcntl.ioctl(self._own, posix.termios.FIONREAD, b"\0\0\0\0"))[0])
 
     def in_use(self) -> int:
-        """Return the number of tokens that the client has taken."""
+        """Return the number of tokens that the command and its children use."""
         return self.given - self.inside()
 
     def put(self) -> None:
@@ -228,7 +232,7 @@ class Client:
         os.write(self._own, TOKEN)
 
     def take(self, number: int) -> int:
-        """Take at most `number` tokens out of the pipe; return how many."""
+        """Take up to `number` tokens out of the pipe, and return how many were taken."""
         taken = 0
         with contextlib.suppress(BlockingIOError):
             taken = len(os.read(self._own, min(number, self.given))) if number > 0 and self.given else 0
@@ -236,7 +240,7 @@ class Client:
         return taken
 
     def leave(self) -> None:
-        """Close the pipe after the end of the command."""
+        """Close and remove the pipe after the end of the command."""
         for descriptor in (self._own, *self.descriptors):
             os.close(descriptor)
         with contextlib.suppress(OSError):  # the command has removed it
@@ -245,17 +249,20 @@ class Client:
 
 
 JOBSERVER_FLAGS: Final = re.compile(rb"-j\d*$|--jobserver-(auth|fds|style)=")
-"""Words in MAKEFLAGS that name another jobserver."""
+"""Matches the words in MAKEFLAGS that refer to another jobserver, to be removed."""
 
 
 def is_fifo(style: object) -> bool:
-    """Return whether clients get the name of a pipe, by a scheduler's option `jobserver`."""
+    """Return whether clients get the name of their pipe; `style` is a scheduler's option `jobserver`."""
     return style == "fifo" or (style is True and make_knows_names(shutil.which("make")))
 
 
 @functools.cache
 def make_knows_names(make: str | None) -> bool:
-    """Return whether GNU make accepts a jobserver by the name of a pipe; True without make, for other clients."""
+    """Return whether a GNU make accepts the name of a jobserver's pipe.
+
+    The result is True if there is no make, or it is another make, because other clients of a jobserver accept names.
+    """
     if make is None:
         return True
     try:

@@ -1,4 +1,4 @@
-"""Sinks for output that passes through this program: capture it, split it into lines, or pass it on to a file."""
+"""Sinks for output that passes through this program: they capture it, split it into lines, or write it to a file."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ... import _posix as posix
 from ...abc import printable
 
 SPOOL_LIMIT: Final = 1 << 20
-"""The maximum size, in bytes, of output kept in memory; longer output goes to disk. 200 streams take at most 200 MB."""
+"""The maximum size, in bytes, of captured output in memory; larger output goes to disk."""
 LINE_LIMIT: Final = 1 << 16
-"""Bytes after which an unfinished line is passed on."""
+"""The size, in bytes, above which an incomplete line is forwarded in pieces."""
 
 
 def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
-    """Write all data; wait while the reader's pipe is full, as another program may have made it non-blocking."""
+    """Write all data, and block while a pipe is full, even if another program has made the descriptor non-blocking."""
     view = memoryview(data)
     while view:
         try:
@@ -35,19 +35,19 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
 
 
 class Sink(Protocol):
-    """A receiver of a command's output, in pieces."""
+    """A receiver of a command's output."""
 
     def write(self, data: bytes) -> object:
-        """Take the next piece."""
+        """Process the next piece of output."""
         ...
 
     def finish(self) -> object:
-        """Flush or close at the end of the output."""
+        """Flush buffers and free resources at the end of the output."""
         ...
 
 
 class Spool:
-    """Captured output on disk, in a nameless temporary file that is deleted with this object."""
+    """Captured output on disk, in an unnamed temporary file that is deleted with this object."""
 
     __slots__ = ("__weakref__", "_descriptor", "_size")
 
@@ -68,7 +68,7 @@ class Spool:
             return file.read()
 
     def reopen(self) -> int:
-        """Open a new descriptor at the start of the file; this needs /proc."""
+        """Open another descriptor, positioned at the start of the file; this needs /proc."""
         return os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY)
 
     def read_at(self, size: int, at: int) -> bytes:
@@ -84,12 +84,12 @@ class Spool:
         return self._size
 
     def __reduce__(self) -> Any:
-        """Copy and pickle the contents: a descriptor is valid only in its own process."""
+        """Pickle and copy the contents as bytes, because a descriptor is valid only in its own process."""
         return bytes, (self.read(),)
 
 
 class SpoolReader(io.RawIOBase):
-    """A reader of a spool, with its own position."""
+    """A raw stream that reads a spool, with a position of its own."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
@@ -104,21 +104,21 @@ class SpoolReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read the next bytes, at most as many as fit into the buffer."""
+        """Read the next bytes into a buffer, and return their number."""
         data = self._spool.read_at(len(buffer), self._position)
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to a position and return it."""
+        """Change the position, and return the new one."""
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: len(self._spool)}[whence]
         self._position = max(0, start + offset)
         return self._position
 
 
 class Capture:
-    """Keeps the whole output: in memory up to `SPOOL_LIMIT` bytes, on disk if it is longer."""
+    """A sink that stores the whole output, in memory up to `SPOOL_LIMIT` bytes, otherwise on disk."""
 
     __slots__ = ("_data", "_spool")
 
@@ -127,7 +127,7 @@ class Capture:
         self._spool: Spool | None = None
 
     def write(self, data: bytes) -> None:
-        """Append the next piece."""
+        """Append data; move all data to disk when it exceeds the limit."""
         if self._spool is None and len(self._data) + len(data) > SPOOL_LIMIT:
             self._spool = Spool()
             self._spool.write(self._data)
@@ -141,12 +141,12 @@ class Capture:
         """Do nothing: no cleanup is needed."""
 
     def captured(self) -> bytes | Spool:
-        """Return the whole output."""
+        """Return the whole output, as bytes or as a spool on disk."""
         return bytes(self._data) if self._spool is None else self._spool
 
 
 class Lines:
-    r"""Calls a function with each line as text, without its newline; bytes that are not UTF-8 are shown as \\xNN."""
+    r"""A sink that calls a function with each line as text, without its line ending; invalid UTF-8 becomes \\xNN."""
 
     __slots__ = ("_rest", "_take")
 
@@ -155,7 +155,7 @@ class Lines:
         self._rest = b""
 
     def write(self, data: bytes) -> None:
-        """Pass on each line that is complete."""
+        """Forward the lines that are complete."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._pass_on(line)
@@ -164,7 +164,7 @@ class Lines:
             self._pass_on(line)
 
     def finish(self) -> None:
-        """Pass on the last line if it has no newline."""
+        """Forward the last line if it does not end with a newline."""
         if self._rest:
             line, self._rest = self._rest, b""
             self._pass_on(line)
@@ -174,7 +174,7 @@ class Lines:
 
 
 class FileSink:
-    """Passes the output on to a text or binary file object, and flushes each piece with `at_once`."""
+    """A sink that writes to a text or binary file object, and flushes it at the end; if `at_once`, after each write."""
 
     __slots__ = ("_at_once", "_decoder", "_file", "_flush")
 
@@ -186,13 +186,13 @@ class FileSink:
         self._decoder: Final = None if binary else codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
     def write(self, data: bytes) -> None:
-        """Pass on the next piece."""
+        """Write data to the file."""
         self._file.write(data if self._decoder is None else self._decoder.decode(data))
         if self._at_once:
             self._flush()
 
     def finish(self) -> None:
-        """Write an incomplete last character, and flush the file."""
+        """Write an incomplete last character, escaped, and flush the file."""
         if self._decoder is not None and (rest := self._decoder.decode(b"", final=True)):
             self._file.write(rest)
         self._flush()
@@ -203,7 +203,7 @@ def _no_flush() -> None:
 
 
 class DescriptorSink:
-    """Passes the output on to a descriptor, which it closes when it is finished or garbage-collected."""
+    """A sink that writes to a descriptor, and closes the descriptor when it is finished or garbage-collected."""
 
     __slots__ = ("__weakref__", "_close", "_descriptor")
 
@@ -212,7 +212,7 @@ class DescriptorSink:
         self._close: Final = weakref.finalize(self, os.close, self._descriptor)
 
     def write(self, data: bytes) -> None:
-        """Pass on the next piece, and wait while the pipe is full."""
+        """Write data, and block while the pipe is full."""
         write_all(self._descriptor, data)
 
     def finish(self) -> None:
@@ -221,7 +221,7 @@ class DescriptorSink:
 
 
 class SignOfLife:
-    """Calls a function for each piece of output."""
+    """A sink that calls a function for each piece of output, which an `idle_timeout` counts as a sign of life."""
 
     __slots__ = ("_alive",)
 
@@ -229,7 +229,7 @@ class SignOfLife:
         self._alive: Final = alive
 
     def write(self, data: bytes) -> None:
-        """Report a sign of life."""
+        """Call the function."""
         self._alive()
 
     def finish(self) -> None:
@@ -241,9 +241,9 @@ def tag_maker(template: bool | str, name: str, values: Mapping[str, str]) -> Cal
 
     Args:
         template: the user's `tag=`: True for the name, or a template, in which `{time}` is replaced by the time of the
-                line, and other names in braces by their values.
-        name: the name of the job or node; escaped as in all views, because a label may contain control characters.
-        values: the values for names in braces, also escaped.
+            line, and other names in braces by their values.
+        name: the name of the job or node; control characters in it are escaped.
+        values: the values for names in braces; control characters in them are escaped.
 
     """
 
@@ -258,12 +258,19 @@ def tag_maker(template: bool | str, name: str, values: Mapping[str, str]) -> Cal
 
 
 TIME: Final = "%H:%M:%S"
-"""The default format of `{time}` in a tag; `{time:%H:%M:%S.%f}` gives its own."""
+"""The default format of `{time}` in a tag."""
 _IN_BRACES: Final = re.compile(r"\{(?P<name>\w+)(?::(?P<format>[^{}]+))?\}")
 
 
 def line_sinks(name: str, on_line: Callable[[str], object] | None, tag: Callable[[], str] | None) -> list[Sink]:
-    """Return the sinks for the lines of a stream, "stdout" or "stderr": a callback, and the screen with tags."""
+    """Return the sinks that process a stream by lines.
+
+    Args:
+        name: "stdout" or "stderr".
+        on_line: a function to call with each line; None for none.
+        tag: a function that returns the prefix with which each line is printed; None to print nothing.
+
+    """
     readers = [] if on_line is None else [on_line]
     if tag is not None:
         readers.append(lambda line: print(tag() + line, file=getattr(sys, name)))

@@ -1,7 +1,7 @@
-"""Output pipes of a command, here or on a node, and its end, all watched by one selector.
+"""The output pipes of a command, on this machine or on a node, and the wait for its end.
 
-The selector itself is a descriptor, and the event loop waits for nothing else. So one task does all the work, in the
-same order on both backends.
+One selector watches the pipes and the descriptor that reports the end. The event loop waits only for the selector, by
+its own descriptor. So a single task reads all output, in the same order on both backends.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from ... import _posix as posix
 from ._output_sinks import Sink
 
 Wait = Callable[[int, float], Awaitable[bool]]
-"""`Backend.wait_readable`."""
+"""The type of `RunHandle.wait_readable`: it returns True when a descriptor is readable, False at the deadline."""
 PIECE_BYTES: Final = 1 << 16
-"""Bytes of one read."""
+"""The maximum size of one read, in bytes."""
 PIECES_PER_TURN: Final = 16
-"""The number of pieces to read from one pipe before the next pipe. By default a pipe holds one piece."""
+"""How often one pipe is read before the next. A pipe holds `PIECE_BYTES` by default."""
 MAX_READING_SECONDS: Final = 0.001
-"""Seconds after which reading pauses until the next iteration of the event loop: passing on a million lines takes
-long."""
+"""Seconds after which reading pauses until the next iteration of the event loop, which a lot of output would block."""
 
 
 class PipeReader:
@@ -37,10 +36,10 @@ class PipeReader:
         self.descriptor: Final = descriptor
         self._sinks: Final = sinks
         self._owner: Final = owner
-        self.is_watched = False  # a command writes to it, and the selector has it
+        self.is_watched = False  # whether the selector watches it, because the command has started
 
     def read(self, patience: float = math.inf) -> bool:
-        """Pass on what is in the pipe, for `patience` seconds at most; return whether more may come."""
+        """Forward data to the sinks for at most `patience` seconds; return False at the end of the output."""
         end = time.perf_counter() + patience
         for _ in range(PIECES_PER_TURN):
             try:
@@ -60,7 +59,7 @@ class PipeReader:
         self._pass_on("finish")
 
     def _pass_on(self, method: str, *data: bytes) -> None:
-        """Call a method of all sinks, unless a sink has failed before."""
+        """Call a method of all sinks; after the first exception of a sink, do nothing."""
         if self._owner.error is not None:
             return
         try:
@@ -74,13 +73,13 @@ class OutputPipes:
     """The pipes of one command, from before its start until its end.
 
     Attributes:
-        error: the exception of a sink: of a callback, or because the disk is full.
-        ending: whether the command has to end; an error of a sink then no longer ends the wait.
+        error: the first exception of a sink, for example of a callback or because the disk is full; otherwise None.
+        ending: whether the command is being ended; an error of a sink then no longer ends the wait.
 
     """
 
     def __init__(self) -> None:
-        """Begin with no pipe."""
+        """Create an empty set of pipes."""
         self.error: Exception | None = None
         self.ending = False
         self._readers: Final[set[PipeReader]] = set()
@@ -90,7 +89,7 @@ class OutputPipes:
         self._is_over = False
 
     def open(self, sinks: Sequence[Sink]) -> int:
-        """Open a new pipe to the sinks; return the write end for a command, which the caller closes."""
+        """Open a pipe to the sinks, and return the write end for the command; the caller must close it."""
         if self._selector is None:
             self._selector = selectors.DefaultSelector()
         read_end, write_end = os.pipe()
@@ -98,11 +97,11 @@ class OutputPipes:
         return write_end
 
     def watch(self, exit_descriptor: int, has_ended: Callable[[], bool] | None = None) -> None:
-        """Begin to watch the pipes of a command that has started.
+        """Start watching the pipes of a command that has started.
 
         Args:
-            exit_descriptor: becomes readable when the command may have ended.
-            has_ended: called then to make sure; None if the descriptor is enough.
+            exit_descriptor: a descriptor that becomes readable when the command may have ended.
+            has_ended: returns whether it has ended, called when the descriptor is readable; None if it then always has.
 
         """
         self._exit_descriptor, self._has_ended = exit_descriptor, has_ended
@@ -113,7 +112,7 @@ class OutputPipes:
                 reader.is_watched = True
 
     async def until_ended(self, wait: Wait, deadline: float) -> bool:
-        """Pass on output until the command has ended; return False at the deadline, or when a sink fails."""
+        """Forward output until the command has ended; return False at the deadline, or if a sink fails before."""
         if self._selector is None:
             self._is_over = self._is_over or await wait(self._exit_descriptor, deadline)
             return self._is_over
@@ -123,7 +122,7 @@ class OutputPipes:
         return self._is_over
 
     async def until(self, wait: Wait, deadline: float) -> None:
-        """Pass on output until the deadline; the command has ended, but not all of its group."""
+        """Forward output until the deadline or the end of all pipes, after the command itself has ended."""
         selector = self._selector
         while selector is not None and selector.get_map() and await self._pass_on_ready(selector, wait, deadline):
             pass
@@ -135,7 +134,7 @@ class OutputPipes:
         return True
 
     def pass_on(self) -> None:
-        """Pass on all available output, and check whether the command has ended."""
+        """Forward the available output, and check whether the command has ended."""
         if self._selector is None:
             return
         for key, _ in self._selector.select(0):

@@ -1,10 +1,10 @@
-"""One run of one command: start it, wait for it, and leave no process of its group behind.
+"""One run of a command's process: its start, the wait for its end, and the end of its process group.
 
 ```
-start ──► wait, pumping its pipes ──► it has exited: reap it with wait4
+start ──► wait, reading its pipes ──► it has exited: reap it with wait4
              │ timeout, cancellation,        ▼
              │ or a callback that raised     wait for the rest of its group, at most terminate_grace seconds
-             ▼                               ▼ the same, or the grace is over
+             ▼                               ▼ the same, or the seconds are over
           SIGTERM to the group ──► terminate_grace seconds ──► SIGKILL to the group ──► empty the pipes
 ```
 """
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class ProcessRun:
-    """One process of a command job, from its start until the end of its group."""
+    """One process of a command job, from its start until the end of its process group."""
 
     # ---- set when it starts
     _command: list[str | bytes]
@@ -57,15 +57,15 @@ class ProcessRun:
         self._run: Final = run
         self._clock: Final = run.clock
         self._wait: Final = run.wait_readable
-        self._error: JobTimeout | None = None  # if the timeout ended it or the rest of its group
+        self._error: JobTimeout | None = None  # set if the timeout has ended the process or the rest of its group
 
     async def run(self) -> CommandResult:
-        """Start the command, and return when its whole process group has ended, whatever happens.
+        """Start the command, wait until its whole process group has ended, and return the result.
 
         Raises:
-            CommandError: it could not be started, or has failed and is checked.
-            JobTimeout: its time was over.
-            BaseException: the cancellation that ended it, or the error of a callback.
+            CommandError: the command could not be started, or has failed.
+            JobTimeout: the time limit was exceeded.
+            BaseException: the cancellation that ended the command, or the error of a callback.
 
         """
         job = self._job
@@ -117,7 +117,7 @@ class ProcessRun:
         except OSError as error:
             self._streams.close()
             why = _start_errors.start_error(error, self._command, job._options, redact=job.redact)
-            # The cause has frames of subprocess only, and names the program.
+            # The cause names the program; its traceback has only frames of subprocess.
             raise CommandError(job, self._command_line, why) from None if job.redact else error.with_traceback(None)
         except BaseException:
             self._streams.close()
@@ -149,7 +149,7 @@ class ProcessRun:
         return variables if self._client is None else self._client.environment(variables)
 
     def _begin(self) -> None:
-        """Prepare the process right after its start; if this fails, the process is ended."""
+        """Watch the pipes of the started process, set its niceness, and call `on_start`."""
         options = self._options
         self._streams.started(self._process.exit_descriptor)
         if options.nice is not None:
@@ -167,7 +167,7 @@ class ProcessRun:
     # ---- the wait
 
     async def _until_ended(self) -> None:
-        """Return when the process and its group have ended, by themselves or by force."""
+        """Wait until the process and its group have ended; end them if that takes too long or on an error."""
         is_over = False
         try:
             self._begin()
@@ -181,13 +181,13 @@ class ProcessRun:
                 self._finish()
 
     async def _until_exited_in_time(self) -> bool:
-        """Wait until the process has exited; return False when its time is over, or when a sink fails."""
+        """Wait until the process has exited; return False if the time limit is exceeded, or a sink fails."""
         while True:
             until = self._limit.deadline
             if await self._until_exited(until):
                 return True
             if self._limit.deadline <= until:
-                self._streams.pipes.pass_on()  # output from while the loop was blocked is a sign of life, too
+                self._streams.pipes.pass_on()  # output that arrived while the loop was blocked may extend the deadline
             if self._streams.pipes.error is not None or self._limit.deadline <= until:
                 return False
 
@@ -195,7 +195,7 @@ class ProcessRun:
         return await self._streams.pipes.until_ended(self._wait, deadline)
 
     async def _until_empty(self) -> bool:
-        """Wait until the rest of an exited command's group has ended; return False if it must be ended by force."""
+        """Reap the exited process, and wait for the rest of its group; return False if that must be ended."""
         self._reap()
         if not self._process.has_left_others():
             return True
@@ -207,7 +207,7 @@ class ProcessRun:
     # ---- the end
 
     async def _end_group(self) -> None:
-        """End the process and its group: SIGTERM, the grace, SIGKILL; a cancellation does not interrupt this."""
+        """Send SIGTERM to the group, and SIGKILL after the grace period; a cancellation does not interrupt this."""
         process = self._process
         grace_ends = self._clock() + self._options.terminate_grace
         self._streams.pipes.ending = True
@@ -221,7 +221,7 @@ class ProcessRun:
             self._run.report(f"{self._job.label!r}: {_start_errors.not_permitted(process.pid)}", self._job)
 
     def _timeout_error(self) -> JobTimeout | None:
-        """Return a JobTimeout if the command has run out of time; another error takes precedence."""
+        """Return a JobTimeout if the time limit is the reason for ending the command, otherwise None."""
         job, limit = self._job, self._limit
         if not self._process.has_exited():
             return limit.error() if limit.is_over else None
@@ -230,7 +230,7 @@ class ProcessRun:
         return JobTimeout(job, job.timeout)  # waiting for the rest of its group took too long
 
     async def _kill_after_grace(self, grace_ends: float) -> bool:
-        """Wait until the process has exited; kill it after the grace; return False if that is not permitted."""
+        """Wait for the process, and kill it when the grace period ends; return False if that is not permitted."""
         until = grace_ends
         while not await self._run.outlast(lambda until=until: self._until_exited(until)):  # type: ignore[misc]
             if not self._process.signal(posix.SIGKILL):
@@ -249,7 +249,7 @@ class ProcessRun:
         await self._run.sleep_until(until)
 
     def _finish(self) -> None:
-        """Free the resources of the process, and keep its result."""
+        """Free the resources of the process, and store its result."""
         self._process.forget()
         self._streams.close()
         self._job._process = None
@@ -267,5 +267,5 @@ class ProcessRun:
         return CommandResult(process.returncode, elapsed, process.usage, *kept, process.own_peak, process.pid)
 
     def _stderr_tail(self) -> bytes | None:
-        """Return the end of its standard error, if that was captured or went to a file."""
+        """Return the last bytes of the standard error, if it was captured or written to a file, otherwise None."""
         return _start_errors.stderr_tail(self._result, self._options, self._stderr_size)

@@ -1,8 +1,8 @@
-"""Conditions for `CommandService(ready=...)`, and how each is tested.
+"""The conditions for `CommandService(ready=...)`.
 
-The system has no notification for a program that listens on a port or creates a file, so these are polled: 10 ms after
-the start for the first time, then at growing intervals of up to 0.1 s. A test of a local port takes 0.1 ms. Lines of
-output come through a pipe and need no polling; those that go to a file are polled there.
+The system does not report when a program starts to listen on a port or creates a file, so these conditions are polled:
+at once, after 10 ms, and then at intervals that grow up to 0.1 s. Testing a local port takes 0.1 ms. Lines of output
+are read from a pipe, which needs no polling; if the output goes to a file, the file is polled.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE: Final = 0.01
 LONGEST_PAUSE: Final = 0.1
-"""Seconds between two tests."""
+"""The bounds of the interval between two tests, in seconds."""
 
 
 class Readiness(ABC):
-    """A condition that makes a service ready."""
+    """A condition that a service meets when it is ready."""
 
     def check_before_start(self) -> None:  # noqa: B027  # most have nothing to check
-        """Check the state before the service is started.
+        """Prepare for an attempt, before the service is started.
 
         Raises:
-            RuntimeError: the condition is met already, so it would prove nothing.
+            RuntimeError: the condition is already met, so it could not show that the service is ready.
 
         """
 
     def line(self, text: str) -> None:  # noqa: B027  # and ignore output
-        """Handle a line of the service's output."""
+        """Process a line of the service's output."""
 
     @abstractmethod
     async def wait(self, run: RunHandle) -> Any:
-        """Return when the service is ready, with its result."""
+        """Wait until the service is ready, and return the service's result."""
 
     def latest_failure(self) -> str:
-        """Describe the latest failed test, as a sentence after a space; empty if there is nothing to report."""
+        """Return a space and a sentence about the latest failed test; "" if there is nothing to report."""
         return ""
 
 
 async def poll_until(run: RunHandle, find: Callable[[], Awaitable[Any]]) -> Any:
-    """Poll `find` until it returns something other than None, and return that."""
+    """Call `find` at growing intervals until its result is not None, and return the result."""
     pause = FIRST_PAUSE
     while (result := await find()) is None:
         await run.sleep_until(run.clock() + pause)
@@ -67,9 +67,9 @@ async def poll_until(run: RunHandle, find: Callable[[], Awaitable[Any]]) -> Any:
 
 @final
 class PortOpen(Readiness):
-    """A `CommandService` is ready when it accepts connections on a TCP port; its result is the number of the port.
+    """The condition that a `CommandService` accepts connections on a TCP port; its result is the number of the port.
 
-    The port must be free before: if another program listens there, the service fails at once.
+    If another program listens on the port already, the service fails at once.
 
     Args:
         number: the port, from 1 to 65,535.
@@ -98,11 +98,11 @@ class PortOpen(Readiness):
         self.host: Final = host
 
     def __repr__(self) -> str:
-        """Show it as the constructor call."""
+        """Return the constructor call."""
         return f"PortOpen({self.number}, {self.host!r})"
 
     def __str__(self) -> str:
-        """Describe the condition."""
+        """Return the condition as an infinitive clause for error messages."""
         return f"port {self.number} of {self.host} to accept connections"
 
     def check_before_start(self) -> None:
@@ -132,15 +132,15 @@ class PortOpen(Readiness):
 
 @final
 class OutputLine(Readiness):
-    r"""A `CommandService` is ready when it has written a line with a certain text; its result is that line.
+    r"""The condition that a `CommandService` has written a line that contains a text; its result is the line.
 
-    The line may be on its standard output or its standard error, in any number of pieces.
+    The line may come from the standard output or the standard error.
 
     Args:
-        text: a part of the line, or a regular expression that is found in it.
+        text: a part of the line, or a compiled regular expression to search for in it.
 
     Raises:
-        TypeError: the text is something else.
+        TypeError: `text` is neither a string nor a regular expression, or is empty.
 
     Example:
         >>> import subprocess
@@ -162,20 +162,20 @@ class OutputLine(Readiness):
         self._came: anyio.Event | None = None
 
     def __repr__(self) -> str:
-        """Show it as the constructor call."""
+        """Return the constructor call."""
         return f"OutputLine({self.text!r})"
 
     def __str__(self) -> str:
-        """Describe the condition."""
+        """Return the condition as an infinitive clause for error messages."""
         return f"a line with {self.text if isinstance(self.text, str) else self.text.pattern!r} in its output"
 
     def check_before_start(self) -> None:
-        """Forget the lines of an earlier attempt."""
+        """Forget the line of an earlier attempt."""
         self._lines.clear()
         self._came = anyio.Event()
 
     def line(self, text: str) -> None:
-        """Record the first line that matches."""
+        """Store the first line that matches, and wake `wait`."""
         if not self._lines and self._matches(text):
             self._lines.append(text)
             if self._came is not None:
@@ -185,7 +185,7 @@ class OutputLine(Readiness):
         return self.text in text if isinstance(self.text, str) else self.text.search(text) is not None
 
     async def wait(self, run: RunHandle) -> str:
-        """Wait for the line."""
+        """Wait for a line that matches, and return it."""
         assert self._came is not None
         await self._came.wait()
         return self._lines[0]
@@ -193,13 +193,14 @@ class OutputLine(Readiness):
 
 @final
 class CommandSucceeds(Readiness):
-    """A `CommandService` is ready when another command succeeds, such as `pg_isready`; its result is that command's.
+    """The condition that another command succeeds, such as `pg_isready`; its result is the `CommandResult`.
 
-    The command runs again after a pause of 0.01 to 0.1 s. Its output is shown only if the service never gets ready.
+    The command is repeated, with pauses of 0.01 to 0.1 s, until it succeeds. If the service is not ready in time, the
+    error includes the command's latest failure.
 
     Args:
         command: the program and its arguments.
-        options: the options of its `CommandJob`, such as `cwd` and `env`.
+        options: options of the `CommandJob` that runs the command, such as `cwd` and `env`.
 
     Raises:
         TypeError, ValueError: as for a `CommandJob`.
@@ -217,11 +218,11 @@ class CommandSucceeds(Readiness):
         self._latest: CommandError | None = None
 
     def __repr__(self) -> str:
-        """Show it as the constructor call."""
+        """Return the constructor call."""
         return f"CommandSucceeds({self.command!r})"
 
     def __str__(self) -> str:
-        """Describe the condition."""
+        """Return the condition as an infinitive clause for error messages."""
         return f"{self._job.command_line()!r} to succeed"
 
     async def wait(self, run: RunHandle) -> Any:
@@ -233,29 +234,29 @@ class CommandSucceeds(Readiness):
             return await self._job.co_run()
         except CommandError as error:
             if error.returncode is None:
-                raise  # it could not even be started
+                raise  # the command could not be started
             self._latest = error
             return None
 
     def latest_failure(self) -> str:
-        """Describe the latest failure of the command."""
+        """Return a space and a sentence about the latest failure of the command; "" if there was none."""
         return "" if self._latest is None else f" It failed the last time: {self._latest}."
 
 
 @final
 class Exists(Readiness):
-    """A file that did not exist before; a socket once it accepts connections."""
+    """The condition that a file has been created or replaced, or that a Unix socket accepts connections."""
 
     def __init__(self, path: Path) -> None:
         self._path: Final = path
         self._before: tuple[int, int] | None = None
 
     def __str__(self) -> str:
-        """Describe the condition."""
+        """Return the condition as an infinitive clause for error messages."""
         return f"{str(self._path)!r} to be there"
 
     def check_before_start(self) -> None:
-        """Record the file that exists already."""
+        """Record the identity of a file that exists already."""
         self._before = self._identity()
 
     def _identity(self) -> tuple[int, int] | None:
@@ -266,7 +267,7 @@ class Exists(Readiness):
         return status.st_ino, status.st_mtime_ns
 
     async def wait(self, run: RunHandle) -> Path:
-        """Poll until the file exists."""
+        """Poll until the file exists, and return its path."""
         return await poll_until(run, self._find_file)  # type: ignore[no-any-return]
 
     async def _find_file(self) -> Path | None:
@@ -280,7 +281,7 @@ class Exists(Readiness):
             client.setblocking(False)
             try:
                 client.connect(str(self._path))
-            except OSError:  # it is bound, but no program listens
+            except OSError:  # the socket exists, but no program listens on it
                 return None
         return self._path
 
@@ -289,7 +290,7 @@ def make_readiness(value: Any, subject: str) -> Readiness:
     """Return the `Readiness` for the argument `ready`.
 
     Raises:
-        TypeError: it is not a condition.
+        TypeError: `value` is neither a condition nor a path.
 
     """
     if isinstance(value, Readiness):

@@ -1,4 +1,4 @@
-"""Limits for a command: its CPU, priority and memory. None of this runs Python code between fork and exec."""
+"""The options `pin=` and `memory_limit=` of a command, implemented without Python code between fork and exec."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ULIMIT: Final = 'ulimit -v "$0" && exec "$@"'
 
 
 class Slots:
-    """The numbered slots of a window, from 1, that commands hold; the lowest free one is taken first."""
+    """The numbers of a window's slots, from 1; a pinned command takes the lowest free one."""
 
     __slots__ = ("_free", "_last")
 
@@ -29,7 +29,7 @@ class Slots:
         self._last = 0
 
     def take(self) -> int:
-        """Take the lowest free slot."""
+        """Take the lowest free slot, and return its number."""
         if self._free:
             return heapq.heappop(self._free)
         self._last += 1
@@ -41,14 +41,14 @@ class Slots:
 
 
 class Windows:
-    """The slots in the windows of all schedulers of an outermost run."""
+    """The numbered slots of all schedulers in an outermost run."""
 
     def __init__(self, _: RunHandle) -> None:
-        """Begin with none."""
+        """Create an empty collection; the argument is not needed."""
         self._by_scheduler: Final[dict[Any, Slots]] = {}
 
     def slots_of(self, job: AbstractJob[Any]) -> Slots:
-        """Return the slots of the job's scheduler; jobs without a scheduler, called by other jobs, share theirs."""
+        """Return the slots of the job's scheduler; jobs without a scheduler, called by other jobs, share one set."""
         return self._by_scheduler.setdefault(job.scheduler, Slots())
 
     async def close(self) -> None:
@@ -70,12 +70,12 @@ _NOWHERE: Final = contextlib.nullcontext()
 
 
 def hold_slot(pin: str | None, run: RunHandle, job: AbstractJob[Any]) -> contextlib.AbstractContextManager[int | None]:
-    """Hold a slot of the job's window while a command runs, and yield its CPU; None if the job is not pinned."""
+    """Hold a slot of the job's window during a block, and yield the CPU of the slot; None if `pin` is None."""
     return _NOWHERE if pin is None else _pinned_slot(run, job)
 
 
 def on_cpu(cpu: int | None) -> contextlib.AbstractContextManager[None]:
-    """Pin processes started in the block to a CPU: a child inherits the affinity of the thread that spawns it."""
+    """Pin processes started in a block to a CPU, if any: a child inherits the affinity of the thread that starts it."""
     return _NOWHERE if cpu is None else _affinity(cpu)
 
 
@@ -90,12 +90,12 @@ def _affinity(cpu: int) -> Generator[None]:
 
 
 def wrap_command(command: list[str | bytes], options: CommandOptions) -> Sequence[str | bytes]:
-    """Return the command to spawn: for a memory limit, a shell that sets the limit and then execs the command.
+    """Return the command to start; for a memory limit, a shell that sets the limit and then execs the command.
 
-    A limit set from this process would come too late for the first allocations of the program.
+    If this program set the limit instead, it would come too late for the command's first allocations.
 
     Raises:
-        OSError: there is no such program; the shell's own message would differ.
+        OSError: the program does not exist, or is not executable; the shell would only write a message.
 
     """
     if options.memory_limit is None:

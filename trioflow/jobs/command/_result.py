@@ -1,4 +1,4 @@
-"""The result of a command, `CommandResult`, and the error of one that failed, `CommandError`."""
+"""`CommandResult`, the result of a command; `CommandError`, its failure; and retries that depend on the exit code."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
 
 @final
 class CommandResult:
-    r"""The end of one run of a command, and its output, if that was captured.
+    r"""The result of one run of a command: how it ended, the resources it used, and its captured output.
 
     Attributes:
-        returncode: the exit code; for a signal its negative number, as in `subprocess`.
-        signal: the signal that ended it, or None: a `signal.Signals`, or a plain number if it has no name.
+        returncode: the exit code; if a signal ended the process, the signal's negative number, as in `subprocess`.
+        signal: the signal that ended the process, or None: a `signal.Signals`, or an int for a signal without a name.
         elapsed: seconds from the start of the process until its whole group had ended.
-        pid: the id of the process; None on a node, and for a result restored from a journal.
-        user_time: seconds of CPU time in user mode, of the process and those of its children that it waited for.
-        system_time: the same in the kernel.
-        max_rss: the largest resident memory, in bytes, of any one of these processes; None if unknown. On Linux it is
-            unknown for a command that took no more memory than this program had when it started the command: the
-            kernel counts the moment before exec, when the process is a copy of this program.
+        pid: the id of the process; None for a command on a node, and for a result restored from a journal.
+        user_time: CPU seconds in user mode, of the process and the children that it waited for.
+        system_time: CPU seconds in the kernel, of the same processes.
+        max_rss: the peak resident memory, in bytes, of the largest of these processes; None if unknown. On Linux it is
+            unknown if it does not exceed the memory of this program at the start of the command, because the kernel
+            includes the moment before exec, when the process is a copy of this program.
 
     Example:
         >>> import subprocess
@@ -67,25 +67,25 @@ class CommandResult:
 
     @property
     def stdout(self) -> bytes | None:
-        """The bytes of its standard output; None if that was not captured.
+        """The bytes of the standard output; None if it was not captured.
 
-        Output that is `spooled` is read into memory at each access; for large output use `open`.
+        Each access reads `spooled` output into memory; for large output use `open`.
         """
         return self._stdout.read() if isinstance(self._stdout, Spool) else self._stdout
 
     @property
     def stderr(self) -> bytes | None:
-        """The bytes of its standard error; None if that was not captured. See `stdout`."""
+        """The bytes of the standard error; None if it was not captured. See `stdout`."""
         return self._stderr.read() if isinstance(self._stderr, Spool) else self._stderr
 
     @property
     def text(self) -> str:
-        r"""Its standard output, decoded as UTF-8, and never None.
+        r"""The standard output, decoded as UTF-8.
 
-        Bytes that are not UTF-8 become U+FFFD, the replacement character: `stdout` has them as they are.
+        Bytes that are not valid UTF-8 become U+FFFD, the replacement character; `stdout` has the original bytes.
 
         Raises:
-            ValueError: its standard output was not captured.
+            ValueError: the standard output was not captured.
 
         Example:
             >>> import subprocess
@@ -103,17 +103,17 @@ class CommandResult:
 
     @property
     def spooled(self) -> bool:
-        """Whether the output was so large that it is on disk, in a nameless file that is deleted with this object."""
+        """Whether captured output is on disk because of its size, in a file that is deleted with this object."""
         return isinstance(self._stdout, Spool) or isinstance(self._stderr, Spool)
 
     def open(self, stream: Literal["stdout", "stderr"] = "stdout") -> BinaryIO:
-        """Open a file that reads the captured output from the beginning, without loading it into memory.
+        """Open a file for reading the captured output from the beginning; spooled output is not loaded into memory.
 
         Args:
             stream: "stdout" or "stderr".
 
         Raises:
-            ValueError: this stream was not captured.
+            ValueError: the stream was not captured.
 
         """
         kept = {"stdout": self._stdout, "stderr": self._stderr}.get(stream)
@@ -122,7 +122,7 @@ class CommandResult:
         return kept.open() if isinstance(kept, Spool) else io.BytesIO(kept)
 
     def __repr__(self) -> str:
-        """Show how it ended, and the size of its output."""
+        """Show the exit code or signal, the captured output or its size, and the duration."""
         shown = [f"returncode={self.returncode}"]
         if self.signal is not None:
             shown = [f"signal={getattr(self.signal, 'name', self.signal)}"]
@@ -145,10 +145,10 @@ class CommandError(TrioflowError):
 
     Attributes:
         job: the job.
-        command: its command line, as for a shell.
-        returncode: the exit code, negative for a signal; None if it was not started.
-        result: the `CommandResult`; None if it was not started.
-        stderr: the end of its standard error, if that was captured or went to a file; else None.
+        command: the command line, quoted as for a shell.
+        returncode: the exit code, negative for a signal; None if the command was not started.
+        result: the `CommandResult`; None if the command was not started.
+        stderr: the end of the standard error, if it was captured or written to a file; otherwise None.
 
     """
 
@@ -175,7 +175,7 @@ class CommandError(TrioflowError):
             if len(command) <= MAX_COMMAND_LENGTH
             else command[:MAX_COMMAND_LENGTH] + "..."
         )
-        shown = shown.encode(errors="backslashreplace").decode()  # bytes that are not UTF-8 could not be printed
+        shown = shown.encode(errors="backslashreplace").decode()  # surrogates, for invalid UTF-8, cannot be printed
         message = f"{what}: {shown}" if result is not None else f"{what}. The command: {shown}"
         if stderr and stderr.strip() and not job.redact:  # it may quote the arguments
             message += f". Its {written} ended:\n" + stderr.strip().decode(errors="backslashreplace")
@@ -186,23 +186,23 @@ MAX_COMMAND_LENGTH: Final = 500
 """The maximum length of a command line in an error, in characters."""
 
 
-# ---- further attempts, depending on the exit code
+# ---- retries that depend on the exit code
 
 Attempt = Callable[[], Awaitable[Any]]
 
 
 def exited_with(*codes: int) -> Callable[[BaseException], bool]:
-    """Return a predicate that matches a command's error with one of these exit codes.
+    """Return a predicate for the exceptions of commands that failed with one of these exit codes.
 
     Args:
-        codes: exit codes; for a signal its negative number: `-signal.SIGSEGV`. Without codes, any failure matches.
+        codes: exit codes; for a signal its negative number: `-signal.SIGSEGV`. Without codes, any exit code matches.
 
     Returns:
-        A function of an exception, as stamina's `on=` and tenacity's `retry_if_exception` take it. A command that was
-        not started, or that a timeout has ended, has no exit code.
+        A function of an exception, suitable for stamina's `on=` and tenacity's `retry_if_exception`. It returns False
+        for a command that was not started or was ended by a timeout, because these have no exit code.
 
     Raises:
-        TypeError: a code that is not a whole number.
+        TypeError: a code is not a whole number.
 
     Example:
         >>> exited_with(75, 111)(ValueError())
@@ -225,15 +225,15 @@ def retry_on_exit(*codes: int, times: int = 1, delay: float = 0.0) -> Callable[[
     """Return a decorator that retries a command only when it exits with one of these codes.
 
     Args:
-        codes: exit codes; for a signal its negative number. Without codes, any failure of the command itself counts.
-        times: how many further attempts, 0 or more.
-        delay: seconds before each further attempt, 0 or more; the job keeps its slot during it.
+        codes: exit codes; for a signal its negative number. Without codes, any exit code of a failure matches.
+        times: the maximum number of retries, 0 or more.
+        delay: seconds before each retry, 0 or more; the job keeps its slot meanwhile.
 
     Returns:
         A value for a job's `retry=`.
 
     Raises:
-        TypeError, ValueError: an argument that makes no sense.
+        TypeError, ValueError: an argument is invalid.
 
     Example:
         >>> job = CommandJob(["sh", "-c", "exit 75"], retry=retry_on_exit(75, 111, times=2))

@@ -1,4 +1,4 @@
-"""The options of `CommandJob`: checked once, when the job is made."""
+"""The options of `CommandJob` and `SshJob` that concern their processes, checked when the job is created."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Leftovers = Literal["wait", "end"]
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 SPECIAL: Final = (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)
 LARGEST_DESCRIPTOR: Final = 1 << 31
-"""Descriptors are a C `int`."""
+"""The first number that is too large for a descriptor, which is a C `int`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class CommandOptions:
     stdin: Any = None
     stdout: Any = None
     stderr: Any = None
-    allowed: frozenset[int] | None = _exit_codes.ZERO_ONLY  # see `_exit_codes`
+    allowed: frozenset[int] | None = _exit_codes.ZERO_ONLY  # the exit codes of success; see `successful_codes`
     terminate_grace: float = 5.0
     on_start: Callback | None = None
     on_line: OnLine | None = None
@@ -53,14 +53,14 @@ class CommandOptions:
     append: bool = True
 
     def failure(self, returncode: int) -> str | None:
-        """Describe how a command ended, unless that is a success."""
+        """Return a description of the command's failure, or None if its exit code counts as success."""
         return _exit_codes.describe_failure(self.allowed, returncode)
 
     def validate(self, subject: str) -> None:
         """Check the options of the job called `subject`.
 
         Raises:
-            TypeError, ValueError: an option that makes no sense; the error names it.
+            TypeError, ValueError: an option is invalid.
 
         """
         duration(self.terminate_grace, "terminate_grace", subject)
@@ -96,10 +96,10 @@ class CommandOptions:
         self._check_output("stderr", self.stderr, subject)
 
     def check_open(self, subject: str) -> None:
-        """Check before a start that the user's files are still open.
+        """Check that the files given by the user are still open, before the command starts.
 
         Raises:
-            ValueError: a file is closed; the error names the option.
+            ValueError: a file is closed.
 
         """
         for name in ("stdin", "stdout", "stderr"):
@@ -107,14 +107,14 @@ class CommandOptions:
                 raise ValueError(f"{name} of {subject} is a closed file: keep it open until the job has ended")
 
     def missing(self) -> str | None:
-        """Name the first file that the command should have written and has not; None if all exist."""
+        """Return a message about the first output file that is missing; None if all exist."""
         for path in (*self.writes, *(depfile.path for depfile in self.reads if isinstance(depfile, Depfile))):
             if not isinstance(path, OptionalFile) and not os.path.exists(path):
                 return f"it has not written {os.fsdecode(path)!r}"
         return None
 
     def files_read(self) -> list[Path | Depfile]:
-        """Return the files in `reads`, and the file that the standard input comes from, if that has a name."""
+        """Return the files in `reads`, and the file for the standard input if it was given by its path."""
         named = [
             Depfile(file.path, self.cwd) if isinstance(file, Depfile) and file.cwd is None else file
             for file in self.reads
@@ -122,13 +122,14 @@ class CommandOptions:
         return [*named, self.stdin] if is_path(self.stdin) else named
 
     def files_written(self) -> list[Path]:
-        """Return the named files that the standard output and error go to."""
+        """Return the files for the standard output and error that were given by their paths."""
         return [stream for stream in (self.stdout, self.stderr) if is_path(stream)]
 
     def streams_for_journal(self) -> tuple[Any, list[str | None]]:
-        """Return the standard input and the kinds of the outputs (none if both are inherited), for a job's fingerprint.
+        """Return what identifies the streams in a journal: the standard input, and the kinds of both outputs.
 
-        Named files are left out: the fingerprint has them as read and written.
+        The list of kinds is empty if both outputs are inherited. Files given by their paths are left out, because
+        the journal records them as files read and written.
         """
         kinds = [_kind_of_output(stream) for stream in (self.stdout, self.stderr)]
         return None if is_path(self.stdin) else self.stdin, kinds if any(kinds) else []
@@ -156,10 +157,10 @@ class CommandOptions:
 
 
 def encode_environment(env: Mapping[Any, Any] | None, subject: str) -> dict[bytes, bytes] | None:
-    """Return an environment in the form that the system takes, with granted variables empty.
+    """Encode an environment as bytes, with an empty value for each `granted()` placeholder; None stays None.
 
     Raises:
-        TypeError, ValueError: a name or value that cannot be in an environment.
+        TypeError, ValueError: a name or value cannot be in an environment.
 
     """
     if env is None:
@@ -187,9 +188,10 @@ def encode_environment(env: Mapping[Any, Any] | None, subject: str) -> dict[byte
 
 
 def _is_encoded(env: Mapping[Any, Any]) -> bool:
-    """Return whether an environment consists of valid bytes only, so that it needs no conversion.
+    """Return whether an environment consists of valid bytes, so that it needs no conversion.
 
-    A batch gives each command the same hundred variables. Checking them one by one took a fifth of its CPU time.
+    All names and values are checked together for speed. A batch passes the same environment to each command, and
+    checking its hundred variables one by one took a fifth of the CPU time.
     """
     if not {*map(type, env), *map(type, env.values())} <= {bytes} or b"" in env:
         return False
@@ -198,7 +200,7 @@ def _is_encoded(env: Mapping[Any, Any]) -> bool:
 
 
 def granted_variables(env: Mapping[Any, Any] | None) -> dict[bytes, granted]:
-    """Return the variables of an environment that are filled in when the command starts."""
+    """Return the variables whose values are `granted()` placeholders, to be filled in when the command starts."""
     if not env or granted not in map(type, env.values()):
         return {}
     return {os.fsencode(name): value for name, value in env.items() if isinstance(value, granted)}
@@ -208,7 +210,7 @@ def path_tuple(value: Any, name: str, subject: str) -> tuple[Any, ...]:
     """Return paths as a tuple; a single path becomes a tuple of one.
 
     Raises:
-        TypeError: it is neither a path nor a list.
+        TypeError: `value` is neither a path nor an iterable.
 
     """
     if is_path(value) or isinstance(value, (Depfile, OptionalFile)):
@@ -219,7 +221,7 @@ def path_tuple(value: Any, name: str, subject: str) -> tuple[Any, ...]:
 
 
 def is_path(value: Any) -> bool:
-    """Return whether a value names a file."""
+    """Return whether a value is a path of type str or `os.PathLike`."""
     return isinstance(value, (str, os.PathLike))
 
 

@@ -1,4 +1,4 @@
-"""Start a run's commands: while the system has no room for another process, starts wait until others have ended."""
+"""The queue of a run's commands to start: if the system has no room for another process, a start waits for an exit."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from ...abc import RunHandle
 
 SPARE_DESCRIPTORS: Final = 24
-"""The number of descriptors left for the rest of this program. Starting a command takes up to half of them."""
+"""How many descriptors must be free to start a command. A start takes up to half of them."""
 
 
 class SpawnQueue:
-    """Starts commands in the order of the calls, as far as the system has room for them.
+    """Starts the commands of a run, first come, first served, while the system has room for them.
 
-    A start that fails for lack of descriptors, processes or memory is tried again when another command has ended. It
-    fails if the run has no other command to wait for.
+    If a start fails for lack of descriptors, processes or memory, it is tried again when another command of the run has
+    ended. If no other command is running, the error is raised.
     """
 
     def __init__(self, run: RunHandle) -> None:
-        """Begin with no command."""
+        """Create an empty queue."""
         self._run: Final = run
         self._running = 0
         self._waiting: Final[collections.deque[anyio.Event]] = collections.deque()
@@ -39,7 +39,7 @@ class SpawnQueue:
 
     @contextlib.contextmanager
     def running(self) -> Generator[None]:
-        """Count a command that has just started, during the block."""
+        """Count a command as running during the block."""
         self._running += 1
         try:
             yield
@@ -48,10 +48,10 @@ class SpawnQueue:
             self._call_next()
 
     async def start(self, start: Callable[[], None]) -> bool:
-        """Call `start()`; while it fails for lack of room, wait and call it again. Return whether it has waited.
+        """Call `start()`, again and again while the system lacks room for a process, and return whether it had to wait.
 
         Raises:
-            CommandError: the last error of `start()`.
+            CommandError: `start()` failed for another reason, or no other command is running.
 
         """
         has_waited = bool(self._waiting)
@@ -63,11 +63,11 @@ class SpawnQueue:
                 self._warn(lack)
                 await self._wait(at_end=False)
         finally:
-            self._call_next()  # there may be room for more than one
+            self._call_next()  # there may be room for another command
         return has_waited
 
     def _try_start(self, start: Callable[[], None]) -> str | None:
-        """Call `start()`; return the reason if the system has no room and the command has to wait, else None."""
+        """Call `start()`, and return None; if the system lacks room, return the reason why the command must wait."""
         if self._running and not has_room() and not _processes.raise_limit():
             return LACKING_RESOURCES[errno.EMFILE]
         try:
@@ -106,12 +106,12 @@ class SpawnQueue:
             self._waiting.popleft().set()
 
     async def close(self) -> None:
-        """Restore this program's limit of descriptors."""
+        """Restore this program's limit of open files, which starts may have raised."""
         _processes.restore_limit()
 
 
 def has_room() -> bool:
-    """Return whether a command's descriptors fit within the limit, with some to spare."""
+    """Return whether at least `SPARE_DESCRIPTORS` descriptors are free."""
     try:
         lowest = os.dup(0)
     except OSError as error:

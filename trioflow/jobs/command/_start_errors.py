@@ -1,4 +1,4 @@
-"""Errors of starting a command, with the remedy; and the end of a command's standard error."""
+"""Messages and remedies for commands that cannot be started, and the end of the standard error of those that fail."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ._spawn_options import CommandOptions
 
 TAIL_BYTES: Final = 2000
-"""Bytes of the standard error that a `CommandError` shows."""
+"""How much of the end of the standard error a `CommandError` shows, in bytes."""
 REAPED: Final = (
     "its exit code is unknown: this program ignores SIGCHLD, or some code in it waits for any child and took the exit "
     "code; let that code wait for its own children only"
@@ -28,11 +28,11 @@ LACKING_RESOURCES: Final = {
     errno.EMFILE: "no more open files are allowed (ulimit -n): run fewer commands at once",
     errno.ENFILE: "the system has no more open files: run fewer commands at once",
 }
-"""The resource that the system lacks, for each error number."""
+"""The reason and the remedy for each error number that means a lack of resources."""
 
 
 def not_permitted(group: int) -> str:
-    """Return the report on a process group that cannot be ended."""
+    """Return the message about a process group that this program may not signal."""
     return (
         f"the process group {group} cannot be ended, because it belongs to another user (sudo?), and runs on; "
         f"set a time limit as that user, as in: sudo timeout 60 COMMAND"
@@ -40,7 +40,7 @@ def not_permitted(group: int) -> str:
 
 
 def stream_error(error: OSError) -> str:
-    """Return the reason why a standard stream could not be opened."""
+    """Return the message about a standard stream that could not be opened."""
     if error.errno in LACKING_RESOURCES:
         return f"not started: {LACKING_RESOURCES[error.errno]}"
     if error.filename is None:
@@ -49,7 +49,15 @@ def stream_error(error: OSError) -> str:
 
 
 def start_error(error: OSError, command: Sequence[str | bytes], options: CommandOptions, *, redact: bool) -> str:
-    """Return the reason why a program was not started or watched; with `redact`, without names of it or variables."""
+    """Return the message about a program that could not be started or waited for.
+
+    Args:
+        error: the error of the start.
+        command: the program and its arguments.
+        options: the options of the command.
+        redact: whether to leave out the names of the program and of variables.
+
+    """
     if isinstance(error, ChildProcessError):
         return REAPED
     return "not started: " + (_start_reason(error, command, options, redact) or f"{error.strerror}")
@@ -92,14 +100,14 @@ def _too_long(command: Sequence[str | bytes], environment: Mapping[bytes, bytes]
 
 
 def stderr_size(options: CommandOptions) -> int:
-    """Return the size of the file for the standard error, before the command starts."""
+    """Return the current size of the file that receives the standard error; 0 if there is none, or it is not needed."""
     if options.allowed is not None and (path := _path_of_stderr(options)) is not None:
         return file_size(path)
     return 0
 
 
 def file_size(path: Any) -> int:
-    """Return the size of a file; 0 if there is none."""
+    """Return the size of a file; 0 if the file does not exist."""
     try:
         return os.stat(path).st_size
     except OSError:
@@ -107,7 +115,7 @@ def file_size(path: Any) -> int:
 
 
 def file_tail(path: Any, start: int) -> bytes | None:
-    """Return the end of a file's part after `start`; None if it cannot be read."""
+    """Return the last bytes of a file, but none before position `start`; None if the file cannot be read."""
     with contextlib.suppress(OSError), open(path, "rb") as file:
         file.seek(max(start, file.seek(0, os.SEEK_END) - TAIL_BYTES))
         return file.read(TAIL_BYTES)
@@ -115,7 +123,14 @@ def file_tail(path: Any, start: int) -> bytes | None:
 
 
 def stderr_tail(result: CommandResult, options: CommandOptions, start: int) -> bytes | None:
-    """Return the end of the standard error if it was captured, or of a file's part after `start`."""
+    """Return the last bytes of a command's standard error; None if it was neither captured nor written to a file.
+
+    Args:
+        result: the result of the command.
+        options: the options of the command.
+        start: the size of the file for the standard error before the command started.
+
+    """
     merged = options.stderr == subprocess.STDOUT
     kept = result._stdout if merged else result._stderr
     if kept is not None:
@@ -129,4 +144,4 @@ def stderr_tail(result: CommandResult, options: CommandOptions, start: int) -> b
 def _path_of_stderr(options: CommandOptions) -> Any:
     stream = options.stdout if options.stderr == subprocess.STDOUT else options.stderr
     name = stream if is_path(stream) else getattr(stream, "name", None)
-    return name if is_path(name) else None  # a nameless file has a number as its name
+    return name if is_path(name) else None  # the `name` of a file opened from a descriptor is a number

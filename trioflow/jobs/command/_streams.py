@@ -1,6 +1,6 @@
-"""The three standard streams of one run of a command: opened before it starts, read while it runs.
+"""The standard streams of a process: opened before it starts, and closed after its end.
 
-Output that passes through this program comes through pipes (`_pipes`).
+Output that this program captures, splits into lines or forwards is read from pipes (`_pipes`).
 """
 
 from __future__ import annotations
@@ -36,10 +36,25 @@ if TYPE_CHECKING:
 
 
 class Streams:
-    """The standard streams of one process, and the output of those that are pipes."""
+    """The standard streams of one process, and the captured output.
+
+    Attributes:
+        pipes: the pipes for output that passes through this program.
+        stdin: the descriptor that the process inherits; None for an empty input.
+        stdout: the descriptor that the process inherits, or `subprocess.DEVNULL`; None for this program's own.
+        stderr: the same for the standard error, or `subprocess.STDOUT`.
+
+    """
 
     def __init__(self, job: CommandJob, stdin: Any, alive: Callable[[], None] | None) -> None:
-        """Open them; with `alive`, called for each sign of life, all output passes through this program."""
+        """Open the streams.
+
+        Args:
+            job: the command.
+            stdin: the standard input, as for `CommandJob`.
+            alive: called for each piece of output, all of which then passes through this program; None if not needed.
+
+        """
         self._job: Final = job
         self._alive: Final = alive
         self.pipes: Final = OutputPipes()
@@ -91,7 +106,11 @@ class Streams:
         return self._inherit(name, value)
 
     def _descriptor_for(self, own: int, descriptor: int | None) -> int | None:
-        """Return the descriptor for the process: the given one (or `own` for None), or a pipe if output is watched."""
+        """Return the descriptor that the process inherits.
+
+        This is `descriptor` or, if all output must pass through this program, a pipe whose data is forwarded to
+        `descriptor` (to `own` if it is None).
+        """
         if self._alive is None or descriptor in self._write_ends:
             return descriptor
         if descriptor == subprocess.DEVNULL:
@@ -99,11 +118,11 @@ class Streams:
         return self._pipe([DescriptorSink(os.dup(own if descriptor is None else descriptor))])
 
     def _inherit(self, name: str, value: Any) -> int | None:
-        """Return the descriptor of an open file, or of a pipe that is passed on to the file.
+        """Return the descriptor of an open file, or of a pipe whose data is forwarded to the file.
 
-        A stream that is None goes where `print` writes. In a notebook, or in a test that captures output, that is no
-        real descriptor, even if its object claims to have one. If a monitor's picture is displayed, the descriptor is
-        not used either, because the output would spoil the picture.
+        If `value` is None, the file is `sys.stdout` or `sys.stderr`. In a notebook, or in a test that captures output,
+        that object has no usable descriptor, even if it has a `fileno()`. While a monitor displays its picture, the
+        descriptor is not used either, because the output would overwrite the picture.
         """
         file = getattr(sys, name) if value is None else value
         if file is None:  # there are no standard streams, as under pythonw
@@ -132,7 +151,7 @@ class Streams:
     # ---- after the start
 
     def started(self, exit_descriptor: int) -> None:
-        """Close this program's copies of the inherited descriptors, and begin to watch the pipes."""
+        """Close this program's copies of the inherited descriptors, and start watching the pipes."""
         self._close_theirs()
         self.pipes.watch(exit_descriptor)
 
@@ -159,7 +178,7 @@ def print_line(file: Any, line: str) -> None:
 
 
 def open_output(path: Any, *, anew: bool = False) -> int:
-    """Open a file for appending, empty if `anew`, and make its parent directories."""
+    """Open a file for appending, after truncating it if `anew`; create it and its parent directories if needed."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if anew else 0)
     try:
         return os.open(path, flags, 0o666)
@@ -169,7 +188,7 @@ def open_output(path: Any, *, anew: bool = False) -> int:
 
 
 def _nameless_file(data: Any) -> int:
-    """Return a descriptor of a nameless file with this content; unlike a pipe, it needs no writer."""
+    """Return a descriptor of an unnamed file with this content; unlike a pipe, a file needs no writer."""
     with tempfile.TemporaryFile(buffering=0) as file:
         write_all(file.fileno(), data)
         file.seek(0)
