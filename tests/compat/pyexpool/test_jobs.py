@@ -346,9 +346,10 @@ def test_a_job_starts_as_soon_as_there_is_a_free_worker_not_at_join() -> None:
     pool.join()
 
 
-def test_no_more_jobs_at_once_than_workers() -> None:
-    """With three workers, at most three of nine jobs run at once."""
+def test_no_more_jobs_at_once_than_workers(tmp_path: Path) -> None:
+    """With three workers, three of nine jobs run at once, and never more; each waits until three have started."""
     running, most = set[str](), list[int]()
+    until_three = 'touch "$0/$1"; while [ "$(ls "$0" | wc -l)" -lt 3 ]; do sleep 0.01; done'
 
     def start(job: Job) -> None:
         running.add(job.name)
@@ -356,7 +357,8 @@ def test_no_more_jobs_at_once_than_workers() -> None:
 
     pool = ExecPool(wksnum=3)
     for number in range(9):
-        job = Job(f"j{number}", args=["sleep", "0.01"], onstart=start, onfinish=lambda job: running.discard(job.name))
+        arguments = ["sh", "-c", until_three, str(tmp_path), str(number)]
+        job = Job(f"j{number}", args=arguments, onstart=start, onfinish=lambda job: running.discard(job.name))
         pool.execute(job)
     assert pool.join() is True
     assert max(most) == 3
