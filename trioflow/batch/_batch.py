@@ -39,7 +39,7 @@ from .. import (
 )
 from .. import _posix as posix
 from ..abc import AbstractJob, Work
-from ..jobs.command._resource_limits import Slots
+from ..jobs.command._resource_limits import SlotNumbers
 from ._batch_pool import make_pool
 from ._halt import CommandTally
 from ._joblog import CommandOutcome, Joblog, outputs, shorten_line
@@ -248,7 +248,7 @@ class Batch:
         self._reported = set[StartCondition]()  # the conditions that have been reported
         self._stopped = False  # whether no further command starts
         # ---- capacity: a node for each command that may start
-        self._slots: Final = Slots()
+        self._slots: Final = SlotNumbers()
         self._alive: Final = set(nodes)  # nodes not known to be unreachable
         self._free: Final[deque[Node | None]] = deque()
         if options.jobs is None and nodes:

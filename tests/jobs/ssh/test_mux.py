@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from trioflow import Job, JobTimeout, Scheduler, SshError, SshJob, SshNode
 from trioflow.jobs.ssh import _connections, _mux, _remote_commands
-from trioflow.jobs.ssh._mux import Messages, MuxSession, MuxUnavailable
+from trioflow.jobs.ssh._mux import MessageReader, MuxSession, MuxUnavailable
 from trioflow.jobs.ssh._transport import READY, Gateway, OpenSsh
 
 from ...bodies import run
@@ -205,7 +205,7 @@ def test_an_environment_too_long_for_a_request_is_left_to_ssh(
 ) -> None:
     """The variables of this program may be many."""
     monkeypatch.setenv("TRIOFLOW_TEST_LONG", "x" * 100_000)
-    monkeypatch.setattr(_mux, "LONGEST_REQUEST", 100_000)
+    monkeypatch.setattr(_mux, "MAX_REQUEST_BYTES", 100_000)
     master = play(serves)
     job = SshJob(SshNode("node"), "echo x", stdout=PIPE)
     run(backend, job)
@@ -339,7 +339,7 @@ def test_what_was_forked_in_between_keeps_no_session() -> None:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     with theirs, ours.dup():
-        session = MuxSession(ours, Messages(ours))
+        session = MuxSession(ours, MessageReader(ours))
         assert not session.has_ended()
         session.kill()
         assert theirs.recv(1) == b""
@@ -354,17 +354,17 @@ def test_messages_come_whole_however_they_come(sent: list[bytes], cuts: list[int
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setblocking(False)
-        messages, found = Messages(ours), list[bytes]()
+        messages, found = MessageReader(ours), list[bytes]()
         places = sorted({min(cut, len(data)) for cut in cuts} | {0, len(data)})
         for first, last in pairwise(places):
             theirs.sendall(data[first:last])
             found += messages.read()
         assert found == sent
         assert messages.read() == []
-        assert not messages.are_over
+        assert not messages.is_closed
         theirs.close()
         assert messages.read() == []
-        assert messages.are_over
+        assert messages.is_closed
 
 
 # ---- over a real server
@@ -403,7 +403,7 @@ def test_the_users_settings_hold_as_for_ssh(
     node = server.node(config=config)
     asked, told = SshJob(node, show, stdout=PIPE), SshJob(node, show, stdout=PIPE)
     run(backend, asked)
-    monkeypatch.setattr(_connections, "ask_for_session", by_ssh)
+    monkeypatch.setattr(_connections, "request_session", by_ssh)
     run(backend, told)
     assert asked.result().text == told.result().text
     assert asked.result().text.startswith("a b\n'$é set none agent none")
@@ -414,7 +414,7 @@ def test_where_a_session_cannot_be_asked_for_ssh_does_all_the_same(
     backend: str, server: Server, monkeypatch: pytest.MonkeyPatch, watched: Watched, mark: dict[str, str], tmp_path: Any
 ) -> None:
     """Output, exit codes, and the end of the whole tree."""
-    monkeypatch.setattr(_connections, "ask_for_session", by_ssh)
+    monkeypatch.setattr(_connections, "request_session", by_ssh)
     node = server.node()
     short = SshJob(node, "echo x; exit 4", check=False, stdout=PIPE)
     begun = tmp_path / "begun"

@@ -67,7 +67,7 @@ def argument_text(argument: Any, number: int | str, subject: str) -> str | bytes
     value: Any = argument
     result: Any = argument
     if isinstance(argument, CommandResult):
-        result = _output(argument, number, subject)
+        result = _captured_output(argument, number, subject)
     elif isinstance(argument, (int, float)) and not isinstance(argument, bool):
         result = str(argument)
     elif isinstance(argument, PATH_LIKE):
@@ -82,14 +82,14 @@ def argument_text(argument: Any, number: int | str, subject: str) -> str | bytes
     return result
 
 
-def _output(result: CommandResult, number: int | str, subject: str) -> bytes:
+def _captured_output(result: CommandResult, number: int | str, subject: str) -> bytes:
     output = result.stdout
     if output is None:
-        raise nothing_captured(f"{subject}: argument {number}")
+        raise not_captured_error(f"{subject}: argument {number}")
     return output.rstrip(b"\n")
 
 
-def nothing_captured(what: str) -> TypeError:
+def not_captured_error(what: str) -> TypeError:
     """Return the error for a `CommandResult` whose output is needed but was not captured."""
     return TypeError(
         f"{what} is the result of a command whose output was not captured: give that one stdout=subprocess.PIPE"

@@ -164,7 +164,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         return self._command[2:] if self._options.shell else self._command
 
     @property
-    def _shown(self) -> Any:
+    def _display_command(self) -> Any:
         """The command for display: its arguments, or the line for the shell."""
         return self._command[2] if self._options.shell else self._command
 
@@ -189,11 +189,11 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
 
     def default_label(self, depth: int) -> str:
         """Return the command line, shortened."""
-        return _argv.default_label(self._shown, self._options.shell, depth)
+        return _argv.default_label(self._display_command, self._options.shell, depth)
 
     def command_line(self) -> str:
         """Return the whole command line."""
-        return _argv.shell_line(self._shown, self._options.shell)
+        return _argv.shell_line(self._display_command, self._options.shell)
 
     def status_text(self) -> str:
         """Return the memory of the process group, as "312 MiB"; "" if it is unknown, as on systems without /proc."""
@@ -247,7 +247,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         if not isinstance(stdin, CommandResult):
             return stdin
         if stdin._stdout is None:
-            raise _argv.nothing_captured(f"stdin of {self.label!r}")
+            raise _argv.not_captured_error(f"stdin of {self.label!r}")
         return stdin._stdout
 
     def _terminate(self, process: Process) -> None:

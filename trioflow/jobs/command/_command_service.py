@@ -127,8 +127,9 @@ class CommandService(Service[Any], keeps_time=True):
         self._tail: Final[collections.deque[str]] = collections.deque(maxlen=KEPT_LINES)
         self._job: Final = CommandJob(
             command, shell=shell, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr,
-            terminate_grace=terminate_grace, on_start=self._has_started, on_line=self._note_line if all(seen) else None,
-            tag=tag, nice=nice, memory_limit=memory_limit, leftovers="end", append=append,
+            terminate_grace=terminate_grace, on_start=self._has_started,
+            on_line=self._record_line if all(seen) else None, tag=tag, nice=nice, memory_limit=memory_limit,
+            leftovers="end", append=append,
             label=options.get("label"), redact=options.get("redact", False),
         )  # fmt: skip
         options["label"] = self._job.label
@@ -172,7 +173,7 @@ class CommandService(Service[Any], keeps_time=True):
         if self._on_start is not None:
             self._on_start(self)
 
-    def _note_line(self, job: CommandJob, line: str) -> None:
+    def _record_line(self, job: CommandJob, line: str) -> None:
         self._tail.append(line)
         self._readiness.line(line)
         if self._on_line is not None:
@@ -180,7 +181,7 @@ class CommandService(Service[Any], keeps_time=True):
         elif self._echoes:
             print(line, file=sys.stderr)
 
-    def _end_of_output(self, sizes: Mapping[Any, int]) -> str:
+    def _output_tail(self, sizes: Mapping[Any, int]) -> str:
         """Return the end of the output; of output files, only the part after their `sizes` before the start."""
         text = "\n".join(self._tail)
         for path, size in sizes.items():
@@ -227,7 +228,7 @@ class CommandService(Service[Any], keeps_time=True):
         if isinstance(ended, Exception) and not isinstance(ended, CommandError):
             raise ended  # the error of a callback, for example
         assert ended is not None  # a cancellation would have left the task group as an exception
-        raise self._early_end(ended, bool(ready), self._end_of_output(sizes))
+        raise self._early_end_error(ended, bool(ready), self._output_tail(sizes))
 
     async def _ready_in_time(self, run: RunHandle, sizes: Mapping[Any, int]) -> Any:
         """Wait until the service is ready, and return its result.
@@ -252,7 +253,7 @@ class CommandService(Service[Any], keeps_time=True):
                 return ready
         except JobTimeout as over:
             over.add_note(f"It waited for {self._readiness}.{self._readiness.latest_failure()}")
-            if end := self._end_of_output(sizes):
+            if end := self._output_tail(sizes):
                 over.add_note(f"The end of the output of {self.label!r}:\n{end}")
             raise
 
@@ -274,7 +275,7 @@ class CommandService(Service[Any], keeps_time=True):
 
         await poll_until(run, poll_files)
 
-    def _early_end(self, ended: CommandError | CommandResult, was_ready: bool, output: str) -> CommandError:
+    def _early_end_error(self, ended: CommandError | CommandResult, was_ready: bool, output: str) -> CommandError:
         """Return the error for a service whose command has ended by itself."""
         if isinstance(ended, CommandError) and ended.result is None:
             return ended  # the command was not started

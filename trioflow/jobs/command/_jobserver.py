@@ -97,7 +97,7 @@ class Jobserver:
     def leave(self, client: Client) -> None:
         """Remove the client of a command that has ended, and take back all its tokens."""
         del self._clients[client]
-        self._slots.give_back(client.given)
+        self._slots.give_back(client.lent)
         if not self._clients:
             self._slots.borrower = None
             if self._cancel_poll is not None:
@@ -115,15 +115,15 @@ class Jobserver:
 
     def take_back(self, number: int) -> None:
         """Take up to `number` unused tokens out of the pipes, and return their slots."""
-        for client in sorted(self._clients, key=Client.inside, reverse=True):
-            number -= self._taken_from(client, number)
+        for client in sorted(self._clients, key=Client.count_unused, reverse=True):
+            number -= self._take_from(client, number)
         self._schedule_poll()
 
     def count_unused(self) -> int:
         """Return the number of tokens that are still in the pipes."""
-        return sum(min(client.inside(), client.given) for client in self._clients)
+        return sum(min(client.count_unused(), client.lent) for client in self._clients)
 
-    def _taken_from(self, client: Client, number: int) -> int:
+    def _take_from(self, client: Client, number: int) -> int:
         taken = client.take(number)
         self._slots.give_back(taken)
         return taken
@@ -134,7 +134,7 @@ class Jobserver:
         It is the one with the fewest unused tokens; among several, the one with the most tokens in use; among these,
         the one whose latest token is the oldest.
         """
-        client = min(self._clients, key=lambda client: (client.inside(), -client.in_use()))
+        client = min(self._clients, key=lambda client: (client.count_unused(), -client.count_in_use()))
         self._clients[client] = self._clients.pop(client)
         return client
 
@@ -152,7 +152,7 @@ class Jobserver:
             return False
         if self._slots.count_wanted():
             return True
-        inside = [client.inside() for client in self._clients]
+        inside = [client.count_unused() for client in self._clients]
         return any(inside) and not all(inside)
 
     def _poll(self) -> None:
@@ -165,13 +165,13 @@ class Jobserver:
             self.take_back(wanted)
             self._slots.start_waiting_jobs()
         else:
-            self._move()
+            self._move_unused_tokens()
         self.offer()
 
-    def _move(self) -> None:
-        without = [client for client in self._clients if not client.inside()]
-        without.sort(key=Client.in_use, reverse=True)
-        with_some = sorted((client for client in self._clients if client.inside()), key=Client.in_use)
+    def _move_unused_tokens(self) -> None:
+        without = [client for client in self._clients if not client.count_unused()]
+        without.sort(key=Client.count_in_use, reverse=True)
+        with_some = sorted((client for client in self._clients if client.count_unused()), key=Client.count_in_use)
         for client, other in zip(with_some, without, strict=False):
             if client.take(1):
                 other.put()
@@ -192,12 +192,12 @@ class Client:
 
     """
 
-    __slots__ = ("_own", "_path", "_server", "descriptors", "flags", "given")
+    __slots__ = ("_own", "_path", "_server", "descriptors", "flags", "lent")
 
     def __init__(self, server: Jobserver, path: str, slots: int, by_name: bool) -> None:
         self._server: Final = server
         self._path: Final = path
-        self.given = 0  # the number of tokens lent: those in the pipe, and those in use
+        self.lent = 0  # the number of tokens lent: those in the pipe, and those in use
         self.descriptors: Final[list[int]] = []  # inherited by the command
         posix.mkfifo(path, 0o600)
         with contextlib.ExitStack() as stack:
@@ -218,25 +218,25 @@ class Client:
         variables[b"MAKEFLAGS"] = b" ".join([*words, self.flags.encode()] if any(words) else [b"", self.flags.encode()])
         return variables
 
-    def inside(self) -> int:
+    def count_unused(self) -> int:
         """Return the number of tokens in the pipe."""
         return int(struct.unpack("i", posix.fcntl.ioctl(self._own, posix.termios.FIONREAD, b"\0\0\0\0"))[0])
 
-    def in_use(self) -> int:
+    def count_in_use(self) -> int:
         """Return the number of tokens that the command and its children use."""
-        return self.given - self.inside()
+        return self.lent - self.count_unused()
 
     def put(self) -> None:
         """Put a token into the pipe."""
-        self.given += 1
+        self.lent += 1
         os.write(self._own, TOKEN)
 
     def take(self, number: int) -> int:
         """Take up to `number` tokens out of the pipe, and return how many were taken."""
         taken = 0
         with contextlib.suppress(BlockingIOError):
-            taken = len(os.read(self._own, min(number, self.given))) if number > 0 and self.given else 0
-        self.given -= taken
+            taken = len(os.read(self._own, min(number, self.lent))) if number > 0 and self.lent else 0
+        self.lent -= taken
         return taken
 
     def leave(self) -> None:

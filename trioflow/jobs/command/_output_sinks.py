@@ -145,7 +145,7 @@ class Capture:
         return bytes(self._data) if self._spool is None else self._spool
 
 
-class Lines:
+class LineSink:
     r"""A sink that calls a function with each line as text, without its line ending; invalid UTF-8 becomes \\xNN."""
 
     __slots__ = ("_rest", "_take")
@@ -220,7 +220,7 @@ class DescriptorSink:
         self._close()
 
 
-class SignOfLife:
+class ActivitySink:
     """A sink that calls a function for each piece of output, which an `idle_timeout` counts as a sign of life."""
 
     __slots__ = ("_alive",)
@@ -274,4 +274,4 @@ def line_sinks(name: str, on_line: Callable[[str], object] | None, tag: Callable
     readers = [] if on_line is None else [on_line]
     if tag is not None:
         readers.append(lambda line: print(tag() + line, file=getattr(sys, name)))
-    return [Lines(read) for read in readers]
+    return [LineSink(read) for read in readers]

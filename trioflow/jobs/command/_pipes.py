@@ -48,7 +48,7 @@ class PipeReader:
                 return True
             if not data:
                 return False
-            self._pass_on("write", data)
+            self._call_sinks("write", data)
             if time.perf_counter() > end:
                 break
         return True
@@ -56,9 +56,9 @@ class PipeReader:
     def finish(self) -> None:
         """Close the pipe and finish the sinks."""
         os.close(self.descriptor)
-        self._pass_on("finish")
+        self._call_sinks("finish")
 
-    def _pass_on(self, method: str, *data: bytes) -> None:
+    def _call_sinks(self, method: str, *data: bytes) -> None:
         """Call a method of all sinks; after the first exception of a sink, do nothing."""
         if self._owner.error is not None:
             return
@@ -111,29 +111,29 @@ class OutputPipes:
                 self._selector.register(reader.descriptor, selectors.EVENT_READ, reader)
                 reader.is_watched = True
 
-    async def until_ended(self, wait: Wait, deadline: float) -> bool:
+    async def forward_until_ended(self, wait: Wait, deadline: float) -> bool:
         """Forward output until the command has ended; return False at the deadline, or if a sink fails before."""
         if self._selector is None:
             self._is_over = self._is_over or await wait(self._exit_descriptor, deadline)
             return self._is_over
         while not self._is_over and (self.ending or self.error is None):
-            if not await self._pass_on_ready(self._selector, wait, deadline):
+            if not await self._forward_when_ready(self._selector, wait, deadline):
                 break
         return self._is_over
 
-    async def until(self, wait: Wait, deadline: float) -> None:
+    async def forward_until(self, wait: Wait, deadline: float) -> None:
         """Forward output until the deadline or the end of all pipes, after the command itself has ended."""
         selector = self._selector
-        while selector is not None and selector.get_map() and await self._pass_on_ready(selector, wait, deadline):
+        while selector is not None and selector.get_map() and await self._forward_when_ready(selector, wait, deadline):
             pass
 
-    async def _pass_on_ready(self, selector: selectors.BaseSelector, wait: Wait, deadline: float) -> bool:
+    async def _forward_when_ready(self, selector: selectors.BaseSelector, wait: Wait, deadline: float) -> bool:
         if not await wait(selector.fileno(), deadline):  # type: ignore[attr-defined]
             return False
-        self.pass_on()
+        self.forward_available()
         return True
 
-    def pass_on(self) -> None:
+    def forward_available(self) -> None:
         """Forward the available output, and check whether the command has ended."""
         if self._selector is None:
             return

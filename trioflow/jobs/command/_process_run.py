@@ -78,7 +78,7 @@ class ProcessRun:
                 if await starts.start(lambda: self._start(cpu)):
                     self._run.note_hold(job, asked)
                 with starts.running(), self._limit:
-                    await self._until_ended()
+                    await self._wait_for_end()
             finally:
                 if self._client is not None:
                     self._client.leave()
@@ -87,7 +87,7 @@ class ProcessRun:
         if self._error is not None:
             raise self._error
         result = self._result
-        failure = self._options.failure(result.returncode) or self._options.missing()
+        failure = self._options.failure(result.returncode) or self._options.missing_output()
         if failure is not None:
             written = "output" if self._options.stderr == subprocess.STDOUT else "standard error"
             raise CommandError(job, self._command_line, failure, result, self._stderr_tail(), written)
@@ -110,13 +110,13 @@ class ProcessRun:
                 self._client = self._run.shared(TokenPipes).join(slots)
             self._streams = Streams(job, self._input, limit.alive if limit.needs_signs else None)
         except OSError as error:
-            raise CommandError(job, self._command_line, _start_errors.stream_error(error)) from error
+            raise CommandError(job, self._command_line, _start_errors.stream_error_message(error)) from error
         self._stderr_size = _start_errors.stderr_size(self._options)
         try:
             self._process = job._process = self._spawn(cpu)
         except OSError as error:
             self._streams.close()
-            why = _start_errors.start_error(error, self._command, job._options, redact=job.redact)
+            why = _start_errors.start_error_message(error, self._command, job._options, redact=job.redact)
             # The cause names the program; its traceback has only frames of subprocess.
             raise CommandError(job, self._command_line, why) from None if job.redact else error.with_traceback(None)
         except BaseException:
@@ -126,12 +126,12 @@ class ProcessRun:
     def _spawn(self, cpu: int | None) -> Process:
         options, streams = self._options, self._streams
         command = _resource_limits.wrap_command(self._command, options)
-        with _resource_limits.on_cpu(cpu):
+        with _resource_limits.pinned_to_cpu(cpu):
             return spawn(
                 self._run.shared(Guard),
                 command,
                 environment=self._environment(),
-                added=propagated_variables(self._variable_of_env),
+                added=propagated_variables(self._env_variable),
                 cwd=options.cwd,
                 stdin=streams.stdin,
                 stdout=streams.stdout,
@@ -139,7 +139,7 @@ class ProcessRun:
                 kept=() if self._client is None else self._client.descriptors,
             )
 
-    def _variable_of_env(self, name: str) -> str | None:
+    def _env_variable(self, name: str) -> str | None:
         value = (self._options.env or {}).get(os.fsencode(name))
         return None if value is None else os.fsdecode(value)
 
@@ -148,10 +148,10 @@ class ProcessRun:
         variables = env if env is None or not own else fill_environment(env, own, self._job)
         return variables if self._client is None else self._client.environment(variables)
 
-    def _begin(self) -> None:
+    def _set_up_process(self) -> None:
         """Watch the pipes of the started process, set its niceness, and call `on_start`."""
         options = self._options
-        self._streams.started(self._process.exit_descriptor)
+        self._streams.watch_process(self._process.exit_descriptor)
         if options.nice is not None:
             try:
                 renice(self._process, options.nice)
@@ -166,13 +166,13 @@ class ProcessRun:
 
     # ---- the wait
 
-    async def _until_ended(self) -> None:
+    async def _wait_for_end(self) -> None:
         """Wait until the process and its group have ended; end them if that takes too long or on an error."""
         is_over = False
         try:
-            self._begin()
-            exited = await self._until_exited_in_time() or self._process.has_exited()
-            is_over = exited and self._streams.pipes.error is None and await self._until_empty()
+            self._set_up_process()
+            exited = await self._wait_for_exit_in_time() or self._process.has_exited()
+            is_over = exited and self._streams.pipes.error is None and await self._wait_for_group()
         finally:
             try:
                 if not is_over:
@@ -180,21 +180,22 @@ class ProcessRun:
             finally:
                 self._finish()
 
-    async def _until_exited_in_time(self) -> bool:
+    async def _wait_for_exit_in_time(self) -> bool:
         """Wait until the process has exited; return False if the time limit is exceeded, or a sink fails."""
         while True:
             until = self._limit.deadline
-            if await self._until_exited(until):
+            if await self._wait_for_exit(until):
                 return True
             if self._limit.deadline <= until:
-                self._streams.pipes.pass_on()  # output that arrived while the loop was blocked may extend the deadline
+                # output that arrived while the event loop was blocked may extend the deadline
+                self._streams.pipes.forward_available()
             if self._streams.pipes.error is not None or self._limit.deadline <= until:
                 return False
 
-    async def _until_exited(self, deadline: float) -> bool:
-        return await self._streams.pipes.until_ended(self._wait, deadline)
+    async def _wait_for_exit(self, deadline: float) -> bool:
+        return await self._streams.pipes.forward_until_ended(self._wait, deadline)
 
-    async def _until_empty(self) -> bool:
+    async def _wait_for_group(self) -> bool:
         """Reap the exited process, and wait for the rest of its group; return False if that must be ended."""
         self._reap()
         if not self._process.has_left_others():
@@ -218,7 +219,7 @@ class ProcessRun:
         if ended and process.returncode is None:
             self._reap()
         if not ended or not await end_group(self._run, process, grace_ends, self._pause):
-            self._run.report(f"{self._job.label!r}: {_start_errors.not_permitted(process.pid)}", self._job)
+            self._run.report(f"{self._job.label!r}: {_start_errors.not_permitted_message(process.pid)}", self._job)
 
     def _timeout_error(self) -> JobTimeout | None:
         """Return a JobTimeout if the time limit is the reason for ending the command, otherwise None."""
@@ -232,7 +233,7 @@ class ProcessRun:
     async def _kill_after_grace(self, grace_ends: float) -> bool:
         """Wait for the process, and kill it when the grace period ends; return False if that is not permitted."""
         until = grace_ends
-        while not await self._run.outlast(lambda until=until: self._until_exited(until)):  # type: ignore[misc]
+        while not await self._run.outlast(lambda until=until: self._wait_for_exit(until)):  # type: ignore[misc]
             if not self._process.signal(posix.SIGKILL):
                 return False
             until = self._clock() + KILL_PAUSE
@@ -245,7 +246,7 @@ class ProcessRun:
             raise CommandError(self._job, self._command_line, _start_errors.REAPED) from error
 
     async def _pause(self, until: float) -> None:
-        await self._streams.pipes.until(self._wait, until)
+        await self._streams.pipes.forward_until(self._wait, until)
         await self._run.sleep_until(until)
 
     def _finish(self) -> None:

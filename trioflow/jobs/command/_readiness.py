@@ -120,9 +120,9 @@ class PortOpen(Readiness):
 
     async def wait(self, run: RunHandle) -> int:
         """Try to connect until it succeeds."""
-        return await poll_until(run, self._connected)  # type: ignore[no-any-return]
+        return await poll_until(run, self._try_connect)  # type: ignore[no-any-return]
 
-    async def _connected(self) -> int | None:
+    async def _try_connect(self) -> int | None:
         try:
             async with await anyio.connect_tcp(self.host, self.number):
                 return self.number
@@ -159,7 +159,7 @@ class OutputLine(Readiness):
             )
         self.text: Final = text
         self._lines: list[str] = []
-        self._came: anyio.Event | None = None
+        self._arrived: anyio.Event | None = None
 
     def __repr__(self) -> str:
         """Return the constructor call."""
@@ -172,22 +172,22 @@ class OutputLine(Readiness):
     def check_before_start(self) -> None:
         """Forget the line of an earlier attempt."""
         self._lines.clear()
-        self._came = anyio.Event()
+        self._arrived = anyio.Event()
 
     def line(self, text: str) -> None:
         """Store the first line that matches, and wake `wait`."""
         if not self._lines and self._matches(text):
             self._lines.append(text)
-            if self._came is not None:
-                self._came.set()
+            if self._arrived is not None:
+                self._arrived.set()
 
     def _matches(self, text: str) -> bool:
         return self.text in text if isinstance(self.text, str) else self.text.search(text) is not None
 
     async def wait(self, run: RunHandle) -> str:
         """Wait for a line that matches, and return it."""
-        assert self._came is not None
-        await self._came.wait()
+        assert self._arrived is not None
+        await self._arrived.wait()
         return self._lines[0]
 
 
@@ -227,9 +227,9 @@ class CommandSucceeds(Readiness):
 
     async def wait(self, run: RunHandle) -> Any:
         """Run the command until it succeeds."""
-        return await poll_until(run, self._succeeded)
+        return await poll_until(run, self._try_command)
 
-    async def _succeeded(self) -> Any:
+    async def _try_command(self) -> Any:
         try:
             return await self._job.co_run()
         except CommandError as error:
@@ -244,7 +244,7 @@ class CommandSucceeds(Readiness):
 
 
 @final
-class Exists(Readiness):
+class FileExists(Readiness):
     """The condition that a file has been created or replaced, or that a Unix socket accepts connections."""
 
     def __init__(self, path: Path) -> None:
@@ -296,6 +296,6 @@ def make_readiness(value: Any, subject: str) -> Readiness:
     if isinstance(value, Readiness):
         return value
     if isinstance(value, Path):
-        return Exists(value)
+        return FileExists(value)
     advice = "give PortOpen(5432), OutputLine('ready to accept'), CommandSucceeds(['pg_isready']), or a pathlib.Path"
     raise TypeError(f"ready={short_repr(value)} of {subject}: {advice}")

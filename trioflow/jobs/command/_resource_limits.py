@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ULIMIT: Final = 'ulimit -v "$0" && exec "$@"'
 
 
-class Slots:
+class SlotNumbers:
     """The numbers of a window's slots, from 1; a pinned command takes the lowest free one."""
 
     __slots__ = ("_free", "_last")
@@ -40,16 +40,16 @@ class Slots:
         heapq.heappush(self._free, number)
 
 
-class Windows:
+class SlotsByScheduler:
     """The numbered slots of all schedulers in an outermost run."""
 
     def __init__(self, _: RunHandle) -> None:
         """Create an empty collection; the argument is not needed."""
-        self._by_scheduler: Final[dict[Any, Slots]] = {}
+        self._by_scheduler: Final[dict[Any, SlotNumbers]] = {}
 
-    def slots_of(self, job: AbstractJob[Any]) -> Slots:
+    def for_job(self, job: AbstractJob[Any]) -> SlotNumbers:
         """Return the slots of the job's scheduler; jobs without a scheduler, called by other jobs, share one set."""
-        return self._by_scheduler.setdefault(job.scheduler, Slots())
+        return self._by_scheduler.setdefault(job.scheduler, SlotNumbers())
 
     async def close(self) -> None:
         """Do nothing: no cleanup is needed."""
@@ -57,7 +57,7 @@ class Windows:
 
 @contextlib.contextmanager
 def _pinned_slot(run: RunHandle, job: AbstractJob[Any]) -> Generator[int]:
-    slots = run.shared(Windows).slots_of(job)
+    slots = run.shared(SlotsByScheduler).for_job(job)
     number = slots.take()
     try:
         cpus = sorted(posix.sched_getaffinity(0))
@@ -66,17 +66,17 @@ def _pinned_slot(run: RunHandle, job: AbstractJob[Any]) -> Generator[int]:
         slots.give_back(number)
 
 
-_NOWHERE: Final = contextlib.nullcontext()
+_NO_CONTEXT: Final = contextlib.nullcontext()
 
 
 def hold_slot(pin: str | None, run: RunHandle, job: AbstractJob[Any]) -> contextlib.AbstractContextManager[int | None]:
     """Hold a slot of the job's window during a block, and yield the CPU of the slot; None if `pin` is None."""
-    return _NOWHERE if pin is None else _pinned_slot(run, job)
+    return _NO_CONTEXT if pin is None else _pinned_slot(run, job)
 
 
-def on_cpu(cpu: int | None) -> contextlib.AbstractContextManager[None]:
+def pinned_to_cpu(cpu: int | None) -> contextlib.AbstractContextManager[None]:
     """Pin processes started in a block to a CPU, if any: a child inherits the affinity of the thread that starts it."""
-    return _NOWHERE if cpu is None else _affinity(cpu)
+    return _NO_CONTEXT if cpu is None else _affinity(cpu)
 
 
 @contextlib.contextmanager

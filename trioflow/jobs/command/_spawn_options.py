@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Pin = Literal["slot"]
 Leftovers = Literal["wait", "end"]
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-SPECIAL: Final = (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)
+SPECIAL_VALUES: Final = (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)
 LARGEST_DESCRIPTOR: Final = 1 << 31
 """The first number that is too large for a descriptor, which is a C `int`."""
 
@@ -106,7 +106,7 @@ class CommandOptions:
             if getattr(getattr(self, name), "closed", False) is True:
                 raise ValueError(f"{name} of {subject} is a closed file: keep it open until the job has ended")
 
-    def missing(self) -> str | None:
+    def missing_output(self) -> str | None:
         """Return a message about the first output file that is missing; None if all exist."""
         for path in (*self.writes, *(depfile.path for depfile in self.reads if isinstance(depfile, Depfile))):
             if not isinstance(path, OptionalFile) and not os.path.exists(path):
@@ -131,7 +131,7 @@ class CommandOptions:
         The list of kinds is empty if both outputs are inherited. Files given by their paths are left out, because
         the journal records them as files read and written.
         """
-        kinds = [_kind_of_output(stream) for stream in (self.stdout, self.stderr)]
+        kinds = [_output_kind(stream) for stream in (self.stdout, self.stderr)]
         return None if is_path(self.stdin) else self.stdin, kinds if any(kinds) else []
 
     def _check_output(self, name: str, value: Any, subject: str) -> None:
@@ -144,12 +144,12 @@ class CommandOptions:
             )
         if is_path(value):
             file_path(value, name, subject)
-        if isinstance(value, int) and not min(SPECIAL) <= value < LARGEST_DESCRIPTOR:
+        if isinstance(value, int) and not min(SPECIAL_VALUES) <= value < LARGEST_DESCRIPTOR:
             raise ValueError(f"{name}={short_repr(value)} of {subject}: there is no such descriptor")
         if name == "stdout" and isinstance(value, int) and value == subprocess.STDOUT:
             raise ValueError(f"stdout=STDOUT of {subject}: this is for stderr, which then goes where stdout goes")
         goes_by_lines = self.on_line is not None or self.tag
-        if goes_by_lines and not (value is None or value in SPECIAL):
+        if goes_by_lines and not (value is None or value in SPECIAL_VALUES):
             raise ValueError(
                 f"{name}={short_repr(value)} of {subject}: with on_line or tag, output is handed over line by line; "
                 f"leave {name} out, or give PIPE to capture it as well"
@@ -225,9 +225,9 @@ def is_path(value: Any) -> bool:
     return isinstance(value, (str, os.PathLike))
 
 
-def _kind_of_output(value: Any) -> str | None:
+def _output_kind(value: Any) -> str | None:
     if value is None:
         return None
-    if isinstance(value, int) and value in SPECIAL:
+    if isinstance(value, int) and value in SPECIAL_VALUES:
         return {subprocess.PIPE: "PIPE", subprocess.DEVNULL: "DEVNULL", subprocess.STDOUT: "STDOUT"}[value]
     return "path" if is_path(value) else "file"

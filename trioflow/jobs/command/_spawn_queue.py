@@ -45,7 +45,7 @@ class SpawnQueue:
             yield
         finally:
             self._running -= 1
-            self._call_next()
+            self._wake_next()
 
     async def start(self, start: Callable[[], None]) -> bool:
         """Call `start()`, again and again while the system lacks room for a process, and return whether it had to wait.
@@ -63,7 +63,7 @@ class SpawnQueue:
                 self._warn(lack)
                 await self._wait(at_end=False)
         finally:
-            self._call_next()  # there may be room for another command
+            self._wake_next()  # there may be room for another command
         return has_waited
 
     def _try_start(self, start: Callable[[], None]) -> str | None:
@@ -98,10 +98,10 @@ class SpawnQueue:
             if event in self._waiting:
                 self._waiting.remove(event)
             else:
-                self._call_next()
+                self._wake_next()
             raise
 
-    def _call_next(self) -> None:
+    def _wake_next(self) -> None:
         if self._waiting:
             self._waiting.popleft().set()
 

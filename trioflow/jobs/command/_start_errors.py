@@ -31,7 +31,7 @@ LACKING_RESOURCES: Final = {
 """The reason and the remedy for each error number that means a lack of resources."""
 
 
-def not_permitted(group: int) -> str:
+def not_permitted_message(group: int) -> str:
     """Return the message about a process group that this program may not signal."""
     return (
         f"the process group {group} cannot be ended, because it belongs to another user (sudo?), and runs on; "
@@ -39,7 +39,7 @@ def not_permitted(group: int) -> str:
     )
 
 
-def stream_error(error: OSError) -> str:
+def stream_error_message(error: OSError) -> str:
     """Return the message about a standard stream that could not be opened."""
     if error.errno in LACKING_RESOURCES:
         return f"not started: {LACKING_RESOURCES[error.errno]}"
@@ -48,7 +48,9 @@ def stream_error(error: OSError) -> str:
     return f"not started: {error.filename!r} cannot be opened for it: {error.strerror}"
 
 
-def start_error(error: OSError, command: Sequence[str | bytes], options: CommandOptions, *, redact: bool) -> str:
+def start_error_message(
+    error: OSError, command: Sequence[str | bytes], options: CommandOptions, *, redact: bool
+) -> str:
     """Return the message about a program that could not be started or waited for.
 
     Args:
@@ -71,7 +73,7 @@ def _start_reason(error: OSError, command: Sequence[str | bytes], options: Comma
     if error.errno in LACKING_RESOURCES:
         return LACKING_RESOURCES[error.errno]
     if error.errno == errno.E2BIG:
-        return _too_long(command, options.env, redact)
+        return _too_long_message(command, options.env, redact)
     if cwd is not None and error.filename is not None and os.fsdecode(error.filename) == os.fsdecode(cwd):
         return f"cwd={os.fsdecode(cwd)!r}: {error.strerror}"
     if error.errno == errno.ENOENT:
@@ -87,7 +89,7 @@ def _start_reason(error: OSError, command: Sequence[str | bytes], options: Comma
     return None
 
 
-def _too_long(command: Sequence[str | bytes], environment: Mapping[bytes, bytes] | None, redact: bool) -> str:
+def _too_long_message(command: Sequence[str | bytes], environment: Mapping[bytes, bytes] | None, redact: bool) -> str:
     variables = posix.environb if environment is None else environment
     sizes = {f"argument {number}": len(os.fsencode(argument)) for number, argument in enumerate(command)}
     sizes |= {f"variable {os.fsdecode(name)!r}": len(name) + len(value) for name, value in variables.items()}

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ._argv import IN_MEMORY
 from ._output_sinks import (
+    ActivitySink,
     Capture,
     DescriptorSink,
     FileSink,
-    Lines,
-    SignOfLife,
+    LineSink,
     Sink,
     Spool,
     line_sinks,
@@ -59,7 +59,7 @@ class Streams:
         self._alive: Final = alive
         self.pipes: Final = OutputPipes()
         self._write_ends: Final[set[int]] = set()  # the write ends of the pipes
-        self._theirs: Final[list[int]] = []  # descriptors to close once the process has inherited them
+        self._inherited: Final[list[int]] = []  # descriptors to close once the process has inherited them
         self._captures: Final[dict[str, Capture]] = {}
         try:
             self.stdin: Final = self._open_input(stdin)
@@ -77,11 +77,13 @@ class Streams:
         if isinstance(value, int):
             return value
         if isinstance(value, Spool):
-            return self._keep(value.reopen() if os.path.isdir("/proc/self") else _nameless_file(value.read()))
+            return self._close_after_start(
+                value.reopen() if os.path.isdir("/proc/self") else _nameless_file(value.read())
+            )
         if isinstance(value, IN_MEMORY):
-            return self._keep(_nameless_file(value))
+            return self._close_after_start(_nameless_file(value))
         if is_path(value):
-            return self._keep(os.open(value, os.O_RDONLY))
+            return self._close_after_start(os.open(value, os.O_RDONLY))
         return int(value.fileno())
 
     def _open_output(self, name: str, value: Any) -> int | None:
@@ -102,7 +104,7 @@ class Streams:
         if isinstance(value, int):
             return value
         if is_path(value):
-            return self._keep(open_output(value, anew=not options.append))
+            return self._close_after_start(open_output(value, truncate=not options.append))
         return self._inherit(name, value)
 
     def _descriptor_for(self, own: int, descriptor: int | None) -> int | None:
@@ -131,7 +133,7 @@ class Streams:
             return None
         has_picture = getattr(file, "has_picture", None)  # None: not a monitor's stream
         if has_picture:
-            return self._pipe([Lines(lambda line: print_line(file, line))])
+            return self._pipe([LineSink(lambda line: print_line(file, line))])
         if value is not None or has_picture is not None or isinstance(file, io.TextIOWrapper):
             with contextlib.suppress(OSError, AttributeError, ValueError):
                 return int(file.fileno())
@@ -139,25 +141,25 @@ class Streams:
 
     def _pipe(self, sinks: list[Sink]) -> int:
         if self._alive is not None:
-            sinks = [*sinks, SignOfLife(self._alive)]
-        write_end = self._keep(self.pipes.open(sinks))
+            sinks = [*sinks, ActivitySink(self._alive)]
+        write_end = self._close_after_start(self.pipes.open(sinks))
         self._write_ends.add(write_end)
         return write_end
 
-    def _keep(self, descriptor: int) -> int:
-        self._theirs.append(descriptor)
+    def _close_after_start(self, descriptor: int) -> int:
+        self._inherited.append(descriptor)
         return descriptor
 
     # ---- after the start
 
-    def started(self, exit_descriptor: int) -> None:
+    def watch_process(self, exit_descriptor: int) -> None:
         """Close this program's copies of the inherited descriptors, and start watching the pipes."""
-        self._close_theirs()
+        self._close_inherited()
         self.pipes.watch(exit_descriptor)
 
     def close(self) -> None:
         """Read the remaining data from the pipes, and close them, even if a process still holds a write end."""
-        self._close_theirs()
+        self._close_inherited()
         self.pipes.close()
 
     def captured(self, name: str) -> bytes | Spool | None:
@@ -165,10 +167,10 @@ class Streams:
         capture = self._captures.get(name)
         return None if capture is None else capture.captured()
 
-    def _close_theirs(self) -> None:
-        for descriptor in self._theirs:
+    def _close_inherited(self) -> None:
+        for descriptor in self._inherited:
             os.close(descriptor)
-        self._theirs.clear()
+        self._inherited.clear()
 
 
 def print_line(file: Any, line: str) -> None:
@@ -177,9 +179,9 @@ def print_line(file: Any, line: str) -> None:
     file.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 
-def open_output(path: Any, *, anew: bool = False) -> int:
-    """Open a file for appending, after truncating it if `anew`; create it and its parent directories if needed."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if anew else 0)
+def open_output(path: Any, *, truncate: bool = False) -> int:
+    """Open a file for appending, after truncating it if `truncate`; create it and its parent directories if needed."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if truncate else 0)
     try:
         return os.open(path, flags, 0o666)
     except FileNotFoundError:

@@ -33,7 +33,7 @@ from ..posix._guard import MARK_VARIABLE, Guard
 from ..posix._process_groups import end_group
 from ..posix._processes import Process, spawn
 from ._local_node import LocalConnection
-from ._mux import MuxUnavailable, ask_for_session
+from ._mux import MuxUnavailable, request_session
 from ._nodes import LocalNode
 from ._session_channels import SshProcess
 from ._sftp_operations import filter_errors, parse_fetched
@@ -56,12 +56,12 @@ MAX_PAUSE: Final = 8.0
 """The maximum pause between attempts, in seconds, before its random variation."""
 JITTER: Final = 0.02
 """The maximum random delay, in seconds, of a handshake that begins while others are under way."""
-MAX_BEGINNING: Final = 32
+MAX_CONCURRENT_STARTS: Final = 32
 """The maximum number of connections and queries of ssh's settings that start at the same time.
 
 Starting a connection takes about 30 ms of this machine's CPU, a query 7 ms.
 """
-BEGINNING_SECONDS: Final = 1.0
+START_SECONDS: Final = 1.0
 """Seconds after which a connection no longer counts as starting: it then waits for a slow node."""
 CLOSE_TIMEOUT: Final = 2.0
 """Seconds until a connection that does not end on SIGTERM is killed; also the time limit for querying settings."""
@@ -88,18 +88,18 @@ class Connections:
         self.guard: Final = run.shared(Guard)  # made first, and so closed last
         self.transport: Final = OPENSSH
         self._by_node: Final[dict[SshNode, Connection]] = {}
-        self._here: Final[dict[LocalNode, LocalConnection]] = {}
-        self.beginning: Final = anyio.CapacityLimiter(MAX_BEGINNING)
+        self._local_connections: Final[dict[LocalNode, LocalConnection]] = {}
+        self.start_limiter: Final = anyio.CapacityLimiter(MAX_CONCURRENT_STARTS)
         self.handshakes: Final = Handshakes()
         self._directory: Directory | None = None
 
-    def to(self, node: Node) -> Connection | LocalConnection:
+    def for_node(self, node: Node) -> Connection | LocalConnection:
         """Return the connection to a node, which may not be open yet; for a `LocalNode`, a `LocalConnection`."""
         if isinstance(node, LocalNode):
-            return self._here.setdefault(node, LocalConnection(node))
-        return self.connection(node)
+            return self._local_connections.setdefault(node, LocalConnection(node))
+        return self.ssh_connection(node)
 
-    def connection(self, node: SshNode) -> Connection:
+    def ssh_connection(self, node: SshNode) -> Connection:
         """Return the connection to a node, which may not be open yet."""
         if node not in self._by_node:
             self._by_node[node] = Connection(self, node, len(self._by_node))
@@ -120,7 +120,7 @@ class Connections:
             for is_gateway in (False, True):
                 closing = [connection for connection in opened if (connection.node in gateways) is is_gateway]
                 for connection in closing:
-                    connection.ask_to_end()
+                    connection.request_end()
                 for connection in closing:
                     await connection.end()
         finally:
@@ -143,7 +143,7 @@ class Handshakes:
         self._queries = 0  # queries and waiters; while there is one, no connection may skip the query
 
     @contextlib.asynccontextmanager
-    async def turn(self, connection: Connection) -> AsyncGenerator[bool]:
+    async def slot(self, connection: Connection) -> AsyncGenerator[bool]:
         """Wait until the connection may be opened, and hold its place during a block.
 
         Yields:
@@ -235,7 +235,7 @@ class Connection:
         guard = self._connections.guard
         if self._mux_works:
             try:
-                return await ask_for_session(self.run, self.socket, line, guard.environment(None), streams)
+                return await request_session(self.run, self.socket, line, guard.environment(None), streams)
             except MuxUnavailable as failure:
                 self._mux_works = not failure.is_final
         stdin, stdout, stderr = streams
@@ -275,11 +275,11 @@ class Connection:
 
     # ---- opening
 
-    async def ensure(self, *, anew: bool = False) -> None:
+    async def ensure(self, *, reconnect: bool = False) -> None:
         """Open the connection, unless it is open.
 
         Args:
-            anew: whether to try again if an earlier attempt has failed; False raises its error again.
+            reconnect: whether to try again if an earlier attempt has failed; False raises its error again.
 
         Raises:
             Unreachable: the node could not be reached.
@@ -291,14 +291,14 @@ class Connection:
             async with self._lock:
                 if self.is_open():
                     return
-                if self._failure is not None and (self._failures != failures or not anew):
-                    raise _copy_of(self._failure)
+                if self._failure is not None and (self._failures != failures or not reconnect):
+                    raise _copy_error(self._failure)
                 try:
                     await self._open()
                 except SshError as failure:
                     self._failure = failure
                     self._failures += 1
-                    raise _copy_of(failure) from None
+                    raise _copy_error(failure) from None
                 self._failure = None
 
     async def _open(self) -> None:
@@ -308,20 +308,20 @@ class Connection:
         seconds_left = self.node.connect_timeout  # attempts and pauses count, waiting for other connections does not
         pause, attempts = MIN_PAUSE, 0
         while True:
-            async with handshakes.turn(self) as others:
+            async with handshakes.slot(self) as others:
                 if others:
                     await anyio.sleep(random.uniform(0, JITTER))
-                complaint, taken = await self._connect(gateway, seconds_left)
-            if complaint is None:
+                diagnostics, taken = await self._connect(gateway, seconds_left)
+            if diagnostics is None:
                 return
             attempts += 1
             wait = pause * random.uniform(0.5, 1.5)
-            if complaint.is_final:
-                raise SshError(self.node, await self._name_files(complaint))
+            if diagnostics.is_final:
+                raise SshError(self.node, await self._message_with_files(diagnostics))
             seconds_left -= taken + wait
-            if seconds_left <= 0 or (attempts >= MAX_ATTEMPTS and not complaint.is_crowded):
+            if seconds_left <= 0 or (attempts >= MAX_ATTEMPTS and not diagnostics.is_crowded):
                 times = "once" if attempts == 1 else f"{attempts} times"
-                raise Unreachable(self.node, f"it cannot be reached (tried {times}): {complaint.what}")
+                raise Unreachable(self.node, f"it cannot be reached (tried {times}): {diagnostics.what}")
             await anyio.sleep(wait)
             pause = min(2 * pause, MAX_PAUSE)
 
@@ -329,9 +329,9 @@ class Connection:
         if self.node.gateway is None:
             return None
         assert not isinstance(self.node.gateway, str)
-        connection = self._connections.connection(self.node.gateway)
+        connection = self._connections.ssh_connection(self.node.gateway)
         try:
-            await connection.ensure(anew=self._failures > 0)
+            await connection.ensure(reconnect=self._failures > 0)
         except SshError as failure:
             kind = Unreachable if isinstance(failure, Unreachable) else SshError
             raise kind(self.node, f"its gateway is out of reach: {failure}") from None
@@ -358,12 +358,12 @@ class Connection:
         clock = self.run.clock
         output = -1
         try:
-            async with self._connections.beginning:
+            async with self._connections.start_limiter:
                 began = clock()
                 output = self._start(gateway)
                 process = self.process
                 assert process is not None
-                self._is_ready = await self._until_ready(output, began + min(seconds, BEGINNING_SECONDS))
+                self._is_ready = await self._until_ready(output, began + min(seconds, START_SECONDS))
             if not (self._is_ready or process.has_exited()):
                 self._is_ready = await self._until_ready(output, began + seconds)
             if self._is_ready:
@@ -417,16 +417,16 @@ class Connection:
                 return False
         return False
 
-    async def _name_files(self, complaint: Diagnostics) -> str:
+    async def _message_with_files(self, diagnostics: Diagnostics) -> str:
         """Return the message of the diagnostics, completed with the names of the key files concerned."""
         identity, known = self.node.identity, self.node.known_hosts
-        if complaint.asks_for_login and identity is not None and not _exists(identity):
-            return f"{complaint.what}; identity={os.fspath(identity)!r}: there is no such file"
-        if not complaint.asks_for_keys:
-            return complaint.what
+        if diagnostics.asks_for_login and identity is not None and not _exists(identity):
+            return f"{diagnostics.what}; identity={os.fspath(identity)!r}: there is no such file"
+        if not diagnostics.asks_for_keys:
+            return diagnostics.what
         if known is None:
             known = " or ".join((await self._query_settings()).get("userknownhostsfile", "").split())
-        return complaint.what.replace("{keys}", os.fspath(known) or "the files of known hosts")
+        return diagnostics.what.replace("{keys}", os.fspath(known) or "the files of known hosts")
 
     async def _query_settings(self) -> dict[str, str]:
         """Return ssh's settings for the node as a dict, which is empty if the query fails."""
@@ -435,7 +435,7 @@ class Connection:
                 command, output = self.transport.settings(self.node), ""
                 query = CommandJob(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=CLOSE_TIMEOUT)
                 with contextlib.suppress(CommandError, JobTimeout):
-                    async with self._connections.beginning:
+                    async with self._connections.start_limiter:
                         output = (await query.co_run()).text
                 lines = (line.partition(" ") for line in output.splitlines())
                 self._settings = {name: value for name, _, value in lines}
@@ -443,7 +443,7 @@ class Connection:
 
     # ---- closing
 
-    def ask_to_end(self) -> None:
+    def request_end(self) -> None:
         """Send SIGTERM to the ssh that holds the connection; do not wait for its exit."""
         if self.process is not None:
             self.process.signal(signal.SIGTERM)
@@ -474,7 +474,7 @@ class Connection:
             self.process = None
 
 
-def _copy_of(failure: SshError) -> SshError:
+def _copy_error(failure: SshError) -> SshError:
     """Copy an exception for another job: an exception raised in several jobs would accumulate their tracebacks."""
     copy: Any = type(failure).__new__(type(failure))
     copy.node, copy.started, copy.args = failure.node, failure.started, failure.args

@@ -51,9 +51,9 @@ EXITED: Final = 0x8000_0004
 OPENED: Final = 0x8000_0006
 NO_TERMINAL: Final = 0x8000_0008
 NO_ESCAPE: Final = 0xFFFF_FFFF
-LONGEST_REQUEST: Final = 256 * 1024
+MAX_REQUEST_BYTES: Final = 256 * 1024
 """The maximum size of a request, in bytes (CHANNEL_MUX_MAX_PACKET)."""
-LONGEST_ANSWER: Final = 1 << 16
+MAX_ANSWER_BYTES: Final = 1 << 16
 """The maximum size of an answer, in bytes; an answer has a few numbers, or a reason."""
 PIECE_BYTES: Final = 4096
 """The maximum number of bytes read at once."""
@@ -76,7 +76,7 @@ class MuxUnavailable(Exception):
         self.is_final: Final = is_final
 
 
-async def ask_for_session(
+async def request_session(
     run: RunHandle, path: str, line: str, variables: Mapping[bytes, bytes], streams: Sequence[int]
 ) -> MuxSession:
     """Request a session from the ssh that listens on a socket, and return the session before the answer arrives.
@@ -92,58 +92,58 @@ async def ask_for_session(
         MuxUnavailable: no session was requested.
 
     """
-    request = _request(os.fsencode(line), variables)
-    there = socket.socket(posix.AF_UNIX)
+    request = _encode_request(os.fsencode(line), variables)
+    sock = socket.socket(posix.AF_UNIX)
     try:
-        there.setblocking(False)
-        messages = Messages(there)
+        sock.setblocking(False)
+        messages = MessageReader(sock)
         try:
-            there.connect(path)
-            there.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * LONGEST_REQUEST)  # a whole request fits
-            there.send(_message(struct.pack(">II", HELLO, VERSION)))
+            sock.connect(path)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_REQUEST_BYTES)  # a whole request fits
+            sock.send(_encode_message(struct.pack(">II", HELLO, VERSION)))
             while not (answers := messages.read()):
-                if messages.are_over:
+                if messages.is_closed:
                     raise MuxUnavailable
-                await run.wait_readable(there.fileno())
+                await run.wait_readable(sock.fileno())
             if answers[0][:8] != struct.pack(">II", HELLO, VERSION):
                 raise MuxUnavailable(is_final=True)
-            await _send(there, request, streams)
+            await _send(sock, request, streams)
         except OSError as error:
             raise MuxUnavailable from error
-        return MuxSession(there, messages)
+        return MuxSession(sock, messages)
     except BaseException:
-        there.close()
+        sock.close()
         raise
 
 
-async def _send(there: socket.socket, request: bytes, streams: Sequence[int]) -> None:
+async def _send(sock: socket.socket, request: bytes, streams: Sequence[int]) -> None:
     """Send a request, followed by the descriptors, one by one.
 
     Raises:
         OSError: the request was not sent completely.
 
     """
-    await send_all(there, request)
+    await send_all(sock, request)
     for stream in streams:
-        await send_with_descriptors(there, b"\0", [stream])
+        await send_with_descriptors(sock, b"\0", [stream])
 
 
-def _request(command: bytes, variables: Mapping[bytes, bytes]) -> bytes:
+def _encode_request(command: bytes, variables: Mapping[bytes, bytes]) -> bytes:
     words = [b"", command, *(name + b"=" + value for name, value in variables.items())]  # the first is TERM: none
     # the number of the request, and a reserved number; no terminal, X11, the agent, no subsystem
     numbers = struct.pack(">8I", NEW_SESSION, 0, 0, False, True, True, False, NO_ESCAPE)
-    message = _message(numbers + b"".join(map(_message, words)))
-    if len(message) > LONGEST_REQUEST or b"\0" in command:
+    message = _encode_message(numbers + b"".join(map(_encode_message, words)))
+    if len(message) > MAX_REQUEST_BYTES or b"\0" in command:
         raise MuxUnavailable
     return message
 
 
-def _message(data: bytes) -> bytes:
+def _encode_message(data: bytes) -> bytes:
     """Prefix bytes with their length, as the protocol encodes both messages and strings."""
     return len(data).to_bytes(4, "big") + data
 
 
-class Messages:
+class MessageReader:
     """A reader of the messages that arrive on a socket.
 
     Attributes:
@@ -151,10 +151,10 @@ class Messages:
 
     """
 
-    def __init__(self, there: socket.socket) -> None:
+    def __init__(self, sock: socket.socket) -> None:
         """Create a reader for a non-blocking socket."""
-        self.are_over = False
-        self._socket: Final = there
+        self.is_closed = False
+        self._socket: Final = sock
         self._buffer = b""
 
     def read(self) -> Sequence[bytes]:
@@ -164,13 +164,13 @@ class Messages:
                 data = self._socket.recv(PIECE_BYTES)
             except ConnectionError:
                 data = b""
-            self.are_over = self.are_over or not data
+            self.is_closed = self.is_closed or not data
             self._buffer += data
         messages = list[bytes]()
         while (end := 4 + int.from_bytes(self._buffer[:4], "big")) <= len(self._buffer):
             messages.append(self._buffer[4:end])
             self._buffer = self._buffer[end:]
-        self.are_over = self.are_over or end > LONGEST_ANSWER
+        self.is_closed = self.is_closed or end > MAX_ANSWER_BYTES
         return messages
 
 
@@ -179,15 +179,15 @@ class MuxSession:
 
     Attributes:
         exit_descriptor: the descriptor of the socket, readable when a message has arrived; see `has_ended`.
-        complaint: the error message if the session was refused, otherwise empty.
+        refusal: the error message if the session was refused, otherwise empty.
 
     """
 
-    def __init__(self, there: socket.socket, messages: Messages) -> None:
+    def __init__(self, sock: socket.socket, messages: MessageReader) -> None:
         """Take over the socket on which the session was requested."""
-        self.exit_descriptor: Final = there.fileno()
-        self.complaint: bytes = b""
-        self._socket: Final = there
+        self.exit_descriptor: Final = sock.fileno()
+        self.refusal: bytes = b""
+        self._socket: Final = sock
         self._messages: Final = messages
         self._code = LOST_SESSION_CODE
 
@@ -198,11 +198,11 @@ class MuxSession:
             if kind == EXITED and len(body) >= 8:
                 self._code = body[7]  # the last of four bytes, as in an exit code
             elif kind in (DENIED, FAILURE):
-                self.complaint = REFUSED_PREFIX.encode() + b": " + body[8:]
+                self.refusal = REFUSED_PREFIX.encode() + b": " + body[8:]
                 return True
             elif kind not in (OPENED, NO_TERMINAL):
                 return True  # an unknown message
-        return self._messages.are_over
+        return self._messages.is_closed
 
     def kill(self) -> None:
         """Shut down the socket, which ends the session even if a forked process has a copy of the socket."""

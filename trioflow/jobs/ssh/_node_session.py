@@ -45,7 +45,7 @@ class NodeSession:
         connection: Connection | LocalConnection,
         grace: float,
         *,
-        anew: bool,
+        reconnect: bool,
         limit: TimeLimit,
     ) -> None:
         """Create a session; the connection is opened on demand.
@@ -54,7 +54,7 @@ class NodeSession:
             job: the job.
             connection: the connection to the node.
             grace: seconds between SIGTERM and SIGKILL.
-            anew: whether to try again to connect after an earlier failure.
+            reconnect: whether to try again to connect after an earlier failure.
             limit: the time limit of the job.
 
         """
@@ -63,7 +63,7 @@ class NodeSession:
         self._job: Final[Any] = job
         self._connection: Final = connection
         self._grace: Final = grace
-        self._anew: Final = anew
+        self._reconnects: Final = reconnect
 
     @property
     def node(self) -> Node:
@@ -82,8 +82,8 @@ class NodeSession:
     async def run(
         self,
         words: Sequence[str],
-        redirection: Stdio,
-        shown: str,
+        stdio: Stdio,
+        description: str,
         *,
         allowed: frozenset[int] | None = _exit_codes.ZERO_ONLY,
     ) -> CommandResult:
@@ -91,8 +91,8 @@ class NodeSession:
 
         Args:
             words: the program and its arguments.
-            redirection: its standard streams and environment variables.
-            shown: the command as it appears in errors.
+            stdio: its standard streams and environment variables.
+            description: the command as it appears in errors.
             allowed: the exit codes of success; None for all.
 
         Raises:
@@ -100,28 +100,28 @@ class NodeSession:
             SshError: the program could not be started, or the connection was lost.
 
         """
-        task = CommandSpec(self._job, self._connection, words, redirection, self._grace, self._limit, shown)
-        retries = _RetryDecision(self._connection, shown)
+        spec = CommandSpec(self._job, self._connection, words, stdio, self._grace, self._limit, description)
+        retries = _RetryDecision(self._connection, description)
         while True:
-            await self._connection.ensure(anew=self._anew)
-            async with self._turn() as others:
-                attempt = await self._attempt(task)
+            await self._connection.ensure(reconnect=self._reconnects)
+            async with self._session_slot() as others:
+                attempt = await self._attempt(spec)
             if attempt.report.returncode is not None:
-                written = "output" if redirection.is_merged else "standard error"
-                return self._check_result(attempt.stderr_tail, written, shown, allowed)
+                written = "output" if stdio.is_merged else "standard error"
+                return self._check_result(attempt.stderr_tail, written, description, allowed)
             if attempt.report.started:
-                what = f"the connection was lost, which ends the command on the node: {shown}"
+                what = f"the connection was lost, which ends the command on the node: {description}"
                 raise SshError(self.node, what, started=True)
             attempt.check_login()
             await retries.allow_another(attempt.stderr_tail, others, never_started=attempt.never_started)
 
-    async def _attempt(self, task: CommandSpec) -> RemoteCommand:
+    async def _attempt(self, spec: CommandSpec) -> RemoteCommand:
         """Try once to run a command, and return the attempt."""
         connection = self._connection
         attempt = (
-            LocalCommand(task, connection)
+            LocalCommand(spec, connection)
             if isinstance(connection, LocalConnection)
-            else SessionCommand(task, connection)
+            else SessionCommand(spec, connection)
         )
         try:
             await attempt.run()
@@ -130,7 +130,7 @@ class NodeSession:
                 self.latest = attempt.result()
         return attempt
 
-    async def transfer(self, operations: Sequence[Operation], shown: str) -> Sequence[str]:
+    async def transfer(self, operations: Sequence[Operation], description: str) -> Sequence[str]:
         """Execute file operations, and return the paths on the node of the downloaded files.
 
         Raises:
@@ -139,7 +139,7 @@ class NodeSession:
 
         """
         connection = self._connection
-        retries = _RetryDecision(connection, shown)
+        retries = _RetryDecision(connection, description)
         while True:
             command, text = connection.copy_command(operations)
             job = CommandJob(
@@ -152,8 +152,8 @@ class NodeSession:
                 terminate_grace=1.0,
                 label=f"transfer of {self._job.label}",
             )
-            await connection.ensure(anew=self._anew)
-            async with self._turn() as others:
+            await connection.ensure(reconnect=self._reconnects)
+            async with self._session_slot() as others:
                 result = await job.co_run()
             if not result.returncode:
                 return connection.parse_listing(result.stdout or b"", operations)
@@ -185,7 +185,7 @@ class NodeSession:
         return False
 
     @contextlib.asynccontextmanager
-    async def _turn(self) -> AsyncGenerator[int]:
+    async def _session_slot(self) -> AsyncGenerator[int]:
         """Hold one of the connection's sessions during a block; yield the number of other sessions in use.
 
         Callers open the connection beforehand, so that the traceback of a failure to connect has no frames of
@@ -193,28 +193,28 @@ class NodeSession:
         """
         connection = self._connection
         async with connection.sessions:
-            await connection.ensure(anew=self._anew)  # it may have been lost while waiting
+            await connection.ensure(reconnect=self._reconnects)  # it may have been lost while waiting
             paths, connection.leftover_files = connection.leftover_files, []
             await self.remove_files(paths)
             yield connection.sessions.borrowed_tokens - 1
 
     def _check_result(
-        self, stderr_tail: bytes, written: str, shown: str, allowed: frozenset[int] | None
+        self, stderr_tail: bytes, written: str, description: str, allowed: frozenset[int] | None
     ) -> CommandResult:
         result = self.latest
         assert result is not None
         failure = _exit_codes.describe_failure(allowed, result.returncode)
         if failure is not None:
-            raise CommandError(self._job, f"{self.node.name}: {shown}", failure, result, stderr_tail, written)
+            raise CommandError(self._job, f"{self.node.name}: {description}", failure, result, stderr_tail, written)
         return result
 
 
 class _RetryDecision:
     """Decides whether to retry a command or a transfer: only if it certainly has not started."""
 
-    def __init__(self, connection: Connection | LocalConnection, shown: str) -> None:
+    def __init__(self, connection: Connection | LocalConnection, description: str) -> None:
         self._connection: Final = connection
-        self._shown: Final = shown
+        self._description: Final = description
         self._lost = 0
         self._refused = 0
 
@@ -239,7 +239,7 @@ class _RetryDecision:
         self._lost += 1
         if not never_started or self._lost >= MAX_ATTEMPTS:
             what = text.strip() or "the connection was lost"
-            raise SshError(connection.node, f"{self._shown}: {what}", started=not never_started)
+            raise SshError(connection.node, f"{self._description}: {what}", started=not never_started)
 
 
 def _text(message: bytes) -> str:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..command import _start_errors
 from ..command._command_job import CommandJob
-from ..command._output_sinks import Capture, DescriptorSink, FileSink, Lines, SignOfLife, Sink, Spool, line_sinks
+from ..command._output_sinks import ActivitySink, Capture, DescriptorSink, FileSink, LineSink, Sink, Spool, line_sinks
 from ..command._result import CommandError, CommandResult
 from ..command._spawn_options import is_path
 from ..command._streams import open_output, print_line
@@ -57,7 +57,7 @@ class Stdio:
     stderr: Any = None
     on_line: Callable[[str], object] | None = None
     tag: Callable[[], str] | None = None
-    anew: bool = False  # empty the output files first
+    truncate: bool = False  # empty the output files first
     variables: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
@@ -73,10 +73,10 @@ class CommandSpec:
     job: Any
     connection: Connection | LocalConnection
     words: Sequence[str]
-    redirection: Stdio
+    stdio: Stdio
     grace: float
     limit: TimeLimit
-    shown: str
+    description: str
 
     def check_size(self, what: str, size: int, most: int) -> None:
         """Raise an error if a part of the command is too long for the node.
@@ -88,13 +88,13 @@ class CommandSpec:
         if size > most:
             advice = "hand over much data by stdin=, or by a Push before"
             why = f"not started: {what} {size} bytes, and at most {most} go to a node: {advice}"
-            raise CommandError(self.job, f"{self.connection.node.name}: {self.shown}", why)
+            raise CommandError(self.job, f"{self.connection.node.name}: {self.description}", why)
 
 
 class RemoteCommand:
     """One attempt to run a command in a wrapper, which a subclass starts in a session or in a local process."""
 
-    def __init__(self, task: CommandSpec) -> None:
+    def __init__(self, spec: CommandSpec) -> None:
         """Build the wrapper's command line, and open the destinations of the output.
 
         Raises:
@@ -102,30 +102,30 @@ class RemoteCommand:
             OSError: a file cannot be opened.
 
         """
-        token, target = os.urandom(8).hex(), task.redirection
-        sent = export_variables(target.variables, token) if target.variables else b""
+        token, stdio = os.urandom(8).hex(), spec.stdio
+        initial_input = export_variables(stdio.variables, token) if stdio.variables else b""
         command = login_shell_line(
-            task.words, token, grace=task.grace, stdin=target.stdin, merged=target.is_merged, size=len(sent)
+            spec.words, token, grace=spec.grace, stdin=stdio.stdin, merged=stdio.is_merged, size=len(initial_input)
         )
-        task.check_size("its words and what trioflow adds to them are", len(os.fsencode(command)), MAX_WORD_BYTES)
-        task.check_size("its variables (env=) are", len(sent), MAX_VARIABLE_BYTES)
-        self._task: Final = task
+        spec.check_size("its words and what trioflow adds to them are", len(os.fsencode(command)), MAX_WORD_BYTES)
+        spec.check_size("its variables (env=) are", len(initial_input), MAX_VARIABLE_BYTES)
+        self._spec: Final = spec
         self._command: Final = command
-        self._sent: Final = sent
+        self._initial_input: Final = initial_input
         self._tail: Final = _Tail()
         self._login_tail: Final = _Tail()
-        self._stdout: Final = _LocalOutput("stdout", target)
-        if target.is_merged:
+        self._stdout: Final = _LocalOutput("stdout", stdio)
+        if stdio.is_merged:
             self._stdout.sinks.append(self._tail)
         try:
-            self._stderr: Final = _LocalOutput("stderr", target)
+            self._stderr: Final = _LocalOutput("stderr", stdio)
         except BaseException:
             self._stdout.close()
             raise
         self._gate: Final = _StartGate(self._stdout.sinks)
         self._filter: Final = ReportFilter(token, [self._tail, *self._stderr.sinks], self._login_tail, self._gate.open)
-        signs = [SignOfLife(task.limit.alive)] * task.limit.needs_signs
-        self._sinks: Final[Sequence[Sequence[Sink]]] = [self._gate, *signs], [self._filter, *signs]
+        activity_sinks = [ActivitySink(spec.limit.alive)] * spec.limit.needs_signs
+        self._sinks: Final[Sequence[Sequence[Sink]]] = [self._gate, *activity_sinks], [self._filter, *activity_sinks]
 
     _elapsed: float
 
@@ -158,7 +158,7 @@ class RemoteCommand:
     async def run(self) -> None:
         """Run the command, and wait until it has ended."""
         try:
-            with self._task.limit.counting():
+            with self._spec.limit.counting():
                 await self._run()
         finally:
             self._stdout.close()
@@ -180,8 +180,8 @@ class RemoteCommand:
 class SessionCommand(RemoteCommand):
     """A command that runs in its own session over the connection."""
 
-    def __init__(self, task: CommandSpec, connection: Connection) -> None:
-        super().__init__(task)
+    def __init__(self, spec: CommandSpec, connection: Connection) -> None:
+        super().__init__(spec)
         self._connection: Final = connection
         self._channel: Final = Channel(connection.run, self._sinks)
 
@@ -193,7 +193,7 @@ class SessionCommand(RemoteCommand):
     @property
     def stderr_tail(self) -> bytes:
         """The last bytes of the standard error, followed by the reason for a refused session, if any."""
-        return super().stderr_tail + self._channel.complaint
+        return super().stderr_tail + self._channel.refusal
 
     def check_login(self) -> None:
         """Raise an error if the login shell ended the session before the command started.
@@ -207,24 +207,24 @@ class SessionCommand(RemoteCommand):
         code = self._channel.returncode
         if code is None or not 0 <= code < LOST_SESSION_CODE:
             return
-        message = (self._gate.held + self.stderr_tail).decode(errors="backslashreplace").strip()
+        message = (self._gate.buffer + self.stderr_tail).decode(errors="backslashreplace").strip()
         what = f"the node let us in, and ended the session with exit code {code} before the command started"
         advice = "its login shell must be one that runs commands"
-        shown = self._task.shown
-        raise SshError(self._connection.node, f"{shown}: {what}{f' ({message})' if message else ''}: {advice}")
+        description = self._spec.description
+        raise SshError(self._connection.node, f"{description}: {what}{f' ({message})' if message else ''}: {advice}")
 
     async def _run(self) -> None:
-        channel, run, task = self._channel, self._connection.run, self._task
+        channel, run, spec = self._channel, self._connection.run, self._spec
         began = run.clock()
         try:
             try:
-                await channel.start(self._connection.begin, self._command, self._sent)
+                await channel.start(self._connection.begin, self._command, self._initial_input)
             except OSError as error:
-                shown = f"{self._connection.node.name}: {task.shown}"
-                raise CommandError(task.job, shown, _start_errors.stream_error(error)) from error
-            await channel.pipes.until_ended(run.wait_readable, math.inf)
+                description = f"{self._connection.node.name}: {spec.description}"
+                raise CommandError(spec.job, description, _start_errors.stream_error_message(error)) from error
+            await channel.pipes.forward_until_ended(run.wait_readable, math.inf)
         finally:
-            await channel.end(task.grace + KILL_MARGIN)
+            await channel.end(spec.grace + KILL_MARGIN)
             self._elapsed = run.clock() - began
         if channel.pipes.error is not None:
             raise channel.pipes.error
@@ -233,8 +233,8 @@ class SessionCommand(RemoteCommand):
 class LocalCommand(RemoteCommand):
     """A command that runs on this machine."""
 
-    def __init__(self, task: CommandSpec, here: LocalConnection) -> None:
-        super().__init__(task)
+    def __init__(self, spec: CommandSpec, here: LocalConnection) -> None:
+        super().__init__(spec)
         stdout, stderr = (cast(Any, _SinkFile(sinks)) for sinks in self._sinks)
         self._process: Final = _LocalWrapper(
             here.command(self._command),
@@ -242,10 +242,10 @@ class LocalCommand(RemoteCommand):
             stdout=stdout,
             stderr=stderr,
             check=False,
-            terminate_grace=task.grace + KILL_MARGIN,
-            label=task.job.label,
+            terminate_grace=spec.grace + KILL_MARGIN,
+            label=spec.job.label,
         )
-        self._process._sent = self._sent
+        self._process._initial_input = self._initial_input
 
     async def _run(self) -> None:
         try:
@@ -259,29 +259,29 @@ class LocalCommand(RemoteCommand):
 class _LocalWrapper(CommandJob):
     """The local process of a wrapper; to end it, its input is closed, instead of sending a signal."""
 
-    __slots__ = ("_lifeline", "_sent", "_theirs")
+    __slots__ = ("_initial_input", "_lifeline", "_wrapper_end")
 
     _lifeline: socket.socket
-    _sent: bytes  # the first bytes of its input
-    _theirs: socket.socket
+    _initial_input: bytes  # the first bytes of its input
+    _wrapper_end: socket.socket
 
     async def co_run(self) -> CommandResult:
         """Run the wrapper, with a socket as its input."""
-        self._lifeline, self._theirs = input_sockets(self._sent)
+        self._lifeline, self._wrapper_end = input_sockets(self._initial_input)
         try:
             return await super().co_run()
         finally:
             self._close_input()
 
     def _input(self, stdin: Any) -> int:
-        return self._theirs.fileno()
+        return self._wrapper_end.fileno()
 
     def _terminate(self, process: Process) -> None:
         self._close_input()
 
     def _close_input(self) -> None:
         self._lifeline.close()
-        self._theirs.close()
+        self._wrapper_end.close()
 
 
 class _LocalOutput:
@@ -291,20 +291,20 @@ class _LocalOutput:
     every process that shares it.
     """
 
-    def __init__(self, name: str, redirection: Stdio) -> None:
+    def __init__(self, name: str, stdio: Stdio) -> None:
         """Open the destination.
 
         Raises:
             OSError: a file cannot be opened.
 
         """
-        target = getattr(redirection, name)
+        target = getattr(stdio, name)
         self._capture: Final = Capture() if target == subprocess.PIPE else None
         self.sinks: list[Sink] = [] if self._capture is None else [self._capture]
-        lines = line_sinks(name, redirection.on_line, redirection.tag)
+        lines = line_sinks(name, stdio.on_line, stdio.tag)
         self.sinks += lines
         if is_path(target):
-            self.sinks.append(DescriptorSink(open_output(target, anew=redirection.anew)))
+            self.sinks.append(DescriptorSink(open_output(target, truncate=stdio.truncate)))
         elif not (lines or target in (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)):
             self.sinks += _sinks_for(getattr(sys, name) if target is None else target)
 
@@ -342,10 +342,10 @@ class _StartGate:
     """A sink that buffers standard output until the command starts; earlier output is the login shell's or early."""
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
-        self.held = b""
+        self.buffer = b""
         self._sinks: Final = sinks
         self._is_open = False
-        self._is_over = False
+        self._is_finished = False
 
     def open(self) -> None:
         """Forward the buffered output, and from now on all output.
@@ -353,9 +353,9 @@ class _StartGate:
         The buffer may contain output of the command, because the report of its start arrives through another pipe.
         """
         self._is_open = True
-        held, self.held = self.held, b""
+        held, self.buffer = self.buffer, b""
         self._pass_on(held)
-        if self._is_over:
+        if self._is_finished:
             self.finish()
 
     def write(self, data: bytes) -> None:
@@ -363,11 +363,11 @@ class _StartGate:
         if self._is_open:
             self._pass_on(data)
         else:
-            self.held += data
+            self.buffer += data
 
     def finish(self) -> None:
         """Finish the sinks or, if the gate is still closed, postpone that until it opens."""
-        self._is_over = True
+        self._is_finished = True
         if self._is_open:
             for sink in self._sinks:
                 sink.finish()
@@ -403,7 +403,7 @@ def _sinks_for(file: Any) -> list[Sink]:
     if isinstance(file, int):
         file = open(file, "wb", buffering=0, closefd=False)  # noqa: SIM115 - the caller closes it
     if getattr(file, "has_picture", None):
-        return [Lines(lambda text: print_line(file, text))]
+        return [LineSink(lambda text: print_line(file, text))]
     return [FileSink(file, at_once=True)]
 
 

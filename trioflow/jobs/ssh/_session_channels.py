@@ -40,7 +40,7 @@ class SessionProcess(Protocol):
         ...
 
     @property
-    def complaint(self) -> bytes:
+    def refusal(self) -> bytes:
         """The error message if the session was refused, otherwise empty."""
         ...
 
@@ -66,7 +66,7 @@ class SshProcess:
 
     def __init__(self, process: Process) -> None:
         """Take over the ssh process."""
-        self.complaint: Final = b""  # ssh writes its messages to the standard error
+        self.refusal: Final = b""  # ssh writes its messages to the standard error
         self.exit_descriptor: Final = process.exit_descriptor
         self._process: Final = process
 
@@ -91,7 +91,7 @@ class SshProcess:
         return process.returncode
 
 
-def input_sockets(sent: bytes) -> tuple[socket.socket, socket.socket]:
+def input_sockets(initial_input: bytes) -> tuple[socket.socket, socket.socket]:
     """Create a command's standard input, and write its first bytes into the buffer.
 
     The input is a pair of sockets, because the buffer of a pipe may be a single page, too small for the bytes.
@@ -102,9 +102,9 @@ def input_sockets(sent: bytes) -> tuple[socket.socket, socket.socket]:
     """
     ours, theirs = socket.socketpair()
     try:
-        if sent:
-            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * len(sent))
-            ours.sendall(sent)
+        if initial_input:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * len(initial_input))
+            ours.sendall(initial_input)
     except BaseException:
         ours.close()
         theirs.close()
@@ -117,7 +117,7 @@ class Channel:
 
     Attributes:
         pipes: the pipes for the session's standard output and standard error.
-        complaint: the error message if the session was refused, otherwise empty.
+        refusal: the error message if the session was refused, otherwise empty.
         returncode: the exit code of the session; None before its end.
 
     """
@@ -131,14 +131,14 @@ class Channel:
 
         """
         self.pipes: Final = OutputPipes()
-        self.complaint: bytes = b""
+        self.refusal: bytes = b""
         self.returncode: int | None = None
         self._run: Final = run
         self._sinks: Final = sinks
         self._session: SessionProcess | None = None
 
-    async def start(self, begin: Begin, line: str, sent: bytes) -> None:
-        """Begin a session that runs `line` on the node and reads `sent` first.
+    async def start(self, begin: Begin, line: str, initial_input: bytes) -> None:
+        """Begin a session that runs `line` on the node and reads `initial_input` first.
 
         Raises:
             OSError: the session could not be started.
@@ -146,7 +146,7 @@ class Channel:
         """
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
             ours.callback(self.pipes.close)
-            self._input, input_there = input_sockets(sent)
+            self._input, input_there = input_sockets(initial_input)
             ours.callback(self._input.close)
             theirs.callback(input_there.close)
             streams = [input_there.fileno()]
@@ -170,11 +170,11 @@ class Channel:
         self._input.close()
         pipes.ending = True
         until = run.clock() + patience
-        while not await run.outlast(lambda until=until: pipes.until_ended(run.wait_readable, until)):  # type: ignore[misc]
+        while not await run.outlast(lambda until=until: pipes.forward_until_ended(run.wait_readable, until)):  # type: ignore[misc]
             session.kill()
             until = run.clock() + KILL_INTERVAL
         try:
-            self.complaint = session.complaint
+            self.refusal = session.refusal
             self.returncode = session.finish()
         finally:
             self._session = None

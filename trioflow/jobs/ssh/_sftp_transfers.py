@@ -32,7 +32,7 @@ SWAP_SCRIPT: Final = (
 NO_OUTPUT: Final = Stdio(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-async def push(session: NodeSession, sources: Sequence[str], to: str, shown: str) -> None:
+async def push(session: NodeSession, sources: Sequence[str], to: str, description: str) -> None:
     """Copy files and directories to the node.
 
     Raises:
@@ -42,25 +42,33 @@ async def push(session: NodeSession, sources: Sequence[str], to: str, shown: str
 
     """
     copies = _plan_copies(session, sources, to)
-    _check_names([posixpath.basename(copy.place) for copy in copies], shown)
+    _check_names([posixpath.basename(copy.target) for copy in copies], description)
     operations: list[Operation] = []
     for copy in copies:
-        operations += map(MakeDirectory, _parents(posixpath.dirname(copy.place)))
-        operations.append(Put(copy.source, copy.new))
+        operations += map(MakeDirectory, _parents(posixpath.dirname(copy.target)))
+        operations.append(Put(copy.source, copy.temporary_path))
         if not copy.is_directory:
-            operations.append(Rename(copy.new, copy.place))
+            operations.append(Rename(copy.temporary_path, copy.target))
     try:
-        await session.transfer(operations, shown)
+        await session.transfer(operations, description)
         for copy in copies:
             if copy.is_directory:
-                words = ["/bin/sh", "-c", SWAP_SCRIPT, "trioflow", copy.new, copy.place, copy.new + ".old"]
-                await session.run(words, NO_OUTPUT, f"mv {copy.new} {copy.place}")
+                words = [
+                    "/bin/sh",
+                    "-c",
+                    SWAP_SCRIPT,
+                    "trioflow",
+                    copy.temporary_path,
+                    copy.target,
+                    copy.temporary_path + ".old",
+                ]
+                await session.run(words, NO_OUTPUT, f"mv {copy.temporary_path} {copy.target}")
     except BaseException:
-        await session.remove_files([copy.new for copy in copies])
+        await session.remove_files([copy.temporary_path for copy in copies])
         raise
 
 
-async def pull(session: NodeSession, sources: Sequence[str], to: str, shown: str) -> list[str]:
+async def pull(session: NodeSession, sources: Sequence[str], to: str, description: str) -> list[str]:
     """Copy files and directories from the node, and return the local paths of the copies.
 
     Raises:
@@ -69,20 +77,22 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, shown: str
         SshError: the transfer failed.
 
     """
-    _check_names([posixpath.basename(source.rstrip("/")) for source in sources if not set(source) & set("*?[")], shown)
-    into = to.endswith("/") or to == "~" or len(sources) > 1
+    _check_names(
+        [posixpath.basename(source.rstrip("/")) for source in sources if not set(source) & set("*?[")], description
+    )
+    to_directory = to.endswith("/") or to == "~" or len(sources) > 1
     to = os.path.expanduser(to)  # noqa: ASYNC240 - it reads the environment at most
-    directory = to if into else os.path.dirname(to)
+    directory = to if to_directory else os.path.dirname(to)
     new = _new_directory(directory or ".")
     try:
-        paths = await session.transfer([Get(session.node_path(source), new) for source in sources], shown)
-        _check_fetched(paths, shown)
+        paths = await session.transfer([Get(session.node_path(source), new) for source in sources], description)
+        _check_fetched(paths, description)
         names = sorted(os.listdir(new))
-        if not into and len(names) != 1:
-            raise SshError(session.node, f"{shown}: these are {len(names)} files: let to= end with a '/'")
-        places = [os.path.join(directory, name) if into else to for name in names]
+        if not to_directory and len(names) != 1:
+            raise SshError(session.node, f"{description}: these are {len(names)} files: let to= end with a '/'")
+        places = [os.path.join(directory, name) if to_directory else to for name in names]
         for name, place in zip(names, places, strict=True):
-            _put_in_place(os.path.join(new, name), place, os.path.join(new, name + ".old"))
+            _replace(os.path.join(new, name), place, os.path.join(new, name + ".old"))
         return places
     finally:
         _remove_tree(new)
@@ -109,7 +119,7 @@ async def temporary_file(session: NodeSession, content: Any) -> AsyncGenerator[s
 
 @contextlib.asynccontextmanager
 async def temporary_directory(
-    session: NodeSession, script: bytes, name: str, others: Sequence[str], shown: str
+    session: NodeSession, script: bytes, name: str, others: Sequence[str], description: str
 ) -> AsyncGenerator[str]:
     """Put a script and other files into a temporary directory on the node, yield its path, and remove it.
 
@@ -121,13 +131,13 @@ async def temporary_directory(
     """
     directory = f"{session.scratch}{INCOMPLETE_PREFIX}{os.urandom(6).hex()}"
     copies = _plan_copies(session, others, f"{directory}/")
-    _check_names([name, *(posixpath.basename(copy.place) for copy in copies)], shown)
+    _check_names([name, *(posixpath.basename(copy.target) for copy in copies)], description)
     try:
         with _nameless_file() as (file, path):
             _write_content(file, script)
             posix.fchmod(file.fileno(), stat.S_IRWXU)
             made = MakeDirectory(directory), Put(path, posixpath.join(directory, name))
-            await session.transfer([*made, *(Put(copy.source, copy.place) for copy in copies)], shown)
+            await session.transfer([*made, *(Put(copy.source, copy.target) for copy in copies)], description)
         yield directory
     finally:
         await session.remove_files([directory])
@@ -153,34 +163,36 @@ class Copy:
     """A file or directory to copy to a node."""
 
     source: str
-    place: str  # its path on the node
-    new: str  # its temporary path on the node
+    target: str  # its path on the node
+    temporary_path: str  # its temporary path on the node
     is_directory: bool
 
 
 def _plan_copies(session: NodeSession, sources: Sequence[str], to: str) -> list[Copy]:
-    into = to.endswith("/") or to == "~" or len(sources) > 1
+    to_directory = to.endswith("/") or to == "~" or len(sources) > 1
     token, copies = os.urandom(6).hex(), list[Copy]()
     for number, source in enumerate(map(os.path.expanduser, sources)):
         mode = os.stat(source).st_mode  # its error is clearer than sftp's
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise ValueError(f"{source!r} is not a file or a directory, but a pipe, a socket or a device: not copied")
         path = os.path.abspath(source)
-        place = session.node_path(posixpath.join(to, os.path.basename(path)) if into else to)
+        place = session.node_path(posixpath.join(to, os.path.basename(path)) if to_directory else to)
         directory, name = posixpath.split(place)
         new = posixpath.join(directory, f"{INCOMPLETE_PREFIX}{token}-{number}-{name}")
         copies.append(Copy(path, place, new, os.path.isdir(path)))
     return copies
 
 
-def _check_names(names: Sequence[str], shown: str) -> None:
+def _check_names(names: Sequence[str], description: str) -> None:
     """Raise a ValueError if two sources have the same name, and so would overwrite each other."""
-    twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
-    if twice is not None:
-        raise ValueError(f"{shown}: two of these are named {twice!r}: copy them by steps of their own, to other places")
+    duplicate = next((name for number, name in enumerate(names) if name in names[:number]), None)
+    if duplicate is not None:
+        raise ValueError(
+            f"{description}: two of these are named {duplicate!r}: copy them by steps of their own, to other places"
+        )
 
 
-def _check_fetched(fetched: Sequence[str], shown: str) -> None:
+def _check_fetched(fetched: Sequence[str], description: str) -> None:
     """Raise a ValueError if two fetched paths end with the same name, and so would overwrite each other."""
     places: dict[str, str] = {}
     for path in map(posixpath.normpath, fetched):
@@ -188,8 +200,8 @@ def _check_fetched(fetched: Sequence[str], shown: str) -> None:
         other = places.setdefault(name, path)
         if other != path:
             raise ValueError(
-                f"{shown}: two of these are named {name!r}, {other} and {path}: copy the directories that they are in, "
-                f"or each by a step of its own, to another place"
+                f"{description}: two of these are named {name!r}, {other} and {path}: "
+                f"copy the directories that they are in, or each by a step of its own, to another place"
             )
 
 
@@ -207,7 +219,7 @@ def _parents(directory: str) -> list[str]:
     return parents[::-1]
 
 
-def _put_in_place(new: str, place: str, old: str) -> None:
+def _replace(new: str, place: str, old: str) -> None:
     if os.path.isdir(place) and not os.path.islink(place):
         _move(place, old)
     _move(new, place)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Path = str | os.PathLike[str]
 """A path on this machine."""
-IN_DIRECTORY: Final = 'cd -- "$1" || exit; shift; exec "$@"'
+CHANGE_DIRECTORY: Final = 'cd -- "$1" || exit; shift; exec "$@"'
 INLINE_SCRIPT: Final = (
     's=$(mktemp) || exit; trap \'rm -f -- "$s"\' EXIT; trap "exit 143" TERM HUP INT; '
     'printf %s "$1" >"$s" && chmod 700 "$s" || exit; shift; '
@@ -197,12 +197,12 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
             stdin = self._options.stdin
         elif isinstance(stdin, CommandResult):
             stdin = stdin._stdout
-        connection = run.shared(Connections).to(self._node)
-        session = NodeSession(self, connection, self._options.terminate_grace, anew=self.attempts > 1, limit=limit)
-        task = _StepRunner(self, session, Values(texts), stdin)
+        connection = run.shared(Connections).for_node(self._node)
+        session = NodeSession(self, connection, self._options.terminate_grace, reconnect=self.attempts > 1, limit=limit)
+        runner = _StepRunner(self, session, Values(texts), stdin)
         try:
             results = [
-                await task.run(step, [fill_word(part, number, self) for number, part in enumerate(words)])
+                await runner.run(step, [fill_word(part, number, self) for number, part in enumerate(words)])
                 for step, words in zip(self._steps, parts, strict=True)
             ]
         except Unreachable as failure:
@@ -239,14 +239,14 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
         values, words, job = given_of(self)
         steps = [step.given(value) for step, value in zip(self._steps, words, strict=True)]
         stdin, streams = options.streams_for_journal()
-        sent = [
+        sent_files = [
             file for step in self._steps for file in step.files_read() if is_path(file) and "{" not in os.fspath(file)
         ]
         return Work(
             what="ssh",
             arguments=[self._node.name, steps, dict(zip(self._values, values, strict=True))],
             options=[options.cwd, HashOnly(self._env) if self._env else None, stdin if job is None else job, *streams],
-            reads=[*options.files_read(), *sent],
+            reads=[*options.files_read(), *sent_files],
             appends=options.files_written() if options.append else (),
             begins_anew=() if options.append else options.files_written(),
         )
@@ -266,7 +266,7 @@ class _StepRunner:
         self._values: Final = values
         self._stdin: Final = _argv.check_input(stdin, job)
         self._session: Final = session
-        self._anew = not job._options.append  # the next command empties its output files
+        self._truncates = not job._options.append  # the next command empties its output files
 
     async def run(self, step: Step, words: list[str]) -> Any:
         """Run one step, whose words have been filled in, and return its result."""
@@ -297,22 +297,22 @@ class _StepRunner:
 
     async def _script(self, step: Program, words: list[str]) -> CommandResult:
         text, arguments, others = step.parts(words)
-        shown, name = repr(step), os.path.basename(text)
+        description, name = repr(step), os.path.basename(text)
         if isinstance(step, Script):
             with open(text, "rb") as file:  # noqa: ASYNC230 - a local file of a few kilobytes
                 script = file.read()
         else:
-            script, shown, name = os.fsencode(text), "a script", "script"
+            script, description, name = os.fsencode(text), "a script", "script"
         called = shlex.join(interpreter(script))
         if len(script) <= MAX_INLINE_BYTES and b"\0" not in script and not others:
             inline = f'{INLINE_SCRIPT}{called} "$s" "$@"'
-            return await self._run(["/bin/sh", "-c", inline, "trioflow", os.fsdecode(script), *arguments], shown)
+            return await self._run(["/bin/sh", "-c", inline, "trioflow", os.fsdecode(script), *arguments], description)
         async with _sftp_transfers.temporary_directory(
-            self._session, script, name, others, self._redact(shown)
+            self._session, script, name, others, self._redact(description)
         ) as directory:
             beside = f'{DIRECTORY_SCRIPT}{called} "$d" "$@"'
             words = ["/bin/sh", "-c", beside, "trioflow", directory, name, self._directory() or "", *arguments]
-            return await self._run(words, shown, enters_directory=False)
+            return await self._run(words, description, enters_directory=False)
 
     def _redact(self, text: str) -> str:
         return _argv.REDACTED if self._job.redact else text
@@ -321,28 +321,28 @@ class _StepRunner:
         cwd = self._options.cwd
         return None if cwd is None else self._session.node_path(self._values.fill(os.fsdecode(cwd)))
 
-    async def _run(self, words: Sequence[str], shown: str, *, enters_directory: bool = True) -> CommandResult:
+    async def _run(self, words: Sequence[str], description: str, *, enters_directory: bool = True) -> CommandResult:
         """Run a command, in the job's directory if `enters_directory`."""
         options, job = self._options, self._job
-        words, shown = list(words), self._redact(shown)
+        words, description = list(words), self._redact(description)
         directory = self._directory()
         if directory is not None and enters_directory:
-            words = ["/bin/sh", "-c", IN_DIRECTORY, "trioflow", directory, *words]
+            words = ["/bin/sh", "-c", CHANGE_DIRECTORY, "trioflow", directory, *words]
         on_line: Any = options.on_line
-        redirection = Stdio(
+        stdio = Stdio(
             stdout=self._fill_path(options.stdout),
             stderr=self._fill_path(options.stderr),
             on_line=None if on_line is None else lambda line: on_line(job, line),
-            tag=tag_maker(options.tag, job._node.name, {"label": str(job.label), **self._values.given}),
-            anew=self._anew,
+            tag=tag_maker(options.tag, job._node.name, {"label": str(job.label), **self._values.by_name}),
+            truncate=self._truncates,
             variables=self._variables(),
         )
-        self._anew = False
+        self._truncates = False
         if self._stdin is None:
-            return await self._session.run(words, redirection, shown, allowed=options.allowed)
+            return await self._session.run(words, stdio, description, allowed=options.allowed)
         async with _sftp_transfers.temporary_file(self._session, self._stdin) as path:
-            redirection = dataclasses.replace(redirection, stdin=path)
-            return await self._session.run(words, redirection, shown, allowed=options.allowed)
+            stdio = dataclasses.replace(stdio, stdin=path)
+            return await self._session.run(words, stdio, description, allowed=options.allowed)
 
     def _variables(self) -> dict[str, str]:
         own = {name: self._fill_variable(value) for name, value in self._job._env.items()}

@@ -80,17 +80,17 @@ class Command(Step):
 class Program(Step):
     """A script with its arguments and included files."""
 
-    __slots__ = ("_included",)
+    __slots__ = ("_include_count",)
 
     def __init__(self, script: Any, args: Iterable[Any], includes: Any) -> None:
         """Store the script, its arguments and the included files as words."""
-        beside = _as_paths(includes, type(self).__name__)
-        self._included: Final = len(beside)
+        beside = _path_tuple(includes, type(self).__name__)
+        self._include_count: Final = len(beside)
         super().__init__((script, *args, *beside))
 
     def parts(self, words: Sequence[Any]) -> tuple[Any, Sequence[Any], Sequence[Any]]:
         """Split the filled-in words into the script, its arguments and the included files."""
-        first = len(words) - self._included
+        first = len(words) - self._include_count
         return words[0], words[1:first], words[first:]
 
     def shown(self, depth: int | None = None) -> str:
@@ -105,7 +105,7 @@ class Program(Step):
 
     def given(self, words: Sequence[Any]) -> list[Any]:
         """Return a list that identifies the step in a journal, with `words` in place of the step's own."""
-        return [*super().given(words), *([{"includes": self._included}] if self._included else [])]
+        return [*super().given(words), *([{"includes": self._include_count}] if self._include_count else [])]
 
 
 @final
@@ -285,15 +285,15 @@ class Values:
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         """Store the values, which are strings, by name."""
-        self.given: Final = dict(values)
-        self._pattern: Final = re.compile("|".join(re.escape(f"{{{name}}}") for name in self.given))
+        self.by_name: Final = dict(values)
+        self._pattern: Final = re.compile("|".join(re.escape(f"{{{name}}}") for name in self.by_name))
 
     def fill(self, text: str, quote: Callable[[str], str] = str) -> str:
         """Replace the placeholders in a text by their values, each passed through `quote`; other braces are kept."""
-        return self._pattern.sub(lambda match: quote(self.given[match[0][1:-1]]), text)
+        return self._pattern.sub(lambda match: quote(self.by_name[match[0][1:-1]]), text)
 
 
-def _as_paths(value: Any, subject: str) -> tuple[Any, ...]:
+def _path_tuple(value: Any, subject: str) -> tuple[Any, ...]:
     """Return the included files of a script as a tuple; `value` may be a single path or an iterable of paths.
 
     Raises:

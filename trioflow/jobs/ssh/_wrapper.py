@@ -163,42 +163,42 @@ class ReportFilter:
         self._mark: Final = b"\x1e" + token.encode() + b" "
         self._sinks: Final = tuple(sinks)
         self._current_sinks = self._sinks if before is None else (before,)
-        self._started: Final = started
-        self._held = b""
+        self._on_start: Final = started
+        self._unparsed = b""
         self.report: Final = WrapperReport()
 
     def write(self, data: bytes) -> None:
         """Extract the lines of the report from the data, and forward the rest."""
-        data, self._held = self._held + data, b""
+        data, self._unparsed = self._unparsed + data, b""
         while data:
             before, mark, rest = data.partition(self._mark)
             if not mark:
                 kept = _partial_mark(data, self._mark)
-                self._held = data[len(data) - kept :]
+                self._unparsed = data[len(data) - kept :]
                 self._pass_on(data[: len(data) - kept])
                 return
             self._pass_on(before)
             matched = _REPORT.match(rest)
             if matched is None:  # the report is incomplete
-                self._held = mark + rest
+                self._unparsed = mark + rest
                 return
-            self._note(matched)
+            self._record(matched)
             data = rest[matched.end() :]
 
     def finish(self) -> None:
         """Forward bytes that were held back as a possible report, and finish the sinks."""
-        held, self._held = self._held, b""
+        held, self._unparsed = self._unparsed, b""
         if not held.startswith(self._mark):
             self._pass_on(held)
         for sink in self._sinks:
             sink.finish()
 
-    def _note(self, matched: re.Match[bytes]) -> None:
+    def _record(self, matched: re.Match[bytes]) -> None:
         if matched["code"] is None:
             self.report.started = True
             self._current_sinks = self._sinks
-            if self._started is not None:
-                self._started()
+            if self._on_start is not None:
+                self._on_start()
             return
         self.report.returncode = int(matched["code"])
         self.report.user_time = _parse_seconds(matched["user"])
