@@ -165,8 +165,7 @@ def encode_environment(env: Mapping[Any, Any] | None, subject: str) -> dict[byte
     """
     if env is None:
         return None
-    if not isinstance(env, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"env of {subject}: found {type(env).__name__}; give a dict of names and values, or None")
+    check_mapping(env, "env", subject)
     if _is_encoded(env):
         return dict(env)
     variables: dict[bytes, bytes] = {}
@@ -185,6 +184,17 @@ def encode_environment(env: Mapping[Any, Any] | None, subject: str) -> dict[byte
             )
         variables[key] = text
     return variables
+
+
+def check_mapping(value: Any, name: str, subject: str) -> None:
+    """Check that the value of the option `name` is a mapping.
+
+    Raises:
+        TypeError: it is not.
+
+    """
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} of {subject}: found {type(value).__name__}; give a dict of names and values, or None")
 
 
 def _is_encoded(env: Mapping[Any, Any]) -> bool:

@@ -21,11 +21,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from ..command import _start_errors
 from ..command._command_job import CommandJob
 from ..command._output_sinks import ActivitySink, Capture, DescriptorSink, FileSink, LineSink, Sink, Spool, line_sinks
 from ..command._result import CommandError, CommandResult
 from ..command._spawn_options import is_path
+from ..command._start_errors import TAIL_BYTES, stream_error_message
 from ..command._streams import open_output, print_line
 from ..posix._processes import Process, Usage
 from ._mux import LOST_SESSION_CODE
@@ -44,8 +44,6 @@ MAX_WORD_BYTES: Final = 131_071
 """The maximum length of a line or a word for a node, in bytes: the limit of an argument in Linux (MAX_ARG_STRLEN)."""
 MAX_VARIABLE_BYTES: Final = 100_000
 """The maximum size of a command's environment variables: they must fit into a socket's buffer."""
-MAX_TAIL_BYTES: Final = 2000
-"""How much of the end of the standard error an exception shows, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +219,7 @@ class SessionCommand(RemoteCommand):
                 await channel.start(self._connection.begin, self._command, self._initial_input)
             except OSError as error:
                 description = f"{self._connection.node.name}: {spec.description}"
-                raise CommandError(spec.job, description, _start_errors.stream_error_message(error)) from error
+                raise CommandError(spec.job, description, stream_error_message(error)) from error
             await channel.pipes.forward_until_ended(run.wait_readable, math.inf)
         finally:
             await channel.end(spec.grace + KILL_MARGIN)
@@ -379,7 +377,7 @@ class _StartGate:
 
 
 class _Tail:
-    """A sink that keeps the last bytes of a stream, at most `MAX_TAIL_BYTES`."""
+    """A sink that keeps the last bytes of a stream, at most `TAIL_BYTES`."""
 
     def __init__(self) -> None:
         self.data: Final = bytearray()
@@ -387,7 +385,7 @@ class _Tail:
     def write(self, data: bytes) -> None:
         """Append data, and drop the oldest bytes above the limit."""
         self.data.extend(data)
-        del self.data[:-MAX_TAIL_BYTES]
+        del self.data[:-TAIL_BYTES]
 
     def finish(self) -> None:
         """Do nothing: no cleanup is needed."""

@@ -17,7 +17,7 @@ from ..command._exit_codes import Check, successful_codes
 from ..command._granted import granted
 from ..command._output_sinks import tag_maker
 from ..command._result import CommandResult
-from ..command._spawn_options import CommandOptions, is_path
+from ..command._spawn_options import CommandOptions, check_mapping, is_path
 from . import _sftp_transfers
 from ._connections import Connections
 from ._node_session import NodeSession
@@ -220,7 +220,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
     def default_label(self, depth: int) -> str:
         """Return the name of the node and the first step, shortened."""
         first, *others = self._steps
-        return f"{self._node.name}: {_argv.shorten(first.shown(depth))}{'; …' if others else ''}"
+        return f"{self._node.name}: {_argv.shorten(first._describe(depth))}{'; …' if others else ''}"
 
     def redacted_label(self) -> str:
         """Return the name of the node, with the steps redacted."""
@@ -237,10 +237,10 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
         """
         options = self._options
         values, words, job = given_of(self)
-        steps = [step.given(value) for step, value in zip(self._steps, words, strict=True)]
+        steps = [step._journal_key(value) for step, value in zip(self._steps, words, strict=True)]
         stdin, streams = options.streams_for_journal()
         sent_files = [
-            file for step in self._steps for file in step.files_read() if is_path(file) and "{" not in os.fspath(file)
+            file for step in self._steps for file in step._files_read() if is_path(file) and "{" not in os.fspath(file)
         ]
         return Work(
             what="ssh",
@@ -296,7 +296,7 @@ class _StepRunner:
         return await self._run(["/bin/sh", "-c", line], line)
 
     async def _script(self, step: Program, words: list[str]) -> CommandResult:
-        text, arguments, others = step.parts(words)
+        text, arguments, others = step._split_words(words)
         description, name = repr(step), os.path.basename(text)
         if isinstance(step, Script):
             with open(text, "rb") as file:  # noqa: ASYNC230 - a local file of a few kilobytes
@@ -363,7 +363,7 @@ def _check_variables(env: Mapping[Any, Any], subject: str) -> dict[str, str | gr
         ValueError: a name is not valid in a shell, or a value contains a NUL.
 
     """
-    _check_mapping(env, "env", subject)
+    check_mapping(env, "env", subject)
     variables = {str(name): value if isinstance(value, granted) else str(value) for name, value in env.items()}
     for name, value in variables.items():
         if not _NAME.fullmatch(name):
@@ -379,13 +379,8 @@ def _check_variables(env: Mapping[Any, Any], subject: str) -> dict[str, str | gr
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def _check_mapping(value: Any, name: str, subject: str) -> None:
-    if not isinstance(value, Mapping):
-        raise TypeError(f"{name} of {subject}: found {type(value).__name__}; give a dict of names and values, or None")
-
-
 def _check_names(values: Mapping[Any, Any], subject: str) -> Iterable[str]:
-    _check_mapping(values, "values", subject)
+    check_mapping(values, "values", subject)
     for name in values:
         if not (isinstance(name, str) and name.isidentifier() and name != "node"):
             raise ValueError(

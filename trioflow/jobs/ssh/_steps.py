@@ -34,9 +34,9 @@ class Step:
 
     def __repr__(self) -> str:
         """Show the step as the user wrote it."""
-        return self.shown()
+        return self._describe()
 
-    def shown(self, depth: int | None = None) -> str:
+    def _describe(self, depth: int | None = None) -> str:
         """Return the step as text, much as the user wrote it.
 
         Args:
@@ -45,17 +45,17 @@ class Step:
         """
         return f"{type(self).__name__}({', '.join(_argv.display(word, depth) for word in self.words)})"
 
-    def files_read(self) -> Iterable[Any]:
+    def _files_read(self) -> Iterable[Any]:
         """Return the local files that the step sends to the node."""
         return ()
 
-    def given(self, words: Sequence[Any]) -> list[Any]:
+    def _journal_key(self, words: Sequence[Any]) -> list[Any]:
         """Return a list that identifies the step in a journal, with `words` in place of the step's own."""
         return [type(self).__name__, *words]
 
     def __eq__(self, other: object) -> bool:
         """Return whether the other object is a step of the same type with the same words."""
-        return type(other) is type(self) and other.given(other.words) == self.given(self.words)
+        return type(other) is type(self) and other._journal_key(other.words) == self._journal_key(self.words)
 
     def __hash__(self) -> int:
         """Return a hash that is the same for equal steps."""
@@ -72,7 +72,7 @@ class Command(Step):
         self.is_line: Final = isinstance(value, str)
         super().__init__([value] if isinstance(value, str) else value, subject)
 
-    def shown(self, depth: int | None = None) -> str:
+    def _describe(self, depth: int | None = None) -> str:
         """Return the command line of the step."""
         return str(self.words[0]) if self.is_line else " ".join(_argv.display(word, depth) for word in self.words)
 
@@ -88,24 +88,24 @@ class Program(Step):
         self._include_count: Final = len(beside)
         super().__init__((script, *args, *beside))
 
-    def parts(self, words: Sequence[Any]) -> tuple[Any, Sequence[Any], Sequence[Any]]:
+    def _split_words(self, words: Sequence[Any]) -> tuple[Any, Sequence[Any], Sequence[Any]]:
         """Split the filled-in words into the script, its arguments and the included files."""
         first = len(words) - self._include_count
         return words[0], words[1:first], words[first:]
 
-    def shown(self, depth: int | None = None) -> str:
+    def _describe(self, depth: int | None = None) -> str:
         """Return the step as the user wrote it."""
-        script, args, beside = self.parts([_argv.display(word, depth) for word in self.words])
+        script, args, beside = self._split_words([_argv.display(word, depth) for word in self.words])
         words = [script, *args, *([f"includes=[{', '.join(beside)}]"] if beside else [])]
         return f"{type(self).__name__}({', '.join(words)})"
 
-    def files_read(self) -> Iterable[Any]:
+    def _files_read(self) -> Iterable[Any]:
         """Return the included local files."""
-        return [_expand_home(word) for word in self.parts(self.words)[2]]
+        return [_expand_home(word) for word in self._split_words(self.words)[2]]
 
-    def given(self, words: Sequence[Any]) -> list[Any]:
+    def _journal_key(self, words: Sequence[Any]) -> list[Any]:
         """Return a list that identifies the step in a journal, with `words` in place of the step's own."""
-        return [*super().given(words), *([{"includes": self._include_count}] if self._include_count else [])]
+        return [*super()._journal_key(words), *([{"includes": self._include_count}] if self._include_count else [])]
 
 
 @final
@@ -137,9 +137,9 @@ class Script(Program):
     ) -> None:
         super().__init__(path, args, includes)
 
-    def files_read(self) -> Iterable[Any]:
+    def _files_read(self) -> Iterable[Any]:
         """Return the script and the included files."""
-        return [_decode_path(self.words[0]), *super().files_read()]
+        return [_decode_path(self.words[0]), *super()._files_read()]
 
 
 @final
@@ -200,11 +200,11 @@ class Push(Step):
             raise ValueError(f"Push(): to={short_repr(to)} names nothing: give a path there, or '~'")
         super().__init__((*sources, to))
 
-    def files_read(self) -> Iterable[Any]:
+    def _files_read(self) -> Iterable[Any]:
         """Return the files to copy."""
         return [_expand_home(word) for word in self.words[:-1]]
 
-    def shown(self, depth: int | None = None) -> str:
+    def _describe(self, depth: int | None = None) -> str:
         """Return the step as the user wrote it."""
         return _copy_line(self, depth)
 
@@ -240,7 +240,7 @@ class Pull(Step):
             raise ValueError("Pull(): give the files and directories to be copied, and to=")
         super().__init__((*sources, to))
 
-    def shown(self, depth: int | None = None) -> str:
+    def _describe(self, depth: int | None = None) -> str:
         """Return the step as the user wrote it."""
         return _copy_line(self, depth)
 
