@@ -223,7 +223,7 @@ def test_the_home_directory_is_a_source(
     monkeypatch.setenv("HOME", str(tmp_path))
     copied(backend, place, Push("~/file", to=f"{tmp_path}/there/"))
     assert (tmp_path / "there" / "file").read_text() == "x"
-    assert list(Push("~/file", to="b").files_read()) == [f"{tmp_path}/file"]
+    assert list(Push("~/file", to="b")._files_read()) == [f"{tmp_path}/file"]
 
 
 @SSH_ON_TRIO

@@ -453,8 +453,8 @@ def test_a_script_and_what_is_beside_it_show_and_compare() -> None:
     assert plain != beside == Script("a.sh", includes="b")
     assert hash(beside) == hash(Script("a.sh", includes="b"))
     assert plain._journal_key(plain.words) != beside._journal_key(beside.words)
-    assert list(beside.files_read()) == ["a.sh", "b"]
-    assert list(ScriptText("x", includes=["~/b"]).files_read()) == [os.path.expanduser("~/b")]
+    assert list(beside._files_read()) == ["a.sh", "b"]
+    assert list(ScriptText("x", includes=["~/b"])._files_read()) == [os.path.expanduser("~/b")]
     with pytest.raises(TypeError, match=r"Script\(includes=3\): give a list of files"):
         Script("a.sh", includes=3)  # type: ignore[arg-type]
 

@@ -125,12 +125,12 @@ def join_command(arguments: Iterable[str | bytes], shell: bool) -> str:
 
 
 def shell_line(command: Any, shell: bool) -> str:
-    """Return a command as the user gave it, as a line for a shell; jobs are shown by their labels."""
+    """Join the user's command to a line for a shell, with jobs replaced by their labels."""
     return display(command) if shell else " ".join(map(_quote, command))
 
 
 def default_label(command: Any, shell: bool, depth: int) -> str:
-    """Return the default label of a command: its command line without the middle; jobs in it are shown `depth` deep."""
+    """Return the default label of a command: its shortened command line, with jobs nested at most `depth` deep."""
     words = (command,) if shell else tuple(command)
     if len(words) > 2 * LABEL_ARGUMENTS:
         words = (*words[:LABEL_ARGUMENTS], "…", *words[-LABEL_ARGUMENTS:])

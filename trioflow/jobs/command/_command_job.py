@@ -241,7 +241,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         return await ProcessRun(self, run_of(self)).run()
 
     def _input(self, stdin: Any) -> Any:
-        """Return the standard input of the command, given the result of the job that is its `stdin`."""
+        """Return the standard input of the command; `stdin` is the result of the job given as the option, or None."""
         if stdin is None:
             return self._options.stdin
         if not isinstance(stdin, CommandResult):

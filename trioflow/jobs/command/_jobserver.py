@@ -52,7 +52,7 @@ class TokenPipes:
     """The directory of a run's token pipes."""
 
     def __init__(self, run: RunHandle) -> None:
-        """Prepare; the directory is created for the first client."""
+        """Prepare without a directory, which is created for the first client."""
         self._run: Final = run
         self._directory: str | None = None
 

@@ -337,7 +337,7 @@ class _SinkFile:
 
 
 class _StartGate:
-    """A sink that buffers standard output until the command starts; earlier output is the login shell's or early."""
+    """A sink that buffers the standard output until the command starts; the login shell may have written it."""
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self.buffer = b""

@@ -201,7 +201,7 @@ class Push(Step):
         super().__init__((*sources, to))
 
     def _files_read(self) -> Iterable[Any]:
-        """Return the files to copy."""
+        """Return the local files to copy."""
         return [_expand_home(word) for word in self.words[:-1]]
 
     def _describe(self, depth: int | None = None) -> str:
