@@ -23,6 +23,7 @@ ABC_HINTS: Final = {
     "not_restored": "it is reason_not_restored",
     "outwards": "it is enclosing_schedulers",
     "shown": "it is short_repr",
+    "throttled": "it is throttled_intervals",
     "whole": "it is whole_number",
 }
 """Hints on names that `trioflow.abc` does not have."""

@@ -31,7 +31,7 @@ def _check_durations(value: Any, name: str, subject: str | Callable[[], str]) ->
     """Check the option `durations`; a run looks the durations up when it starts."""
     from .simulation import _durations
 
-    _durations.seconds(value, f"{name} of {subject if isinstance(subject, str) else subject()}")
+    _durations.check_durations(value, f"{name} of {subject if isinstance(subject, str) else subject()}")
     return value
 
 
@@ -162,7 +162,7 @@ class Scheduler(BaseScheduler):
             from .simulation import _durations
 
             if _durations.is_file(self.durations):
-                _durations.learn(self.durations, self)
+                _durations.record_durations(self.durations, self)
 
     def _knows_durations(self) -> bool:
         return bool(self._current_run_durations())

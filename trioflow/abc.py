@@ -71,7 +71,7 @@ from ._core.api.views import shown_amount as shown_amount
 from ._core.api.views import size_text as size_text
 from ._core.api.views import still_waits_for as still_waits_for
 from ._core.api.views import stored_result as stored_result
-from ._core.api.views import throttled as throttled
+from ._core.api.views import throttled_intervals as throttled_intervals
 from ._core.api.views import waiting as waiting
 from ._core.api.views import waiting_since as waiting_since
 from ._core.api.views import waits_for as waits_for

@@ -13,7 +13,7 @@ import pytest
 from click.testing import Result
 
 from trioflow import SshNode
-from trioflow.cli._node_runner import _names
+from trioflow.cli._node_runner import _format_hostlist
 from trioflow.jobs.ssh import _connections
 
 from ..jobs.posix.process_trees import Watched, until_there
@@ -194,8 +194,8 @@ def test_nobody_reads_the_output(server: Server) -> None:
 def test_names_are_shown_as_ranges() -> None:
     """Consecutive numbers are joined, with their leading zeros; ports tell equal names apart."""
     names = ["b", "a3", "a1", "a2", "a10", "x01", "x02", "b", "10.0.0.7", "10.0.0.8"]
-    assert _names([SshNode(name) for name in names]) == "b,a[1-3],a10,x[01-02],10.0.0.[7-8]"
-    assert _names([SshNode("n1", port=3), SshNode("n1", port=4)]) == "n1:3,n1:4"
+    assert _format_hostlist([SshNode(name) for name in names]) == "b,a[1-3],a10,x[01-02],10.0.0.[7-8]"
+    assert _format_hostlist([SshNode("n1", port=3), SshNode("n1", port=4)]) == "n1:3,n1:4"
 
 
 # ---- trioflow batch -S

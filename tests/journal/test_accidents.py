@@ -153,7 +153,7 @@ def test_a_link_leads_to_the_large_results_too(place: Path) -> None:
     store.close()
     link = place.parent.with_name("link.db")
     link.symlink_to(place)
-    assert read_with_retry(link, lambda store: store.result_of(large)) == b"large"
+    assert read_with_retry(link, lambda store: store.read_result(large)) == b"large"
 
 
 def test_what_a_killed_process_has_left_for_a_moment_is_waited_for(place: Path) -> None:
@@ -254,7 +254,7 @@ WRITES: list[Callable[[Store], object]] = [
     lambda store: store.add([], [], [("a",)]),
     lambda store: store.add_run("next"),
     lambda store: store.end_run(1, "COMPLETED"),
-    lambda store: store.begin("a", "{}"),
+    lambda store: store.record_start("a", "{}"),
     lambda store: store.forget(["a"]),
 ]
 

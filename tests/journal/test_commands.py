@@ -501,7 +501,7 @@ def test_only_a_command_that_writes_files_is_noted_before_it_starts(
 ) -> None:
     """The note is a commit of its own, which would cost other jobs more than all else."""
     noted: list[str] = []
-    monkeypatch.setattr(Store, "begin", lambda self, path, stamps: noted.append(path))
+    monkeypatch.setattr(Store, "record_start", lambda self, path, stamps: noted.append(path))
     reads, nothing = copy(place, "true", writes=[]), CommandJob(["true"], label="nothing")
     reads.label, writes = "reads", copy(place)
     assert Scheduler(reads, nothing, writes).run(backend=backend, journal=place / "run.db")

@@ -263,11 +263,11 @@ def test_a_large_result_is_a_file_of_its_own(file: Path) -> None:
     name = store.write_result(b"x" * (LARGE_RESULT + 1))
     large = record("large")._replace(result=None, file=name)
     store.add([large], [], [])
-    assert len(store.result_of(large)) == LARGE_RESULT + 1
+    assert len(store.read_result(large)) == LARGE_RESULT + 1
     (stored,) = (file.parent / "run.db-results").iterdir()
     stored.write_bytes(b"y")
     with pytest.raises(ValueError, match="changed"):
-        store.result_of(large)
+        store.read_result(large)
     store.forget(["large"])
     store.vacuum()
     store.close()
@@ -639,7 +639,7 @@ def test_vacuum_removes_large_results_that_nothing_refers_to(file: Path) -> None
         store.forget(["b"])
         store.vacuum()
         assert os.listdir(f"{file}-results") == [kept]
-        assert store.result_of(store.records()[0]) == b"kept"
+        assert store.read_result(store.records()[0]) == b"kept"
 
 
 def test_a_backup_is_one_file_that_needs_no_log(file: Path) -> None:

@@ -90,7 +90,7 @@ def look(stage: Stage, number: int) -> None:
         if number % 5 == 1:
             copy = stage.files / "copies" / f"backup {number}"
             read_with_retry(stage.journal, lambda store: store.copy_to(copy))
-            assert read_with_retry(copy, Store.damage) == []
+            assert read_with_retry(copy, Store.find_damage) == []
     except JournalError as error:
         if "is empty" not in str(error) and "no such file" not in str(error):
             raise

@@ -356,7 +356,7 @@ class Batch:
     def attempt(self, command: BatchItem) -> CommandJob | SshJob:
         """Return the job for one attempt of a command."""
         options, node, line = self.options, command.node, command.line
-        stdout, stderr = self._streams(command)
+        stdout, stderr = self._output_streams(command)
         if node is not None:
             return ssh_job()(
                 node,
@@ -377,16 +377,16 @@ class Batch:
             idle_timeout=options.idle_timeout, label=shorten_line(command.line),
         )  # fmt: skip
 
-    def _streams(self, command: BatchItem) -> tuple[Any, Any]:
+    def _output_streams(self, command: BatchItem) -> tuple[Any, Any]:
         """Return the output streams of an attempt; its line may be printed there first."""
         if not self.options.line_buffer:
             return subprocess.PIPE, subprocess.PIPE
         if command.printing is None:
-            command.printing = (self._lines(command, 0), self._lines(command, 1))
+            command.printing = (self._tagged_lines(command, 0), self._tagged_lines(command, 1))
             command.printing[0].show(command.shown_line)
         return command.printing
 
-    def _lines(self, command: BatchItem, stream: int) -> TaggedLines:
+    def _tagged_lines(self, command: BatchItem, stream: int) -> TaggedLines:
         return TaggedLines(lambda data: self._printer.print_now(command.sequence, stream, data), command.tag)
 
     # ---- capacity for commands, on nodes
@@ -443,7 +443,7 @@ class Batch:
             await self._printer.print_message(outcome.remark)
         if self._records is not None:
             self._records.add(outcome, command.arguments)
-        self._keep(command, outputs(outcome.result))
+        self._save_output(command, outputs(outcome.result))
         await self._printer.print(command.sequence)
         if self._joblog is not None and not outcome.restored:
             self._joblog.add(outcome)
@@ -455,7 +455,7 @@ class Batch:
         if met and not self._stopped:
             await self._stop(command)
 
-    def _keep(self, command: BatchItem, written: tuple[BinaryIO, BinaryIO]) -> None:
+    def _save_output(self, command: BatchItem, written: tuple[BinaryIO, BinaryIO]) -> None:
         """Save the output of a command, or hand it to the printer."""
         del self._unreported[command]
         if self._records is not None:
@@ -485,5 +485,5 @@ class Batch:
         """Print the remaining output after the run: of commands not reported yet, or ended by an interruption."""
         for command in list(self._unreported):
             if command.last_result is not None and (command.is_done() or not self._stopped):
-                self._keep(command, outputs(command.last_result))
+                self._save_output(command, outputs(command.last_result))
         self._printer.flush()

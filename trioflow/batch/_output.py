@@ -187,7 +187,7 @@ class Printer:
     def __init__(self, *, in_order: bool, aside: Aside) -> None:
         self.next = 1  # the number of the next command to print, if in order
         self._outlets: Final = (StdStream("stdout"), StdStream("stderr"))
-        self._in_order: Final = in_order
+        self._prints_in_order: Final = in_order
         self._aside: Final = aside
         self._lock: Final = anyio.Lock(fast_acquire=True)  # saves an iteration of the loop per command
         self._backlog: Final = Backlog()
@@ -208,7 +208,7 @@ class Printer:
             OSError: a temporary file cannot be written.
 
         """
-        if self._in_order:  # waiting may take long, and would keep the files open
+        if self._prints_in_order:  # waiting may take long, and would keep the files open
             kept: list[Iterator[bytes]] = [self._backlog.take(self._backlog.keep(output)) for output in outputs]
         else:
             kept = [read_pieces(output) for output in outputs]
@@ -231,7 +231,7 @@ class Printer:
         if not data:
             return
         outlet = self._outlets[stream]
-        if self._in_order and number != self.next:
+        if self._prints_in_order and number != self.next:
             place = self._backlog.keep(io.BytesIO(data))
             self._running_output.setdefault(number, []).append((outlet, place))
         else:
@@ -245,7 +245,7 @@ class Printer:
 
         """
         async with self._lock:
-            if not self._in_order:
+            if not self._prints_in_order:
                 await self._write(self._waiting.pop(number, iter(())))
             while self.next in self._waiting:
                 await self._write(self._waiting.pop(self.next))

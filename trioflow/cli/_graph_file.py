@@ -180,7 +180,7 @@ def read(path: Path) -> Scheduler:
     data = path.read_bytes()
     problems: list[Problem] = []
     try:
-        graph = _graph(data, problems)
+        graph = _parse_graph(data, problems)
     except RecursionError:
         raise BadGraph("groups are nested too deep") from None
     levels = list(_iterate_groups(graph))
@@ -200,7 +200,7 @@ def read(path: Path) -> Scheduler:
     raise BadGraph(format_problems(problems))
 
 
-def _graph(data: bytes, problems: list[Problem]) -> Graph:
+def _parse_graph(data: bytes, problems: list[Problem]) -> Graph:
     """Return the valid parts of a file, and record the problems."""
     document, is_plain = parse_json(data)
     version: Any = document.get("trioflow", UNSET) if is_object(document) else VERSION
@@ -271,7 +271,7 @@ def _add_jobs(groups: dict[str, Any], level: ParsedGroup, order: list[int], prob
     for number in order:
         entry = level.entries[number]
         try:
-            made[entry.name] = _job(entry, made)
+            made[entry.name] = _make_job(entry, made)
         except (TypeError, ValueError) as error:
             problems.append(level.problem(number, str(error)))
             made[entry.name] = CommandJob(["true"])  # a placeholder for the jobs that require it
@@ -344,7 +344,7 @@ def _options_of(group: Group) -> dict[str, Any]:
     return options
 
 
-def _job(entry: Entry, made: dict[str, Any]) -> AbstractJob[Any]:
+def _make_job(entry: Entry, made: dict[str, Any]) -> AbstractJob[Any]:
     """Make the job of an entry; its requirements exist already."""
     is_group = entry.jobs is not UNSET
     if is_group is (entry.command is not UNSET):

@@ -113,7 +113,7 @@ def show(path: Path, pattern: str) -> int:
     """Print all that is known of the jobs that match PATTERN, with their results."""
     runs, records = runs_and_jobs(path)
     for record in match_records(records, pattern, path):
-        for name, value in details(record, runs).items():
+        for name, value in record_facts(record, runs).items():
             if value is not None:
                 click.echo(f"{name + ':':13}{printable(str(value))}")
         click.echo()
@@ -150,7 +150,9 @@ def check(path: Path) -> int:
 
     A job whose result is damaged runs again. While a run uses the journal, it can be checked, too.
     """
-    damage, records = translate_errors(lambda: read_with_retry(path, lambda store: (store.damage(), store.records())))
+    damage, records = translate_errors(
+        lambda: read_with_retry(path, lambda store: (store.find_damage(), store.records()))
+    )
     for job, what in damage:
         click.echo(printable(what if job is None else f"{job}: {what}"))
     summary = f"{len(damage)} damaged; these jobs run again" if damage else "no damage"
@@ -316,7 +318,7 @@ def _short_command_result(text: str) -> str:
     return ", ".join(shown)
 
 
-def details(record: Record, runs: list[RunRecord]) -> dict[str, Any]:
+def record_facts(record: Record, runs: list[RunRecord]) -> dict[str, Any]:
     """Return the facts on a job, by name."""
     return {
         "path": record.path,

@@ -84,17 +84,17 @@ class Tree:
         if isinstance(row, End):
             return None
         if isinstance(row, Cycle):
-            cycle = " -> ".join(self._name(job, row.job) for job in closed_cycle(row.job))
+            cycle = " -> ".join(self._relative_name(job, row.job) for job in closed_cycle(row.job))
             return f"    {indent}from here on in the order added: cycle {cycle}", ""
         job = row.job
         critical = self._symbols.critical if job.is_critical() else " "
         forever = self._symbols.forever if job.forever else self._symbols.states[job.state]
         about = [*(_size(job) if isinstance(row, Begin) else ()), *self._conditions(job)]
-        return f"{critical} {forever} {indent}{self._name(job, job.scheduler)}", "; ".join(about)
+        return f"{critical} {forever} {indent}{self._relative_name(job, job.scheduler)}", "; ".join(about)
 
     def _conditions(self, job: AbstractJob[Any]) -> Iterator[str]:
         """Yield the requirements of a job, its `run_if`, and the jobs that use it as a service."""
-        required = self._names(job.required, job.scheduler)
+        required = self._join_names(job.required, job.scheduler)
         several = len(job.required) > 1
         if not required:
             pass
@@ -105,14 +105,14 @@ class Tree:
         else:
             yield f"if {'all of ' * several}{required} succeeded"
         if users := self._users.get(job):
-            yield f"service of {self._names(users, job.scheduler)}"
+            yield f"service of {self._join_names(users, job.scheduler)}"
 
-    def _names(self, jobs: Iterable[AbstractJob[Any]], level: Any) -> str:
+    def _join_names(self, jobs: Iterable[AbstractJob[Any]], level: Any) -> str:
         in_order = sorted(jobs, key=lambda job: self._places.get(job, len(self._places)))
-        names = [self._name(job, level) for job in in_order]
+        names = [self._relative_name(job, level) for job in in_order]
         return join_names(names, len(names) if len(names) <= MAX_NAMES else MAX_NAMES - 1)
 
-    def _name(self, job: AbstractJob[Any], level: Any) -> str:
+    def _relative_name(self, job: AbstractJob[Any], level: Any) -> str:
         """Return the name of a job relative to a scheduler; a question mark if it is in no scheduler of the run."""
         path = self._paths.get(job)
         if path is None:

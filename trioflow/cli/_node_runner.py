@@ -88,7 +88,7 @@ class NodeRun:
             return code
 
     def _run(self, window: int | None) -> int:
-        jobs = [Job(self._on, node, label=node.name, critical=True) for node in self._nodes]
+        jobs = [Job(self._run_on_node, node, label=node.name, critical=True) for node in self._nodes]
         scheduler = Scheduler(*jobs, jobs_window=window, label="ssh")
         try:
             scheduler.run(handle_signals=SecondSignal())
@@ -100,7 +100,7 @@ class NodeRun:
             return INTERRUPTED
         return min(MAX_EXIT_CODE, sum(outcome.failed for outcome in self._outcomes.values())) or FINE
 
-    async def _on(self, node: Node) -> None:
+    async def _run_on_node(self, node: Node) -> None:
         """Run the task on one node. A failed copy ends it; after a failed command, files are still copied back."""
         self._outcomes[node] = NodeOutcome("interrupted")  # unless it reaches its end
         done = NodeOutcome("copied", failed=False)
@@ -108,7 +108,7 @@ class NodeRun:
         error: Exception | None = None
         for step in self._plan.steps(node):
             copies = isinstance(step, (Push, Pull))
-            job = self._job(node, step, None if copies else self._timeout)
+            job = self._make_step_job(node, step, None if copies else self._timeout)
             try:
                 await job.co_run()
             except (SshError, JobTimeout) as failure:
@@ -119,7 +119,7 @@ class NodeRun:
                 error = failure
             if not copies:
                 result = job.last_result
-                done = _outcome(result, error)
+                done = _make_outcome(result, error)
             elif error is not None and not done.failed:
                 done = NodeOutcome("unreachable" if isinstance(error, Unreachable) else "not copied")
             if error is not None:
@@ -130,7 +130,7 @@ class NodeRun:
         if error is not None and not isinstance(error, JobTimeout):
             click.echo(str(error) if isinstance(error, SshError) else f"{node.name}: {error}", err=True)
 
-    def _job(self, node: Node, step: str | Step, timeout: float | None) -> SshJob:
+    def _make_step_job(self, node: Node, step: str | Step, timeout: float | None) -> SshJob:
         where = None if self._tag else subprocess.PIPE
         return SshJob(
             node, step, stdout=where, stderr=where, tag=self._tag, check=False, timeout=timeout, label=node.name
@@ -145,10 +145,10 @@ class NodeRun:
         width = max(len(what) for _, what in rows)
         digits = len(str(max(map(len, rows.values()))))
         for (_, what), nodes in sorted(rows.items(), key=lambda row: row[0]):
-            click.echo(f"{what:{width}}  {len(nodes):{digits}}  {_names(nodes)}", err=True)
+            click.echo(f"{what:{width}}  {len(nodes):{digits}}  {_format_hostlist(nodes)}", err=True)
 
 
-def _outcome(result: CommandResult | None, error: Exception | None) -> NodeOutcome:
+def _make_outcome(result: CommandResult | None, error: Exception | None) -> NodeOutcome:
     if isinstance(error, Unreachable):
         return NodeOutcome("unreachable")
     if isinstance(error, JobTimeout):
@@ -174,17 +174,17 @@ def _print(node: Node, outcome: NodeOutcome, result: CommandResult | None) -> No
                     click.echo(err=name == "stderr")
 
 
-def _names(nodes: Sequence[Node]) -> str:
+def _format_hostlist(nodes: Sequence[Node]) -> str:
     """Return the names of nodes, those that end in numbers as ranges: node[01-03,07]."""
     stems: dict[tuple[str, int], list[int]] = {}  # the numbers of each stem, by how many digits they have
     for node in nodes:
         stem = node.name if isinstance(node, SshNode) and node.port is not None else node.name.rstrip("0123456789")
         digits = node.name[len(stem) :]
         stems.setdefault((stem, len(digits)), []).append(int(digits or 0))
-    return ",".join(_range(stem, width, sorted(numbers)) for (stem, width), numbers in stems.items())
+    return ",".join(_format_range(stem, width, sorted(numbers)) for (stem, width), numbers in stems.items())
 
 
-def _range(stem: str, width: int, numbers: Sequence[int]) -> str:
+def _format_range(stem: str, width: int, numbers: Sequence[int]) -> str:
     spans: list[list[int]] = []
     if not width:
         return stem

@@ -108,7 +108,7 @@ def read_durations(durations: Path) -> dict[str, float]:
     from ..simulation import _durations
 
     try:
-        return _durations.seconds(durations, "--durations")
+        return _durations.check_durations(durations, "--durations")
     except ValueError as error:
         raise Refusal(str(error)) from None
 

@@ -251,7 +251,7 @@ class StartEvents:
         """Subscribe to the start and the progress of a job's call; `started` is set at the start. Return its number."""
         if client not in self._clients:
             self._clients.add(client)
-            client.subscribe_topic(self.topic, self._note)
+            client.subscribe_topic(self.topic, self._record_event)
         number = next(self._numbers)
         self._calls[number] = job, started
         return number
@@ -260,7 +260,7 @@ class StartEvents:
         """Ignore further events of a call."""
         self._calls.pop(number, None)
 
-    def _note(self, event: tuple[float, tuple[int, Any]]) -> None:
+    def _record_event(self, event: tuple[float, tuple[int, Any]]) -> None:
         """Record an event of a worker; the call may have ended, or been restarted after the loss of a worker."""
         number, progress = event[1]
         job, started = self._calls.get(number, (None, None))

@@ -242,7 +242,7 @@ class Session:
         if changed is not None:
             return NotStored(changed)
         try:
-            data = self.store.result_of(record)
+            data = self.store.read_result(record)
         except (OSError, TypeError, ValueError) as error:
             return NotStored(f"its stored result cannot be used: {error}")
         try:
@@ -281,20 +281,20 @@ class Session:
     def _record_start(self, work: Work, path: str) -> None:
         """Clean up a job's files after an attempt that did not end, and record the new start."""
         try:
-            before = _stamps(self.store.begun(path))
+            before = _stamps(self.store.find_start(path))
         except Damaged:  # the earlier stamps are lost
             before = {}
         self._files.put_aside(work, before)
         for file in work.appends:
             then = before.get(path_text(file))
-            if then is not None and not self.store.names_output(path_text(file), path):
+            if then is not None and not self.store.is_output_of_another(path_text(file), path):
                 self._files.cut_back(file, then)
         try:
             stamps = self._files.output_stamps(work)
         except NotSerializable:
             stamps = {}
         self.commit()
-        self.store.begin(path, msgspec.json.encode(stamps).decode())
+        self.store.record_start(path, msgspec.json.encode(stamps).decode())
 
     def _work(self, job: AbstractJob[Any]) -> Work | None:
         """Return the work of a job by its `for_journal`.

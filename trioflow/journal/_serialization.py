@@ -148,8 +148,8 @@ class _Writer:
             return {TYPE: "dict", "v": [[self.convert(key), self.convert(item)] for key, item in value.items()]}
         name = kind.__name__
         if CONVERTED.get(name) is kind:
-            if kind in TIMES and (value.fold or not _is_plain(value.tzinfo)):
-                return self._time(value, name)
+            if kind in TIMES and (value.fold or not _is_plain_zone(value.tzinfo)):
+                return self._encode_time(value, name)
             return {TYPE: name, "v": msgspec.to_builtins(value)}
         if COLLECTIONS.get(name) is kind:
             items = [self.convert(item) for item in value]
@@ -159,8 +159,8 @@ class _Writer:
         if kind in NAMES_OF_PATHS:
             return {TYPE: NAMES_OF_PATHS[kind], "v": self.text(str(value))}
         if kind is CommandResult:
-            return {TYPE: "CommandResult", "v": self._command_result(value)}
-        return self._of_a_class(value, kind)
+            return {TYPE: "CommandResult", "v": self._encode_command_result(value)}
+        return self._encode_instance(value, kind)
 
     def text(self, value: str) -> Any:
         """Return a string."""
@@ -170,24 +170,24 @@ class _Writer:
         """Return a dict whose keys are strings."""
         return {key: self.convert(item) for key, item in value.items()}
 
-    def _command_result(self, value: CommandResult) -> list[Any]:
+    def _encode_command_result(self, value: CommandResult) -> list[Any]:
         outputs = [data if data is None else base64.b64encode(data).decode() for data in (value.stdout, value.stderr)]
         return [value.returncode, value.elapsed, value.user_time, value.system_time, value.max_rss, *outputs]
 
-    def _time(self, value: Any, name: str) -> Any:
+    def _encode_time(self, value: Any, name: str) -> Any:
         """Convert a time, with the fields that ISO 8601 lacks: the zone's name and `fold`."""
         encoded: dict[str, Any] = {TYPE: name, "v": msgspec.to_builtins(value.replace(tzinfo=None, fold=0))}
         if value.fold:
             encoded["fold"] = 1
         if value.tzinfo is not None:
-            encoded["zone"] = _zone(value.tzinfo)
+            encoded["zone"] = _encode_zone(value.tzinfo)
         return encoded
 
-    def _of_a_class(self, value: Any, kind: type[Any]) -> Any:
+    def _encode_instance(self, value: Any, kind: type[Any]) -> Any:
         if isinstance(value, enum.Enum) and kind.__members__.get(value.name) is value:
             return {TYPE: "enum", "t": _importable_name(kind), "v": value.name}
         if dataclasses.is_dataclass(kind):
-            names = _fields(kind)
+            names = _field_names(kind)
             _reject_extra_attributes(value, kind, names)
             return {
                 TYPE: "dataclass",
@@ -225,7 +225,7 @@ class _RoundTripWriter(_Writer):
         return {TYPE: "dict", "v": [[self.text(key), self.convert(item)] for key, item in value.items()]}
 
 
-def _is_plain(zone: datetime.tzinfo | None) -> bool:
+def _is_plain_zone(zone: datetime.tzinfo | None) -> bool:
     """Return whether ISO 8601 can express a zone: none, UTC, or an unnamed offset in whole minutes."""
     if zone is None or zone is datetime.UTC:
         return True
@@ -235,7 +235,7 @@ def _is_plain(zone: datetime.tzinfo | None) -> bool:
     return not offset % datetime.timedelta(minutes=1) and repr(zone) == repr(datetime.timezone(offset))
 
 
-def _zone(zone: datetime.tzinfo) -> Any:
+def _encode_zone(zone: datetime.tzinfo) -> Any:
     """Return the stored form of a zone: its name, or its offset with the name of that, if any.
 
     Raises:
@@ -252,7 +252,7 @@ def _zone(zone: datetime.tzinfo) -> Any:
 
 
 @functools.lru_cache
-def _fields(kind: Any) -> tuple[str, ...]:
+def _field_names(kind: Any) -> tuple[str, ...]:
     """Return the names of the fields of a dataclass.
 
     Raises:
@@ -274,7 +274,7 @@ def _reject_extra_attributes(value: Any, kind: Any, fields: tuple[str, ...]) -> 
         NotSerializable: it has an attribute that is not a field, and not the cache of a property.
 
     """
-    for name in (*getattr(value, "__dict__", ()), *_slots(kind)):
+    for name in (*getattr(value, "__dict__", ()), *_slot_names(kind)):
         if name in fields:
             continue
         is_cache = isinstance(inspect.getattr_static(kind, name, None), functools.cached_property)
@@ -283,7 +283,7 @@ def _reject_extra_attributes(value: Any, kind: Any, fields: tuple[str, ...]) -> 
 
 
 @functools.lru_cache
-def _slots(kind: Any) -> tuple[str, ...]:
+def _slot_names(kind: Any) -> tuple[str, ...]:
     """Return the slots of a class and its bases that can hold an attribute."""
     slots: list[str] = []
     for base in kind.__mro__:
@@ -296,7 +296,7 @@ def _importable_name(kind: type[Any]) -> str:
     """Return the name of a class; reject a class that cannot be found by that name."""
     name = type_name(kind)
     try:
-        actual = _class(name)
+        actual = _find_class(name)
     except NotSerializable:
         actual = None
     if actual is not kind:
@@ -304,7 +304,7 @@ def _importable_name(kind: type[Any]) -> str:
     return name
 
 
-def _class(name: str) -> type[Any]:
+def _find_class(name: str) -> type[Any]:
     """Return a class by its name; its module must have been imported already."""
     module, _, qualified = name.partition(":")
     current: Any = sys.modules.get(module)
@@ -352,14 +352,14 @@ def _read_command_result(value: list[Any], _: str) -> CommandResult:
 
 
 def _read_enum(value: str, name: str) -> Any:
-    kind = _class(name)
+    kind = _find_class(name)
     if not issubclass(kind, enum.Enum) or value not in kind.__members__:
         raise NotSerializable(f"{value!r} of {name}, which is not there any more")
     return kind.__members__[value]
 
 
 def _read_dataclass(value: dict[str, Any], name: str) -> Any:
-    kind = _class(name)
+    kind = _find_class(name)
     if not dataclasses.is_dataclass(kind) or {field.name for field in dataclasses.fields(kind)} != set(value):
         raise NotSerializable(f"a value of type {name}, whose fields have changed")
     made = object.__new__(kind)  # no code of the class runs: the journal names the class, and may be forged
@@ -369,7 +369,7 @@ def _read_dataclass(value: dict[str, Any], name: str) -> Any:
 
 
 def _read_named_tuple(value: list[Any], name: str) -> Any:
-    kind: Any = _class(name)
+    kind: Any = _find_class(name)
     fields: Any = getattr(kind, "_fields", ())
     if not issubclass(kind, tuple) or len(fields) != len(value):
         raise NotSerializable(f"a value of type {name}, whose fields have changed")

@@ -220,7 +220,7 @@ class Store:
         return os.path.exists(f"{self._file}-wal")
 
     def _check_file(self) -> None:
-        start = self._header()
+        start = self._read_header()
         if start and start[: len(MAGIC)] != MAGIC:
             raise JournalError(
                 f"{self._subject}: this is not a journal but some other file, and is left as it is; "
@@ -232,7 +232,7 @@ class Store:
         if self._writes and not os.access(self._file, os.W_OK):
             raise JournalError(f"{self._subject}: the file is read-only; a run has to write into it")
 
-    def _header(self) -> bytes:
+    def _read_header(self) -> bytes:
         """Return the header; empty if this process writes the file, which must not be opened again."""
         try:
             if self._lock is not None:
@@ -292,7 +292,7 @@ class Store:
             raise sqlite3.OperationalError(f"its file system cannot keep a write-ahead log (journal_mode {mode})")
         self._row("SELECT count(*) FROM runs")  # creates the files of the log
         lock.shield(self._file.with_name(self._file.name + "-shm"))
-        self._file_watch = FileWatch(self._file, lock.database, self._read_anew)
+        self._file_watch = FileWatch(self._file, lock.database, self._reread)
 
     def _remove_partial_files(self) -> None:
         """Remove half-written files of large results, left by a killed process."""
@@ -310,7 +310,7 @@ class Store:
         finally:
             os.close(descriptor)
 
-    def _read_anew(self) -> None:
+    def _reread(self) -> None:
         """Read the file as another program would, after a change from outside.
 
         Raises:
@@ -343,7 +343,7 @@ class Store:
             raise Damaged
         return Record._make(row[:-1])
 
-    def begun(self, path: str) -> str | None:
+    def find_start(self, path: str) -> str | None:
         """Return the stamps of a command's outputs before its start; None if it has succeeded since.
 
         Raises:
@@ -359,7 +359,7 @@ class Store:
             raise Damaged
         return str(row[1])
 
-    def names_output(self, file: str, path: str) -> bool:
+    def is_output_of_another(self, file: str, path: str) -> bool:
         """Return whether a job other than that at `path` writes `file`: several may append to one log."""
         rows: list[tuple[Any, Any]] = []
         with self._explain_errors("read it"):
@@ -391,7 +391,7 @@ class Store:
             records[-1] = records[-1]._replace(is_running=True)
         return records
 
-    def result_of(self, record: Record) -> str | bytes:
+    def read_result(self, record: Record) -> str | bytes:
         """Return the stored form of a result.
 
         Raises:
@@ -449,7 +449,7 @@ class Store:
             self._write("DELETE FROM begun WHERE path = ?", done)
         self.commit()
 
-    def begin(self, path: str, outputs: str) -> None:
+    def record_start(self, path: str, outputs: str) -> None:
         """Record, and commit, that a command is about to write files."""
         self._write(
             "INSERT INTO begun VALUES (?, ?, ?) ON CONFLICT (path) DO UPDATE SET outputs = excluded.outputs,"
@@ -479,7 +479,7 @@ class Store:
                 raise
         return name
 
-    def damage(self) -> list[tuple[str | None, str]]:
+    def find_damage(self) -> list[tuple[str | None, str]]:
         """Return the faults found, each with the path of its job, or None."""
         with self._explain_errors("read it"):
             states = [state for (state,) in self._database.execute("PRAGMA integrity_check")]
@@ -491,7 +491,7 @@ class Store:
                 damaged.append((record.path, "its row is damaged"))
             elif record.saved is not None:
                 try:
-                    self.result_of(record)
+                    self.read_result(record)
                 except (OSError, TypeError, ValueError) as error:
                     damaged.append((record.path, f"its stored result cannot be used: {error}"))
         return damaged
@@ -544,7 +544,7 @@ class Store:
                 if file.name not in used:
                     file.unlink()
             if self._lock is not None:
-                self._file_watch = FileWatch(self._file, self._lock.database, self._read_anew)  # it has become shorter
+                self._file_watch = FileWatch(self._file, self._lock.database, self._reread)  # it has become shorter
 
     def commit(self) -> None:
         """Commit what was written since the last commit."""
@@ -617,7 +617,7 @@ class Store:
             except UnicodeEncodeError:
                 return self._database.execute(statement, _escaped(parameters)).fetchone()
         except sqlite3.Error as error:
-            raise self._failure("read it", error) from error
+            raise self._roll_back("read it", error) from error
 
     @contextlib.contextmanager
     def _explain_errors(self, what: str) -> Generator[None]:
@@ -630,9 +630,9 @@ class Store:
         try:
             yield
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # the last: sqlite3 cannot read SQLite's error
-            raise self._failure(what, error) from error
+            raise self._roll_back(what, error) from error
 
-    def _failure(self, what: str, error: Exception) -> JournalError:
+    def _roll_back(self, what: str, error: Exception) -> JournalError:
         """Roll the transaction back, and return the error for the user."""
         if self._in_transaction:
             self._in_transaction = False

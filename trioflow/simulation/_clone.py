@@ -67,14 +67,14 @@ class PolicyForCopies(Policy):
 
     def key(self, job: AnyJob, outlook: Outlook) -> float | tuple[float, ...]:
         """Return the user's key."""
-        return self._policy.key(self._own[job], CloneOutlook(outlook, self._copies))
+        return self._policy.key(self._user_jobs[job], CloneOutlook(outlook, self._copies))
 
     def reason(self, job: AnyJob, outlook: Outlook) -> str:
         """Return the user's reason."""
-        return self._policy.reason(self._own[job], CloneOutlook(outlook, self._copies))
+        return self._policy.reason(self._user_jobs[job], CloneOutlook(outlook, self._copies))
 
     @functools.cached_property
-    def _own(self) -> dict[AnyJob, AnyJob]:
+    def _user_jobs(self) -> dict[AnyJob, AnyJob]:
         return {copy: job for job, copy in self._copies.items()}
 
 

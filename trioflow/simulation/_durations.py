@@ -54,7 +54,7 @@ def durations_of_jobs(value: Any, scheduler: BaseScheduler) -> dict[AnyJob, floa
         ValueError: a duration is not a finite number of seconds, or a file is of another version.
 
     """
-    known = seconds(value, f"durations of {scheduler.label!r}")
+    known = check_durations(value, f"durations of {scheduler.label!r}")
     durations: dict[AnyJob, float] = {}
     for job, path in paths_of(scheduler).items() if known else ():
         duration = known.get(path)
@@ -65,7 +65,7 @@ def durations_of_jobs(value: Any, scheduler: BaseScheduler) -> dict[AnyJob, floa
     return durations
 
 
-def seconds(value: Any, what: str) -> dict[str, float]:
+def check_durations(value: Any, what: str) -> dict[str, float]:
     """Return the durations by path or label.
 
     Raises:
@@ -91,7 +91,7 @@ def seconds(value: Any, what: str) -> dict[str, float]:
     )
 
 
-def learn(file: Any, scheduler: BaseScheduler) -> None:
+def record_durations(file: Any, scheduler: BaseScheduler) -> None:
     """Write the durations of the SUCCEEDED jobs to a file; an error is logged."""
     path = Path(file)
     new = {
@@ -108,7 +108,7 @@ def learn(file: Any, scheduler: BaseScheduler) -> None:
                 aside = path.with_name(path.name + ".torn")
                 os.replace(path, aside)
                 warn(f"{path} was torn: it was renamed to {aside.name}, and a new one was begun")
-            _replace(path, {**(content or {}), **new})
+            _write_atomically(path, {**(content or {}), **new})
     except (OSError, ValueError) as error:
         warn(f"durations of {scheduler.label!r} were not written to {path}: {error}")
 
@@ -173,7 +173,7 @@ def _lock_file(path: Path) -> Generator[None]:
         yield
 
 
-def _replace(path: Path, seconds: dict[str, float]) -> None:
+def _write_atomically(path: Path, seconds: dict[str, float]) -> None:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".new")
     try:
         with open(descriptor, "w", encoding="utf-8") as file:

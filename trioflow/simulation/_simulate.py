@@ -219,10 +219,10 @@ def durations_with_guesses(scheduler: BaseScheduler, durations: Any) -> tuple[di
     source = getattr(scheduler, "durations", None) if durations is None else durations
     known = {job: number for job in scheduler.iterate_jobs() if (number := job.expected_duration) is not None}
     known.update(_durations.durations_of_jobs(source, scheduler))
-    return all_seconds(scheduler, known), known
+    return all_durations(scheduler, known), known
 
 
-def all_seconds(scheduler: BaseScheduler, known: Mapping[AnyJob, float]) -> dict[AnyJob, float]:
+def all_durations(scheduler: BaseScheduler, known: Mapping[AnyJob, float]) -> dict[AnyJob, float]:
     """Return the durations of all jobs, with a guess for unknown ones."""
     unknown = median_duration(number for job, number in known.items() if not job.forever and not is_scheduler(job))
     return {job: known.get(job, 0.0 if is_service(job) else unknown) for job in scheduler.iterate_jobs()}
@@ -262,7 +262,7 @@ def _make_simulation(
         tuple(paths[scheduler].critical_path(paths)),
         slack,
         used / (min(size, sys.maxsize) * makespan) if size and makespan else None,
-        _peak(starts, ends),
+        _peak_results(starts, ends),
         starts,
         ends,
         reason,
@@ -315,7 +315,7 @@ def slot_users(level: BaseScheduler, window: Any) -> list[AnyJob]:
     return jobs
 
 
-def _surely_runs(job: AnyJob) -> bool:
+def _certainly_runs(job: AnyJob) -> bool:
     """Return whether a job runs even if no other fails."""
     return all(member.run_if != "failed" for member in (job, *enclosing_schedulers(job)))
 
@@ -355,7 +355,7 @@ class _ChainLengths:
         views: Mapping[tuple[Pool, str], ResourceView],
     ) -> None:
         def own(job: AnyJob) -> float:
-            if (job.forever and not is_service(job)) or not _surely_runs(job):
+            if (job.forever and not is_service(job)) or not _certainly_runs(job):
                 return 0.0
             return inner[job].bound if is_scheduler(job) else seconds[job]
 
@@ -372,7 +372,7 @@ class _ChainLengths:
         onwards = longest_paths(order, before, self._own, 0.0)  # from the start of each job to the end
         self.slack: Final = {job: length - (earliest[job] - self._own[job]) - onwards[job] for job in order}
         self._length: Final = length
-        working = filter(_surely_runs, slot_users(level, window))
+        working = filter(_certainly_runs, slot_users(level, window))
         self._work: Final = sum(self._own[job] if job in self._own else seconds[job] for job in working)
         # The uses of each resource of a pool, at any depth: the job, the member that it is or is in, and its seconds.
         self._uses: Final[dict[tuple[Pool, str], list[_Use]]] = {}
@@ -449,7 +449,7 @@ def _earliest_end(
     return head + work / view.total + after
 
 
-def _peak(starts: Mapping[AnyJob, float], ends: Mapping[AnyJob, float]) -> int:
+def _peak_results(starts: Mapping[AnyJob, float], ends: Mapping[AnyJob, float]) -> int:
     """Return the most results that were kept at the same time."""
     last_use: dict[AnyJob, float] = {}
     for job, start in starts.items():

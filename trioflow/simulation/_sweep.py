@@ -112,7 +112,7 @@ class Scenario:
         self.threads: Final = sum(dict(rooms.values()).values()) or None
         self.scheduler: Final = scheduler
         self.known: Final = dict(known)
-        self.seconds: Final = _simulate.all_seconds(scheduler, self.known)
+        self.seconds: Final = _simulate.all_durations(scheduler, self.known)
         self.window: Final = window
         self.expected: Final = dict(expected)
         self.policy: Final = _policy_of(scheduler, expected)

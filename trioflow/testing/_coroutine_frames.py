@@ -19,18 +19,18 @@ from .._core.api.testing import PACKAGE_PREFIX, describe_line
 LIBRARIES: Final = ("trio", "anyio", "asyncio", "outcome", "contextlib", "types")
 
 
-def line_of(coroutine: Any) -> str:
+def waiting_line(coroutine: Any) -> str:
     """Return the innermost line of user code in which a coroutine waits: file, number and text."""
     innermost: FrameType | None = None
     for frame in _frames(coroutine):
-        if not frame.f_code.co_filename.startswith(_libraries()):
+        if not frame.f_code.co_filename.startswith(_library_prefixes()):
             innermost = frame
     if innermost is None:
         return "a line outside your Python code"
     return describe_line(innermost.f_code.co_filename, innermost.f_lineno)
 
 
-def sleeps(coroutine: Any, *, endless: bool = False) -> bool:
+def is_sleeping(coroutine: Any, *, endless: bool = False) -> bool:
     """Return whether user code awaits a sleep or a checkpoint directly.
 
     Args:
@@ -38,11 +38,11 @@ def sleeps(coroutine: Any, *, endless: bool = False) -> bool:
         endless: whether to include sleeps that only a cancellation ends.
 
     """
-    codes = _sleeps(endless)
+    codes = _sleep_codes(endless)
     for frame in _frames(coroutine):
         if frame.f_code in codes:
             return True
-        if frame.f_code.co_filename.startswith(_libraries()):
+        if frame.f_code.co_filename.startswith(_library_prefixes()):
             return False
     return False
 
@@ -51,7 +51,7 @@ def waits_for_thread(coroutine: Any) -> bool:
     """Return whether a coroutine waits for a thread started by anyio, trio or asyncio."""
     return any(
         frame.f_code.co_name in ("run_sync", "to_thread_run_sync", "to_thread")
-        and frame.f_code.co_filename.startswith(_libraries())
+        and frame.f_code.co_filename.startswith(_library_prefixes())
         for frame in _frames(coroutine)
     )
 
@@ -71,7 +71,7 @@ def _frames(awaited: Any) -> Iterator[FrameType]:
 
 
 @functools.cache
-def _libraries() -> tuple[str, ...]:
+def _library_prefixes() -> tuple[str, ...]:
     """Return the prefixes of the file names of libraries."""
     files = [module.__file__ for name in LIBRARIES if (module := sys.modules.get(name)) and module.__file__]
     folders = [f"{os.path.dirname(file)}{os.sep}" if file.endswith("__init__.py") else file for file in files]
@@ -79,7 +79,7 @@ def _libraries() -> tuple[str, ...]:
 
 
 @functools.cache
-def _sleeps(endless: bool) -> frozenset[CodeType]:
+def _sleep_codes(endless: bool) -> frozenset[CodeType]:
     """Return the code of all functions that only let time pass."""
     functions: list[Any] = [asyncio.sleep, anyio.sleep, anyio.sleep_until, anyio.lowlevel.checkpoint]
     functions += [anyio.sleep_forever] * endless

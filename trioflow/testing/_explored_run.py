@@ -248,7 +248,7 @@ class ExploredRun:
                     trio.run(self._main, **options)
                 except trio.TrioInternalError as error:
                     self._record_broken_law("trio breaks down", error)
-                    self.add_line(f"trio breaks down: {_describe_error(error.__cause__ or error)}", self._last_moment())
+                    self.add_line(f"trio breaks down: {_describe_error(error.__cause__ or error)}", self._latest_time())
             else:
                 anyio.run(self._main, backend="asyncio", backend_options=options)
 
@@ -273,7 +273,7 @@ class ExploredRun:
         journal = None if self._journal is None else _CrashingJournal(self._journal, self)
         try:
             async with anyio.create_task_group() as self._group:
-                self._group.start_soon(self._watch)
+                self._group.start_soon(self._watch_for_stall)
                 self._watch_timeout(scheduler)
                 with anyio.CancelScope() as self._cut:
                     try:
@@ -303,9 +303,9 @@ class ExploredRun:
             )
         names = paths_of(scheduler)
         for job in scheduler.iterate_jobs():
-            self.take(job, names[job])
+            self.step_calls_of(job, names[job])
 
-    def take(self, job: AnyJob, name: str) -> None:
+    def step_calls_of(self, job: AnyJob, name: str) -> None:
         """Begin to step the calls of a job of the scenario."""
         if job in self._driven:
             return
@@ -318,9 +318,9 @@ class ExploredRun:
         intercept_calls(job, _call, _shut_down)
         if is_scheduler(job):
             for member in job:
-                self.take(member, f"{name}/{member.label}")
+                self.step_calls_of(member, f"{name}/{member.label}")
 
-    async def _watch(self) -> None:
+    async def _watch_for_stall(self) -> None:
         """End a stalled run."""
         await anyio.sleep_until(STALL_LIMIT)
         waiting = [driven for driven in self._driven.values() if driven.waits is not None]
@@ -336,7 +336,7 @@ class ExploredRun:
             )
             return
         self._record_broken_law("stalls", None)
-        self.add_line("no task can resume:", self._last_moment())
+        self.add_line("no task can resume:", self._latest_time())
         self._add_places()
         self._give_up()
         await anyio.sleep_until(2 * STALL_LIMIT)  # the cancellation has not ended it
@@ -369,11 +369,11 @@ class ExploredRun:
             due -= mine | set(list(then - mine)[:1])
         hangs = any(change.kind == "hang" for change in self.outcome.applied)
         awaited = [driven for driven in self._driven.values() if not driven.job.forever]
-        works = any(_coroutine_frames.sleeps(driven.waits, endless=True) for driven in awaited)
+        works = any(_coroutine_frames.is_sleeping(driven.waits, endless=True) for driven in awaited)
         ends = _may_time_out(scheduler) and self._timeout_ends[scheduler] == end
         if ends and not due and not works and not hangs and not self._gave_up:
             self._record_broken_law("only a timeout ends it", None)
-            self.add_line(f"no task can resume until {scheduler.label!r} times out at {end:g}:", self._last_moment())
+            self.add_line(f"no task can resume until {scheduler.label!r} times out at {end:g}:", self._latest_time())
             self._add_places()
             self._give_up()
 
@@ -403,7 +403,7 @@ class ExploredRun:
                 self._record_broken_law("an assert in a job fails", broken)
                 self.add_line(f"an assert in {job.path!r} fails: {_describe_error(broken)}", job.finished_at)
                 return
-        for law, words in self._faults(scheduler, left):
+        for law, words in self._find_remains(scheduler, left):
             self._record_broken_law(law, None)
             self.add_line(words)
             return
@@ -419,7 +419,7 @@ class ExploredRun:
     def _ran_any_job(self) -> bool:
         return any(driven.calls for driven in self._driven.values())
 
-    def _faults(self, scheduler: Scheduler, left: list[str]) -> Iterable[tuple[str, str]]:
+    def _find_remains(self, scheduler: Scheduler, left: list[str]) -> Iterable[tuple[str, str]]:
         """Yield the remains of the run that should not exist."""
         if left:
             yield "a task is left running", f"after the run, these tasks are left running: {', '.join(sorted(left))}"
@@ -470,7 +470,7 @@ class ExploredRun:
             if driven.pending_failures:
                 here = [*here, *driven.take_failures("at its beginning")]
             if here:
-                yield from self._begin(driven, here).__await__()
+                yield from self._apply_at_begin(driven, here).__await__()
             coroutine = _as_coroutine(function())
             value: Any = None
             error: BaseException | None = None
@@ -486,7 +486,7 @@ class ExploredRun:
                 driven.waits, driven.since = coroutine, self._clock()
                 here = places.pop(step, NOTHING) if places else NOTHING
                 if driven.pending_failures:
-                    here = [*here, *driven.take_failures(f"at {_coroutine_frames.line_of(coroutine)}")]
+                    here = [*here, *driven.take_failures(f"at {_coroutine_frames.waiting_line(coroutine)}")]
                 if here:
                     self._disturb_soon(driven, here)
                 try:
@@ -499,14 +499,14 @@ class ExploredRun:
                         yield from self._delay(driven, here).__await__()
                     except asyncio.CancelledError as raised:  # never on trio
                         error = raised
-                    error = self._failure(driven, here, error)
+                    error = self._choose_error(driven, here, error)
                 driven.waits = None
             here = places.pop(AT_END, NOTHING) if places else NOTHING
             if driven.pending_failures:
                 here = [*here, *driven.take_failures("at its end")]
             if here:
                 driven.waits = None
-                self._end(driven, here)
+                self._apply_at_end(driven, here)
             return result
         finally:
             self.turns.names.pop(task, None)
@@ -540,7 +540,7 @@ class ExploredRun:
 
     # ---- the changes
 
-    async def _begin(self, driven: SteppedJob, here: list[Change]) -> None:
+    async def _apply_at_begin(self, driven: SteppedJob, here: list[Change]) -> None:
         """Apply the changes before the body of a job begins."""
         self._disturb(driven, here)
         for change in here:
@@ -551,14 +551,14 @@ class ExploredRun:
                 self._apply(change, f"{driven.name!r} hangs at its beginning")
                 await anyio.sleep_forever()
             elif change.kind == "fail":
-                raise self._injected(driven, change)
+                raise self._make_injected_error(driven, change)
 
-    def _end(self, driven: SteppedJob, here: list[Change]) -> None:
+    def _apply_at_end(self, driven: SteppedJob, here: list[Change]) -> None:
         """Apply the changes after the body of a job has returned, and before the engine gets its result."""
         self._disturb(driven, here)
         for change in here:
             if change.kind == "fail":
-                raise self._injected(driven, change)
+                raise self._make_injected_error(driven, change)
 
     def _disturb_soon(self, driven: SteppedJob, here: list[Change]) -> None:
         """Start a task that goes first in the next iteration and applies the changes to a job that is about to wait."""
@@ -573,7 +573,7 @@ class ExploredRun:
         """Apply changes from outside to a job that waits, or is at its beginning or end, or to its run."""
         job = driven.job
         for change in here:
-            place = self._place(driven, change)
+            place = self._place_text(driven, change)
             if change.kind == "cancel":
                 if is_ready(job) or (is_service(job) and not change.at):
                     continue
@@ -626,25 +626,27 @@ class ExploredRun:
         """Delay a job that could resume."""
         for change in here:
             if change.kind == "late":
-                place = self._place(driven, change)
+                place = self._place_text(driven, change)
                 self._apply(
                     change,
                     f"{driven.name!r} resumes {_describe_delay(change.value)} {place}{self._current_holders(driven)}",
                 )
                 await self._pause(change.value)
 
-    def _failure(self, driven: SteppedJob, here: list[Change], error: BaseException | None) -> BaseException | None:
+    def _choose_error(
+        self, driven: SteppedJob, here: list[Change], error: BaseException | None
+    ) -> BaseException | None:
         """Return the exception to raise in a job that resumes, in place of `error` from the loop."""
-        if error is not None and not (self.plan.backend == "trio" and _is_over(error)):
+        if error is not None and not (self.plan.backend == "trio" and _is_end_of_sleep(error)):
             return error
         for change in here:
-            if change.kind == "fail" and _coroutine_frames.sleeps(driven.waits):
-                return self._injected(driven, change)
+            if change.kind == "fail" and _coroutine_frames.is_sleeping(driven.waits):
+                return self._make_injected_error(driven, change)
         return error
 
-    def _injected(self, driven: SteppedJob, change: Change) -> Injected:
+    def _make_injected_error(self, driven: SteppedJob, change: Change) -> Injected:
         """Return the exception of an injected failure, and schedule its repetitions at this place."""
-        place = self._place(driven, change)
+        place = self._place_text(driven, change)
         self._apply(change, f"{driven.name!r} fails {place}{self._current_holders(driven)}")
         if change.value > 1:
             driven.pending_failures.append((place, replace(change, value=change.value - 1)))
@@ -661,10 +663,10 @@ class ExploredRun:
         moment = self._clock() if when is None else when
         self.outcome.story.append(f"{round(moment, 3):>8g}  {words}")
 
-    def _place(self, driven: SteppedJob, change: Change) -> str:
+    def _place_text(self, driven: SteppedJob, change: Change) -> str:
         if change.at == 0:
             return "at its beginning"
-        return "at its end" if change.at == AT_END else f"at {_coroutine_frames.line_of(driven.waits)}"
+        return "at its end" if change.at == AT_END else f"at {_coroutine_frames.waiting_line(driven.waits)}"
 
     def _current_holders(self, driven: SteppedJob) -> str:
         """Return the holders of a pool's resources at this moment."""
@@ -676,7 +678,7 @@ class ExploredRun:
                     holds.append(f"{other.name!r} holds {', '.join(f'{name}={has}' for name, has in granted.items())}")
         return f" while {' and '.join(holds)}" if holds else ""
 
-    def _last_moment(self) -> float:
+    def _latest_time(self) -> float:
         moments = [driven.since for driven in self._driven.values() if driven.waits is not None]
         return max(moments + [job.finished_at for job in self._driven if job.finished_at is not None], default=0.0)
 
@@ -687,7 +689,7 @@ class ExploredRun:
             if driven.waits is not None:
                 self.outcome.story.append(
                     f"{'':12}{driven.name!r} waits since {round(driven.since, 3):g}, "
-                    f"at {_coroutine_frames.line_of(driven.waits)}"
+                    f"at {_coroutine_frames.waiting_line(driven.waits)}"
                 )
         if waiting:
             more = f" and {len(waiting) - 3} more" if len(waiting) > 3 else ""
@@ -713,7 +715,7 @@ class _StepInstrument(Instrument):
     def job_added(self, scheduler: Any, job: AnyJob) -> None:
         """Begin to step its calls."""
         try:
-            self._session.take(job, job.path)
+            self._session.step_calls_of(job, job.path)
         except TypeError as error:
             self._session.refuse(error)
 
@@ -821,7 +823,7 @@ async def _pause_on_asyncio(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-def _is_over(error: BaseException) -> bool:
+def _is_end_of_sleep(error: BaseException) -> bool:
     """Return whether an exception is the one by which trio ends a sleep at a deadline."""
     import trio
 

@@ -42,20 +42,20 @@ class Shrinking:
         applied = [change for change in first.plan.changes if change in first.applied]
         turns = [] if first.turns is None or self._every is None else list(first.turns.chosen)
         in_turns = [Change("turn", "", number, float(self._every or 0)) for number in turns]
-        if not self._breaks(applied) and not (in_turns and self._breaks([*in_turns, *applied])):
+        if not self._still_breaks(applied) and not (in_turns and self._still_breaks([*in_turns, *applied])):
             return first  # the failure depends on something outside the plan
         changes = list(self.smallest.plan.changes)
         changes = self._without_parts(changes)
         for place, change in enumerate(changes):
-            for plainer in self._plainer(change):
+            for plainer in self._simpler_changes(change):
                 tried = [*changes[:place], plainer, *changes[place + 1 :]]
-                if self._breaks(tried):
+                if self._still_breaks(tried):
                     changes = tried
                     break
         self._without_parts(changes)
         return self.smallest
 
-    def _breaks(self, changes: Iterable[Change]) -> bool:
+    def _still_breaks(self, changes: Iterable[Change]) -> bool:
         """Make a run with only these changes; if it breaks the same law, keep it and return True."""
         if self.runs >= MAX_RUNS:
             return False
@@ -73,7 +73,7 @@ class Shrinking:
         while left:
             for start in range(0, len(left), size):
                 tried = left[:start] + left[start + size :]
-                if self._breaks(tried):
+                if self._still_breaks(tried):
                     left = tried
                     size = min(size, max(1, len(left)))
                     break
@@ -83,7 +83,7 @@ class Shrinking:
                 size = max(1, size // 2)
         return left
 
-    def _plainer(self, change: Change) -> Iterable[Change]:
+    def _simpler_changes(self, change: Change) -> Iterable[Change]:
         """Yield simpler changes, the simplest first."""
         if change.kind == "late" and change.value > SHORT_DELAY:
             yield replace(change, value=SHORT_DELAY)

@@ -10,7 +10,7 @@ from pathlib import Path
 from .._core.api.views import file_path
 
 
-def write(path: str | os.PathLike[str], text: str) -> None:
+def write_atomically(path: str | os.PathLike[str], text: str) -> None:
     """Write `text` to a file atomically: a reader sees either all of the old contents or all of the new.
 
     The text goes to a temporary file in the same directory, which is then renamed. A device, a pipe, or a file in a

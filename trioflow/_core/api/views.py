@@ -45,8 +45,8 @@ from ..job._facts import (
     run_resource_totals,
     runs_commands,
     stored_result,
-    throttled,
     throttled_attempts,
+    throttled_intervals,
 )
 from ..job._function import FunctionJob, Job, call_parts
 from ..job._job import AbstractJob, AnyJob, is_scheduler

@@ -29,7 +29,7 @@ from ..base._reprs import is_among, short_repr
 from ._interface import BACKEND_NAMES as BACKEND_NAMES
 from ._interface import BackendName as BackendName
 from ._interface import WorkerTask as WorkerTask
-from ._shared import leaves_of as leaves_of
+from ._shared import leaf_exceptions as leaf_exceptions
 from ._shared import variables_of as variables_of
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ _plain_backends: Final[set[str]] = set()
 _lock: Final = threading.RLock()  # two threads may start a run at the same time
 
 
-def by_name(name: str) -> Backend:
+def get_backend(name: str) -> Backend:
     """Return the backend with this name; load it on first use.
 
     Raises:
@@ -77,7 +77,7 @@ def load_backend(name: BackendName) -> None:
         >>> load_backend("asyncio")
 
     """
-    by_name(name)
+    get_backend(name)
 
 
 def use_plain_isolation() -> None:

@@ -52,7 +52,7 @@ def split(exception: BaseException, cancelled: type[BaseException]) -> tuple[boo
     if not isinstance(exception, BaseExceptionGroup):
         return False, exception
     group = cast("BaseExceptionGroup[BaseException]", exception)
-    leaves = leaves_of(group)
+    leaves = leaf_exceptions(group)
     rest = [leaf for leaf in leaves if not isinstance(leaf, cancelled)]
     if len(rest) == len(leaves):
         return False, group
@@ -64,7 +64,7 @@ def split(exception: BaseException, cancelled: type[BaseException]) -> tuple[boo
         return True, BaseExceptionGroup(GROUP_MESSAGE(group), rest)
 
 
-def leaves_of(error: BaseException) -> list[BaseException]:
+def leaf_exceptions(error: BaseException) -> list[BaseException]:
     """Return the exceptions in a group that are not groups, at any depth, in order; or `[error]` if it is no group."""
     leaves: list[BaseException] = []
     stack = [error]

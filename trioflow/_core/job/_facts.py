@@ -100,7 +100,7 @@ def stored_result(job: AnyJob) -> Any:
     return job._outcome
 
 
-def throttled(job: AnyJob) -> tuple[tuple[float, float], ...]:
+def throttled_intervals(job: AnyJob) -> tuple[tuple[float, float], ...]:
     """Return the beginning and end of each attempt that raised `Throttled`, and so does not count."""
     return tuple((attempt.began, attempt.ended) for attempt in throttled_attempts(job))
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from types import CoroutineType, FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeGuard
 
-from ..backend import leaves_of
+from ..backend import leaf_exceptions
 from ..base import _signatures
 from ..base._reprs import short_repr
 from ..base._states import JobState
@@ -249,4 +249,4 @@ def one_line_error(error: BaseException) -> str:
 
 def find_interruption(error: BaseException) -> BaseException | None:
     """Return the first exception in `error` that is not an `Exception`, such as KeyboardInterrupt, or None."""
-    return next((leaf for leaf in leaves_of(error) if not isinstance(leaf, Exception)), None)
+    return next((leaf for leaf in leaf_exceptions(error) if not isinstance(leaf, Exception)), None)

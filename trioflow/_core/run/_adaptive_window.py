@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..admission._window import Adaptive, WindowController
-from ..backend import leaves_of
+from ..backend import leaf_exceptions
 from ..base._states import JobState
 from ..job import _errors
 from ._instruments import Instrument
@@ -57,4 +57,4 @@ class AdaptiveWindow(Instrument):
         if job.timed_out and issubclass(_errors.JobTimeout, slower_on):
             return True
         error = job.raised_exception() if job._state is JobState.FAILED else None
-        return error is not None and any(isinstance(leaf, slower_on) for leaf in leaves_of(error))
+        return error is not None and any(isinstance(leaf, slower_on) for leaf in leaf_exceptions(error))

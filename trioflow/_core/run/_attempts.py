@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from ..backend import leaves_of
+from ..backend import leaf_exceptions
 from ..base._reprs import short_repr
 from ..base._states import StopReason
 from ..base._user_code import innermost_line
@@ -168,7 +168,7 @@ def was_drained(job: AbstractJob[Any], error: BaseException) -> bool:
 
 def throttles_in(error: BaseException) -> list[_errors.Throttled]:
     """Return the `Throttled` exceptions in `error`; none if it contains any other exception."""
-    leaves = list(leaves_of(error))
+    leaves = list(leaf_exceptions(error))
     throttles = [leaf for leaf in leaves if isinstance(leaf, _errors.Throttled)]
     return throttles if len(throttles) == len(leaves) else []
 

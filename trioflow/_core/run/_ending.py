@@ -92,12 +92,12 @@ class Ending:
         alive = self._run.workers.alive
         seconds = self._run.scheduler.shutdown_timeout
         deadline = math.inf if seconds is None else self._run.clock() + seconds
-        waves = self._waves([worker for worker in alive if _runs_service(worker)])
+        waves = self._shutdown_waves([worker for worker in alive if _runs_service(worker)])
         for wave in waves:
             await self._end_workers(wave, deadline)
         await self._end_workers([worker for wave in waves for worker in wave if worker in alive])
 
-    def _waves(self, workers: list[Worker]) -> list[list[Worker]]:
+    def _shutdown_waves(self, workers: list[Worker]) -> list[list[Worker]]:
         """Group the workers of services into waves: the first wave has the services that no live service requires."""
         if not workers:
             return []

@@ -238,13 +238,13 @@ class Run:
             self.phase = LINKING
         await self.group.run(self._body)
         if not self.workers.alive:
-            self._break_circles()
+            self._break_reference_cycles()
         if self.fault is not None:
             raise self.fault
         if self.interruption is not None:
             raise self.interruption
 
-    def _break_circles(self) -> None:
+    def _break_reference_cycles(self) -> None:
         """Break the reference cycles of the run, so that it is freed without the garbage collector."""
         self.workers.detach()
         if self._start_order is not None:

@@ -718,7 +718,7 @@ class BaseScheduler(
         """
         if unknown:
             raise _job_options.unknown_option_error(self.label, "run()", unknown, BaseScheduler.run)
-        backend_object = _backend.by_name(backend)
+        backend_object = _backend.get_backend(backend)
 
         async def main() -> bool:
             signal_handler.loop_started(backend_object.threadsafe_caller())

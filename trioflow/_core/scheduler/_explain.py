@@ -11,7 +11,7 @@ from ..base._states import JobState, RunPhase, StopReason
 from ..base._waits import WaitCause, Waiting
 from ..job import _labels, _trigger_rules
 from ..job._ancestors import enclosing_schedulers, outermost_scheduler
-from ..job._facts import throttled
+from ..job._facts import throttled_intervals
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import one_line_error
 
@@ -115,7 +115,7 @@ def waiting_since(job: AbstractJob[Any]) -> float | None:
     scheduler = job._scheduler
     if scheduler is None or job._state is not JobState.SCHEDULED:
         return None
-    for _, ended in throttled(job)[-1:]:
+    for _, ended in throttled_intervals(job)[-1:]:
         return ended
     times = [other._finished_at for other in scheduler._members.waits_for(job)]
     return None if None in times else max((time for time in times if time is not None), default=None)

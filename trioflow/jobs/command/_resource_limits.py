@@ -56,7 +56,7 @@ class SlotsByScheduler:
 
 
 @contextlib.contextmanager
-def _pinned_slot(run: RunHandle, job: AbstractJob[Any]) -> Generator[int]:
+def _pinned_cpu(run: RunHandle, job: AbstractJob[Any]) -> Generator[int]:
     slots = run.shared(SlotsByScheduler).for_job(job)
     number = slots.take()
     try:
@@ -71,7 +71,7 @@ _NO_CONTEXT: Final = contextlib.nullcontext()
 
 def hold_slot(pin: str | None, run: RunHandle, job: AbstractJob[Any]) -> contextlib.AbstractContextManager[int | None]:
     """Hold a slot of the job's window during a block, and yield the CPU of the slot; None if `pin` is None."""
-    return _NO_CONTEXT if pin is None else _pinned_slot(run, job)
+    return _NO_CONTEXT if pin is None else _pinned_cpu(run, job)
 
 
 def pinned_to_cpu(cpu: int | None) -> contextlib.AbstractContextManager[None]:

@@ -28,7 +28,7 @@ from ..._core.api.views import (
     runs_commands,
     short_repr,
     status_of,
-    throttled,
+    throttled_intervals,
     waiting,
     waits_for,
     warn,
@@ -211,7 +211,9 @@ class Events(Instrument):
         self._waiting[job] = _PolledJob(path, None)
         self._running.pop(job, None)
         self._write_event(
-            self._format.JobScheduled(1, now + self._wall_offset, now - self._began, path, len(throttled(job)))
+            self._format.JobScheduled(
+                1, now + self._wall_offset, now - self._began, path, len(throttled_intervals(job))
+            )
         )
 
     def job_started(self, scheduler: BaseScheduler, job: AnyJob) -> None:

@@ -102,12 +102,12 @@ class Follower(Source):
         if self._root is None and not starts:  # the first line is missing
             self._root = SchedulerRecord(JobIdentity("", "run"), None)
         if not isinstance(event, (f.RunStarted, f.JobAdded)) or (event.path and isinstance(event, f.RunStarted)):
-            self._show()
+            self._start_monitor()
         HANDLERS[type(event)](self, event)
 
     def catch_up(self) -> None:
         """Show the run, and let its clock advance: all lines so far have been read."""
-        self._show()
+        self._start_monitor()
         self._is_live = not self.ended
 
     def is_abandoned(self) -> bool:
@@ -141,26 +141,26 @@ class Follower(Source):
         if "event" in fields and fields.get("v") != 1:
             raise BadEvents(f"its events have version {fields.get('v')!r}, and this trioflow reads version 1")
 
-    def _show(self) -> None:
+    def _start_monitor(self) -> None:
         """Start the monitor once all jobs have been read."""
         if self._root is not None and self._model is None and not self.ended:
             self._model = self._monitor._watch(self._root, self)
 
-    def _job(self, path: str) -> JobRecord:
+    def _find_job(self, path: str) -> JobRecord:
         """Return a job by its path; create a placeholder if the `job_added` event was dropped."""
         job = self._jobs.get(path)
         if job is None:
             assert self._root is not None
             job = self._jobs[path] = JobRecord(JobIdentity(path, path), self._root)
-            self._add(self._root, job)
+            self._add_job(self._root, job)
         return job
 
-    def _add(self, outer: SchedulerRecord, job: JobRecord) -> None:
+    def _add_job(self, outer: SchedulerRecord, job: JobRecord) -> None:
         outer.add(job)
         if self._model is not None:
             self._model.add(job)
 
-    def _scheduler(self, path: str) -> SchedulerRecord | None:
+    def _find_scheduler(self, path: str) -> SchedulerRecord | None:
         scheduler = self._jobs.get(path) if path else self._root
         return scheduler if isinstance(scheduler, SchedulerRecord) else None
 
@@ -195,7 +195,7 @@ class Follower(Source):
             self._process = event.pid, event.host
             self._model, self._is_live, self.ended = None, False, False
             return
-        nested = self._job(event.path)
+        nested = self._find_job(event.path)
         if isinstance(nested, SchedulerRecord) and self._model is not None:
             nested.window = event.window
             if not self._model.tallies[nested].is_fresh:
@@ -205,7 +205,7 @@ class Follower(Source):
 
     def job_added(self, event: f.JobAdded) -> None:
         """Add a job to its scheduler."""
-        outer = self._scheduler(event.inside)
+        outer = self._find_scheduler(event.inside)
         if outer is None:
             return
         job = self._jobs.get(event.path)
@@ -217,37 +217,37 @@ class Follower(Source):
         job.expected_duration, job.retry = event.expected, event.retry
         self._requires[job] = event.requires
         if is_new:
-            self._add(outer, job)
+            self._add_job(outer, job)
 
     def job_scheduled(self, event: f.JobScheduled) -> None:
         """Mark a job as scheduled."""
-        self._current_model().schedule(self._job(event.path))
+        self._current_model().schedule(self._find_job(event.path))
 
     def job_waiting(self, event: f.JobWaiting) -> None:
         """Record what a job waits for."""
-        self._job(event.path).waiting = Waiting(WaitCause(event.cause), event.resource, event.waiting_for)
+        self._find_job(event.path).waiting = Waiting(WaitCause(event.cause), event.resource, event.waiting_for)
 
     def job_started(self, event: f.JobStarted) -> None:
         """Mark a job as running."""
-        self._current_model().start(self._job(event.path), event.at)
+        self._current_model().start(self._find_job(event.path), event.at)
 
     def job_attempt(self, event: f.JobAttempt) -> None:
         """Record the number of the attempt."""
-        self._current_model().start_attempt(self._job(event.path), event.attempt)
+        self._current_model().start_attempt(self._find_job(event.path), event.attempt)
 
     def job_progress(self, event: f.JobProgress) -> None:
         """Record the progress of a job, unless it has settled by now."""
-        job = self._job(event.path)
+        job = self._find_job(event.path)
         if job.state is JobState.RUNNING:
             job.fraction_done, job.status = event.fraction, event.status
 
     def job_ready(self, event: f.JobReady) -> None:
         """Mark a service as ready."""
-        self._current_model().mark_ready(self._job(event.path))
+        self._current_model().mark_ready(self._find_job(event.path))
 
     def job_finished(self, event: f.JobFinished) -> None:
         """Record the outcome of a job."""
-        job = self._job(event.path)
+        job = self._find_job(event.path)
         job.attempts = event.attempts if job.started_at is not None else 0
         job.timed_out, job.restored, job.through_member = event.timed_out, event.restored, event.through_member
         job.error = None if event.exception is None else placeholder_exception(event.exception)
@@ -255,7 +255,7 @@ class Follower(Source):
 
     def run_ended(self, event: f.RunEnded) -> None:
         """End a run."""
-        scheduler = self._scheduler(event.path)
+        scheduler = self._find_scheduler(event.path)
         if scheduler is None:
             return
         scheduler.stop_reason = StopReason.INTERRUPTED if event.reason is None else StopReason(event.reason)

@@ -162,18 +162,18 @@ def encode(event: Event) -> bytes:
     try:
         return _encode(event) + b"\n"
     except UnicodeEncodeError:
-        return _encode(_clean(msgspec.to_builtins(event, enc_hook=str))) + b"\n"
+        return _encode(_escape_surrogates(msgspec.to_builtins(event, enc_hook=str))) + b"\n"
 
 
-def _clean(value: Any) -> Any:
+def _escape_surrogates(value: Any) -> Any:
     """Return JSON values with surrogates escaped in all strings."""
     # isinstance() would narrow the type to `list[Unknown]`, which pyright rejects.
     if type(value) in (str,):
         return value.encode(errors="backslashreplace").decode()
     if type(value) in (list,):
-        return [_clean(item) for item in value]
+        return [_escape_surrogates(item) for item in value]
     if type(value) in (dict,):
-        return {_clean(name): _clean(item) for name, item in value.items()}
+        return {_escape_surrogates(name): _escape_surrogates(item) for name, item in value.items()}
     return value
 
 

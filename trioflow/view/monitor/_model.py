@@ -53,7 +53,7 @@ class JobCounts:
         """Whether no job has started or settled yet."""
         return not (self.running or self.unreached or any(self.settled.values()))
 
-    def with_enclosing(self) -> Iterator[JobCounts]:
+    def with_enclosing_schedulers(self) -> Iterator[JobCounts]:
         """Yield these counts, then the counts that include them, of the enclosing schedulers."""
         tally: JobCounts | None = self
         while tally is not None:
@@ -62,30 +62,30 @@ class JobCounts:
 
     def count_running(self, number: int) -> None:
         """Add a number, which may be negative, to the running jobs."""
-        for tally in self.with_enclosing():
+        for tally in self.with_enclosing_schedulers():
             tally.running += number
 
     def count_settled(self, state: JobState, has_run: bool, is_restored: bool = False) -> None:
         """Count a job that has settled."""
-        for tally in self.with_enclosing():
+        for tally in self.with_enclosing_schedulers():
             tally.restored += is_restored
             tally.running -= has_run
             tally.settled[state] += 1
 
     def add_jobs(self, jobs: int) -> None:
         """Add a number of jobs."""
-        for tally in self.with_enclosing():
+        for tally in self.with_enclosing_schedulers():
             tally.jobs += jobs
 
     def count_unreached(self) -> None:
         """Count the jobs that still wait as unreached."""
         waiting = self.waiting
-        for tally in self.with_enclosing():
+        for tally in self.with_enclosing_schedulers():
             tally.unreached += waiting
 
     def subtract_from_outer(self) -> None:
         """Subtract these counts from the counts of the enclosing schedulers."""
-        for tally in self.with_enclosing():
+        for tally in self.with_enclosing_schedulers():
             if tally is not self:
                 tally.jobs -= self.jobs
                 tally.running -= self.running

@@ -69,7 +69,7 @@ class JobRecord:
         for name in RUN_FIELDS & vars(self).keys():
             delattr(self, name)
 
-    def outwards(self) -> Iterator[SchedulerRecord]:
+    def enclosing_schedulers(self) -> Iterator[SchedulerRecord]:
         """Yield the enclosing schedulers, the innermost first."""
         outer = self.outer
         while outer is not None:
@@ -78,7 +78,7 @@ class JobRecord:
 
     def is_inside(self, scheduler: SchedulerRecord) -> bool:
         """Return whether a scheduler encloses the job, at any depth."""
-        return any(outer is scheduler for outer in self.outwards())
+        return any(outer is scheduler for outer in self.enclosing_schedulers())
 
 
 RUN_FIELDS = frozenset((

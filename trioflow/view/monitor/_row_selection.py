@@ -96,7 +96,7 @@ class RowSelector:
     def _sort_key(self, job: JobRecord) -> tuple[int, ...]:
         """Return a sort key for the order of the listing: the positions of the enclosing schedulers and of the job."""
         positions: list[int] = []
-        for outer in job.outwards():
+        for outer in job.enclosing_schedulers():
             revision, places = self._places.get(outer, (-1, {}))
             if revision != self._model.revision:
                 revision = self._model.revision
@@ -241,7 +241,7 @@ def _counted_as(state: JobState) -> str:
 
 def enclosing_schedulers(job: JobRecord) -> list[SchedulerRecord]:
     """Return the enclosing schedulers of a job except the outermost one, the innermost first."""
-    return list(job.outwards())[:-1]
+    return list(job.enclosing_schedulers())[:-1]
 
 
 def full_name(job: JobRecord, symbols: Symbols) -> str:

@@ -81,7 +81,7 @@ def _predecessor(span: Span, spans: tuple[Span, ...], slots: SlotGivers) -> tupl
         # Not the span itself, which may have ended the wait when it was throttled.
         if wait.released_by is not None and wait.released_by < span.number:
             return spans[wait.released_by], wait.cause
-    giver = slots.giver(span)
+    giver = slots.releasing_job(span)
     if giver is not None:
         return giver, WaitCause.SLOT
     required = [job for job in (spans[number] for number in span.required) if settled_at(job) < math.inf]
@@ -112,16 +112,16 @@ class SlotGivers:
         starts = sorted(or_infinity(span.started_at) for span in takers)
         ends = list(map(_end, takers))
 
-        def was_full(span: Span) -> bool:
+        def window_was_full(span: Span) -> bool:
             running = bisect.bisect_left(starts, _end(span)) - bisect.bisect_left(ends, _end(span))
             return run.window is not None and running >= run.window
 
-        self._givers = list(filter(was_full, takers))
+        self._givers = list(filter(window_was_full, takers))
         self._in_lane: dict[int | None, list[Span]] = {}
         for taker in takers:
             self._in_lane.setdefault(taker.lane, []).append(taker)
 
-    def giver(self, span: Span, until: float | None = None) -> Span | None:
+    def releasing_job(self, span: Span, until: float | None = None) -> Span | None:
         """Return the job from which `span` got its slot; None if `span` did not wait for one.
 
         A job may have waited even if a slot was free when it became ready: jobs that became ready at the same time may

@@ -379,7 +379,7 @@ class _RecordBuilder:
             lifetimes.append((end if run.began is None else max(run.began, facts.added_at), end))
         machine_waits = {facts.number: facts.end.machine_waits for facts in self._jobs}
         waits = Waits(spans, runs, lifetimes, self._needs, machine_waits)
-        waits_of_spans = [tuple(waits.find(span)) for span in spans]
+        waits_of_spans = [tuple(waits.find_waits(span)) for span in spans]
         return tuple(replace(span, waits=own) if own else span for span, own in zip(spans, waits_of_spans, strict=True))
 
     def _find_paths(self) -> dict[RunFacts, dict[AnyJob, str]]:

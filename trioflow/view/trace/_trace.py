@@ -183,7 +183,7 @@ class Trace(Recorder):
         """
         from . import _table
 
-        _exports.write(path, _table.csv_text(self._get_record()))
+        _exports.write_atomically(path, _table.csv_text(self._get_record()))
 
     def export_as_json(self, path: str | PathLike[str]) -> None:
         """Write the run in the trace event format, for https://ui.perfetto.dev and chrome://tracing.
@@ -202,7 +202,7 @@ class Trace(Recorder):
         """
         from . import _trace_events
 
-        _exports.write(path, _trace_events.json_text(self._get_record()))
+        _exports.write_atomically(path, _trace_events.json_text(self._get_record()))
 
     def export_as_svgfile(self, path: str | PathLike[str], *, width: int = 1200) -> None:
         """Draw the timeline: a bar for each job that started, the critical path, and the use of each resource.
@@ -229,7 +229,7 @@ class Trace(Recorder):
         """
         from .timeline import _timeline
 
-        _exports.write(path, _timeline.timeline_svg(self._get_record(), width))
+        _exports.write_atomically(path, _timeline.timeline_svg(self._get_record(), width))
 
     def export_as_htmlfile(self, path: str | PathLike[str]) -> None:
         """Write a report as one HTML file, which loads no other.
@@ -248,7 +248,9 @@ class Trace(Recorder):
         """
         from .report import _report
 
-        _exports.write(path, _report.report_html(self._get_record(), Path(file_path(path, "path", "a Trace")).parent))
+        _exports.write_atomically(
+            path, _report.report_html(self._get_record(), Path(file_path(path, "path", "a Trace")).parent)
+        )
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Return the timeline for a notebook."""

@@ -25,7 +25,7 @@ Event = dict[str, Any]
 VERSION: Final = 1
 """The version in `otherData`, incremented on incompatible changes."""
 
-JUST_BEFORE: Final = 0.001
+ONE_NANOSECOND: Final = 0.001
 """One nanosecond, in microseconds: the unit of Perfetto's clock."""
 
 
@@ -141,7 +141,7 @@ class _TraceEvents:
         for before in filter(_took_time, (self._record.spans[number] for number in span.required)):
             start, end = self._bounds(before)
             leaves = self._microseconds(before.ready_at) if before.ready_at is not None else end
-            leaves = max(start, round(leaves - JUST_BEFORE, 3))
+            leaves = max(start, round(leaves - ONE_NANOSECOND, 3))
             identity = before.number * len(self._record.spans) + span.number + 1
             arrow: Event = {"id": identity, "name": "requires", "cat": "flow"}
             yield {"ph": "s", **arrow, "ts": leaves, **self._thread_fields(before)}

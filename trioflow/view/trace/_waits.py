@@ -95,7 +95,7 @@ class Waits:
         for resource in amounts:
             resource.index_uses()
 
-    def find(self, span: Span) -> Iterator[Wait]:
+    def find_waits(self, span: Span) -> Iterator[Wait]:
         """Yield the waits of one span in chronological order."""
         since, end_of_life = self._lifetimes[span.number]
         ready = span.scheduled_at
@@ -119,10 +119,10 @@ class Waits:
 
     def _waits_between(self, span: Span, since: float, until: float) -> Iterator[Wait]:
         """Yield the waits of a job that was ready during all of an interval; together, they fill it without gaps."""
-        exact, simplified = self._find_lacking(span)
+        exact, simplified = self._find_shortage_intervals(span)
         intervals = _clip(exact if until - since < MIN_GAP else simplified, since, until)
         for began, ended, cause, resource in _fill_gaps(
-            intervals, since, until, self._invisible_lack(span), self._fallback_lack(span)
+            intervals, since, until, self._unseen_shortage(span), self._fallback_shortage(span)
         ):
             # The last wait of a job that never started was ended by no other job.
             is_last = span.started_at is None and ended == self._lifetimes[span.number][1]
@@ -133,7 +133,7 @@ class Waits:
         self, span: Span, cause: WaitCause, resource: ResourceUse | None, since: float, until: float
     ) -> int | None:
         if cause is WaitCause.SLOT:
-            giver = self._slot_givers[self._run_of[span.number]].giver(span, until)
+            giver = self._slot_givers[self._run_of[span.number]].releasing_job(span, until)
             return None if giver is None else giver.number
         if resource is None:
             return None
@@ -145,19 +145,19 @@ class Waits:
             )[2]
         return resource.released_by(since, until, span.number)
 
-    def _invisible_lack(self, span: Span) -> Lack | None:
+    def _unseen_shortage(self, span: Span) -> Lack | None:
         """Return the cause to assume where nothing appears to be lacking; None to extend the cause before."""
         rate = next((resource for resource, _ in self._needs.get(span.number, ()) if resource.total is None), None)
         return None if rate is None else (WaitCause.RATE, rate)
 
-    def _fallback_lack(self, span: Span) -> Lack:
+    def _fallback_shortage(self, span: Span) -> Lack:
         """Return the cause to assume where nothing appears to be lacking, and no cause came before."""
         if needs := self._needs.get(span.number):  # taken by a user of the pool outside the trace, or reserved
             return WaitCause.RESOURCE, needs[0][0]
         has_limiter = self._runs[self._run_of[span.number]].has_limiter
         return (WaitCause.SLOT if has_limiter and not span.forever else WaitCause.LOOP), None
 
-    def _find_lacking(self, span: Span) -> tuple[list[LackInterval], list[LackInterval]]:
+    def _find_shortage_intervals(self, span: Span) -> tuple[list[LackInterval], list[LackInterval]]:
         """Return the intervals in which jobs of the group of `span` lacked something.
 
         Returns:

@@ -69,14 +69,14 @@ def _draw_label(svg: Tree.Element, geometry: Geometry, span: Span, limit: float)
     symbol, bold = f"{FAILED_SYMBOL} " * is_failed, is_nested or is_failed
     name, short_name = (symbol + text for text in geometry.names[span.number])
 
-    def fitted(pixels: float) -> str:
+    def fitting_text(pixels: float) -> str:
         text = clip_middle(name, pixels, FONT_SIZE, bold)
         if short_name == name or text == printable(name):
             return text
         return clip_middle(short_name, pixels, FONT_SIZE, bold)
 
-    inside = fitted(right - left - 7)
-    after = "" if is_nested else fitted(limit - right - 8)
+    inside = fitting_text(right - left - 7)
+    after = "" if is_nested else fitting_text(limit - right - 8)
     top, height = geometry.vertical_bounds(box)
     if len(after) > len(inside):
         x, shown, css = right + 4, after, "label"

@@ -37,7 +37,7 @@ class HatchPatterns:
     def __iter__(self) -> Iterator[Reason]:
         return iter(self._css)
 
-    def fill(self, reason: Reason) -> str:
+    def gap_fill(self, reason: Reason) -> str:
         """Return the value of the SVG attribute `fill` for a reason."""
         return f"url(#trioflow-{self._css[reason]})"
 
@@ -63,7 +63,7 @@ def draw_waits(svg: Tree.Element, definitions: Tree.Element, geometry: Geometry)
     patterns = HatchPatterns(definitions, dict.fromkeys((wait.cause, wait.name) for wait, *_ in drawn))
     for wait, left, right, row in drawn:
         y = geometry.top + row * ROW_HEIGHT + 4
-        fill = patterns.fill((wait.cause, wait.name))
+        fill = patterns.gap_fill((wait.cause, wait.name))
         gap = add(svg, "rect", css="why", x=left, y=y, width=right - left, height=ROW_HEIGHT - 8, fill=fill)
         add(gap, "title", f"waited {duration_text(wait.seconds)} for {wait.words}")
     return patterns

@@ -167,7 +167,7 @@ def _draw_reasons(svg: Tree.Element, geometry: SlotGeometry, patterns: HatchPatt
         adjacent = [column for _, (_, column, _) in group]
         left, right = geometry.left + adjacent[0] * COLUMN_WIDTH, geometry.left + (adjacent[-1] + 1) * COLUMN_WIDTH
         y, height = geometry.row_bounds(row)
-        fill = patterns.fill(reason)
+        fill = patterns.gap_fill(reason)
         add(svg, "rect", css="why", x=left, y=y, width=right - left, height=height, fill=fill)
         above = last_areas.get(reason)
         if geometry.has_words and (above is None or above[0] < row - 1 or abs(above[1] - left) > 60):
@@ -353,6 +353,6 @@ def _legend_entries(geometry: SlotGeometry, patterns: HatchPatterns) -> Iterator
         if states[state] and state is not JobState.SUCCEEDED:
             yield f"bar {state.value}", None, f"{STATE_STYLES[state].symbol} {state.value}"
     for reason in patterns:
-        yield "why", patterns.fill(reason), f"empty: {reason_words(reason)}"
+        yield "why", patterns.gap_fill(reason), f"empty: {reason_words(reason)}"
     if geometry.use.empty.get(NOTHING_READY, 0) > 0:
         yield "empty", None, f"empty: {reason_words(NOTHING_READY)}"

@@ -104,7 +104,7 @@ def _wait_entries(patterns: HatchPatterns) -> Iterator[tuple[Draw, str]]:
     for reason in patterns:
         cause, name = reason
         words = f"waited for {CAUSES[cause].awaited.format(printable(name))}"
-        yield partial(_draw_hatching, patterns.fill(reason)), words
+        yield partial(_draw_hatching, patterns.gap_fill(reason)), words
 
 
 def _state_text(state: JobState) -> str:
