@@ -165,7 +165,7 @@ class LogFile:
 
 
 class Joblog(LogFile):
-    """The job log."""
+    """The job log: a file with a line for each command, in GNU parallel's columns."""
 
     def __init__(self, path: str, *, append: bool) -> None:
         """Open the file, and write the header if it is new.

@@ -38,13 +38,14 @@ class Reading:
     """The rules by which arguments are read from the sources.
 
     Attributes:
-        end: the end of an item of a file; with `cuts_words` also of a word.
-        cuts_words: whether words of the command line are split there too.
+        end: the delimiter between the items of a file, and between words if `cuts_words` is true.
+        cuts_words: whether words of the command line are split at `end` too.
         columns: the separator of the columns of an item, which lose leading and trailing spaces; None if each item is
             one argument.
         has_header: whether the first item of each source names its columns.
-        is_linked: whether the sources are read in parallel, the shorter ones repeatedly.
-        items_per_command: how many items one command gets; None for 1. With 0 there is a command per item, without it.
+        is_linked: whether the sources are read in lockstep; shorter ones start over when they are exhausted.
+        items_per_command: the number of items for each command; None for 1. With 0, one command runs per item, but does
+            not get it.
 
     """
 

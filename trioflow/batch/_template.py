@@ -85,7 +85,7 @@ class Placeholder:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """A name in braces for a granted resource."""
+    """A placeholder, `{name}`, for what the job is granted of that resource."""
 
     name: str
 

@@ -514,7 +514,7 @@ class Store:
             with self._explain_errors(f"copy it to {os.fspath(target)!r}"):
                 with contextlib.closing(sqlite3.connect(partial)) as copy:
                     self._database.backup(copy)
-                    copy.execute("PRAGMA journal_mode = DELETE")  # so that it is one file, complete
+                    copy.execute("PRAGMA journal_mode = DELETE")  # leave WAL mode, so that the copy is a single file
                     files = [file for (file,) in copy.execute("SELECT DISTINCT file FROM jobs WHERE file IS NOT NULL")]
                 if files:
                     results.mkdir()

@@ -122,7 +122,7 @@ class Events(Instrument):
     # ---- hooks
 
     def before_run(self, scheduler: BaseScheduler) -> None:
-        """Write that a run begins; for the outermost run, write all jobs too."""
+        """Write a `RunStarted` event; for the outermost run, also a `JobAdded` event for each job."""
         if self._root is not None and current_run(self._root) is None:
             self._finish()  # the previous run crashed before `after_run`
         if self._root is None:
@@ -199,14 +199,14 @@ class Events(Instrument):
         )
 
     def job_added(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Write that a job was added."""
+        """Write a `JobAdded` event."""
         self._write_job(scheduler, job, job.expected_duration)
         self._written_jobs[scheduler] += 1
         if is_scheduler(job):
             self._write_jobs(job)
 
     def job_scheduled(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Write that a job is ready to start."""
+        """Write a `JobScheduled` event."""
         path, now = self._paths[job], self._clock()
         self._waiting[job] = _PolledJob(path, None)
         self._running.pop(job, None)
@@ -217,7 +217,7 @@ class Events(Instrument):
         )
 
     def job_started(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Write that a job starts."""
+        """Write a `JobStarted` event."""
         path = self._paths[job]
         self._waiting.pop(job, None)
         self._running[job] = _PolledJob(path, (None, ""))
@@ -226,12 +226,12 @@ class Events(Instrument):
         self._write_event(self._format.JobStarted(1, at + self._wall_offset, at - self._began, path, dict(job.granted)))
 
     def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Write that a further attempt begins."""
+        """Write a `JobAttempt` event for a further attempt; the first one has none."""
         if job.attempts > 1:
             self._write_event(self._format.JobAttempt(*self._header(self._paths[job]), job.attempts))
 
     def job_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Write that a service is ready."""
+        """Write a `JobReady` event for a service."""
         self._write_event(self._format.JobReady(*self._header(self._paths[job])))
 
     def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:

@@ -110,7 +110,7 @@ class LogDisplay(Display):
         """Do nothing: only the events below have lines."""
 
     def job_started(self, job: JobRecord) -> None:
-        """Write that a job starts, unless there are too many jobs."""
+        """Write a line for the start of a job, unless there are too many jobs."""
         if self._model.tally.jobs <= MAX_LISTED_JOBS:
             self._write(f"{'start':<9} {full_name(job, self._symbols)}")
 
@@ -130,12 +130,12 @@ class LogDisplay(Display):
             self._write_progress()
 
     def job_retried(self, job: JobRecord) -> None:
-        """Write that a further attempt of a job begins."""
+        """Write a line for a further attempt of a job."""
         if self._model.tally.jobs <= MAX_LISTED_JOBS:
             self._write(f"{'again':<9} {full_name(job, self._symbols)}  {attempt_text(job)}")
 
     def job_ready(self, job: JobRecord) -> None:
-        """Write that a service is ready."""
+        """Write a line for a service that is ready."""
         if self._model.tally.jobs <= MAX_LISTED_JOBS:
             self._write(f"{'ready':<9} {full_name(job, self._symbols)}")
 

@@ -152,7 +152,7 @@ class Waits:
 
     def _fallback_shortage(self, span: Span) -> Lack:
         """Return the cause to assume where nothing appears to be lacking, and no cause came before."""
-        if needs := self._needs.get(span.number):  # taken by a user of the pool outside the trace, or reserved
+        if needs := self._needs.get(span.number):  # reserved, or taken by a run that is not in the trace
             return WaitCause.RESOURCE, needs[0][0]
         has_limiter = self._runs[self._run_of[span.number]].has_limiter
         return (WaitCause.SLOT if has_limiter and not span.forever else WaitCause.LOOP), None
