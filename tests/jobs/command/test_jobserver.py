@@ -239,9 +239,9 @@ def test_the_style_is_that_of_the_make_that_is_found(tmp_path: Path) -> None:
         make = tmp_path / f"make{number}"
         make.write_text(f"#!/bin/sh\necho {said}\n")
         make.chmod(0o755)
-        assert _jobserver.make_knows_names(str(make)) is names
-    assert _jobserver.make_knows_names(None)
-    assert _jobserver.make_knows_names(str(tmp_path))
+        assert _jobserver.accepts_pipe_names(str(make)) is names
+    assert _jobserver.accepts_pipe_names(None)
+    assert _jobserver.accepts_pipe_names(str(tmp_path))
 
 
 def test_explain_says_how_many_slots_are_lent(place: Path, backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,7 +88,7 @@ class Jobserver:
     def join(self, directory: str) -> Client:
         """Create a client, with a pipe in the directory, for another command."""
         path = os.path.join(directory, f"{next(PIPE_NUMBERS)}")
-        client = Client(self, path, self._slots.total, is_fifo(self._slots.style))
+        client = Client(self, path, self._slots.total, uses_pipe_names(self._slots.style))
         self._clients[client] = None
         self._slots.borrower = self
         self.offer()
@@ -252,13 +252,13 @@ JOBSERVER_FLAGS: Final = re.compile(rb"-j\d*$|--jobserver-(auth|fds|style)=")
 """Matches the words in MAKEFLAGS that refer to another jobserver, to be removed."""
 
 
-def is_fifo(style: object) -> bool:
+def uses_pipe_names(style: object) -> bool:
     """Return whether clients get the name of their pipe; `style` is a scheduler's option `jobserver`."""
-    return style == "fifo" or (style is True and make_knows_names(shutil.which("make")))
+    return style == "fifo" or (style is True and accepts_pipe_names(shutil.which("make")))
 
 
 @functools.cache
-def make_knows_names(make: str | None) -> bool:
+def accepts_pipe_names(make: str | None) -> bool:
     """Return whether a GNU make accepts the name of a jobserver's pipe.
 
     The result is True if there is no make, or it is another make, because other clients of a jobserver accept names.

@@ -158,18 +158,18 @@ class LineSink:
         """Forward the lines that are complete."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
-            self._pass_on(line)
+            self._forward(line)
         while len(self._rest) > LINE_LIMIT:
             line, self._rest = self._rest[:LINE_LIMIT], self._rest[LINE_LIMIT:]
-            self._pass_on(line)
+            self._forward(line)
 
     def finish(self) -> None:
         """Forward the last line if it does not end with a newline."""
         if self._rest:
             line, self._rest = self._rest, b""
-            self._pass_on(line)
+            self._forward(line)
 
-    def _pass_on(self, line: bytes) -> None:
+    def _forward(self, line: bytes) -> None:
         self._take(line.removesuffix(b"\r").decode(errors="backslashreplace"))
 
 

@@ -248,7 +248,7 @@ class Connection:
             ValueError: a name contains a line break.
 
         """
-        lines = [operation.for_sftp() for operation in operations]
+        lines = [operation.sftp_command() for operation in operations]
         text = "\n".join([*lines, ""]).encode(errors="surrogateescape")
         return self.transport.transfer(self.node, self.socket), text
 

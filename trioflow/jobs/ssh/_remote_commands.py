@@ -231,12 +231,12 @@ class SessionCommand(RemoteCommand):
 class LocalCommand(RemoteCommand):
     """A command that runs on this machine."""
 
-    def __init__(self, spec: CommandSpec, here: LocalConnection) -> None:
+    def __init__(self, spec: CommandSpec, connection: LocalConnection) -> None:
         super().__init__(spec)
         stdout, stderr = (cast(Any, _SinkFile(sinks)) for sinks in self._sinks)
         self._process: Final = _LocalWrapper(
-            here.command(self._command),
-            cwd=here.directory,
+            connection.command(self._command),
+            cwd=connection.directory,
             stdout=stdout,
             stderr=stderr,
             check=False,
@@ -352,14 +352,14 @@ class _StartGate:
         """
         self._is_open = True
         held, self.buffer = self.buffer, b""
-        self._pass_on(held)
+        self._forward(held)
         if self._is_finished:
             self.finish()
 
     def write(self, data: bytes) -> None:
         """Buffer data or, if the gate is open, forward it."""
         if self._is_open:
-            self._pass_on(data)
+            self._forward(data)
         else:
             self.buffer += data
 
@@ -370,7 +370,7 @@ class _StartGate:
             for sink in self._sinks:
                 sink.finish()
 
-    def _pass_on(self, data: bytes) -> None:
+    def _forward(self, data: bytes) -> None:
         if data:
             for sink in self._sinks:
                 sink.write(data)

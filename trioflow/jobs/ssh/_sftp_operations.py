@@ -13,7 +13,7 @@ class MakeDirectory:
 
     path: str
 
-    def for_sftp(self) -> str:
+    def sftp_command(self) -> str:
         """Return the sftp command."""
         return f"-mkdir {quote(self.path)}"
 
@@ -25,7 +25,7 @@ class Put:
     source: str
     place: str
 
-    def for_sftp(self) -> str:
+    def sftp_command(self) -> str:
         """Return the sftp command."""
         return f"put -pR {quote(self.source)} {quote(self.place)}"
 
@@ -37,15 +37,15 @@ class Get:
     pattern: str
     directory: str
 
-    def for_sftp(self) -> str:
+    def sftp_command(self) -> str:
         """Return the sftp command; if the pattern has wildcards, a command that lists its matches comes first."""
         quote(self.pattern)
         pattern = "".join(f"\\{character}" if character in " \t\"'#" else character for character in self.pattern)
         get = f"get -pR {pattern} {quote(self.directory + '/')}"
-        return f"{LISTING}{pattern}\n{get}" if self.is_for_several else get
+        return f"{LISTING}{pattern}\n{get}" if self.has_wildcards else get
 
     @property
-    def is_for_several(self) -> bool:
+    def has_wildcards(self) -> bool:
         """Whether the pattern has wildcards, and may therefore match several files."""
         return bool(set(self.pattern) & set("*?["))
 
@@ -57,7 +57,7 @@ class Rename:
     path: str
     place: str
 
-    def for_sftp(self) -> str:
+    def sftp_command(self) -> str:
         """Return the sftp command."""
         return f"rename {quote(self.path)} {quote(self.place)}"
 
@@ -77,8 +77,8 @@ def parse_fetched(output: bytes, operations: Iterable[Operation]) -> list[str]:
     pattern, and are skipped.
     """
     fetched = [operation for operation in operations if isinstance(operation, Get)]
-    patterns = (get.pattern for get in fetched if get.is_for_several)
-    lines, depth = [get.pattern for get in fetched if not get.is_for_several], 0
+    patterns = (get.pattern for get in fetched if get.has_wildcards)
+    lines, depth = [get.pattern for get in fetched if not get.has_wildcards], 0
     for line in output.decode(errors="replace").splitlines():
         if line.startswith(f"sftp> {LISTING}"):
             depth = next(patterns, "").rstrip("/").count("/")

@@ -175,9 +175,9 @@ class ReportFilter:
             if not mark:
                 kept = _partial_mark(data, self._mark)
                 self._unparsed = data[len(data) - kept :]
-                self._pass_on(data[: len(data) - kept])
+                self._forward(data[: len(data) - kept])
                 return
-            self._pass_on(before)
+            self._forward(before)
             matched = _REPORT.match(rest)
             if matched is None:  # the report is incomplete
                 self._unparsed = mark + rest
@@ -189,7 +189,7 @@ class ReportFilter:
         """Forward bytes that were held back as a possible report, and finish the sinks."""
         held, self._unparsed = self._unparsed, b""
         if not held.startswith(self._mark):
-            self._pass_on(held)
+            self._forward(held)
         for sink in self._sinks:
             sink.finish()
 
@@ -204,7 +204,7 @@ class ReportFilter:
         self.report.user_time = _parse_seconds(matched["user"])
         self.report.system_time = _parse_seconds(matched["system"])
 
-    def _pass_on(self, data: bytes) -> None:
+    def _forward(self, data: bytes) -> None:
         if data:
             for sink in self._current_sinks:
                 sink.write(data)
