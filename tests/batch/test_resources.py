@@ -88,16 +88,16 @@ def test_what_the_load_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 def test_numbers_of_the_load() -> None:
     """The values are those of -j, but 0 means nearly no load, not no limit."""
-    assert _quantities.parse_load("3").most == 3
-    assert _quantities.parse_load("200%").most == 2 * _quantities.usable_cpus()
-    assert _quantities.parse_load("0").most == 0.01
+    assert _quantities.parse_load("3").maximum == 3
+    assert _quantities.parse_load("200%").maximum == 2 * _quantities.usable_cpus()
+    assert _quantities.parse_load("0").maximum == 0.01
 
 
 def test_sizes_of_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The units are those of pools, and the small letters of GNU parallel."""
     memory(monkeypatch, itertools.repeat(1))
     sizes = {"1": 1, "4k": 4000, "4K": 4096, "1.5g": 15 * 10**8, "2m": 2 * 10**6, "1 GiB": GIB, "3 MB": 3 * 10**6}
-    assert {text: _start_conditions.parse_memfree(text).least for text in sizes} == sizes
+    assert {text: _start_conditions.parse_memfree(text).minimum for text in sizes} == sizes
     for text in ("", "-1", "4x", "lots", "nan", "4KG"):
         with pytest.raises(ValueError, match="write a number and a unit"):
             _start_conditions.parse_memfree(text)

@@ -18,14 +18,14 @@ class Halt:
 
     Example:
         >>> Halt.parse("now,fail=10%")
-        Halt(immediately=True, what='fail', number=10, percent=True)
+        Halt(immediately=True, outcome='fail', number=10, percent=True)
         >>> Halt.parse("never") is None
         True
 
     """
 
     immediately: bool
-    what: str
+    outcome: str
     number: int
     percent: bool
 
@@ -77,17 +77,17 @@ class CommandTally:
         return met
 
     def _is_met(self, rule: Halt) -> bool:
-        count = {"fail": self.failed, "success": self.succeeded, "done": self.failed + self.succeeded}[rule.what]
+        count = {"fail": self.failed, "success": self.succeeded, "done": self.failed + self.succeeded}[rule.outcome]
         return 100 * count >= rule.number * (self.total or 0) if rule.percent else count >= rule.number
 
     @property
     def exit_code(self) -> int:
         """The exit code, as in GNU parallel: the number of failures, unless the rule sets another."""
         rule, reached = self.rule, self.decisive is not None
-        if rule is not None and rule.what == "success" and reached:
+        if rule is not None and rule.outcome == "success" and reached:
             return 0
         if rule is not None and rule.percent:
             return math.ceil(100 * self.failed / self.total) if self.total else 0
-        if rule is not None and rule.what == "fail" and rule.number == 1:
+        if rule is not None and rule.outcome == "fail" and rule.number == 1:
             return self.decisive or 0
         return min(self.failed, MAX_FAILED)

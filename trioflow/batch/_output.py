@@ -188,7 +188,7 @@ class Printer:
         self.next = 1  # the number of the next command to print, if in order
         self._outlets: Final = (StdStream("stdout"), StdStream("stderr"))
         self._prints_in_order: Final = in_order
-        self._aside: Final = aside
+        self._pause_bar: Final = aside
         self._lock: Final = anyio.Lock(fast_acquire=True)  # saves an iteration of the loop per command
         self._backlog: Final = Backlog()
         self._waiting: Final[dict[int, Output]] = {}
@@ -276,12 +276,12 @@ class Printer:
         return ((outlet, piece) for outlet, place in early for piece in self._backlog.take(place))
 
     def _write_now(self, output: Output) -> None:
-        with self._aside() as is_drawn_over:
+        with self._pause_bar() as is_drawn_over:
             for outlet, piece in complete_lines(output) if is_drawn_over else output:
                 outlet.write_now(piece)
 
     async def _write(self, output: Output) -> None:
-        with self._aside() as is_drawn_over:
+        with self._pause_bar() as is_drawn_over:
             rest = complete_lines(output) if is_drawn_over else output
             for outlet, piece in rest:
                 for start in range(0, len(piece), PIPE_PIECE):

@@ -32,26 +32,26 @@ class StartCondition(Protocol):
 class FreeMemory:
     """Holds starts back while fewer bytes of memory than `least` are free."""
 
-    least: int
+    minimum: int
 
     def describe_wait(self) -> str | None:
         """Describe the required and the free memory; None if there is enough."""
         free = _meminfo("MemAvailable")
-        if free is None or free >= self.least:
+        if free is None or free >= self.minimum:
             return None
-        return f"{size(self.least)} of memory are free (--memfree); now it is {size(free)}"
+        return f"{size(self.minimum)} of memory are free (--memfree); now it is {size(free)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
     """Holds starts back while at least `most` processes run or wait for a disk."""
 
-    most: float
+    maximum: float
 
     def describe_wait(self) -> str | None:
         """Describe the required and the current load; None if that is low enough."""
         now = current_load()
-        return None if now < self.most else f"the load is below {self.most:g} (--load); now it is {now:g}"
+        return None if now < self.maximum else f"the load is below {self.maximum:g} (--load); now it is {now:g}"
 
 
 def size_in_bytes(text: str) -> int:

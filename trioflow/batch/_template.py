@@ -192,7 +192,7 @@ class LineTemplate:
 
     """
 
-    __slots__ = ("_quote", "_quotes_words", "_words")
+    __slots__ = ("_pieces_of_words", "_quote", "_quotes_words")
 
     def __init__(
         self,
@@ -206,7 +206,7 @@ class LineTemplate:
         parsed = [list(strings.find(line)) for line in lines]
         if is_line and not any(isinstance(piece, Placeholder) for pieces in parsed for piece in pieces):
             parsed = _with_arguments(parsed, apart=quotes_words)
-        self._words: Final = parsed
+        self._pieces_of_words: Final = parsed
         self._quote: Final[Callable[[str], str]] = (
             str if quotes_words or not is_line or _is_in_first_word(parsed[0]) else quote
         )
@@ -215,7 +215,7 @@ class LineTemplate:
     @property
     def has_placeholders(self) -> bool:
         """Whether it contains a replacement string for arguments or numbers."""
-        return any(isinstance(piece, Placeholder) for pieces in self._words for piece in pieces)
+        return any(isinstance(piece, Placeholder) for pieces in self._pieces_of_words for piece in pieces)
 
     def fill(self, arguments: Sequence[str], sequence: int, slot: int, granted: Mapping[str, str] = NOTHING) -> str:
         """Return the command line for some arguments.
@@ -239,7 +239,7 @@ class LineTemplate:
                 case _:
                     return piece
 
-        words = ["".join(map(filled, pieces)) for pieces in self._words]
+        words = ["".join(map(filled, pieces)) for pieces in self._pieces_of_words]
         if not self._quotes_words:
             return words[0]
         return " ".join(quote(part) for word in words for part in word.split(BETWEEN_WORDS))

@@ -31,7 +31,7 @@ MAX_EXIT_CODE: Final = 101
 class NodeOutcome:
     """The outcome on one node."""
 
-    what: str
+    text: str
     elapsed: float | None = None
     failed: bool = True
 
@@ -141,7 +141,7 @@ class NodeRun:
         rows: dict[tuple[bool, str], list[Node]] = {}
         for node in self._nodes:
             outcome = self._outcomes.get(node, NodeOutcome("not run"))
-            rows.setdefault((outcome.failed, outcome.what), []).append(node)
+            rows.setdefault((outcome.failed, outcome.text), []).append(node)
         width = max(len(what) for _, what in rows)
         digits = len(str(max(map(len, rows.values()))))
         for (_, what), nodes in sorted(rows.items(), key=lambda row: row[0]):
@@ -161,7 +161,7 @@ def _make_outcome(result: CommandResult | None, error: Exception | None) -> Node
 
 def _print(node: Node, outcome: NodeOutcome, result: CommandResult | None) -> None:
     took = "" if outcome.elapsed is None else f", {duration_text(outcome.elapsed)}"
-    click.echo(f"== {node.name}: {outcome.what}{took}")
+    click.echo(f"== {node.name}: {outcome.text}{took}")
     if result is not None:
         for name in ("stdout", "stderr"):
             sys.stdout.flush()

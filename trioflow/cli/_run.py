@@ -331,11 +331,11 @@ class EngineLog(logging.Handler):
 
     def __init__(self, told: Collection[str]) -> None:
         super().__init__(logging.WARNING)
-        self._told: Final = told
+        self._hidden_subjects: Final = told
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a line, unless the user's code has set up logging since."""
-        if logging.root.handlers or getattr(record, "about", None) in self._told or sys.stderr is None:
+        if logging.root.handlers or getattr(record, "about", None) in self._hidden_subjects or sys.stderr is None:
             return
         if isinstance(record.args, tuple) and len(record.args) == 2:
             record = logging.makeLogRecord({**record.__dict__, "args": (record.args[0], "")})

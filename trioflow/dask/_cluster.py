@@ -107,21 +107,21 @@ class ResultConsumers:
     """The clusters on which the results of a run's jobs are used."""
 
     def __init__(self, _: RunHandle) -> None:
-        self._only: Final[dict[AnyJob, Any]] = {}  # the client whose jobs alone use a result; None if others do
-        self._has_looked = False
+        self._sole_client: Final[dict[AnyJob, Any]] = {}  # the client whose jobs alone use a result; None if others do
+        self._is_searched = False
 
     def stays_on_cluster(self, job: AnyJob, client: Any) -> bool:
         """Return whether the result of a running job is used on its cluster, and nowhere else."""
-        if not self._has_looked:
-            self._has_looked = True
+        if not self._is_searched:
+            self._is_searched = True
             around = [*enclosing_schedulers(job)]
             for user in around[-1].iterate_jobs() if around else ():
                 home = _client_of(user) if inputs_of(user) else None
                 for source in inputs_of(user):
-                    self._only[source] = home if self._only.setdefault(source, home) is home else None
+                    self._sole_client[source] = home if self._sole_client.setdefault(source, home) is home else None
         users = users_of(job)  # some may have been added since
-        if job in self._only:
-            return self._only[job] is client and all(_client_of(user) is client for user in users)
+        if job in self._sole_client:
+            return self._sole_client[job] is client and all(_client_of(user) is client for user in users)
         return bool(users) and all(_client_of(user) is client for user in users)
 
     async def close(self) -> None:
@@ -351,21 +351,21 @@ class Futures:
     """The futures of results that were fetched, for other jobs on the same cluster that use them."""
 
     def __init__(self, _: RunHandle) -> None:
-        self._of: Final[dict[AnyJob, tuple[Any, Any]]] = {}
+        self._futures: Final[dict[AnyJob, tuple[Any, Any]]] = {}
 
     def keep(self, job: AnyJob, client: Any, future: Any) -> None:
         """Keep a future until the run ends, unless the job drops its result earlier."""
         if job.keep_result:
-            self._of[job] = client, future
+            self._futures[job] = client, future
 
     def value_or_future(self, client: Any, job: AnyJob) -> Any:
         """Return the result of `job` for a call by `client`: a future if its cluster has the value, else the value."""
         kept = stored_result(job)
         if isinstance(kept, OnCluster) and kept.client is client:
             return kept.future
-        other, future = self._of.get(job, (None, None))
+        other, future = self._futures.get(job, (None, None))
         return future if other is client and future.status == "finished" else job.result()
 
     async def close(self) -> None:
         """Drop the futures, so that the cluster releases the values."""
-        self._of.clear()
+        self._futures.clear()

@@ -314,16 +314,16 @@ class Priorities:
     """The priorities of a run's jobs: the seconds of the longest path from each job to the end."""
 
     def __init__(self, _: RunHandle) -> None:
-        self._of: Final[dict[Scheduler, dict[AnyJob, float]]] = {}
+        self._path_lengths: Final[dict[Scheduler, dict[AnyJob, float]]] = {}
 
     def priority(self, job: AnyJob) -> float:
         """Return the priority of a job in its scheduler; 0 if the job was added after the priorities were computed."""
         scheduler = job.scheduler
         if scheduler is None:  # another job has called it
             return 0
-        if scheduler not in self._of:
-            self._of[scheduler] = ranks_of(scheduler)
-        return self._of[scheduler].get(job, 0.0)
+        if scheduler not in self._path_lengths:
+            self._path_lengths[scheduler] = ranks_of(scheduler)
+        return self._path_lengths[scheduler].get(job, 0.0)
 
     async def close(self) -> None:
         """Do nothing: no cleanup is needed."""

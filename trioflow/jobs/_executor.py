@@ -285,31 +285,31 @@ class Executors:
 
     def __init__(self, run: RunHandle) -> None:
         """Begin with none."""
-        self._made: Final[dict[ExecutorOrMaker, concurrent.futures.Executor]] = {}
+        self._executors: Final[dict[ExecutorOrMaker, concurrent.futures.Executor]] = {}
         self._broken: Final[list[concurrent.futures.Executor]] = []
 
     def get(self, source: ExecutorOrMaker) -> concurrent.futures.Executor:
         """Return the executor to use for a job's argument."""
-        executor = self._made.get(source)
+        executor = self._executors.get(source)
         if executor is None:
             if isinstance(source, concurrent.futures.Executor):
                 return source
-            executor = self._made[source] = _make_executor(source)
+            executor = self._executors[source] = _make_executor(source)
         return executor
 
     def replace(self, source: ExecutorOrMaker) -> concurrent.futures.Executor:
         """Replace a broken executor by a new one."""
-        broken = self._made.pop(source, None)
+        broken = self._executors.pop(source, None)
         if broken is not None:
             self._broken.append(broken)
         maker: Any = source
         new = _copy_process_pool(maker) if isinstance(source, concurrent.futures.Executor) else _make_executor(source)
-        self._made[source] = new
+        self._executors[source] = new
         return new
 
     async def close(self) -> None:
         """Shut down all of them."""
-        for executor in (*self._made.values(), *self._broken):
+        for executor in (*self._executors.values(), *self._broken):
             await anyio.to_thread.run_sync(_shut_down, executor, abandon_on_cancel=True)
 
 

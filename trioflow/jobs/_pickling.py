@@ -92,15 +92,15 @@ class Decorated:
     """A picklable proxy for a decorated function, whose name leads to the decorator's object instead."""
 
     def __init__(self, function: Any) -> None:
-        self._found: Final = function
+        self._function: Final = function
 
     def __reduce__(self) -> Any:
         """Pickle it as an attribute of the decorator's object."""
-        return getattr, (self._found, "function")
+        return getattr, (self._function, "function")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function."""
-        return self._found.function(*args, **kwargs)
+        return self._function.function(*args, **kwargs)
 
 
 def can_be_sent(call: functools.partial[Any], make_pickler: MakePickler) -> bool:

@@ -49,7 +49,7 @@ class Files:
 
     def __init__(self, contents: bool, own: Container[str]) -> None:
         self.contents: Final = contents
-        self._own: Final = own
+        self._journal_files: Final = own
 
     def read(self, work: Work) -> dict[str, str]:
         """Return the stamps of the files that a job reads.
@@ -183,15 +183,17 @@ class Files:
 
     def _stamp_of_matching(self, pattern: Any) -> str:
         paths = sorted(glob.glob(os.fsdecode(pattern), recursive=True))
-        matching = [f"{path} {self._stamp(path)}" for path in paths if os.path.realpath(path) not in self._own]
+        matching = [
+            f"{path} {self._stamp(path)}" for path in paths if os.path.realpath(path) not in self._journal_files
+        ]
         return f"pattern {_digest(matching)}" if matching else ABSENT
 
     def _inside(self, path: Any) -> Iterable[str]:
         for directory, names, files in os.walk(os.fsdecode(path)):
             real = os.path.realpath(directory)
-            names[:] = sorted(name for name in names if os.path.join(real, name) not in self._own)
+            names[:] = sorted(name for name in names if os.path.join(real, name) not in self._journal_files)
             for name in sorted(files):
-                if os.path.join(real, name) not in self._own:
+                if os.path.join(real, name) not in self._journal_files:
                     yield f"{name} {self._stamp(os.path.join(directory, name))}"
 
     def _stamp_of_log(self, path: Any) -> str:

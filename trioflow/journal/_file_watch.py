@@ -30,12 +30,12 @@ class FileWatch:
         self._log: Final = path.with_name(path.name + "-wal")
         self._database: Final = database
         self._check: Final = check
-        self._then = os.fstat(database)
+        self._database_state = os.fstat(database)
         self._log_then = _stat_or_none(self._log)
 
     def remember(self) -> None:
         """Record the state of the files after a commit, for later checks."""
-        self._then = os.fstat(self._database)
+        self._database_state = os.fstat(self._database)
         log = _stat_or_none(self._log)
         if _difference(self._log_then, log) is None:  # else it was moved just now: the next check finds it
             self._log_then = log
@@ -43,10 +43,10 @@ class FileWatch:
     def fault(self) -> str | None:
         """Return the change from outside to the files, with the remedy; None if there is none."""
         now = _stat_or_none(self._path)
-        difference = _difference(self._then, now) or _difference(
+        difference = _difference(self._database_state, now) or _difference(
             self._log_then, _stat_or_none(self._log), self._log.name
         )
-        if difference is not None or now is None or now.st_mtime_ns == self._then.st_mtime_ns:
+        if difference is not None or now is None or now.st_mtime_ns == self._database_state.st_mtime_ns:
             return difference
         try:
             self._check()
@@ -57,8 +57,8 @@ class FileWatch:
     def may_be_completed(self) -> bool:
         """Return whether SQLite may checkpoint and remove its log: both files are unchanged from outside."""
         database = os.fstat(self._database)
-        changed = _difference(self._then, database) or _difference(self._log_then, _stat_or_none(self._log))
-        return changed is None and database.st_mtime_ns == self._then.st_mtime_ns
+        changed = _difference(self._database_state, database) or _difference(self._log_then, _stat_or_none(self._log))
+        return changed is None and database.st_mtime_ns == self._database_state.st_mtime_ns
 
 
 def _stat_or_none(path: Path) -> os.stat_result | None:

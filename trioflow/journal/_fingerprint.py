@@ -80,7 +80,7 @@ class Fingerprints:
         self._files: Final = files
         self._with_source: Final = source
         self._own_kinds: Final[set[type[Any]]] = set()  # kinds defined by trioflow itself
-        self._hides = False  # whether every value of the current job is to be hashed
+        self._hashes_all = False  # whether every value of the current job is to be hashed
         self._job: AbstractJob[Any] | None = None  # the current one
         self._functions: Final[dict[Any, tuple[str, str | None]]] = {}
         self.known_by_name_only: Final[dict[str, None]] = {}
@@ -99,7 +99,7 @@ class Fingerprints:
 
         """
         parts: dict[str, Any] = {}
-        self._hides = settings is not None and settings.redact
+        self._hashes_all = settings is not None and settings.redact
         self._job = job
         if (
             self._files.contents
@@ -155,7 +155,7 @@ class Fingerprints:
     def _positional(self, values: tuple[Any, ...]) -> list[str]:
         return [
             str(value)
-            if type(value) is int and -BIG_INTEGER < value < BIG_INTEGER and not self._hides
+            if type(value) is int and -BIG_INTEGER < value < BIG_INTEGER and not self._hashes_all
             else self._form(value, f"argument {number}")
             for number, value in enumerate(values, 1)
         ]
@@ -224,7 +224,7 @@ class Fingerprints:
             return value.form
         try:
             text = dumps(value) if type(value) in PLAIN else dumps(value, self._extra)
-            return f"~{digest(text.encode())}" if self._hides else comparison_form(text)
+            return f"~{digest(text.encode())}" if self._hashes_all else comparison_form(text)
         except NotSerializable as error:
             raise NotSerializable(f"{what} ({error})") from None
         except Exception as error:  # from an attribute of a user's own class

@@ -119,7 +119,7 @@ class ScenarioCopy:
         known: the expected durations, if known, for policies.
         window, policy: replacements for the scheduler's own.
         change: changes the settings of each pool; None to keep them.
-        rooms: for each job called on a cluster, the cluster and its number of concurrent calls; clusters count as one.
+        cluster_slots: for each job called on a cluster, its name and number of concurrent calls; all count as one.
 
     """
 
@@ -131,9 +131,9 @@ class ScenarioCopy:
         window: Any,
         policy: Any,
         change: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
-        rooms: Mapping[AnyJob, tuple[str, int]] | None = None,
+        cluster_slots: Mapping[AnyJob, tuple[str, int]] | None = None,
     ) -> None:
-        self._threads: Final = sum(dict((rooms or {}).values()).values())
+        self._threads: Final = sum(dict((cluster_slots or {}).values()).values())
         self._change: Final = change
         self._seconds: Final = seconds
         self._known: Final = known
@@ -148,7 +148,7 @@ class ScenarioCopy:
             copy = self._copy_scheduler(job, job.jobs_window) if is_scheduler(job) else self._copy_job(job)
             for name in run_needs(job):
                 need_of_run(copy, name, 1)
-            if rooms and job in rooms:
+            if cluster_slots and job in cluster_slots:
                 need_of_run(copy, THREADS, 1)
             self.copies[job] = copy
         self.copies[scheduler] = self.scheduler

@@ -83,8 +83,8 @@ def simulate_trace(
     expected = {job: number for job in known if (number := job.expected_duration) is not None}
     for run in record.runs:
         expected.update(run.learned or {})
-    rooms = {record.jobs[number]: room for number, room in record.call_places.items()}
-    scenario = Scenario(root.scheduler, known, root.window, expected, rooms)
+    cluster_slots = {record.jobs[number]: room for number, room in record.call_places.items()}
+    scenario = Scenario(root.scheduler, known, root.window, expected, cluster_slots)
     return what_if(scenario, took, resource, sizes, policies, most)
 
 
@@ -96,7 +96,7 @@ class Scenario:
         known: the known durations; others are the median of these, or a second.
         window: the limit of concurrent jobs, None for no limit.
         expected: the durations that the policies of its run expected.
-        rooms: for each job called on a cluster, the cluster and its number of concurrent calls.
+        cluster_slots: for each job called on a cluster, the cluster and its number of concurrent calls.
 
     """
 
@@ -106,10 +106,10 @@ class Scenario:
         known: Mapping[AnyJob, float],
         window: int | None,
         expected: Mapping[AnyJob, float],
-        rooms: Mapping[AnyJob, tuple[str, int]],
+        cluster_slots: Mapping[AnyJob, tuple[str, int]],
     ) -> None:
-        self.rooms: Final = rooms
-        self.threads: Final = sum(dict(rooms.values()).values()) or None
+        self.cluster_slots: Final = cluster_slots
+        self.threads: Final = sum(dict(cluster_slots.values()).values()) or None
         self.scheduler: Final = scheduler
         self.known: Final = dict(known)
         self.seconds: Final = _simulate.all_durations(scheduler, self.known)
@@ -128,7 +128,9 @@ class Scenario:
                 window = size if resource is None else self.window
                 if copy is None or resource is not None:
                     pool_of = None if change is None else change(size)
-                    copy = ScenarioCopy(self.scheduler, self.seconds, known, window, other_policy, pool_of, self.rooms)
+                    copy = ScenarioCopy(
+                        self.scheduler, self.seconds, known, window, other_policy, pool_of, self.cluster_slots
+                    )
                 thread.submit(_simulate.run, copy, window).result()
                 jobs = [job for own, job in copy.copies.items() if own is not self.scheduler and not job.forever]
                 ends: Iterable[float] = (job.finished_at for job in jobs if job.finished_at is not None)

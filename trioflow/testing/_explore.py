@@ -176,16 +176,16 @@ class _Exploring:
     def __init__(self, make: Callable[..., Scheduler], check: Callable[..., object] | None) -> None:
         self._make: Final = make
         self._check: Final = check
-        self._most = PLAIN_ROUND
+        self._round_size = PLAIN_ROUND
         self._tried: Final[Counter[str]] = Counter()
-        self._made = 0
+        self._run_count = 0
 
     def _run(self, plan: Plan, every: int | None = None) -> Outcome:
-        self._made += 1
-        if not self._made % RUNS_PER_COLLECTION:
+        self._run_count += 1
+        if not self._run_count % RUNS_PER_COLLECTION:
             gc.collect()
-        outcome = ExploredRun(self._make, self._check, plan, self._most, every).run()
-        if self._made == 1 and outcome.make_error is not None:
+        outcome = ExploredRun(self._make, self._check, plan, self._round_size, every).run()
+        if self._run_count == 1 and outcome.make_error is not None:
             raise outcome.make_error
         return outcome
 
@@ -220,7 +220,7 @@ class _Exploring:
                 plan, every = Plan(backend), None
             else:
                 if number == len(backends):
-                    self._most = max(MIN_ROUND, ROUND_FACTOR * waits)
+                    self._round_size = max(MIN_ROUND, ROUND_FACTOR * waits)
                     generator.begin(span)
                 plan, every = generator.plan(backend)
             try:

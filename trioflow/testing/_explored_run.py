@@ -162,7 +162,7 @@ class ExploredRun:
     ) -> None:
         self._make: Final = make
         self._check: Final = check
-        self._most: Final = most
+        self._round_size: Final = most
         self.plan: Final = plan
         self.outcome: Final = Outcome(plan)
         self._places: Final[dict[str, dict[int, list[Change]]]] = {}  # changes by job and place
@@ -183,7 +183,7 @@ class ExploredRun:
         self.turns: Final = Turns(seeds, ranks, first, every)
         self.outcome.turns = self.turns
         self._world: dict[Any, Any] = {}
-        self._outlives: dict[Any, Any] = {}  # what survives a crash: a copy of the world at that moment
+        self._crash_copy: dict[Any, Any] = {}  # what survives a crash: a copy of the world at that moment
         self._driven: dict[AnyJob, SteppedJob] = {}
         self._steps: Counter[str] = Counter()  # steps of jobs before a crash
         self._waits_in_round = 0  # waits in this round
@@ -213,7 +213,7 @@ class ExploredRun:
                 self._journal = os.path.join(directory, "run.db")
             self._run_once()
             while self._crashed and self._refused is None:
-                self._crashed, self._world = False, self._outlives
+                self._crashed, self._world = False, self._crash_copy
                 self.add_line("the program starts again, with the same journal", 0.0)
                 self._run_once()
         if self._refused is not None:
@@ -526,7 +526,7 @@ class ExploredRun:
         self._waits_in_round += 1
         if self._gave_up and self._waits_in_round > MAX_WAITS_AFTER_CANCEL:
             raise EndlessRun
-        if self._waits_in_round <= self._most or self._gave_up:
+        if self._waits_in_round <= self._round_size or self._gave_up:
             return
         self._waits_in_round = 0
         due = due_before(STALL_LIMIT, self.plan.backend)
@@ -605,7 +605,7 @@ class ExploredRun:
     def _crash(self) -> None:
         self._crashed = True
         try:
-            self._outlives = copy.deepcopy(self._world)
+            self._crash_copy = copy.deepcopy(self._world)
         except Exception as error:
             self.refuse(
                 TypeError(

@@ -59,7 +59,7 @@ class Rate:
 
     """
 
-    __slots__ = ("_bursts", "_limits", "_per")
+    __slots__ = ("_bursts", "_limits", "_period")
 
     def __init__(self, *, per: float, burst: Need | None = None, **limits: OneNeed) -> None:
         if not limits:
@@ -67,9 +67,9 @@ class Rate:
         self._limits: Final = {
             name: _positive(value, f"Rate({name}={short_repr(value)})") for name, value in limits.items()
         }
-        self._per: Final = float(_positive(per, f"Rate(per={short_repr(per)})"))
+        self._period: Final = float(_positive(per, f"Rate(per={short_repr(per)})"))
         for name, amount in self._limits.items():
-            if not 0 < self._per / float(amount) < math.inf:
+            if not 0 < self._period / float(amount) < math.inf:
                 raise ValueError(
                     f"Rate({name}={short_repr(limits[name])}, per={short_repr(per)}): "
                     f"that is too fast, or too slow, to count"
@@ -94,7 +94,7 @@ class Rate:
     @property
     def per(self) -> float:
         """The number of seconds in which `limits` accrue."""
-        return self._per
+        return self._period
 
     @property
     def burst(self) -> dict[str, float]:
@@ -105,7 +105,7 @@ class Rate:
         """Return the call that makes an equal rate."""
         limits = ", ".join(f"{name}={_amounts.shown_amount(amount)}" for name, amount in self._limits.items())
         burst = "" if self._bursts == self._limits else f", burst={self.burst}"
-        return f"Rate({limits}, per={self._per:g}{burst})"
+        return f"Rate({limits}, per={self._period:g}{burst})"
 
 
 class TokenBucket:
@@ -156,7 +156,7 @@ class RateResource(Resource):
     def __init__(self, name: str, rate: Rate) -> None:
         super().__init__(name, rate)
         self.buckets: Final = {
-            key: TokenBucket(rate._bursts[key], rate._per / float(amount)) for key, amount in rate._limits.items()
+            key: TokenBucket(rate._bursts[key], rate._period / float(amount)) for key, amount in rate._limits.items()
         }
 
     # ---- needs

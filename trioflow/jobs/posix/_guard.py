@@ -63,30 +63,30 @@ class ProcessGroupTable:
         except BaseException:
             os.close(self.descriptor)
             raise
-        self._numbers: Final = memoryview(self._map).cast("i")
+        self._entries: Final = memoryview(self._map).cast("i")
         self._free: Final[list[int]] = []
 
     def enter(self, group: int) -> int:
         """Add a group and return its index; 0 if the table is full, so that only its mark identifies the group."""
         if self._free:
             index = self._free.pop()
-        elif self._numbers[0] + 1 < len(self._numbers):
-            index = self._numbers[0] + 1
-            self._numbers[0] = index
+        elif self._entries[0] + 1 < len(self._entries):
+            index = self._entries[0] + 1
+            self._entries[0] = index
         else:
             return 0
-        self._numbers[index] = group
+        self._entries[index] = group
         return index
 
     def leave(self, index: int) -> None:
         """Remove the group with this index."""
         if index:
-            self._numbers[index] = 0
+            self._entries[index] = 0
             self._free.append(index)
 
     def close(self) -> None:
         """Free the memory."""
-        self._numbers.release()
+        self._entries.release()
         self._map.close()
         os.close(self.descriptor)
 

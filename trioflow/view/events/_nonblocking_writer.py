@@ -76,7 +76,7 @@ class NonBlockingWriter:
         self._queued = self._written = 0
         self._next_try = FLUSH_SIZE  # the value of `_queued` at which the thread of the run tries to write
         self._dropped = 0
-        self._tries = 0  # how often the thread of the run has tried to write
+        self._attempts = 0  # how often the thread of the run has tried to write
         self._partial = 0  # bytes of an incomplete line at the end of a regular file
         self.is_lost = False
         self._lock: Final = threading.Lock()
@@ -142,7 +142,7 @@ class NonBlockingWriter:
         """Write what the reader accepts; skip this if the other thread writes and the buffer is not half full."""
         if self._lock.acquire(blocking=waiting > MAX_WAITING // 2):
             try:
-                self._tries += 1
+                self._attempts += 1
                 self._write()
             finally:
                 self._lock.release()
@@ -203,8 +203,8 @@ class NonBlockingWriter:
                 polled = time.monotonic()
                 self._add_polled(self._poll_jobs())
             self._line_queued.clear()
-            if tries != self._tries:  # the thread of the run is writing, which is faster
-                tries = self._tries
+            if tries != self._attempts:  # the thread of the run is writing, which is faster
+                tries = self._attempts
                 self._line_queued.set()
             elif not self._flush():
                 self._line_queued.set()

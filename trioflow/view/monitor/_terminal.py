@@ -247,7 +247,7 @@ class NotebookDisplay(Display):
         self._ticker: Final = Ticker(self._redraw, max(interval, INTERVAL), IDLE_INTERVAL)
         self._lock: Final = threading.Lock()
         self._handle: Any = None
-        self._shown: list[Line] = []
+        self._displayed_lines: list[Line] = []
 
     def start(self) -> None:
         """Show the first picture."""
@@ -272,9 +272,9 @@ class NotebookDisplay(Display):
 
     def _update(self) -> None:
         lines = self._draw(COLUMNS, HEIGHT)
-        if lines == self._shown:
+        if lines == self._displayed_lines:
             return
-        self._shown = lines
+        self._displayed_lines = lines
         bundle = {"text/html": _html(lines), "text/plain": _plain(lines)}
         if self._handle is None:
             self._handle = self._display(bundle, raw=True, display_id=True)
