@@ -210,12 +210,12 @@ def test_a_throttled_job_waits_since_it_was_throttled(virtual: Virtual) -> None:
 
     async def ask() -> None:
         await anyio.sleep(1)
-        if len(views.throttled(job)) < 1:
+        if len(views.throttled_intervals(job)) < 1:
             raise Throttled("api", after=10)
 
     async def look() -> Any:
         await anyio.sleep(5)
-        return views.waiting_since(job), views.throttled(job)
+        return views.waiting_since(job), views.throttled_intervals(job)
 
     job, watcher = Job(ask, needs={"api": {"calls": 1}}), Job(look)
     virtual(Scheduler(job, watcher, pool=Pool(api=Rate(calls=100, per=1))).co_run)

@@ -22,8 +22,8 @@ def test_a_backend_is_composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(backend, "_loaded", {})
     monkeypatch.setattr(backend, "import_module", note)
-    found = {name: backend.by_name(name) for name in ("asyncio", "trio")}
-    assert all(backend.by_name(name) is found[name] for name in found)
+    found = {name: backend.get_backend(name) for name in ("asyncio", "trio")}
+    assert all(backend.get_backend(name) is found[name] for name in found)
     assert [name for name in imported if "loop" in name or "anyio" in name] == [
         ".loop._asyncio", ".loop._trio", "anyio._backends._trio"
     ]  # fmt: skip

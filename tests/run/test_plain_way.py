@@ -135,7 +135,7 @@ def test_a_part_that_differs_is_reported_once_and_done_without(what: str, name: 
 def test_the_plain_way_on_request_is_silent(plain: str, name: str) -> None:
     """`TRIOFLOW_PLAIN=1` takes it; the results are the same, and there is nothing to say."""
     look = "import atexit, sys; from trioflow._core import backend as b\n"
-    look += f"way = lambda: type(b.by_name({name!r}).isolation).__name__\n"
+    look += f"way = lambda: type(b.get_backend({name!r}).isolation).__name__\n"
     look += "atexit.register(lambda: print(way(), 'private parts', file=sys.stderr))"
     results, said = run_scenario(name, look, plain)
     assert results == [RESULT, RESULT]
@@ -277,5 +277,5 @@ def test_only_the_fast_ways_read_private_parts() -> None:
 @pytest.mark.fast_way
 def test_the_fast_way_is_taken_with_the_installed_versions() -> None:
     """The private parts that the engine uses are there, and behave."""
-    assert isinstance(backend.by_name("trio").isolation, FastTrio)
-    assert isinstance(backend.by_name("asyncio").isolation, FastAsyncio)
+    assert isinstance(backend.get_backend("trio").isolation, FastTrio)
+    assert isinstance(backend.get_backend("asyncio").isolation, FastAsyncio)

@@ -353,7 +353,7 @@ def test_ctrl_c_in_a_cell_is_passed_to_the_thread_of_the_run() -> None:
 
 def test_ctrl_c_before_the_loop_has_started_is_not_lost(backend: str) -> None:
     """A Ctrl-C that comes before the loop starts is handled as soon as it does."""
-    chosen = _backend.by_name(backend)
+    chosen = _backend.get_backend(backend)
     taken: list[BaseException | None] = []
 
     class Running(Scheduler):
@@ -377,7 +377,7 @@ def test_ctrl_c_after_the_loop_has_ended_is_not_lost(backend: str) -> None:
 
     The handler asked the loop that was gone to call it, and its RunFinishedError or RuntimeError left run() instead.
     """
-    chosen = _backend.by_name(backend)
+    chosen = _backend.get_backend(backend)
 
     async def main() -> None:
         watch.loop_started(chosen.threadsafe_caller())
