@@ -201,16 +201,16 @@ def command(
         scheduler.critical_jobs = True
     traced = make_instrument("Trace", Trace) if trace or report else None
     for_ci = make_reports(junit, summary)
-    told: list[Instrument] = [*for_ci]
+    reports: list[Instrument] = [*for_ci]
     if events:
-        told.append(make_instrument("Events", functools.partial(Events, events)))
+        reports.append(make_instrument("Events", functools.partial(Events, events)))
     shown = make_monitors(scheduler, tag) if monitor else []
     if tag and not shown:
         why = "give its own Monitor tag=True" if monitor else "leave out --no-monitor"
         raise click.UsageError(f"--tag is an option of the monitor of this run: {why}")
     stopwatch = Stopwatch(scheduler)
     # The trace is last, because the time in which the monitor loads its libraries is not part of a job.
-    watching = [*shown, *told, stopwatch, *([traced] if traced else [])]
+    watching = [*shown, *reports, stopwatch, *([traced] if traced else [])]
     on_signal = SecondSignal(scheduler.drain if drain_on_term else None)
     options["journal"] = journal
     if jobs_window is not None:
@@ -325,13 +325,13 @@ class EngineLog(logging.Handler):
     """A log handler that replaces Python's last resort, and drops records about what the command prints itself.
 
     Args:
-        told: the subjects that the command prints itself: "failure", "end".
+        hidden_subjects: the subjects that the command prints itself: "failure", "end".
 
     """
 
-    def __init__(self, told: Collection[str]) -> None:
+    def __init__(self, hidden_subjects: Collection[str]) -> None:
         super().__init__(logging.WARNING)
-        self._hidden_subjects: Final = told
+        self._hidden_subjects: Final = hidden_subjects
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a line, unless the user's code has set up logging since."""
@@ -344,13 +344,13 @@ class EngineLog(logging.Handler):
 
 
 @contextlib.contextmanager
-def engine_log(told: Collection[str]) -> Generator[None]:
+def engine_log(hidden_subjects: Collection[str]) -> Generator[None]:
     """Print the engine's log records for a block; if logging is set up, do nothing."""
     logger = logging.getLogger("trioflow")
     if logger.hasHandlers():
         yield
         return
-    handler = EngineLog(told)
+    handler = EngineLog(hidden_subjects)
     logger.addHandler(handler)
     try:
         yield

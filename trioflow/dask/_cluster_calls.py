@@ -91,7 +91,7 @@ async def call_on_cluster(
         return future, await run.shared(Fetches).fetch(client, future) if fetches() else NOT_FETCHED
 
 
-def _submit(job: FunctionJob[Any], client: Any, call: partial[Any], tells: tuple[str, int], own: dict[str, Any]) -> Any:
+def _submit(job: FunctionJob[Any], client: Any, call: partial[Any], event: tuple[str, int], own: dict[str, Any]) -> Any:
     """Submit a call; the function is unpickled on the worker only, so that an error there fails the call."""
     name = getattr(call.func, "__name__", "call")
     try:
@@ -100,7 +100,7 @@ def _submit(job: FunctionJob[Any], client: Any, call: partial[Any], tells: tuple
             with_variables(call.func, dict(variables)) if variables else call.func
         )
         own |= {"key": f"{name}-{os.urandom(16).hex()}", "pure": False}
-        return client.submit(_worker_function(), function, tells, call.keywords, *call.args, **own)
+        return client.submit(_worker_function(), function, event, call.keywords, *call.args, **own)
     except Exception as error:
         make_pickler = _pickling.cloudpickle_pickler()
         if make_pickler is None or _pickling.can_be_sent(call, make_pickler):
@@ -176,7 +176,7 @@ class PickledFunction:
 def _worker_function() -> PickledFunction:
     """Return the function for workers: it loads the function of a job, reports the start, and calls it."""
 
-    def there(function: bytes, tells: tuple[str, int], kwargs: dict[str, Any], *args: Any) -> Any:
+    def there(function: bytes, event: tuple[str, int], kwargs: dict[str, Any], *args: Any) -> Any:
         import pickle
         import sys
         import threading
@@ -184,7 +184,7 @@ def _worker_function() -> PickledFunction:
 
         from distributed import get_worker
 
-        topic, number = tells
+        topic, number = event
         worker: Any = get_worker()
 
         class Call:

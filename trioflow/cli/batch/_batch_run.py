@@ -151,8 +151,8 @@ def closing_lines(batch: _batch.Batch, options: Options, seconds: float) -> Iter
     counts.add(JobState.SUCCEEDED, number=tally.succeeded)
     counts.add(JobState.IDLE, number=max(0, (batch.expected or 0) - counts.jobs))
     stopped = StopReason.INTERRUPTED if batch.was_interrupted else StopReason.COMPLETED
-    said = verdict(stopped, counts, seconds, noun="command").line("batch", symbols)
-    yield click.style(said, fg="red", bold=True) if has_colours(sys.stderr) else said
+    verdict_line = verdict(stopped, counts, seconds, noun="command").line("batch", symbols)
+    yield click.style(verdict_line, fg="red", bold=True) if has_colours(sys.stderr) else verdict_line
     columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else DEFAULT_WIDTH
     for line, reason in batch.failures:
         why = reason.removeprefix(f"{line}: ")
