@@ -301,7 +301,7 @@ class AdmissionQueue:
             self.admission.schedule_round(self)
 
     def clear(self) -> None:
-        """Remove all jobs, and leave the admission until the run joins again."""
+        """Withdraw all waiting jobs, and take no part in the admission until the run joins it again."""
         self.withdraw()
         for line in list(self.by_needs.values()):
             line.heap.clear()
@@ -311,7 +311,7 @@ class AdmissionQueue:
         self.request_round()
 
     def leave(self) -> None:
-        """Leave the admission until the run joins again."""
+        """Take no part in the admission until the run joins it again."""
         if self.place is not None:
             self._set_place(None)
 

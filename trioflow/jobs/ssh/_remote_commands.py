@@ -56,7 +56,7 @@ class Stdio:
     on_line: Callable[[str], object] | None = None
     tag: Callable[[], str] | None = None
     truncate: bool = False  # empty the output files first
-    variables: Mapping[str, str] = field(default_factory=dict[str, str])
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def is_merged(self) -> bool:
@@ -101,7 +101,7 @@ class RemoteCommand:
 
         """
         token, stdio = os.urandom(8).hex(), spec.stdio
-        initial_input = export_variables(stdio.variables, token) if stdio.variables else b""
+        initial_input = export_variables(stdio.env, token) if stdio.env else b""
         command = login_shell_line(
             spec.words, token, grace=spec.grace, stdin=stdio.stdin, merged=stdio.is_merged, size=len(initial_input)
         )

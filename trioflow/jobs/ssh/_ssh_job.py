@@ -335,7 +335,7 @@ class _StepRunner:
             on_line=None if on_line is None else lambda line: on_line(job, line),
             tag=tag_maker(options.tag, job._node.name, {"label": str(job.label), **self._values.by_name}),
             truncate=self._truncates,
-            variables=self._variables(),
+            env=self._variables(),
         )
         self._truncates = False
         if self._stdin is None:
