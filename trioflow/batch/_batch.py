@@ -166,7 +166,7 @@ class BatchItem(AbstractJob[CommandResult], keeps_time=True):  # the job of each
 
     @property
     def shown_line(self) -> bytes:
-        """Its line, as printed before its output; empty if it is not printed."""
+        """The command line as printed before the command's output; empty without `--verbose`."""
         return os.fsencode(self.line + "\n") if self._batch.options.verbose else b""
 
 

@@ -1,4 +1,4 @@
-"""The second signal during a run ends the command at once; at the first, the engine ends the run cleanly."""
+"""Signals during a run: at the first, the engine ends the run cleanly; a second one exits at once."""
 
 from __future__ import annotations
 

@@ -279,7 +279,7 @@ def _broken_run(outcome: Outcome, heading: str) -> BrokenRun:
 
 @contextlib.contextmanager
 def _silence_log() -> Generator[None]:
-    """Silence the log of the intended failures, and collect garbage rarely, for a block."""
+    """Silence the log of the intended failures, and disable automatic garbage collection, in a `with` block."""
     log = logging.getLogger("trioflow")
     disabled, collects = log.disabled, gc.isenabled()
     log.disabled = True

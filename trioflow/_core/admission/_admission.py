@@ -79,7 +79,7 @@ class WaitingLine:
         self.resources: Final = frozenset([resource for resource, _ in needs])
         self.heap: Final[list[HeapEntry]] = []  # the same structure as `HeapKeys.heap`
         self.place: LinePlace | None = None  # the item of this line in `AdmissionQueue.lines`
-        # For each job that has passed the first one: a number as its time, its entry, and whether it is of this run.
+        # The jobs that overtook the first one: a sequence number, the heap entry, and whether the job is of this run.
         self._passes: list[tuple[int, HeapEntry, bool]] = []
         self._prune_at = PRUNE_MARGIN
         # The last result of `has_reservation`, preceded by the first entry and the number of passes that it is for.

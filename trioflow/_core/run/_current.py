@@ -33,11 +33,11 @@ def enclosing_workers() -> Iterator[Worker]:
 def current_job() -> AbstractJob[Any]:
     """Return the job in which this code runs: in its body, or in a task or thread that the job started.
 
-    Do not call this in a task of `asyncio.create_task` that outlives its job: it may return the next job.
+    Do not call this in a task from `asyncio.create_task` that outlives its job: it may return the next job.
 
     Raises:
-        RuntimeError: the code does not run in a job; or it runs in a task that a job has started in a nursery or task
-            group around the job, which may belong to any job.
+        RuntimeError: the code does not run in a job; or its task was started in a nursery or task group that was opened
+            outside of the job, so its job cannot be determined.
 
     Example:
         >>> async def who():

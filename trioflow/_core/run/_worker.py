@@ -416,7 +416,7 @@ class Worker(WorkerTask):
                                             if run.starts_no_more:
                                                 break  # an instrument has drained or cancelled the run
                             if queued:
-                                run.requirement_counts.count_down_queued()  # (3) and (2) end
+                                run.requirement_counts.count_down_queued()  # (3) and (2) of the docstring end
                 if has_run_jobs and now > time_slice.ends_at + BLOCKED_SECONDS and mark.stood_still():
                     run.failure_log.report_block(run, job, now)
                 self.job = awaitable = value = error = job = successors = successor = None

@@ -80,15 +80,15 @@ class ProgressBar:
     """Shows the progress of a batch on the standard error; hidden while other output is printed."""
 
     def __init__(self) -> None:
-        self._figures: BatchProgress | None = None
+        self._progress: BatchProgress | None = None
         self._lines: RunHeader | None = None  # while it is shown
         self._display: Final = TerminalDisplay(sys.stderr, self._draw, INTERVAL)
 
     @contextlib.contextmanager
     def shown(self, batch: Batch) -> Generator[None]:
         """Show the bar during a block."""
-        self._figures = BatchProgress(batch)
-        self._lines = RunHeader(self._figures, Symbols.for_stream(sys.stderr))
+        self._progress = BatchProgress(batch)
+        self._lines = RunHeader(self._progress, Symbols.for_stream(sys.stderr))
         self._display.start()
         try:
             yield
@@ -107,6 +107,6 @@ class ProgressBar:
             yield True
 
     def _draw(self, columns: int, height: int) -> list[Line]:
-        if self._lines is None or self._figures is None:
+        if self._lines is None or self._progress is None:
             return []
-        return self._lines.lines(columns, self._figures.remaining())[:height]
+        return self._lines.lines(columns, self._progress.remaining())[:height]

@@ -37,7 +37,7 @@ class Rusage(Protocol):
 
 
 class Usage(NamedTuple):
-    """The resource usage of a process that this program did not wait for: on a node, or in a journal."""
+    """Resource usage that does not come from `os.wait4`: reported by a node, or restored from a journal."""
 
     ru_utime: float
     ru_stime: float

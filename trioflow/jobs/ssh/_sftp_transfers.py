@@ -23,7 +23,7 @@ from ._ssh_errors import SshError
 
 INCOMPLETE_PREFIX: Final = ".trioflow-"
 """The prefix of the names of incomplete files."""
-SWAP_SCRIPT: Final = (
+REPLACE_SCRIPT: Final = (
     'if [ -d "$2" ] && [ ! -L "$2" ]; then '
     'mv -- "$2" "$3" && mv -- "$1" "$2" && { rm -rf -- "$3" || { chmod -R u+rwx -- "$3" && rm -rf -- "$3"; }; }; '
     'else mv -f -- "$1" "$2"; fi'
@@ -56,7 +56,7 @@ async def push(session: NodeSession, sources: Sequence[str], to: str, descriptio
                 words = [
                     "/bin/sh",
                     "-c",
-                    SWAP_SCRIPT,
+                    REPLACE_SCRIPT,
                     "trioflow",
                     copy.temporary_path,
                     copy.target,

@@ -106,7 +106,7 @@ class SlotGivers:
     """The jobs of one run whose ends handed a slot to another job: those that ended while the window was full."""
 
     def __init__(self, run: RunSpan, members: list[Span]) -> None:
-        """Find these jobs, and sort them by their ends."""
+        """Find the jobs that ended while the window was full, sorted by their ends."""
         takers = [span for span in members if span.started_at is not None and not span.forever]
         takers.sort(key=lambda span: (_end(span), span.number))
         starts = sorted(or_infinity(span.started_at) for span in takers)
