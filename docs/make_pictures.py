@@ -36,7 +36,7 @@ from trioflow._core.base._states import TRANSITIONS
 from trioflow.testing import virtual_options
 from trioflow.view._state_styles import STATE_STYLES
 from trioflow.view.graph import _dot, _render
-from trioflow.view.text._symbols import UNICODE
+from trioflow.view.text._symbols import UNICODE_SYMBOLS
 
 DOCS = Path(__file__).resolve().parent
 PICTURES = DOCS / "pictures"
@@ -125,17 +125,17 @@ REASONS = {
 def draw_states() -> None:
     """Draw the steps between the states of a job, from the table along which they are written."""
     steps = graphviz.Digraph(graph_attr={"nodesep": "0.3", "ranksep": "0.7", "pad": "0.15", "bgcolor": "white"})
-    idle = _dot.colours(STATE_STYLES[JobState.IDLE].light)  # colours that have their like in the dark
+    idle = _dot.color_attributes(STATE_STYLES[JobState.IDLE].light_colors)  # colours that have their like in the dark
     steps.attr(
         "node", shape="box", style="rounded,filled", fontname="Helvetica,Arial,sans-serif", fontsize="11", **idle
     )
-    faint = _dot.OUTSIDE["fontcolor"]
-    steps.attr("edge", color=_dot.FAINT, fontcolor=faint, fontname="Helvetica,Arial,sans-serif", fontsize="9")
+    faint = _dot.OUTSIDE_BOX["fontcolor"]
+    steps.attr("edge", color=_dot.FAINT_COLOR, fontcolor=faint, fontname="Helvetica,Arial,sans-serif", fontsize="9")
     for old, following in TRANSITIONS.items():
-        steps.node(old.name, f"{UNICODE.states[old]} {old.name}", penwidth="1" if following else "2")
+        steps.node(old.name, f"{UNICODE_SYMBOLS.state_symbols[old]} {old.name}", penwidth="1" if following else "2")
         for new in sorted(following, key=list(JobState).index):
             steps.edge(old.name, new.name, f" {REASONS[old.name, new.name]} ")
-    drawn = _render.adapted(steps.pipe(format="svg", encoding="utf-8"))
+    drawn = _render.add_dark_scheme(steps.pipe(format="svg", encoding="utf-8"))
     (PICTURES / "states.svg").write_text(drawn, encoding="utf-8")
 
 

@@ -565,7 +565,7 @@ def test_a_scheduler_of_dask_that_is_killed_fails_its_jobs_at_once(backend: str,
 @pytest.mark.usefixtures("client")  # its threads are there before
 def test_a_cluster_without_workers_is_told(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The job waits, and runs when a worker appears: a cluster may grow."""
-    monkeypatch.setattr("trioflow.dask._cluster_calls.WORKER_PATIENCE", 0.05)
+    monkeypatch.setattr("trioflow.dask._cluster_calls.WORKER_TIMEOUT", 0.05)
     with (
         LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
         Client(cluster, set_as_default=False) as own,

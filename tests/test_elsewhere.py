@@ -35,16 +35,16 @@ print(Scheduler(inside, processes=ThreadPoolExecutor()).run(), inside.result())
 
 from trioflow.journal import _lock
 path = Path(tempfile.mkdtemp()) / "run.db"
-lock = _lock.Lock(path, "journal")
-print(_lock.holder(path) == lock.name, lock.name.startswith("process"))
+lock = _lock.JournalLock(path, "journal")
+print(_lock.find_holder(path) == lock.process_description, lock.process_description.startswith("process"))
 other = open(path.with_name("run.db-lock"), "r+b")
 try:
-    _lock.lock(other.fileno(), _lock.LOCK_BYTE, 1)
+    _lock.set_lock(other.fileno(), _lock.LOCK_FILE_BYTE, 1)
 except OSError:
     print("locked")
 other.close()
 lock.release()
-print(_lock.holder(path), path.with_name("run.db-lock").exists())
+print(_lock.find_holder(path), path.with_name("run.db-lock").exists())
 
 from trioflow.cli._commands import command
 command.main(["batch", "echo", ":::", "1"])

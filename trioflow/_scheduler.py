@@ -15,23 +15,23 @@ if TYPE_CHECKING:
     from graphviz import Digraph
 
     from ._core.api import AnyJob, Backend, Instrument, Required, Run, RunJournal
-    from .jobs.process._call_places import Processes
-    from .simulation._durations import Durations
+    from .jobs.process._processes_option import ProcessesOption
+    from .simulation._durations import DurationSource
     from .view.graph._render import DrawingOptions, GraphOptions
 
 
 class SchedulerOptions(BaseSchedulerOptions, total=False):
     """The keyword options of a `Scheduler`, whose docstring describes them."""
 
-    durations: Durations | None
-    processes: Processes
+    durations: DurationSource | None
+    processes: ProcessesOption
 
 
 def _check_durations(value: Any, name: str, subject: str | Callable[[], str]) -> Any:
     """Check the option `durations`; a run looks the durations up when it starts."""
     from .simulation import _durations
 
-    _durations.check_durations(value, f"{name} of {subject if isinstance(subject, str) else subject()}")
+    _durations.read_durations(value, f"{name} of {subject if isinstance(subject, str) else subject()}")
     return value
 
 
@@ -39,9 +39,9 @@ def _check_processes(value: Any, name: str, subject: str | Callable[[], str]) ->
     """Check the option `processes`."""
     if value is None:
         return None
-    from .jobs.process import _call_places
+    from .jobs.process import _processes_option
 
-    return _call_places.check_processes(value, f"{name} of {subject if isinstance(subject, str) else subject()}")
+    return _processes_option.check_processes(value, f"{name} of {subject if isinstance(subject, str) else subject()}")
 
 
 NO_DURATIONS: Final[dict[AnyJob, float]] = {}
@@ -124,10 +124,10 @@ class Scheduler(BaseScheduler):
 
     __slots__ = ("_durations", "_processes", "_run_durations")
 
-    durations: Option[Durations | None] = Option(None, _check_durations)
-    processes: Option[Processes] = Option(None, _check_processes)
-    _durations: Durations | None
-    _processes: Processes
+    durations: Option[DurationSource | None] = Option(None, _check_durations)
+    processes: Option[ProcessesOption] = Option(None, _check_processes)
+    _durations: DurationSource | None
+    _processes: ProcessesOption
 
     def __init__(self, *jobs_or_sequences: Required, **options: Unpack[SchedulerOptions]) -> None:
         self._run_durations: dict[AnyJob, float] = NO_DURATIONS  # those of the option `durations`, during a run
@@ -136,9 +136,11 @@ class Scheduler(BaseScheduler):
         super().__init__(*jobs_or_sequences, **all_options)
 
     def _run_resource_totals(self) -> Mapping[str, int]:
-        from .jobs.process import _call_places
+        from .jobs.process import _processes_option
 
-        return {_call_places.WORKERS: self._processes} if isinstance(self._processes, int) else {}
+        return (
+            {_processes_option.WORKER_PROCESSES_RESOURCE: self._processes} if isinstance(self._processes, int) else {}
+        )
 
     def _make_run(
         self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument], journal: Any
@@ -152,7 +154,7 @@ class Scheduler(BaseScheduler):
         else:
             from .simulation import _durations
 
-            self._run_durations = _durations.durations_of_jobs(self._durations, self)
+            self._run_durations = _durations.resolve_durations(self._durations, self)
         return run
 
     def _store_outcome(self, run: Run) -> None:
@@ -161,7 +163,7 @@ class Scheduler(BaseScheduler):
         if self._durations is not None and run.outer_worker is None:
             from .simulation import _durations
 
-            if _durations.is_file(self.durations):
+            if _durations.is_durations_file(self.durations):
                 _durations.record_durations(self.durations, self)
 
     def _knows_durations(self) -> bool:
@@ -297,11 +299,11 @@ class Scheduler(BaseScheduler):
 
         """
         from .view.text import _symbols
-        from .view.text._debrief import debrief
+        from .view.text._debrief import debrief_text
 
         stream = _symbols.output_stream(file, f"debrief() of {self.label!r}")
         flag(listing, "listing", "debrief()")
-        print(debrief(self, _symbols.Symbols.for_stream(stream), listing), file=stream)
+        print(debrief_text(self, _symbols.Symbols.for_stream(stream), listing), file=stream)
 
     # ---- as a picture; drawing code is imported only when needed
 
@@ -351,7 +353,7 @@ class Scheduler(BaseScheduler):
         from .view.graph import _render
         from .view.trace._trace import find_critical_path
 
-        return _render.graph(self, path=find_critical_path(self), **options)
+        return _render.graph(self, critical_path=find_critical_path(self), **options)
 
     def export_as_dotfile(self, path: str | os.PathLike[str], **options: Unpack[GraphOptions]) -> None:
         """Write the graph in the language of Graphviz, without running `dot`.
@@ -385,7 +387,7 @@ class Scheduler(BaseScheduler):
         from .view.graph import _render
         from .view.trace._trace import find_critical_path
 
-        _render.export(self, path, "svg", find_critical_path(self), **options)
+        _render.export_picture(self, path, "svg", find_critical_path(self), **options)
 
     def export_as_pngfile(self, path: str | os.PathLike[str], **options: Unpack[GraphOptions]) -> None:
         """Write the graph as a PNG picture with 144 dots per inch, drawn by `dot`.
@@ -403,7 +405,7 @@ class Scheduler(BaseScheduler):
         from .view.graph import _render
         from .view.trace._trace import find_critical_path
 
-        _render.export(self, path, "png", find_critical_path(self), **options)
+        _render.export_picture(self, path, "png", find_critical_path(self), **options)
 
     def mermaid(self, **options: Unpack[DrawingOptions]) -> str:
         """Return the graph as a Mermaid flowchart, which GitHub and GitLab draw inside a README.
@@ -430,7 +432,7 @@ class Scheduler(BaseScheduler):
         from .view.graph import _render
         from .view.trace._trace import find_critical_path
 
-        return _render.mermaid(self, path=find_critical_path(self), **options)
+        return _render.mermaid(self, critical_path=find_critical_path(self), **options)
 
     def export_as_mermaid(self, path: str | os.PathLike[str], **options: Unpack[DrawingOptions]) -> None:
         """Write the graph as a Mermaid flowchart, without running another program.

@@ -22,7 +22,7 @@ except ModuleNotFoundError as _missing:
 
 from . import CommandJob, CommandService, JobState, __version__
 from .abc import Instrument, JobKind, carry, given_label, is_scheduler, waiting
-from .view.text._verdict import Tally, culprit_path, verdict
+from .view.text._verdict import Tally, create_verdict, culprit_path
 
 if TYPE_CHECKING:
     from . import AbstractJob, Scheduler
@@ -120,10 +120,10 @@ class Tracing(Instrument):
         if reason is not None:
             span.set_attribute("trioflow.stop_reason", reason.value)
         tally = Tally.for_scheduler(scheduler)
-        span.set_attribute("trioflow.failures", tally.failed)
-        outcome = verdict(reason, tally, None, culprit_path(scheduler))
+        span.set_attribute("trioflow.failures", tally.failed_or_blocked_count)
+        outcome = create_verdict(reason, tally, None, culprit_path(scheduler))
         if not outcome.is_good:
-            span.set_status(trace.StatusCode.ERROR, outcome.words)
+            span.set_status(trace.StatusCode.ERROR, outcome.sentence)
         span.end()
 
     # ---- jobs

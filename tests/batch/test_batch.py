@@ -12,7 +12,7 @@ import pytest
 
 from trioflow import CommandJob
 from trioflow.cli._commands import COMMANDS
-from trioflow.cli.batch._batch_run import NoBar
+from trioflow.cli.batch._batch_run import NullProgressBar
 
 from ..cli.command_line import trioflow
 from .process import batch, meanwhile
@@ -241,7 +241,7 @@ def test_a_command_that_takes_its_time_to_end_is_no_fault(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Once, in the middle of a Ctrl-C, the engine blamed a "slot" after a second, with frames of trioflow."""
-    monkeypatch.setattr("trioflow._core.run._clean_up.PATIENCE", 0.01)
+    monkeypatch.setattr("trioflow._core.run._clean_up.STUCK_REPORT_DELAY", 0.01)
     slow = "trap 'sleep 0.1; exit' TERM; touch here; while :; do sleep 0.01; done"
     done = batch("-j2", "--halt", "now,fail=1", ":::", slow, "until [ -e here ]; do sleep 0.001; done; exit 3")
     assert (done.exit_code, caplog.messages) == (3, [])
@@ -282,7 +282,7 @@ def test_finished_commands_leave_no_jobs_behind(monkeypatch: pytest.MonkeyPatch)
         if next(ended) % 50 == 0:
             alive.append(sum(isinstance(one, CommandJob) for one in gc.get_objects()))
 
-    monkeypatch.setattr(NoBar, "update", update)
+    monkeypatch.setattr(NullProgressBar, "update", update)
     Path("arguments").write_text("".join(f"{number}\n" for number in range(200)))
     assert batch("-kj2", "/bin/echo", "::::", "arguments").exit_code == 0
     assert len(alive) == 4

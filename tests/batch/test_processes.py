@@ -90,7 +90,7 @@ def test_a_pipe_that_another_program_has_made_non_blocking_gets_everything(monke
 
     def write() -> None:
         with stream:
-            outlet.write_now(b"all of it")
+            outlet.write_blocking(b"all of it")
 
     with ThreadPoolExecutor(1) as pool, os.fdopen(read_end, "rb") as reader:
         writing = pool.submit(write)

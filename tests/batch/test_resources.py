@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from trioflow.batch import _batch, _batch_pool, _quantities, _start_conditions
-from trioflow.batch._template import LineTemplate, Strings
+from trioflow.batch._template import LineTemplate, ReplacementStrings
 
 from ..places import patiently
 from .process import batch, meanwhile
@@ -28,7 +28,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def memory(monkeypatch: pytest.MonkeyPatch, free: Iterator[int]) -> None:
     """Give the machine 8 GiB in all, and the given sizes of free memory in turn."""
-    monkeypatch.setattr(_start_conditions, "_meminfo", lambda name: 8 * GIB if name == "MemTotal" else next(free))
+    monkeypatch.setattr(_start_conditions, "_read_meminfo", lambda name: 8 * GIB if name == "MemTotal" else next(free))
 
 
 # ---- holds
@@ -79,7 +79,7 @@ def test_what_the_load_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     """
     stat = tmp_path / "stat"
     stat.write_text("cpu  1 2 3\nprocs_running 4\nprocs_blocked 2\nsoftirq 1 2\n")
-    monkeypatch.setattr(_start_conditions, "STAT", stat)
+    monkeypatch.setattr(_start_conditions, "STAT_PATH", stat)
     assert _start_conditions.current_load() == 5
     stat.unlink()
     monkeypatch.setattr(os, "getloadavg", lambda: (0.25, 1.0, 2.0))
@@ -88,23 +88,23 @@ def test_what_the_load_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 def test_numbers_of_the_load() -> None:
     """The values are those of -j, but 0 means nearly no load, not no limit."""
-    assert _quantities.parse_load("3").maximum == 3
-    assert _quantities.parse_load("200%").maximum == 2 * _quantities.usable_cpus()
-    assert _quantities.parse_load("0").maximum == 0.01
+    assert _quantities.parse_load("3").max_load == 3
+    assert _quantities.parse_load("200%").max_load == 2 * _quantities.count_usable_cpus()
+    assert _quantities.parse_load("0").max_load == 0.01
 
 
 def test_sizes_of_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The units are those of pools, and the small letters of GNU parallel."""
     memory(monkeypatch, itertools.repeat(1))
     sizes = {"1": 1, "4k": 4000, "4K": 4096, "1.5g": 15 * 10**8, "2m": 2 * 10**6, "1 GiB": GIB, "3 MB": 3 * 10**6}
-    assert {text: _start_conditions.parse_memfree(text).minimum for text in sizes} == sizes
+    assert {text: _start_conditions.parse_memfree(text).min_free_bytes for text in sizes} == sizes
     for text in ("", "-1", "4x", "lots", "nan", "4KG"):
         with pytest.raises(ValueError, match="write a number and a unit"):
             _start_conditions.parse_memfree(text)
     with pytest.raises(ValueError, match="9G will never be free: this machine has 8 GiB"):
         _start_conditions.parse_memfree("9G")
     monkeypatch.undo()
-    monkeypatch.setattr(_start_conditions, "MEMINFO", tmp_path / "nothing")
+    monkeypatch.setattr(_start_conditions, "MEMINFO_PATH", tmp_path / "nothing")
     done = batch("--memfree", "1G", "echo", ":::", "a")
     assert done.exit_code == 255
     assert "does not report its free memory" in done.stderr
@@ -137,7 +137,7 @@ def test_several_things_and_amounts() -> None:
 
 def test_a_placeholder_for_grants_does_not_replace_the_argument() -> None:
     """The argument is appended as without a placeholder, and quoted even if the first word has one."""
-    template = LineTemplate(["CARD={gpu}", "run"], Strings(resources=["gpu"]))
+    template = LineTemplate(["CARD={gpu}", "run"], ReplacementStrings(resources=["gpu"]))
     assert template.fill(["a b"], 1, 1, {"gpu": "0,1"}) == "CARD='0,1' run 'a b'"
     assert template.fill(["{gpu}"], 1, 1) == "CARD={gpu} run '{gpu}'"
     assert LineTemplate(["run {gpu}"]).fill(["a"], 1, 1) == "run {gpu} a"
@@ -157,12 +157,12 @@ def test_logs_do_not_depend_on_what_was_granted() -> None:
 def test_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processors, memory and cards are known without --pool."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert _batch_pool.machine_amount("gpu") == ["3", "5"]
-    assert _batch_pool.machine_amount("cpu") == _quantities.usable_cpus()
-    assert _batch_pool.machine_amount("mem") == _start_conditions.total_memory()
+    assert _batch_pool.detect_resource("gpu") == ["3", "5"]
+    assert _batch_pool.detect_resource("cpu") == _quantities.count_usable_cpus()
+    assert _batch_pool.detect_resource("mem") == _start_conditions.total_memory()
     assert batch("--needs", "gpu=2", "echo {gpu}", ":::", "a").stdout == "3,5 a\n"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    assert _batch_pool.machine_amount("gpu") == []
+    assert _batch_pool.detect_resource("gpu") == []
 
 
 @pytest.mark.parametrize(

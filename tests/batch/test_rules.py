@@ -21,7 +21,7 @@ LOGGED = st.builds(
     CommandOutcome,
     st.integers(1), st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
     st.just(None), st.sampled_from([None, OSError()]), st.integers(0, 10**10).map(float),
-    st.integers(0, 10**6).map(float), received=st.integers(0),
+    st.integers(0, 10**6).map(float), received_bytes=st.integers(0),
 )  # fmt: skip
 
 
@@ -77,9 +77,9 @@ def test_a_rule_is_met_from_the_nth_on(codes: list[int], what: str, number: int)
     tally = CommandTally(Halt.parse(f"soon,{what}={number}"))
     counted = [code for code in codes if what == "done" or bool(code) == (what == "fail")]
     assert sum(tally.add(code) for code in codes) >= max(0, len(counted) - number + 1)
-    assert (tally.decisive is None) == (len(counted) < number)
+    assert (tally.decisive_exit_code is None) == (len(counted) < number)
     if len(counted) >= number:
-        assert tally.decisive == counted[number - 1]
+        assert tally.decisive_exit_code == counted[number - 1]
 
 
 @given(CODES, st.integers(1, 100))
@@ -124,7 +124,7 @@ def test_exit_codes_under_a_rule(rule: str, codes: list[int], exit_code: int) ->
 @given(LOGGED)
 def test_a_command_is_one_line_of_the_log(row: CommandOutcome) -> None:
     """The line has nine columns, whatever the command is; line ends become NULs."""
-    *columns, command = row.line().split("\t", 8)
+    *columns, command = row.joblog_line().split("\t", 8)
     assert (len(columns), command) == (8, row.command.replace("\n", "\0") + "\n")
 
 
@@ -137,7 +137,7 @@ def test_a_log_is_replaced_or_appended_to(tmp_path: Path) -> None:
             assert [line.split("\t")[-1] for line in path.read_text().splitlines()] == ["Command", "a", "b"]
     path.write_text(path.read_text() + "2\t:\t1")
     write(path, True, "d")
-    assert path.read_text().splitlines()[0] == _joblog.COLUMNS
+    assert path.read_text().splitlines()[0] == _joblog.JOBLOG_HEADER
     assert [line.split("\t")[-1] for line in path.read_text().splitlines()] == ["Command", "c", "1\0", "d"]
 
 
@@ -159,7 +159,7 @@ def test_waiting_outputs_are_kept_in_any_order(outputs: list[bytes], in_memory: 
     """Outputs are in memory or on disk, and can be taken in any order, several times."""
     backlog = Backlog(in_memory)
     for _ in range(2):
-        places = [(backlog.keep(io.BytesIO(output)), output) for output in outputs]
+        places = [(backlog.store(io.BytesIO(output)), output) for output in outputs]
         random.shuffle(places)  # type: ignore[attr-defined]
         assert all(b"".join(backlog.take(place)) == output for place, output in places)
 

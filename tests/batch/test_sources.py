@@ -13,12 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow.batch import BatchError
-from trioflow.batch._sources import LineSource, Product, Reading, WordSource, parse
+from trioflow.batch._sources import LineSource, ReadingRules, SourceProduct, WordSource, parse_sources
 
 
 def product(*words: str, files: tuple[str, ...] = (), **options: Any) -> list[tuple[str, ...]]:
-    _, groups = parse(words, files, Reading(**options))
-    return [item for item in Product(groups, Reading(**options)).items(blocking=True) if item is not None]
+    _, groups = parse_sources(words, files, ReadingRules(**options))
+    return [
+        item
+        for item in SourceProduct(groups, ReadingRules(**options)).iter_arguments(blocking=True)
+        if item is not None
+    ]
 
 
 @pytest.fixture
@@ -31,13 +35,13 @@ def pipe() -> Iterator[tuple[str, int]]:
 
 def test_the_command_stands_before_the_first_separator() -> None:
     """A word that only begins like a separator belongs to the command."""
-    assert parse(["a", "-b", ":::b", ":::", "c"])[0] == ["a", "-b", ":::b"]
-    assert parse([":::", "c"])[0] == []
+    assert parse_sources(["a", "-b", ":::b", ":::", "c"])[0] == ["a", "-b", ":::b"]
+    assert parse_sources([":::", "c"])[0] == []
 
 
 def test_without_sources_the_standard_input_is_one() -> None:
     """The lines of the input are the arguments."""
-    assert parse(["a"]) == (["a"], [[LineSource("-")]])
+    assert parse_sources(["a"]) == (["a"], [[LineSource("-")]])
 
 
 def test_a_separator_without_arguments_is_an_empty_source() -> None:
@@ -80,7 +84,7 @@ def test_lines_arrive_unchanged(lines: list[bytes], piece: int, ended: bool) -> 
     os.write(write_end, data if ended else data[:-1])
     os.close(write_end)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trioflow.batch._sources.PIECE_BYTES", piece)
+        patch.setattr("trioflow.batch._sources.READ_SIZE", piece)
         found = product(files=(f"/dev/fd/{read_end}",))
     os.close(read_end)
     assert [os.fsencode(line) for (line,) in found] == lines
@@ -89,13 +93,13 @@ def test_lines_arrive_unchanged(lines: list[bytes], piece: int, ended: bool) -> 
 def test_lines_may_end_in_nul(tmp_path: Path) -> None:
     """With `-0`, newlines belong to the arguments, and empty ones count."""
     (tmp_path / "file").write_bytes(b"a\nb\0\0c")
-    assert product(files=(str(tmp_path / "file"),), end=b"\0") == [("a\nb",), ("",), ("c",)]
+    assert product(files=(str(tmp_path / "file"),), delimiter=b"\0") == [("a\nb",), ("",), ("c",)]
 
 
 def test_the_first_source_is_read_as_it_is_needed(pipe: tuple[str, int]) -> None:
     """A read returns the arguments that are there, None while there are none, and ends at the end of the file."""
     path, write_end = pipe
-    items = Product(parse([":::", "x"], (path,))[1]).items(blocking=False)
+    items = SourceProduct(parse_sources([":::", "x"], (path,))[1]).iter_arguments(blocking=False)
     assert next(items) is None
     os.write(write_end, b"one\ntw")
     assert [next(items), next(items)] == [("one", "x"), None]
@@ -108,9 +112,14 @@ def test_the_first_source_is_read_as_it_is_needed(pipe: tuple[str, int]) -> None
 def test_the_number_of_arguments_is_known_unless_a_source_is_unread(tmp_path: Path) -> None:
     """The number is also known if all sources had to be read."""
     (tmp_path / "file").write_text("1\n2\n")
-    assert Product([[WordSource("ab")], [WordSource("cde")]]).total == 6
-    unknown = Product([[LineSource(str(tmp_path / "file"))], [WordSource("cde")]])
-    assert [unknown.total, unknown.count(), unknown.total, len(list(unknown.items(blocking=False)))] == [None, 6, 6, 6]
+    assert SourceProduct([[WordSource("ab")], [WordSource("cde")]]).total == 6
+    unknown = SourceProduct([[LineSource(str(tmp_path / "file"))], [WordSource("cde")]])
+    assert [
+        unknown.total,
+        unknown.count_commands(),
+        unknown.total,
+        len(list(unknown.iter_arguments(blocking=False))),
+    ] == [None, 6, 6, 6]
 
 
 def test_an_unreadable_source_is_named(tmp_path: Path) -> None:

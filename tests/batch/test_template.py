@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow.batch._quoting import Shell, quote
-from trioflow.batch._template import LineTemplate, base_name, directory_name, without_extension
+from trioflow.batch._template import LineTemplate, base_name, directory_name, remove_extension
 
 ARGUMENTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 PATHS = st.lists(st.sampled_from(["a", "bc", ".", "..", "/", "//", ".gz", "x y", ""])).map("".join)
@@ -92,7 +92,7 @@ def test_a_path_is_its_directory_and_its_base_name(path: str) -> None:
 @given(PATHS)
 def test_only_the_last_part_loses_its_extension(path: str) -> None:
     """A dot in a directory's name does not count."""
-    stem = without_extension(path)
+    stem = remove_extension(path)
     assert path.startswith(stem)
     assert path[len(stem) :].count(".") == int("." in base_name(path))
     assert "/" not in path[len(stem) :]

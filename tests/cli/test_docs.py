@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trioflow.cli import EXIT_CODES
+from trioflow.cli import EXIT_CODES_HELP
 
 from ..places import ROOT
 from .command_line import trioflow
@@ -67,4 +67,4 @@ def test_the_scenario_of_the_pictures(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_exit_codes_of_the_page() -> None:
     """The page and --help list the same exit codes."""
-    assert re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE) == re.findall(r"^  (\d+) ", EXIT_CODES, re.MULTILINE)
+    assert re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE) == re.findall(r"^  (\d+) ", EXIT_CODES_HELP, re.MULTILINE)

@@ -101,8 +101,8 @@ def test_the_slowest_jobs_on_the_critical_path_come_first(
 ) -> None:
     """Jobs have their shares of the run, the same as from a trace; a scheduler's time is that of its jobs."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(_end_of_run, "SHORTEST_RUN", 0.0)
-    monkeypatch.setattr(_end_of_run, "SECONDS_PER_JOB", 0.0)
+    monkeypatch.setattr(_end_of_run, "MIN_SECONDS_FOR_CHAIN", 0.0)
+    monkeypatch.setattr(_end_of_run, "SEARCH_SECONDS_PER_JOB", 0.0)
     line = next(line for line in run(written(tmp_path, CHAIN), *options).stdout.splitlines() if "chain" in line)
     found = re.findall(r"(?:chain  |· )(.*?) [\d.]+ m?s \((\d+) %\)", line)
     assert {label for label, _ in found} == {"tests/slow", "publish", "get source"}
@@ -113,20 +113,20 @@ def test_the_slowest_jobs_on_the_critical_path_come_first(
 
 def test_a_run_of_many_short_jobs_has_no_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The search for the critical path would take longer than it is worth."""
-    monkeypatch.setattr(_end_of_run, "SHORTEST_RUN", 0.0)
-    monkeypatch.setattr(_end_of_run, "SECONDS_PER_JOB", 0.0)
+    monkeypatch.setattr(_end_of_run, "MIN_SECONDS_FOR_CHAIN", 0.0)
+    monkeypatch.setattr(_end_of_run, "SEARCH_SECONDS_PER_JOB", 0.0)
     file = written(tmp_path, f"x = Scheduler(Job(work, label='{'x' * 200}'), Job(work))")
     (line,) = [line for line in run(file).stdout.splitlines() if "chain" in line]
     assert len(line) < _end_of_run.DEFAULT_WIDTH
-    monkeypatch.setattr(_end_of_run, "SECONDS_PER_JOB", 1000.0)
+    monkeypatch.setattr(_end_of_run, "SEARCH_SECONDS_PER_JOB", 1000.0)
     assert "chain" not in run(file).stdout
 
 
 @pytest.mark.parametrize("options", [[], ["--timeout", "0.1"]])
 def test_paths_fit_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]) -> None:
     """In a narrow terminal, each path is shortened to its line, in the slowest chain and at a timeout."""
-    monkeypatch.setattr(_end_of_run, "SHORTEST_RUN", 0.0)
-    monkeypatch.setattr(_end_of_run, "SECONDS_PER_JOB", 0.0)
+    monkeypatch.setattr(_end_of_run, "MIN_SECONDS_FOR_CHAIN", 0.0)
+    monkeypatch.setattr(_end_of_run, "SEARCH_SECONDS_PER_JOB", 0.0)
     monkeypatch.setattr(_end_of_run, "line_width", lambda: 60)
     code = "long = 'region 1 / datacentre 2 / migrate host '\n"
     if options:

@@ -103,7 +103,7 @@ def test_an_imported_scheduler_counts(tmp_path: Path) -> None:
     file = written(tmp_path, "import sys\nfrom beside import here\nfirst = sys.path[0]")
     assert listed(file) == ["a"]
     with unchanged_process():
-        assert _scenario.load(Path(file)).first == str(tmp_path)
+        assert _scenario.load_file(Path(file)).first == str(tmp_path)
 
 
 # --- how it is loaded
@@ -118,14 +118,14 @@ def test_the_file_is_not_main(tmp_path: Path) -> None:
 def test_what_the_file_defines_can_be_pickled(tmp_path: Path) -> None:
     """Other processes can import the module by its name."""
     with unchanged_process():
-        module = _scenario.load(Path(written(tmp_path, "")))
+        module = _scenario.load_file(Path(written(tmp_path, "")))
         assert pickle.loads(pickle.dumps(module.work)) is module.work
 
 
 def test_a_name_that_is_taken(tmp_path: Path) -> None:
     """A file with the name of an imported module does not replace it."""
     with unchanged_process():
-        module = _scenario.load(Path(written(tmp_path, "", "json.py")))
+        module = _scenario.load_file(Path(written(tmp_path, "", "json.py")))
         assert sys.modules["json"] is not module
 
 
@@ -182,7 +182,7 @@ def test_values_are_converted(tmp_path: Path, parameters: str, settings: list[st
     """The annotation, or else the default, sets the type; several values make the items of a list."""
     file = written(tmp_path, FUNCTION.format(parameters=parameters))
     with unchanged_process():
-        made = _scenario.build(Path(file), None, tuple(settings))
+        made = _scenario.build_scheduler(Path(file), None, tuple(settings))
     assert made.label == repr(values)
 
 

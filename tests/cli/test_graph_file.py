@@ -16,7 +16,7 @@ from trioflow.cli import _graph_file
 
 from .command_line import trioflow
 
-SCHEMA = json.loads(_graph_file.SCHEMA.read_text())
+SCHEMA = json.loads(_graph_file.SCHEMA_FILE.read_text())
 CHECK = jsonschema.Draft202012Validator(SCHEMA).validate
 
 
@@ -65,7 +65,7 @@ def test_all_options_are_those_of_python(tmp_path: Path) -> None:
     pool = {"cpu": 4, "disk": "2 GiB", "gpu": ["a", "b"]}
     path = graph(tmp_path, [first, second, {"name": "g", "jobs": [entry("z")], **group}], pool=pool, timeout=9)
     CHECK(json.loads(path.read_text()))
-    whole = _graph_file.read(path)
+    whole = _graph_file.read_graph_file(path)
     x, y, g = whole
     assert {name: getattr(x, name) for name in options} == options
     python = CommandJob("cat; true", shell=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **own)
@@ -227,6 +227,6 @@ def test_a_graph_takes_no_values(tmp_path: Path) -> None:
 
 
 def test_the_schema_in_the_package_is_that_of_the_reader() -> None:
-    """After a change of the format, write the schema again: `json.dumps(_graph_file.schema(), indent=1)`."""
-    assert _graph_file.schema() == SCHEMA
+    """After a change of the format, write the schema again: `json.dumps(_graph_file.graph_schema(), indent=1)`."""
+    assert _graph_file.graph_schema() == SCHEMA
     jsonschema.Draft202012Validator.check_schema(SCHEMA)

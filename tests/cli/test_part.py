@@ -11,7 +11,7 @@ import click
 import pytest
 
 from trioflow import AbstractJob, CycleError, Job, Scheduler, Service
-from trioflow.cli._subgraph_options import keep_selected
+from trioflow.cli._subgraph_options import keep_selected_jobs
 
 from ..bodies import edges, grid, idle, nothing, serve
 from .command_line import labels, run, trioflow, written
@@ -19,7 +19,7 @@ from .command_line import labels, run, trioflow, written
 
 def part(scheduler: Scheduler, only: str = "", starts: str = "", ends: str = "") -> str:
     """Return the paths of the jobs that stay, in the order added."""
-    keep_selected(scheduler, only.split(), starts.split(), ends.split())
+    keep_selected_jobs(scheduler, only.split(), starts.split(), ends.split())
     return paths(scheduler.iterate_jobs())
 
 
@@ -143,9 +143,9 @@ def test_order_of_nested_schedulers() -> None:
 def test_a_path_of_a_default_label() -> None:
     """Only `*` and `?` are wildcards: brackets in a label are literal."""
     scheduler = Scheduler(Job(nothing), Job(nothing), idle("J"))
-    keep_selected(scheduler, only=("noth*",))
+    keep_selected_jobs(scheduler, only=("noth*",))
     assert len(scheduler) == 2
-    keep_selected(scheduler, only=("nothing()",))
+    keep_selected_jobs(scheduler, only=("nothing()",))
     assert len(scheduler) == 1
 
 
@@ -157,7 +157,7 @@ def test_a_path_with_a_wildcard_in_it() -> None:
 def test_control_characters_are_given_as_they_are_shown() -> None:
     """A label with control characters is matched in the form that `list --paths` prints."""
     scheduler = Scheduler(idle("a\x1b"), idle("b"))
-    keep_selected(scheduler, only=(r"a\x1b",))
+    keep_selected_jobs(scheduler, only=(r"a\x1b",))
     assert len(scheduler) == 1
 
 
@@ -167,7 +167,7 @@ def test_twenty_thousand_jobs() -> None:
     for before, after in itertools.pairwise(jobs):
         after.requires(before)
     scheduler = Scheduler(jobs)
-    keep_selected(scheduler, only=("a*",))
+    keep_selected_jobs(scheduler, only=("a*",))
     assert [len(job.required) for job in scheduler] == [0] + [1] * 9_999
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trioflow.cli._simulate import smallest_sufficient_window
+from trioflow.cli._simulate import sufficient_window_text
 
 from .command_line import trioflow, written
 
@@ -93,6 +93,6 @@ def test_invalid_options_are_refused(tmp_path: Path) -> None:
 
 def test_sentences() -> None:
     """The smallest window that is nearly as fast as the largest is enough; otherwise more slots help."""
-    assert smallest_sufficient_window([(4, 200.0), (8, 102.0), (16, 100.0)]) == "8 slots are enough: 16 gain 2 %"
-    assert smallest_sufficient_window([(1, 5.0), (2, 5.0)]) == "1 slot is enough: 2 gain 0 %"
-    assert smallest_sufficient_window([(4, 200.0), (8, 100.0)]) == "more slots help: 8 slots take 50 % less time than 4"
+    assert sufficient_window_text([(4, 200.0), (8, 102.0), (16, 100.0)]) == "8 slots are enough: 16 gain 2 %"
+    assert sufficient_window_text([(1, 5.0), (2, 5.0)]) == "1 slot is enough: 2 gain 0 %"
+    assert sufficient_window_text([(4, 200.0), (8, 100.0)]) == "more slots help: 8 slots take 50 % less time than 4"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trioflow import JobState, StopReason
 from trioflow._core.base._states import TRANSITIONS
-from trioflow.view.text._symbols import UNICODE
+from trioflow.view.text._symbols import UNICODE_SYMBOLS
 
 from ..places import ROOT
 
@@ -79,7 +79,7 @@ def test_the_figure_of_states_is_the_table() -> None:
 def test_the_tables_have_all_states_and_reasons() -> None:
     """A `JobState` has a row with the symbol of the listing, and so has a `StopReason`."""
     symbols = re.findall(r"^\| ([A-Z]+) \| `(.)` \|", STATES, re.MULTILINE)
-    assert symbols == [(state.name, UNICODE.states[state]) for state in JobState]
+    assert symbols == [(state.name, UNICODE_SYMBOLS.state_symbols[state]) for state in JobState]
     reasons = STATES.partition("## Why a run stopped")[2]
     assert re.findall(r"^\| ([A-Z]+) \|", reasons, re.MULTILINE) == [reason.name for reason in StopReason]
 

@@ -16,9 +16,9 @@ import trioflow.abc
 from trioflow import CommandJob, Journal, Scheduler, SshNode
 from trioflow._core.api.journals import SaveName
 from trioflow.abc import AbstractJob, BackendName, JobserverStyle, OnTimeout, PolicyName, RunIf
-from trioflow.jobs.command._spawn_options import Leftovers, Pin
+from trioflow.jobs.command._spawn_options import LeftoversOption, PinOption
 from trioflow.jobs.ssh._nodes import OnUnreachable
-from trioflow.journal._journal import Durable
+from trioflow.journal._journal import Durability
 from trioflow.view.graph._style import Direction
 
 from ..places import ROOT
@@ -56,9 +56,9 @@ CHOICES = [
     (RunIf, AbstractJob),
     (SaveName, AbstractJob),
     (SaveName, Journal),
-    (Durable, Journal),
-    (Pin, CommandJob),
-    (Leftovers, CommandJob),
+    (Durability, Journal),
+    (PinOption, CommandJob),
+    (LeftoversOption, CommandJob),
     (OnUnreachable, SshNode),
     (Direction, Scheduler.graph),
 ]

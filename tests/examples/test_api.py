@@ -33,7 +33,7 @@ def test_the_example_keeps_the_limits_and_is_throttled_once(monkeypatch: pytest.
     monkeypatch.setattr(example, "Api", Watched)
     scheduler = example.scenario(60)
     assert scheduler.run()
-    throttled = [job for job in scheduler if job._extras is not None and job._extras.throttled]
-    assert [len(job._extras.throttled) for job in throttled] == [1]
+    throttled = [job for job in scheduler if job._extras is not None and job._extras.throttlings]
+    assert [len(job._extras.throttlings) for job in throttled] == [1]
     assert (servers[0].asked, servers[0].refused) == (61, 0)
     assert not any(isinstance(job.raised_exception(), Throttled) for job in scheduler)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trioflow import AbstractJob, JournalError, Scheduler
-from trioflow.journal._store import Record, read_with_retry
+from trioflow.journal._store import JobRecord, read_with_retry
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -78,7 +78,7 @@ class Stage:
         if not self.journal.exists():
             return set()
         try:
-            return {one.path for one in read_with_retry(self.journal, lambda store: list(store.records()))}
+            return {one.path for one in read_with_retry(self.journal, lambda store: list(store.job_records()))}
         except JournalError as error:
             if "is empty" in str(error):  # killed before there was anything in it
                 return set()
@@ -113,6 +113,6 @@ def adopt_orphans(adopts: bool) -> None:
     assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(adopts), 0, 0, 0) == 0
 
 
-def record(path: str, result: str = "1") -> Record:
+def record(path: str, result: str = "1") -> JobRecord:
     """Return a row of a journal."""
-    return Record(path, "{}", "json", result, None, None, 1, None, 0.0, 0.0, None)
+    return JobRecord(path, "{}", "json", result, None, None, 1, None, 0.0, 0.0, None)

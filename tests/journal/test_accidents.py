@@ -21,7 +21,7 @@ import anyio.lowlevel
 import pytest
 
 from trioflow import CommandJob, Job, Journal, JournalError, Scheduler, StopReason
-from trioflow.journal._store import Store, read_with_retry
+from trioflow.journal._store import JournalStore, read_with_retry
 
 from ..pythons import Python, python
 from .stage import record
@@ -83,7 +83,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def found(path: Path) -> set[str]:
-    return read_with_retry(path, lambda store: {one.path for one in store.records()})
+    return read_with_retry(path, lambda store: {one.path for one in store.job_records()})
 
 
 @pytest.mark.parametrize(
@@ -98,9 +98,9 @@ def test_no_accident_in_the_process_takes_the_log_away(place: Path, accident: st
 
 HOLD = """
 import os, pathlib, shutil, sys
-from trioflow.journal._store import Store
+from trioflow.journal._store import JournalStore
 file = pathlib.Path(sys.argv[1])
-store = Store(file, writes=True)
+store = JournalStore(file, writes=True)
 shutil.copytree(file.parent, file.parent.with_name("copy"))
 print(flush=True)
 input()
@@ -110,7 +110,8 @@ input()
 def opened(path: Path) -> str:
     """Return the error that another process gets when it opens the journal."""
     code = (
-        "import pathlib, sys; from trioflow.journal._store import Store; Store(pathlib.Path(sys.argv[1]), writes=True)"
+        "import pathlib, sys; from trioflow.journal._store import JournalStore; "
+        "JournalStore(pathlib.Path(sys.argv[1]), writes=True)"
     )
     stderr: str = python("-c", code, path, text=True).stderr
     return stderr
@@ -119,7 +120,7 @@ def opened(path: Path) -> str:
 @pytest.mark.parametrize("name", ["the same", "symbolic link"])
 def test_a_second_holder_is_rejected_while_the_first_lives(place: Path, name: str) -> None:
     """Copies by the first and other names used by the second do not matter; the error names the first."""
-    Store(place, writes=True).close()
+    JournalStore(place, writes=True).close()
     other = place.parent.with_name("other.db")
     if name == "symbolic link":
         other.symlink_to(place)
@@ -138,17 +139,17 @@ def test_a_second_holder_is_rejected_while_the_first_lives(place: Path, name: st
 
 def test_a_second_holder_is_rejected_by_another_path_in_the_same_process(place: Path) -> None:
     """Two runs of one program count as two."""
-    store = Store(place, writes=True)
+    store = JournalStore(place, writes=True)
     other = place.parent.with_name("other.db")
     other.symlink_to(place)
     with pytest.raises(JournalError, match="another run of this process"):
-        Store(other, writes=True)
+        JournalStore(other, writes=True)
     store.close()
 
 
 def test_a_link_leads_to_the_large_results_too(place: Path) -> None:
     """Large results are beside the journal, not beside the link to it."""
-    store = Store(place, writes=True)
+    store = JournalStore(place, writes=True)
     large = record("large")._replace(result=None, file=store.write_result(b"large"))
     store.close()
     link = place.parent.with_name("link.db")
@@ -159,19 +160,19 @@ def test_a_link_leads_to_the_large_results_too(place: Path) -> None:
 def test_what_a_killed_process_has_left_for_a_moment_is_waited_for(place: Path) -> None:
     """A child just before `exec` keeps the locks that long, though its parent is dead."""
     code = (
-        "import os, pathlib, sys, time, ctypes; from trioflow.journal._store import Store\n"
-        "store = Store(pathlib.Path(sys.argv[1]), writes=True)\n"
+        "import os, pathlib, sys, time, ctypes; from trioflow.journal._store import JournalStore\n"
+        "store = JournalStore(pathlib.Path(sys.argv[1]), writes=True)\n"
         "if not ctypes.CDLL(None).fork(): os.close(1); time.sleep(0.5); os._exit(0)\n"  # no hook of Python's is called
         "os._exit(0)"
     )
     python("-c", code, place).check_returncode()
-    Store(place, writes=True).close()
+    JournalStore(place, writes=True).close()
 
 
 @pytest.mark.parametrize("fork", [os.fork, ctypes.CDLL(None).fork], ids=["forked", "without hooks"])
 def test_a_forked_child_does_not_hold_the_journal(place: Path, fork: Callable[[], int]) -> None:
     """A forked process that outlives the run locks no other out, even if it closes nothing."""
-    store = Store(place, writes=True)
+    store = JournalStore(place, writes=True)
     read_end, write_end = os.pipe()
     child = fork()
     if not child:
@@ -248,10 +249,10 @@ def test_a_journal_that_is_spoilt_during_a_run_ends_it(
     assert re.search(said, incident.message), incident.message
 
 
-WRITES: list[Callable[[Store], object]] = [
-    lambda store: store.add([record("b")], [], []),
-    lambda store: store.add([], [(1, "a")], []),
-    lambda store: store.add([], [], [("a",)]),
+WRITES: list[Callable[[JournalStore], object]] = [
+    lambda store: store.add_records([record("b")], [], []),
+    lambda store: store.add_records([], [(1, "a")], []),
+    lambda store: store.add_records([], [], [("a",)]),
     lambda store: store.add_run("next"),
     lambda store: store.end_run(1, "COMPLETED"),
     lambda store: store.record_start("a", "{}"),
@@ -260,12 +261,12 @@ WRITES: list[Callable[[Store], object]] = [
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_a_renamed_journal_has_all_that_was_committed(place: Path, write: Callable[[Store], object]) -> None:
+def test_a_renamed_journal_has_all_that_was_committed(place: Path, write: Callable[[JournalStore], object]) -> None:
     """The journal's log is merged under the new name when the run ends; a file written under the old name explains the
     fault.
     """
-    store = Store(place, writes=True)
-    store.add([record("a")], [], [])
+    store = JournalStore(place, writes=True)
+    store.add_records([record("a")], [], [])
     rename(place)
     with pytest.raises(JournalError, match="removed or renamed"):
         write(store)
@@ -276,23 +277,23 @@ def test_a_renamed_journal_has_all_that_was_committed(place: Path, write: Callab
 @pytest.mark.parametrize("length", [100, None])
 def test_what_has_been_overwritten_is_left_as_it_is(place: Path, length: int | None) -> None:
     """The end of the run writes nothing into the foreign file, nor if the log has its first page."""
-    store = Store(place, writes=True)
-    store.add([record(f"a long name of job {number}") for number in range(100)], [], [])
+    store = JournalStore(place, writes=True)
+    store.add_records([record(f"a long name of job {number}") for number in range(100)], [], [])
     before = place.read_bytes()
     spoilt = b"x" * len(before[:length]) + (b"" if length is None else before[length:])
     place.write_bytes(spoilt)
     os.utime(place, (1, 1))
     with pytest.raises(JournalError, match="overwritten"):
-        store.add([record("b")], [], [])
+        store.add_records([record("b")], [], [])
     store.close()
     assert place.read_bytes() == spoilt
 
 
 def test_a_journal_that_is_only_touched_goes_on(place: Path) -> None:
     """New timestamps of the file do not end a run."""
-    store = Store(place, writes=True)
+    store = JournalStore(place, writes=True)
     os.utime(place, (1, 1))
-    store.add([record("a")], [], [])
+    store.add_records([record("a")], [], [])
     store.close()
     assert found(place) == {"a"}
 
@@ -309,11 +310,11 @@ def test_its_own_files_do_not_count_in_a_directory_that_a_command_reads(place: P
 @pytest.mark.parametrize("writes", [True, False])
 def test_a_file_with_several_names_is_refused(place: Path, writes: bool) -> None:
     """The log of a killed run belongs to one name: opened by another, its commits would be missing."""
-    Store(place, writes=True).close()
+    JournalStore(place, writes=True).close()
     other = place.parent.with_name("other.db")
     other.hardlink_to(place)
     for name in (place, other):
         with pytest.raises(JournalError, match=r"has 2 names \(hard links\), .*; remove the other names"):
-            Store(name, writes=writes)
+            JournalStore(name, writes=writes)
     other.unlink()
-    Store(place, writes=writes).close()
+    JournalStore(place, writes=writes).close()

@@ -43,7 +43,7 @@ class OnShelf:
             return journals.NotStored()
         row = self._shelf.rows.get(self._paths.path_of(job))
         if row is None:
-            return journals.NotStored(journals.NOT_IN_JOURNAL)
+            return journals.NotStored(journals.NOT_IN_JOURNAL_REASON)
         return row[1] if row[0] == self._work(job) else journals.NotStored("its work has changed")
 
     def record(self, job: Any, value: Any) -> None:

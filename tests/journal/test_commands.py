@@ -24,9 +24,9 @@ from trioflow import (
     SshJob,
 )
 from trioflow.abc import HashOnly, Work
-from trioflow.journal._file_stamps import names_in_rules
+from trioflow.journal._file_stamps import parse_make_rules
 from trioflow.journal._serialization import NotSerializable
-from trioflow.journal._store import Store
+from trioflow.journal._store import JournalStore
 
 from ..pythons import python
 
@@ -271,9 +271,9 @@ def test_the_warning_on_an_invalid_depfile_quotes_it(
 )  # fmt: skip
 def test_depfiles_are_read_as_make_reads_them(text: str, names: list[str]) -> None:
     """A depfile may have several rules, long lines, and names with any characters."""
-    assert names_in_rules(text) == names
+    assert parse_make_rules(text) == names
     with pytest.raises(NotSerializable, match="no rule"):
-        names_in_rules("main.c")
+        parse_make_rules("main.c")
 
 
 @pytest.mark.parametrize("pattern", ["src", "src/**/*.c", "src/*/[ab].c"])
@@ -501,7 +501,7 @@ def test_only_a_command_that_writes_files_is_noted_before_it_starts(
 ) -> None:
     """The note is a commit of its own, which would cost other jobs more than all else."""
     noted: list[str] = []
-    monkeypatch.setattr(Store, "record_start", lambda self, path, stamps: noted.append(path))
+    monkeypatch.setattr(JournalStore, "record_start", lambda self, path, stamps: noted.append(path))
     reads, nothing = copy(place, "true", writes=[]), CommandJob(["true"], label="nothing")
     reads.label, writes = "reads", copy(place)
     assert Scheduler(reads, nothing, writes).run(backend=backend, journal=place / "run.db")

@@ -9,7 +9,7 @@ import anyio
 
 from trioflow import Job, JobState, Scheduler, Service
 from trioflow.journal import _run_summary
-from trioflow.journal._store import Store
+from trioflow.journal._store import JournalStore
 
 from ..conftest import Virtual
 
@@ -27,8 +27,8 @@ def ending_of(virtual: Virtual, file: Path, scheduler: Scheduler) -> _run_summar
         await scheduler.co_run(journal=file)
 
     virtual(run)
-    store = Store(file, writes=False)
-    ending = _run_summary.read(store.runs()[-1].ending)
+    store = JournalStore(file, writes=False)
+    ending = _run_summary.parse_summary(store.run_records()[-1].ending)
     store.close()
     assert ending is not None
     return ending
@@ -39,14 +39,14 @@ def test_schedulers_do_not_count_but_by_what_they_do_themselves(virtual: Virtual
     inner = Scheduler(Job(fail, label="bad", critical=True), label="inner", critical=True)
     outer = Scheduler(Job(anyio.sleep, 1, label="ok"), inner, label="outer", critical=True)
     ending = ending_of(virtual, file, Scheduler(outer, label="all"))
-    assert (ending.failed, [one.path for one in ending.failures]) == (1, ["outer/inner/bad"])
+    assert (ending.failed_count, [one.path for one in ending.failures]) == (1, ["outer/inner/bad"])
     assert ending.culprit == "outer/inner/bad"
     assert {state: number for state, _, number in ending.counts if number} == {
         JobState.FAILED: 1, JobState.CANCELLED: 1,
     }  # fmt: skip
     late = Scheduler(Job(anyio.sleep, 9, label="long"), timeout=1, label="late")
     ending = ending_of(virtual, file, Scheduler(late, Job(anyio.sleep, 1, label="ok"), label="all"))
-    assert (ending.failed, [one.path for one in ending.failures], ending.culprit) == (1, ["late"], None)
+    assert (ending.failed_count, [one.path for one in ending.failures], ending.culprit) == (1, ["late"], None)
 
 
 def test_what_runs_for_ever_is_counted_apart(virtual: Virtual, file: Path) -> None:

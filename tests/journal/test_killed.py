@@ -20,7 +20,7 @@ import pytest
 
 from trioflow import CommandJob, Job, Scheduler, current_job
 from trioflow.journal import _journal
-from trioflow.journal._store import Store
+from trioflow.journal._store import JournalStore
 
 from .stage import Stage, adopt_orphans
 
@@ -109,7 +109,7 @@ def no_times(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove the times, in which two runs of a command differ."""
     from trioflow import CommandResult
 
-    monkeypatch.setattr(_journal, "LARGE_RESULT", 100)
+    monkeypatch.setattr(_journal, "MAX_INLINE_RESULT", 100)
     monkeypatch.setattr(CommandResult, "__repr__", lambda self: f"{self.returncode} {self.stdout}")
 
 
@@ -124,7 +124,7 @@ class Fault:
 
     def install(self) -> None:
         for name in ("_write", "commit", "write_result"):
-            setattr(Store, name, self.wrapped(getattr(Store, name)))
+            setattr(JournalStore, name, self.wrapped(getattr(JournalStore, name)))
 
     def wrapped(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def write(*args: Any) -> Any:
@@ -224,7 +224,7 @@ def test_a_run_that_follows_a_killed_one_does_not_meet_its_commands(tmp_path: Pa
         time.sleep(0.001)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    store = Store(stage.journal, writes=True)
+    store = JournalStore(stage.journal, writes=True)
     busy.unlink(missing_ok=True)
     assert not busy.exists()
     store.close()

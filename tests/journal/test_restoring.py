@@ -34,7 +34,7 @@ from trioflow import (
     ref,
 )
 from trioflow.abc import Instrument
-from trioflow.journal._store import Store, checksum
+from trioflow.journal._store import JournalStore, checksum
 
 from ..bodies import co_run_drained, fail
 from ..cli.command_line import trioflow
@@ -322,11 +322,11 @@ def test_a_journal_in_which_no_run_can_begin_is_let_go(
 ) -> None:
     """The next run gets no error about another run in this process."""
 
-    def fail_to_begin(self: Store, label: str) -> int:
+    def fail_to_begin(self: JournalStore, label: str) -> int:
         raise JournalError("no run can begin")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "add_run", fail_to_begin)
+        patch.setattr(JournalStore, "add_run", fail_to_begin)
         with pytest.raises(JournalError, match="no run can begin"):
             again(virtual, file, diamond)
     assert set(states(again(virtual, file, diamond)).values()) == {"succeeded"}
@@ -920,11 +920,11 @@ def test_a_write_that_fails_ends_the_run(
     virtual: Virtual, file: Path, durable: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The run is CRITICAL without a culprit; the error has the reason, and the next run restores what was committed."""
-    from trioflow.journal._store import Store
+    from trioflow.journal._store import JournalStore
 
-    add, commits = Store.add, 0
+    add, commits = JournalStore.add_records, 0
 
-    def full(store: Store, *rows: Any) -> None:
+    def full(store: JournalStore, *rows: Any) -> None:
         nonlocal commits
         commits += 1
         if commits > 1:
@@ -938,7 +938,7 @@ def test_a_write_that_fails_ends_the_run(
             last = scheduler.add(Job(slow, number, label=str(number), required=last))
         return Scheduler(scheduler, label="outer")
 
-    monkeypatch.setattr(Store, "add", full)
+    monkeypatch.setattr(JournalStore, "add_records", full)
     scheduler = build()
     assert not virtual(functools.partial(scheduler.co_run, journal=Journal(file, durable=durable)))
     assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.CRITICAL, None)
@@ -965,7 +965,7 @@ def test_each_commits_before_any_dependent_starts(virtual: Virtual, file: Path) 
     from trioflow.journal._store import read_with_retry
 
     async def look(_: object) -> list[str]:
-        return read_with_retry(file, lambda store: [one.path for one in store.records()])
+        return read_with_retry(file, lambda store: [one.path for one in store.job_records()])
 
     job = Job(look, Job(double, 1, label="a"), label="look")
     virtual(functools.partial(Scheduler(job).co_run, journal=Journal(file, durable="each")))

@@ -22,7 +22,7 @@ import pytest
 
 from trioflow import JournalError
 from trioflow.journal import _lock, _store
-from trioflow.journal._store import LARGE_RESULT, Store, read_with_retry
+from trioflow.journal._store import MAX_INLINE_RESULT, JournalStore, read_with_retry
 
 from ..pythons import Python, python
 from .stage import record
@@ -30,13 +30,13 @@ from .stage import record
 
 def made(path: Path, *jobs: str) -> None:
     """Create a journal with these jobs."""
-    with contextlib.closing(Store(path, writes=True)) as store:
+    with contextlib.closing(JournalStore(path, writes=True)) as store:
         store.add_run("test")
-        store.add([record(job) for job in jobs], [], [])
+        store.add_records([record(job) for job in jobs], [], [])
 
 
 def found(path: Path) -> list[str]:
-    return read_with_retry(path, lambda store: [one.path for one in store.records()])
+    return read_with_retry(path, lambda store: [one.path for one in store.job_records()])
 
 
 def still_open(file: Path) -> list[str]:
@@ -58,7 +58,7 @@ def test_the_journal_stays_in_place_when_the_program_changes_its_directory(
     """The path is relative: large results are beside the journal, and no other file is left."""
     (other := file.parent / "other").mkdir()
     monkeypatch.chdir(file.parent)
-    store = Store(Path(file.name), writes=True)
+    store = JournalStore(Path(file.name), writes=True)
     monkeypatch.chdir(other)
     name = store.write_result(b"large")
     store.close()
@@ -69,14 +69,14 @@ def test_the_journal_stays_in_place_when_the_program_changes_its_directory(
 
 def test_a_second_user_in_this_process_is_refused(file: Path) -> None:
     """The operating system's lock belongs to the process, so the journal checks this itself."""
-    store = Store(file, writes=True)
+    store = JournalStore(file, writes=True)
     with pytest.raises(JournalError, match=rf"another run of this process \({os.getpid()}\)"):
-        Store(file, writes=True)
+        JournalStore(file, writes=True)
     store.close()
     made(file, "a")
 
 
-HOLD = "import sys, trioflow.journal._store as s, pathlib\ns.Store(pathlib.Path(sys.argv[1]), writes=True)\nprint(flush=True)\ninput()"  # noqa: E501
+HOLD = "import sys, trioflow.journal._store as s, pathlib\ns.JournalStore(pathlib.Path(sys.argv[1]), writes=True)\nprint(flush=True)\ninput()"  # noqa: E501
 
 
 def test_a_second_process_is_rejected_with_the_first_ones_pid(file: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_second_process_is_rejected_with_the_first_ones_pid(file: Path) -> Non
         assert holder.stdout is not None
         holder.stdout.readline()
         with pytest.raises(JournalError, match=rf"another run uses it: process {holder.pid} on .*, since "):
-            Store(file, writes=True)
+            JournalStore(file, writes=True)
         assert found(file) == ["a"]  # reading is possible meanwhile
         assert still_open(file) == []
         holder.kill()
@@ -101,9 +101,9 @@ def test_a_file_system_without_locks_is_refused(file: Path, monkeypatch: pytest.
     def no_lock(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(_lock, "lock", no_lock)
+    monkeypatch.setattr(_lock, "set_lock", no_lock)
     with pytest.raises(JournalError, match=r"cannot lock files \(No locks available\).*local disk"):
-        Store(file, writes=True)
+        JournalStore(file, writes=True)
 
 
 @pytest.mark.parametrize("contents", [b"hello", b"SQLite format 2\0" + b"x" * 500])
@@ -111,7 +111,7 @@ def test_a_foreign_file_is_left_as_it_is(file: Path, contents: bytes) -> None:
     """A wrong path must not cost the user a file."""
     file.write_bytes(contents)
     with pytest.raises(JournalError, match="not a journal but some other file"):
-        Store(file, writes=True)
+        JournalStore(file, writes=True)
     assert file.read_bytes() == contents
 
 
@@ -122,7 +122,7 @@ def test_a_foreign_database_is_left_as_it_is(file: Path) -> None:
     db.close()
     before = file.read_bytes()
     with pytest.raises(JournalError, match="SQLite file of some other program"):
-        Store(file, writes=True)
+        JournalStore(file, writes=True)
     assert file.read_bytes() == before
 
 
@@ -133,7 +133,7 @@ def test_a_database_that_only_its_header_says_to_be_foreign_is_left_as_it_is(fil
         db.execute(f"PRAGMA {mark} = 1")
     before = file.read_bytes()
     with pytest.raises(JournalError, match="SQLite file of some other program"):
-        Store(file, writes=True)
+        JournalStore(file, writes=True)
     assert file.read_bytes() == before
 
 
@@ -157,7 +157,7 @@ def test_the_log_of_a_foreign_database_is_left_as_it_is(file: Path) -> None:
     assert before["run.db-wal"]
     for writes in (True, False):
         with pytest.raises(JournalError, match="SQLite file of some other program"):
-            Store(file, writes=writes)
+            JournalStore(file, writes=writes)
     assert {one.name: one.read_bytes() for one in file.parent.iterdir()} == before
 
 
@@ -169,7 +169,7 @@ def test_a_journal_with_programs_in_it_is_refused(file: Path, writes: bool) -> N
     db.execute("CREATE TRIGGER t AFTER INSERT ON runs BEGIN DELETE FROM jobs; END")
     db.close()
     with pytest.raises(JournalError, match="SQLite file of some other program"):
-        Store(file, writes=writes)
+        JournalStore(file, writes=writes)
 
 
 def test_an_empty_file_becomes_a_journal(file: Path) -> None:
@@ -187,7 +187,7 @@ def test_a_torn_file_is_refused_and_left_as_it_is(file: Path, keep: float) -> No
     torn = data[: int(len(data) * keep)]
     file.write_bytes(torn)
     with pytest.raises(JournalError, match="the file is damaged, and is left as it is"):
-        Store(file, writes=True)
+        JournalStore(file, writes=True)
     assert file.read_bytes() == torn
 
 
@@ -195,7 +195,7 @@ def test_the_marks_of_the_format_stay() -> None:
     """The values that tell a journal from other files, and intact rows from damaged ones, are the same
     in all versions.
     """
-    assert _store.APPLICATION.to_bytes(4, "big") == b"tfj1"
+    assert _store.APPLICATION_ID.to_bytes(4, "big") == b"tfj1"
     assert _store.checksum(("a", "{}", "json", "1", None, None)) == 3635516987
     assert _store.checksum(("a", "{}", "json", b"1", None, None)) == 2445181158
 
@@ -208,7 +208,7 @@ def test_another_format_is_refused(file: Path, version: int) -> None:
     db.execute(f"PRAGMA user_version = {version}")
     db.close()
     with pytest.raises(JournalError, match=rf"another version of trioflow \(format {version}"):
-        Store(file, writes=True)
+        JournalStore(file, writes=True)
 
 
 def test_a_read_only_file_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,13 +217,13 @@ def test_a_read_only_file_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch
     file.chmod(0o444)
     monkeypatch.setattr(os, "access", lambda path, mode: path.stat().st_mode & 0o222 != 0)  # root may write all
     with pytest.raises(JournalError, match="read-only"):
-        Store(file, writes=True)
+        JournalStore(file, writes=True)
 
 
 def test_a_missing_directory_is_refused(tmp_path: Path) -> None:
     """The path may be a typing error, so no directory is created."""
     with pytest.raises(JournalError, match="No such file or directory"):
-        Store(tmp_path / "no" / "run.db", writes=True)
+        JournalStore(tmp_path / "no" / "run.db", writes=True)
 
 
 def test_reading_a_missing_file_is_refused(file: Path) -> None:
@@ -236,9 +236,9 @@ def test_reading_a_missing_file_is_refused(file: Path) -> None:
 @pytest.mark.parametrize("outputs", [None, '{"a": "absent"}'])
 def test_a_name_that_is_no_text_is_found_again(file: Path, outputs: str | None) -> None:
     """On Linux a file name may have any bytes; its checksum is that of the stored form."""
-    store = Store(file, writes=True)
-    store.add([record("job \udcff")._replace(outputs=outputs)], [], [])
-    assert store.find("job \udcff") == record("job \\udcff")._replace(outputs=outputs)
+    store = JournalStore(file, writes=True)
+    store.add_records([record("job \udcff")._replace(outputs=outputs)], [], [])
+    assert store.find_job("job \udcff") == record("job \\udcff")._replace(outputs=outputs)
     store.close()
 
 
@@ -249,8 +249,8 @@ def test_labels_are_never_statements(file: Path) -> None:
     """A path is data, even if it looks like SQL."""
     made(file, *LABELS)
     assert found(file) == LABELS
-    store = Store(file, writes=True)
-    assert [store.find(label) for label in LABELS] == [record(label) for label in LABELS]
+    store = JournalStore(file, writes=True)
+    assert [store.find_job(label) for label in LABELS] == [record(label) for label in LABELS]
     store.forget(LABELS[:1])
     store.close()
     assert found(file) == LABELS[1:]
@@ -259,11 +259,11 @@ def test_labels_are_never_statements(file: Path) -> None:
 def test_a_large_result_is_a_file_of_its_own(file: Path) -> None:
     """The file's name is its hash; a changed one is not used."""
     made(file, "a")
-    store = Store(file, writes=True)
-    name = store.write_result(b"x" * (LARGE_RESULT + 1))
+    store = JournalStore(file, writes=True)
+    name = store.write_result(b"x" * (MAX_INLINE_RESULT + 1))
     large = record("large")._replace(result=None, file=name)
-    store.add([large], [], [])
-    assert len(store.read_result(large)) == LARGE_RESULT + 1
+    store.add_records([large], [], [])
+    assert len(store.read_result(large)) == MAX_INLINE_RESULT + 1
     (stored,) = (file.parent / "run.db-results").iterdir()
     stored.write_bytes(b"y")
     with pytest.raises(ValueError, match="changed"):
@@ -277,10 +277,10 @@ def test_a_large_result_is_a_file_of_its_own(file: Path) -> None:
 def test_the_error_on_a_full_disk_says_what_to_do(file: Path) -> None:
     """Committed results stay in the journal."""
     made(file, "a")
-    store = Store(file, writes=True)
+    store = JournalStore(file, writes=True)
     store._database.execute("PRAGMA max_page_count = 10")
     with pytest.raises(JournalError, match="make room on the disk"):
-        store.add([record(f"b{number}", "x" * 1000) for number in range(100)], [], [])
+        store.add_records([record(f"b{number}", "x" * 1000) for number in range(100)], [], [])
     store.close()
     assert found(file) == ["a"]
 
@@ -372,7 +372,7 @@ def test_an_error_says_what_to_do_about_it(
     file: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception], code: Any, disk: Any, limit: int, advice: str
 ) -> None:
     """SQLite reports many faults as errors of the disk, few of which more room cures."""
-    store = Store(file, writes=True)
+    store = JournalStore(file, writes=True)
     monkeypatch.setattr(os, "statvfs", lambda path: disk)
     monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
     error: Any = kind("words")
@@ -409,7 +409,7 @@ def test_half_a_large_result_is_removed(file: Path, monkeypatch: pytest.MonkeyPa
     def fail(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    store = Store(file, writes=True)
+    store = JournalStore(file, writes=True)
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(JournalError, match="cannot write a large result"):
         store.write_result(b"large")
@@ -441,7 +441,7 @@ def test_a_large_result_is_synced_with_its_directory(file: Path, monkeypatch: py
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", note)
-    store = Store(file, writes=True, syncs=syncs)
+    store = JournalStore(file, writes=True, syncs=syncs)
     store.write_result(b"large")
     store.close()
     assert ("run.db-results" in synced) is syncs
@@ -454,9 +454,9 @@ def test_a_reader_opens_a_journal_again_whose_run_was_killed_meanwhile(
 ) -> None:
     """The recovery after the kill must come first, and a reader cannot do it while it assumes a running writer."""
     made(file, "a")
-    check, refused = Store._check_kind, 0
+    check, refused = JournalStore._check_format, 0
 
-    def too_early(store: Store, db: sqlite3.Connection) -> None:
+    def too_early(store: JournalStore, db: sqlite3.Connection) -> None:
         nonlocal refused
         if refused < times:
             refused += 1
@@ -465,8 +465,8 @@ def test_a_reader_opens_a_journal_again_whose_run_was_killed_meanwhile(
             raise error
         check(store, db)
 
-    monkeypatch.setattr(Store, "_check_kind", too_early)
-    assert [one.path for one in read_with_retry(file, lambda store: list(store.records()))] == ["a"]
+    monkeypatch.setattr(JournalStore, "_check_format", too_early)
+    assert [one.path for one in read_with_retry(file, lambda store: list(store.job_records()))] == ["a"]
     assert refused == times
 
 
@@ -475,21 +475,21 @@ def test_a_reader_opens_a_journal_again_whose_run_was_killed_meanwhile(
 
 def test_a_running_run_is_distinguished_from_a_killed_one(file: Path) -> None:
     """The last run of the list is running as long as its process holds the journal."""
-    with contextlib.closing(Store(file, writes=True)) as store:
+    with contextlib.closing(JournalStore(file, writes=True)) as store:
         store.add_run("killed")
         store.add_run("now")
-        assert [one.is_running for one in read_with_retry(file, Store.runs)] == [False, True]
-    assert [one.is_running for one in read_with_retry(file, Store.runs)] == [False, False]
-    with contextlib.closing(Store(file, writes=True)) as store:
+        assert [one.is_running for one in read_with_retry(file, JournalStore.run_records)] == [False, True]
+    assert [one.is_running for one in read_with_retry(file, JournalStore.run_records)] == [False, False]
+    with contextlib.closing(JournalStore(file, writes=True)) as store:
         store.end_run(store.add_run("over"), "succeeded")
-        assert [one.is_running for one in read_with_retry(file, Store.runs)] == [False, False, False]
+        assert [one.is_running for one in read_with_retry(file, JournalStore.run_records)] == [False, False, False]
 
 
 def test_whether_the_holder_lives_is_known_of_processes_of_this_machine_alone() -> None:
     """A process of another machine has to count as alive."""
     with Python(["-c", "pass"]) as ended:
         ended.wait()
-    here = _lock.this_process()
+    here = _lock.describe_this_process()
     assert _lock._is_alive(here)
     assert not _lock._is_alive(here.replace(f"process {os.getpid()} ", f"process {ended.pid} "))
     assert _lock._is_alive(f"process {ended.pid} on a-machine-of-another-name, since then")
@@ -502,10 +502,10 @@ def test_a_rejected_process_does_not_wait_and_leaves_no_files(file: Path, monkey
     with Python(["-c", HOLD, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        monkeypatch.setattr(_lock, "GUARD_PATIENCE", math.inf)
+        monkeypatch.setattr(_lock, "GUARD_TIMEOUT", math.inf)
         for said in (f"process {holder.pid} ", "it has left no name"):
             with pytest.raises(JournalError, match=f"another run uses it: {said}"):
-                Store(file, writes=True)
+                JournalStore(file, writes=True)
             file.with_name("run.db-lock").unlink()
         assert still_open(file) == []
         holder.kill()
@@ -515,15 +515,15 @@ def test_a_wait_for_a_run_that_nothing_is_known_of_is_in_the_log(
     file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """In another PID namespace the holder seems dead, and the wait of ten seconds was silent."""
-    name = re.sub(r"\d+", "4194304", _lock.this_process(), count=1)
-    monkeypatch.setattr(_lock, "GUARD_PATIENCE", 0.03)
-    monkeypatch.setattr(_lock, "LOG_AFTER", 0.0)
+    name = re.sub(r"\d+", "4194304", _lock.describe_this_process(), count=1)
+    monkeypatch.setattr(_lock, "GUARD_TIMEOUT", 0.03)
+    monkeypatch.setattr(_lock, "LOG_DELAY", 0.0)
     with Python(["-c", HOLD, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
         file.with_name("run.db-lock").write_text(name)
         with pytest.raises(JournalError, match="another run uses it: process 4194304 "):
-            Store(file, writes=True)
+            JournalStore(file, writes=True)
         holder.kill()
     (line,) = caplog.messages
     assert line.endswith(f"waits for another run to leave it, 0.03 s at most ({name})")
@@ -531,9 +531,9 @@ def test_a_wait_for_a_run_that_nothing_is_known_of_is_in_the_log(
 
 def test_a_lock_that_goes_a_moment_after_the_other_is_waited_for(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system closes the descriptors of a killed process one after the other."""
-    file.with_name("run.db-lock").write_text(re.sub(r"\d+", "4194304", _lock.this_process(), count=1))
+    file.with_name("run.db-lock").write_text(re.sub(r"\d+", "4194304", _lock.describe_this_process(), count=1))
     database = os.open(file, os.O_RDWR | os.O_CREAT)
-    _lock.lock(database, _lock.WRITER_BYTE, 1)
+    _lock.set_lock(database, _lock.WRITER_BYTE, 1)
 
     def sleep(seconds: float) -> None:
         os.close(database)
@@ -547,15 +547,15 @@ def test_a_lock_file_that_its_holder_removes_meanwhile_is_made_anew(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lock on the removed file would lock no other process out; and it is closed."""
-    name, lock = file.with_name("run.db-lock"), _lock.lock
+    name, lock = file.with_name("run.db-lock"), _lock.set_lock
 
     def late(descriptor: int, *place: int) -> None:
-        monkeypatch.setattr(_lock, "lock", lock)
+        monkeypatch.setattr(_lock, "set_lock", lock)
         name.unlink()
         lock(descriptor, *place)
 
-    monkeypatch.setattr(_lock, "lock", late)
-    with contextlib.closing(Store(file, writes=True)):
+    monkeypatch.setattr(_lock, "set_lock", late)
+    with contextlib.closing(JournalStore(file, writes=True)):
         assert name.exists()
         assert set(still_open(file)) == {f"{file}{end}" for end in ("", "-lock", "-shm", "-wal")}
 
@@ -565,28 +565,28 @@ def test_a_child_that_was_forked_and_a_new_holder_keep_the_lock_file(
 ) -> None:
     """Only its creator removes it; otherwise two processes could hold the journal."""
     name = file.with_name("run.db-lock")
-    with contextlib.closing(Store(file, writes=True)), monkeypatch.context() as patch:
-        store = Store(file.with_name("other.db"), writes=True)
+    with contextlib.closing(JournalStore(file, writes=True)), monkeypatch.context() as patch:
+        store = JournalStore(file.with_name("other.db"), writes=True)
         patch.setattr(os, "getpid", lambda: 1)
         store.close()
     assert file.with_name("other.db-lock").exists()
     assert not name.exists()
-    store = Store(file, writes=True)
+    store = JournalStore(file, writes=True)
     name.unlink()
     name.write_text("another one's")
     store.close()
     assert name.read_text() == "another one's"
 
 
-@pytest.mark.skipif(_lock.GET_LOCK is None, reason="needs locks of open files")
+@pytest.mark.skipif(_lock.GET_LOCK_COMMAND is None, reason="needs locks of open files")
 def test_what_sqlite_has_locked_stays_locked_whatever_is_closed(file: Path) -> None:
     """SQLite's file format has the bytes to lock; a job that copies the directory closes a descriptor of each file."""
-    with contextlib.closing(Store(file, writes=True)):
+    with contextlib.closing(JournalStore(file, writes=True)):
         for name, place in ((f"{file}", (0x40000002, 510)), (f"{file}-shm", (128, 1))):
             os.close(os.open(name, os.O_RDONLY))
             with open(name, "r+b") as other:
                 asked = struct.pack(_lock.FLOCK_STRUCT, fcntl.F_WRLCK, os.SEEK_SET, *place, 0)
-                answer = struct.unpack_from(_lock.FLOCK_STRUCT, fcntl.fcntl(other, _lock.GET_LOCK or 0, asked))
+                answer = struct.unpack_from(_lock.FLOCK_STRUCT, fcntl.fcntl(other, _lock.GET_LOCK_COMMAND or 0, asked))
             assert answer[:4] == (fcntl.F_RDLCK, os.SEEK_SET, *place)
 
 
@@ -594,7 +594,7 @@ def test_a_failed_open_releases_the_journals_lock(file: Path) -> None:
     """The path here is a directory: no open descriptor must block later opens."""
     file.mkdir()
     with pytest.raises(JournalError, match="it cannot be opened: Is a directory"):
-        Store(file, writes=True)
+        JournalStore(file, writes=True)
     assert still_open(file) == []
 
 
@@ -602,10 +602,10 @@ def test_the_lock_file_names_its_holder_and_nothing_more(file: Path) -> None:
     """A killed former holder may have had a longer name."""
     lock = file.with_name("run.db-lock")
     lock.write_text("process 4194304 on " + "a-very-long-name." * 9)
-    with contextlib.closing(Store(file, writes=True)) as store:
+    with contextlib.closing(JournalStore(file, writes=True)) as store:
         assert re.fullmatch(rf"process {os.getpid()} on .*, since [-0-9: +]+", lock.read_text())
         store.add_run("a")
-        assert store.runs()[0].process == lock.read_text()
+        assert store.run_records()[0].process == lock.read_text()
 
 
 # ---- what is in it
@@ -614,8 +614,8 @@ def test_the_lock_file_names_its_holder_and_nothing_more(file: Path) -> None:
 def test_a_reader_recovers_the_log_of_a_killed_run(file: Path, tmp_path: Path) -> None:
     """The reader merges the log, so that the file alone is complete again."""
     (after := tmp_path / "after").mkdir()
-    with contextlib.closing(Store(file, writes=True)) as store:
-        store.add([record("a")], [], [])
+    with contextlib.closing(JournalStore(file, writes=True)) as store:
+        store.add_records([record("a")], [], [])
         for name in ("run.db", "run.db-wal"):  # as they are when it is killed now
             shutil.copy(file.with_name(name), after / name)
     assert found(after / "run.db") == ["a"]
@@ -624,29 +624,31 @@ def test_a_reader_recovers_the_log_of_a_killed_run(file: Path, tmp_path: Path) -
 
 def test_a_table_that_is_gone_is_no_damaged_row(file: Path) -> None:
     """A damaged row runs its job again; without the table no result could be kept."""
-    with contextlib.closing(Store(file, writes=True)) as store:
-        store.add([record("a")], [], [])
+    with contextlib.closing(JournalStore(file, writes=True)) as store:
+        store.add_records([record("a")], [], [])
         store._database.execute("DROP TABLE jobs")
         with pytest.raises(JournalError, match="no such table"):
-            store.find("a")
+            store.find_job("a")
 
 
 def test_vacuum_removes_large_results_that_nothing_refers_to(file: Path) -> None:
     """Large results still in use are kept."""
-    with contextlib.closing(Store(file, writes=True)) as store:
+    with contextlib.closing(JournalStore(file, writes=True)) as store:
         kept, lost = (store.write_result(data) for data in (b"kept", b"lost"))
-        store.add([record("a")._replace(result=None, file=kept), record("b")._replace(result=None, file=lost)], [], [])
+        store.add_records(
+            [record("a")._replace(result=None, file=kept), record("b")._replace(result=None, file=lost)], [], []
+        )
         store.forget(["b"])
         store.vacuum()
         assert os.listdir(f"{file}-results") == [kept]
-        assert store.read_result(store.records()[0]) == b"kept"
+        assert store.read_result(store.job_records()[0]) == b"kept"
 
 
 def test_a_backup_is_one_file_that_needs_no_log(file: Path) -> None:
     """A journal in use has a log beside it; a copy must be complete alone."""
     target = file.with_name("copy.db")
-    with contextlib.closing(Store(file, writes=True)) as store:
-        store.add([record("a")], [], [])
+    with contextlib.closing(JournalStore(file, writes=True)) as store:
+        store.add_records([record("a")], [], [])
         assert file.read_bytes()[18:20] == b"\2\2"
         store.copy_to(target)
     assert target.read_bytes()[18:20] == b"\1\1"  # SQLite's file format: written and read without a log

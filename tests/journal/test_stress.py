@@ -23,7 +23,7 @@ import anyio
 import pytest
 
 from trioflow import Job, JournalError, Scheduler
-from trioflow.journal._store import Store, read_with_retry
+from trioflow.journal._store import JournalStore, read_with_retry
 
 from .stage import Stage, adopt_orphans
 
@@ -86,11 +86,11 @@ def watch(stage: Stage) -> int:
 def look(stage: Stage, number: int) -> None:
     """Look at the journal once."""
     try:
-        read_with_retry(stage.journal, lambda store: (store.runs(), store.records()))
+        read_with_retry(stage.journal, lambda store: (store.run_records(), store.job_records()))
         if number % 5 == 1:
             copy = stage.files / "copies" / f"backup {number}"
             read_with_retry(stage.journal, lambda store: store.copy_to(copy))
-            assert read_with_retry(copy, Store.find_damage) == []
+            assert read_with_retry(copy, JournalStore.find_damage) == []
     except JournalError as error:
         if "is empty" not in str(error) and "no such file" not in str(error):
             raise

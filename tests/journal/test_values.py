@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import CommandJob, CommandResult, Scheduler
-from trioflow.jobs.posix._processes import Usage
+from trioflow.jobs.posix._processes import ReportedUsage
 from trioflow.journal._serialization import NotSerializable, comparison_form, dumps, loads
 
 
@@ -250,7 +250,7 @@ def test_the_result_of_a_command_comes_back() -> None:
 @pytest.mark.parametrize("rss", [0, 5000])
 def test_the_memory_of_a_command_comes_back(rss: int) -> None:
     """The unit is the system's, KiB on Linux; an unmeasured memory stays None."""
-    result = CommandResult(0, 1.0, Usage(0.5, 0.25, rss), None, None)
+    result = CommandResult(0, 1.0, ReportedUsage(0.5, 0.25, rss), None, None)
     found = loads(dumps(result))
     assert (found.max_rss, found.user_time, found.system_time) == (result.max_rss, 0.5, 0.25)
 

@@ -10,7 +10,7 @@ import anyio
 import trio
 from hypothesis import HealthCheck, Phase, settings
 
-from trioflow.testing._task_order import Turns, ordered
+from trioflow.testing._task_order import TaskOrder, set_task_order
 
 from ..conftest import Virtual
 from .flow_laws import LAWS_OF_FLOW
@@ -44,7 +44,7 @@ class Ordered(Virtual):
         self.seed = seed
 
     def __call__(self, async_fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
-        with ordered(Turns(every=self.seed), self.backend) as options:
+        with set_task_order(TaskOrder(order_seed=self.seed), self.backend) as options:
             if self.backend == "trio":
                 return trio.run(async_fn, *args, **options)
             return anyio.run(async_fn, *args, backend="asyncio", backend_options=options)

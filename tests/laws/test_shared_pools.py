@@ -211,7 +211,7 @@ def has_slot(job: Any) -> bool:
     """Return whether the run of a job has a free slot."""
     run = job.scheduler._run
     size = math.inf if run.workers.size is None else run.workers.size
-    return not run.starts_no_more and sum(one.state is JobState.RUNNING for one in job.scheduler) < size
+    return not run.is_draining_or_stopping and sum(one.state is JobState.RUNNING for one in job.scheduler) < size
 
 
 def may_block(waiting: Any, job: Any) -> bool:

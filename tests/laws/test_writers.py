@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 async def throttled_once() -> None:
     """Raise the first time."""
     extras = current_job()._extras
-    if extras is None or not extras.throttled:
+    if extras is None or not extras.throttlings:
         raise Throttled("api", 1)
 
 

@@ -19,7 +19,7 @@ from trioflow._core.admission._window import WindowController
 from trioflow.abc import AbstractJob, Instrument
 from trioflow.testing import run_virtual
 from trioflow.view.monitor._live import LiveSource
-from trioflow.view.monitor._model import Model
+from trioflow.view.monitor._model import RunModel
 from trioflow.view.monitor._run_header import RunHeader
 from trioflow.view.text._symbols import Symbols
 
@@ -192,7 +192,7 @@ def test_views_show_its_size(virtual: Virtual, tmp_path: Path) -> None:
         await anyio.sleep(0.5)
         while True:
             source = LiveSource(scheduler)
-            lines = RunHeader(Model(source.root, source), Symbols()).lines(100, None)
+            lines = RunHeader(RunModel(source.root, source), Symbols()).lines(100, None)
             shown.extend(re.findall(r"of (\d) slots", "".join(text for line in lines for text, _ in line)))
             await anyio.sleep(1)
 

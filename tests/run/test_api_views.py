@@ -101,7 +101,7 @@ class Teller(JobKind[str]):
     """Says what it does, and what views read of it meanwhile."""
 
     async def co_run(self) -> str:
-        return views.status_of(self)
+        return views.get_status_text(self)
 
     def command_line(self) -> str:
         return "tell"
@@ -113,9 +113,9 @@ class Teller(JobKind[str]):
 def test_a_running_job_has_progress_unless_it_is_redacted(virtual: Virtual) -> None:
     """A job that runs commands has more to show at its end, too."""
     open_, secret = Teller(), Teller(redact=True)
-    assert views.status_of(open_) == ""
+    assert views.get_status_text(open_) == ""
     virtual(Scheduler(open_, secret).co_run)
-    assert (open_.result(), secret.result(), views.status_of(open_)) == ("telling", "", "")
+    assert (open_.result(), secret.result(), views.get_status_text(open_)) == ("telling", "", "")
     assert views.end_facts(open_)[3] is False
     assert views.runs_commands(open_)
     assert [views.command_line_of(job) for job in (open_, secret)] == ["tell", secret.redacted_label()]
@@ -166,9 +166,9 @@ def test_a_job_waits_for_what_is_implied_by_the_inputs_inside_it() -> None:
     outer = Scheduler(given)
     inner = outer.add(Scheduler(Job(nap, given)))
     assert views.waits_for(outer, inner) == []
-    views.find_implied(outer)
+    views.store_implied_requirements(outer)
     assert views.waits_for(outer, inner) == [given]
-    assert views.in_order(outer) == [given, inner]
+    assert views.members_in_order(outer) == [given, inner]
     assert views.nested_schedulers(outer) == [inner]
 
 

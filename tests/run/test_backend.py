@@ -20,7 +20,7 @@ def test_a_backend_is_composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
         imported.append(name)
         return importlib.import_module(name, package)
 
-    monkeypatch.setattr(backend, "_loaded", {})
+    monkeypatch.setattr(backend, "_loaded_backends", {})
     monkeypatch.setattr(backend, "import_module", note)
     found = {name: backend.get_backend(name) for name in ("asyncio", "trio")}
     assert all(backend.get_backend(name) is found[name] for name in found)
@@ -38,14 +38,14 @@ def test_asyncio_is_found_running_in_its_tasks_alone(monkeypatch: pytest.MonkeyP
 
     def call_back() -> None:
         with pytest.raises(RuntimeError, match="must be awaited in a task"):
-            backend.current()
+            backend.current_backend()
         in_callback.set()
 
     async def main() -> str:
         asyncio.get_running_loop().call_soon(call_back)
         await asyncio.wait_for(in_callback.wait(), 1)
-        return backend.current().name
+        return backend.current_backend().name
 
     assert asyncio.run(main()) == "asyncio"
     with pytest.raises(RuntimeError, match="must be awaited in a task"):
-        backend.current()
+        backend.current_backend()

@@ -104,10 +104,10 @@ def test_the_number_of_waiting_workers_follows_the_last_iteration() -> None:
     """Twice as many workers as found time left in the last turn, within limits."""
     turn = TimeSlice(lambda: 0.0, cast(Any, None))
     for found, most in [(1, 2), (5, 10), (12, 24), (13, 24)]:
-        last = turn.number
+        last = turn.turn_number
         assert all(turn.begin(last, turn.ends_at) for _ in range(found))
         assert not turn.begin(last, turn.ends_at + 1)
-        turn.begin(turn.number, turn.ends_at)
+        turn.begin(turn.turn_number, turn.ends_at)
         assert turn.max_waiting == most
 
 

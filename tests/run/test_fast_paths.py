@@ -14,7 +14,7 @@ import pytest
 
 from trioflow import AbstractJob, Job, Scheduler, Sequence, StopReason
 from trioflow._core.run import _workers
-from trioflow._core.run._current import current
+from trioflow._core.run._current import current_worker_var
 from trioflow.abc import Instrument
 
 from ..bodies import (
@@ -306,7 +306,9 @@ def test_nothing_is_left_of_those_that_were_cancelled(virtual: Virtual) -> None:
     def size() -> tuple[int, ...]:
         run: Any = scheduler._run
         if virtual.backend == "asyncio":
-            return len(run.group.scope._tasks) + len(run.group.scope._child_scopes), len(run.workers.alive)
+            return len(run.group.shared_scope._tasks) + len(run.group.shared_scope._child_scopes), len(
+                run.workers.alive
+            )
         status = run.group.host.nursery.cancel_scope._cancel_status
         return len(run.group.host.nursery.child_tasks), len(status._children), len(run.workers.alive)
 
@@ -420,7 +422,7 @@ def test_few_tasks_run_many_jobs(virtual: Virtual, options: Any) -> None:
     workers: set[Any] = set()
 
     async def note() -> None:
-        workers.add(current.get())
+        workers.add(current_worker_var.get())
 
     assert virtual(Scheduler([Job(note, **options) for _ in range(600)]).co_run)
     assert len(workers) < 60
@@ -471,4 +473,4 @@ def test_however_many_look_for_jobs_the_order_is_the_same(
     assert order == list(range(40))
     assert [job.started_at for job in jobs] == sorted(job.started_at or 0.0 for job in jobs)
     assert workers[0].searchers == 0
-    assert workers[0].free == (window or _workers.UNLIMITED)
+    assert workers[0].free == (window or _workers.UNLIMITED_SLOTS)

@@ -39,7 +39,7 @@ def test_the_first_job_waits_for_no_import_of_anyio(backend: str, in_a_loop: boo
 
 
 def test_a_library_that_cannot_be_imported_is_named(tmp_path: Path) -> None:
-    """An `attrs.py` beside the program hides the library that trio needs; the log spoke of private parts of trio."""
+    """An `attrs.py` beside the program hides the library that trio needs; the log spoke of private attributes."""
     (tmp_path / "attrs.py").write_text("")
     (tmp_path / "program.py").write_text(f"{BEFORE}\nScheduler(job).run()")
     done = subprocess.run([sys.executable, tmp_path / "program.py"], capture_output=True, text=True, check=False)
@@ -47,4 +47,4 @@ def test_a_library_that_cannot_be_imported_is_named(tmp_path: Path) -> None:
     assert last.startswith("ImportError: trio cannot be imported, so backend='trio' cannot be used: ")
     assert "attrs" in last
     assert last.endswith("; does a file of yours hide a library of the same name?")
-    assert "private parts" not in done.stderr
+    assert "private attributes" not in done.stderr

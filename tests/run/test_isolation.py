@@ -20,7 +20,7 @@ import pytest
 import trio
 
 from trioflow import AbstractJob, Adaptive, Job, JobCancelled, Scheduler, Sequence, current_job
-from trioflow._core.run._current import current
+from trioflow._core.run._current import current_worker_var
 from trioflow.testing import run_virtual, virtual_options
 
 from ..bodies import FAILED, SUCCEEDED, fail, nap, task_now, timed
@@ -688,7 +688,7 @@ def test_own_task_of_a_scheduler_is_kept_from_those_around(virtual: Virtual) -> 
 
     async def who() -> Any:
         await anyio.sleep(1)
-        return current.get()  # not its task: a reference to that would end the worker
+        return current_worker_var.get()  # not its task: a reference to that would end the worker
 
     short, long, first = Job(who), Job(nap, 5), Job(nap, 2)
     inside = Scheduler(short, long, Job(nap, required=[short, long]), own_task=True)

@@ -22,7 +22,7 @@ class Borrowing(AbstractJob[None]):
     def __init__(self, seconds: int, **options: Any) -> None:
         super().__init__(**options)
         self.seconds = seconds
-        self.lent: list[int] = []
+        self.lent_count: list[int] = []
 
     async def co_run(self) -> None:
         slots = run_of(self).spare_slots()
@@ -32,10 +32,10 @@ class Borrowing(AbstractJob[None]):
         self.offer()
         for _ in range(self.seconds):
             await anyio.sleep(0.5)
-            self.lent.append(slots.lent)
+            self.lent_count.append(slots.lent_count)
             await anyio.sleep(0.5)
         slots.borrower = None
-        slots.give_back(slots.lent)
+        slots.give_back(slots.lent_count)
         slots.start_waiting_jobs()
 
     def offer(self) -> None:
@@ -43,10 +43,10 @@ class Borrowing(AbstractJob[None]):
             pass
 
     def take_back(self, number: int) -> None:
-        self.slots.give_back(min(number, self.slots.lent))
+        self.slots.give_back(min(number, self.slots.lent_count))
 
     def count_unused(self) -> int:
-        return self.slots.lent
+        return self.slots.lent_count
 
 
 def lending(*jobs: Any, **options: Any) -> Scheduler:
@@ -72,8 +72,8 @@ def test_a_borrower_sees_the_slots_and_whether_others_wait(virtual: Virtual, sha
 
     job = Borrowing(1)
     slots = virtual(main)
-    assert (slots.total, slots.is_shared, slots.style, slots.lent) == (4, shared, "fifo", 0)
-    assert job.lent == [3]
+    assert (slots.total, slots.is_shared, slots.jobserver_style, slots.lent_count) == (4, shared, "fifo", 0)
+    assert job.lent_count == [3]
 
 
 def test_jobs_come_first(virtual: Virtual) -> None:
@@ -82,7 +82,7 @@ def test_jobs_come_first(virtual: Virtual) -> None:
     behind = [Job(nap, 2, required=first) for _ in range(9)]
     assert virtual(timed, lending(borrowing, first, behind)) == (True, 8)
     assert [job.started_at for job in behind] == [2, 2, 2, 4, 4, 4, 6, 6, 6]
-    assert borrowing.lent == [2, 2, 0, 0, 0, 0, 0]
+    assert borrowing.lent_count == [2, 2, 0, 0, 0, 0, 0]
 
 
 def test_a_job_that_waits_for_a_resource_gets_a_slot_that_is_lent(virtual: Virtual) -> None:
@@ -102,7 +102,7 @@ def test_a_job_that_waits_for_a_resource_gets_a_slot_that_is_lent(virtual: Virtu
 
     virtual(main)
     assert (waiting.started_at, later.started_at) == (2, 3)
-    assert borrowing.lent == [1, 0, 1, 1, 1]
+    assert borrowing.lent_count == [1, 0, 1, 1, 1]
 
 
 def test_clean_up_jobs_leave_all_slots_to_be_lent(virtual: Virtual) -> None:
@@ -110,4 +110,4 @@ def test_clean_up_jobs_leave_all_slots_to_be_lent(virtual: Virtual) -> None:
     failing = Job(fail, 1, critical=True)
     borrowing, other = Borrowing(2, required=failing, run_if="failed"), Job(nap, 1, required=failing, run_if="failed")
     assert virtual(timed, lending(failing, borrowing, other, jobs_window=2)) == (False, 3)
-    assert (borrowing.lent, other.state) == ([2, 2], SUCCEEDED)
+    assert (borrowing.lent_count, other.state) == ([2, 2], SUCCEEDED)

@@ -108,12 +108,12 @@ DIFFERENCES = {
 
 
 def run_scenario(name: str, before: str = "", plain: str = "") -> tuple[object, list[str]]:
-    """Run the scenario twice in a process of its own; return the results, and what is logged about private parts."""
+    """Run the scenario twice in a process of its own; return results and log lines about private attributes."""
     done = subprocess.run(
         [sys.executable, "-c", dedent(before) + SCENARIO, name],
         capture_output=True, text=True, check=True, env={**os.environ, "TRIOFLOW_PLAIN": plain},
     )  # fmt: skip
-    return json.loads(done.stdout), [line for line in done.stderr.splitlines() if "private parts" in line]
+    return json.loads(done.stdout), [line for line in done.stderr.splitlines() if "private attributes" in line]
 
 
 @pytest.mark.parametrize("name", ["trio", "asyncio"])
@@ -125,7 +125,9 @@ def test_a_part_that_differs_is_reported_once_and_done_without(what: str, name: 
     library = {"trio": "trio", "asyncio": "anyio"}[name]
     assert results == [RESULT, RESULT]
     assert len(said) == 1
-    assert said[0].startswith(f"private parts of {library} {metadata.version(library)} are not as trioflow expects: ")
+    assert said[0].startswith(
+        f"private attributes of {library} {metadata.version(library)} are not as trioflow expects: "
+    )
     assert DIFFERENCES[what, name] in said[0]
     assert f"it is slower on {name}, but keeps its promises" in said[0]
 
@@ -136,11 +138,11 @@ def test_the_plain_way_on_request_is_silent(plain: str, name: str) -> None:
     """`TRIOFLOW_PLAIN=1` takes it; the results are the same, and there is nothing to say."""
     look = "import atexit, sys; from trioflow._core import backend as b\n"
     look += f"way = lambda: type(b.get_backend({name!r}).isolation).__name__\n"
-    look += "atexit.register(lambda: print(way(), 'private parts', file=sys.stderr))"
+    look += "atexit.register(lambda: print(way(), 'private attributes', file=sys.stderr))"
     results, said = run_scenario(name, look, plain)
     assert results == [RESULT, RESULT]
     taken = "PlainIsolation" if plain else f"Fast{name.capitalize()}"
-    assert said == [f"{taken} private parts"]
+    assert said == [f"{taken} private attributes"]
 
 
 def answering(*answers: object) -> Any:
@@ -201,8 +203,8 @@ PARTS_OF_TRIO: list[tuple[Any, str, Any, str]] = [
     ),
     (_fast_trio, "CancelStatus", changed(Status, parent=FIXED), "put between two others"),
     (_fast_trio, "CancelStatus", changed(Status, parent=LOST), "put between two others"),
-    (_fast_trio.TrioMark, "intact", answering(False), "does not enter a scope"),
-    (_fast_trio.TrioMark, "intact", answering(True, True), "does not know its nurseries"),
+    (_fast_trio.TrioTaskSnapshot, "is_task_unchanged", answering(False), "does not enter a scope"),
+    (_fast_trio.TrioTaskSnapshot, "is_task_unchanged", answering(True, True), "does not know its nurseries"),
     (_fast_trio.FastTrioGroup, "is_expired", answering(False), "does not cancel what it contains"),
     (_fast_trio.FastTrioGroup, "is_expired", answering(True, True), "does not see that one around it was cancelled"),
     (_fast_trio.FastTrioGroup, "is_expired", answering(True, False, False), "a shield has no effect"),
@@ -226,7 +228,7 @@ PARTS_OF_ANYIO: list[tuple[Any, str, Any, str]] = [
     (anyio_asyncio, "CancelScope", changed(Scope, _effectively_cancelled=showing(False, False)), "around it was"),
     (anyio_asyncio, "CancelScope", changed(Scope, _effectively_cancelled=showing(False, True, True)), "a shield"),
     (anyio_asyncio, "CancelScope", changed(Scope, _effectively_cancelled=showing(False, True, False, False)), "in it"),
-    (_fast_asyncio.WorkerState, "intact", answering(True), "does not cancel what is in it"),
+    (_fast_asyncio.WorkerState, "is_task_unchanged", answering(True), "does not cancel what is in it"),
 ]
 """Of whom, which part, what stands in its place, and what is said about it."""
 DIFFERING = [*((_fast_trio, *part) for part in PARTS_OF_TRIO), *((_fast_asyncio, *part) for part in PARTS_OF_ANYIO)]
@@ -242,10 +244,10 @@ def test_each_part_is_asked_whether_it_behaves(
     states: Any = weakref.WeakKeyDictionary[Any, Any]()
     monkeypatch.setattr(_fast_asyncio, "TASK_STATES", states)
     monkeypatch.setattr(_fast_asyncio, "STATES_BY_REF", states.data)
-    way._check_private_parts()
+    way._check_private_attributes()
     monkeypatch.setattr(owner, name, other)
     with pytest.raises(PrivateApiMismatch, match=said):
-        way._check_private_parts()
+        way._check_private_attributes()
 
 
 @pytest.mark.fast_way
@@ -254,7 +256,7 @@ def test_a_part_that_is_missing_is_named(name: str, monkeypatch: pytest.MonkeyPa
     """The name shows what a new version has changed."""
     monkeypatch.delattr(trio.lowlevel.Task, name)
     with pytest.raises(PrivateApiMismatch, match=f"^Task has no {name}$"):
-        _fast_trio._check_private_parts()
+        _fast_trio._check_private_attributes()
 
 
 def private_parts(path: Path) -> set[str]:

@@ -43,7 +43,7 @@ class Broken(Shared):
 
 
 async def share(kind: type[Shared] = Shared) -> Shared:
-    return _current.current.get().run.shared.get(kind, kind)
+    return _current.current_worker_var.get().run.shared_objects.get_or_create(kind, kind)
 
 
 @pytest.fixture(autouse=True)

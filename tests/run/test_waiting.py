@@ -32,7 +32,7 @@ def test_a_deadline_that_has_passed_comes_before_what_can_be_read(backend: str, 
     os.write(write_end, b"x")
 
     async def look() -> list[bool]:
-        wait, now = _backend.current().wait_readable, anyio.current_time()
+        wait, now = _backend.current_backend().wait_readable, anyio.current_time()
         return [await wait(read_end), await wait(read_end, now + 60), await wait(read_end, now)]
 
     assert anyio.run(look, backend=backend) == [True, True, False]
@@ -43,7 +43,7 @@ def test_what_never_becomes_readable_is_given_up_at_the_deadline(virtual: Virtua
     ends = socket.socketpair()
 
     async def look() -> list[Any]:
-        wait = _backend.current().wait_readable
+        wait = _backend.current_backend().wait_readable
         return [await wait(ends[0].fileno(), when) or anyio.current_time() for when in (2.0, 5.0)]
 
     with ends[0], ends[1]:
@@ -54,7 +54,7 @@ def test_sleep_until_a_time_raises_a_cancellation_that_comes_before(virtual: Vir
     """A time that has passed is over at once."""
 
     async def sleep() -> list[float]:
-        until = _backend.current().sleep_until
+        until = _backend.current_backend().sleep_until
         await until(3.0)
         times = [anyio.current_time()]
         await until(1.0)
@@ -76,7 +76,7 @@ def test_outlasted_wait_goes_on_through_a_cancelled_scope(virtual: Virtual) -> N
     async def outlast() -> list[Any]:
         told: list[Any] = []
         with anyio.move_on_after(1):
-            told += [await _backend.current().outlast(three), anyio.current_time()]
+            told += [await _backend.current_backend().outlast(three), anyio.current_time()]
             await anyio.sleep(1)
             told.append("not cancelled")
         return [*told, anyio.current_time()]
@@ -96,7 +96,7 @@ def test_outlasted_wait_is_begun_again_after_a_native_cancellation(virtual: Virt
 
     async def outlast() -> list[Any]:
         event = asyncio.Event()
-        task = asyncio.create_task(_backend.current().outlast(lambda: wait(event)))
+        task = asyncio.create_task(_backend.current_backend().outlast(lambda: wait(event)))
         for _ in range(2):
             await asyncio.sleep(1)
             task.cancel()

@@ -13,7 +13,7 @@ import anyio.lowlevel
 import pytest
 
 from trioflow import Job, Scheduler, Sequence, current_job
-from trioflow._core.run._current import current
+from trioflow._core.run._current import current_worker_var
 
 from ..bodies import CANCELLED, FAILED, IDLE, LIMIT, SUCCEEDED, nap, nothing
 
@@ -45,7 +45,7 @@ def test_few_tasks_run_many_groups(virtual: Virtual) -> None:
     """Groups whose jobs do not block share their workers, one group after another or many at once."""
 
     async def worker() -> object:
-        return current.get()  # not its task: a reference to that would end the worker
+        return current_worker_var.get()  # not its task: a reference to that would end the worker
 
     one_by_one = [Scheduler(Job(worker), Job(worker)) for _ in range(30)]
     at_once = [Scheduler(Job(worker), Job(worker)) for _ in range(300)]

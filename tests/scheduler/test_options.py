@@ -16,7 +16,7 @@ from tests.conftest import Virtual
 from trioflow import AbstractJob, CommandJob, Job, Pool, Scheduler, Sequence, Service, StopReason, current_job
 from trioflow._core.job._job_options import JobOptions
 from trioflow._core.job._option_descriptors import Option, ReadOnlyOption
-from trioflow._core.run._current import current
+from trioflow._core.run._current import current_worker_var
 from trioflow._scheduler import SchedulerOptions
 from trioflow.abc import Instrument, run_of
 
@@ -99,7 +99,7 @@ def sharing_tasks() -> Effect:
     tasks: list[Any] = []
 
     async def body() -> None:
-        tasks.append(current.get())  # its worker: a task that somebody keeps is not shared from then on
+        tasks.append(current_worker_var.get())  # its worker: a task that somebody keeps is not shared from then on
 
     def is_shared(_: float) -> bool:
         return [tasks[1] is tasks[2], tasks.clear()][0] or False

@@ -335,7 +335,7 @@ def test_ctrl_c_in_a_cell_is_passed_to_the_thread_of_the_run() -> None:
     def work() -> str:
         main = threading.main_thread().ident or 0
         waits = ""
-        while "outcome.get()" not in waits:  # it is still starting this thread
+        while "outcomes.get()" not in waits:  # it is still starting this thread
             frame = sys._current_frames()[main]
             waits = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
             time.sleep(0.001)

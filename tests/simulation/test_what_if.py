@@ -35,7 +35,7 @@ def run(virtual: Virtual, scheduler: Scheduler, **options: Any) -> Trace:
 
 def makespan(trace: Trace) -> float:
     ends = [span.finished_at for span in trace.spans if not span.forever]
-    return max(end for end in ends if end is not None) - trace._get_record().began
+    return max(end for end in ends if end is not None) - trace._get_record().start_time
 
 
 def seconds(found: WhatIf) -> dict[tuple[int | None, str], float]:
@@ -316,7 +316,7 @@ def test_a_report_asks_about_what_jobs_waited_for(virtual: Virtual, tmp_path: Pa
     assert "This run: 1 gpu" in page
     trace.export_as_htmlfile(tmp_path / "r.html")
     assert page in (tmp_path / "r.html").read_text(encoding="utf-8")
-    monkeypatch.setattr(_sections, "MAX_JOBS", 3)
+    monkeypatch.setattr(_sections, "MAX_JOBS_PER_RUN", 3)
     assert "<code>trace.what_if()</code> does it when asked" in _sections.what_if_section(trace._get_record())
     assert (
         _sections.what_if_section(run(virtual, in_parts(jobs_window=2))._get_record()) == ""

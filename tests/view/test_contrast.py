@@ -29,8 +29,8 @@ def variables(text: str) -> dict[str, str]:
 @pytest.mark.parametrize("state", JobState)
 def test_text_in_a_box_of_a_graph_can_be_read(scheme: str, state: JobState) -> None:
     """The same holds for the title of a frame; and a box's border is visible on its frame."""
-    fill, line, text, frame = getattr(_state_styles.STATE_STYLES[state], scheme)
-    plain = _state_styles.INK if scheme == "light" else _state_styles.DARK_INK
+    fill, line, text, frame = getattr(_state_styles.STATE_STYLES[state], f"{scheme}_colors")
+    plain = _state_styles.LIGHT_SCHEME_TEXT if scheme == "light" else _state_styles.DARK_SCHEME_TEXT
     assert contrast(text, fill) >= 4.5
     assert contrast(plain, frame) >= 4.5
     assert contrast(line, PAPER[scheme]) >= 2.4

@@ -33,8 +33,8 @@ SETTLED = {state for state in JobState if state.is_settled}
 TABLES: dict[str, tuple[Any, set[Any]]] = {
     "the transitions": (TRANSITIONS, EVERY),
     "how runs end": (STOP_REASON_TEXTS, set(StopReason)),
-    "explain": (_explain.EXPLANATIONS, EVERY),
-    "causes of waits": (_state_styles.CAUSES, set(WaitCause)),
+    "explain": (_explain.EXPLAIN_FUNCTIONS, EVERY),
+    "causes of waits": (_state_styles.CAUSE_WORDS, set(WaitCause)),
 }
 
 
@@ -54,16 +54,16 @@ def test_every_state_has_a_record() -> None:
 
 def test_every_state_has_a_unique_rank() -> None:
     """Ranks are unique in precedence and among the bars; a state has a bar unless its jobs never started."""
-    for states in (_state_styles.PRECEDENCE, _state_styles.BARS, _state_styles.NEVER_STARTED):
+    for states in (_state_styles.STATE_PRECEDENCE, _state_styles.STATES_WITH_BARS, _state_styles.NEVER_STARTED_STATES):
         assert len(set(states)) == len(states)
-    assert set(_state_styles.PRECEDENCE) == EVERY
-    assert {*_state_styles.BARS, *_state_styles.NEVER_STARTED} == EVERY
+    assert set(_state_styles.STATE_PRECEDENCE) == EVERY
+    assert {*_state_styles.STATES_WITH_BARS, *_state_styles.NEVER_STARTED_STATES} == EVERY
 
 
-@pytest.mark.parametrize("symbols", [_symbols.UNICODE, _symbols.ASCII])
+@pytest.mark.parametrize("symbols", [_symbols.UNICODE_SYMBOLS, _symbols.ASCII_SYMBOLS])
 def test_no_sign_means_two_things(symbols: _symbols.SymbolSet) -> None:
     """No two states share a symbol, and none has that of critical or forever jobs."""
-    assert len(set(symbols.joined())) == len(symbols.joined()) == len(JobState) + 2
+    assert len(set(symbols.all_symbols())) == len(symbols.all_symbols()) == len(JobState) + 2
 
 
 @pytest.mark.parametrize("encoding", [None, "ascii"])
@@ -71,15 +71,18 @@ def test_the_legend_explains_every_sign(encoding: str | None) -> None:
     """`list(legend=True)` has each symbol with its meaning, in the stream's encoding, within 100 columns."""
     symbols = _symbols.Symbols(encoding)
     legend = symbols.legend()
-    words = {**{state.value: symbol for state, symbol in symbols.set.states.items()}, "critical": "!"}
-    words["forever"] = symbols.set.forever
+    words = {**{state.value: symbol for state, symbol in symbols.symbol_set.state_symbols.items()}, "critical": "!"}
+    words["forever"] = symbols.symbol_set.forever_symbol
     assert all(f"{symbol} {word}" in legend for word, symbol in words.items())
     assert max(map(len, legend.splitlines())) <= 100
 
 
 def test_a_monitor_has_all_its_styles_on_a_terminal() -> None:
     """Every style name that the code uses exists."""
-    named = {one.style for one in (*_state_styles.STATE_STYLES.values(), _state_styles.CRITICAL, _state_styles.FOREVER)}
+    named = {
+        one.monitor_style
+        for one in (*_state_styles.STATE_STYLES.values(), _state_styles.CRITICAL_BADGE, _state_styles.FOREVER_BADGE)
+    }
     assert named <= _terminal.STYLES.keys()
 
 
@@ -90,7 +93,7 @@ def test_style_sheets_have_all_states() -> None:
         for name in ("report.css", "timeline.css")
     )
     assert {state.value for state in JobState} == set(re.findall(r"\.state-([a-z]+)(?=[ ,])", report))
-    assert {state.value for state in _state_styles.BARS} <= set(
+    assert {state.value for state in _state_styles.STATES_WITH_BARS} <= set(
         re.findall(r"^\.timeline \.([a-z]+) ", timeline, re.MULTILINE)
     )
 
@@ -110,8 +113,10 @@ def test_every_view_of_a_scheduler_shows_the_state(state: JobState) -> None:
     """The test covers listing, debrief, both graphs, the legend, Jupyter and `explain`, for a job in any state."""
     scheduler = Scheduler(in_state(state), in_state(state))
     assert "one" in scheduler.listing(details=True)
-    assert _symbols.UNICODE.states[state] in scheduler.listing()
-    assert _symbols.ASCII.states[state] in "".join(_symbols.Symbols("ascii").for_job(job) for job in scheduler)
+    assert _symbols.UNICODE_SYMBOLS.state_symbols[state] in scheduler.listing()
+    assert _symbols.ASCII_SYMBOLS.state_symbols[state] in "".join(
+        _symbols.Symbols("ascii").job_symbols(job) for job in scheduler
+    )
     for bundle in (False, True):
         assert f"({state.value})" in scheduler.graph(legend=True, bundle=bundle).source
         assert f":::{state.value}" in scheduler.mermaid(bundle=bundle)
@@ -143,7 +148,7 @@ def test_every_export_of_a_trace_shows_the_state(state: JobState, started: float
     scheduler = Scheduler(label="s")
     run = _spans.RunSpan(scheduler, None, 1, "s", 0.0, 3.0, None, StopReason.COMPLETED, None, (0,))
     failures = {0: Failure(OSError("broken"))} if failed else {}
-    record = TraceRecord((span,), (run,), now=3.0, failures=failures, kinds=("job",), jobs=(idle("job"),))
+    record = TraceRecord((span,), (run,), end_time=3.0, failures=failures, kinds=("job",), jobs=(idle("job"),))
     picture = _timeline.timeline_svg(record, 600)
     assert state.value in picture
     assert state.value in _table.table_text(record)
@@ -157,10 +162,16 @@ def test_a_monitor_counts_what_has_settled(state: JobState) -> None:
     """Each final state is in the counts of the head, and in those of jobs without a line."""
     tally = _model.JobCounts(None)
     tally.add_jobs(1)
-    tally.count_settled(state, has_run=False)
+    tally.count_settled_job(state, was_running=False)
     failures = {object(): None} if state is JobState.FAILED else {}
     model: Any = SimpleNamespace(
-        tally=tally, failures=failures, failed=len(failures), beside={}, forever_jobs=0, ended=None, root=None, total=1
+        root_counts=tally,
+        failed_jobs=failures,
+        failure_count=len(failures),
+        forever_count=0,
+        ended_at=None,
+        root=None,
+        job_count=1,
     )
-    assert re.fullmatch(r"1 \w+", _run_header.RunHeader(model, _symbols.Symbols()).counts())
-    assert sum(_row_selection.RowSelector(model)._count_hidden([]).values()) == 1
+    assert re.fullmatch(r"1 \w+", _run_header.RunHeader(model, _symbols.Symbols()).counts_text())
+    assert sum(_row_selection.RowSelector(model)._count_hidden_jobs([]).values()) == 1

@@ -1,4 +1,4 @@
-"""Run one command line for many arguments: the implementation of `trioflow batch`."""
+"""The implementation of `trioflow batch`, which runs one command line for many arguments."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from .. import TrioflowError
 
 
 class BatchError(TrioflowError):
-    """The batch cannot be run, or cannot go on; the message gives the reason and the remedy."""
+    """The batch cannot start or cannot continue. The message gives the reason and the remedy."""

@@ -1,14 +1,14 @@
-"""A running batch: a scheduler in which one job adds a job for each command, and another reports their outcomes.
+"""A running batch: a scheduler in which one job adds a job for each command, and another reports the outcomes.
 
 ```
-arguments ──► feed: is there room? is it time? ──► a BatchItem, restored by the journal or run ──► report ──► printer
-  read on demand                ▲   ▲                up to --retries times                          │  │      job log
-                                │   └────────────── room for another ◄──────────────────────────────┘  ▼      tally
-                                └─────────────────── cancelled, and the scheduler drained or cancelled, by --halt
+arguments ──► feed: is a slot free? is it time? ──► a BatchCommandJob, restored or run ──► report ──► printer
+  read on demand                   ▲   ▲               up to --retries times            │  │          job log
+                                   │   └──────────── the slot is free again ◄───────────┘  ▼          tally
+                                   └──────────────── --halt cancels the feed, and drains or cancels the scheduler
 ```
 
-The scheduler keeps no jobs, so a reported command takes no memory, however many there are. A command is added when
-there is room for it, because only then is its slot known, the lowest free number: `{%}`.
+The scheduler does not keep jobs, so commands take no memory after they are reported. A command is added only when a
+slot is free for it, because its line may contain the slot's number (`{%}`).
 """
 
 from __future__ import annotations
@@ -39,61 +39,73 @@ from .. import (
 )
 from .. import _posix as posix
 from ..abc import AbstractJob, Work
-from ..jobs.command._resource_limits import SlotNumbers
+from ..jobs.command._resource_limits import NumberedSlots
 from ._batch_pool import make_pool
 from ._halt import CommandTally
-from ._joblog import CommandOutcome, Joblog, outputs, shorten_line
+from ._joblog import CommandOutcome, Joblog, open_outputs, shorten_line
 from ._options import Options
-from ._output import Aside, Printer, TaggedLines, results_directory, save, tag_lines
+from ._output import Printer, PrintGuard, TaggedLineStream, results_directory, save_output, tag_lines
 from ._quantities import parse_slots
 from ._quoting import Shell
-from ._sources import Arguments, Product
+from ._sources import Arguments, SourceProduct
 from ._start_conditions import StartCondition
-from ._template import LineTemplate, Strings
+from ._template import LineTemplate, ReplacementStrings
 
-if TYPE_CHECKING:  # imported on demand at run time: they take as long to import as the rest
+if TYPE_CHECKING:  # imported on demand at run time, because importing them would double the import time
     from .. import LocalNode, SshJob, SshNode
-    from ._records import Records
+    from ._records import JsonlResults
 
     Node = SshNode | LocalNode
 
 POLL_INTERVAL: Final = 1.0
-"""Seconds between two polls of the start conditions."""
-COUNT_CPUS: Final = "getconf _NPROCESSORS_ONLN || nproc"
-MAX_NAMED: Final = 5
-"""The number of failed commands that the summary names; the others are counted."""
-FAILURES: Final = (CommandError, SshError, JobTimeout, OSError, ValueError)
-"""Errors that fail a command. OSError: the disk is full; ValueError: a NUL in an argument. All others end the batch."""
+"""The time between two polls of the start conditions, in seconds."""
+COUNT_CPUS_COMMAND: Final = "getconf _NPROCESSORS_ONLN || nproc"
+MAX_NAMED_FAILURES: Final = 5
+"""The maximum number of failed commands that the summary names. Further failures are only counted."""
+COMMAND_ERRORS: Final = (CommandError, SshError, JobTimeout, OSError, ValueError)
+"""Errors that make a single command fail. All other errors end the batch.
+
+An OSError is raised, for example, if the disk is full, and a ValueError if an argument contains a NUL.
+"""
 
 
-def command_lines(template: LineTemplate, product: Product, tag: LineTemplate | None = None) -> Iterator[bytes]:
-    """Yield the command lines that would run, with their tags; this blocks until the arguments are available."""
-    every = (arguments for arguments in product.items(blocking=True) if arguments is not None)
-    for sequence, arguments in enumerate(every, 1):
+def command_lines(template: LineTemplate, product: SourceProduct, tag: LineTemplate | None = None) -> Iterator[bytes]:
+    """Yield the command lines that would run, with their tags. Block until the arguments are available."""
+    argument_lists = (arguments for arguments in product.iter_arguments(blocking=True) if arguments is not None)
+    for sequence, arguments in enumerate(argument_lists, 1):
         data = os.fsencode(template.fill(arguments, sequence, 1))
         yield data if tag is None else b"".join(tag_lines([data], fill_tag(tag, arguments, sequence, 1)))
 
 
 def fill_tag(tag: LineTemplate, arguments: Arguments, sequence: int, slot: int) -> bytes:
-    """Return the tag for each line that a command prints."""
+    """Return the tag to print before each line of a command's output."""
     return os.fsencode(tag.fill(arguments, sequence, slot) + "\t")
 
 
-class BatchItem(AbstractJob[CommandResult], keeps_time=True):  # the job of each attempt does
-    """A command of a batch, run on this machine or on a node; if the node is unreachable, on another one.
+class BatchCommandJob(AbstractJob[CommandResult], keeps_time=True):  # the timeout applies to the job of each attempt
+    """The job of one command of a batch. If the command's node is unreachable, the job tries another node.
 
     Args:
-        batch: the batch that it belongs to.
-        sequence: its number, from 1, without gaps.
-        slot: from 1; the lowest that was free.
-        arguments: one from each source.
-        line: its command line; placeholders of granted resources are not filled in yet.
-        node: the node that runs it; None for this machine.
+        batch: the batch.
+        sequence: the number of the command. Commands are numbered from 1, without gaps.
+        slot: the number of the command's slot, which is the lowest free number from 1.
+        arguments: the arguments of the command, one from each source.
+        line: the command line, which may still contain the placeholders of resources.
+        node: the node to run the command on; None for this machine.
 
     """
 
     __slots__ = (
-        "_attempt", "_batch", "_began", "_started", "arguments", "line", "node", "printing", "sequence", "slot",
+        "_attempt_job",
+        "_batch",
+        "_start_time",
+        "_start_timestamp",
+        "arguments",
+        "line",
+        "live_outputs",
+        "node",
+        "sequence",
+        "slot",
     )  # fmt: skip
 
     def __init__(
@@ -105,30 +117,30 @@ class BatchItem(AbstractJob[CommandResult], keeps_time=True):  # the job of each
         self.arguments: Final = arguments
         self.line: Final = line
         self.node = node
-        self.printing: tuple[TaggedLines, TaggedLines] | None = None  # its output streams, if printed as they come
-        self._attempt: CommandJob | SshJob | None = None  # the latest
-        self._started, self._began = time.time(), time.monotonic()
+        self.live_outputs: tuple[TaggedLineStream, TaggedLineStream] | None = None  # set with `--line-buffer`
+        self._attempt_job: CommandJob | SshJob | None = None  # the job of the latest attempt
+        self._start_timestamp, self._start_time = time.time(), time.monotonic()
         super().__init__(label=line, retry=batch.retry, needs=batch.options.needs)
 
     async def co_run(self) -> CommandResult:
-        """Make one attempt.
+        """Run the command once, on the first node that can be reached.
 
         Raises:
-            CommandError, SshError, JobTimeout: it has failed.
-            OSError: the disk is full, for instance.
-            ValueError: its line cannot be run, because there is a NUL in it.
+            CommandError, SshError, JobTimeout: the command failed.
+            OSError: for example, the disk is full.
+            ValueError: the command line contains a NUL.
 
         """
         while True:
-            self._attempt, self._started, self._began = None, time.time(), time.monotonic()
-            self._attempt = self._batch.attempt(self)
+            self._attempt_job, self._start_timestamp, self._start_time = None, time.time(), time.monotonic()
+            self._attempt_job = self._batch.make_attempt_job(self)
             try:
-                return await self._attempt.co_run()
+                return await self._attempt_job.co_run()
             except Unreachable as error:
-                self.node = await self._batch.another_node(error)
+                self.node = await self._batch.next_reachable_node(error)
 
     def for_journal(self) -> Work:
-        """Return the line and its files, without the environment, which differs each time."""
+        """Return the command line and its files. The environment is left out, because it differs in each run."""
         reads, writes = (
             [template.fill(self.arguments, self.sequence, self.slot) for template in templates]
             for templates in (self._batch.reads, self._batch.writes)
@@ -138,70 +150,76 @@ class BatchItem(AbstractJob[CommandResult], keeps_time=True):  # the job of each
     @property
     def last_result(self) -> CommandResult | None:
         """The result of the latest attempt, even a failed one; None if no process was started."""
-        return None if self._attempt is None else self._attempt.last_result
+        return None if self._attempt_job is None else self._attempt_job.last_result
 
     def outcome(self) -> CommandOutcome:
         """Return the outcome of the command.
 
         Raises:
-            BaseException: an error that fails no command, but ends the batch.
+            BaseException: the command failed with an error that ends the batch.
 
         """
         error, result = self.raised_exception(), self.result() if self.restored else self.last_result
-        if error is not None and not isinstance(error, FAILURES):
+        if error is not None and not isinstance(error, COMMAND_ERRORS):
             raise error
-        runtime = time.monotonic() - self._began if result is None else result.elapsed
-        printed = 0 if self.printing is None else self.printing[0].received
-        received = printed or outputs(result)[0].seek(0, io.SEEK_END)
+        runtime = time.monotonic() - self._start_time if result is None else result.elapsed
+        printed_bytes = 0 if self.live_outputs is None else self.live_outputs[0].received_bytes
+        received_bytes = printed_bytes or open_outputs(result)[0].seek(0, io.SEEK_END)
         return CommandOutcome(
-            self.sequence, self.line, result, error, self._started, runtime, self.restored, received,
+            self.sequence, self.line, result, error, self._start_timestamp, runtime, self.restored, received_bytes,
             ":" if self.node is None else self.node.name,
         )  # fmt: skip
 
     @property
     def tag(self) -> bytes | None:
-        """The tag of its lines."""
+        """The tag to print before each line of the command's output; None for no tag."""
         tag = self._batch.tag
         return None if tag is None else fill_tag(tag, self.arguments, self.sequence, self.slot)
 
     @property
-    def shown_line(self) -> bytes:
-        """The command line as printed before the command's output; empty without `--verbose`."""
+    def echoed_line(self) -> bytes:
+        """The command line to print before the output of the command; empty without `--verbose`."""
         return os.fsencode(self.line + "\n") if self._batch.options.verbose else b""
 
 
-def ssh_job() -> type[SshJob]:
-    """Import the class on demand and return it."""
+def import_ssh_job() -> type[SshJob]:
+    """Import the class `SshJob` on demand."""
     from .. import SshJob
 
     return SshJob
 
 
 class BatchScheduler(Scheduler):
-    """The scheduler of a batch, which reports failures itself."""
+    """The scheduler of a batch. It does not log failures, because the batch reports them."""
 
     logs_failures = False
 
 
 class Batch:
-    """A run of all commands.
+    """A run of all commands of a batch.
 
     Args:
         options: the options of the command line.
-        template: the command line.
-        product: its arguments.
-        strings: the replacement strings, for names of files.
-        tag: printed before each line.
-        nodes: the nodes that run the commands, `options.jobs` at once on each, by default one for each CPU; empty for
-            this machine.
-        aside: a context for each print.
-        joblog: the log of the outcomes.
-        records: the log of the outcomes with their outputs.
-        progress: called after the end of each command.
+        template: the template of the command lines.
+        product: the arguments of all commands.
+        strings: the replacement strings that names of files may contain.
+        tag: the template of the tag before each line of output; None for no tag.
+        nodes: the nodes to run the commands on; empty for this machine. Each node runs `options.jobs` commands at the
+            same time, by default as many as it has CPUs.
+        print_guard: the context manager around each print.
+        joblog: the job log; None for no job log.
+        jsonl_results: the file of results in JSON Lines; None for no such file.
+        on_progress: called after the end of each command.
+
+    Attributes:
+        tally: the numbers of commands that succeeded and failed.
+        expected_count: the number of all commands; None while it is unknown.
+        restored_count: the number of commands that were restored from the journal.
+        failures: the lines of the first failed commands, with the reasons.
 
     Raises:
-        ValueError: there is not enough of a resource for a single command, or the name of a file has a replacement
-            string that is not supported.
+        ValueError: the pool has too little of a resource for a single command.
+        ValueError: the name of a file contains a replacement string that is not supported.
 
     """
 
@@ -209,54 +227,59 @@ class Batch:
         self,
         options: Options,
         template: LineTemplate,
-        product: Product,
-        strings: Strings,
+        product: SourceProduct,
+        strings: ReplacementStrings,
         *,
         tag: LineTemplate | None,
         nodes: Sequence[Node],
-        aside: Aside,
+        print_guard: PrintGuard,
         joblog: Joblog | None,
-        records: Records | None,
-        progress: Callable[[], object],
+        jsonl_results: JsonlResults | None,
+        on_progress: Callable[[], object],
     ) -> None:
         self._template: Final = template
         self._product: Final = product
-        self._columns: Final = strings.columns
+        self._column_names: Final = strings.columns
         self.options: Final = options
         self.tag: Final = tag
-        self.reads: Final = [strings.name(name) for name in options.reads]
-        self.writes: Final = [strings.name(name) for name in options.writes]
-        self._results: Final = None if options.results is None else strings.name(options.results)
+        self.reads: Final = [strings.parse_text_template(name) for name in options.reads]
+        self.writes: Final = [strings.parse_text_template(name) for name in options.writes]
+        self._results_path_template: Final = (
+            None if options.results is None else strings.parse_text_template(options.results)
+        )
         self._shell: Final = Shell(os.environ)
         self._joblog: Final = joblog
-        self._records: Final = records
-        self._progress: Final = progress
-        total = product.count() if options.halt is not None and options.halt.percent else product.total
+        self._jsonl_results: Final = jsonl_results
+        self._on_progress: Final = on_progress
+        total = product.count_commands() if options.halt is not None and options.halt.is_percentage else product.total
         self.tally: Final = CommandTally(options.halt, total)
-        self.expected = product.total  # the number of all commands; None while unknown
-        self.restored = 0  # the number of commands restored from the journal
-        self.failures: Final[list[tuple[str, str]]] = []  # the lines of the first failed commands, with reasons
-        self._printer = Printer(in_order=options.keep_order, aside=aside)
+        self.expected_count = product.total
+        self.restored_count = 0
+        self.failures: Final[list[tuple[str, str]]] = []
+        self._printer = Printer(in_order=options.keep_order, print_guard=print_guard)
         self._environment: Final = {**posix.environb, b"PARALLEL_PID": str(os.getpid()).encode()}
         self.retry: Final = self._with_retries if options.retries != 1 else None
-        self._feeder: Final = Job(self._feed, label="feed", critical=True, save=None)
-        reporter = Job(self._report_all, label="report", critical=True, save=None)  # first, to get every command
-        pool, parallel = make_pool(options.needs, options.pool)
+        self._feeder: Final = Job(self._feed_commands, label="feed", critical=True, save=None)
+        # The reporter is added before the feeder, so that it sees every command.
+        reporter = Job(self._report_all, label="report", critical=True, save=None)
+        pool, pool_limit = make_pool(options.needs, options.pool)
         self.scheduler: Final = BatchScheduler(reporter, self._feeder, label="batch", pool=pool, keep_jobs=False)
-        self._unreported: Final[dict[BatchItem, None]] = {}
-        self._conditions: Final = [condition for condition in (options.memfree, options.load) if condition is not None]
-        self._reported = set[StartCondition]()  # the conditions that have been reported
-        self._stopped = False  # whether no further command starts
-        # ---- capacity: a node for each command that may start
-        self._slots: Final = SlotNumbers()
-        self._alive: Final = set(nodes)  # nodes not known to be unreachable
-        self._free: Final[deque[Node | None]] = deque()
+        self._unreported: Final[dict[BatchCommandJob, None]] = {}
+        self._start_conditions: Final = [
+            condition for condition in (options.memfree, options.load) if condition is not None
+        ]
+        self._reported_conditions = set[StartCondition]()
+        self._is_stopped = False
+        # ---- capacity: `_free_slots` has one entry, the node, for each command that may start
+        self._slots: Final = NumberedSlots()
+        self._reachable_nodes: Final = set(nodes)  # all nodes, until one proves to be unreachable
+        self._free_slots: Final[deque[Node | None]] = deque()
         if options.jobs is None and nodes:
-            self.scheduler.update([Job(self._count_cpus, node, forever=True) for node in nodes])
+            self.scheduler.update([Job(self._add_slots_for_cpus, node, forever=True) for node in nodes])
         else:
-            most = parse_slots("100%") if options.jobs is None else options.jobs
-            self._free.extend(list(nodes or (None,)) * min(most, parallel or most))
-        self._room: Final = anyio.Semaphore(len(self._free), fast_acquire=True)
+            slots_per_node = parse_slots("100%") if options.jobs is None else options.jobs
+            self._free_slots.extend(list(nodes or (None,)) * min(slots_per_node, pool_limit or slots_per_node))
+        self._free_slot_count: Final = anyio.Semaphore(len(self._free_slots), fast_acquire=True)
 
     def run(self, handle_signals: Callable[[int], Callable[[], object] | None] | bool = True) -> int:
         """Run all commands, and return the exit code.
@@ -265,25 +288,25 @@ class Batch:
             handle_signals: as for `Scheduler.run`.
 
         Raises:
-            BaseException: the error that ended the batch: KeyboardInterrupt, BatchError, JournalError, or an OSError of
-            an output stream.
+            BaseException: an error ended the batch: a KeyboardInterrupt, a BatchError, a JournalError, or an OSError of
+                an output stream.
 
         """
         try:
-            # asyncio, because its import takes half as long as trio's
+            # asyncio is used because it is imported in half the time of trio.
             self.scheduler.run(backend="asyncio", handle_signals=handle_signals, journal=self.options.journal)
         except BaseException:
             with contextlib.suppress(OSError):
                 self._print_unreported()
             raise
         if self.scheduler.stop_reason is StopReason.CRITICAL:
-            raise self._error()
+            raise self._find_fatal_error()
         self._print_unreported()
         return self.tally.exit_code
 
     @property
-    def running(self) -> int:
-        """The number of commands that run, or have ended and are about to be reported."""
+    def running_count(self) -> int:
+        """The number of commands that have been started but not reported yet."""
         return len(self._unreported)
 
     @property
@@ -291,8 +314,8 @@ class Batch:
         """Whether a signal ended the batch."""
         return self.scheduler.stop_reason is StopReason.INTERRUPTED
 
-    def _error(self) -> BaseException:
-        """Return the error that ended the batch: our own, or that of a journal that could not be written."""
+    def _find_fatal_error(self) -> BaseException:
+        """Return the error that ended the batch. The feeder, the reporter or the journal raised it."""
         culprit = self.scheduler.culprit
         reported = [incident.exception for incident in self.scheduler.incidents]
         errors = reported if culprit is None else [culprit.raised_exception()]
@@ -300,65 +323,67 @@ class Batch:
 
     # ---- starting commands
 
-    async def _feed(self) -> None:
-        """Add the commands, each when it may start."""
+    async def _feed_commands(self) -> None:
+        """Add each command to the scheduler when it may start."""
         sequence, next_start = 0, time.monotonic()
-        for arguments in self._product.items(blocking=False):
+        for arguments in self._product.iter_arguments(blocking=False):
             if arguments is None:
                 await anyio.wait_readable(self._product.descriptor)
                 continue
-            node = await self._next_node()  # after the arguments are there: commands of dead nodes also wait for room
+            # Take a slot only now. Commands whose node has become unreachable wait for a slot on another node, too.
+            node = await self._wait_for_slot()
             if self.options.delay:
                 await anyio.sleep(max(0, next_start - time.monotonic()))
-            await self._until_allowed()
-            if self._stopped:
-                self._free_slot(node)
+            await self._wait_until_allowed()
+            if self._is_stopped:
+                self._release_slot(node)
                 return
-            sequence, slot = sequence + 1, self._slots.take()
+            sequence, slot = sequence + 1, self._slots.take_lowest()
             line = self._template.fill(arguments, sequence, slot)
-            command = BatchItem(self, sequence, slot, arguments, line, node)
+            command = BatchCommandJob(self, sequence, slot, arguments, line, node)
             self._unreported[command] = None
             self.scheduler.add(command)
-            if not command.is_settled():  # settled already if restored from the journal
+            if not command.is_settled():  # a command that the journal restores settles at once, and needs no delay
                 next_start = time.monotonic() + self.options.delay
-        self.expected = sequence
+        self.expected_count = sequence
 
-    async def _until_allowed(self) -> None:
-        """Wait until all conditions allow a start, or the batch has stopped; report each condition once."""
-        while not self._stopped:
-            waits = {hold: until for hold in self._conditions if (until := hold.describe_wait()) is not None}
-            if not waits:
+    async def _wait_until_allowed(self) -> None:
+        """Wait until all conditions allow a start, or until the batch has stopped. Report each condition once."""
+        while not self._is_stopped:
+            unmet = [(condition, condition.describe_wait()) for condition in self._start_conditions]
+            unmet = [(condition, wait) for condition, wait in unmet if wait is not None]
+            if not unmet:
                 return
-            for hold, until in waits.items():
-                if hold not in self._reported:
-                    self._reported.add(hold)
-                    await self._printer.print_message(f"no command starts until {until}")
+            for condition, wait in unmet:
+                if condition not in self._reported_conditions:
+                    self._reported_conditions.add(condition)
+                    await self._printer.print_message(f"no command starts until {wait}")
             await anyio.sleep(POLL_INTERVAL)
 
     def _with_retries(self, attempt: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
-        """Wrap an attempt in the retries of --retries."""
+        """Wrap an attempt so that it is retried as `--retries` allows."""
 
-        async def retried() -> Any:
-            left = self.options.retries  # negative if there is no limit
+        async def attempt_with_retries() -> Any:
+            attempts_left = self.options.retries  # if this is 0, the count goes below 0, and there is no limit
             while True:
-                left -= 1
+                attempts_left -= 1
                 try:
                     return await attempt()
-                except FAILURES as error:
-                    may_go_on = left and not isinstance(error, Unreachable)
-                    if may_go_on:
-                        await self._until_allowed()
-                    if not may_go_on or self._stopped:
+                except COMMAND_ERRORS as error:
+                    may_retry = attempts_left and not isinstance(error, Unreachable)
+                    if may_retry:
+                        await self._wait_until_allowed()
+                    if not may_retry or self._is_stopped:
                         raise
 
-        return retried
+        return attempt_with_retries
 
-    def attempt(self, command: BatchItem) -> CommandJob | SshJob:
-        """Return the job for one attempt of a command."""
+    def make_attempt_job(self, command: BatchCommandJob) -> CommandJob | SshJob:
+        """Create the job for one attempt of a command."""
         options, node, line = self.options, command.node, command.line
         stdout, stderr = self._output_streams(command)
         if node is not None:
-            return ssh_job()(
+            return import_ssh_job()(
                 node,
                 line if options.nice is None else ("nice", f"-n{options.nice}", "/bin/sh", "-c", line),
                 env={"PARALLEL_SEQ": command.sequence, "PARALLEL_JOBSLOT": command.slot,
@@ -368,8 +393,8 @@ class Batch:
             )  # fmt: skip
         numbers = {b"PARALLEL_SEQ": b"%d" % command.sequence, b"PARALLEL_JOBSLOT": b"%d" % command.slot}
         if options.needs:
-            has = {name: granted(name).text(command) for name in options.needs}
-            line = self._template.fill(command.arguments, command.sequence, command.slot, has)
+            granted_texts = {name: granted(name).text(command) for name in options.needs}
+            line = self._template.fill(command.arguments, command.sequence, command.slot, granted_texts)
         return CommandJob(
             self._shell.command(line), env={**self._environment, **numbers}, nice=options.nice,
             memory_limit=options.memory_limit, pin="slot" if options.pin else None,
@@ -377,113 +402,115 @@ class Batch:
             idle_timeout=options.idle_timeout, label=shorten_line(command.line),
         )  # fmt: skip
 
-    def _output_streams(self, command: BatchItem) -> tuple[Any, Any]:
-        """Return the output streams of an attempt; its line may be printed there first."""
+    def _output_streams(self, command: BatchCommandJob) -> tuple[Any, Any]:
+        """Return the output streams of an attempt. With `--line-buffer --verbose`, first print the command line."""
         if not self.options.line_buffer:
             return subprocess.PIPE, subprocess.PIPE
-        if command.printing is None:
-            command.printing = (self._tagged_lines(command, 0), self._tagged_lines(command, 1))
-            command.printing[0].show(command.shown_line)
-        return command.printing
+        if command.live_outputs is None:
+            command.live_outputs = (self._make_tagged_stream(command, 0), self._make_tagged_stream(command, 1))
+            command.live_outputs[0].pass_on_line(command.echoed_line)
+        return command.live_outputs
 
-    def _tagged_lines(self, command: BatchItem, stream: int) -> TaggedLines:
-        return TaggedLines(lambda data: self._printer.print_now(command.sequence, stream, data), command.tag)
+    def _make_tagged_stream(self, command: BatchCommandJob, stream: int) -> TaggedLineStream:
+        return TaggedLineStream(lambda data: self._printer.print_live(command.sequence, stream, data), command.tag)
 
-    # ---- capacity for commands, on nodes
+    # ---- capacity of the nodes
 
-    def _free_slot(self, node: Node | None) -> None:
-        self._free.append(node)
-        self._room.release()
+    def _release_slot(self, node: Node | None) -> None:
+        self._free_slots.append(node)
+        self._free_slot_count.release()
 
-    async def _next_node(self) -> Node | None:
-        """Wait until there is room for another command, and return its node; None for this machine."""
+    async def _wait_for_slot(self) -> Node | None:
+        """Wait for a free slot, and return its node; None for this machine."""
         while True:
-            await self._room.acquire()
-            node = self._free.popleft()
-            if node is None or node in self._alive or not self._alive:
+            await self._free_slot_count.acquire()
+            node = self._free_slots.popleft()
+            if node is None or node in self._reachable_nodes or not self._reachable_nodes:
                 return node
 
-    async def _count_cpus(self, node: Node) -> None:
-        """Make room on a node for as many commands as it has CPUs; for one if that is unknown."""
-        asking = ssh_job()(node, COUNT_CPUS, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+    async def _add_slots_for_cpus(self, node: Node) -> None:
+        """Add a slot for each CPU of a node. If the number of CPUs is unknown, add one slot."""
+        count_job = import_ssh_job()(
+            node, COUNT_CPUS_COMMAND, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
+        )
         cpus = 1
         with contextlib.suppress(SshError, ValueError):
-            cpus = max(1, int((await asking.co_run()).stdout))
+            cpus = max(1, int((await count_job.co_run()).stdout))
         for _ in range(cpus):
-            self._free_slot(node)
+            self._release_slot(node)
 
-    async def another_node(self, error: Unreachable) -> Node | None:
-        """Return another node with room for a command whose node is unreachable; report that once per node.
+    async def next_reachable_node(self, error: Unreachable) -> Node | None:
+        """Report an unreachable node once, and wait for a free slot on another node.
 
         Raises:
-            Unreachable: there is no other node, or the batch has stopped.
+            Unreachable: no reachable node is left, or the batch has stopped.
 
         """
-        if error.node in self._alive:
-            self._alive.remove(error.node)
-            then = "" if self._alive else "; no node is left: the commands that have not run fail"
-            await self._printer.print_message(f"{error}{then}")
-        if self._alive and not self._stopped:
-            return await self._next_node()
+        if error.node in self._reachable_nodes:
+            self._reachable_nodes.remove(error.node)
+            consequence = "" if self._reachable_nodes else "; no node is left: the commands that have not run fail"
+            await self._printer.print_message(f"{error}{consequence}")
+        if self._reachable_nodes and not self._is_stopped:
+            return await self._wait_for_slot()
         raise error
 
     # ---- reporting outcomes
 
     async def _report_all(self) -> None:
         async for job in self.scheduler.as_settled():
-            if isinstance(job, BatchItem) and job.state is not JobState.CANCELLED:
-                await self._report(job)
-                self._free_slot(job.node)
+            if isinstance(job, BatchCommandJob) and job.state is not JobState.CANCELLED:
+                await self._report_command(job)
+                self._release_slot(job.node)
 
-    async def _report(self, command: BatchItem) -> None:
+    async def _report_command(self, command: BatchCommandJob) -> None:
         """Print or save the output of a command, log its outcome, and count it."""
         outcome = command.outcome()
         self._slots.give_back(command.slot)
-        if outcome.remark:
-            await self._printer.print_message(outcome.remark)
-        if self._records is not None:
-            self._records.add(outcome, command.arguments)
-        self._save_output(command, outputs(outcome.result))
-        await self._printer.print(command.sequence)
-        if self._joblog is not None and not outcome.restored:
+        if outcome.message:
+            await self._printer.print_message(outcome.message)
+        if self._jsonl_results is not None:
+            self._jsonl_results.add(outcome, command.arguments)
+        self._save_output(command, open_outputs(outcome.result))
+        await self._printer.print_kept(command.sequence)
+        if self._joblog is not None and not outcome.is_restored:
             self._joblog.add(outcome)
-        if outcome.failed and len(self.failures) < MAX_NAMED:
+        if outcome.has_failed and len(self.failures) < MAX_NAMED_FAILURES:
             self.failures.append((command.line, outcome.reason))
-        self.restored += outcome.restored
-        met = self.tally.add(outcome.code)
-        self._progress()
-        if met and not self._stopped:
-            await self._stop(command)
+        self.restored_count += outcome.is_restored
+        must_stop = self.tally.add(outcome.exit_code)
+        self._on_progress()
+        if must_stop and not self._is_stopped:
+            await self._stop_by_halt_rule(command)
 
-    def _save_output(self, command: BatchItem, written: tuple[BinaryIO, BinaryIO]) -> None:
-        """Save the output of a command, or hand it to the printer."""
+    def _save_output(self, command: BatchCommandJob, outputs: tuple[BinaryIO, BinaryIO]) -> None:
+        """Save the output of a command, or pass it to the printer."""
         del self._unreported[command]
-        if self._records is not None:
+        if self._jsonl_results is not None:
             return
-        if self._results is None:
-            before = b"" if self.options.line_buffer else command.shown_line
-            self._printer.keep(command.sequence, before, written, command.tag)
+        if self._results_path_template is None:
+            prefix = b"" if self.options.line_buffer else command.echoed_line
+            self._printer.keep_output(command.sequence, prefix, outputs, command.tag)
             return
-        path = self._results.fill(command.arguments, command.sequence, command.slot)
-        if not self._results.has_placeholders:
-            path = results_directory(path, command.arguments, self._columns) + "/"
-        save(path, command.sequence, written)
+        path = self._results_path_template.fill(command.arguments, command.sequence, command.slot)
+        if not self._results_path_template.has_placeholders:
+            path = results_directory(path, command.arguments, self._column_names) + "/"
+        save_output(path, command.sequence, outputs)
 
-    async def _stop(self, command: BatchItem) -> None:
-        """Stop as the --halt rule demands; `command` has met it."""
-        self._stopped = True
+    async def _stop_by_halt_rule(self, command: BatchCommandJob) -> None:
+        """Stop the batch, because with this command the rule of `--halt` is met."""
+        self._is_stopped = True
         self._feeder.cancel()
         assert self.options.halt is not None
-        what = "running commands are ended" if self.options.halt.immediately else "no further command is started"
-        await self._printer.print_message(f"--halt: {what}, after: {shorten_line(command.line)}")
-        if self.options.halt.immediately:
+        effect = "running commands are ended" if self.options.halt.is_immediate else "no further command is started"
+        await self._printer.print_message(f"--halt: {effect}, after: {shorten_line(command.line)}")
+        if self.options.halt.is_immediate:
             self.scheduler.cancel()
         else:
             self.scheduler.drain()
 
     def _print_unreported(self) -> None:
-        """Print the remaining output after the run: of commands not reported yet, or ended by an interruption."""
+        """Print the output of commands that the run has not reported, for example because they were interrupted."""
         for command in list(self._unreported):
-            if command.last_result is not None and (command.is_done() or not self._stopped):
-                self._save_output(command, outputs(command.last_result))
+            if command.last_result is not None and (command.is_done() or not self._is_stopped):
+                self._save_output(command, open_outputs(command.last_result))
         self._printer.flush()

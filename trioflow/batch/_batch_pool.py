@@ -1,4 +1,4 @@
-"""Resources for commands: their needs (`--needs`), and the pool (`--pool`, or what this machine has)."""
+"""Resources of commands: the needs of each command (`--needs`), and the pool that all commands share (`--pool`)."""
 
 from __future__ import annotations
 
@@ -11,23 +11,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .. import Pool
 from ..abc import amount_of, is_size, shown_amount, size_text
-from ..jobs.process._call_places import usable_cpus
+from ..jobs.process._processes_option import count_usable_cpus
 from ._start_conditions import total_memory
 
 if TYPE_CHECKING:
     from ..abc import Amount
 
-NAME: Final = re.compile(r"[^\W\d]\w*", re.ASCII)
+RESOURCE_NAME_PATTERN: Final = re.compile(r"[^\W\d]\w*", re.ASCII)
 
 
 def parse_needs(text: str) -> dict[str, Amount]:
-    """Parse the needs of each command.
-
-    Args:
-        text: names and amounts, as in `gpu=1,mem=4G`.
+    """Parse the value of `--needs`: names of resources and the amounts that each command needs.
 
     Raises:
-        ValueError: the text has another form.
+        ValueError: the text does not have the form `gpu=1,mem=4G`.
 
     Example:
         >>> parse_needs("gpu=1,mem=4G")
@@ -37,7 +34,7 @@ def parse_needs(text: str) -> dict[str, Amount]:
     amounts: dict[str, Amount] = {}
     for part in text.split(","):
         name, equals, amount = part.partition("=")
-        if not (NAME.fullmatch(name) and equals) or name in amounts:
+        if not (RESOURCE_NAME_PATTERN.fullmatch(name) and equals) or name in amounts:
             raise ValueError(f"{text!r}: write each name once, with an amount, as in gpu=1,mem=4G")
         amounts[name] = amount_of(amount, f"{name}={amount}")
         if not amounts[name]:
@@ -46,13 +43,13 @@ def parse_needs(text: str) -> dict[str, Amount]:
 
 
 def parse_pool(text: str) -> dict[str, Any]:
-    """Parse the resources in total, in the form that `Pool` takes.
+    """Parse the value of `--pool`, and return the arguments of `Pool`.
 
     Args:
-        text: names with an amount or a list of things, as in `gpu=0,1,mem=24G`. A list of one thing ends with a comma.
+        text: the name of each resource with an amount or with a list of names. A list with one name ends with a comma.
 
     Raises:
-        ValueError: the text has another form.
+        ValueError: the text does not have the form `gpu=0,1,mem=24G`.
 
     Example:
         >>> parse_pool("gpu=0,1,mem=24G,port=8080,")
@@ -62,38 +59,38 @@ def parse_pool(text: str) -> dict[str, Any]:
     resources: dict[str, list[str]] = {}
     name = ""
     for part in text.split(","):
-        before, equals, value = part.partition("=")
+        key, equals, value = part.partition("=")
         if equals:
-            name = before
-            if not NAME.fullmatch(name) or name in resources:
+            name = key
+            if not RESOURCE_NAME_PATTERN.fullmatch(name) or name in resources:
                 raise ValueError(f"{text!r}: write each name once, with what there is of it, as in gpu=0,1,mem=24G")
         elif not name:
             raise ValueError(f"{text!r}: write NAME=AMOUNT, or NAME=THING,THING, as in gpu=0,1,mem=24G")
         resources.setdefault(name, []).append(value if equals else part)
-    there_is: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         name: values[0] if len(values) == 1 else [value for value in values if value]
         for name, values in resources.items()
     }
-    Pool(**there_is)  # checks amounts and things
-    return there_is
+    Pool(**arguments)  # raises for invalid amounts
+    return arguments
 
 
-def machine_amount(name: str) -> Any:
-    """Return this machine's amount of a resource that the user has not set; None if unknown.
+def detect_resource(name: str) -> Any:
+    """Return the total amount of a resource on this machine; None if it is unknown.
 
-    For `gpu` it is the list in `CUDA_VISIBLE_DEVICES`, or the numbers of NVIDIA's devices.
+    For `gpu`, return the list in the variable `CUDA_VISIBLE_DEVICES`. If this variable is not set, return the numbers
+    of the NVIDIA devices.
     """
     match name:
         case "cpu":
-            return usable_cpus()
+            return count_usable_cpus()
         case "mem":
             return total_memory()
         case "gpu":
-            named = os.environ.get("CUDA_VISIBLE_DEVICES")
-            if named is not None:
-                cards = itertools.takewhile(
-                    lambda card: not card.startswith("-"), named.split(",")
-                )  # CUDA, too, ignores what follows an invalid entry
+            visible_devices = os.environ.get("CUDA_VISIBLE_DEVICES")
+            if visible_devices is not None:
+                # Like CUDA, ignore an invalid entry and all entries after it.
+                cards = itertools.takewhile(lambda card: not card.startswith("-"), visible_devices.split(","))
                 return [card for card in cards if card]
             import glob  # imported late: few batches need it
 
@@ -103,34 +100,38 @@ def machine_amount(name: str) -> Any:
             return None
 
 
-def make_pool(needs: Mapping[str, Amount], explicit: Mapping[str, Any]) -> tuple[Pool | None, int | None]:
-    """Return a pool of all needed resources, and how many commands it serves at a time; None if they need nothing.
+def make_pool(needs: Mapping[str, Amount], given_totals: Mapping[str, Any]) -> tuple[Pool | None, int | None]:
+    """Create the pool of the needed resources, and compute the number of commands it can serve at the same time.
 
     Args:
-        needs: the needs of each command.
-        explicit: the user's amounts.
+        needs: the resources that each command needs, with their amounts.
+        given_totals: the total amounts that the user gave. The totals of other resources are detected on this machine.
+
+    Returns:
+        The pool and the number of commands; None for both if commands need no resources.
 
     Raises:
-        ValueError: there is not enough for a single command, or an amount is unknown.
+        ValueError: a single command needs more than the total amount of a resource.
+        ValueError: the total amount of a resource is unknown.
 
     """
     if not needs:
         return None, None
     resources: dict[str, Any] = {}
-    commands: list[int] = []
+    command_counts: list[int] = []
     for name, amount in needs.items():
-        there_is = explicit[name] if name in explicit else machine_amount(name)
-        shown = size_text if name == "mem" or is_size(there_is) else shown_amount
-        option = f"--needs {name}={shown(amount)}"
-        if there_is is None:
+        available = given_totals[name] if name in given_totals else detect_resource(name)
+        format_amount = size_text if name == "mem" or is_size(available) else shown_amount
+        option = f"--needs {name}={format_amount(amount)}"
+        if available is None:
             raise ValueError(f"{option}: the total amount is unknown; give it with --pool {name}=...")
-        if isinstance(there_is, list) and not isinstance(amount, int):
+        if isinstance(available, list) and not isinstance(amount, int):
             raise ValueError(f"{option}: these are things; give a whole number")
-        resources[name] = there_is
-        total = len(there_is) if isinstance(there_is, list) else amount_of(there_is, name)  # pyright: ignore[reportUnknownArgumentType]
-        commands.append(math.floor(total / amount))
-        if not commands[-1]:
+        resources[name] = available
+        total = len(available) if isinstance(available, list) else amount_of(available, name)  # pyright: ignore[reportUnknownArgumentType]
+        command_counts.append(math.floor(total / amount))
+        if not command_counts[-1]:
             raise ValueError(
-                f"{option}: the total is {shown(total)}; give less, or give the total with --pool {name}=..."
+                f"{option}: the total is {format_amount(total)}; give less, or give the total with --pool {name}=..."
             )
-    return Pool(**resources), min(commands)
+    return Pool(**resources), min(command_counts)

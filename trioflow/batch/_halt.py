@@ -1,4 +1,4 @@
-"""Rules that stop a batch before its end (`--halt`), and its exit code."""
+"""Rules that stop a batch early (`--halt`), and the exit code of a batch."""
 
 from __future__ import annotations
 
@@ -7,31 +7,37 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-MAX_FAILED: Final = 101
+MAX_EXIT_CODE: Final = 101
 """The exit code for more than 100 failures."""
-RULE: Final = re.compile(r"(now|soon),(fail|success|done)=([1-9]\d*)(%?)", re.ASCII)
+HALT_RULE: Final = re.compile(r"(now|soon),(fail|success|done)=([1-9]\d*)(%?)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """A rule: stop when `number` jobs, or that percentage of all, have failed, have succeeded, or are done.
+    """A rule of `--halt`: stop the batch when enough commands have failed, succeeded, or ended.
+
+    Attributes:
+        is_immediate: whether to kill the running commands instead of waiting for them.
+        outcome: the outcome that counts: `fail`, `success`, or `done` for both.
+        threshold: the number or percentage of commands that must have this outcome.
+        is_percentage: whether `threshold` is a percentage of all commands.
 
     Example:
         >>> Halt.parse("now,fail=10%")
-        Halt(immediately=True, outcome='fail', number=10, percent=True)
+        Halt(is_immediate=True, outcome='fail', threshold=10, is_percentage=True)
         >>> Halt.parse("never") is None
         True
 
     """
 
-    immediately: bool
+    is_immediate: bool
     outcome: str
-    number: int
-    percent: bool
+    threshold: int
+    is_percentage: bool
 
     @classmethod
     def parse(cls, text: str) -> Halt | None:
-        """Return the rule in a text, or None for `never`.
+        """Parse the value of `--halt`; return None for `never`.
 
         Raises:
             ValueError: the text is not a rule.
@@ -39,7 +45,7 @@ class Halt:
         """
         if text == "never":
             return None
-        match = RULE.fullmatch(text)
+        match = HALT_RULE.fullmatch(text)
         if match is None:
             raise ValueError(
                 f"{text!r} is not a rule: write never, or WHEN,WHY=N or WHEN,WHY=N%, "
@@ -50,7 +56,14 @@ class Halt:
 
 @dataclass(slots=True)
 class CommandTally:
-    """The numbers of failed and succeeded jobs, and their effect under a rule.
+    """The numbers of commands that failed and succeeded, and whether they stop the batch by the rule of `--halt`.
+
+    Attributes:
+        rule: the rule; None if the batch never stops early.
+        total: the number of all commands; None if it is unknown. If the rule has a percentage, it is always known.
+        failed_count: the number of commands that failed.
+        succeeded_count: the number of commands that succeeded.
+        decisive_exit_code: the exit code of the command that first met the rule; None until the rule is met.
 
     Example:
         >>> tally = CommandTally(Halt.parse("soon,fail=2"))
@@ -60,34 +73,38 @@ class CommandTally:
     """
 
     rule: Halt | None = None
-    total: int | None = None  # the number of all jobs; always known if the rule is a percentage
-    failed: int = 0
-    succeeded: int = 0
-    decisive: int | None = field(default=None)  # the exit code of the job that met the rule first
+    total: int | None = None
+    failed_count: int = 0
+    succeeded_count: int = 0
+    decisive_exit_code: int | None = field(default=None)
 
     def add(self, code: int) -> bool:
-        """Count a job that ended with this exit code (a shell's), and return whether the rule is met."""
+        """Count a command that ended with this exit code, and return whether the rule is met."""
         if code:
-            self.failed += 1
+            self.failed_count += 1
         else:
-            self.succeeded += 1
-        met = self.rule is not None and self._is_met(self.rule)
-        if met and self.decisive is None:
-            self.decisive = code
-        return met
+            self.succeeded_count += 1
+        is_met = self.rule is not None and self._is_met(self.rule)
+        if is_met and self.decisive_exit_code is None:
+            self.decisive_exit_code = code
+        return is_met
 
     def _is_met(self, rule: Halt) -> bool:
-        count = {"fail": self.failed, "success": self.succeeded, "done": self.failed + self.succeeded}[rule.outcome]
-        return 100 * count >= rule.number * (self.total or 0) if rule.percent else count >= rule.number
+        count = {
+            "fail": self.failed_count,
+            "success": self.succeeded_count,
+            "done": self.failed_count + self.succeeded_count,
+        }[rule.outcome]
+        return 100 * count >= rule.threshold * (self.total or 0) if rule.is_percentage else count >= rule.threshold
 
     @property
     def exit_code(self) -> int:
-        """The exit code, as in GNU parallel: the number of failures, unless the rule sets another."""
-        rule, reached = self.rule, self.decisive is not None
-        if rule is not None and rule.outcome == "success" and reached:
+        """The exit code of the batch, as in GNU parallel. It is the number of failures, unless the rule defines it."""
+        rule = self.rule
+        if rule is not None and rule.outcome == "success" and self.decisive_exit_code is not None:
             return 0
-        if rule is not None and rule.percent:
-            return math.ceil(100 * self.failed / self.total) if self.total else 0
-        if rule is not None and rule.outcome == "fail" and rule.number == 1:
-            return self.decisive or 0
-        return min(self.failed, MAX_FAILED)
+        if rule is not None and rule.is_percentage:
+            return math.ceil(100 * self.failed_count / self.total) if self.total else 0
+        if rule is not None and rule.outcome == "fail" and rule.threshold == 1:
+            return self.decisive_exit_code or 0
+        return min(self.failed_count, MAX_EXIT_CODE)

@@ -11,156 +11,170 @@ from .. import CommandError, CommandResult, JobTimeout, SshError, Unreachable
 from .. import _posix as posix
 from ..jobs.command._output_sinks import write_all
 from ..jobs.command._result import MAX_COMMAND_LENGTH
-from ..jobs.posix._processes import describe
+from ..jobs.posix._processes import describe_exit
 from . import BatchError
 
-COLUMNS: Final = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand"
-CUT_OFF: Final = "\0\n"
-"""The end written to a line that a crash has cut off, so that its command is not read as a shorter, wrong one."""
-KILLED: Final = -1
-"""The exit value of a command ended by trioflow."""
+JOBLOG_HEADER: Final = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand"
+TRUNCATED_LINE_END: Final = "\0\n"
+"""The text that completes a line truncated by a crash. With the NUL, its command equals no valid command."""
+KILLED_EXIT_VALUE: Final = -1
+"""The exit value in a job log for a command that trioflow ended."""
 
-NOT_STARTED: Final = 126
-SIGNALLED: Final = 128
-NEVER: Final = 255
-"""Exit codes. Shells have 126 for a program that cannot be started, and 128 plus its number for a signal; 255 is for
-commands ended by trioflow, and for nodes that are unreachable or were lost."""
+NOT_STARTED_CODE: Final = 126
+SIGNAL_BASE_CODE: Final = 128
+KILLED_CODE: Final = 255
+"""Exit codes for commands that did not exit by themselves.
+
+As in shells, 126 means that the program could not be started, and 128 plus the number of a signal means that this
+signal ended it. 255 means that trioflow ended the command, or that the node was unreachable or lost.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class CommandOutcome:
     r"""The outcome of a command's last attempt.
 
+    Attributes:
+        sequence: the number of the command, from 1.
+        command: the command line.
+        result: the result of the process; None if no process was started.
+        error: the error that the command failed with; None if it succeeded.
+        start_timestamp: the time of the start, in seconds since 1970.
+        runtime: the duration in seconds.
+        is_restored: whether the outcome was restored from a journal instead of running the command.
+        received_bytes: the number of bytes of standard output that this program has read.
+        host: the name of the node; `:` for this machine.
+
     Example:
-        >>> CommandOutcome(3, "nothing", None, FileNotFoundError(), 1795174043.25, 0.5).line()
+        >>> CommandOutcome(3, "nothing", None, FileNotFoundError(), 1795174043.25, 0.5).joblog_line()
         '3\t:\t1795174043.250\t     0.500\t0\t0\t126\t0\tnothing\n'
 
     """
 
     sequence: int
     command: str
-    result: CommandResult | None  # None if it was not started
+    result: CommandResult | None
     error: Exception | None
-    started: float  # seconds since 1970
+    start_timestamp: float
     runtime: float
-    restored: bool = False  # from a journal: it did not run
-    received: int = 0  # bytes of its standard output that came through this program
-    host: str = ":"  # this machine
+    is_restored: bool = False
+    received_bytes: int = 0
+    host: str = ":"
 
-    def line(self) -> str:
-        """Return the command's line in a job log; an end of line inside the command becomes a NUL."""
+    def joblog_line(self) -> str:
+        """Return the command's line in a job log. A newline inside the command becomes a NUL."""
         columns = (
-            self.sequence, self.host, f"{self.started:.3f}", f"{self.runtime:10.3f}", 0, self.received,
+            self.sequence, self.host, f"{self.start_timestamp:.3f}", f"{self.runtime:10.3f}", 0, self.received_bytes,
             self.exit_value, self.signal, self.command.replace("\n", "\0"),
         )  # fmt: skip
         return "\t".join(map(str, columns)) + "\n"
 
     @property
-    def failed(self) -> bool:
+    def has_failed(self) -> bool:
         """Whether the command failed."""
         return self.error is not None
 
     @property
     def signal(self) -> int:
-        """The number of the signal that ended the command, or 0."""
+        """The number of the signal that ended the command; 0 if it exited by itself."""
         return int(self.result.signal or 0) if self.result else 0
 
     @property
     def exit_value(self) -> int:
-        """The exit code for a job log: -1 if trioflow ended the command, 0 if any other signal did."""
+        """The exit code in a job log: -1 if trioflow ended the command, 0 if another signal ended it."""
         if isinstance(self.error, SshError):
-            return NEVER
+            return KILLED_CODE
         if isinstance(self.error, JobTimeout):
-            return KILLED
+            return KILLED_EXIT_VALUE
         if self.result is None:
-            return NOT_STARTED
+            return NOT_STARTED_CODE
         if self.error is not None and not isinstance(self.error, CommandError):
-            return KILLED
+            return KILLED_EXIT_VALUE
         return 0 if self.signal else self.result.returncode
 
     @property
-    def code(self) -> int:
+    def exit_code(self) -> int:
         """The exit code that a shell would report."""
-        if self.exit_value == KILLED:
-            return NEVER
-        return SIGNALLED + self.signal if self.signal else self.exit_value
+        if self.exit_value == KILLED_EXIT_VALUE:
+            return KILLED_CODE
+        return SIGNAL_BASE_CODE + self.signal if self.signal else self.exit_value
 
     @property
-    def remark(self) -> str:
-        """The message to print besides the command's own output; empty for an exit code or a signal."""
+    def message(self) -> str:
+        """The message to print about a failure; "" if the command's own output explains the failure."""
         if isinstance(self.error, JobTimeout):
             return f"{self.reason}: {shorten_line(self.command)}"
         if isinstance(self.error, Unreachable):
-            return ""  # reported once for the node
+            return ""  # the batch reports each unreachable node once
         if self.error is None or (isinstance(self.error, CommandError) and self.result is not None):
             return ""
         return f"{shorten_line(self.command)}: {self.error}" if isinstance(self.error, OSError) else str(self.error)
 
     @property
     def reason(self) -> str:
-        """The reason of a failure."""
+        """The reason for the failure, in a few words."""
         if isinstance(self.error, JobTimeout):
             return "ended by --timeout" if self.error.missing is None else "ended by --idle-timeout"
         if self.result is not None and isinstance(self.error, CommandError):
-            return describe(self.result.returncode)
+            return describe_exit(self.result.returncode)
         return str(self.error)
 
 
-def outputs(result: CommandResult | None) -> tuple[BinaryIO, BinaryIO]:
-    """Return the captured standard output and standard error of a command."""
-    return _captured(result, "stdout"), _captured(result, "stderr")
+def open_outputs(result: CommandResult | None) -> tuple[BinaryIO, BinaryIO]:
+    """Open the captured standard output and standard error of a command. A stream that was not captured is empty."""
+    return _open_output(result, "stdout"), _open_output(result, "stderr")
 
 
-def _captured(result: CommandResult | None, stream: Literal["stdout", "stderr"]) -> BinaryIO:
+def _open_output(result: CommandResult | None, stream: Literal["stdout", "stderr"]) -> BinaryIO:
     try:
         return io.BytesIO() if result is None else result.open(stream)
-    except ValueError:  # it was not captured
+    except ValueError:  # the stream was not captured
         return io.BytesIO()
 
 
 def shorten_line(line: str) -> str:
-    """Return a command line as messages show it: at most a few lines of it."""
+    """Truncate a command line for a message."""
     return line if len(line) <= MAX_COMMAND_LENGTH else line[:MAX_COMMAND_LENGTH] + "..."
 
 
 class LogFile:
-    """A file that is written as the batch runs. Each write goes to the system at once, so that a crash loses none.
+    """A file that is written while the batch runs. Writes are not buffered, so that a crash loses no line.
 
     Args:
         path: the file.
-        what: its name in errors.
+        description: the name of the file in error messages.
         append: whether to keep the contents of an existing file.
 
     Raises:
-        BatchError: it cannot be written.
+        BatchError: the file cannot be written.
 
     """
 
-    def __init__(self, path: str, what: str, *, append: bool) -> None:
-        self._name: Final = f"{what} {path!r}"
+    def __init__(self, path: str, description: str, *, append: bool) -> None:
+        self._name: Final = f"{description} {path!r}"
         try:
             flags = os.O_RDWR if append else os.O_WRONLY | os.O_TRUNC
             self.descriptor: Final = os.open(path, flags | os.O_CREAT | os.O_APPEND, 0o666)
         except OSError as error:
-            raise self._unwritable(error) from None
+            raise self._write_error(error) from None
 
     def write(self, data: bytes) -> None:
         """Write whole lines.
 
         Raises:
-            BatchError: they cannot be written.
+            BatchError: the file cannot be written.
 
         """
         try:
             write_all(self.descriptor, data)
         except OSError as error:
-            raise self._unwritable(error) from None
+            raise self._write_error(error) from None
 
     def close(self) -> None:
         """Close the file."""
         os.close(self.descriptor)
 
-    def _unwritable(self, error: OSError) -> BatchError:
+    def _write_error(self, error: OSError) -> BatchError:
         return BatchError(f"cannot write {self._name}: {error.strerror}")
 
 
@@ -168,15 +182,15 @@ class Joblog(LogFile):
     """The job log: a file with a line for each command, in GNU parallel's columns."""
 
     def __init__(self, path: str, *, append: bool) -> None:
-        """Open the file, and write the header if it is new.
+        """Open the file; if it is new, write the header.
 
         Raises:
-            BatchError: it cannot be written.
+            BatchError: the file cannot be written.
 
         """
         super().__init__(path, "the job log", append=append)
         try:
-            self.write(self._first_text().encode())
+            self.write(self._initial_text().encode())
         except BaseException:
             self.close()
             raise
@@ -185,14 +199,14 @@ class Joblog(LogFile):
         """Write the line of a command.
 
         Raises:
-            BatchError: it cannot be written.
+            BatchError: the file cannot be written.
 
         """
-        self.write(os.fsencode(outcome.line()))
+        self.write(os.fsencode(outcome.joblog_line()))
 
-    def _first_text(self) -> str:
-        """Return the text to write first: the header, or the end of a line that a crash has cut off."""
+    def _initial_text(self) -> str:
+        """Return the text to write first: in a new file the header, after a crash the end of the truncated line."""
         size = os.fstat(self.descriptor).st_size
         if size == 0:
-            return COLUMNS + "\n"
-        return "" if posix.pread(self.descriptor, 1, size - 1) == b"\n" else CUT_OFF
+            return JOBLOG_HEADER + "\n"
+        return "" if posix.pread(self.descriptor, 1, size - 1) == b"\n" else TRUNCATED_LINE_END

@@ -1,4 +1,4 @@
-"""The parsed command line of `trioflow batch`, and the checks for conflicting options."""
+"""The options of `trioflow batch`, and the checks for conflicts between them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
     from ..abc import Amount
     from ._halt import Halt
-    from ._start_conditions import FreeMemory, Load
+    from ._start_conditions import FreeMemoryCondition, LoadCondition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The words and options of the command line, parsed one by one, named as on the page of the command."""
+    """The parsed words and options of the command line. Each attribute has the name of its option."""
 
     words: tuple[str, ...]
     # ---- arguments
@@ -26,22 +26,22 @@ class Options:
     null: bool
     delimiter: bytes | None
     colsep: re.Pattern[str] | None
-    header: str | None  # ":" or nothing
+    header: str | None  # ":" if the first items name the columns
     link: bool
     items_per_command: int | None
     # ---- the command line
     quote: bool
-    argument: str  # the placeholder of the argument
+    argument: str  # the replacement string for the arguments, by default "{}"
     # ---- the run
     jobs: int | None
     nodes: tuple[str, ...]
     ssh_config: str | None
     timeout: float | None
-    retries: int  # the maximum number of attempts of a command; 0 for no limit
+    retries: int  # the maximum number of attempts for each command; 0 for no limit
     delay: float
     idle_timeout: float | None
-    memfree: FreeMemory | None
-    load: Load | None
+    memfree: FreeMemoryCondition | None
+    load: LoadCondition | None
     nice: int | None
     memory_limit: int | None
     pin: bool
@@ -63,11 +63,11 @@ class Options:
     bar: bool
     dry_run: bool
 
-    def check(self) -> None:
+    def check_conflicts(self) -> None:
         """Reject conflicting options.
 
         Raises:
-            ValueError: the options exclude one another, or one of them needs another one.
+            ValueError: two options exclude each other, or an option needs another one that is missing.
 
         """
         self._check_output()
@@ -75,8 +75,8 @@ class Options:
         self._check_resources()
 
     def _check_output(self) -> None:
-        kept = (("--results", self.results), ("--journal", self.journal))
-        for name in [name for name, value in kept if self.line_buffer and value is not None]:
+        storage_options = (("--results", self.results), ("--journal", self.journal))
+        for name in [name for name, value in storage_options if self.line_buffer and value is not None]:
             raise ValueError(f"{name} keeps outputs, and --line-buffer only passes them on: leave one of them out")
         if self.results is not None and self.results.endswith((".csv", ".tsv", ".json")):
             raise ValueError(
@@ -85,10 +85,10 @@ class Options:
             )
 
     def _check_journal(self) -> None:
-        names_files = self.reads or self.writes
-        if names_files and self.journal is None:
+        declares_files = self.reads or self.writes
+        if declares_files and self.journal is None:
             raise ValueError("--reads and --writes need --journal, which keeps how the files were")
-        if names_files and self.nodes:
+        if declares_files and self.nodes:
             raise ValueError("--reads and --writes name files of this machine, and the commands run on nodes")
         if self.journal is not None and self.dry_run:
             raise ValueError(
@@ -99,14 +99,14 @@ class Options:
     def _check_resources(self) -> None:
         if self.pool and not self.needs:
             raise ValueError("--pool needs --needs, which says what each command takes of it")
-        about_here = (
+        local_options = (
             ("--memfree", self.memfree),
             ("--load", self.load),
             ("--memory-limit", self.memory_limit),
             ("--pin", self.pin),
             ("--needs", self.needs),
         )
-        here = [name for name, value in about_here if value]
-        if self.nodes and here:
-            verb = "is" if len(here) == 1 else "are"
-            raise ValueError(f"{' and '.join(here)} {verb} about this machine, and the commands run on nodes")
+        names = [name for name, value in local_options if value]
+        if self.nodes and names:
+            verb = "is" if len(names) == 1 else "are"
+            raise ValueError(f"{' and '.join(names)} {verb} about this machine, and the commands run on nodes")

@@ -1,4 +1,7 @@
-"""Output of the commands: printed whole or line by line, in any order or that of the arguments; or saved."""
+"""Output of the commands: printing, whole or line by line, and saving in files.
+
+Outputs are printed as commands end, or in the order of the arguments.
+"""
 
 from __future__ import annotations
 
@@ -22,36 +25,41 @@ from ..jobs.command._output_sinks import write_all
 from . import BatchError
 from ._sources import is_ready
 
-IN_MEMORY: Final = 16 << 20
-"""Bytes of waiting output kept in memory, for all commands together."""
-PIECE_BYTES: Final = 1 << 16
-PIPE_PIECE: Final = posix.PIPE_BUF
+MAX_BYTES_IN_MEMORY: Final = 16 << 20
+"""The maximum number of bytes of unprinted output, of all commands together, to keep in memory."""
+READ_SIZE: Final = 1 << 16
+PIPE_WRITE_SIZE: Final = posix.PIPE_BUF
 """The number of bytes that can be written without blocking to a pipe that poll(2) reports as writable."""
 
 
 class StdStream:
-    """One of this program's standard streams; a slow reader of it does not block the event loop."""
+    """A standard stream of this program. Waiting for a slow reader does not block the event loop.
+
+    Attributes:
+        is_terminal: whether the stream is a terminal.
+
+    """
 
     def __init__(self, name: str) -> None:
-        """Find the stream's descriptor; in a test it may have none."""
+        """Wrap `sys.stdout` or `sys.stderr`. The stream may have no descriptor, for example in tests."""
         self._stream: Final[Any] = getattr(sys, name)
         self._descriptor: Final[Any] = _descriptor(self._stream)
         self.is_terminal: Final = self._descriptor is not None and os.isatty(self._descriptor)
-        self._waits: Final = self._descriptor is not None and not stat.S_ISREG(os.fstat(self._descriptor).st_mode)
+        self._is_pollable: Final = self._descriptor is not None and not stat.S_ISREG(os.fstat(self._descriptor).st_mode)
 
-    async def until_writable(self) -> None:
-        """Wait until `PIPE_PIECE` bytes can be written without blocking."""
-        if self._waits and not is_ready(self._descriptor, posix.POLLOUT):
+    async def wait_writable(self) -> None:
+        """Wait until `PIPE_WRITE_SIZE` bytes can be written without blocking."""
+        if self._is_pollable and not is_ready(self._descriptor, posix.POLLOUT):
             await anyio.wait_writable(self._descriptor)
 
-    def write_now(self, data: bytes) -> None:
+    def write_blocking(self, data: bytes) -> None:
         """Write all data, blocking if the reader is slow.
 
         Raises:
             OSError: the stream cannot be written.
 
         """
-        if self._stream is None:  # the program was started without it
+        if self._stream is None:  # the program was started without this stream
             return
         self._stream.flush()
         if self._descriptor is None:
@@ -66,82 +74,82 @@ def _descriptor(stream: Any) -> int | None:
     return None
 
 
-def read_pieces(file: BinaryIO) -> Iterator[bytes]:
-    """Yield a file from its current position to its end, in pieces."""
-    return iter(lambda: file.read(PIECE_BYTES), b"")
+def read_chunks(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the contents of a file in chunks, from its current position to its end."""
+    return iter(lambda: file.read(READ_SIZE), b"")
 
 
-def tag_lines(pieces: Iterable[bytes], tag: bytes) -> Iterator[bytes]:
-    r"""Yield the pieces with a tag before each line.
+def tag_lines(chunks: Iterable[bytes], tag: bytes) -> Iterator[bytes]:
+    r"""Yield the chunks of an output with a tag inserted before each line.
 
     Example:
         >>> b"".join(tag_lines([b"a\n\nb", b"c\n"], b"1\t"))
         b'1\ta\n1\t\n1\tbc\n'
 
     """
-    begins = True
-    for piece in pieces:
-        yield (tag if begins else b"") + piece[:-1].replace(b"\n", b"\n" + tag) + piece[-1:]
-        begins = piece.endswith(b"\n")
+    is_line_start = True
+    for chunk in chunks:
+        yield (tag if is_line_start else b"") + chunk[:-1].replace(b"\n", b"\n" + tag) + chunk[-1:]
+        is_line_start = chunk.endswith(b"\n")
 
 
-Output = Iterator[tuple[StdStream, bytes]]
+OutputChunks = Iterator[tuple[StdStream, bytes]]
 
 
-def complete_lines(output: Output) -> Output:
-    """Yield the output, and complete an unfinished last line on a terminal."""
-    unfinished: StdStream | None = None
-    for outlet, piece in output:
-        yield outlet, piece
-        if outlet.is_terminal:
-            unfinished = None if piece.endswith(b"\n") else outlet
-    if unfinished is not None:
-        yield unfinished, b"\n"
+def end_last_line(output: OutputChunks) -> OutputChunks:
+    """Yield the output. If its last line has no newline and is shown on a terminal, add a newline."""
+    stream_with_unfinished_line: StdStream | None = None
+    for stream, chunk in output:
+        yield stream, chunk
+        if stream.is_terminal:
+            stream_with_unfinished_line = None if chunk.endswith(b"\n") else stream
+    if stream_with_unfinished_line is not None:
+        yield stream_with_unfinished_line, b"\n"
 
 
-# ---- output that waits for its turn
+# ---- output that is printed later
 
-Place = bytes | range
-"""The location of an output in a backlog: in memory, or in its file."""
+BacklogItem = bytes | range
+"""An output in a backlog: its bytes if it is in memory, or the range of its bytes in the temporary file."""
 
 
 class Backlog:
-    """A store for outputs until they are taken, in any order: some in memory, the rest in one nameless file.
+    """A store of outputs, which can be taken out in any order. Beyond a limit of memory, it uses a temporary file.
 
     Example:
         >>> import io
-        >>> backlog = Backlog(in_memory=3)
-        >>> places = [backlog.keep(io.BytesIO(text)) for text in (b"abc", b"defg")]
-        >>> [b"".join(backlog.take(place)) for place in reversed(places)]
+        >>> backlog = Backlog(max_bytes_in_memory=3)
+        >>> items = [backlog.store(io.BytesIO(text)) for text in (b"abc", b"defg")]
+        >>> [b"".join(backlog.take(item)) for item in reversed(items)]
         [b'defg', b'abc']
 
     """
 
-    def __init__(self, in_memory: int = IN_MEMORY) -> None:
-        """Start empty."""
-        self._in_memory: Final = in_memory
-        self._bytes_in_memory = 0  # bytes in memory
-        self._kept_on_disk = 0  # outputs in the file
+    def __init__(self, max_bytes_in_memory: int = MAX_BYTES_IN_MEMORY) -> None:
+        """Create an empty store."""
+        self._max_bytes_in_memory: Final = max_bytes_in_memory
+        self._bytes_in_memory = 0
+        self._outputs_on_disk = 0
         self._descriptor: int | None = None
-        self._end = 0  # the length of the file
+        self._file_size = 0
 
-    def keep(self, output: BinaryIO) -> Place:
-        """Store a file from its current position to its end, and return the location.
+    def store(self, output: BinaryIO) -> BacklogItem:
+        """Store the contents of a file from its current position to its end.
 
         Raises:
             OSError: the disk is full.
 
         """
-        data = output.read(max(0, self._in_memory - self._bytes_in_memory) + 1)
-        if self._bytes_in_memory + len(data) <= self._in_memory:
+        data = output.read(max(0, self._max_bytes_in_memory - self._bytes_in_memory) + 1)
+        if self._bytes_in_memory + len(data) <= self._max_bytes_in_memory:
             self._bytes_in_memory += len(data)
             return data
-        start = self._end
+        start = self._file_size
         while data:
             self._append(data)
-            data = output.read(PIECE_BYTES)
-        self._kept_on_disk += 1
-        return range(start, self._end)
+            data = output.read(READ_SIZE)
+        self._outputs_on_disk += 1
+        return range(start, self._file_size)
 
     def _append(self, data: bytes) -> None:
         if self._descriptor is None:
@@ -149,96 +157,108 @@ class Backlog:
                 self._descriptor = os.dup(file.fileno())
             weakref.finalize(self, os.close, self._descriptor)
         while data:
-            written = posix.pwrite(self._descriptor, data, self._end)
-            self._end += written
-            data = data[written:]
+            written_count = posix.pwrite(self._descriptor, data, self._file_size)
+            self._file_size += written_count
+            data = data[written_count:]
 
-    def take(self, place: Place) -> Iterator[bytes]:
-        """Yield a stored output, in pieces, and free its space."""
-        if isinstance(place, bytes):
-            self._bytes_in_memory -= len(place)
-            if place:  # an empty piece would get a tag, as if it began a line
-                yield place
+    def take(self, item: BacklogItem) -> Iterator[bytes]:
+        """Yield a stored output in chunks, then free its space."""
+        if isinstance(item, bytes):
+            self._bytes_in_memory -= len(item)
+            if item:  # `tag_lines` would put a tag before an empty chunk
+                yield item
             return
         assert self._descriptor is not None
-        for start in place[::PIECE_BYTES]:
-            yield posix.pread(self._descriptor, min(PIECE_BYTES, place.stop - start), start)
-        self._kept_on_disk -= 1
-        if not self._kept_on_disk:
+        for start in item[::READ_SIZE]:
+            yield posix.pread(self._descriptor, min(READ_SIZE, item.stop - start), start)
+        self._outputs_on_disk -= 1
+        if not self._outputs_on_disk:
             os.truncate(self._descriptor, 0)
-            self._end = 0
+            self._file_size = 0
 
 
 # ---- printing
 
-Aside = Callable[[], AbstractContextManager[bool]]
-"""A context manager around each print; it yields whether a progress bar would overwrite an unfinished last line."""
+PrintGuard = Callable[[], AbstractContextManager[bool]]
+"""A function that returns a context manager for each print, for example one that hides the progress bar.
+
+The context manager yields True if the progress bar would overwrite a last line without a newline.
+"""
 
 
 class Printer:
     """Prints the outputs of commands, one command after another.
 
     Args:
-        in_order: whether outputs wait for those of the commands before them.
-        aside: hides a progress bar during each print.
+        in_order: whether to print the outputs in the order of the commands' numbers.
+        print_guard: the context manager around each print.
+
+    Attributes:
+        next_printed_number: if outputs are printed in order, the number of the command to print next.
 
     """
 
-    def __init__(self, *, in_order: bool, aside: Aside) -> None:
-        self.next = 1  # the number of the next command to print, if in order
-        self._outlets: Final = (StdStream("stdout"), StdStream("stderr"))
+    def __init__(self, *, in_order: bool, print_guard: PrintGuard) -> None:
+        self.next_printed_number = 1
+        self._streams: Final = (StdStream("stdout"), StdStream("stderr"))
         self._prints_in_order: Final = in_order
-        self._pause_bar: Final = aside
-        self._lock: Final = anyio.Lock(fast_acquire=True)  # saves an iteration of the loop per command
+        self._print_guard: Final = print_guard
+        self._lock: Final = anyio.Lock(fast_acquire=True)  # fast, to save an iteration of the event loop per command
         self._backlog: Final = Backlog()
-        self._waiting: Final[dict[int, Output]] = {}
-        self._running_output: Final[dict[int, list[tuple[StdStream, Place]]]] = {}  # output of running commands
-        self._unwritten: Output = iter(())  # the rest of the current write
+        self._waiting_outputs: Final[dict[int, OutputChunks]] = {}
+        self._early_outputs: Final[dict[int, list[tuple[StdStream, BacklogItem]]]] = {}  # output of running commands
+        self._unwritten_chunks: OutputChunks = iter(())  # what `_write` has not written yet
 
-    def keep(self, number: int, before: bytes, outputs: tuple[BinaryIO, BinaryIO], tag: bytes | None) -> None:
-        """Keep the output of a command until it is printed.
+    def keep_output(self, number: int, prefix: bytes, outputs: tuple[BinaryIO, BinaryIO], tag: bytes | None) -> None:
+        """Keep the output of a command that has ended, until it is printed.
 
         Args:
-            number: the number of the command, from 1, without gaps.
-            before: printed first.
-            outputs: its standard output, and its standard error.
-            tag: the prefix of each line; None for none.
+            number: the number of the command. Commands are numbered from 1, without gaps.
+            prefix: the bytes to print before the output.
+            outputs: the standard output and the standard error of the command.
+            tag: the tag to print before each line; None for no tag.
 
         Raises:
             OSError: a temporary file cannot be written.
 
         """
-        if self._prints_in_order:  # waiting may take long, and would keep the files open
-            kept: list[Iterator[bytes]] = [self._backlog.take(self._backlog.keep(output)) for output in outputs]
+        if self._prints_in_order:  # copy the output, because it may wait for a long time, and its files would stay open
+            kept_chunks: list[Iterator[bytes]] = [self._backlog.take(self._backlog.store(output)) for output in outputs]
         else:
-            kept = [read_pieces(output) for output in outputs]
-        if before:
-            kept[0] = itertools.chain([before], kept[0])
-        self._waiting[number] = itertools.chain(self._take_early_output(number), self._split_into_pieces(kept, tag))
+            kept_chunks = [read_chunks(output) for output in outputs]
+        if prefix:
+            kept_chunks[0] = itertools.chain([prefix], kept_chunks[0])
+        self._waiting_outputs[number] = itertools.chain(
+            self._take_early_output(number), self._split_into_chunks(kept_chunks, tag)
+        )
 
-    def print_now(self, number: int, stream: int, data: bytes) -> None:
-        """Print new output of a command, or keep it until its turn comes; this blocks if the reader is slow.
+    def print_live(self, number: int, stream_index: int, data: bytes) -> None:
+        """Print new output of a running command, blocking if the reader of the stream is slow.
+
+        If outputs are printed in order, keep the output until all commands with lower numbers have been printed.
 
         Args:
             number: the number of the command.
-            stream: 0 for the standard output, 1 for the standard error.
+            stream_index: 0 for the standard output, 1 for the standard error.
             data: whole lines.
 
         Raises:
-            OSError: the stream cannot be written, or a temporary file.
+            OSError: the stream or a temporary file cannot be written.
 
         """
         if not data:
             return
-        outlet = self._outlets[stream]
-        if self._prints_in_order and number != self.next:
-            place = self._backlog.keep(io.BytesIO(data))
-            self._running_output.setdefault(number, []).append((outlet, place))
+        stream = self._streams[stream_index]
+        if self._prints_in_order and number != self.next_printed_number:
+            item = self._backlog.store(io.BytesIO(data))
+            self._early_outputs.setdefault(number, []).append((stream, item))
         else:
-            self._write_now(iter([(outlet, data)]))
+            self._write_blocking(iter([(stream, data)]))
 
-    async def print(self, number: int) -> None:
-        """Print the output kept for a command, or leave it until its turn comes.
+    async def print_kept(self, number: int) -> None:
+        """Print the kept output of a command that has ended.
+
+        If outputs are printed in order, print all outputs for which all lower numbers have been printed.
 
         Raises:
             OSError: a stream cannot be written.
@@ -246,59 +266,62 @@ class Printer:
         """
         async with self._lock:
             if not self._prints_in_order:
-                await self._write(self._waiting.pop(number, iter(())))
-            while self.next in self._waiting:
-                await self._write(self._waiting.pop(self.next))
-                self.next += 1
-                self._write_now(self._take_early_output(self.next))  # the output so far of a running command
+                await self._write(self._waiting_outputs.pop(number, iter(())))
+            while self.next_printed_number in self._waiting_outputs:
+                await self._write(self._waiting_outputs.pop(self.next_printed_number))
+                self.next_printed_number += 1
+                # The next command may still be running. Print the output that it has written so far.
+                self._write_blocking(self._take_early_output(self.next_printed_number))
 
     def flush(self) -> None:
-        """Print all output that is still kept; for use after the event loop has ended."""
-        rest = (
-            (self._take_early_output(number), self._waiting.get(number, ()))
-            for number in sorted({*self._running_output, *self._waiting})
+        """Print all output that has not been printed. Call this method after the event loop has ended."""
+        remaining = (
+            (self._take_early_output(number), self._waiting_outputs.get(number, ()))
+            for number in sorted({*self._early_outputs, *self._waiting_outputs})
         )
-        for output in (self._unwritten, *itertools.chain.from_iterable(rest)):
-            self._write_now(iter(output))
+        for output in (self._unwritten_chunks, *itertools.chain.from_iterable(remaining)):
+            self._write_blocking(iter(output))
 
     async def print_message(self, text: str) -> None:
-        """Print a message of the batch itself on the standard error."""
+        """Print a message of the batch itself to the standard error."""
         async with self._lock:
-            await self._write(iter([(self._outlets[1], os.fsencode(f"trioflow batch: {text}\n"))]))
+            await self._write(iter([(self._streams[1], os.fsencode(f"trioflow batch: {text}\n"))]))
 
-    def _split_into_pieces(self, outputs: Iterable[Iterable[bytes]], tag: bytes | None) -> Output:
-        for outlet, output in zip(self._outlets, outputs, strict=True):
-            for piece in output if tag is None else tag_lines(output, tag):
-                yield outlet, piece
+    def _split_into_chunks(self, outputs: Iterable[Iterable[bytes]], tag: bytes | None) -> OutputChunks:
+        for stream, output in zip(self._streams, outputs, strict=True):
+            for chunk in output if tag is None else tag_lines(output, tag):
+                yield stream, chunk
 
-    def _take_early_output(self, number: int) -> Output:
-        early = self._running_output.pop(number, ())
-        return ((outlet, piece) for outlet, place in early for piece in self._backlog.take(place))
+    def _take_early_output(self, number: int) -> OutputChunks:
+        items = self._early_outputs.pop(number, ())
+        return ((stream, chunk) for stream, item in items for chunk in self._backlog.take(item))
 
-    def _write_now(self, output: Output) -> None:
-        with self._pause_bar() as is_drawn_over:
-            for outlet, piece in complete_lines(output) if is_drawn_over else output:
-                outlet.write_now(piece)
+    def _write_blocking(self, output: OutputChunks) -> None:
+        with self._print_guard() as is_drawn_over:
+            for stream, chunk in end_last_line(output) if is_drawn_over else output:
+                stream.write_blocking(chunk)
 
-    async def _write(self, output: Output) -> None:
-        with self._pause_bar() as is_drawn_over:
-            rest = complete_lines(output) if is_drawn_over else output
-            for outlet, piece in rest:
-                for start in range(0, len(piece), PIPE_PIECE):
-                    self._unwritten = itertools.chain([(outlet, piece[start:])], rest)
-                    await outlet.until_writable()
-                    self._unwritten = iter(())
-                    outlet.write_now(piece[start : start + PIPE_PIECE])
+    async def _write(self, output: OutputChunks) -> None:
+        with self._print_guard() as is_drawn_over:
+            chunks = end_last_line(output) if is_drawn_over else output
+            for stream, chunk in chunks:
+                for start in range(0, len(chunk), PIPE_WRITE_SIZE):
+                    self._unwritten_chunks = itertools.chain([(stream, chunk[start:])], chunks)
+                    await stream.wait_writable()
+                    self._unwritten_chunks = iter(())
+                    stream.write_blocking(chunk[start : start + PIPE_WRITE_SIZE])
 
 
-class TaggedLines(io.RawIOBase):
-    r"""A stream for a command's output that passes on whole lines, with a tag before each; the last one at `flush`.
+class TaggedLineStream(io.RawIOBase):
+    r"""A stream that passes on a command's output line by line, with a tag before each line.
+
+    `flush` passes on a last line without a newline.
 
     Attributes:
-        received: the number of bytes so far.
+        received_bytes: the number of bytes written to the stream.
 
     Example:
-        >>> lines = TaggedLines(print, b"1: ")
+        >>> lines = TaggedLineStream(print, b"1: ")
         >>> lines.write(b"a\nb"), lines.write(b"c"), lines.flush()
         b'1: a\n'
         b'1: bc'
@@ -306,77 +329,86 @@ class TaggedLines(io.RawIOBase):
 
     """
 
-    def __init__(self, take: Callable[[bytes], object], tag: bytes | None) -> None:
-        self._take: Final = take
+    def __init__(self, write_lines: Callable[[bytes], object], tag: bytes | None) -> None:
+        self._write_lines: Final = write_lines
         self._tag: Final = tag
-        self._rest: list[bytes] = []
-        self.received = 0
+        self._unfinished_line: list[bytes] = []
+        self.received_bytes = 0
 
     def write(self, data: Any) -> int:
-        """Take the next piece."""
-        self.received += len(data)
-        whole, newline, rest = bytes(data).rpartition(b"\n")
+        """Pass on all complete lines, and keep an unfinished last line."""
+        self.received_bytes += len(data)
+        lines, newline, unfinished_line = bytes(data).rpartition(b"\n")
         if newline:
-            self._pass_on(b"".join([*self._rest, whole, newline]))
-            self._rest = []
-        self._rest.append(rest)
+            self._pass_on(b"".join([*self._unfinished_line, lines, newline]))
+            self._unfinished_line = []
+        self._unfinished_line.append(unfinished_line)
         return len(data)
 
-    def show(self, line: bytes) -> None:
+    def pass_on_line(self, line: bytes) -> None:
         """Pass on a line that is not part of the command's output."""
         if line:
             self._pass_on(line)
 
     def flush(self) -> None:
-        """Pass on a last line without an end."""
-        rest, self._rest = b"".join(self._rest), []
-        if rest:
-            self._pass_on(rest)
+        """Pass on an unfinished last line."""
+        line, self._unfinished_line = b"".join(self._unfinished_line), []
+        if line:
+            self._pass_on(line)
 
     def _pass_on(self, data: bytes) -> None:
-        self._take(data if self._tag is None else b"".join(tag_lines([data], self._tag)))
+        self._write_lines(data if self._tag is None else b"".join(tag_lines([data], self._tag)))
 
 
-# ---- --results: saved in files, not printed
+# ---- output saved in files (`--results`)
 
 MAX_NAME_BYTES: Final = 255
-"""The longest name of a file, in bytes, on all common file systems."""
+"""The maximum length of a file's name on common file systems."""
 
 
 def results_directory(directory: str, arguments: Sequence[str], names: Sequence[str] = ()) -> str:
-    r"""Return the directory for some arguments: for each source its number or name, and in it the argument.
+    r"""Return the directory for the output of a command with these arguments.
 
-    A `/` in an argument is written `\_`, and a `\` is doubled. Arguments that cannot name a directory (empty, `.` and
-    `..`) get the prefix `\.`. An argument that is too long for a file's name is truncated and ends with a digest.
+    Its path has two parts for each argument: the name or number of the argument's source, and the argument itself. In
+    an argument, `/` is replaced by `\_`, and `\` is doubled. Arguments that cannot name a directory (empty, `.` and
+    `..`) get the prefix `\.`. An argument that is too long for a file name is truncated, and a digest is appended.
 
     Example:
         >>> results_directory("results", ["a/b", "", ".."])
         'results/1/a\\_b/2/\\./3/\\...'
 
     """
-    sources = itertools.chain(map(_name, names), map(str, itertools.count(len(names) + 1)))
-    return os.path.join(directory, *(part for argument in arguments for part in (next(sources), _name(argument))))
+    sources = itertools.chain(map(_directory_name, names), map(str, itertools.count(len(names) + 1)))
+    return os.path.join(
+        directory, *(part for argument in arguments for part in (next(sources), _directory_name(argument)))
+    )
 
 
-def _name(argument: str) -> str:
+def _directory_name(argument: str) -> str:
     if argument in ("", ".", ".."):
         return "\\." + argument
     name = os.fsencode(argument.replace("\\", "\\\\").replace("/", "\\_"))
-    return os.fsdecode(name if len(name) <= MAX_NAME_BYTES else _shorten(name))
+    return os.fsdecode(name if len(name) <= MAX_NAME_BYTES else _shorten_with_digest(name))
 
 
-def _shorten(name: bytes) -> bytes:
+def _shorten_with_digest(name: bytes) -> bytes:
     import hashlib  # imported late: few batches need it
 
     digest = b"~" + hashlib.sha256(name).hexdigest()[:16].encode()
     return name[: MAX_NAME_BYTES - len(digest)] + digest
 
 
-def save(path: str, sequence: int, outputs: tuple[BinaryIO, BinaryIO]) -> None:
-    """Write the files `seq`, `stdout` and `stderr` in a directory, whose path ends in `/`; or PATH.seq, PATH, PATH.err.
+def save_output(path: str, sequence: int, outputs: tuple[BinaryIO, BinaryIO]) -> None:
+    """Write a command's number, standard output and standard error to three files.
+
+    Args:
+        path: if it ends with `/`, the directory for the files `seq`, `stdout` and `stderr`. Otherwise, the file for the
+            standard output. The other two files have this name with `.seq` and `.err` appended.
+        sequence: the number of the command.
+        outputs: the standard output and the standard error.
 
     Raises:
-        BatchError: they cannot be written.
+        BatchError: a file cannot be written.
 
     """
     names = ("seq", "stdout", "stderr") if path.endswith("/") else (".seq", "", ".err")

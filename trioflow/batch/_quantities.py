@@ -1,4 +1,4 @@
-"""Numbers on the command line: of concurrent commands, durations, loads and priorities."""
+"""Parsers for numbers on the command line: concurrent commands, durations, loads and priorities."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ import re
 from typing import Final
 
 from .. import _posix as posix
-from ..jobs.process._call_places import usable_cpus
-from ._start_conditions import SMALLEST_LOAD, Load
+from ..jobs.process._processes_option import count_usable_cpus
+from ._start_conditions import MIN_LOAD, LoadCondition
 
-UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-DURATION: Final = re.compile(r"(\d+\.?\d*|\.\d+)([smhd]?)", re.IGNORECASE)
-DESCRIPTORS_EACH: Final = 6
-"""A running command holds two pipes, a pidfd and a selector, and two more descriptors while it starts."""
-DESCRIPTORS_OWN: Final = 40
-MAX_JOBS: Final = 4000
+SECONDS_PER_UNIT: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+DURATION_PART_PATTERN: Final = re.compile(r"(\d+\.?\d*|\.\d+)([smhd]?)", re.IGNORECASE)
+DESCRIPTORS_PER_COMMAND: Final = 6
+"""The number of descriptors that a command uses: two pipes, a pidfd, a selector, and two more while it starts."""
+RESERVED_DESCRIPTORS: Final = 40
+MAX_CONCURRENT_COMMANDS: Final = 4000
 
 
 def parse_seconds(text: str) -> float:
-    """Return a duration in seconds: a number, or several with units, as in 1h30m.
+    """Parse a duration, and return it in seconds.
+
+    Args:
+        text: a number of seconds, or numbers with the units s, m, h or d, as in `1h30m`.
 
     Raises:
         ValueError: the text is not a duration.
@@ -28,14 +31,14 @@ def parse_seconds(text: str) -> float:
         (1.5, 90.0)
 
     """
-    parts = list(DURATION.finditer(text))
+    parts = list(DURATION_PART_PATTERN.finditer(text))
     if not parts or "".join(match[0] for match in parts) != text:
         raise ValueError(f"{text!r} is not a duration: give seconds, or numbers with units s, m, h, d, as in 1h30m")
-    return sum(float(match[1]) * UNITS[match[2].lower()] for match in parts)
+    return sum(float(match[1]) * SECONDS_PER_UNIT[match[2].lower()] for match in parts)
 
 
 def parse_time_limit(text: str) -> float | None:
-    """Return a duration in seconds, as `parse_seconds`; None for 0, which means no limit.
+    """Parse a duration like `parse_seconds`, but return None for 0, which means no limit.
 
     Raises:
         ValueError: the text is not a duration.
@@ -45,14 +48,15 @@ def parse_time_limit(text: str) -> float | None:
 
 
 def parse_slots(text: str, cpus: int | None = None) -> int:
-    """Return the number of commands that may run at the same time.
+    """Parse the value of `--jobs`, and return the number of commands that may run at the same time.
 
     Args:
-        text: a number; 0 for as many as possible; N% of the CPUs; +N or -N for N more or fewer than the CPUs.
-        cpus: the number of CPUs; None for those that this process may use.
+        text: a number; `0` for as many as possible; `N%` for a percentage of the number of CPUs; `+N` or `-N` for N
+            more or fewer than the number of CPUs.
+        cpus: the number of CPUs; None for the number that this process may use.
 
     Raises:
-        ValueError: the text is none of these.
+        ValueError: the text has none of these forms.
 
     Example:
         >>> parse_slots("3"), parse_slots("200%", cpus=4), parse_slots("+2", cpus=4), parse_slots("-9", cpus=4)
@@ -64,26 +68,27 @@ def parse_slots(text: str, cpus: int | None = None) -> int:
         raise ValueError(f"{text!r} is not a number of jobs: give a number, 0 for no limit, or N%, +N, -N of the CPUs")
     sign, number, percent = match[1], int(match[2]), match[3]
     if not sign and not percent:
-        return number or as_many_as_possible()
-    have = usable_cpus() if cpus is None else cpus
-    return max(1, have * number // 100 if percent else have + int(sign + match[2]))
+        return number or max_concurrent_commands()
+    cpu_count = count_usable_cpus() if cpus is None else cpus
+    return max(1, cpu_count * number // 100 if percent else cpu_count + int(sign + match[2]))
 
 
-def parse_load(text: str) -> Load:
-    """Return the condition for `--load`: a number as for `parse_slots`, but 0 means nearly none.
+def parse_load(text: str) -> LoadCondition:
+    """Parse the value of `--load`. It has the forms of `parse_slots`, but 0 means that no other process may run.
 
     Raises:
-        ValueError: the text is not such a number.
+        ValueError: the text is not a number of processes.
 
     """
-    return Load(SMALLEST_LOAD if text == "0" else parse_slots(text))
+    return LoadCondition(MIN_LOAD if text == "0" else parse_slots(text))
 
 
 def parse_nice(text: str) -> int:
-    """Parse the priority of `--nice`.
+    """Parse the value of `--nice`, a priority from -20 to 19.
 
     Raises:
-        ValueError: it is not a priority, or one that this user may not set.
+        ValueError: the text is not a priority.
+        ValueError: the priority is negative, and the user is not root.
 
     """
     if not re.fullmatch(r"[+-]?\d+", text, re.ASCII) or not -20 <= int(text) <= 19:
@@ -93,13 +98,13 @@ def parse_nice(text: str) -> int:
     return int(text)
 
 
-def as_many_as_possible() -> int:
-    """Return the number of commands within this user's limits of descriptors and processes."""
+def max_concurrent_commands() -> int:
+    """Return the number of commands that may run at the same time within the limits on descriptors and processes."""
     descriptors, _ = posix.resource.getrlimit(posix.resource.RLIMIT_NOFILE)
     processes, _ = posix.resource.getrlimit(posix.resource.RLIMIT_NPROC)
-    limits = [MAX_JOBS]
+    limits = [MAX_CONCURRENT_COMMANDS]
     if descriptors != posix.resource.RLIM_INFINITY:
-        limits.append((descriptors - DESCRIPTORS_OWN) // DESCRIPTORS_EACH)
+        limits.append((descriptors - RESERVED_DESCRIPTORS) // DESCRIPTORS_PER_COMMAND)
     if processes != posix.resource.RLIM_INFINITY:
         limits.append(processes // 2)
     return max(1, min(limits))

@@ -1,4 +1,4 @@
-"""The outcome of each command, with its output, as a line of JSON."""
+"""Results in JSON Lines (`--results FILE.jsonl`). Each command has a line with its outcome and output."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from ._joblog import CommandOutcome, LogFile, outputs
+from ._joblog import CommandOutcome, LogFile, open_outputs
 
 
-class Records(LogFile):
-    """A file with a line for each command.
+class JsonlResults(LogFile):
+    """A file with a line of JSON for each command.
 
     Args:
-        path: the file, emptied first.
+        path: the file. Existing contents are removed.
 
     Raises:
-        BatchError: it cannot be written.
+        BatchError: the file cannot be written.
 
     """
 
@@ -29,31 +29,31 @@ class Records(LogFile):
         """Write the line of a command.
 
         Args:
-            outcome: its outcome.
-            arguments: its arguments.
+            outcome: the outcome of the command.
+            arguments: the arguments of the command.
 
         Raises:
-            BatchError: it cannot be written.
+            BatchError: the file cannot be written.
 
         """
         record: dict[str, Any] = {
-            "seq": outcome.sequence, "arguments": [printable(argument) for argument in arguments],
-            "command": printable(outcome.command), "host": outcome.host, "started": outcome.started,
+            "seq": outcome.sequence, "arguments": [escape_invalid_utf8(argument) for argument in arguments],
+            "command": escape_invalid_utf8(outcome.command), "host": outcome.host, "started": outcome.start_timestamp,
             "seconds": round(outcome.runtime, 6), "exit_code": outcome.exit_value, "signal": outcome.signal,
             **{name: getattr(outcome.result, name, None) for name in ("user_time", "system_time", "max_rss")},
         }  # fmt: skip
-        for name, output in zip(("stdout", "stderr"), outputs(outcome.result), strict=True):
+        for name, output in zip(("stdout", "stderr"), open_outputs(outcome.result), strict=True):
             record.update(text_or_base64(name, output.read()))
         self.write(json.dumps(record).encode() + b"\n")
 
 
-def printable(text: str) -> str:
-    r"""Make a text valid for any reader of JSON: bytes that are not UTF-8 become \xNN."""
+def escape_invalid_utf8(text: str) -> str:
+    r"""Replace bytes that are not UTF-8 by \xNN, so that every JSON reader accepts the text."""
     return os.fsencode(text).decode(errors="backslashreplace")
 
 
 def text_or_base64(name: str, data: bytes) -> dict[str, str]:
-    r"""Return data as a text or, if it is not UTF-8, in base64 under another name.
+    r"""Return a field of a JSON object with the data. If they are not UTF-8, the field has base64 and another name.
 
     Example:
         >>> text_or_base64("stdout", b"caf\xc3\xa9") | text_or_base64("stderr", b"\xff")

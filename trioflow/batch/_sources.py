@@ -1,7 +1,7 @@
-"""Sources of arguments: the words after `:::`, the lines of files and of the standard input; and their products.
+"""Sources of arguments: words of the command line, lines of files or of the standard input, and their combinations.
 
-The first source is read on demand, so a million lines are never in memory at a time. A file without data yet, such as
-a pipe, yields None instead of an item; the caller may then wait for `descriptor`.
+The first source is read on demand, so that a million lines do not have to fit in memory. If the source is a pipe and no
+data is available yet, the source yields None. The caller can then wait until the descriptor is readable.
 
 ```
 a source ──► items ──► split into columns ──► linked, or combined with other sources ──► N at a time (-N)
@@ -24,45 +24,45 @@ from . import BatchError
 
 STDIN: Final = "-"
 SEPARATORS: Final = {":::": (False, False), ":::+": (False, True), "::::": (True, False), "::::+": (True, True)}
-"""For each separator, whether files follow it, and whether the following source is linked to the one before."""
-PIECE_BYTES: Final = 1 << 16
+"""For each separator: whether the words after it name files, and whether it links its source to the one before."""
+READ_SIZE: Final = 1 << 16
 
-ESCAPES: Final = {r"\0": b"\0", r"\n": b"\n", r"\r": b"\r", r"\t": b"\t", r"\\": b"\\"}
+DELIMITER_ESCAPES: Final = {r"\0": b"\0", r"\n": b"\n", r"\r": b"\r", r"\t": b"\t", r"\\": b"\\"}
 
 
 Arguments = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class ReadingRules:
     """The rules by which arguments are read from the sources.
 
     Attributes:
-        end: the delimiter between the items of a file, and between words if `cuts_words` is true.
-        cuts_words: whether words of the command line are split at `end` too.
-        columns: the separator of the columns of an item, which lose leading and trailing spaces; None if each item is
-            one argument.
+        delimiter: the bytes after each item of a file.
+        splits_words: whether to split words of the command line at the delimiter, too.
+        column_pattern: the separator of columns. It splits each item into several arguments, and spaces around them are
+            removed. If it is None, each item is one argument.
         has_header: whether the first item of each source names its columns.
-        is_linked: whether the sources are read in lockstep; shorter ones start over when they are exhausted.
-        items_per_command: the number of items for each command; None for 1. With 0, one command runs per item, but does
-            not get it.
+        is_linked: whether to read the sources in lockstep. When a shorter source is exhausted, it is read again.
+        items_per_command: the number of items for each command; None for 1. If it is 0, a command without arguments
+            runs for each item.
 
     """
 
-    end: bytes = b"\n"
-    cuts_words: bool = False
-    columns: re.Pattern[str] | None = None
+    delimiter: bytes = b"\n"
+    splits_words: bool = False
+    column_pattern: re.Pattern[str] | None = None
     has_header: bool = False
     is_linked: bool = False
     items_per_command: int | None = None
 
-    def records(self, items: Iterable[str | None]) -> Iterator[Arguments | None]:
-        """Yield the columns of each item, or the item itself; None stays None."""
+    def parse_items(self, items: Iterable[str | None]) -> Iterator[Arguments | None]:
+        """Yield the arguments of each item, which are its columns if items have columns. For None, yield None."""
         for item in items:
-            if item is None or self.columns is None:
+            if item is None or self.column_pattern is None:
                 yield None if item is None else (item,)
-            else:  # a group of the separator that did not match is None
-                yield tuple((column or "").strip() for column in self.columns.split(item))
+            else:  # if the pattern has groups, `split` returns them, too; a group that did not match is None
+                yield tuple((column or "").strip() for column in self.column_pattern.split(item))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class WordSource:
 
     items: Sequence[str]
 
-    def as_they_come(self) -> Iterator[str | None]:
+    def iter_items(self) -> Iterator[str | None]:
         """Yield the words."""
         return iter(self.items)
 
@@ -82,16 +82,16 @@ class LineSource:
 
     Attributes:
         path: the file; `-` for the standard input.
-        end: the end of a line.
-        descriptor: the open file.
-        waits: whether reading blocks until there is data.
+        delimiter: the bytes after each line.
+        descriptor: the descriptor of the open file; -1 while the file is closed.
+        is_blocking: whether reading blocks until data is available.
 
     """
 
     path: str
-    end: bytes = b"\n"
+    delimiter: bytes = b"\n"
     descriptor: int = field(default=-1, init=False)
-    waits: bool = field(default=True, init=False)
+    is_blocking: bool = field(default=True, init=False)
 
     def open(self) -> None:
         """Open the file.
@@ -111,87 +111,89 @@ class LineSource:
             raise BatchError(f"cannot read the arguments in {self.path!r}: {error.strerror}") from None
 
     def close(self) -> None:
-        """Close the file; the standard input stays open, because it is the program's."""
+        """Close the file, unless it is the standard input."""
         if self.descriptor > 0:
             os.close(self.descriptor)
             self.descriptor = -1
 
-    def as_they_come(self) -> Iterator[str | None]:
-        """Yield the lines, and None when there is no data yet, unless it `waits`.
+    def iter_items(self) -> Iterator[str | None]:
+        """Yield the lines. If the source is not blocking, yield None whenever no data is available yet.
 
         Raises:
             BatchError: the file cannot be read.
 
         """
-        rest: list[bytes] = []
+        unfinished_parts: list[bytes] = []  # the parts of a line whose end has not been read yet
         while True:
-            if not self.waits and not is_ready(self.descriptor, posix.POLLIN):
+            if not self.is_blocking and not is_ready(self.descriptor, posix.POLLIN):
                 yield None
-            elif piece := self._read():
-                *lines, last = piece.split(self.end)
+            elif chunk := self._read():
+                *lines, last = chunk.split(self.delimiter)
                 if lines:
-                    yield os.fsdecode(b"".join([*rest, lines[0]]))
+                    yield os.fsdecode(b"".join([*unfinished_parts, lines[0]]))
                     yield from map(os.fsdecode, lines[1:])
-                    rest.clear()
-                rest.append(last)
+                    unfinished_parts.clear()
+                unfinished_parts.append(last)
             else:
                 break
-        if line := b"".join(rest):
+        if line := b"".join(unfinished_parts):
             yield os.fsdecode(line)
 
     def _read(self) -> bytes:
         try:
-            return os.read(self.descriptor, PIECE_BYTES)
+            return os.read(self.descriptor, READ_SIZE)
         except OSError as error:
             raise BatchError(f"cannot read the arguments in {self.path!r}: {error.strerror}") from None
 
 
 def is_ready(descriptor: int, event: int) -> bool:
-    """Return whether a read (`POLLIN`) or a write (`POLLOUT`) returns at once; a read does so at the end of a file."""
+    """Return whether a read (`POLLIN`) or a write (`POLLOUT`) would not block. At end of file, reads do not block."""
     poll = posix.poll()
     poll.register(descriptor, event)
     return bool(poll.poll(0))
 
 
-Source = WordSource | LineSource
-Group = list[Source]
-"""Linked sources: their first items are taken together, then their second ones, and so on, up to the shortest."""
+ArgumentSource = WordSource | LineSource
+SourceGroup = list[ArgumentSource]
+"""Linked sources. Each command gets one item from each source, until the shortest source is exhausted."""
 
 
-def parse(
-    words: Sequence[str], files: Sequence[str] = (), reading: Reading = Reading()
-) -> tuple[list[str], list[Group]]:
-    """Split the words into those of the command and groups of sources; without any, the source is the standard input.
+def parse_sources(
+    words: Sequence[str], files: Sequence[str] = (), rules: ReadingRules = ReadingRules()
+) -> tuple[list[str], list[SourceGroup]]:
+    """Split the words of a command line into the command and groups of sources.
+
+    Without sources, there is one group: the standard input.
 
     Args:
-        words: the command, the separators, and the words after them.
-        files: the files of further sources, which come first.
-        reading: the end of an item, and whether all sources are linked.
+        words: the words of the command, followed by separators with the words of their sources.
+        files: the files of further sources, which come before the sources in `words`.
+        rules: the delimiter of the items, and whether all sources are linked.
 
     Example:
-        >>> parse(["cp", "{1}", "{2}", ":::", "a", "b", ":::+", "c", "d"])
+        >>> parse_sources(["cp", "{1}", "{2}", ":::", "a", "b", ":::+", "c", "d"])
         (['cp', '{1}', '{2}'], [[WordSource(items=['a', 'b']), WordSource(items=['c', 'd'])]])
 
     """
     command = list(itertools.takewhile(lambda word: word not in SEPARATORS, words))
-    groups: list[Group] = [[LineSource(path, reading.end)] for path in files]
+    groups: list[SourceGroup] = [[LineSource(path, rules.delimiter)] for path in files]
     separator, items = "", list[str]()
     for word in [*words[len(command) :], ":::"]:
         if word not in SEPARATORS:
             items.append(word)
             continue
         if separator:
-            _append(groups, SEPARATORS[separator], items, reading)
+            _append_sources(groups, SEPARATORS[separator], items, rules)
         separator, items = word, []
-    groups = groups or [[LineSource(STDIN, reading.end)]]
-    return command, [list(itertools.chain.from_iterable(groups))] if reading.is_linked else groups
+    groups = groups or [[LineSource(STDIN, rules.delimiter)]]
+    return command, [list(itertools.chain.from_iterable(groups))] if rules.is_linked else groups
 
 
-def _append(groups: list[Group], flags: tuple[bool, bool], items: list[str], reading: Reading) -> None:
+def _append_sources(groups: list[SourceGroup], flags: tuple[bool, bool], items: list[str], rules: ReadingRules) -> None:
     are_files, linked = flags
-    if reading.cuts_words and not are_files:
-        items = [part for item in items for part in item.split(os.fsdecode(reading.end))]
-    sources: Group = [LineSource(path, reading.end) for path in items] if are_files else [WordSource(items)]
+    if rules.splits_words and not are_files:
+        items = [part for item in items for part in item.split(os.fsdecode(rules.delimiter))]
+    sources: SourceGroup = [LineSource(path, rules.delimiter) for path in items] if are_files else [WordSource(items)]
     for source in sources:
         if linked and groups:
             groups[-1].append(source)
@@ -199,131 +201,135 @@ def _append(groups: list[Group], flags: tuple[bool, bool], items: list[str], rea
             groups.append([source])
 
 
-class Product:
-    """All combinations of the items of the groups; the last group varies fastest.
+class SourceProduct:
+    """All combinations of items, one from each group of sources. The item of the last group varies fastest.
 
     Attributes:
-        total: the number of commands; None if that would require reading all lines.
-        names: those of the columns, from the first items of the sources; empty without a header.
+        total: the number of commands; None if it is unknown, because not all lines have been read.
+        column_names: the names of the columns, from the headers of the sources; empty if the sources have none.
 
     """
 
-    def __init__(self, groups: Sequence[Group], reading: Reading = Reading()) -> None:
-        """Open all files, and read all groups but the first.
+    def __init__(self, groups: Sequence[SourceGroup], rules: ReadingRules = ReadingRules()) -> None:
+        """Open all files, and read all groups of sources except the first.
 
         Raises:
             BatchError: a file cannot be read.
 
         """
         self._groups: Final = groups
-        self._reading: Final = reading
-        self._first: list[Arguments] | None = None
+        self._reading: Final = rules
+        self._first_group_arguments: list[Arguments] | None = None
         self.total: int | None = None
-        self.names: Final[list[str]] = []
+        self.column_names: Final[list[str]] = []
         try:
-            for source in self._files():
+            for source in self._line_sources():
                 source.open()
-            self._records: Final = [[reading.records(source.as_they_come()) for source in group] for group in groups]
-            if reading.has_header:
-                for records in itertools.chain.from_iterable(self._records):
-                    self.names.extend(next(filter(None, records), ()))
-            self._others: Final = [self._read(group) for group in self._records[1:]]
+            self._record_iterators: Final = [
+                [rules.parse_items(source.iter_items()) for source in group] for group in groups
+            ]
+            if rules.has_header:
+                for records in itertools.chain.from_iterable(self._record_iterators):
+                    self.column_names.extend(next(filter(None, records), ()))
+            self._other_groups_arguments: Final = [self._read_group(group) for group in self._record_iterators[1:]]
             if self._lazy_source is None:
-                self.count()
+                self.count_commands()
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
         """Close all files."""
-        for source in self._files():
+        for source in self._line_sources():
             source.close()
 
-    def _files(self) -> Iterator[LineSource]:
+    def _line_sources(self) -> Iterator[LineSource]:
         return (source for group in self._groups for source in group if isinstance(source, LineSource))
 
     @property
     def _lazy_source(self) -> LineSource | None:
-        """The first source, if it is a file that can be read on demand."""
+        """The first source if it can be read on demand, because it is a file without linked sources; otherwise None."""
         source = self._groups[0][0]
         return source if isinstance(source, LineSource) and len(self._groups[0]) == 1 else None
 
-    def _read(self, group: Sequence[Iterator[Arguments | None]]) -> list[Arguments]:
-        """Return all arguments of a group; reading its files blocks."""
-        columns = [[record for record in records if record is not None] for records in group]
-        if self._reading.is_linked and all(columns):
-            most = max(map(len, columns))
-            columns = [list(itertools.islice(itertools.cycle(column), most)) for column in columns]
-        return [sum(records, ()) for records in zip(*columns, strict=False)]
+    def _read_group(self, group: Sequence[Iterator[Arguments | None]]) -> list[Arguments]:
+        """Read all sources of a group, and return the arguments from each set of linked items."""
+        sources = [[record for record in records if record is not None] for records in group]
+        if self._reading.is_linked and all(sources):
+            longest = max(map(len, sources))
+            sources = [list(itertools.islice(itertools.cycle(source), longest)) for source in sources]
+        return [sum(records, ()) for records in zip(*sources, strict=False)]
 
-    def count(self) -> int:
-        """Return the number of commands; read all sources first if necessary."""
-        if self._first is None:
-            self._first = self._read(self._records[0])
-        combinations = math.prod([len(self._first), *map(len, self._others)])
+    def count_commands(self) -> int:
+        """Return the number of commands. If necessary, read the first group completely."""
+        if self._first_group_arguments is None:
+            self._first_group_arguments = self._read_group(self._record_iterators[0])
+        combinations = math.prod([len(self._first_group_arguments), *map(len, self._other_groups_arguments)])
         self.total = math.ceil(combinations / (self._reading.items_per_command or 1))
         return self.total
 
     @property
     def descriptor(self) -> int:
-        """The file descriptor to wait for when there is no item yet."""
+        """The descriptor that becomes readable when another item may be available; -1 if all items have been read."""
         return -1 if self._lazy_source is None else self._lazy_source.descriptor
 
-    def items(self, *, blocking: bool) -> Iterator[Arguments | None]:
-        """Yield the arguments of each command, once; and None when there are none yet, unless `blocking`."""
+    def iter_arguments(self, *, blocking: bool) -> Iterator[Arguments | None]:
+        """Yield the arguments of each command. Unless `blocking`, yield None whenever no item is available yet."""
         if self._lazy_source is not None:
-            self._lazy_source.waits = blocking
-        number = self._reading.items_per_command
-        if number is None:
+            self._lazy_source.is_blocking = blocking
+        items_per_command = self._reading.items_per_command
+        if items_per_command is None:
             yield from self._combinations()
             return
-        together: list[str] = []
-        taken = 0
+        merged_arguments: list[str] = []
+        item_count = 0
         for arguments in self._combinations():
             if arguments is None:
                 yield None
                 continue
-            together += arguments if number else ()
-            taken += 1
-            if taken >= number:
-                yield tuple(together)
-                together, taken = [], 0
-        if taken:
-            yield tuple(together)
+            merged_arguments += arguments if items_per_command else ()
+            item_count += 1
+            if item_count >= items_per_command:
+                yield tuple(merged_arguments)
+                merged_arguments, item_count = [], 0
+        if item_count:
+            yield tuple(merged_arguments)
 
     def _combinations(self) -> Iterator[Arguments | None]:
-        for first in self._records[0][0] if self._first is None else self._first:
-            if first is None:
+        for first_arguments in (
+            self._record_iterators[0][0] if self._first_group_arguments is None else self._first_group_arguments
+        ):
+            if first_arguments is None:
                 yield None
                 continue
-            for rest in itertools.product(*self._others):
-                yield sum(rest, first)
+            for other_arguments in itertools.product(*self._other_groups_arguments):
+                yield sum(other_arguments, first_arguments)
 
 
 # ---- options
 
 
-def delimiter(text: str) -> bytes:
-    r"""Return the end of an argument, for `--delimiter`.
+def parse_delimiter(text: str) -> bytes:
+    r"""Parse the value of `--delimiter`: the bytes after each item of a file.
 
     Raises:
         ValueError: the text is empty.
 
     Example:
-        >>> delimiter(","), delimiter(r"\t")
+        >>> parse_delimiter(","), parse_delimiter(r"\t")
         (b',', b'\t')
 
     """
     if not text:
         raise ValueError("it is empty: give a character, such as , or \\t, or several")
-    return ESCAPES.get(text, os.fsencode(text))
+    return DELIMITER_ESCAPES.get(text, os.fsencode(text))
 
 
-def column_separator(text: str) -> re.Pattern[str]:
-    """Return the regular expression of the separator between two columns.
+def parse_column_separator(text: str) -> re.Pattern[str]:
+    """Parse the value of `--colsep`: the regular expression of the separator between two columns.
 
     Raises:
-        ValueError: it is not a regular expression, or it matches the empty text.
+        ValueError: the text is not a regular expression, or the expression matches the empty text.
 
     """
     try:
@@ -333,9 +339,9 @@ def column_separator(text: str) -> re.Pattern[str]:
             f"{text!r} is not a regular expression: {error}; a | or . of its own is written \\| or \\."
         ) from None
     if pattern.match(""):
-        itself = f"; the character itself is written '\\{text}'" if text == "|" else ""
+        hint = f"; the character itself is written '\\{text}'" if text == "|" else ""
         raise ValueError(
             f"{text!r} is a regular expression that also matches the empty text: give the separator between two "
-            f"columns, such as ,{itself}"
+            f"columns, such as ,{hint}"
         )
     return pattern

@@ -1,6 +1,6 @@
 """Conditions for the start of commands: this machine's free memory and load.
 
-The system does not report changes of these, so they are polled.
+The batch polls the memory and the load, because the system does not report changes.
 """
 
 from __future__ import annotations
@@ -10,121 +10,120 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from .. import _posix as posix
-from ..abc import amount_of
-from ..abc import size_text as size
+from ..abc import amount_of, size_text
 
-MEMINFO: Final = "/proc/meminfo"
-STAT: Final = "/proc/stat"
-SMALLEST_LOAD: Final = 0.01
-"""The limit for `--load 0`: a command starts only while no other process runs."""
-THOUSANDS: Final = re.compile(r"([\d.]+)([kmgtp])")
+MEMINFO_PATH: Final = "/proc/meminfo"
+STAT_PATH: Final = "/proc/stat"
+MIN_LOAD: Final = 0.01
+"""The limit that `--load 0` stands for. With it, a command starts only while no other process runs."""
+DECIMAL_SIZE_PATTERN: Final = re.compile(r"([\d.]+)([kmgtp])")
 
 
 class StartCondition(Protocol):
     """A condition for the start of a command."""
 
     def describe_wait(self) -> str | None:
-        """Describe the condition that a start waits for, and its current state; None if a command may start."""
+        """Describe the condition that does not hold, with the current value; return None if a command may start."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class FreeMemory:
-    """Holds starts back while fewer bytes of memory than `least` are free."""
+class FreeMemoryCondition:
+    """The condition that at least `min_free_bytes` bytes of memory are free."""
 
-    minimum: int
+    min_free_bytes: int
 
     def describe_wait(self) -> str | None:
-        """Describe the required and the free memory; None if there is enough."""
-        free = _meminfo("MemAvailable")
-        if free is None or free >= self.minimum:
+        """Describe the required and the free memory; return None if enough is free."""
+        free = _read_meminfo("MemAvailable")
+        if free is None or free >= self.min_free_bytes:
             return None
-        return f"{size(self.minimum)} of memory are free (--memfree); now it is {size(free)}"
+        return f"{size_text(self.min_free_bytes)} of memory are free (--memfree); now it is {size_text(free)}"
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """Holds starts back while at least `most` processes run or wait for a disk."""
+class LoadCondition:
+    """The condition that fewer than `max_load` processes run or wait for a disk."""
 
-    maximum: float
+    max_load: float
 
     def describe_wait(self) -> str | None:
-        """Describe the required and the current load; None if that is low enough."""
-        now = current_load()
-        return None if now < self.maximum else f"the load is below {self.maximum:g} (--load); now it is {now:g}"
+        """Describe the required and the current load; return None if the load is low enough."""
+        load = current_load()
+        return None if load < self.max_load else f"the load is below {self.max_load:g} (--load); now it is {load:g}"
 
 
-def size_in_bytes(text: str) -> int:
-    """Parse a size in bytes.
+def parse_size(text: str) -> int:
+    """Parse a size, and return it in bytes.
 
     Args:
-        text: a size, as for `Pool`; or with a small letter for powers of a thousand, as in GNU parallel.
+        text: a size as for `Pool`, such as `2G`. As in GNU parallel, units in lower case are powers of 1000, as in
+            `2g`.
 
     Raises:
-        ValueError: it is not a size.
+        ValueError: the text is not a size.
 
     Example:
-        >>> size_in_bytes("2G"), size_in_bytes("2g"), size_in_bytes("500 MB")
+        >>> parse_size("2G"), parse_size("2g"), parse_size("500 MB")
         (2147483648, 2000000000, 500000000)
 
     """
-    thousands = THOUSANDS.fullmatch(text)
-    written = f"{thousands[1]}{'k' if thousands[2] == 'k' else thousands[2].upper()}B" if thousands else text
-    return int(amount_of(written, repr(text)))
+    decimal = DECIMAL_SIZE_PATTERN.fullmatch(text)
+    normalized = f"{decimal[1]}{'k' if decimal[2] == 'k' else decimal[2].upper()}B" if decimal else text
+    return int(amount_of(normalized, repr(text)))
 
 
 def parse_memory_limit(text: str) -> int:
-    """Parse the bytes of `--memory-limit`, 1 or more.
+    """Parse the value of `--memory-limit`, and return the number of bytes.
 
     Raises:
-        ValueError: it is not such a size.
+        ValueError: the text is not a positive size.
 
     """
-    if not 0 < (size := size_in_bytes(text)) < 2**63:
+    if not 0 < (size := parse_size(text)) < 2**63:
         raise ValueError(f"{text!r}: give a positive size, such as 2G")
     return size
 
 
-def parse_memfree(text: str) -> FreeMemory:
-    """Return the condition for `--memfree`.
-
-    Args:
-        text: a size, as for `Pool`; or with a small letter for powers of a thousand, as in GNU parallel.
+def parse_memfree(text: str) -> FreeMemoryCondition:
+    """Parse the value of `--memfree`, a size as for `parse_size`.
 
     Raises:
-        ValueError: it is not a size, it exceeds this machine's memory, or the system does not report its free memory.
+        ValueError: the text is not a size.
+        ValueError: the size exceeds this machine's memory.
+        ValueError: the system does not report its free memory.
 
     """
-    least = size_in_bytes(text)
-    in_all = total_memory()
-    if in_all is None or _meminfo("MemAvailable") is None:
-        raise ValueError(f"this system does not report its free memory: there is no MemAvailable in {MEMINFO}")
-    if least > in_all:
-        raise ValueError(f"{text} will never be free: this machine has {size(in_all)}")
-    return FreeMemory(least)
+    minimum = parse_size(text)
+    total = total_memory()
+    if total is None or _read_meminfo("MemAvailable") is None:
+        raise ValueError(f"this system does not report its free memory: there is no MemAvailable in {MEMINFO_PATH}")
+    if minimum > total:
+        raise ValueError(f"{text} will never be free: this machine has {size_text(total)}")
+    return FreeMemoryCondition(minimum)
 
 
 def total_memory() -> int | None:
     """Return the size of this machine's memory in bytes; None if the system does not report it."""
-    return _meminfo("MemTotal")
+    return _read_meminfo("MemTotal")
 
 
 def current_load() -> float:
-    """Return the number of processes that run or wait for a disk, without this one; the load average on other systems.
+    """Return the number of other processes that run or wait for a disk.
 
-    The load average covers the last minute, and so misses commands that have just started.
+    If the system has no /proc, return the load average of the last minute, which rises only slowly after a start.
     """
     try:
-        counts = dict(line.split(None, 1) for line in _read_text(STAT).splitlines() if line.startswith("procs_"))
+        counts = dict(line.split(None, 1) for line in _read_text(STAT_PATH).splitlines() if line.startswith("procs_"))
         return max(0.0, int(counts["procs_running"]) - 1) + int(counts["procs_blocked"])
     except (OSError, KeyError, ValueError):
         return float(posix.getloadavg()[0])
 
 
-def _meminfo(name: str) -> int | None:
-    """Return a number of bytes from /proc/meminfo; None without such a line."""
+def _read_meminfo(name: str) -> int | None:
+    """Return a value of /proc/meminfo in bytes; None if the file or the line is missing."""
     try:
-        match = re.search(rf"^{name}: *(\d+) kB$", _read_text(MEMINFO), re.MULTILINE)
+        match = re.search(rf"^{name}: *(\d+) kB$", _read_text(MEMINFO_PATH), re.MULTILINE)
     except OSError:
         return None
     return None if match is None else 1024 * int(match[1])

@@ -1,7 +1,8 @@
-"""Replacement strings: a command line with placeholders, and its text for given arguments.
+"""Templates of command lines: replacement strings such as `{}`, and their replacement by arguments.
 
-The grammar is GNU parallel's: `{}`, `{#}`, `{%}`, `{2}`, `{-1}`. Those for an argument may have `.`, `/`, `//` or `/.`
-before the closing brace. `Strings` adds others: other spellings, names of columns, names of resources.
+The syntax is that of GNU parallel: `{}`, `{#}`, `{%}`, `{2}`, `{-1}`. A replacement string for an argument may have a
+modifier (`.`, `/`, `//` or `/.`) before the closing brace. `ReplacementStrings` can define more replacement strings:
+another spelling of `{}`, and the names of columns and resources.
 """
 
 from __future__ import annotations
@@ -22,61 +23,68 @@ REPLACEMENT_STRINGS: Final = """\
   {#}   the number of the job       {%} the number of its slot
   {name} with --header :            {name.} {name/} likewise
   {gpu} what it has of --needs gpu=1, such as 0 or 0,1"""
-"""The replacement strings and their meanings, for the help of the command."""
-END_OF_NAME: Final = re.compile(r"[ \t\n=]")
-"""The end of the command's name; a "=" before it shows a variable that is set for the command."""
-NOTHING: Final[Mapping[str, str]] = {}
-UNKNOWN: Final = re.compile(r"\{=.*?=\}", re.DOTALL)
-PADDED: Final = re.compile(r"\{0+([#%])\}")
+"""The replacement strings and their meanings, for the help page of the command."""
+END_OF_FIRST_WORD_PATTERN: Final = re.compile(r"[ \t\n=]")
+"""Matches the end of the first word of a command line. A "=" ends the name of a variable set for the command."""
+NO_RESOURCES: Final[Mapping[str, str]] = {}
+PERL_EXPRESSION_PATTERN: Final = re.compile(r"\{=.*?=\}", re.DOTALL)
+PADDED_NUMBER_PATTERN: Final = re.compile(r"\{0+([#%])\}")
 
 
-def without_extension(argument: str) -> str:
-    """Remove the last `.` and what follows, unless a `/` follows."""
+def remove_extension(argument: str) -> str:
+    """Remove the extension of the last part of a path."""
     stem, dot, extension = argument.rpartition(".")
     return stem if dot and "/" not in extension else argument
 
 
 def base_name(argument: str) -> str:
-    """Return the part after the last `/`."""
+    """Return the part of a path after the last `/`."""
     return argument.rpartition("/")[2]
 
 
 def directory_name(argument: str) -> str:
-    """Return the directory of a path, like dirname(1)."""
+    """Return the directory of a path, as dirname(1) does."""
     directory, slash, _ = argument.rstrip("/").rpartition("/")
     is_at_root = slash or argument.startswith("/")
     return directory.rstrip("/") or ("/" if is_at_root else ".")
 
 
-PARTS: Final[dict[str, Callable[[str], str]]] = {
+MODIFIERS: Final[dict[str, Callable[[str], str]]] = {
     "": lambda argument: argument,
-    ".": without_extension,
+    ".": remove_extension,
     "/": base_name,
     "//": directory_name,
-    "/.": lambda argument: without_extension(base_name(argument)),
+    "/.": lambda argument: remove_extension(base_name(argument)),
 }
-"""The modifiers before the closing brace, and their effects on an argument."""
-INDEXED: Final = re.compile(r"\{(?P<index>-?\d+)(?P<part>//|/\.|/|\.)?\}")
+"""Maps each modifier to the function that it applies to an argument."""
+INDEXED_PLACEHOLDER_PATTERN: Final = re.compile(r"\{(?P<index>-?\d+)(?P<modifier>//|/\.|/|\.)?\}")
 
 
 @dataclass(frozen=True, slots=True)
 class Placeholder:
-    """One replacement string."""
+    """A replacement string for a number or for arguments.
 
-    number: str | None  # "#" or "%"; None if it is for arguments
-    index: int  # the number of the argument: 1 for the first, -1 for the last; 0 for all
-    part: str
+    Attributes:
+        number_symbol: "#" for the number of the job, "%" for the number of its slot; None for arguments.
+        index: the number of the argument: 1 for the first, -1 for the last; 0 for all arguments.
+        modifier: the modifier to apply to each argument; "" for none.
+
+    """
+
+    number_symbol: str | None
+    index: int
+    modifier: str
 
     def fill(
-        self, arguments: Sequence[str], sequence: int, slot: int, quote: Callable[[str], str], between: str = " "
+        self, arguments: Sequence[str], sequence: int, slot: int, quote: Callable[[str], str], separator: str = " "
     ) -> str:
-        """Return the replacement of the string, with `between` between several arguments."""
-        if self.number is not None:
-            return str(sequence if self.number == "#" else slot)
-        modified = PARTS[self.part]
-        return between.join(quote(modified(argument)) for argument in self._chosen(arguments))
+        """Return the number, or the modified and quoted arguments, joined by the separator."""
+        if self.number_symbol is not None:
+            return str(sequence if self.number_symbol == "#" else slot)
+        modify = MODIFIERS[self.modifier]
+        return separator.join(quote(modify(argument)) for argument in self._select(arguments))
 
-    def _chosen(self, arguments: Sequence[str]) -> Sequence[str]:
+    def _select(self, arguments: Sequence[str]) -> Sequence[str]:
         if self.index == 0:
             return arguments
         start = self.index - 1 if self.index > 0 else len(arguments) + self.index
@@ -84,26 +92,31 @@ class Placeholder:
 
 
 @dataclass(frozen=True, slots=True)
-class Granted:
-    """A placeholder, `{name}`, for what the job is granted of that resource."""
+class ResourcePlaceholder:
+    """A placeholder for a resource, such as `{gpu}`. It is replaced by the items or the amount granted to the job.
+
+    Attributes:
+        name: the name of the resource.
+
+    """
 
     name: str
 
 
-Piece = str | Placeholder | Granted
+TemplatePiece = str | Placeholder | ResourcePlaceholder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Strings:
-    """The replacement strings besides `{2}` and the like.
+class ReplacementStrings:
+    """The replacement strings of a batch, with the names of its resources and columns.
 
     Attributes:
-        resources: the names of needed resources.
+        resources: the names of the resources that commands need.
         columns: the names of the arguments, in order.
-        argument: the placeholder for the argument in place of `{}`; then `{2}` is plain text too.
+        argument: the replacement string for all arguments. If it is not `{}`, strings such as `{2}` are plain text.
 
     Example:
-        >>> strings = Strings(columns=["file", "to"], argument=",,")
+        >>> strings = ReplacementStrings(columns=["file", "to"], argument=",,")
         >>> LineTemplate(["cp", "{file}", "{to}", ",,"], strings).fill(["a", "b"], 1, 1)
         'cp a b a b'
 
@@ -113,76 +126,82 @@ class Strings:
     columns: Sequence[str] = ()
     argument: str = "{}"
 
-    def name(self, text: str) -> LineTemplate:
-        """Return a template in which arguments are replaced without quoting, as for the name of a file.
+    def parse_text_template(self, text: str) -> LineTemplate:
+        """Parse a text that is not a command line, such as the name of a file. Its arguments are not quoted.
 
         Raises:
-            ValueError: it contains a replacement string of GNU parallel that is not supported.
+            ValueError: the text contains a replacement string of GNU parallel that is not supported.
 
         """
         return LineTemplate([text], self, is_line=False)
 
-    def find(self, line: str) -> Iterable[Piece]:
-        """Split a line into texts and placeholders.
+    def parse_line(self, line: str) -> Iterable[TemplatePiece]:
+        """Split a line into plain texts and placeholders.
 
         Raises:
-            ValueError: it contains a replacement string of GNU parallel that is not supported.
+            ValueError: the line contains a replacement string of GNU parallel that is not supported.
 
         """
-        if match := UNKNOWN.search(line):
+        if match := PERL_EXPRESSION_PATTERN.search(line):
             raise ValueError(
                 f"{match[0]}: Perl expressions work in GNU parallel only; let a shell change the argument: "
                 "a={}; echo ${a%.*}"
             )
-        if match := PADDED.search(line):
+        if match := PADDED_NUMBER_PATTERN.search(line):
             raise ValueError(
                 f"{match[0]}: numbers with zeros before them work in GNU parallel only; let a shell write them: "
                 f"$(printf %03d {{{match[1]}}})"
             )
-        known = self._placeholders()
+        placeholders = self._placeholders()
+        patterns = [*map(re.escape, placeholders), INDEXED_PLACEHOLDER_PATTERN.pattern]
         position = 0
-        for match in re.finditer("|".join([re.escape(text) for text in known] + [INDEXED.pattern]), line):
-            place = known.get(match[0]) or self._indexed(match)
-            if place is None:
+        for match in re.finditer("|".join(patterns), line):
+            placeholder = placeholders.get(match[0]) or self._indexed_placeholder(match)
+            if placeholder is None:
                 continue
             if match.start() > position:
                 yield line[position : match.start()]
-            yield place
+            yield placeholder
             position = match.end()
         if position < len(line):
             yield line[position:]
 
-    def _placeholders(self) -> dict[str, Placeholder | Granted]:
-        """Return all replacement strings except those with an index."""
-        known: dict[str, Placeholder | Granted] = {f"{{{number}}}": Placeholder(number, 0, "") for number in "#%"}
-        known.update({f"{{{part}}}" if part else self.argument: Placeholder(None, 0, part) for part in PARTS})
+    def _placeholders(self) -> dict[str, Placeholder | ResourcePlaceholder]:
+        """Return the placeholders without an index, keyed by their replacement strings, longest first."""
+        placeholders: dict[str, Placeholder | ResourcePlaceholder] = {
+            f"{{{number}}}": Placeholder(number, 0, "") for number in "#%"
+        }
+        placeholders.update(
+            {f"{{{modifier}}}" if modifier else self.argument: Placeholder(None, 0, modifier) for modifier in MODIFIERS}
+        )
         for index, name in enumerate(self.columns, 1):
-            known.update({f"{{{name}{part}}}": Placeholder(None, index, part) for part in PARTS})
-        known.update({f"{{{name}}}": Granted(name) for name in self.resources})
-        return dict(sorted(known.items(), key=lambda item: -len(item[0])))
+            placeholders.update({f"{{{name}{modifier}}}": Placeholder(None, index, modifier) for modifier in MODIFIERS})
+        placeholders.update({f"{{{name}}}": ResourcePlaceholder(name) for name in self.resources})
+        return dict(sorted(placeholders.items(), key=lambda item: -len(item[0])))
 
-    def _indexed(self, match: re.Match[str]) -> Placeholder | None:
-        if self.argument != "{}" and not match["part"]:
+    def _indexed_placeholder(self, match: re.Match[str]) -> Placeholder | None:
+        if self.argument != "{}" and not match["modifier"]:
             return None
-        return Placeholder(None, int(match["index"]), match["part"] or "")
+        return Placeholder(None, int(match["index"]), match["modifier"] or "")
 
 
 class LineTemplate:
     """A command line with replacement strings.
 
-    Without any for arguments, all arguments are appended. In the first word an argument is not quoted, because it is
-    the command itself; elsewhere it is quoted. The value of a variable before the command (`A={} run`) is quoted. With
-    `quotes_words`, arguments are not quoted separately.
+    If it has no replacement string for an argument or a number, all arguments are appended. Arguments are quoted for
+    the shell, except in the first word, where they are the command itself. In a variable before the command, as in
+    `A={} run`, they are quoted.
 
     Args:
-        words: the command's words, joined by spaces.
-        strings: the replacement strings.
-        is_line: whether it is a command line; otherwise, as for a file's name, nothing is appended, and nothing is
-            quoted.
-        quotes_words: whether each word is quoted, so that its characters have no meaning to a shell.
+        words: the words of the command.
+        strings: the replacement strings of the batch.
+        is_line: whether the words are a command line. In other texts, such as the name of a file, arguments are neither
+            appended nor quoted.
+        quotes_words: whether to quote each word as a whole, with its arguments, so that no character is special to the
+            shell.
 
     Raises:
-        ValueError: it contains a replacement string of GNU parallel that is not supported.
+        ValueError: a word contains a replacement string of GNU parallel that is not supported.
 
     Example:
         >>> LineTemplate(["gzip", "-c", "{}", ">", "{/.}.gz"]).fill(["a/b c.txt"], 1, 1)
@@ -192,71 +211,75 @@ class LineTemplate:
 
     """
 
-    __slots__ = ("_pieces_of_words", "_quote", "_quotes_words")
+    __slots__ = ("_pieces_by_word", "_quote", "_quotes_words")
 
     def __init__(
         self,
         words: Iterable[str],
-        strings: Strings = Strings(),
+        strings: ReplacementStrings = ReplacementStrings(),
         *,
         is_line: bool = True,
         quotes_words: bool = False,
     ) -> None:
         lines = list(words) if quotes_words else [" ".join(words)]
-        parsed = [list(strings.find(line)) for line in lines]
+        parsed = [list(strings.parse_line(line)) for line in lines]
         if is_line and not any(isinstance(piece, Placeholder) for pieces in parsed for piece in pieces):
-            parsed = _with_arguments(parsed, apart=quotes_words)
-        self._pieces_of_words: Final = parsed
+            parsed = _append_arguments(parsed, as_word=quotes_words)
+        self._pieces_by_word: Final = parsed
         self._quote: Final[Callable[[str], str]] = (
-            str if quotes_words or not is_line or _is_in_first_word(parsed[0]) else quote
+            str if quotes_words or not is_line or _has_placeholder_in_first_word(parsed[0]) else quote
         )
         self._quotes_words: Final = quotes_words
 
     @property
     def has_placeholders(self) -> bool:
-        """Whether it contains a replacement string for arguments or numbers."""
-        return any(isinstance(piece, Placeholder) for pieces in self._pieces_of_words for piece in pieces)
+        """Whether the template contains a replacement string for an argument or a number."""
+        return any(isinstance(piece, Placeholder) for pieces in self._pieces_by_word for piece in pieces)
 
-    def fill(self, arguments: Sequence[str], sequence: int, slot: int, granted: Mapping[str, str] = NOTHING) -> str:
-        """Return the command line for some arguments.
+    def fill(
+        self, arguments: Sequence[str], sequence: int, slot: int, granted: Mapping[str, str] = NO_RESOURCES
+    ) -> str:
+        """Return the command line for these arguments.
 
         Args:
-            arguments: one from each source.
+            arguments: one argument from each source.
             sequence: the number of the job, from 1, for `{#}`.
-            slot: the number of its slot, from 1, for `{%}`.
-            granted: its resources by name; placeholders of others are kept.
+            slot: the number of the job's slot, from 1, for `{%}`.
+            granted: the texts of the granted resources, keyed by name. The placeholders of other resources are kept.
 
         """
-        between = BETWEEN_WORDS if self._quotes_words else " "
+        separator = WORD_SEPARATOR if self._quotes_words else " "
 
-        def filled(piece: Piece) -> str:
+        def fill_piece(piece: TemplatePiece) -> str:
             match piece:
                 case Placeholder():
-                    return piece.fill(arguments, sequence, slot, self._quote, between)
-                case Granted(name):
-                    has = granted.get(name, f"{{{name}}}")
-                    return quote(has) if name in granted and not self._quotes_words else has
+                    return piece.fill(arguments, sequence, slot, self._quote, separator)
+                case ResourcePlaceholder(name):
+                    text = granted.get(name, f"{{{name}}}")
+                    return quote(text) if name in granted and not self._quotes_words else text
                 case _:
                     return piece
 
-        words = ["".join(map(filled, pieces)) for pieces in self._pieces_of_words]
+        words = ["".join(map(fill_piece, pieces)) for pieces in self._pieces_by_word]
         if not self._quotes_words:
             return words[0]
-        return " ".join(quote(part) for word in words for part in word.split(BETWEEN_WORDS))
+        return " ".join(quote(argument) for word in words for argument in word.split(WORD_SEPARATOR))
 
 
-BETWEEN_WORDS: Final = "\0"
-"""Separates arguments that become words; no argument contains it."""
+WORD_SEPARATOR: Final = "\0"
+"""The separator of arguments that are to become separate words. No argument contains it."""
 
 
-def _with_arguments(words: list[list[Piece]], *, apart: bool) -> list[list[Piece]]:
-    """Append a placeholder for all arguments, as a separate word if `apart`."""
-    everything: Piece = Placeholder(None, 0, "")
-    if apart:
-        return [*words, [everything]]
-    return [[*words[0], *[" "] * bool(words[0]), everything]]
+def _append_arguments(words: list[list[TemplatePiece]], *, as_word: bool) -> list[list[TemplatePiece]]:
+    """Append a placeholder for all arguments, either as a word of its own or to the only word."""
+    arguments: TemplatePiece = Placeholder(None, 0, "")
+    if as_word:
+        return [*words, [arguments]]
+    return [[*words[0], *[" "] * bool(words[0]), arguments]]
 
 
-def _is_in_first_word(pieces: Iterable[Piece]) -> bool:
-    before = itertools.takewhile(lambda piece: not isinstance(piece, str) or not END_OF_NAME.search(piece), pieces)
-    return any(isinstance(piece, Placeholder) for piece in before)
+def _has_placeholder_in_first_word(pieces: Iterable[TemplatePiece]) -> bool:
+    first_word = itertools.takewhile(
+        lambda piece: not isinstance(piece, str) or not END_OF_FIRST_WORD_PATTERN.search(piece), pieces
+    )
+    return any(isinstance(piece, Placeholder) for piece in first_word)

@@ -32,7 +32,7 @@ from .._core.api.views import (
 )
 
 
-def jobs_that_never_run(jobs: Sequence[AnyJob]) -> Iterator[tuple[AnyJob, str]]:
+def find_jobs_that_never_run(jobs: Sequence[AnyJob]) -> Iterator[tuple[AnyJob, str]]:
     """Yield each job that can never run, with the reason and the remedy, but no jobs in cycles."""
     never_run: set[AnyJob] = set()
     may_fail: set[AnyJob] = set()
@@ -113,7 +113,7 @@ def _name(job: AnyJob) -> str:
 # ---- suspicious settings
 
 
-def find_suspicions(scheduler: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
+def find_suspicious_settings(scheduler: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
     """Yield each suspicious setting of a scheduler or a direct member: the job, the problem and the remedy as text."""
     limit = _shortest_timeout(scheduler)
     yield from ((scheduler, text) for text in _check_scheduler(scheduler, limit is not None))
@@ -132,10 +132,10 @@ def find_suspicions(scheduler: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
                     f"change one of the two"
                 ),
             )
-    yield from _late_forever_jobs(scheduler)
+    yield from _find_late_forever_jobs(scheduler)
 
 
-def inputs_hidden_from_journal(scheduler: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
+def find_inputs_hidden_from_journal(scheduler: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
     """Yield the members that require jobs, but have no inputs: a journal does not see that those results change."""
     for job in scheduler:
         if not isinstance(job, FunctionJob) or not job.required:
@@ -216,7 +216,7 @@ def _shortest_timeout(scheduler: BaseScheduler) -> tuple[BaseScheduler, float] |
     return min(limits, key=lambda limit: limit[1], default=None)
 
 
-def _late_forever_jobs(scheduler: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
+def _find_late_forever_jobs(scheduler: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
     """Yield the forever jobs that require all exit jobs: the run ends when they could start."""
     others = [job for job in scheduler if not job.forever]
     required = {requirement for job in others for requirement in job.required}

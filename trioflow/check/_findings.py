@@ -25,11 +25,11 @@ from .._core.api.views import (
     check_scenario,
     find_common_scheduler,
     find_cycle,
-    find_implied,
     is_scheduler,
     may_repeat,
     reachable,
     reject_shared_pools,
+    store_implied_requirements,
     waits_for,
 )
 from . import _allowed
@@ -67,17 +67,17 @@ def findings(scheduler: BaseScheduler, *, journal: bool = False) -> list[Finding
         journal: whether runs will use a journal; then requirements that are no inputs are suspicious.
 
     """
-    find_implied(scheduler)
+    store_implied_requirements(scheduler)
     levels = list(_iterate_schedulers(scheduler))
     all_schedulers = dict(levels)
-    never = _allowed.jobs_that_never_run(list(scheduler.iterate_jobs()))
-    suspicions = [finding for level, _ in levels for finding in _allowed.find_suspicions(level)]
+    never = _allowed.find_jobs_that_never_run(list(scheduler.iterate_jobs()))
+    suspicions = [finding for level, _ in levels for finding in _allowed.find_suspicious_settings(level)]
     if journal:
-        suspicions += [finding for level, _ in levels for finding in _allowed.inputs_hidden_from_journal(level)]
-    rejected = [finding for level in levels for finding in _rejections(*level, all_schedulers, scheduler)]
-    rejected += _errors_from(scheduler, reject_shared_pools, all_schedulers, scheduler)
+        suspicions += [finding for level, _ in levels for finding in _allowed.find_inputs_hidden_from_journal(level)]
+    rejected = [finding for level in levels for finding in _find_rejections(*level, all_schedulers, scheduler)]
+    rejected += _check_errors(scheduler, reject_shared_pools, all_schedulers, scheduler)
     if not rejected:  # the check that a run makes, for problems that the checks above do not find
-        rejected += _errors_from(scheduler, check_scenario, scheduler)
+        rejected += _check_errors(scheduler, check_scenario, scheduler)
     return [
         *(Finding(FindingKind.REJECTED, job, text) for job, text in rejected),
         *(Finding(FindingKind.NEVER_RUNS, job, text) for job, text in never),
@@ -95,22 +95,22 @@ def _iterate_schedulers(scheduler: BaseScheduler) -> Iterator[tuple[BaseSchedule
         todo += [(job, repeated or may_repeat(job)) for job in reversed(nested)]
 
 
-def _rejections(
+def _find_rejections(
     level: BaseScheduler, repeated: bool, all_schedulers: Container[BaseScheduler], outermost: BaseScheduler
 ) -> Iterator[tuple[AnyJob, str]]:
     """Yield jobs, `level` or its members, for which a run of `outermost` would be rejected, each with the reason."""
-    yield from _errors_from(level, check_may_run, level)
+    yield from _check_errors(level, check_may_run, level)
     for cycle in _find_cycles(level):
         yield cycle[0], str(CycleError(cycle))
     for job in level:
-        yield from _errors_from(job, check_needs, level, [job], outermost)
+        yield from _check_errors(job, check_needs, level, [job], outermost)
         for requirement in job.required:
-            yield from _errors_from(job, check_requirement, job, requirement, level)
-            yield from _errors_from(job, _check_outside_input, job, requirement, level, all_schedulers)
-        yield from _errors_from(job, check_one_shot, job, repeated)
+            yield from _check_errors(job, check_requirement, job, requirement, level)
+            yield from _check_errors(job, _check_outside_input, job, requirement, level, all_schedulers)
+        yield from _check_errors(job, check_one_shot, job, repeated)
 
 
-def _errors_from(job: AnyJob, check: Callable[[*Ts], None], *arguments: *Ts) -> Iterator[tuple[AnyJob, str]]:
+def _check_errors(job: AnyJob, check: Callable[[*Ts], None], *arguments: *Ts) -> Iterator[tuple[AnyJob, str]]:
     try:
         check(*arguments)
     except (ValueError, RuntimeError) as error:

@@ -1,17 +1,17 @@
-"""The command `trioflow`: one file for each subcommand, shared parts, and the exit codes."""
+"""The command `trioflow`: a module for each subcommand, modules that they share, and the exit codes."""
 
 from __future__ import annotations
 
 import sys
 from typing import Final, NoReturn
 
-FINE: Final = 0
-STOPPED: Final = 1
-USAGE: Final = 2
-FAILED: Final = 3
-INTERRUPTED: Final = 130  # what a shell reports for a program ended by Ctrl-C
+SUCCESS_CODE: Final = 0
+STOPPED_CODE: Final = 1
+USAGE_ERROR_CODE: Final = 2
+FAILURE_CODE: Final = 3
+INTERRUPTED_CODE: Final = 130  # the code that shells report for a program ended by Ctrl-C
 
-EXIT_CODES: Final = """\b
+EXIT_CODES_HELP: Final = """\b
 Exit codes:
   0    all is fine
   1    the run was stopped: a critical failure, its timeout, cancel(), drain();
@@ -25,7 +25,7 @@ Exit codes:
 
 
 def main() -> NoReturn:
-    """Run the command with the arguments of this process, and exit with its code.
+    """Run the command with the arguments of this process, and exit with the exit code of the command.
 
     Raises:
         SystemExit: always.
@@ -37,6 +37,6 @@ def main() -> NoReturn:
         if error.name != "click":
             raise
         print("trioflow: the command needs the package click: pip install 'trioflow[cli]'", file=sys.stderr)
-        sys.exit(USAGE)
+        sys.exit(USAGE_ERROR_CODE)
     command.main(prog_name="trioflow")
     raise AssertionError("main() of the command exits")

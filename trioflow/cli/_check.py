@@ -1,4 +1,4 @@
-"""`trioflow check`: errors and likely mistakes in a scenario."""
+"""The subcommand `trioflow check`: finds errors and likely mistakes in a scenario."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .. import Scheduler
 from ..abc import is_scheduler, paths_of
 from ..view.text import _symbols
 from ..view.text._verdict import join_names
-from . import FINE, STOPPED
-from ._scenario import takes_scenario
+from . import STOPPED_CODE, SUCCESS_CODE
+from ._scenario import scenario_command
 
 if TYPE_CHECKING:
     from ..check._findings import Finding
 
-KINDS: Final = """\b
+HELP_EPILOG: Final = """\b
 Example:
   trioflow check flow.py --set pages=20
 
@@ -30,11 +30,11 @@ What is found:
 """
 
 
-MAX_NAMED: Final = 5
-"""The number of jobs that are named in a line about more of them."""
+MAX_NAMED_JOBS: Final = 5
+"""The maximum number of jobs to name in a line that reports the same finding for several jobs."""
 
 
-def group_alike(findings: Iterable[Finding]) -> list[list[Finding]]:
+def group_findings(findings: Iterable[Finding]) -> list[list[Finding]]:
     """Group findings whose texts differ only in the labels of their jobs."""
     groups: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
@@ -43,30 +43,32 @@ def group_alike(findings: Iterable[Finding]) -> list[list[Finding]]:
     return list(groups.values())
 
 
-@click.command(name="check", epilog=KINDS)
-@takes_scenario
+@click.command(name="check", epilog=HELP_EPILOG)
+@scenario_command
 @click.option("--journal", is_flag=True, help="Also find inputs that a journal cannot see.")
 def command(scheduler: Scheduler, journal: bool) -> int:
     """Find errors that stop a run, jobs that can never run, and likely mistakes.
 
     Each line says what is wrong with which job, and what to do. Nothing is run. Exits with 1 if anything is found.
     """
-    from ..check._findings import findings  # late, because --help does not need it
+    from ..check._findings import findings  # imported here, because --help does not need it
 
     symbols = _symbols.Symbols.for_stream(sys.stdout)
     all_findings = findings(scheduler, journal=journal)
     paths = paths_of(scheduler)
-    for alike in group_alike(all_findings):
-        first, *others = [paths.get(finding.job, finding.job.label) for finding in alike]
+    for alike in group_findings(all_findings):
+        first, *other_paths = [paths.get(finding.job, finding.job.label) for finding in alike]
         click.echo(symbols.escape(f"{alike[0].kind.value:<11} {first}: {alike[0].text}"))
-        if others:
-            jobs = f"{len(others)} more job{'s' * (len(others) != 1)}"
-            click.echo(symbols.escape(f"{'':<11} the same of {jobs}: {join_names(others, MAX_NAMED)}"))
-    number = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())  # schedulers do not count, as in all views
-    jobs = f"{number} job{'s' * (number != 1)}"
+        if other_paths:
+            count_text = f"{len(other_paths)} more job{'s' * (len(other_paths) != 1)}"
+            click.echo(symbols.escape(f"{'':<11} the same of {count_text}: {join_names(other_paths, MAX_NAMED_JOBS)}"))
+    job_count = sum(
+        not is_scheduler(job) for job in scheduler.iterate_jobs()
+    )  # schedulers do not count, as in all views
+    count_text = f"{job_count} job{'s' * (job_count != 1)}"
     click.echo(
-        f"{jobs}: {len(all_findings)} finding{'s' * (len(all_findings) != 1)}"
+        f"{count_text}: {len(all_findings)} finding{'s' * (len(all_findings) != 1)}"
         if all_findings
-        else f"{jobs}: nothing found"
+        else f"{count_text}: nothing found"
     )
-    return STOPPED if all_findings else FINE
+    return STOPPED_CODE if all_findings else SUCCESS_CODE

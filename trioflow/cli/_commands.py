@@ -1,4 +1,4 @@
-"""The command `trioflow`: its subcommands, the words of its command line, and the exit code for each error."""
+"""The group of all subcommands of `trioflow`, its command line, and the exit code for each error."""
 
 from __future__ import annotations
 
@@ -12,24 +12,30 @@ from typing import Any, Final, NamedTuple, NoReturn, cast
 import click
 
 from .. import _posix as posix
-from . import EXIT_CODES, FINE, INTERRUPTED
-from ._outputs import output_failed
-from ._suggestions import check_command
+from . import EXIT_CODES_HELP, INTERRUPTED_CODE, SUCCESS_CODE
+from ._outputs import report_output_error
+from ._suggestions import reject_unknown_command
 
 
 class CommandLine(NamedTuple):
-    """The words behind `trioflow`, and the directory in which they were given; "" if that was removed."""
+    """The command line of this process.
 
-    words: tuple[str, ...]
+    Attributes:
+        arguments: the words after `trioflow`.
+        directory: the working directory at the start; empty if it has been removed.
+
+    """
+
+    arguments: tuple[str, ...]
     directory: str
 
     @classmethod
-    def capture(cls, words: list[str]) -> CommandLine:
-        """Return these words with the current working directory, which the user's file may change later."""
+    def capture(cls, arguments: list[str]) -> CommandLine:
+        """Save the arguments and the working directory, because the user's file may change the directory."""
         try:
-            return cls(tuple(words), os.getcwd())
-        except OSError:  # it was removed
-            return cls(tuple(words), "")
+            return cls(tuple(arguments), os.getcwd())
+        except OSError:  # the directory was removed
+            return cls(tuple(arguments), "")
 
     @classmethod
     def current(cls) -> CommandLine:
@@ -50,11 +56,11 @@ COMMANDS: Final = {
     "ssh": ("._ssh", "Run COMMAND on many nodes by ssh."),
     "journal": ("._journal", "Look at a journal, or change it."),
 }
-"""The subcommands: the module of each, imported when it is called, and its help."""
+"""Maps the name of each subcommand to its module, which is imported when it is called, and to a line of help."""
 
 
 class CommandGroup(click.Group):
-    """The group of subcommands, each in a file of its own."""
+    """The group of subcommands, which imports the module of a subcommand only when it is called."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Save the command line, because the user's file may change the working directory and `sys.argv`."""
@@ -62,50 +68,50 @@ class CommandGroup(click.Group):
         return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Find the subcommand; give a hint if the first word is a file."""
+        """Find the subcommand. If the first word is a file, suggest `trioflow run`."""
         is_file = args[0].partition(":")[0].endswith(".py")
         if args[0] in ("batch", "ssh") and not posix.IS_POSIX:
             raise click.UsageError(f"{args[0]} needs a POSIX system: use `trioflow run` with ThreadJobs", ctx)
-        check_command(self, ctx, args[0], f"to run a file, write: trioflow run {args[0]}" if is_file else None)
+        reject_unknown_command(self, ctx, args[0], f"to run a file, write: trioflow run {args[0]}" if is_file else None)
         return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order of --help."""
+        """Return the names of the subcommands in the order of `--help`."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a subcommand, or None for an unknown name."""
+        """Import and return a subcommand; return None for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
         module: Any = importlib.import_module(COMMANDS[cmd_name][0], __package__)
         return cast("click.Command", module.command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the names and their help; click would import all subcommands for that."""
+        """Write the subcommands and their help from `COMMANDS`, because click would import all modules to get it."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, does) for name, (_, does) in COMMANDS.items()])
 
     def main(self, *args: Any, **options: Any) -> NoReturn:
-        """Run the command and exit; click itself would exit with 1 after Ctrl-C."""
+        """Run the command and exit with its code. Overridden because click would exit with 1 after Ctrl-C."""
         options["standalone_mode"] = False
         run = super().main
-        sys.exit(exit_code_of(lambda: run(*args, **options)))
+        sys.exit(call_subcommand(lambda: run(*args, **options)))
 
 
-def exit_code_of(call: Callable[[], int | None]) -> int:
-    """Return the exit code for a subcommand's result or exception, and report errors on the standard error."""
+def call_subcommand(call: Callable[[], int | None]) -> int:
+    """Call a subcommand, print its errors to the standard error, and return the exit code."""
     try:
-        code = call() or FINE
-        if sys.stdout is not None:  # None if the caller has closed it
+        code = call() or SUCCESS_CODE
+        if sys.stdout is not None:  # None if the program was started with a closed standard output
             sys.stdout.flush()
     except click.ClickException as error:
         with contextlib.suppress(OSError):
             error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        return INTERRUPTED
-    except OSError as error:  # from our output; input errors are reported by the reader
-        return output_failed(error)
+        return INTERRUPTED_CODE
+    except OSError as error:  # raised when output is written; errors of input files are reported where they are read
+        return report_output_error(error)
     return code
 
 
@@ -118,7 +124,7 @@ Examples:
 
 
 @click.command(
-    cls=CommandGroup, epilog=f"{EXAMPLES}\n{EXIT_CODES}", context_settings={"help_option_names": ["-h", "--help"]}
+    cls=CommandGroup, epilog=f"{EXAMPLES}\n{EXIT_CODES_HELP}", context_settings={"help_option_names": ["-h", "--help"]}
 )
 @click.version_option(package_name="trioflow")
 def command() -> None:

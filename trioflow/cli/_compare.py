@@ -1,4 +1,4 @@
-"""`trioflow compare`: why one run took longer than another, by their traces."""
+"""The subcommand `trioflow compare`: explains why one run took longer than another, using the traces of both."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Final
 import click
 
 from ..view.text import _symbols
-from . import EXIT_CODES, FINE, STOPPED
-from ._scenario import Refusal
+from . import EXIT_CODES_HELP, STOPPED_CODE, SUCCESS_CODE
+from ._scenario import CliError
 
 EXAMPLES: Final = """\b
 Examples:
@@ -21,8 +21,8 @@ Examples:
 """
 
 
-def parse_share(context: click.Context, option: click.Parameter, text: str | None) -> float | None:
-    """Parse a percentage, 0% or more, as a share."""
+def parse_percentage(context: click.Context, option: click.Parameter, text: str | None) -> float | None:
+    """Parse a percentage of at least 0%, and return it as a fraction."""
     if text is None:
         return None
     try:
@@ -34,16 +34,16 @@ def parse_share(context: click.Context, option: click.Parameter, text: str | Non
     return number / 100
 
 
-EXISTING: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+EXISTING_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.command(name="compare", epilog=f"{EXAMPLES}\n{EXIT_CODES}")
-@click.argument("before", type=EXISTING)
-@click.argument("after", type=EXISTING)
+@click.command(name="compare", epilog=f"{EXAMPLES}\n{EXIT_CODES_HELP}")
+@click.argument("before", type=EXISTING_FILE)
+@click.argument("after", type=EXISTING_FILE)
 @click.option(
     "--fail-above",
     metavar="N%",
-    callback=parse_share,
+    callback=parse_percentage,
     help="Exit code 1 if the second run took longer by more than this.",
 )
 def command(before: Path, after: Path, fail_above: float | None) -> int:
@@ -57,10 +57,12 @@ def command(before: Path, after: Path, fail_above: float | None) -> int:
     try:
         compared = _differences.compare(_trace_reader.read_trace(before), _trace_reader.read_trace(after))
     except _trace_reader.BadTrace as error:
-        raise Refusal(str(error)) from None
+        raise CliError(str(error)) from None
     for line in _differences.comparison_lines(compared, _symbols.Symbols.for_stream(sys.stdout)):
         click.echo(line)
-    if fail_above is not None and compared.share > fail_above:
-        click.echo(f"Error: it took {100 * compared.share:.1f} % longer; {100 * fail_above:g} % is allowed", err=True)
-        return STOPPED
-    return FINE
+    if fail_above is not None and compared.relative_change > fail_above:
+        click.echo(
+            f"Error: it took {100 * compared.relative_change:.1f} % longer; {100 * fail_above:g} % is allowed", err=True
+        )
+        return STOPPED_CODE
+    return SUCCESS_CODE

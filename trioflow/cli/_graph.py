@@ -1,4 +1,4 @@
-"""`trioflow graph`: the scenario's graph in a file, as a picture or as its source."""
+"""The subcommand `trioflow graph`: writes the scenario's graph to a file, as a picture or as source text."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import click
 from ..abc import paths_of
 from ..view.graph._render import folding_remark
 from ..view.graph._style import Direction
-from . import FINE, STOPPED
+from . import STOPPED_CODE, SUCCESS_CODE
 from ._outputs import OutputFile, write_output
-from ._scenario import takes_scenario
+from ._scenario import scenario_command
 from ._subgraph_options import match_jobs
 
 EXAMPLES: Final = """\b
@@ -23,7 +23,7 @@ Examples:
 
 
 @click.command(name="graph", epilog=EXAMPLES)
-@takes_scenario
+@scenario_command
 @click.option(
     "-o", "--output", metavar="FILE", type=OutputFile(".svg", ".png", ".dot", ".mmd"),
     help="Output file: .svg and .png are pictures, .dot is for Graphviz, .mmd is Mermaid.",
@@ -65,7 +65,7 @@ def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], **op
         ".mmd": scheduler.export_as_mermaid,
     }[suffix]
     if not write_output(lambda path: export(path, **arguments), output):
-        return STOPPED
+        return STOPPED_CODE
     if folded := folding_remark(scheduler, arguments):
         click.echo(f"{folded}; --no-bundle draws each job", err=True)
-    return FINE
+    return SUCCESS_CODE

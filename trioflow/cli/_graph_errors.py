@@ -1,7 +1,8 @@
-"""Errors in a graph in JSON: each problem with its job and its place, in JSON's names of types.
+"""Problems in graphs in JSON, each with its job and its JSON path.
 
-`parse_json` reads the text, and marks objects with duplicate keys. `wrong_value` and `unknown_field` find problems.
-`format_problems` makes one text of all problems; a problem that several jobs share is printed once.
+`parse_json` parses the file, and marks objects with duplicate keys. `find_type_problems` and `unknown_field_problem`
+describe values that do not fit the schema, and call types by their names in JSON. `format_problems` merges the problems
+of several jobs if they have the same text.
 """
 
 from __future__ import annotations
@@ -17,98 +18,108 @@ import msgspec
 
 from ..abc import printable
 from ..view.text._verdict import join_names
-from ._suggestions import nearest
+from ._suggestions import nearest_name
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
-MAX_LENGTH: Final = 400
-"""Characters kept of a problem's text: a value in it may be as long as the file."""
+MAX_PROBLEM_LENGTH: Final = 400
+"""The maximum number of characters of a problem's text, which may contain a long value of the file."""
 MAX_PROBLEMS: Final = 20
-"""The number of problems that are shown; the others are counted."""
-MAX_NAMED: Final = 5
-"""The number of jobs named in a problem that several share."""
-MAX_TO_SEARCH: Final = 2_000
-"""The number of names above which there are no suggestions: the search takes seconds."""
-WORDS: Final = {"int": "integer", "float": "number", "str": "string", "bool": "boolean"}
-"""msgspec's names of JSON's types, and JSON's own."""
-FIELDS_OF_OTHER_TOOLS: Final = {
+"""The maximum number of problems to show. Of further problems, only the number is shown."""
+MAX_NAMED_JOBS: Final = 5
+"""The maximum number of jobs to name in a problem that several jobs share."""
+MAX_SUGGESTION_NAMES: Final = 2_000
+"""The maximum number of names to search for a suggestion. Searching more names would take seconds."""
+JSON_TYPE_NAMES: Final = {"int": "integer", "float": "number", "str": "string", "bool": "boolean"}
+"""Maps msgspec's name of each JSON type to the name in the JSON standard."""
+FOREIGN_FIELD_NAMES: Final = {
     "label": "name", "cmd": "command", "args": "command", "argv": "command", "depends": "requires",
     "depends_on": "requires", "deps": "requires", "after": "requires", "dir": "cwd", "workdir": "cwd",
     "environment": "env", "inputs": "reads", "outputs": "writes", "retries": "retry", "pools": "pool",
 }  # fmt: skip
-"""The names of fields in other tools, each with its name here."""
+"""Maps names of fields in other tools to the names of these fields in trioflow."""
 
 
 class BadGraph(ValueError):
-    """A file is not a valid graph of commands; the text says where, and why."""
+    """The file is not a valid graph of commands. The message lists the problems with their JSON paths."""
 
 
 class Problem(NamedTuple):
-    """A problem in the file."""
+    """A problem in the file.
+
+    Attributes:
+        text: the description of the problem.
+        json_path: the place of the value in the file, e.g. `$.jobs[0].command`.
+
+    """
 
     text: str
-    place: str
-    job: str = ""
-    """The path of the job, by names; empty for the graph itself."""
+    json_path: str
+    job_path: str = ""
+    """The path of the job, e.g. `build/link`; "" if the problem is in the graph itself."""
 
     def __str__(self) -> str:
-        """Return the text of this problem alone."""
-        text = self.text if len(self.text) <= MAX_LENGTH else f"{self.text[: MAX_LENGTH - 1]}…"
-        named = f"{self.job!r}: " if self.job and repr(self.job) not in text else ""
-        return f"{named}{text} - at `{self.place}`"
+        """Return the job, the text and the JSON path."""
+        text = self.text if len(self.text) <= MAX_PROBLEM_LENGTH else f"{self.text[: MAX_PROBLEM_LENGTH - 1]}…"
+        named = f"{self.job_path!r}: " if self.job_path and repr(self.job_path) not in text else ""
+        return f"{named}{text} - at `{self.json_path}`"
 
 
 def format_problems(problems: Sequence[Problem]) -> str:
-    """Return the text of all problems, each kind once; several are on lines of their own."""
+    """Return a text that lists all problems, one a line. Problems with equal texts share a line."""
     groups: dict[str, list[Problem]] = {}
     for problem in problems:
-        own_name = repr(problem.job.rpartition("/")[2])
-        groups.setdefault(problem.text.replace(repr(problem.job), "''").replace(own_name, "''"), []).append(problem)
-    lines = [printable(_line(alike)) for alike in groups.values()]
+        own_name = repr(problem.job_path.rpartition("/")[2])
+        groups.setdefault(problem.text.replace(repr(problem.job_path), "''").replace(own_name, "''"), []).append(
+            problem
+        )
+    lines = [printable(_format_group(group)) for group in groups.values()]
     if len(lines) == 1:
         return lines[0]
     more = [f"and {len(lines) - MAX_PROBLEMS} more"] if len(lines) > MAX_PROBLEMS else []
     return "\n  ".join([f"{len(lines)} things are wrong", *lines[:MAX_PROBLEMS], *more])
 
 
-def _line(alike: list[Problem]) -> str:
-    first, *others = alike
-    names = join_names([repr(problem.job) for problem in others], MAX_NAMED)
+def _format_group(group: list[Problem]) -> str:
+    first, *others = group
+    names = join_names([repr(problem.job_path) for problem in others], MAX_NAMED_JOBS)
     return f"{first}; the same of {names}" if others else str(first)
 
 
 # ---- the text
 
 
-class DuplicateKeys(dict[str, Any]):
+class ObjectWithDuplicateKeys(dict[str, Any]):
     """A JSON object with duplicate keys."""
 
-    names: list[str]
+    duplicate_names: list[str]
 
 
 def parse_json(data: bytes) -> tuple[Any, bool]:
-    """Parse a file's JSON, and return whether no object in it has duplicate keys.
+    """Parse JSON. Return the value, and True if no object in it has duplicate keys.
 
     Raises:
-        BadGraph: it is not JSON.
-        RecursionError: it is nested too deep.
+        BadGraph: the data are not JSON.
+        RecursionError: the values are nested too deeply.
 
     """
-    doubled = False
+    has_duplicates = False
 
-    def made(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        nonlocal doubled
+    def make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal has_duplicates
         mapping = dict(pairs)
         if len(mapping) == len(pairs):
             return mapping
-        doubled = True
-        mapping = DuplicateKeys(mapping)
-        mapping.names = sorted(name for name, number in Counter(name for name, _ in pairs).items() if number > 1)
+        has_duplicates = True
+        mapping = ObjectWithDuplicateKeys(mapping)
+        mapping.duplicate_names = sorted(
+            name for name, number in Counter(name for name, _ in pairs).items() if number > 1
+        )
         return mapping
 
     try:
-        mapping = json.loads(data, object_pairs_hook=made, parse_constant=_refuse_constant)
+        mapping = json.loads(data, object_pairs_hook=make_object, parse_constant=_reject_constant)
     except UnicodeDecodeError as error:
         raise BadGraph(f"it is not UTF-8: {error}") from None
     except json.JSONDecodeError as error:
@@ -118,66 +129,66 @@ def parse_json(data: bytes) -> tuple[Any, bool]:
             msgspec.json.decode(data)
         except msgspec.DecodeError:
             raise BadGraph("a text in it has half of a character, by \\u with a surrogate") from None
-    return mapping, not doubled
+    return mapping, not has_duplicates
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def _reject_constant(name: str) -> NoReturn:
     raise BadGraph(f"it is not JSON: {name} is not a number there")
 
 
 # ---- the shape
 
 
-def wrong_value(value: Any, kind: Any, place: str, job: str) -> Iterator[Problem]:
-    """Yield the problems of a value that should have a type that msgspec supports."""
+def find_type_problems(value: Any, expected_type: Any, json_path: str, job_path: str) -> Iterator[Problem]:
+    """Yield the problems of a value that does not have the required type."""
     try:
-        msgspec.convert(value, kind)
+        msgspec.convert(value, expected_type)
     except msgspec.ValidationError as error:
-        text, _, inside = str(error).partition(" - at `$")
-        where = place + inside.rstrip("`")
-        (own,), parts = msgspec.json.schema_components([kind])
+        text, _, relative_json_path = str(error).partition(" - at `$")
+        full_json_path = json_path + relative_json_path.rstrip("`")
+        (schema,), components = msgspec.json.schema_components([expected_type])
         if text.startswith("Invalid enum value "):
-            choices = [value for entry in _values_of_key([own, parts], "enum") for value in entry]
-            text = f"{text.removeprefix('Invalid enum value ')} is not one of {_quote_choices(choices)}"
+            choices = [value for member in _values_under_key([schema, components], "enum") for value in member]
+            text = f"{text.removeprefix('Invalid enum value ')} is not one of {_format_choices(choices)}"
         elif text.startswith("Object contains unknown field "):
-            known = [value for entry in _values_of_key([own, parts], "properties") for value in entry]
-            text = f"there is no field {text.split('`')[1]!r}; there is {_quote_choices(known)}"
-        yield Problem(re.sub(r"`[^`]+`", _replace_types, text), where, job)
-    for entry in _nested_values(value):
-        if isinstance(entry, DuplicateKeys):
-            yield from duplicate_keys(entry, place, job)
+            known = [value for member in _values_under_key([schema, components], "properties") for value in member]
+            text = f"there is no field {text.split('`')[1]!r}; there is {_format_choices(known)}"
+        yield Problem(re.sub(r"`[^`]+`", _replace_type_names, text), full_json_path, job_path)
+    for member in _nested_values(value):
+        if isinstance(member, ObjectWithDuplicateKeys):
+            yield from find_duplicate_keys(member, json_path, job_path)
 
 
-def unknown_field(name: str, known: Iterable[str], place: str, job: str) -> Problem:
-    """Return the problem of an unknown field."""
-    near = FIELDS_OF_OTHER_TOOLS.get(name.lower()) or _nearest_field(name, tuple(known))
-    return Problem(f"there is no field {name!r}" + (f"; do you mean {near!r}?" if near else ""), place, job)
+def unknown_field_problem(name: str, known: Iterable[str], json_path: str, job_path: str) -> Problem:
+    """Describe an unknown field, with a suggestion if a known field has a similar name."""
+    near = FOREIGN_FIELD_NAMES.get(name.lower()) or _nearest_field(name, tuple(known))
+    return Problem(f"there is no field {name!r}" + (f"; do you mean {near!r}?" if near else ""), json_path, job_path)
 
 
-@functools.cache  # many jobs often share a mistake
+@functools.cache  # because many jobs often have the same mistake
 def _nearest_field(name: str, known: tuple[str, ...]) -> str | None:
-    return nearest(name, known)
+    return nearest_name(name, known)
 
 
-def duplicate_keys(duplicates: DuplicateKeys, place: str, job: str) -> Iterator[Problem]:
+def find_duplicate_keys(duplicates: ObjectWithDuplicateKeys, json_path: str, job_path: str) -> Iterator[Problem]:
     """Yield a problem for each duplicate key."""
-    for name in duplicates.names:
-        yield Problem(f"the field {name!r} is there twice: leave one out", place, job)
+    for name in duplicates.duplicate_names:
+        yield Problem(f"the field {name!r} is there twice: leave one out", json_path, job_path)
 
 
-def _replace_types(match: re.Match[str]) -> str:
-    return re.sub(r"\w+", lambda word: WORDS.get(word[0], word[0]), match[0])
+def _replace_type_names(match: re.Match[str]) -> str:
+    return re.sub(r"\w+", lambda word: JSON_TYPE_NAMES.get(word[0], word[0]), match[0])
 
 
-def _quote_choices(choices: Iterable[Any]) -> str:
+def _format_choices(choices: Iterable[Any]) -> str:
     return ", ".join(f'"{choice}"' for choice in choices)
 
 
-def _values_of_key(schema: Any, key: str) -> Iterator[Any]:
-    """Yield all values of a key, at any depth."""
-    for one in _nested_values(schema):
-        if is_object(one) and key in one:
-            yield one[key]
+def _values_under_key(schema: Any, key: str) -> Iterator[Any]:
+    """Yield the values of this key in all objects of a JSON schema, at any depth."""
+    for nested_value in _nested_values(schema):
+        if is_object(nested_value) and key in nested_value:
+            yield nested_value[key]
 
 
 def is_object(value: Any) -> TypeIs[dict[str, Any]]:
@@ -191,22 +202,22 @@ def is_list(value: Any) -> TypeIs[list[Any]]:
 
 
 def _nested_values(value: Any) -> Iterator[Any]:
-    """Yield a value, and all values nested in it."""
+    """Yield a value, then all values nested in it."""
     todo = [value]
     while todo:
-        one = todo.pop()
-        yield one
-        if is_object(one):
-            todo += one.values()
-        elif is_list(one):
-            todo += one
+        nested_value = todo.pop()
+        yield nested_value
+        if is_object(nested_value):
+            todo += nested_value.values()
+        elif is_list(nested_value):
+            todo += nested_value
 
 
 # ---- names
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """Return a suggestion for an unknown name."""
+    """Return the hint "did you mean ...?" for an unknown name; "" if no name is similar."""
     names = list(names)
-    near = nearest(name, names) if len(names) <= MAX_TO_SEARCH else None
+    near = nearest_name(name, names) if len(names) <= MAX_SUGGESTION_NAMES else None
     return f"; do you mean {near!r}?" if near else ""

@@ -1,10 +1,10 @@
-"""Graphs of commands as JSON, which other programs write, and `trioflow run graph.json` reads and runs.
+"""Graphs of commands in JSON, for `trioflow run graph.json`.
 
-msgspec checks what the file says against the classes below, which are the schema as well. If it does not fit, each
-field is checked alone, so that all problems are reported together, with their jobs and places. What a schema cannot
-express (names, cycles, results) is checked here too.
+Programs in any language can write such files. A graph in JSON has neither Python functions nor services.
 
-Such files are written by programs in other languages. They can have neither Python functions nor services.
+The classes below are the schema. msgspec validates the whole file against them at once. If that fails, each field is
+validated alone, so that all problems are reported together, each with its job and its JSON path. This module also
+checks what a schema cannot express: unknown names, cycles, and jobs without the result that another job uses.
 """
 
 from __future__ import annotations
@@ -21,160 +21,169 @@ from msgspec import UNSET, UnsetType
 
 from .. import CommandJob, Depfile, OptionalFile, Pool, Scheduler
 from ..abc import AbstractJob, JobserverStyle, OnTimeout, PolicyName, RunIf
-from ..jobs.command._spawn_options import Leftovers, Pin
+from ..jobs.command._spawn_options import LeftoversOption, PinOption
 from ._graph_errors import (
     BadGraph,
-    DuplicateKeys,
+    ObjectWithDuplicateKeys,
     Problem,
     did_you_mean,
-    duplicate_keys,
+    find_duplicate_keys,
+    find_type_problems,
     format_problems,
     is_list,
     is_object,
     parse_json,
-    unknown_field,
-    wrong_value,
+    unknown_field_problem,
 )
 
-VERSION: Final = 1
-SCHEMA: Final = Path(__file__).with_name("graph.schema.json")
-STREAMS: Final = {"PIPE": subprocess.PIPE, "DEVNULL": subprocess.DEVNULL, "STDOUT": subprocess.STDOUT}
+FORMAT_VERSION: Final = 1
+SCHEMA_FILE: Final = Path(__file__).with_name("graph.schema.json")
+SUBPROCESS_CONSTANTS: Final = {"PIPE": subprocess.PIPE, "DEVNULL": subprocess.DEVNULL, "STDOUT": subprocess.STDOUT}
 MAX_CYCLE_NAMES: Final = 8
-"""The number of names of a long cycle that an error shows."""
+"""The maximum number of names to show in an error about a cycle."""
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
-Number = Annotated[int, msgspec.Meta(ge=0)]
-Amount = int | float | str
+NonNegativeInt = Annotated[int, msgspec.Meta(ge=0)]
+ResourceAmount = int | float | str
 
 
 class StrictStruct(msgspec.Struct, forbid_unknown_fields=True):
-    """A struct that rejects unknown fields: a wrong spelling would have no effect."""
+    """A struct that rejects unknown fields, because a misspelled field would have no effect."""
 
 
-class Result(StrictStruct):
-    """The output that another command has written to `{"to": "PIPE"}`, as an argument or as `stdin`."""
+class ResultReference(StrictStruct):
+    """A reference to the captured output of another command, used as an argument or as `stdin`.
+
+    The other command must have `"stdout": {"to": "PIPE"}`.
+    """
 
     result: str
 
 
-class Stream(StrictStruct):
-    """A target of output other than a path: captured, dropped, or the standard output."""
+class OutputTarget(StrictStruct):
+    """A target of output that is not a file: `PIPE` captures it, `DEVNULL` drops it, `STDOUT` merges it into stdout."""
 
     to: Literal["PIPE", "DEVNULL", "STDOUT"]
 
 
-class DepfileRead(StrictStruct):
-    """A file in which a compiler lists the files that it has read."""
+class DepfileInput(StrictStruct):
+    """A depfile: a file in which a compiler lists the files that it has read."""
 
     depfile: str
     cwd: str | None = None
 
 
-class OptionalWritten(StrictStruct):
+class OptionalOutput(StrictStruct):
     """A file that a command may write."""
 
     optional: str
 
 
-class Group(StrictStruct):
-    """A list of jobs, with the options that all of them share."""
+class JobGroup(StrictStruct):
+    """A list of jobs, and the options of the scheduler that runs them."""
 
-    jobs: list[Entry] | UnsetType = UNSET
-    jobs_window: Number | UnsetType = UNSET
+    jobs: list[JobEntry] | UnsetType = UNSET
+    jobs_window: NonNegativeInt | UnsetType = UNSET
     cleanup_timeout: Seconds | UnsetType | None = UNSET
     shutdown_timeout: Seconds | UnsetType | None = UNSET
     critical_jobs: bool | UnsetType = UNSET
     policy: PolicyName | UnsetType = UNSET
     pool: dict[str, int | float | str | list[str]] | UnsetType = UNSET
-    backfill: Number | UnsetType = UNSET
+    backfill: NonNegativeInt | UnsetType = UNSET
     jobserver: bool | JobserverStyle | UnsetType = UNSET
     timeout: Seconds | UnsetType = UNSET
     idle_timeout: Seconds | UnsetType = UNSET
 
 
-class Entry(Group, kw_only=True):
-    """A command, or a group of jobs: it has either `command` or `jobs`."""
+class JobEntry(JobGroup, kw_only=True):
+    """A command, with the field `command`, or a group of jobs, with the field `jobs`."""
 
     name: str
     requires: list[str] = []
-    # ---- of every job
+    # ---- fields of every job
     critical: bool | UnsetType = UNSET
     run_if: RunIf | UnsetType = UNSET
     on_timeout: OnTimeout | UnsetType = UNSET
-    restarts: Number | UnsetType = UNSET
-    retry: Number | UnsetType = UNSET
-    needs: dict[str, Amount] | UnsetType = UNSET
+    restarts: NonNegativeInt | UnsetType = UNSET
+    retry: NonNegativeInt | UnsetType = UNSET
+    needs: dict[str, ResourceAmount] | UnsetType = UNSET
     priority: int | UnsetType = UNSET
     expected_duration: Seconds | UnsetType = UNSET
-    # ---- of a command
-    command: str | list[str | int | float | Result] | UnsetType = UNSET
+    # ---- fields of commands
+    command: str | list[str | int | float | ResultReference] | UnsetType = UNSET
     cwd: str | UnsetType = UNSET
     env: dict[str, str] | UnsetType = UNSET
-    stdin: str | Result | UnsetType = UNSET
-    stdout: str | Stream | UnsetType = UNSET
-    stderr: str | Stream | UnsetType = UNSET
+    stdin: str | ResultReference | UnsetType = UNSET
+    stdout: str | OutputTarget | UnsetType = UNSET
+    stderr: str | OutputTarget | UnsetType = UNSET
     append: bool | UnsetType = UNSET
     check: bool | list[int | str] | UnsetType = UNSET
     terminate_grace: Seconds | UnsetType = UNSET
     nice: int | UnsetType = UNSET
-    memory_limit: Number | UnsetType = UNSET
-    pin: Pin | UnsetType = UNSET
-    leftovers: Leftovers | UnsetType = UNSET
-    reads: list[str | DepfileRead] | UnsetType = UNSET
-    writes: list[str | OptionalWritten] | UnsetType = UNSET
+    memory_limit: NonNegativeInt | UnsetType = UNSET
+    pin: PinOption | UnsetType = UNSET
+    leftovers: LeftoversOption | UnsetType = UNSET
+    reads: list[str | DepfileInput] | UnsetType = UNSET
+    writes: list[str | OptionalOutput] | UnsetType = UNSET
     key: str | int | UnsetType = UNSET
     version: str | int | UnsetType = UNSET
     redact: bool | UnsetType = UNSET
 
 
-class Graph(Group, kw_only=True):
-    """A whole graph; `trioflow` is the version of this form."""
+class Graph(JobGroup, kw_only=True):
+    """A whole graph. The field `trioflow` is the version of the format."""
 
     trioflow: int
     label: str | UnsetType = UNSET
 
 
-GROUP_OPTIONS: Final = frozenset(Group.__struct_fields__) - {"timeout", "idle_timeout"}
-COMMAND_OPTIONS: Final = frozenset(Entry.__struct_fields__[Entry.__struct_fields__.index("command") :])
+GROUP_ONLY_FIELDS: Final = frozenset(JobGroup.__struct_fields__) - {"timeout", "idle_timeout"}
+COMMAND_ONLY_FIELDS: Final = frozenset(JobEntry.__struct_fields__[JobEntry.__struct_fields__.index("command") :])
 
 
-def schema() -> dict[str, Any]:
-    """Return the JSON Schema of a graph; the file `SCHEMA` has the same."""
-    (root,), parts = msgspec.json.schema_components([Graph], ref_template="#/$defs/{name}")
-    about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A graph of commands for trioflow"}
-    return {**about, **root, "$defs": parts}
+def graph_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a graph. The file `SCHEMA_FILE` has the same schema."""
+    (root,), definitions = msgspec.json.schema_components([Graph], ref_template="#/$defs/{name}")
+    header = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A graph of commands for trioflow"}
+    return {**header, **root, "$defs": definitions}
 
 
 # ---- reading
 
-FIELDS: Final[dict[type[Group], dict[str, Any]]] = {
-    kind: get_type_hints(kind, include_extras=True) for kind in (Graph, Entry)
+FIELD_TYPES: Final[dict[type[JobGroup], dict[str, Any]]] = {
+    kind: get_type_hints(kind, include_extras=True) for kind in (Graph, JobEntry)
 }
 
 
 class ParsedGroup(NamedTuple):
-    """The list of a group, or of the whole graph."""
+    """The entries of a group, or of the whole graph.
 
-    entries: list[Entry]
-    place: str
-    path: str
-    """The prefix of its jobs' paths."""
+    Attributes:
+        entries: the entries in the order of the file.
+        json_path: the JSON path of the group.
 
-    def place_of(self, number: int) -> str:
-        """Return the place of an entry."""
-        return f"{self.place}.jobs[{number}]"
+    """
 
-    def problem(self, number: int, text: str) -> Problem:
-        """Return a problem of an entry."""
-        return Problem(text, self.place_of(number), self.path + self.entries[number].name)
+    entries: list[JobEntry]
+    json_path: str
+    path_prefix: str
+    """The prefix of the paths of the group's jobs, e.g. `build/`; "" for the whole graph."""
+
+    def entry_json_path(self, number: int) -> str:
+        """Return the JSON path of an entry."""
+        return f"{self.json_path}.jobs[{number}]"
+
+    def entry_problem(self, number: int, text: str) -> Problem:
+        """Create a problem that concerns an entry."""
+        return Problem(text, self.entry_json_path(number), self.path_prefix + self.entries[number].name)
 
 
-def read(path: Path) -> Scheduler:
-    """Return the graph in a file.
+def read_graph_file(path: Path) -> Scheduler:
+    """Read a graph in JSON, and return its scheduler.
 
     Raises:
         OSError: the file cannot be read.
-        BadGraph: the file is not a valid graph; the text has all problems.
+        BadGraph: the file is not a valid graph.
 
     """
     data = path.read_bytes()
@@ -183,157 +192,167 @@ def read(path: Path) -> Scheduler:
         graph = _parse_graph(data, problems)
     except RecursionError:
         raise BadGraph("groups are nested too deep") from None
-    levels = list(_iterate_groups(graph))
-    orders = [_order_entries(level, problems) for level in levels]
+    parsed_groups = list(_iterate_groups(graph))
+    orders = [_order_entries(parsed_group, problems) for parsed_group in parsed_groups]
     if not problems:
         label = path.stem if graph.label is UNSET else graph.label
         scheduler = Scheduler()
         try:
-            scheduler = Scheduler(label=label, **_options_of(graph))
+            scheduler = Scheduler(label=label, **_keyword_arguments(graph))
         except (TypeError, ValueError) as error:
             problems.append(Problem(str(error), "$"))
         groups: dict[str, Any] = {"$": scheduler}
-        for level, order in zip(levels, orders, strict=True):
-            _add_jobs(groups, level, order, problems)
+        for parsed_group, order in zip(parsed_groups, orders, strict=True):
+            _add_jobs(groups, parsed_group, order, problems)
         if not problems:
             return scheduler
     raise BadGraph(format_problems(problems))
 
 
 def _parse_graph(data: bytes, problems: list[Problem]) -> Graph:
-    """Return the valid parts of a file, and record the problems."""
+    """Parse a file, return the valid parts of its graph, and append a problem for each invalid part to `problems`."""
     document, is_plain = parse_json(data)
-    version: Any = document.get("trioflow", UNSET) if is_object(document) else VERSION
+    version: Any = document.get("trioflow", UNSET) if is_object(document) else FORMAT_VERSION
     if version is UNSET:
-        raise BadGraph(f'the version of its form is missing: write "trioflow": {VERSION} - at `$.trioflow`')
-    if type(version) is int and version != VERSION:
-        raise BadGraph(f"it is of version {version}, and this trioflow reads version {VERSION} - at `$.trioflow`")
+        raise BadGraph(f'the version of its form is missing: write "trioflow": {FORMAT_VERSION} - at `$.trioflow`')
+    if type(version) is int and version != FORMAT_VERSION:
+        raise BadGraph(
+            f"it is of version {version}, and this trioflow reads version {FORMAT_VERSION} - at `$.trioflow`"
+        )
     if is_object(document) and "jobs" not in document:
         problems.append(Problem("there is no list of jobs", "$.jobs"))
     if is_plain:
         with contextlib.suppress(msgspec.ValidationError):
             return msgspec.convert(document, Graph)
-    graph = Graph(trioflow=VERSION)
-    todo: list[tuple[Any, Group, str, str]] = [(document, graph, "$", "")]
-    for value, group, place, path in todo:  # it grows
-        _set_fields(value, group, place, path, problems)
-        inside: Any = value.get("jobs") if is_object(value) else None
-        if is_list(inside):
+    graph = Graph(trioflow=FORMAT_VERSION)
+    queue: list[tuple[Any, JobGroup, str, str]] = [(document, graph, "$", "")]
+    for value, group, json_path, path in queue:  # the loop appends the entries of each group to the queue
+        _set_fields(value, group, json_path, path, problems)
+        children: Any = value.get("jobs") if is_object(value) else None
+        if is_list(children):
             group.jobs = []
-            within = f"{path}/" if path else ""
-            for number, child in enumerate(inside):
-                where = f"{place}.jobs[{number}]"
+            prefix = f"{path}/" if path else ""
+            for index, child in enumerate(children):
+                child_json_path = f"{json_path}.jobs[{index}]"
                 name: Any = child.get("name") if is_object(child) else None
                 is_named = isinstance(name, str)
-                entry = Entry(name=name if is_named else where)
+                entry = JobEntry(name=name if is_named else child_json_path)
                 group.jobs.append(entry)
-                todo.append((child, entry, where, within + name if is_named else ""))
+                queue.append((child, entry, child_json_path, prefix + name if is_named else ""))
     return graph
 
 
-def _set_fields(value: Any, group: Group, place: str, path: str, problems: list[Problem]) -> None:
-    """Set the valid fields of a group or an entry except its jobs, and record the problems."""
+def _set_fields(value: Any, group: JobGroup, json_path: str, path: str, problems: list[Problem]) -> None:
+    """Set the valid fields of a group or an entry, except `jobs`; append a problem for each invalid field."""
     if not is_object(value):
-        problems += wrong_value(value, type(group), place, path)
+        problems += find_type_problems(value, type(group), json_path, path)
         return
-    if isinstance(value, DuplicateKeys):
-        problems += duplicate_keys(value, place, path)
-    known = FIELDS[type(group)]
+    if isinstance(value, ObjectWithDuplicateKeys):
+        problems += find_duplicate_keys(value, json_path, path)
+    known = FIELD_TYPES[type(group)]
     if "name" in known and "name" not in value:
-        problems.append(Problem('it has no name: give "name"', place))
+        problems.append(Problem('it has no name: give "name"', json_path))
     for name, field in value.items():
-        where = f"{place}.{name}"
+        field_json_path = f"{json_path}.{name}"
         if name not in known:
-            problems.append(unknown_field(name, known, place, path))
+            problems.append(unknown_field_problem(name, known, json_path, path))
         elif name == "jobs" and is_list(field):
             continue
-        elif wrong := list(wrong_value(field, known[name], where, path)):
-            problems += wrong
+        elif type_problems := list(find_type_problems(field, known[name], field_json_path, path)):
+            problems += type_problems
         else:
             setattr(group, name, msgspec.convert(field, known[name]))
 
 
 def _iterate_groups(graph: Graph) -> Iterator[ParsedGroup]:
-    """Yield the lists, enclosing ones first."""
-    todo: list[tuple[Group, str, str]] = [(graph, "$", "")]
-    for group, place, path in todo:  # it grows
+    """Yield the entries of the whole graph, then those of each group. Outer groups come before inner ones."""
+    queue: list[tuple[JobGroup, str, str]] = [(graph, "$", "")]
+    for group, json_path, path in queue:  # the loop appends inner groups to the queue
         if group.jobs is not UNSET:
-            level = ParsedGroup(group.jobs, place, path)
-            yield level
-            for number, entry in enumerate(group.jobs):
+            parsed_group = ParsedGroup(group.jobs, json_path, path)
+            yield parsed_group
+            for index, entry in enumerate(group.jobs):
                 if entry.jobs is not UNSET:
-                    todo.append((entry, level.place_of(number), f"{path}{entry.name}/"))
+                    queue.append((entry, parsed_group.entry_json_path(index), f"{path}{entry.name}/"))
 
 
-def _add_jobs(groups: dict[str, Any], level: ParsedGroup, order: list[int], problems: list[Problem]) -> None:
-    """Make the jobs of a list, and add them to their scheduler in the order of the file."""
-    made: dict[str, Any] = {}
-    for number in order:
-        entry = level.entries[number]
+def _add_jobs(groups: dict[str, Any], parsed_group: ParsedGroup, order: list[int], problems: list[Problem]) -> None:
+    """Create the jobs of a group in topological order, and add them to its scheduler in the order of the file."""
+    jobs_by_name: dict[str, Any] = {}
+    for index in order:
+        entry = parsed_group.entries[index]
         try:
-            made[entry.name] = _make_job(entry, made)
+            jobs_by_name[entry.name] = _make_job(entry, jobs_by_name)
         except (TypeError, ValueError) as error:
-            problems.append(level.problem(number, str(error)))
-            made[entry.name] = CommandJob(["true"])  # a placeholder for the jobs that require it
+            problems.append(parsed_group.entry_problem(index, str(error)))
+            # Replace the invalid job, so that the jobs that require it can be checked.
+            jobs_by_name[entry.name] = CommandJob(["true"])
         if entry.jobs is not UNSET:
-            groups[level.place_of(number)] = made[entry.name]
+            groups[parsed_group.entry_json_path(index)] = jobs_by_name[entry.name]
     if not problems:
-        groups[level.place].update([made[entry.name] for entry in level.entries])
+        groups[parsed_group.json_path].update([jobs_by_name[entry.name] for entry in parsed_group.entries])
 
 
-def _order_entries(level: ParsedGroup, problems: list[Problem]) -> list[int]:
-    """Return the numbers of a list's entries in topological order; record wrong names."""
-    numbers: dict[str, int] = {}
-    before: dict[str, list[str]] = {}
-    for number, entry in enumerate(level.entries):
-        if entry.name in numbers:
-            problems.append(level.problem(number, f"two jobs are called {entry.name!r}"))
+def _order_entries(parsed_group: ParsedGroup, problems: list[Problem]) -> list[int]:
+    """Return the indices of a group's entries in topological order; append problems with names to `problems`."""
+    indices: dict[str, int] = {}
+    requirements_by_name: dict[str, list[str]] = {}
+    for index, entry in enumerate(parsed_group.entries):
+        if entry.name in indices:
+            problems.append(parsed_group.entry_problem(index, f"two jobs are called {entry.name!r}"))
         else:
-            numbers[entry.name] = number
-            before[entry.name] = [*dict.fromkeys((*entry.requires, *_results_used(entry)))]
-    for name, names in before.items():
-        for other in names:
-            if other not in numbers:
-                text = f"{name!r} requires {other!r}, which is not in its list{did_you_mean(other, numbers)}"
-                problems.append(level.problem(numbers[name], text))
-        before[name] = known = [other for other in names if other in numbers]
-        for other in _results_used(level.entries[numbers[name]]) if known else ():
-            if other not in numbers:
+            indices[entry.name] = index
+            requirements_by_name[entry.name] = [*dict.fromkeys((*entry.requires, *_result_sources(entry)))]
+    for name, names in requirements_by_name.items():
+        for requirement in names:
+            if requirement not in indices:
+                text = (
+                    f"{name!r} requires {requirement!r}, which is not in its list{did_you_mean(requirement, indices)}"
+                )
+                problems.append(parsed_group.entry_problem(indices[name], text))
+        requirements_by_name[name] = known = [requirement for requirement in names if requirement in indices]
+        for requirement in _result_sources(parsed_group.entries[indices[name]]) if known else ():
+            if requirement not in indices:
                 continue
-            is_told = any(problem.place.startswith(f"{level.place_of(numbers[other])}.stdout") for problem in problems)
-            if (why := _why_no_result(level.entries[numbers[other]])) and not is_told:
-                problems.append(level.problem(numbers[name], f"{name!r} has the result of {other!r}, {why}"))
-    return [numbers[name] for name in _sort_names(before, level.place, problems)]
+            stdout_json_path = f"{parsed_group.entry_json_path(indices[requirement])}.stdout"
+            is_reported = any(problem.json_path.startswith(stdout_json_path) for problem in problems)
+            if (reason := _missing_result_reason(parsed_group.entries[indices[requirement]])) and not is_reported:
+                problems.append(
+                    parsed_group.entry_problem(indices[name], f"{name!r} has the result of {requirement!r}, {reason}")
+                )
+    return [indices[name] for name in _sort_topologically(requirements_by_name, parsed_group.json_path, problems)]
 
 
-def _why_no_result(entry: Entry) -> str:
-    """Return the reason why a job has no result for others, and what to do; "" if it has one."""
+def _missing_result_reason(entry: JobEntry) -> str:
+    """Return why other jobs cannot use the result of a job, and the remedy; "" if they can use it."""
     if entry.jobs is not UNSET:
         return "which is a group, and has none"
-    if isinstance(entry.stdout, Stream) and entry.stdout.to == "PIPE":
+    if isinstance(entry.stdout, OutputTarget) and entry.stdout.to == "PIPE":
         return ""
     return 'which is not captured: give that job "stdout": {"to": "PIPE"}'
 
 
-def _results_used(entry: Entry) -> list[str]:
+def _result_sources(entry: JobEntry) -> list[str]:
     """Return the names of the jobs whose results an entry uses."""
     arguments = entry.command if isinstance(entry.command, list) else ()
-    return [argument.result for argument in (*arguments, entry.stdin) if isinstance(argument, Result)]
+    return [argument.result for argument in (*arguments, entry.stdin) if isinstance(argument, ResultReference)]
 
 
-def _sort_names(before: dict[str, list[str]], place: str, problems: list[Problem]) -> list[str]:
-    """Return the names in topological order; record a cycle."""
+def _sort_topologically(
+    requirements_by_name: dict[str, list[str]], json_path: str, problems: list[Problem]
+) -> list[str]:
+    """Return the names in topological order. If there is a cycle, append a problem and return an empty list."""
     try:
-        return list(graphlib.TopologicalSorter(before).static_order())
+        return list(graphlib.TopologicalSorter(requirements_by_name).static_order())
     except graphlib.CycleError as error:
-        circle: list[str] = error.args[1][::-1]
-        shown = circle if len(circle) <= MAX_CYCLE_NAMES + 1 else [*circle[:MAX_CYCLE_NAMES], "...", circle[0]]
-        problems.append(Problem(f"jobs require each other in a circle: {' -> '.join(shown)}", f"{place}.jobs"))
+        cycle: list[str] = error.args[1][::-1]
+        names = cycle if len(cycle) <= MAX_CYCLE_NAMES + 1 else [*cycle[:MAX_CYCLE_NAMES], "...", cycle[0]]
+        problems.append(Problem(f"jobs require each other in a circle: {' -> '.join(names)}", f"{json_path}.jobs"))
         return []
 
 
-def _options_of(group: Group) -> dict[str, Any]:
-    """Return the options of an entry as keyword arguments."""
+def _keyword_arguments(group: JobGroup) -> dict[str, Any]:
+    """Return the options of an entry as keyword arguments of the job or the scheduler."""
     options: dict[str, Any] = {}
     for name in group.__struct_fields__:
         value = getattr(group, name)
@@ -344,32 +363,36 @@ def _options_of(group: Group) -> dict[str, Any]:
     return options
 
 
-def _make_job(entry: Entry, made: dict[str, Any]) -> AbstractJob[Any]:
-    """Make the job of an entry; its requirements exist already."""
+def _make_job(entry: JobEntry, jobs_by_name: dict[str, Any]) -> AbstractJob[Any]:
+    """Create the job of an entry. The jobs that it requires must already be in `jobs_by_name`."""
     is_group = entry.jobs is not UNSET
     if is_group is (entry.command is not UNSET):
         both = "both a command and jobs" if is_group else "neither a command nor jobs"
         raise ValueError(f"{entry.name!r} has {both}: give one of them")
-    options = _options_of(entry)
-    if strange := sorted(options.keys() & (COMMAND_OPTIONS if is_group else GROUP_OPTIONS)):
-        raise ValueError(f"{strange[0]!r} is for {'commands' if is_group else 'groups'}, not for {entry.name!r}")
-    options |= {"label": entry.name, "required": [made[name] for name in entry.requires]}
+    options = _keyword_arguments(entry)
+    if misplaced := sorted(options.keys() & (COMMAND_ONLY_FIELDS if is_group else GROUP_ONLY_FIELDS)):
+        raise ValueError(f"{misplaced[0]!r} is for {'commands' if is_group else 'groups'}, not for {entry.name!r}")
+    options |= {"label": entry.name, "required": [jobs_by_name[name] for name in entry.requires]}
     if is_group:
         return Scheduler(**options)
     for stream in ("stdin", "stdout", "stderr"):
-        if isinstance(options.get(stream), Stream):
-            options[stream] = STREAMS[options[stream].to]
-        elif isinstance(options.get(stream), Result):
-            options[stream] = made[options[stream].result]
+        if isinstance(options.get(stream), OutputTarget):
+            options[stream] = SUBPROCESS_CONSTANTS[options[stream].to]
+        elif isinstance(options.get(stream), ResultReference):
+            options[stream] = jobs_by_name[options[stream].result]
     options["reads"] = [
-        Depfile(path.depfile, path.cwd) if isinstance(path, DepfileRead) else path for path in options.get("reads", ())
+        Depfile(path.depfile, path.cwd) if isinstance(path, DepfileInput) else path for path in options.get("reads", ())
     ]
     options["writes"] = [
-        OptionalFile(path.optional) if isinstance(path, OptionalWritten) else path for path in options.get("writes", ())
+        OptionalFile(path.optional) if isinstance(path, OptionalOutput) else path for path in options.get("writes", ())
     ]
     if isinstance(entry.command, str):
         return CommandJob(entry.command, shell=True, **options)
     assert isinstance(entry.command, list)
     return CommandJob(
-        [made[argument.result] if isinstance(argument, Result) else argument for argument in entry.command], **options
+        [
+            jobs_by_name[argument.result] if isinstance(argument, ResultReference) else argument
+            for argument in entry.command
+        ],
+        **options,
     )

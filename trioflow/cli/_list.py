@@ -1,4 +1,4 @@
-"""`trioflow list`: the jobs before a run, as the tree that the monitor shows during it."""
+"""The subcommand `trioflow list`: prints the jobs as a tree, in the same order as a monitor shows them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import click
 
 from .. import Scheduler
 from ..abc import AbstractJob, is_scheduler, is_service, paths_of, printable
-from ..view.text._listing import Begin, Cycle, End, Row, closed_cycle, listing_rows
-from ..view.text._symbols import Symbols, width
+from ..view.text._listing import BeginRow, CycleRow, EndRow, ListingRow, closed_cycle, listing_rows
+from ..view.text._symbols import Symbols, display_width
 from ..view.text._verdict import join_names
-from ._scenario import takes_scenario
+from ._scenario import scenario_command
 
-MAX_NAMES: Final = 4
-"""The number of requirements up to which all are named; of more, the first three are."""
+MAX_NAMED_REQUIREMENTS: Final = 4
+"""The maximum number of requirements to name. If there are more, only the first three are named."""
 MAX_LABEL_COLUMNS: Final = 60
-"""The maximum width of the column of labels; longer labels exceed it in their own line alone."""
+"""The maximum width of the column of labels. A line with a longer label is not aligned with the other lines."""
 INDENT: Final = "  "
 
 EXAMPLES: Final = """\b
@@ -29,7 +29,7 @@ Examples:
 
 
 @click.command(name="list", epilog=EXAMPLES)
-@takes_scenario
+@scenario_command
 @click.option(
     "--paths", is_flag=True, help="Print the path of each job instead, as --only, --from and --until take it."
 )
@@ -40,89 +40,97 @@ def command(scheduler: Scheduler, paths: bool) -> None:
     """
     symbols = Symbols.for_stream(sys.stdout)
     job_paths = paths_of(scheduler)
-    every = list(listing_rows(scheduler))
-    jobs = [row.job for row in every if not isinstance(row, (End, Cycle))]
+    rows = list(listing_rows(scheduler))
+    jobs = [row.job for row in rows if not isinstance(row, (EndRow, CycleRow))]
     lines = (
-        (job_paths[job] for job in scheduler.iterate_jobs()) if paths else Tree(scheduler, jobs, job_paths).lines(every)
+        (job_paths[job] for job in scheduler.iterate_jobs())
+        if paths
+        else JobTree(scheduler, jobs, job_paths).lines(rows)
     )
     for line in lines:
         click.echo(symbols.escape(line))
 
 
-class Tree:
-    """The lines of the tree.
+class JobTree:
+    """The tree of the jobs, as lines of text.
 
     Args:
         scheduler: the outermost scheduler.
-        jobs: all jobs in it, in the order of their lines.
+        jobs: all jobs in the scheduler, in the order of their lines.
         paths: the path of each job.
 
     """
 
     def __init__(self, scheduler: Scheduler, jobs: Sequence[AbstractJob[Any]], paths: Mapping[Any, str]) -> None:
         self._scheduler: Final = scheduler
-        around = {scheduler: scheduler.path} if scheduler.scheduler is not None else {}  # the user named a nested one
-        self._paths: Final = {**paths, **around}
-        self._places: Final = {job: place for place, job in enumerate(jobs)}
-        self._symbols: Final = Symbols.for_stream(sys.stdout).set
-        self._users: Final[dict[AbstractJob[Any], list[AbstractJob[Any]]]] = {}
+        # If the user named a nested scheduler, paths begin with its own path.
+        root_paths = {scheduler: scheduler.path} if scheduler.scheduler is not None else {}
+        self._paths: Final = {**paths, **root_paths}
+        self._line_indices: Final = {job: index for index, job in enumerate(jobs)}
+        self._symbols: Final = Symbols.for_stream(sys.stdout).symbol_set
+        self._users_by_service: Final[dict[AbstractJob[Any], list[AbstractJob[Any]]]] = {}
         for job in jobs:
             for service in filter(is_service, job.required):
-                self._users.setdefault(service, []).append(job)
+                self._users_by_service.setdefault(service, []).append(job)
 
-    def lines(self, every: Iterable[Row]) -> Iterator[str]:
-        """Yield a line about the outermost scheduler, and one for each job."""
-        yield f"{printable(self._scheduler.label)}: {'; '.join(_size(self._scheduler))}"
-        pairs = [pair for row in every if (pair := self._line(row)) is not None]
-        column = max((wide for left, right in pairs if right and (wide := width(left)) <= MAX_LABEL_COLUMNS), default=0)
+    def lines(self, rows: Iterable[ListingRow]) -> Iterator[str]:
+        """Yield the line of the outermost scheduler, and the line of each job."""
+        yield f"{printable(self._scheduler.label)}: {'; '.join(_scheduler_notes(self._scheduler))}"
+        pairs = [pair for row in rows if (pair := self._line_parts(row)) is not None]
+        column = max(
+            (wide for left, right in pairs if right and (wide := display_width(left)) <= MAX_LABEL_COLUMNS), default=0
+        )
         for left, right in pairs:
-            yield f"{left}{' ' * (column - width(left))}  {right}".rstrip()
+            yield f"{left}{' ' * (column - display_width(left))}  {right}".rstrip()
 
-    def _line(self, row: Row) -> tuple[str, str] | None:
-        """Return the symbols with the label, and the text after it; None for the end of a scheduler."""
+    def _line_parts(self, row: ListingRow) -> tuple[str, str] | None:
+        """Return the left part of a line (symbols and label) and its right part (notes).
+
+        Return None for the end of a nested scheduler, which has no line.
+        """
         indent = INDENT * row.depth
-        if isinstance(row, End):
+        if isinstance(row, EndRow):
             return None
-        if isinstance(row, Cycle):
+        if isinstance(row, CycleRow):
             cycle = " -> ".join(self._relative_name(job, row.job) for job in closed_cycle(row.job))
             return f"    {indent}from here on in the order added: cycle {cycle}", ""
         job = row.job
-        critical = self._symbols.critical if job.is_critical() else " "
-        forever = self._symbols.forever if job.forever else self._symbols.states[job.state]
-        about = [*(_size(job) if isinstance(row, Begin) else ()), *self._conditions(job)]
-        return f"{critical} {forever} {indent}{self._relative_name(job, job.scheduler)}", "; ".join(about)
+        critical = self._symbols.critical_symbol if job.is_critical() else " "
+        forever = self._symbols.forever_symbol if job.forever else self._symbols.state_symbols[job.state]
+        notes = [*(_scheduler_notes(job) if isinstance(row, BeginRow) else ()), *self._job_notes(job)]
+        return f"{critical} {forever} {indent}{self._relative_name(job, job.scheduler)}", "; ".join(notes)
 
-    def _conditions(self, job: AbstractJob[Any]) -> Iterator[str]:
-        """Yield the requirements of a job, its `run_if`, and the jobs that use it as a service."""
+    def _job_notes(self, job: AbstractJob[Any]) -> Iterator[str]:
+        """Yield notes on a job: the condition under which it runs, and the jobs that use it as a service."""
         required = self._join_names(job.required, job.scheduler)
-        several = len(job.required) > 1
+        has_several = len(job.required) > 1
         if not required:
             pass
         elif job.run_if == "settled":
             yield f"after {required}"
         elif job.run_if == "failed":
-            yield f"if {'one of ' * several}{required} failed"
+            yield f"if {'one of ' * has_several}{required} failed"
         else:
-            yield f"if {'all of ' * several}{required} succeeded"
-        if users := self._users.get(job):
+            yield f"if {'all of ' * has_several}{required} succeeded"
+        if users := self._users_by_service.get(job):
             yield f"service of {self._join_names(users, job.scheduler)}"
 
-    def _join_names(self, jobs: Iterable[AbstractJob[Any]], level: Any) -> str:
-        in_order = sorted(jobs, key=lambda job: self._places.get(job, len(self._places)))
-        names = [self._relative_name(job, level) for job in in_order]
-        return join_names(names, len(names) if len(names) <= MAX_NAMES else MAX_NAMES - 1)
+    def _join_names(self, jobs: Iterable[AbstractJob[Any]], parent: Any) -> str:
+        in_order = sorted(jobs, key=lambda job: self._line_indices.get(job, len(self._line_indices)))
+        names = [self._relative_name(job, parent) for job in in_order]
+        return join_names(names, len(names) if len(names) <= MAX_NAMED_REQUIREMENTS else MAX_NAMED_REQUIREMENTS - 1)
 
-    def _relative_name(self, job: AbstractJob[Any], level: Any) -> str:
-        """Return the name of a job relative to a scheduler; a question mark if it is in no scheduler of the run."""
+    def _relative_name(self, job: AbstractJob[Any], parent: Any) -> str:
+        """Return the path of a job relative to a scheduler; "?" if the job is not in the run."""
         path = self._paths.get(job)
         if path is None:
             return f"?{printable(job.label)}"
-        around = self._paths.get(level)
-        return printable(path if around is None else path.removeprefix(f"{around}/"))
+        enclosing_path = self._paths.get(parent)
+        return printable(path if enclosing_path is None else path.removeprefix(f"{enclosing_path}/"))
 
 
-def _size(scheduler: Any) -> Iterator[str]:
-    """Yield the number of jobs in a scheduler, and its window, if it has one."""
+def _scheduler_notes(scheduler: Any) -> Iterator[str]:
+    """Yield the number of jobs in a scheduler and, if it has one, its window."""
     number = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())
     yield f"{number} job{'s' * (number != 1)}"
     if scheduler.window_size is not None:

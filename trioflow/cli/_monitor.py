@@ -1,4 +1,4 @@
-"""`trioflow monitor`: show a run of another program from its events, while it goes on or afterwards."""
+"""The subcommand `trioflow monitor`: shows a run of another program from its events, during the run or after it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from .. import Monitor
-from . import FINE, STOPPED
+from . import STOPPED_CODE, SUCCESS_CODE
 from ._run import make_instrument
-from ._scenario import Refusal
+from ._scenario import CliError
 
 if TYPE_CHECKING:
     from ..view.events._follow import Follower
@@ -29,24 +29,24 @@ def command(events: str) -> int:
     try:
         from ..view.events import _follow
     except ModuleNotFoundError as error:
-        raise Refusal(f"trioflow monitor needs {error.name}: pip install 'trioflow[cli]'") from None
+        raise CliError(f"trioflow monitor needs {error.name}: pip install 'trioflow[cli]'") from None
     descriptor = os.dup(0) if events == "-" else os.open(events, os.O_RDONLY)
     follower = _follow.Follower(monitor)
     try:
         _follow_to_the_end(follower, descriptor)
-    except _follow.BadEvents as error:
-        raise Refusal(f"{events}: {error}") from None
+    except _follow.UnsupportedEventVersion as error:
+        raise CliError(f"{events}: {error}") from None
     finally:
         follower.close()
         os.close(descriptor)
-    if not follower.known_events:
-        raise Refusal(f"{events}: no events of trioflow are in it; a run writes them with --events")
-    if follower.missing_lines:
-        lines = "1 line is" if follower.missing_lines == 1 else f"{follower.missing_lines} lines are"
+    if not follower.known_event_count:
+        raise CliError(f"{events}: no events of trioflow are in it; a run writes them with --events")
+    if follower.missing_line_count:
+        lines = "1 line is" if follower.missing_line_count == 1 else f"{follower.missing_line_count} lines are"
         click.echo(f"{events}: {lines} missing: the reader was too slow, or something has cut them out", err=True)
-    if not follower.ended:
+    if not follower.has_ended:
         click.echo("the run has not told its end: its process is gone, or its lines were cut off", err=True)
-    return FINE if follower.ended else STOPPED
+    return SUCCESS_CODE if follower.has_ended else STOPPED_CODE
 
 
 def _follow_to_the_end(follower: Follower, descriptor: int) -> None:
@@ -55,10 +55,11 @@ def _follow_to_the_end(follower: Follower, descriptor: int) -> None:
     is_abandoned = False
     for line in _follow.read_lines(descriptor):
         if line is not None:
-            follower.feed(line)
+            follower.replay_line(line)
             continue
-        follower.catch_up()
-        if follower.ended or is_abandoned or not follower.known_events:
+        follower.start_live_clock()
+        if follower.has_ended or is_abandoned or not follower.known_event_count:
             return
-        is_abandoned = follower.is_abandoned()  # its last lines are read before this counts
+        # After the run's process has gone, read once more: it may have written its last lines just before.
+        is_abandoned = follower.is_abandoned()
         time.sleep(_follow.POLL_INTERVAL)

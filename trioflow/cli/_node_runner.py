@@ -1,4 +1,4 @@
-"""The run of `trioflow ssh`: the same steps on many nodes, their outputs in sequence, and a table of outcomes."""
+"""Runs `trioflow ssh`: takes the same steps on many nodes, and prints the outputs and a table of outcomes."""
 
 from __future__ import annotations
 
@@ -14,67 +14,74 @@ from .. import Job, JobTimeout, StopReason
 from .._scheduler import Scheduler
 from ..abc import duration_text
 from ..jobs.command._result import CommandResult
-from ..jobs.posix._processes import describe
+from ..jobs.posix._processes import describe_exit
 from ..jobs.ssh._nodes import Node, SshNode
 from ..jobs.ssh._ssh_errors import SshError, Unreachable
 from ..jobs.ssh._ssh_job import SshJob
 from ..jobs.ssh._steps import Pull, Push, Script, Step
-from . import FINE, INTERRUPTED
-from ._signals import SecondSignal
-from .batch._batch_run import handle_broken_output
+from . import INTERRUPTED_CODE, SUCCESS_CODE
+from ._signals import ExitOnSecondSignal
+from .batch._batch_run import exit_on_broken_output
 
 MAX_EXIT_CODE: Final = 101
-"""The largest exit code, for a hundred failed nodes or more."""
+"""The maximum exit code, which stands for more than 100 failed nodes."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeOutcome:
-    """The outcome on one node."""
+    """The outcome of a task on one node.
 
-    text: str
+    Attributes:
+        description: a short text, such as "timeout". Nodes with the same description are grouped in the table.
+        elapsed: the duration of the command or the script in seconds; None if there is none.
+        is_failure: whether the task failed.
+
+    """
+
+    description: str
     elapsed: float | None = None
-    failed: bool = True
+    is_failure: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class NodeTask:
-    """The steps for each node; `{node}` in any of them is replaced by the name of the node."""
+    """The steps to take on each node. In all texts, `{node}` is replaced by the name of the node."""
 
-    words: Sequence[str]  # a command, or the arguments of the script
+    words: Sequence[str]  # the words of the command; if there is a script, its arguments
     script: str | None
     include: Sequence[str]
-    push: Sequence[str]
-    to: str
-    pull: Sequence[str]
-    into: str
+    push_files: Sequence[str]
+    push_target: str
+    pull_files: Sequence[str]
+    pull_target: str
 
-    def files(self) -> list[str]:
-        """Return the local files that all nodes get."""
+    def shared_local_files(self) -> list[str]:
+        """Return the local files that every node gets. Files with `{node}` in their names differ between nodes."""
         script = [] if self.script is None else [self.script]
-        return [file for file in [*script, *self.include, *self.push] if NODE not in file]
+        return [file for file in [*script, *self.include, *self.push_files] if NODE_PLACEHOLDER not in file]
 
     def steps(self, node: Node) -> list[str | Step]:
-        """Return the steps on a node: copies to it, a command or a script, copies from it."""
+        """Return the steps for a node: copy files to it, run a command or a script, copy files from it."""
 
-        def filled(words: Sequence[str]) -> list[str]:
-            return [word.replace(NODE, node.hostname) for word in words]
+        def fill(words: Sequence[str]) -> list[str]:
+            return [word.replace(NODE_PLACEHOLDER, node.hostname) for word in words]
 
-        result: list[str | Step] = [Push(*filled(self.push), to=self.to)] if self.push else []
+        steps: list[str | Step] = [Push(*fill(self.push_files), to=self.push_target)] if self.push_files else []
         if self.script is not None:
-            result.append(Script(*filled([self.script, *self.words]), includes=filled(self.include)))
+            steps.append(Script(*fill([self.script, *self.words]), includes=fill(self.include)))
         elif self.words:
-            result.append(" ".join(self.words))
-        return [*result, Pull(*filled(self.pull), to=self.into)] if self.pull else result
+            steps.append(" ".join(self.words))
+        return [*steps, Pull(*fill(self.pull_files), to=self.pull_target)] if self.pull_files else steps
 
 
-NODE: Final = "{node}"
+NODE_PLACEHOLDER: Final = "{node}"
 
 
 class NodeRun:
-    """One task on many nodes."""
+    """A run of one task on many nodes."""
 
-    def __init__(self, plan: NodeTask, nodes: Sequence[Node], *, timeout: float | None, tag: bool | str) -> None:
-        self._plan: Final = plan
+    def __init__(self, task: NodeTask, nodes: Sequence[Node], *, timeout: float | None, tag: bool | str) -> None:
+        self._task: Final = task
         self._nodes: Final = nodes
         self._timeout: Final = timeout
         self._tag: Final = tag
@@ -82,7 +89,7 @@ class NodeRun:
 
     def run(self, window: int | None) -> int:
         """Run the task on all nodes, print the outcomes, and return the exit code."""
-        with handle_broken_output():
+        with exit_on_broken_output():
             code = self._run(window)
             self._print_table()
             return code
@@ -91,61 +98,64 @@ class NodeRun:
         jobs = [Job(self._run_on_node, node, label=node.name, critical=True) for node in self._nodes]
         scheduler = Scheduler(*jobs, jobs_window=window, label="ssh")
         try:
-            scheduler.run(handle_signals=SecondSignal())
+            scheduler.run(handle_signals=ExitOnSecondSignal())
         except KeyboardInterrupt:
-            return INTERRUPTED
+            return INTERRUPTED_CODE
         if scheduler.culprit is not None and (error := scheduler.culprit.raised_exception()) is not None:
-            raise error  # our own output has failed
+            raise error  # raised when the output of a node could not be printed
         if scheduler.stop_reason is StopReason.INTERRUPTED:
-            return INTERRUPTED
-        return min(MAX_EXIT_CODE, sum(outcome.failed for outcome in self._outcomes.values())) or FINE
+            return INTERRUPTED_CODE
+        return min(MAX_EXIT_CODE, sum(outcome.is_failure for outcome in self._outcomes.values())) or SUCCESS_CODE
 
     async def _run_on_node(self, node: Node) -> None:
-        """Run the task on one node. A failed copy ends it; after a failed command, files are still copied back."""
-        self._outcomes[node] = NodeOutcome("interrupted")  # unless it reaches its end
-        done = NodeOutcome("copied", failed=False)
+        """Run the task on one node.
+
+        If a copy fails, the task ends. If the command exits with an error, the files are still pulled.
+        """
+        self._outcomes[node] = NodeOutcome("interrupted")  # replaced at the end of the task
+        outcome = NodeOutcome("copied", is_failure=False)
         result: CommandResult | None = None
         error: Exception | None = None
-        for step in self._plan.steps(node):
-            copies = isinstance(step, (Push, Pull))
-            job = self._make_step_job(node, step, None if copies else self._timeout)
+        for step in self._task.steps(node):
+            is_copy = isinstance(step, (Push, Pull))
+            job = self._make_step_job(node, step, None if is_copy else self._timeout)
             try:
                 await job.co_run()
             except (SshError, JobTimeout) as failure:
                 error = failure
             except (OSError, ValueError) as failure:
-                if not copies:
+                if not is_copy:
                     raise
                 error = failure
-            if not copies:
+            if not is_copy:
                 result = job.last_result
-                done = _make_outcome(result, error)
-            elif error is not None and not done.failed:
-                done = NodeOutcome("unreachable" if isinstance(error, Unreachable) else "not copied")
+                outcome = _make_outcome(result, error)
+            elif error is not None and not outcome.is_failure:
+                outcome = NodeOutcome("unreachable" if isinstance(error, Unreachable) else "not copied")
             if error is not None:
                 break
-        self._outcomes[node] = done
+        self._outcomes[node] = outcome
         if not self._tag:
-            _print(node, done, result)
+            _print_output(node, outcome, result)
         if error is not None and not isinstance(error, JobTimeout):
             click.echo(str(error) if isinstance(error, SshError) else f"{node.name}: {error}", err=True)
 
     def _make_step_job(self, node: Node, step: str | Step, timeout: float | None) -> SshJob:
-        where = None if self._tag else subprocess.PIPE
+        output = None if self._tag else subprocess.PIPE
         return SshJob(
-            node, step, stdout=where, stderr=where, tag=self._tag, check=False, timeout=timeout, label=node.name
+            node, step, stdout=output, stderr=output, tag=self._tag, check=False, timeout=timeout, label=node.name
         )
 
     def _print_table(self) -> None:
-        """Print the outcomes: nodes with the same one on one line."""
+        """Print a table of outcomes, with a line for all nodes that have the same outcome."""
         rows: dict[tuple[bool, str], list[Node]] = {}
         for node in self._nodes:
             outcome = self._outcomes.get(node, NodeOutcome("not run"))
-            rows.setdefault((outcome.failed, outcome.text), []).append(node)
-        width = max(len(what) for _, what in rows)
+            rows.setdefault((outcome.is_failure, outcome.description), []).append(node)
+        width = max(len(text) for _, text in rows)
         digits = len(str(max(map(len, rows.values()))))
-        for (_, what), nodes in sorted(rows.items(), key=lambda row: row[0]):
-            click.echo(f"{what:{width}}  {len(nodes):{digits}}  {_format_hostlist(nodes)}", err=True)
+        for (_, text), nodes in sorted(rows.items(), key=lambda row: row[0]):
+            click.echo(f"{text:{width}}  {len(nodes):{digits}}  {_format_hostlist(nodes)}", err=True)
 
 
 def _make_outcome(result: CommandResult | None, error: Exception | None) -> NodeOutcome:
@@ -156,32 +166,32 @@ def _make_outcome(result: CommandResult | None, error: Exception | None) -> Node
     if error is not None:
         return NodeOutcome("lost" if cast(SshError, error).started else "refused")
     assert result is not None
-    return NodeOutcome(describe(result.returncode), result.elapsed, bool(result.returncode))
+    return NodeOutcome(describe_exit(result.returncode), result.elapsed, bool(result.returncode))
 
 
-def _print(node: Node, outcome: NodeOutcome, result: CommandResult | None) -> None:
-    took = "" if outcome.elapsed is None else f", {duration_text(outcome.elapsed)}"
-    click.echo(f"== {node.name}: {outcome.text}{took}")
+def _print_output(node: Node, outcome: NodeOutcome, result: CommandResult | None) -> None:
+    duration = "" if outcome.elapsed is None else f", {duration_text(outcome.elapsed)}"
+    click.echo(f"== {node.name}: {outcome.description}{duration}")
     if result is not None:
         for name in ("stdout", "stderr"):
             sys.stdout.flush()
             with result.open(name) as source:
-                last = b"\n"
-                while data := source.read(1 << 16):
-                    click.echo(data, nl=False, err=name == "stderr")
-                    last = data
-                if not last.endswith(b"\n"):
+                last_chunk = b"\n"
+                while chunk := source.read(1 << 16):
+                    click.echo(chunk, nl=False, err=name == "stderr")
+                    last_chunk = chunk
+                if not last_chunk.endswith(b"\n"):
                     click.echo(err=name == "stderr")
 
 
 def _format_hostlist(nodes: Sequence[Node]) -> str:
-    """Return the names of nodes, those that end in numbers as ranges: node[01-03,07]."""
-    stems: dict[tuple[str, int], list[int]] = {}  # the numbers of each stem, by how many digits they have
+    """Return the names of nodes in a short form, with numbers as ranges: `node[01-03,07]`."""
+    numbers_by_stem: dict[tuple[str, int], list[int]] = {}  # the keys are a stem and a number of digits
     for node in nodes:
         stem = node.name if isinstance(node, SshNode) and node.port is not None else node.name.rstrip("0123456789")
         digits = node.name[len(stem) :]
-        stems.setdefault((stem, len(digits)), []).append(int(digits or 0))
-    return ",".join(_format_range(stem, width, sorted(numbers)) for (stem, width), numbers in stems.items())
+        numbers_by_stem.setdefault((stem, len(digits)), []).append(int(digits or 0))
+    return ",".join(_format_range(stem, width, sorted(numbers)) for (stem, width), numbers in numbers_by_stem.items())
 
 
 def _format_range(stem: str, width: int, numbers: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""The outputs of subcommands: files, checked before the work starts, and standard streams that may break."""
+"""The outputs of subcommands: files that are checked before the work starts, and standard streams that may break."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ..abc import printable
-from . import STOPPED
+from . import STOPPED_CODE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,7 @@ class OutputFile(click.Path):
     """The type of an option for an output file, which is checked before the work starts.
 
     Args:
-        suffixes: the allowed suffixes of its name, "" for no suffix. If there are none, any suffix is allowed.
+        *suffixes: the suffixes that the file may have; "" allows a name without suffix. By default, all are allowed.
 
     """
 
@@ -31,16 +31,16 @@ class OutputFile(click.Path):
 
     def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Return the absolute path, because the user's file may change the working directory."""
-        from pathlib import Path  # a batch without such an option starts without it
+        from pathlib import Path  # imported here, because a batch without such an option does not need it
 
-        problem = _problem(Path(value), self._suffixes)
+        problem = _find_path_problem(Path(value), self._suffixes)
         if problem:
             self.fail(printable(problem), param, ctx)
         return Path(value).absolute()
 
 
-def _problem(path: Path, suffixes: tuple[str, ...]) -> str:
-    """Return the reason why a file cannot be written, or "" if none is found; nothing is written."""
+def _find_path_problem(path: Path, suffixes: tuple[str, ...]) -> str:
+    """Return why a file cannot be written; "" if it probably can. Nothing is written."""
     if path.is_dir():
         return f"'{path}' is a directory: name a file in it"
     if not path.parent.is_dir():
@@ -56,7 +56,7 @@ def write_output(write: Callable[[str], Any], path: Path) -> bool:
     """Call `write` with the path; on failure, report it on the standard error and return False."""
     try:
         write(str(path))
-    except (OSError, RuntimeError) as error:  # RuntimeError: the program that draws is missing or has failed
+    except (OSError, RuntimeError) as error:  # RuntimeError: Graphviz is missing or has failed
         reason = printable(getattr(error, "strerror", None) or str(error))
         click.echo(f"Error: cannot write {printable(str(path))!r}: {reason}", err=True)
         return False
@@ -64,30 +64,30 @@ def write_output(write: Callable[[str], Any], path: Path) -> bool:
 
 
 def echo(text: str, **options: Any) -> bool:
-    """Print text by `click.echo`; return False on an error other than a closed pipe."""
+    """Print text with `click.echo`. Report an error other than a closed pipe, and return False."""
     try:
         click.echo(text, **options)
     except BrokenPipeError:
         discard_buffers()
     except OSError as error:
-        output_failed(error)
+        report_output_error(error)
         return False
     return True
 
 
-def output_failed(error: OSError) -> int:
+def report_output_error(error: OSError) -> int:
     """Report that the output cannot be written, unless its pipe was closed, and return the exit code."""
     if not isinstance(error, BrokenPipeError):
         with contextlib.suppress(OSError):
             click.echo(f"Error: cannot write the output: {error.strerror or error}", err=True)
     discard_buffers()
-    return STOPPED
+    return STOPPED_CODE
 
 
 def discard_buffers() -> None:
-    """Discard the buffers, so that Python prints no error about them at exit."""
+    """Discard buffered output, which would make Python print an error at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in filter(None, (sys.stdout, sys.stderr)):  # None if the caller has closed it
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None for a stream that was closed at the start
         try:
             stream.flush()
         except OSError:

@@ -1,4 +1,4 @@
-"""`trioflow run`: run the scenario, show the run, and report its outcome."""
+"""The subcommand `trioflow run`: runs a scenario, shows the run, and reports its outcome."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ import click
 from .. import Events, JobState, JUnit, Scheduler, StopReason, Summary, Trace
 from ..abc import AbstractJob, BackendName, Instrument, printable
 from ..batch import _quantities
-from ..view.monitor._monitor import build_command_monitor, can_draw
-from . import EXIT_CODES, FAILED, FINE, INTERRUPTED, STOPPED, _outputs
-from ._end_of_run import EndOfRun
-from ._scenario import Refusal, loaded, takes_scenario, translate_errors, window_of_run
-from ._signals import SecondSignal
+from ..view.monitor._monitor import build_command_monitor, can_move_cursor
+from . import EXIT_CODES_HELP, FAILURE_CODE, INTERRUPTED_CODE, STOPPED_CODE, SUCCESS_CODE, _outputs
+from ._end_of_run import RunSummaryText
+from ._scenario import CliError, loaded_modules, make_window, scenario_command, translate_errors
+from ._signals import ExitOnSecondSignal
 from .batch._batch_command import option_type
 
 
 def parse_slots(text: str) -> int:
-    """Return a number of slots; 0 means no limit.
+    """Parse a number of slots, in which 0 means no limit.
 
     Raises:
-        ValueError: the text is not such a number.
+        ValueError: the text is not a whole number.
 
     """
     if not (text.isascii() and text.isdecimal()):
@@ -39,10 +39,10 @@ def parse_slots(text: str) -> int:
 
 
 def parse_timeout(text: str) -> float:
-    """Return a duration in seconds, which must be more than 0.
+    """Parse a duration, and return it in seconds.
 
     Raises:
-        ValueError: the text is not such a duration.
+        ValueError: the text is not a positive duration.
 
     """
     number = _quantities.parse_seconds(text)
@@ -51,29 +51,29 @@ def parse_timeout(text: str) -> float:
     return number
 
 
-def _events(ctx: click.Context, param: click.Parameter, value: str | None) -> str | IO[bytes] | None:
-    """Return the target of events; with `-`, redirect all other output to the standard error."""
+def _open_events(ctx: click.Context, param: click.Parameter, value: str | None) -> str | IO[bytes] | None:
+    """Return the file to write events to; for `-`, redirect all other output to the standard error."""
     if value is None or ctx.resilient_parsing:
         return None
     if value != "-":
         return str(_outputs.OutputFile().convert(value, param, ctx))
     sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)  # output of jobs, commands and this program is not an event
-    events = os.fdopen(os.dup(kept), "wb", buffering=0)
+    saved_stdout = os.dup(1)
+    os.dup2(2, 1)  # so that the output of jobs, commands and this program does not mix with the events
+    events = os.fdopen(os.dup(saved_stdout), "wb", buffering=0)
 
     def restore_stdout() -> None:
         events.close()
         sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(saved_stdout, 1)
+        os.close(saved_stdout)
 
     ctx.call_on_close(restore_stdout)
     return events
 
 
-CONNECTING: Final = "10s"
-"""Seconds in which Dask's scheduler must answer."""
+DASK_CONNECT_TIMEOUT: Final = "10s"
+"""The maximum time to wait for Dask's scheduler to answer."""
 EXAMPLES: Final = """\b
 Examples:
   trioflow run flow.py
@@ -84,21 +84,21 @@ Examples:
 """
 
 
-TITLES: Final = {
+OPTION_GROUP_TITLES: Final = {
     **dict.fromkeys(("settings", "only", "starts", "ends"), "Which jobs"),
     **dict.fromkeys(("journal", "trace", "report", "events", "junit", "summary"), "What it writes"),
 }
-"""The titles of groups of options in the help; the other options are in "How it runs"."""
+"""Maps options to the titles of their groups in the help. Options that are not listed here are in "How it runs"."""
 
 
 class RunCommand(click.Command):
-    """`trioflow run`, whose help has its options in three groups."""
+    """The command `trioflow run`, whose help shows the options in three groups."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options in three groups: the jobs, the run, the files."""
+        """Write the options in three groups: about the jobs, about the run, and about the files it writes."""
         groups: dict[str, list[tuple[str, str]]] = {"Which jobs": [], "How it runs": [], "What it writes": []}
         for param in filter(lambda param: isinstance(param, click.Option), self.get_params(ctx)):
-            title = TITLES.get(str(param.name), "How it runs")
+            title = OPTION_GROUP_TITLES.get(str(param.name), "How it runs")
             if (record := param.get_help_record(ctx)) is not None:
                 groups[title].append(record)
         for title, records in groups.items():
@@ -106,8 +106,8 @@ class RunCommand(click.Command):
                 formatter.write_dl(records)
 
 
-@click.command(name="run", cls=RunCommand, epilog=f"{EXAMPLES}\n{EXIT_CODES}")
-@takes_scenario
+@click.command(name="run", cls=RunCommand, epilog=f"{EXAMPLES}\n{EXIT_CODES_HELP}")
+@scenario_command
 @click.option("--backend", type=click.Choice(get_args(BackendName)), default="trio", show_default=True)
 @click.option(
     "-j",
@@ -158,7 +158,7 @@ class RunCommand(click.Command):
 @click.option(
     "--events",
     type=click.Path(allow_dash=True),
-    callback=_events,
+    callback=_open_events,
     metavar="FILE",
     help="Write events as lines of JSON; - is the standard output, and all else goes to the standard error.",
 )
@@ -199,133 +199,150 @@ def command(
     """
     if critical:
         scheduler.critical_jobs = True
-    traced = make_instrument("Trace", Trace) if trace or report else None
-    for_ci = make_reports(junit, summary)
-    reports: list[Instrument] = [*for_ci]
+    tracer = make_instrument("Trace", Trace) if trace or report else None
+    ci_reports = make_reports(junit, summary)
+    reports: list[Instrument] = [*ci_reports]
     if events:
         reports.append(make_instrument("Events", functools.partial(Events, events)))
-    shown = make_monitors(scheduler, tag) if monitor else []
-    if tag and not shown:
-        why = "give its own Monitor tag=True" if monitor else "leave out --no-monitor"
-        raise click.UsageError(f"--tag is an option of the monitor of this run: {why}")
+    monitors = make_monitors(scheduler, tag) if monitor else []
+    if tag and not monitors:
+        remedy = "give its own Monitor tag=True" if monitor else "leave out --no-monitor"
+        raise click.UsageError(f"--tag is an option of the monitor of this run: {remedy}")
     stopwatch = Stopwatch(scheduler)
-    # The trace is last, because the time in which the monitor loads its libraries is not part of a job.
-    watching = [*shown, *reports, stopwatch, *([traced] if traced else [])]
-    on_signal = SecondSignal(scheduler.drain if drain_on_term else None)
+    # The tracer is last, so that it does not count the time in which the monitor imports its libraries.
+    instruments = [*monitors, *reports, stopwatch, *([tracer] if tracer else [])]
+    on_signal = ExitOnSecondSignal(scheduler.drain if drain_on_term else None)
     options["journal"] = journal
     if jobs_window is not None:
-        options["jobs_window"] = window_of_run(scheduler, jobs_window)
+        options["jobs_window"] = make_window(scheduler, jobs_window)
     arguments = {name: value for name, value in options.items() if value is not None}
-    is_picture = bool(shown) and can_draw(sys.stdout)
-    with on_cluster(scheduler, dask), engine_log({"failure", "end"} if is_picture else {"end"}):
+    is_drawing = bool(monitors) and can_move_cursor(sys.stdout)
+    with run_on_cluster(scheduler, dask), show_engine_log({"failure", "end"} if is_drawing else {"end"}):
         try:
             translate_errors(
-                scheduler, lambda: scheduler.run(instruments=watching, handle_signals=on_signal, **arguments)
+                scheduler, lambda: scheduler.run(instruments=instruments, handle_signals=on_signal, **arguments)
             )
         except BaseException:
+            # Ctrl-C raises KeyboardInterrupt, even in a run that is being drained. The summary below reports it.
             if scheduler.stop_reason not in (StopReason.INTERRUPTED, StopReason.DRAINED):
-                raise  # Ctrl-C may have ended a run that was draining
+                raise
     code = exit_code_of_run(scheduler)
-    end = EndOfRun(scheduler, stopwatch.elapsed, code, traced)
-    has_groups = bool(os.environ.get("GITHUB_ACTIONS")) and any(isinstance(view, Summary) for view in for_ci)
-    details = end.details(failures=not has_groups)
-    is_shown = [_outputs.echo("", nl=False)]  # flush output of jobs, so that it comes first
-    is_shown += [_outputs.echo(f"\n{details}", err=True)] if details else []
-    is_written = {
-        **{option: _outputs.write_output(write, path) for option, write, path in exports(traced, trace, report)},
-        **{type(view).__name__.lower(): view.is_written for view in for_ci},
+    run_summary = RunSummaryText(scheduler, stopwatch.elapsed, code, tracer)
+    has_groups = bool(os.environ.get("GITHUB_ACTIONS")) and any(isinstance(report, Summary) for report in ci_reports)
+    details = run_summary.details(with_failures=not has_groups)
+    was_printed = [_outputs.echo("", nl=False)]  # flushes the output of jobs before the summary
+    was_printed += [_outputs.echo(f"\n{details}", err=True)] if details else []
+    was_written = {
+        **{option: _outputs.write_output(write, path) for option, write, path in trace_exports(tracer, trace, report)},
+        **{type(ci_report).__name__.lower(): ci_report.is_written for ci_report in ci_reports},
     }
-    files = {"trace": trace, "report": report, "events": events_file(events), "junit": junit, "summary": summary}
-    there = {option: path for option, path in files.items() if path is not None and is_written.get(option, True)}
-    lines = [*(end.verdict() if not shown else end.reminder() if is_picture and details else ())]
-    lines += end.lines(there, journal)
-    is_shown += map(_outputs.echo, ["", *lines] if lines and (is_picture or details) else lines)
-    return code if all((*is_shown, *is_written.values())) or code == INTERRUPTED else STOPPED
+    paths = {"trace": trace, "report": report, "events": events_path(events), "junit": junit, "summary": summary}
+    written = {option: path for option, path in paths.items() if path is not None and was_written.get(option, True)}
+    lines = [
+        *(run_summary.verdict() if not monitors else run_summary.repeated_verdict() if is_drawing and details else ())
+    ]
+    lines += run_summary.footer_lines(written, journal)
+    was_printed += map(_outputs.echo, ["", *lines] if lines and (is_drawing or details) else lines)
+    return code if all((*was_printed, *was_written.values())) or code == INTERRUPTED_CODE else STOPPED_CODE
 
 
 def make_reports(junit: Path | None, summary: Path | None) -> list[JUnit | Summary]:
-    """Return the instruments for the requested reports; in GitHub Actions, the summary is always among them."""
-    result: list[JUnit | Summary] = []
+    """Create the instruments that write the requested reports; in GitHub Actions, always add the summary."""
+    reports: list[JUnit | Summary] = []
     if junit:
-        result.append(JUnit(junit))
+        reports.append(JUnit(junit))
     if summary or (os.environ.get("GITHUB_ACTIONS") and os.environ.get("GITHUB_STEP_SUMMARY")):
-        result.append(Summary(summary))
-    return result
+        reports.append(Summary(summary))
+    return reports
 
 
 def make_monitors(scheduler: Scheduler, tag: bool) -> list[Any]:
-    """Return a monitor, unless the scheduler has one of its own: two would draw over each other."""
+    """Return a list with a new monitor; an empty list if the scheduler has a monitor already.
+
+    Two monitors would overwrite each other.
+    """
     monitor = make_instrument("Monitor", functools.partial(build_command_monitor, tag))
     return [] if any(isinstance(instrument, type(monitor)) for instrument in scheduler.instruments) else [monitor]
 
 
 def make_instrument(name: str, make: Callable[[], Instrument]) -> Any:
-    """Return a new instrument of trioflow, of this name.
+    """Create an instrument of trioflow.
+
+    Args:
+        name: the name of the instrument's class, for errors.
+        make: a function that creates the instrument.
 
     Raises:
-        Refusal: a library that it needs is not installed.
+        CliError: a library that the instrument needs is not installed.
 
     """
     try:
         return make()
     except ImportError as error:
-        without = "; or run it with --no-monitor" if name == "Monitor" else ""
-        raise Refusal(f"{name} needs {error.name or error}: pip install 'trioflow[cli]'{without}") from None
+        alternative = "; or run it with --no-monitor" if name == "Monitor" else ""
+        raise CliError(f"{name} needs {error.name or error}: pip install 'trioflow[cli]'{alternative}") from None
 
 
 def exit_code_of_run(scheduler: Scheduler) -> int:
     """Return the exit code for the outcome of a run."""
     if scheduler.stop_reason is StopReason.COMPLETED:
-        return FAILED if any(map(_failed, scheduler.iterate_jobs())) else FINE
-    return INTERRUPTED if scheduler.stop_reason in (None, StopReason.INTERRUPTED) else STOPPED
+        return FAILURE_CODE if any(map(_is_failure, scheduler.iterate_jobs())) else SUCCESS_CODE
+    return INTERRUPTED_CODE if scheduler.stop_reason in (None, StopReason.INTERRUPTED) else STOPPED_CODE
 
 
-def _failed(job: AbstractJob[Any]) -> bool:
+def _is_failure(job: AbstractJob[Any]) -> bool:
     return job.state in (JobState.FAILED, JobState.BLOCKED)
 
 
 class Stopwatch(Instrument):
-    """Measures the run alone, like the monitor and the reports: without imports and without writing the reports."""
+    """An instrument that measures the duration of the run, excluding imports and the writing of reports.
+
+    Attributes:
+        elapsed: the duration in seconds; None until the run has ended.
+
+    """
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler: Final = scheduler
-        self._began = 0.0
+        self._start_time = 0.0
         self.elapsed: float | None = None
 
     def before_run(self, scheduler: Scheduler) -> None:
-        """Start, unless a nested run begins."""
+        """Start the measurement, unless the scheduler is nested."""
         if scheduler is self._scheduler:
-            self._began = time.monotonic()
+            self._start_time = time.monotonic()
 
     def after_run(self, scheduler: Scheduler) -> None:
-        """Stop."""
+        """End the measurement, unless the scheduler is nested."""
         if scheduler is self._scheduler:
-            self.elapsed = time.monotonic() - self._began
+            self.elapsed = time.monotonic() - self._start_time
 
 
-def exports(traced: Any, trace: Path | None, report: Path | None) -> Iterator[tuple[str, Callable[[str], None], Path]]:
-    """Yield the files to be made of the trace: the option, the function that writes it, and the path."""
+def trace_exports(
+    traced: Any, trace: Path | None, report: Path | None
+) -> Iterator[tuple[str, Callable[[str], None], Path]]:
+    """Yield the files to write from the trace, each as a tuple: the option, the function that writes it, the path."""
     if trace is not None:
-        by_suffix = {".svg": traced.export_as_svgfile, ".csv": traced.export_as_csvfile}
-        yield "trace", by_suffix.get(trace.suffix.lower(), traced.export_as_json), trace
+        exporters_by_suffix = {".svg": traced.export_as_svgfile, ".csv": traced.export_as_csvfile}
+        yield "trace", exporters_by_suffix.get(trace.suffix.lower(), traced.export_as_json), trace
     if report is not None:
         yield "report", traced.export_as_htmlfile, report
 
 
-def events_file(events: str | IO[bytes] | None) -> Path | None:
-    """Return the file that has the events; None if they went elsewhere."""
+def events_path(events: str | IO[bytes] | None) -> Path | None:
+    """Return the path of the file with the events; None if the events were not written to a regular file."""
     path = Path(events).absolute() if isinstance(events, str) else None
     return path if path is not None and path.is_file() else None
 
 
-# ---- what the engine logs
+# ---- the engine's log
 
 
-class EngineLog(logging.Handler):
-    """A log handler that replaces Python's last resort, and drops records about what the command prints itself.
+class EngineLogHandler(logging.Handler):
+    """A log handler that prints the engine's records to the standard error, except those that the command repeats.
 
     Args:
-        hidden_subjects: the subjects that the command prints itself: "failure", "end".
+        hidden_subjects: the subjects of records to drop, because the command prints them itself: "failure" or "end".
 
     """
 
@@ -334,7 +351,7 @@ class EngineLog(logging.Handler):
         self._hidden_subjects: Final = hidden_subjects
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a line, unless the user's code has set up logging since."""
+        """Print a record, unless the user's code has configured logging after the start."""
         if logging.root.handlers or getattr(record, "about", None) in self._hidden_subjects or sys.stderr is None:
             return
         if isinstance(record.args, tuple) and len(record.args) == 2:
@@ -344,13 +361,13 @@ class EngineLog(logging.Handler):
 
 
 @contextlib.contextmanager
-def engine_log(hidden_subjects: Collection[str]) -> Generator[None]:
-    """Print the engine's log records for a block; if logging is set up, do nothing."""
+def show_engine_log(hidden_subjects: Collection[str]) -> Generator[None]:
+    """During the body of the `with` statement, print the engine's log records unless the user configured logging."""
     logger = logging.getLogger("trioflow")
     if logger.hasHandlers():
         yield
         return
-    handler = EngineLog(hidden_subjects)
+    handler = EngineLogHandler(hidden_subjects)
     logger.addHandler(handler)
     try:
         yield
@@ -362,13 +379,17 @@ def engine_log(hidden_subjects: Collection[str]) -> Generator[None]:
 
 
 @contextlib.contextmanager
-def on_cluster(scheduler: Scheduler, address: str | None) -> Generator[None]:
-    """Run a scheduler's ProcessJobs on a cluster for a block, if there is an address.
+def run_on_cluster(scheduler: Scheduler, address: str | None) -> Generator[None]:
+    """During the body of the `with` statement, let the ProcessJobs of a scheduler run on a Dask cluster.
 
-    Functions of the user's file are sent by value, because workers do not have the file.
+    Functions of the user's file are pickled by value, because the workers do not have the file.
+
+    Args:
+        scheduler: the outermost scheduler.
+        address: the address of Dask's scheduler; None to use no cluster.
 
     Raises:
-        Refusal: Dask is not installed, or its scheduler does not answer.
+        CliError: Dask is not installed, or its scheduler does not answer.
 
     """
     if address is None:
@@ -378,20 +399,20 @@ def on_cluster(scheduler: Scheduler, address: str | None) -> Generator[None]:
         cloudpickle: Any = importlib.import_module("cloudpickle")
         distributed: Any = importlib.import_module("distributed")
     except ImportError as error:
-        raise Refusal(f"--dask needs {error.name}: pip install 'trioflow[dask]'") from None
+        raise CliError(f"--dask needs {error.name}: pip install 'trioflow[dask]'") from None
     from ..dask import Cluster
 
     try:
-        client = distributed.Client(address, timeout=CONNECTING)
+        client = distributed.Client(address, timeout=DASK_CONNECT_TIMEOUT)
     except (OSError, ValueError, TypeError) as error:
         problem = f"no Dask scheduler answers there: {error}; `dask scheduler` prints its address"
-        raise Refusal(printable(f"--dask {address}: {problem}")) from None
-    for module in loaded:
+        raise CliError(printable(f"--dask {address}: {problem}")) from None
+    for module in loaded_modules:
         cloudpickle.register_pickle_by_value(module)
     try:
         with client:
             scheduler.processes = Cluster(client)
             yield
     finally:
-        for module in loaded:
+        for module in loaded_modules:
             cloudpickle.unregister_pickle_by_value(module)

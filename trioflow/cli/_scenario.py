@@ -1,6 +1,7 @@
-"""The arguments that subcommands share: a file, its scheduler, values for a function, and the selected part.
+"""The arguments that subcommands share: the user's file, its scheduler, the settings, and the jobs to run.
 
-The user's file is loaded, and the scheduler found in it; what the user's code raises is shown as its own.
+The file is executed to get the scheduler. If the user's code raises an exception, its traceback is shown without the
+frames of trioflow.
 """
 
 from __future__ import annotations
@@ -20,34 +21,34 @@ import click
 from .. import JournalError, Scheduler
 from ..abc import is_scheduler, printable
 from ..view.text import _exception_text, _symbols
-from . import USAGE, _argument_conversion, _subgraph_options
-from ._suggestions import nearest
+from . import USAGE_ERROR_CODE, _argument_conversion, _subgraph_options
+from ._suggestions import nearest_name
 
 if TYPE_CHECKING:
     import anyio
 
 T = TypeVar("T")
-USUAL: Final = "scenario"
-"""The default name of a function, for a file without a name."""
+DEFAULT_NAME: Final = "scenario"
+"""The name of the scheduler or function to use if the command line gives none."""
 
 
-class Refusal(click.ClickException):
-    """The command cannot do its work; the message says why, and what to do.
+class CliError(click.ClickException):
+    """An error that keeps the command from doing its work.
 
     Args:
-        message: the text after the word Error.
-        error: the exception of the user's code; its traceback is shown first, without trioflow's own frames.
+        message: the reason and the remedy.
+        error: an exception that the user's code raised, which is printed with its traceback before the message.
 
     """
 
-    exit_code = USAGE
+    exit_code = USAGE_ERROR_CODE
 
     def __init__(self, message: str, error: BaseException | None = None) -> None:
         super().__init__(message)
         self._error = error
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Print the traceback, if there is one, and the message below it."""
+        """Print the traceback of the user's exception, if there is one, and the message."""
         if self._error is not None:
             symbols = _symbols.Symbols.for_stream(sys.stderr)
             click.echo(symbols.escape_lines(_exception_text.format_traceback(self._error)), err=True)
@@ -57,11 +58,15 @@ class Refusal(click.ClickException):
 # ---- the file and its scheduler
 
 
-def parse_file(argument: str) -> tuple[Path, str | None]:
-    """Return the file and the name of `FILE[:NAME]`.
+def parse_file_argument(argument: str) -> tuple[Path, str | None]:
+    """Split an argument of the form `FILE[:NAME]`.
+
+    Returns:
+        The file, and the name or None.
 
     Raises:
-        BadParameter: there is no such file, or what follows the colon is not a name.
+        BadParameter: the file does not exist, or is a directory.
+        BadParameter: the text after the colon is not a Python name.
 
     """
     file, colon, name = argument.rpartition(":")
@@ -77,17 +82,19 @@ def parse_file(argument: str) -> tuple[Path, str | None]:
     return path, name or None
 
 
-loaded: Final[list[ModuleType]] = []
-"""The user's file, once loaded."""
+loaded_modules: Final[list[ModuleType]] = []
+"""The module of the user's file; empty until the file is loaded."""
 
 
-def load(path: Path) -> ModuleType:
-    """Execute the file as a module that is not `__main__`, with its directory first on `sys.path`.
+def load_file(path: Path) -> ModuleType:
+    """Execute the user's file as a module other than `__main__`, with its directory first on `sys.path`.
 
-    The module is in `sys.modules` under the file's name, unless that is taken, so that what it defines can be pickled.
+    The module is added to `sys.modules`, so that its functions and classes can be pickled. It has the name of the file,
+    with a prefix if there is a module of this name already.
 
     Raises:
-        Refusal: the file cannot be read, or it raises.
+        CliError: the file cannot be read.
+        CliError: the code of the file raises an exception.
 
     """
     name = path.stem.replace(".", "_")
@@ -99,79 +106,86 @@ def load(path: Path) -> ModuleType:
     try:
         source = path.read_bytes()
     except OSError as error:
-        raise Refusal(f"cannot read {printable(str(path))!r}: {error.strerror}") from None
+        raise CliError(f"cannot read {printable(str(path))!r}: {error.strerror}") from None
     sys.path.insert(0, str(path.resolve().parent))
     sys.modules[name] = module
-    # Not by the loader: it would store the compiled file, and use it for another version written in the same second.
+    # The file is compiled here, because the loader would cache its bytecode, and would use the cache even if the file
+    # had been changed within the same second.
     call_user_function(
         lambda: exec(compile(source, str(path), "exec"), module.__dict__), f"{path} raised while it was being loaded"
     )
-    loaded[:] = [module]
+    loaded_modules[:] = [module]
     return module
 
 
-def call_user_function(function: Callable[[], T], what: str) -> T:
+def call_user_function(function: Callable[[], T], message: str) -> T:
     """Call the user's function, and return its result.
 
     Raises:
-        Refusal: the function raises, `sys.exit()` included.
+        CliError: the function raises an exception or calls `sys.exit()`. The error has the message.
 
     """
     try:
         return function()
     except (Exception, SystemExit) as error:
-        raise Refusal(printable(what), error) from None
+        raise CliError(printable(message), error) from None
 
 
 def find_scheduler(module: ModuleType, path: Path, name: str | None) -> Any:
-    """Return the scheduler or function of that name; without a name, the default one.
+    """Return the scheduler or function of this name in the user's file.
+
+    Without a name, return the only outermost scheduler, or the scheduler or function called `scenario`.
 
     Raises:
-        UsageError: none or several match.
+        UsageError: the file has no such scheduler or function.
+        UsageError: there is no name, and the file has several outermost schedulers.
 
     """
-    names = _scheduler_names(module)
+    schedulers = _schedulers_by_name(module)
     if name is not None:
-        return _find_by_name(module, path, name, names)
-    outermost = {value: key for key, value in names.items() if value.scheduler is None}
+        return _find_named_target(module, path, name, schedulers)
+    outermost = {value: key for key, value in schedulers.items() if value.scheduler is None}
     if len(outermost) == 1:
         return next(iter(outermost))
-    usual = module.__dict__.get(USUAL)
-    if isinstance(usual, Scheduler) or callable(usual):
-        return usual
+    default = module.__dict__.get(DEFAULT_NAME)
+    if isinstance(default, Scheduler) or callable(default):
+        return default
     shown = printable(str(path))
     if outermost:
-        choices = "\n".join(f"  {shown}:{key}" for key, value in names.items() if value.scheduler is None)
-        raise click.UsageError(f"{shown} has several schedulers, and none is called {USUAL}; choose:\n{choices}")
+        choices = "\n".join(f"  {shown}:{key}" for key, value in schedulers.items() if value.scheduler is None)
+        raise click.UsageError(f"{shown} has several schedulers, and none is called {DEFAULT_NAME}; choose:\n{choices}")
     raise click.UsageError(
-        f"{shown} has no global Scheduler that is not nested in another, and no function called {USUAL}: "
+        f"{shown} has no global Scheduler that is not nested in another, and no function called {DEFAULT_NAME}: "
         f"make one, or name a function that returns one: {shown}:NAME"
     )
 
 
-def _scheduler_names(module: ModuleType) -> dict[str, Scheduler]:
-    """Return the file's global schedulers by name: the default name if a scheduler has it, otherwise its first one."""
+def _schedulers_by_name(module: ModuleType) -> dict[str, Scheduler]:
+    """Return the global schedulers of the file, keyed by name.
+
+    Each scheduler is in it once: if it has several names, by the name `scenario`, or else by its first name.
+    """
     names: dict[Scheduler, str] = {}
     for name, value in module.__dict__.items():
-        if isinstance(value, Scheduler) and (value not in names or name == USUAL):
+        if isinstance(value, Scheduler) and (value not in names or name == DEFAULT_NAME):
             names[value] = name
     return {name: scheduler for scheduler, name in names.items()}
 
 
-def _find_by_name(module: ModuleType, path: Path, name: str, names: dict[str, Scheduler]) -> Any:
+def _find_named_target(module: ModuleType, path: Path, name: str, schedulers: dict[str, Scheduler]) -> Any:
     shown = printable(str(path))
     if name not in module.__dict__:
-        choices = [*names, *_functions(module)]
-        near = nearest(name, choices)
+        choices = [*schedulers, *_function_names(module)]
+        near = nearest_name(name, choices)
         hint = f"do you mean {near!r}?" if near else f"its schedulers and functions: {', '.join(choices) or 'none'}"
         raise click.UsageError(f"{shown} has no {name!r}; {hint}")
     value = module.__dict__[name]
     if not (isinstance(value, Scheduler) or callable(value)):
-        raise click.UsageError(not_a_scheduler(f"{name!r} in {shown}", value))
+        raise click.UsageError(not_a_scheduler_message(f"{name!r} in {shown}", value))
     return value
 
 
-def _functions(module: ModuleType) -> list[str]:
+def _function_names(module: ModuleType) -> list[str]:
     """Return the names of the public functions that the file itself defines."""
     return [
         name
@@ -180,16 +194,16 @@ def _functions(module: ModuleType) -> list[str]:
     ]
 
 
-def not_a_scheduler(what: str, value: object) -> str:
-    """Return the message for a value that should be a scheduler."""
-    return f"{what} is neither a Scheduler nor a function that returns one: it is of type {type(value).__name__}"
+def not_a_scheduler_message(subject: str, value: object) -> str:
+    """Return the error message for a value that is neither a scheduler nor a function."""
+    return f"{subject} is neither a Scheduler nor a function that returns one: it is of type {type(value).__name__}"
 
 
 # ---- shared arguments
 
 
-OPTIONS: Final = (
-    click.argument("file", type=parse_file, metavar="FILE[:NAME]", shell_complete=click.Path().shell_complete),
+SCENARIO_OPTIONS: Final = (
+    click.argument("file", type=parse_file_argument, metavar="FILE[:NAME]", shell_complete=click.Path().shell_complete),
     click.option(
         "--set", "settings", metavar="NAME=VALUE", multiple=True,
         help="A parameter of the function that returns the scenario; for a list, once for each item.",
@@ -209,11 +223,14 @@ OPTIONS: Final = (
 )  # fmt: skip
 
 
-def takes_scenario(function: Callable[..., int | None]) -> Callable[..., int | None]:
-    """Decorate a subcommand: its first argument becomes the scheduler, built after all options are parsed."""
+def scenario_command(function: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Decorate a subcommand so that its first argument is the scheduler of the user's file.
+
+    The scheduler is built when the subcommand is called, after all options are parsed.
+    """
 
     @functools.wraps(function)
-    def prepared(
+    def call_with_scheduler(
         file: tuple[Path, str | None],
         settings: tuple[str, ...],
         only: tuple[str, ...],
@@ -221,93 +238,105 @@ def takes_scenario(function: Callable[..., int | None]) -> Callable[..., int | N
         ends: tuple[str, ...],
         **options: Any,
     ) -> int | None:
-        scheduler = build(*file, settings)
-        translate_errors(scheduler, lambda: _subgraph_options.keep_selected(scheduler, only, starts, ends))
+        scheduler = build_scheduler(*file, settings)
+        translate_errors(scheduler, lambda: _subgraph_options.keep_selected_jobs(scheduler, only, starts, ends))
         return function(scheduler, **options)
 
-    for option in reversed(OPTIONS):
-        prepared = option(prepared)
-    return prepared
+    for option in reversed(SCENARIO_OPTIONS):
+        call_with_scheduler = option(call_with_scheduler)
+    return call_with_scheduler
 
 
-def build(path: Path, name: str | None, settings: tuple[str, ...] = ()) -> Scheduler:
-    """Build the file's scheduler; a function is called with the settings.
+def build_scheduler(path: Path, name: str | None, settings: tuple[str, ...] = ()) -> Scheduler:
+    """Return the scheduler in the user's file, or the one that a function of the file returns.
+
+    Args:
+        path: the file.
+        name: the name of the scheduler or function; None for the default.
+        settings: the values of `--set`, which are the arguments of the function.
 
     Raises:
-        ClickException: no scheduler is found, or the user's code raises.
+        ClickException: no scheduler is found.
+        ClickException: the user's code raises an exception.
 
     """
-    if is_graph(path):
+    if is_graph_file(path):
         if name is not None or settings:
-            what = f":{name}" if name is not None else f"--set {printable(settings[0])}"
-            raise click.UsageError(f"{what}: {printable(str(path))} is a graph in JSON, which has no functions")
+            argument = f":{name}" if name is not None else f"--set {printable(settings[0])}"
+            raise click.UsageError(f"{argument}: {printable(str(path))} is a graph in JSON, which has no functions")
         return read_graph(path)
-    sys.argv = [str(path)]  # as a script would see it, without the options of the command
-    meant = find_scheduler(load(path), path, name)
-    if isinstance(meant, Scheduler):
+    sys.argv = [str(path)]  # as in a script that was started without arguments
+    target = find_scheduler(load_file(path), path, name)
+    if isinstance(target, Scheduler):
         if settings:
-            raise click.UsageError(f"--set {printable(settings[0])}: {meant.label!r} is a Scheduler; only a function "
+            raise click.UsageError(f"--set {printable(settings[0])}: {target.label!r} is a Scheduler; only a function "
                                    f"that returns one has parameters")  # fmt: skip
-        if meant.stop_reason is not None:
-            raise click.UsageError(printable(f"{path} ran {meant.label!r} while it was being loaded: put that call "
+        if target.stop_reason is not None:
+            raise click.UsageError(printable(f"{path} ran {target.label!r} while it was being loaded: put that call "
                                              f'below if __name__ == "__main__":'))  # fmt: skip
-        return meant
-    what = f"{getattr(meant, '__name__', name)}() of {path}"
-    bound = _argument_conversion.bind(meant, settings)
-    made = call_user_function(lambda: meant(*bound.args, **bound.kwargs), f"{what} raised")
-    if inspect.iscoroutine(made):
-        made.close()
-        raise click.UsageError(printable(f"{what} is async: make it a plain function that returns a Scheduler"))
-    if not isinstance(made, Scheduler):
-        raise click.UsageError(printable(f"{what} returned {type(made).__name__}, not a Scheduler: return one"))
-    return made
+        return target
+    call_text = f"{getattr(target, '__name__', name)}() of {path}"
+    bound = _argument_conversion.bind_settings(target, settings)
+    scheduler = call_user_function(lambda: target(*bound.args, **bound.kwargs), f"{call_text} raised")
+    if inspect.iscoroutine(scheduler):
+        scheduler.close()
+        raise click.UsageError(printable(f"{call_text} is async: make it a plain function that returns a Scheduler"))
+    if not isinstance(scheduler, Scheduler):
+        type_name = type(scheduler).__name__
+        raise click.UsageError(printable(f"{call_text} returned {type_name}, not a Scheduler: return one"))
+    return scheduler
 
 
 def read_graph(path: Path) -> Scheduler:
-    """Read the graph in a JSON file.
+    """Read a graph of commands in JSON.
 
     Raises:
-        Refusal: the file cannot be read.
+        CliError: the file cannot be read.
+        CliError: the file is not a valid graph.
+        CliError: msgspec is not installed.
 
     """
     shown = printable(str(path))
     try:
         from . import _graph_file
 
-        return _graph_file.read(path)
+        return _graph_file.read_graph_file(path)
     except ImportError as error:
-        raise Refusal(f"{shown} needs {error.name}: pip install 'trioflow[cli]'") from None
+        raise CliError(f"{shown} needs {error.name}: pip install 'trioflow[cli]'") from None
     except OSError as error:
-        raise Refusal(f"cannot read {shown!r}: {error.strerror}") from None
+        raise CliError(f"cannot read {shown!r}: {error.strerror}") from None
     except ValueError as error:
-        raise Refusal(f"{shown} is not a graph of commands: {error}") from None
+        raise CliError(f"{shown} is not a graph of commands: {error}") from None
 
 
-def window_of_run(scheduler: Scheduler, slots: int | None) -> int | anyio.CapacityLimiter | None:
-    """Return the window for `-j N`: if schedulers are nested, a limiter, which counts the jobs of the whole run."""
+def make_window(scheduler: Scheduler, slots: int | None) -> int | anyio.CapacityLimiter | None:
+    """Return the `jobs_window` for `-j N`.
+
+    If schedulers are nested, return a limiter, which all of them share.
+    """
     if not slots or not any(map(is_scheduler, scheduler)):
         return slots
-    import anyio  # late, because --help does not need it
+    import anyio  # imported here, because --help does not need it
 
     return anyio.CapacityLimiter(slots)
 
 
 def translate_errors(scheduler: Scheduler, call: Callable[[], Any]) -> Any:
-    """Call `call`, and raise errors about this scheduler as errors of the command line.
+    """Return the result of `call`; raise its errors about the scheduler as errors of the command line.
 
     Raises:
-        Refusal: the scenario cannot run.
+        CliError: the scenario cannot run.
 
     """
     try:
         return call()
     except JournalError as error:
-        raise Refusal(str(error)) from None
+        raise CliError(str(error)) from None
     except (TypeError, ValueError, RuntimeError) as error:
         hint = "" if scheduler.is_runnable() else "\n`trioflow check` shows all that is wrong"
-        raise Refusal(f"{error}{hint}") from None
+        raise CliError(f"{error}{hint}") from None
 
 
-def is_graph(path: Path) -> bool:
-    """Return whether a file is a graph in JSON, not a Python file."""
+def is_graph_file(path: Path) -> bool:
+    """Return whether a file has the suffix of a graph in JSON."""
     return path.suffix.lower() == ".json"

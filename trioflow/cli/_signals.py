@@ -1,4 +1,4 @@
-"""Signals during a run: at the first, the engine ends the run cleanly; a second one exits at once."""
+"""Handling of signals during a run: the first signal ends the run cleanly, a second one exits at once."""
 
 from __future__ import annotations
 
@@ -9,47 +9,49 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from . import INTERRUPTED
+from . import INTERRUPTED_CODE
 
-SHOW_CURSOR: Final = b"\x1b[?25h\n"  # for every terminal since the VT220; a live display hides the cursor
+SHOW_CURSOR: Final = b"\x1b[?25h\n"
+"""Shows the cursor that a live display has hidden, on every terminal since the VT220."""
 
 
-class SecondSignal:
-    """The command's actions at signals, for `handle_signals`.
+class ExitOnSecondSignal:
+    """The function that `trioflow run` passes as `handle_signals`; it exits at the second signal.
 
     Args:
-        drain: drains the run at the first SIGTERM, which then does not count as the first signal; None to end the run.
+        drain: the function to call at the first SIGTERM, which then does not count as the first signal. None to treat
+            SIGTERM like other signals.
 
     """
 
     def __init__(self, drain: Callable[[], object] | None = None) -> None:
-        """Start with no signal received."""
-        self._given = False
+        """Create a handler that has received no signal."""
+        self._was_signalled = False
         self._drain = drain
 
-    def __call__(self, number: int) -> Callable[[], object] | None:
-        """Return a callback for the event loop instead of an ordered end of the run; None to end it."""
-        if self._given:
-            end_at_once()
-        drain, self._drain = self._drain, self._drain if number != signal.SIGTERM else None
-        if drain is not None and number == signal.SIGTERM:
-            _say("SIGTERM: no more jobs start; a second one shuts down")
+    def __call__(self, signal_number: int) -> Callable[[], object] | None:
+        """Handle a signal. Return the function to call instead of ending the run; None to end the run."""
+        if self._was_signalled:
+            exit_at_once()
+        drain, self._drain = self._drain, self._drain if signal_number != signal.SIGTERM else None
+        if drain is not None and signal_number == signal.SIGTERM:
+            _print_to_stderr("SIGTERM: no more jobs start; a second one shuts down")
             return drain
-        self._given = True
-        _say(f"{signal.Signals(number).name}: shutting down; a second one quits at once")
+        self._was_signalled = True
+        _print_to_stderr(f"{signal.Signals(signal_number).name}: shutting down; a second one quits at once")
         return None
 
 
-def _say(text: str) -> None:
+def _print_to_stderr(text: str) -> None:
     with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the signal interrupted another print
         print(text, file=sys.stderr)
 
 
-def end_at_once() -> None:
-    """End this process immediately, with the terminal's cursor visible; nothing is shut down."""
-    for descriptor in (1, 2, 0):  # while a monitor draws, the first two are pipes
+def exit_at_once() -> None:
+    """Exit immediately, without cleanup except showing the terminal's cursor."""
+    for descriptor in (1, 2, 0):  # while a monitor draws, descriptors 1 and 2 are pipes
         with contextlib.suppress(OSError):
             if os.isatty(descriptor):
                 os.write(descriptor, SHOW_CURSOR)
                 break
-    os._exit(INTERRUPTED)
+    os._exit(INTERRUPTED_CODE)

@@ -1,4 +1,4 @@
-"""`trioflow simulate`: the duration of a run with different windows and policies."""
+"""The subcommand `trioflow simulate`: predicts the duration of a run with different windows and policies."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import click
 from .. import Scheduler, StopReason
 from ..abc import AbstractJob, PolicyName, duration_text, is_scheduler, name_of_policy
 from ..view.text._symbols import align_columns
-from ._scenario import Refusal, takes_scenario, translate_errors, window_of_run
+from ._scenario import CliError, make_window, scenario_command, translate_errors
 
 if TYPE_CHECKING:
     from ..simulation._simulate import Simulation
 
-    Outcomes: TypeAlias = dict[tuple[int | None, str], Simulation]
-    """Simulations by window (None: no limit) and policy."""
+    SimulationResults: TypeAlias = dict[tuple[int | None, str], Simulation]
+    """The results of simulations, keyed by (window, policy). The window None means no limit."""
 
-NO_LIMIT: Final = 1 << 60
+UNLIMITED_SLOTS: Final = 1 << 60
 MIN_GAIN: Final = 0.03
-"""The share of the time that a larger window must gain to be worth it."""
+"""The fraction of the makespan that a larger window must save to be recommended."""
 
 
 def parse_windows(context: click.Context, option: click.Parameter, text: str | None) -> list[int | None]:
-    """Parse whole numbers, separated by commas; 0 means no limit."""
+    """Parse windows: whole numbers separated by commas, where 0 means no limit."""
     if text is None:
         return []
     parts = [part.strip() for part in text.split(",")]
@@ -36,7 +36,7 @@ def parse_windows(context: click.Context, option: click.Parameter, text: str | N
 
 
 def parse_policies(context: click.Context, option: click.Parameter, text: str | None) -> list[str]:
-    """Parse names of policies, separated by commas."""
+    """Parse names of policies, which are separated by commas."""
     names = [] if text is None else [name.strip() for name in text.split(",")]
     for name in names:
         if name not in get_args(PolicyName):
@@ -53,7 +53,7 @@ Examples:
 
 
 @click.command(name="simulate", epilog=EXAMPLES)
-@takes_scenario
+@scenario_command
 @click.option(
     "-j",
     "--jobs",
@@ -75,46 +75,47 @@ def command(scheduler: Scheduler, jobs_window: list[int | None], policy: list[st
     Nothing is run. The lower bound is what no order can beat: the longest path, or the work shared by the slots. Slots
     used is the share of their time in which jobs run. Results kept is the most results that are kept at once.
     """
-    from ..simulation._simulate import OWN, simulate
+    from ..simulation._simulate import OWN_WINDOW, simulate
 
-    known = None if durations is None else read_durations(durations)
-    sizes: list[Any] = [*jobs_window] or [OWN]
+    durations_by_job = None if durations is None else read_durations(durations)
+    sizes: list[Any] = [*jobs_window] or [OWN_WINDOW]
     names: list[Any] = [*policy] or [None]
-    outcomes: Outcomes = {}
+    outcomes: SimulationResults = {}
     for name in names:
         for size in sizes:
-            window = OWN if size is OWN else window_of_run(scheduler, size)
-            one = translate_errors(
-                scheduler, functools.partial(simulate, scheduler, durations=known, jobs_window=window, policy=name)
+            window = OWN_WINDOW if size is OWN_WINDOW else make_window(scheduler, size)
+            run_simulation = functools.partial(
+                simulate, scheduler, durations=durations_by_job, jobs_window=window, policy=name
             )
-            outcomes[scheduler.window_size if size is OWN else size, name or name_of_policy(scheduler.policy)] = one
+            key = (scheduler.window_size if size is OWN_WINDOW else size, name or name_of_policy(scheduler.policy))
+            outcomes[key] = translate_errors(scheduler, run_simulation)
     guessed = next(iter(outcomes.values())).guessed
-    guesses = guesses_note(scheduler, guessed)
-    if is_unknown := bool(guessed) and len(guessed) == number_of_jobs(scheduler):
-        click.echo(f"{guesses}\n")
-    for line in table(outcomes):
+    guesses_note = guessed_durations_note(scheduler, guessed)
+    if all_are_guessed := bool(guessed) and len(guessed) == count_timed_jobs(scheduler):
+        click.echo(f"{guesses_note}\n")
+    for line in table_lines(outcomes):
         click.echo(line)
-    for sentence in () if is_unknown else filter(None, (verdict(outcomes), guesses)):
+    for sentence in () if all_are_guessed else filter(None, (comparison_text(outcomes), guesses_note)):
         click.echo(f"\n{sentence}")
 
 
 def read_durations(durations: Path) -> dict[str, float]:
-    """Read durations from a file.
+    """Read the durations of jobs from a file.
 
     Raises:
-        Refusal: the file is of another kind or version.
+        CliError: the file has an unknown format or version.
 
     """
     from ..simulation import _durations
 
     try:
-        return _durations.check_durations(durations, "--durations")
+        return _durations.read_durations(durations, "--durations")
     except ValueError as error:
-        raise Refusal(str(error)) from None
+        raise CliError(str(error)) from None
 
 
-def table(outcomes: Outcomes) -> Iterator[str]:
-    """Yield a line of titles, and one for each simulation."""
+def table_lines(outcomes: SimulationResults) -> Iterator[str]:
+    """Yield the lines of the table: the titles, and a line for each simulation."""
     rows = [("window", "policy", "makespan", "lower bound", "slots used", "results kept", "")]
     for (size, policy), outcome in outcomes.items():
         rows.append(
@@ -131,10 +132,10 @@ def table(outcomes: Outcomes) -> Iterator[str]:
     return align_columns(rows, (1, len(rows[0]) - 1))
 
 
-def verdict(outcomes: Outcomes) -> str:
-    """Return which window is enough, or which policy is faster; "" without a choice.
+def comparison_text(outcomes: SimulationResults) -> str:
+    """Return a sentence on the best policy and the smallest sufficient window; "" if there is only one simulation.
 
-    Of several policies, only the fastest one counts. Runs that stop early do not count.
+    The windows are compared with the best policy alone. Runs that stop early are left out.
     """
     seconds = {
         key: outcome.makespan for key, outcome in outcomes.items() if outcome.stop_reason is StopReason.COMPLETED
@@ -145,40 +146,49 @@ def verdict(outcomes: Outcomes) -> str:
     if not any(sums.values()):
         return ""
     best, worst = min(sums, key=sums.__getitem__), max(sums, key=sums.__getitem__)
-    differ = sums[best] < sums[worst]
-    under = sorted((size or NO_LIMIT, makespan) for (size, policy), makespan in seconds.items() if policy == best)
-    if len(under) == 1:
-        return f"{best} takes {100 * (1 - sums[best] / sums[worst]):.0f} % less time than {worst}" if differ else ""
-    return f"with {best}, {smallest_sufficient_window(under)}" if differ else smallest_sufficient_window(under)
+    policies_differ = sums[best] < sums[worst]
+    windows = sorted((size or UNLIMITED_SLOTS, time) for (size, policy), time in seconds.items() if policy == best)
+    if len(windows) == 1:
+        saving = 100 * (1 - sums[best] / sums[worst])
+        return f"{best} takes {saving:.0f} % less time than {worst}" if policies_differ else ""
+    text = sufficient_window_text(windows)
+    return f"with {best}, {text}" if policies_differ else text
 
 
-def smallest_sufficient_window(under: list[tuple[int, float]]) -> str:
-    """Return which of several windows, each with its makespan, is enough."""
-    last, fastest = under[-1]
-    for size, seconds in under[:-1]:
+def sufficient_window_text(windows: list[tuple[int, float]]) -> str:
+    """Return a sentence on the smallest window that is enough.
+
+    Args:
+        windows: the sizes of the windows in ascending order, each with its makespan.
+
+    """
+    largest, fastest = windows[-1]
+    for size, seconds in windows[:-1]:
         gain = 1 - fastest / seconds
         if gain <= MIN_GAIN:
             enough = "1 slot is enough" if size == 1 else f"{size} slots are enough"
-            return f"{enough}: {'no limit gains' if last == NO_LIMIT else f'{last} gain'} {100 * gain:.0f} %"
-    size, seconds = under[-2]
-    more = "no limit takes" if last == NO_LIMIT else f"{last} slots take"
-    return f"more slots help: {more} {100 * (1 - fastest / seconds):.0f} % less time than {size}"
+            gains = "no limit gains" if largest == UNLIMITED_SLOTS else f"{largest} gain"
+            return f"{enough}: {gains} {100 * gain:.0f} %"
+    size, seconds = windows[-2]
+    takes = "no limit takes" if largest == UNLIMITED_SLOTS else f"{largest} slots take"
+    return f"more slots help: {takes} {100 * (1 - fastest / seconds):.0f} % less time than {size}"
 
 
-def number_of_jobs(scheduler: Scheduler) -> int:
-    """Return the number of jobs that take time: neither forever jobs nor schedulers."""
+def count_timed_jobs(scheduler: Scheduler) -> int:
+    """Return the number of jobs that have a duration: all except forever jobs and schedulers."""
     return sum(not job.forever and not is_scheduler(job) for job in scheduler.iterate_jobs())
 
 
-def guesses_note(scheduler: Scheduler, guessed: Mapping[AbstractJob[Any], float]) -> str:
-    """Return the number of unknown durations, and their substitute; "" if all are known."""
+def guessed_durations_note(scheduler: Scheduler, guessed: Mapping[AbstractJob[Any], float]) -> str:
+    """Return a sentence with the number of unknown durations and their substitute; "" if all durations are known."""
     if not guessed:
         return ""
     seconds = duration_text(next(iter(guessed.values())))
-    every = number_of_jobs(scheduler)
-    if len(guessed) == every:
+    job_count = count_timed_jobs(scheduler)
+    if len(guessed) == job_count:
         return f"no duration is known, so each job counts as {seconds}: give expected_duration=, or --durations"
     has, counts = ("has", "counts") if len(guessed) == 1 else ("have", "count")
     return (
-        f"{len(guessed)} of {every} jobs {has} no known duration, and {counts} as the median of the others, {seconds}"
+        f"{len(guessed)} of {job_count} jobs {has} no known duration, "
+        f"and {counts} as the median of the others, {seconds}"
     )

@@ -1,4 +1,4 @@
-"""`trioflow ssh`: its options."""
+"""The subcommand `trioflow ssh` and its options."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 from ..batch import _quantities
 from .batch._batch_command import BatchCommand, option_type
 
-NOTES: Final = """\b
+HELP_EPILOG: Final = """\b
 Examples:
   trioflow ssh -H node[01-37] 'uname -r'
   trioflow ssh -H nodes.txt --script setup.sh --include lib.sh eth0
@@ -31,13 +31,13 @@ Exit codes:
 """
 
 
-PATHS: Final = functools.partial(click.option, type=click.Path(), multiple=True, metavar="PATH")
+file_option: Final = functools.partial(click.option, type=click.Path(), multiple=True, metavar="PATH")
 
 
 @click.command(
     name="ssh",
     cls=BatchCommand,
-    epilog=NOTES,
+    epilog=HELP_EPILOG,
     context_settings={"allow_interspersed_args": False},  # after the first word, options belong to the command
 )
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND...]")
@@ -45,12 +45,12 @@ PATHS: Final = functools.partial(click.option, type=click.Path(), multiple=True,
     "-H", "--hosts", "nodes", multiple=True, required=True, metavar="NODES", help="The nodes; may be repeated."
 )
 @click.option("--script", type=click.Path(), metavar="FILE", help="Run this script; COMMAND is its arguments.")
-@PATHS("--include", help="Copy this beside the script; may be repeated.")
-@PATHS("--push", help="Copy this to the node before; may be repeated.")
+@file_option("--include", help="Copy this beside the script; may be repeated.")
+@file_option("--push", help="Copy this to the node before; may be repeated.")
 @click.option(
     "--to", default="~", metavar="PLACE", help="Directory on the node for --push; by default the home directory."
 )
-@PATHS("--pull", help="Copy this from the node afterwards; may be repeated.")
+@file_option("--pull", help="Copy this from the node afterwards; may be repeated.")
 @click.option(
     "--into", default="{node}/", metavar="PLACE", help="Directory on this machine for --pull; by default {node}/."
 )
@@ -68,7 +68,10 @@ PATHS: Final = functools.partial(click.option, type=click.Path(), multiple=True,
     help="For each node.",
 )
 @click.option(
-    "--timeout", type=option_type(_quantities.parse_time_limit), metavar="TIME", help="End a command that takes longer."
+    "--timeout",
+    type=option_type(_quantities.parse_time_limit),
+    metavar="TIME",
+    help="End a command that takes longer.",
 )
 @click.option("--tag", is_flag=True, help="Print each line at once, with the node's name in front.")
 @click.option("--tagstring", metavar="TEXT", help="As --tag, with this text in front: '{time} {node}: '.")
@@ -97,14 +100,16 @@ def command(
         raise click.UsageError("--include is for files beside a script: give --script too")
     if not (words or script or push or pull):
         raise click.UsageError("Missing argument 'COMMAND...', or --script, --push or --pull")
-    from . import _node_runner  # late, because --help does not need it
+    from . import _node_runner  # imported here, because --help does not need it
     from .batch._batch_run import make_nodes
 
     ssh_nodes = make_nodes(nodes, **connection)
     if not ssh_nodes:
         raise click.UsageError("there are no nodes: give a file with some, or names and ranges, with -H")
-    plan = _node_runner.NodeTask(words, script, include, push=push, to=to, pull=pull, into=into)
-    missing = [file for file in plan.files() if not os.path.exists(file)]
+    task = _node_runner.NodeTask(
+        words, script, include, push_files=push, push_target=to, pull_files=pull, pull_target=into
+    )
+    missing = [file for file in task.shared_local_files() if not os.path.exists(file)]
     if missing:
         raise click.UsageError(f"there is no file {missing[0]!r}")
-    return _node_runner.NodeRun(plan, ssh_nodes, timeout=timeout, tag=tagstring or tag).run(jobs or None)
+    return _node_runner.NodeRun(task, ssh_nodes, timeout=timeout, tag=tagstring or tag).run(jobs or None)

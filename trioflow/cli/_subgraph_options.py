@@ -1,9 +1,10 @@
-"""`--only`, `--from`, `--until`: the part of a scenario to run.
+"""The options `--only`, `--from` and `--until`, which select the part of a scenario to run.
 
-1. `--only` gives the named jobs, `--from` these and what waits for them, `--until` these and what they wait for. A job
-   is chosen if it is in each of the sets that were given.
-2. What a chosen job cannot do without is kept too: its inputs, the services that it requires, and what these need.
-3. Everything else is removed. A kept job that waited for a removed one now waits for the kept jobs before that.
+1. `--only` selects the jobs that match its patterns. `--from` also selects all jobs that wait for these, and `--until`
+   all jobs that these wait for. If several options are given, a job must be selected by each of them.
+2. The jobs that a selected job depends on are kept, too: the jobs whose results it takes, and the services that it
+   requires, with those that they depend on in turn.
+3. All other jobs are removed. A kept job that waited for a removed job now waits for the kept jobs before that one.
 """
 
 from __future__ import annotations
@@ -29,124 +30,144 @@ from ..abc import (
 )
 from ..view.text import _selection
 
-Job = AbstractJob[Any]
+AnyMember = AbstractJob[Any]
 
 
-def keep_selected(
+def keep_selected_jobs(
     scheduler: Scheduler, only: Sequence[str] = (), starts: Sequence[str] = (), ends: Sequence[str] = ()
 ) -> None:
-    """Remove everything outside the selected part from the scheduler. O(V + E), plus the new requirements.
+    """Remove all jobs that are neither selected nor needed by a selected job.
+
+    This takes O(V + E + R) time, where R is the number of requirements that are added between kept jobs.
+
+    Args:
+        scheduler: the outermost scheduler.
+        only: the patterns of `--only`.
+        starts: the patterns of `--from`.
+        ends: the patterns of `--until`.
 
     Raises:
-        UsageError: no job matches a pattern, or no job is left.
-        ValueError, RuntimeError: the scenario could not run.
+        UsageError: no job matches one of the patterns.
+        UsageError: no job is selected by all options.
+        ValueError, RuntimeError: the scenario cannot run, for example because of a cycle.
 
     """
     if not (only or starts or ends):
         return
     check_scenario(scheduler)
-    named = paths_of(scheduler)
-    chosen = [
-        select(scheduler, [job for pattern in patterns for job in match_jobs(named, pattern)])
-        for select, patterns in ((_with_nested, only), (_with_successors, starts), (_with_predecessors, ends))
+    paths = paths_of(scheduler)
+    selections = [
+        select(scheduler, [job for pattern in patterns for job in match_jobs(paths, pattern)])
+        for select, patterns in ((_add_nested, only), (_add_successors, starts), (_add_predecessors, ends))
         if patterns
     ]
-    kept = chosen[0].intersection(*chosen[1:])
+    kept = selections[0].intersection(*selections[1:])
     if not any(job for job in kept if not isinstance(job, Scheduler) or not len(job)):
         raise click.UsageError("no job of the scenario is left: --only, --from and --until must have one in common")
-    kept |= reachable(kept, _predecessors).keys()
-    kept |= {around for job in kept for around in _enclosing(job, scheduler)}
+    kept |= reachable(kept, _dependencies).keys()
+    kept |= {enclosing for job in kept for enclosing in _enclosing_schedulers(job, scheduler)}
     for level in [scheduler, *(job for job in kept if isinstance(job, Scheduler))]:
-        _remove_others(level, kept)
+        _remove_unselected(level, kept)
 
 
-def match_jobs(named: dict[Job, str], pattern: str) -> list[Job]:
-    """Return the jobs that match a pattern; `graph(only=)` takes the same patterns.
+def match_jobs(paths: dict[AnyMember, str], pattern: str) -> list[AnyMember]:
+    """Return the jobs whose paths match a pattern. Patterns have the same form as those of `graph(only=)`.
 
     Raises:
         UsageError: no job matches.
 
     """
-    matches = _selection.match_paths(named, pattern)
+    matches = _selection.match_paths(paths, pattern)
     if not matches:
-        hint = _selection.suggest_paths(named, pattern) or ";"
+        hint = _selection.suggest_paths(paths, pattern) or ";"
         raise click.UsageError(
             f"no job has a path like {printable(pattern)!r}{hint} `trioflow list --paths` shows all paths"
         )
     return matches
 
 
-def _with_nested(scheduler: Scheduler, jobs: Iterable[Job]) -> set[Job]:
-    """Return the jobs, and all jobs nested in them."""
+def _add_nested(scheduler: Scheduler, jobs: Iterable[AnyMember]) -> set[AnyMember]:
+    """Return the jobs together with all jobs nested in them."""
     return {member for job in jobs for member in (job, *_nested_jobs(job))}
 
 
-def _with_successors(scheduler: Scheduler, jobs: Collection[Job]) -> set[Job]:
-    """Return the jobs, and all jobs that wait for them."""
-    return _reachable(scheduler, jobs, _followers)
+def _add_successors(scheduler: Scheduler, jobs: Collection[AnyMember]) -> set[AnyMember]:
+    """Return the jobs together with all jobs that wait for them."""
+    return _reachable(scheduler, jobs, _make_successor_map)
 
 
-def _with_predecessors(scheduler: Scheduler, jobs: Collection[Job]) -> set[Job]:
-    """Return the jobs, and all jobs that they wait for."""
+def _add_predecessors(scheduler: Scheduler, jobs: Collection[AnyMember]) -> set[AnyMember]:
+    """Return the jobs together with all jobs that they wait for."""
     return _reachable(scheduler, jobs, lambda level: partial(waits_for, level))
 
 
-def _followers(level: Scheduler) -> Callable[[Job], Iterable[Job]]:
+def _make_successor_map(level: Scheduler) -> Callable[[AnyMember], Iterable[AnyMember]]:
     """Return a function that maps a member to the members that wait for it."""
-    followers: dict[Job, list[Job]] = {job: [] for job in level}
+    successors: dict[AnyMember, list[AnyMember]] = {job: [] for job in level}
     for job in level:
-        for one in waits_for(level, job):
-            followers[one].append(job)
-    return followers.__getitem__
+        for predecessor in waits_for(level, job):
+            successors[predecessor].append(job)
+    return successors.__getitem__
 
 
 def _reachable(
     scheduler: Scheduler,
-    jobs: Collection[Job],
-    neighbours_in: Callable[[Scheduler], Callable[[Job], Iterable[Job]]],
-) -> set[Job]:
-    """Return the jobs and those reachable from them, in their own scheduler and in each enclosing one."""
-    marked = set(jobs)
-    holders = {around for job in jobs for around in _enclosing(job, scheduler)}
-    reached: set[Job] = set()
-    todo = [scheduler]
-    while todo:
-        level = todo.pop()
-        neighbours = neighbours_in(level)
-        here = [job for job in level if job in marked or job in holders]
-        whole = reachable((other for job in here for other in neighbours(job)), neighbours)
-        whole.update((job, None) for job in here if job in marked)
-        reached |= _with_nested(level, whole)
-        todo += [job for job in here if job not in whole and isinstance(job, Scheduler)]
+    jobs: Collection[AnyMember],
+    neighbors_in: Callable[[Scheduler], Callable[[AnyMember], Iterable[AnyMember]]],
+) -> set[AnyMember]:
+    """Return the jobs together with all jobs that can be reached from them.
+
+    In each scheduler that encloses one of the jobs, the search starts at the member that is the job or contains it. If
+    the search reaches a scheduler, all jobs nested in that scheduler are reached, too.
+
+    Args:
+        scheduler: the outermost scheduler.
+        jobs: the jobs to start from.
+        neighbors_in: takes a scheduler, and returns a function that maps its members to their neighbors.
+
+    """
+    starts = set(jobs)
+    containers = {enclosing for job in jobs for enclosing in _enclosing_schedulers(job, scheduler)}
+    reached: set[AnyMember] = set()
+    queue = [scheduler]
+    while queue:
+        level = queue.pop()
+        neighbors = neighbors_in(level)
+        start_members = [job for job in level if job in starts or job in containers]
+        reached_members = reachable((other for job in start_members for other in neighbors(job)), neighbors)
+        reached_members.update((job, None) for job in start_members if job in starts)
+        reached |= _add_nested(level, reached_members)
+        queue += [job for job in start_members if job not in reached_members and isinstance(job, Scheduler)]
     return reached
 
 
-def _predecessors(job: Job) -> Iterator[Job]:
+def _dependencies(job: AnyMember) -> Iterator[AnyMember]:
     yield from inputs_of(job)
     yield from (requirement for requirement in job.required if is_service(requirement))
 
 
-def _nested_jobs(job: Job) -> Iterator[Job]:
+def _nested_jobs(job: AnyMember) -> Iterator[AnyMember]:
     return job.iterate_jobs() if isinstance(job, Scheduler) else iter(())
 
 
-def _enclosing(job: Job, outermost: Scheduler) -> Iterator[Job]:
+def _enclosing_schedulers(job: AnyMember, outermost: Scheduler) -> Iterator[AnyMember]:
     """Yield the schedulers that enclose a job, the innermost first, without `outermost`."""
-    yield from itertools.takewhile(lambda around: around is not outermost, enclosing_schedulers(job))
+    yield from itertools.takewhile(lambda enclosing: enclosing is not outermost, enclosing_schedulers(job))
 
 
-def _remove_others(level: Scheduler, kept: Collection[Job]) -> None:
-    """Remove the members that are not kept, and keep the order of those that are."""
-    staying = [job for job in level if job in kept]
-    if len(staying) == len(level):
+def _remove_unselected(level: Scheduler, kept: Collection[AnyMember]) -> None:
+    """Remove the members of a scheduler that are not in `kept`. The kept members stay in order."""
+    kept_members = [job for job in level if job in kept]
+    if len(kept_members) == len(level):
         return
-    instead: dict[Job, dict[Job, None]] = {}  # for each removed member, the kept ones that it waited for
+    # Maps each removed member to the kept members that it waited for, directly or through other removed members.
+    substitutes: dict[AnyMember, dict[AnyMember, None]] = {}
     for job in level.topological_order():
-        before: dict[Job, None] = {}
-        for one in waits_for(level, job):
-            before.update({one: None} if one in kept else instead[one])
+        predecessors: dict[AnyMember, None] = {}
+        for predecessor in waits_for(level, job):
+            predecessors.update({predecessor: None} if predecessor in kept else substitutes[predecessor])
         if job in kept:
-            job.requires([requirement for requirement in before if requirement not in waits_for(level, job)])
+            job.requires([requirement for requirement in predecessors if requirement not in waits_for(level, job)])
         else:
-            instead[job] = before
-    level.keep_only(staying)
+            substitutes[job] = predecessors
+    level.keep_only(kept_members)

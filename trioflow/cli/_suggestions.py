@@ -9,21 +9,21 @@ import click
 from ..abc import printable
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the most similar known name; None if none is similar."""
-    import difflib  # here, because it is needed for errors alone
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most similar to an unknown name; None if none is similar."""
+    import difflib  # imported here, because only errors need it
 
     return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
 
 
-def check_command(group: click.Group, context: click.Context, name: str, hint: str | None) -> None:
-    """Reject a word that is not a subcommand of a group.
+def reject_unknown_command(group: click.Group, context: click.Context, name: str, hint: str | None) -> None:
+    """Reject an unknown subcommand.
 
     Args:
-        group: the command with subcommands.
-        context: the context of the group.
-        name: the word.
-        hint: the suggestion; None to search it among the names.
+        group: the group of subcommands.
+        context: click's context of the group.
+        name: the word in place of a subcommand.
+        hint: the suggestion to append to the error; None to suggest a subcommand with a similar name.
 
     Raises:
         UsageError: there is no subcommand of this name.
@@ -32,6 +32,6 @@ def check_command(group: click.Group, context: click.Context, name: str, hint: s
     known = group.list_commands(context)
     if name in known or name.startswith("-") or context.resilient_parsing:
         return
-    near = nearest(name, known)
+    near = nearest_name(name, known)
     meant = hint or (f"do you mean {near!r}?" if near else f"there are {', '.join(known)}")
     raise click.UsageError(f"there is no command {printable(name)!r}; {meant}", context)

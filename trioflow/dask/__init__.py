@@ -1,6 +1,6 @@
-"""Jobs whose work and results stay on a Dask cluster.
+"""Jobs whose functions are called on a Dask cluster, and whose results stay there.
 
-It needs the extra `dask`: `pip install "trioflow[dask]"`. Dask is imported when it is first used.
+This package needs the extra `dask`: `pip install "trioflow[dask]"`. Dask is imported when it is first used.
 """
 
 from ._cluster import Cluster as Cluster

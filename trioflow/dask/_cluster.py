@@ -1,4 +1,4 @@
-"""`Cluster`, a Dask cluster as the place for ProcessJobs; `DaskJob`; and results that stay on a cluster."""
+"""`Cluster` and `DaskJob`: calls of functions on a Dask cluster, and results that stay there."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from ..abc import (
     stored_result,
     users_of,
 )
-from ..jobs.process._call_places import CallPlace, RemoteValue, call_place_of
 from ..jobs.process._process_job import ProcessJob
-from ._cluster_calls import NOT_FETCHED, WORKER_PATIENCE, address_of, call_on_cluster, import_dask
+from ..jobs.process._processes_option import JobExecutor, RemoteValue, find_executor
+from ._cluster_calls import NOT_FETCHED, WORKER_TIMEOUT, call_on_cluster, import_dask, scheduler_address
 
 if TYPE_CHECKING:
     from .._core.api.typed import (
@@ -45,18 +45,19 @@ if TYPE_CHECKING:
     AnyJob = AbstractJob[Any]
 
 
-class Cluster(CallPlace):
-    """A Dask cluster as the place for ProcessJobs: `Scheduler(..., processes=Cluster(client))`.
+class Cluster(JobExecutor):
+    """A Dask cluster that makes the calls of ProcessJobs: `Scheduler(..., processes=Cluster(client))`.
 
-    A result that only jobs on the same cluster use stays there, and goes from worker to worker. It comes here if
-    another kind of job uses it, if no job does, or if a journal stores it; `job.result()` fetches one that has stayed.
-    Order, lost workers, timeouts, and calls that cannot be interrupted are as with a `DaskJob`.
+    If a result is used only by jobs on the same cluster, it stays there, and is sent from worker to worker. It is
+    fetched if another kind of job uses it, if no job uses it, or if a journal stores it. `job.result()` fetches a
+    result that has stayed. `DaskJob` describes the order of calls, lost workers, timeouts, and cancellation.
 
     Args:
         client: the `distributed.Client` of the cluster. The caller closes it.
 
     Raises:
-        TypeError: it is not a client, or one with `asynchronous=True`, which belongs to another event loop.
+        TypeError: the argument is not a client.
+        TypeError: the client has `asynchronous=True`, and so belongs to another event loop.
 
     Example:
         >>> from distributed import Client
@@ -72,7 +73,7 @@ class Cluster(CallPlace):
     __slots__ = ("_address", "client")
 
     client: Final[Any]
-    """The client."""
+    """The `distributed.Client` of the cluster."""
 
     def __init__(self, client: Any) -> None:
         if not hasattr(cast(Any, type(client)), "scheduler_info"):
@@ -81,100 +82,110 @@ class Cluster(CallPlace):
             raise TypeError("Cluster(client): the client has asynchronous=True, and works in one event loop alone; "
                             "make it without that")  # fmt: skip
         self.client = client
-        self._address: Final = address_of(client)
+        self._address: Final = scheduler_address(client)
 
     def __repr__(self) -> str:
-        """Show the address of its scheduler."""
+        """Show the address of the cluster's scheduler."""
         return f"<Cluster at {self._address}>"
 
-    async def call(self, job: FunctionJob[Any]) -> Any:
-        """Make the call of a ProcessJob on the cluster; return its value, or a reference to one that stays there."""
+    async def make_call(self, job: FunctionJob[Any]) -> Any:
+        """Make the call of a job on the cluster. Return its value, or a `RemoteValue` if the value stays there."""
         run, client = run_of(job), self.client
-        futures, uses = run.shared(Futures), run.shared(ResultConsumers)
-        await run.shared(PythonVersionCheck).check(job, client)
-        call = call_of(job, partial(futures.value_or_future, client))
-        fetches = run.stores(job) or not uses.stays_on_cluster(job, client)
+        fetched_futures, result_uses = run.shared(FetchedFutures), run.shared(ResultUses)
+        await run.shared(PythonVersionCheck).require_same_version(job, client)
+        call = call_of(job, partial(fetched_futures.value_or_future, client))
+        should_fetch = run.stores(job) or not result_uses.stays_on_cluster(job, client)
         future, value = await call_on_cluster(
-            job, client, call, lambda: fetches or not uses.stays_on_cluster(job, client)
+            job, client, call, lambda: should_fetch or not result_uses.stays_on_cluster(job, client)
         )
         if value is NOT_FETCHED:
-            return OnCluster(client, future, self._address)
-        futures.keep(job, client, future)
+            return ClusterResult(client, future, self._address)
+        fetched_futures.keep_future(job, client, future)
         return value
 
 
-class ResultConsumers:
-    """The clusters on which the results of a run's jobs are used."""
+class ResultUses:
+    """For the results of a run's jobs, whether all jobs that use a result are called on one cluster."""
 
     def __init__(self, _: RunHandle) -> None:
-        self._sole_client: Final[dict[AnyJob, Any]] = {}  # the client whose jobs alone use a result; None if others do
-        self._is_searched = False
+        # The client of the cluster on which all users of the job's result are called; None if there is no such cluster.
+        self._sole_client_by_job: Final[dict[AnyJob, Any]] = {}
+        self._has_searched_graph = False
 
     def stays_on_cluster(self, job: AnyJob, client: Any) -> bool:
         """Return whether the result of a running job is used on its cluster, and nowhere else."""
-        if not self._is_searched:
-            self._is_searched = True
-            around = [*enclosing_schedulers(job)]
-            for user in around[-1].iterate_jobs() if around else ():
-                home = _client_of(user) if inputs_of(user) else None
-                for source in inputs_of(user):
-                    self._sole_client[source] = home if self._sole_client.setdefault(source, home) is home else None
-        users = users_of(job)  # some may have been added since
-        if job in self._sole_client:
-            return self._sole_client[job] is client and all(_client_of(user) is client for user in users)
-        return bool(users) and all(_client_of(user) is client for user in users)
+        if not self._has_searched_graph:
+            self._has_searched_graph = True
+            enclosing = [*enclosing_schedulers(job)]
+            for user in enclosing[-1].iterate_jobs() if enclosing else ():
+                user_client = _find_client(user) if inputs_of(user) else None
+                for input_job in inputs_of(user):
+                    self._sole_client_by_job[input_job] = (
+                        user_client
+                        if self._sole_client_by_job.setdefault(input_job, user_client) is user_client
+                        else None
+                    )
+        users = users_of(job)  # some may have been added since the search
+        if job in self._sole_client_by_job:
+            return self._sole_client_by_job[job] is client and all(_find_client(user) is client for user in users)
+        return bool(users) and all(_find_client(user) is client for user in users)
 
     async def close(self) -> None:
         """Do nothing: no cleanup is needed."""
 
 
-def _client_of(job: AnyJob) -> Any:
+def _find_client(job: AnyJob) -> Any:
     """Return the client of the cluster on which a job is called; None if it is not called on a cluster."""
     if isinstance(job, DaskJob):
         with contextlib.suppress(ValueError):
             return job._current_client()
         return None
-    place = call_place_of(job) if isinstance(job, ProcessJob) else None
-    return place.client if isinstance(place, Cluster) else None
+    executor = find_executor(job) if isinstance(job, ProcessJob) else None
+    return executor.client if isinstance(executor, Cluster) else None
 
 
 class PythonVersionCheck:
-    """A check, once per run and cluster, that workers run this Python version: pickled code depends on it."""
+    """A check, once per run and cluster, that the cluster runs the same version of Python as this program.
+
+    The pickle of a function contains bytecode, which differs between versions.
+    """
 
     def __init__(self, _: RunHandle) -> None:
-        self._known: Final[dict[Any, ThreadEvent]] = {}
-        self._others: Final[dict[Any, str]] = {}
+        self._checked_events: Final[dict[Any, ThreadEvent]] = {}  # for each client, set once its cluster was checked
+        # For each client whose cluster failed the check, which process runs which version.
+        self._mismatch_by_client: Final[dict[Any, str]] = {}
 
-    async def check(self, job: AnyJob, client: Any) -> None:
-        """Wait for the check of the cluster, and reject the job if the versions differ.
+    async def require_same_version(self, job: AnyJob, client: Any) -> None:
+        """Check the cluster if this was not done before, and reject the job if the versions differ.
 
         Raises:
-            RuntimeError: functions cannot be sent to these workers.
+            RuntimeError: the cluster's scheduler or a worker runs another version of Python.
 
         """
-        if client not in self._known:
-            known = self._known[client] = ThreadEvent()
+        if client not in self._checked_events:
+            check_event = self._checked_events[client] = ThreadEvent()
             try:
                 await self._query_versions(client)
             finally:
-                known.set()
-        await self._known[client].wait()
-        if client in self._others:
-            ours = ".".join(platform.python_version_tuple()[:2])
+                check_event.set()
+        await self._checked_events[client].wait()
+        if client in self._mismatch_by_client:
+            own_version = ".".join(platform.python_version_tuple()[:2])
             raise RuntimeError(
-                f"{job.label!r}: {self._others[client]}, and this program in {ours}: functions cannot be sent to "
-                f"another version; use the same on all of the cluster"
+                f"{job.label!r}: {self._mismatch_by_client[client]}, and this program in {own_version}: functions "
+                f"cannot be sent to another version; use the same on all of the cluster"
             )
 
     async def _query_versions(self, client: Any) -> None:
-        with contextlib.suppress(Exception), anyio.move_on_after(WORKER_PATIENCE):  # the call itself reports the fault
+        # If the query fails, the job's call is made, and raises the error.
+        with contextlib.suppress(Exception), anyio.move_on_after(WORKER_TIMEOUT):
             versions = await anyio.to_thread.run_sync(client.get_versions, abandon_on_cancel=True)
-            there = {f"the Dask scheduler at {address_of(client)}": versions["scheduler"]}
-            there |= {f"the Dask worker at {address}": about for address, about in versions["workers"].items()}
-            for process, about in there.items():
-                version = about["host"]["python"].split(".")[:2]
+            info_by_process = {f"the Dask scheduler at {scheduler_address(client)}": versions["scheduler"]}
+            info_by_process |= {f"the Dask worker at {address}": info for address, info in versions["workers"].items()}
+            for process, info in info_by_process.items():
+                version = info["host"]["python"].split(".")[:2]
                 if version != list(platform.python_version_tuple()[:2]):
-                    self._others[client] = f"{process} runs in Python {'.'.join(version)}"
+                    self._mismatch_by_client[client] = f"{process} runs in Python {'.'.join(version)}"
 
     async def close(self) -> None:
         """Do nothing: no cleanup is needed."""
@@ -192,40 +203,42 @@ class DaskOptions(JobOptions, total=False):
 class DaskJob(
     FunctionJob[Any], box=BoxStyle("call on a Dask cluster", "tab", place=3), calls_in="a Dask cluster", keeps_time=True
 ):
-    """A plain function with its arguments, called by a Dask cluster, where its result stays.
+    """A plain function with its arguments, called on a Dask cluster, where the returned value stays.
 
-    Its result here is Dask's future, not the value. Another DaskJob that takes it as an argument gets the value, which
-    goes from worker to worker, or stays where it is, and never comes here. For other jobs, `future.result()` fetches
-    it. The value is kept on the cluster as long as the job keeps its result.
+    The result of the job is Dask's future, not the value. If another DaskJob takes the job as an argument, its function
+    gets the value, which is sent from worker to worker, and not through this program. Other jobs can fetch the value
+    with `future.result()`. The value is kept on the cluster as long as the job keeps its result.
 
-    The cluster starts the jobs of the critical path first: the longest path to the end by expected durations.
-    If a worker is lost, the others repeat its work and compute its values again. A call that runs on a worker cannot be
-    interrupted: a job that is cancelled or times out settles at once, and the value of its call is dropped.
+    The cluster starts the jobs of the critical path first, that is, those with the longest path to the end by expected
+    durations. If a worker is lost, other workers repeat its calls and compute its values again. A call that runs on a
+    worker cannot be interrupted: if the job is cancelled or times out, it settles at once, and the value of the call is
+    dropped.
 
     Args:
         function: a plain function; Dask sends it by cloudpickle.
-        args: positional arguments of the call; jobs among them are filled in, see `Job`.
+        args: positional arguments of the call; jobs among them are replaced by their results, see `Job`.
         client: the `distributed.Client` of the cluster; None for Dask's default, the client that was created last.
-        kwargs: keyword arguments of the call, jobs among them as well.
+        kwargs: keyword arguments of the call; jobs among them are replaced, too.
         gather: whether to fetch the value, and make it the job's result.
-        resources: what the call needs of a worker, such as {"GPU": 1}. If no worker has it, this is logged once, and
-            the job waits until one joins.
-        workers: the workers that may run it: an address, a name, or several; None for all. If there is none of them,
-            this is logged once, and the job waits.
-        options: the options of every job; see `AbstractJob`. A timeout counts from the start of the call on a worker:
-            the time in the cluster's queue does not count, that of fetching the value does.
+        resources: the amounts of the worker's resources that the call needs, such as {"GPU": 1}. If no worker has
+            them, a message is logged once, and the job waits until such a worker joins the cluster.
+        workers: the workers that may make the call: the address or the name of a worker, or a list of these; None for
+            all. If the cluster has none of these workers, a message is logged once, and the job waits for one.
+        options: the options of every job; see `AbstractJob`. A timeout counts from the start of the call on a worker.
+            It includes the time for fetching the value, but not the time in the cluster's queue.
 
     Raises:
-        TypeError: an async function, something not callable, or no client.
-        ValueError: an option out of its range; from the job itself: there is no client.
-        ModuleNotFoundError: from the job itself: Dask is not installed.
-        RuntimeError: from the job itself: the cluster was lost, or the call was cancelled by others.
+        TypeError: the function is async or not callable, or `client` is not a client.
+        ValueError: an option is out of its range. When the job runs: there is no client.
+        ModuleNotFoundError: when the job runs: Dask is not installed.
+        RuntimeError: when the job runs: the cluster was lost, or another client has cancelled the call.
 
     """
 
     __slots__ = ("_client", "_gather", "_resources", "_workers")
 
-    # Type checkers compare up to three arguments with the function's parameters; a job may be given for a value.
+    # With these overloads, type checkers compare up to three arguments with the function's parameters. Each argument is
+    # a value or a job with such a value as its result.
     @overload
     def __init__(
         self,
@@ -304,25 +317,25 @@ class DaskJob(
         """Submit the call, and wait until it has ended.
 
         Raises:
-            BaseException: what the function raised.
-            RuntimeError: the cluster was lost, or no run has called this.
+            BaseException: the function raised this exception.
+            RuntimeError: the cluster was lost, or this method was not called by a run.
 
         """
         run, client = run_of(self), self._current_client()
-        call = call_of(self, partial(run.shared(Futures).value_or_future, client))
-        own = {"resources": self._resources, "workers": self._workers}
-        future, value = await call_on_cluster(self, client, call, lambda: self._gather, **own)
+        call = call_of(self, partial(run.shared(FetchedFutures).value_or_future, client))
+        submit_options = {"resources": self._resources, "workers": self._workers}
+        future, value = await call_on_cluster(self, client, call, lambda: self._gather, **submit_options)
         return value if self._gather else future
 
     def _current_client(self) -> Any:
         return self._client if self._client is not None else import_dask("distributed").get_client()
 
 
-# ---- results: values kept on the cluster, and the futures of values that are also here
+# ---- results that stay on the cluster, and the futures of results that were fetched
 
 
-class OnCluster(RemoteValue):
-    """A result that has stayed on a cluster."""
+class ClusterResult(RemoteValue):
+    """A result of a ProcessJob that has stayed on a cluster."""
 
     __slots__ = ("_address", "client", "future")
 
@@ -332,7 +345,7 @@ class OnCluster(RemoteValue):
         self._address: Final = address
 
     def fetch(self, label: str) -> Any:
-        """Fetch the value from the cluster."""
+        """Fetch the value from the cluster, and return it."""
         try:
             return self.client.gather(self.future)
         except Exception as error:
@@ -343,29 +356,29 @@ class OnCluster(RemoteValue):
 
     def __repr__(self) -> str:
         """Show the type of the value and the address of the cluster."""
-        kind = getattr(self.future.type, "__name__", "a value")
-        return f"<{kind} on the Dask cluster at {self._address}>"
+        type_name = getattr(self.future.type, "__name__", "a value")
+        return f"<{type_name} on the Dask cluster at {self._address}>"
 
 
-class Futures:
-    """The futures of results that were fetched, for other jobs on the same cluster that use them."""
+class FetchedFutures:
+    """The futures of results that were fetched; jobs on the same cluster get a future instead of the fetched value."""
 
     def __init__(self, _: RunHandle) -> None:
-        self._futures: Final[dict[AnyJob, tuple[Any, Any]]] = {}
+        self._futures_by_job: Final[dict[AnyJob, tuple[Any, Any]]] = {}
 
-    def keep(self, job: AnyJob, client: Any, future: Any) -> None:
-        """Keep a future until the run ends, unless the job drops its result earlier."""
+    def keep_future(self, job: AnyJob, client: Any, future: Any) -> None:
+        """Keep the future of a job's result until the run ends, if the job itself keeps its result."""
         if job.keep_result:
-            self._futures[job] = client, future
+            self._futures_by_job[job] = client, future
 
     def value_or_future(self, client: Any, job: AnyJob) -> Any:
-        """Return the result of `job` for a call by `client`: a future if its cluster has the value, else the value."""
-        kept = stored_result(job)
-        if isinstance(kept, OnCluster) and kept.client is client:
-            return kept.future
-        other, future = self._futures.get(job, (None, None))
-        return future if other is client and future.status == "finished" else job.result()
+        """Return an input for a call on a cluster: a future if the cluster has the result of `job`, or the result."""
+        stored = stored_result(job)
+        if isinstance(stored, ClusterResult) and stored.client is client:
+            return stored.future
+        future_client, future = self._futures_by_job.get(job, (None, None))
+        return future if future_client is client and future.status == "finished" else job.result()
 
     async def close(self) -> None:
         """Drop the futures, so that the cluster releases the values."""
-        self._futures.clear()
+        self._futures_by_job.clear()

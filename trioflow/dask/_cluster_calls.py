@@ -1,4 +1,4 @@
-"""The call of a job on a Dask cluster: its submission, start, end and cancellation, and the fetch of its value."""
+"""The call of a job on a Dask cluster, from its submission to its end or cancellation and the fetch of its value."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import anyio.to_thread
 from .._scheduler import Scheduler
 from ..abc import FunctionJob, ThreadEvent, carried, ranks_of, run_of
 from ..jobs import _pickling
-from ..jobs._env_propagation import with_variables
+from ..jobs._env_propagation import wrap_with_variables
 
 if TYPE_CHECKING:
     from ..abc import AbstractJob, RunHandle
@@ -28,104 +28,124 @@ if TYPE_CHECKING:
     AnyJob = AbstractJob[Any]
 
 CANCEL_TIMEOUT: Final = 2.0
-"""Seconds to wait for the cluster to confirm that a call is cancelled."""
-WORKER_PATIENCE: Final = 5.0
-"""Seconds before a cluster without workers is reported: an adaptive cluster takes a moment to start some."""
+"""The maximum time to wait until the cluster confirms that a call is cancelled, in seconds."""
+WORKER_TIMEOUT: Final = 5.0
+"""The time in seconds after which a cluster without workers is reported. An adaptive one starts workers on demand."""
 NOT_FETCHED: Final = object()
 """A sentinel for a value that was not fetched."""
 
 
 async def call_on_cluster(
-    job: FunctionJob[Any], client: Any, call: partial[Any], fetches: Callable[[], bool], **own: Any
+    job: FunctionJob[Any], client: Any, call: partial[Any], should_fetch: Callable[[], bool], **submit_options: Any
 ) -> tuple[Any, Any]:
     """Make the call of a job on a cluster.
 
+    Args:
+        job: the job.
+        client: the client of the cluster.
+        call: the function and its arguments.
+        should_fetch: a function that returns whether to fetch the value, called at the end of the call.
+        submit_options: `resources` and `workers`, as for `DaskJob`.
+
     Returns:
-        Dask's future, and the value if `fetches()` is true at the end of the call, else `NOT_FETCHED`.
+        Dask's future, and the value, or `NOT_FETCHED` if `should_fetch()` has returned False.
 
     """
-    run, started, ended = run_of(job), ThreadEvent(), ThreadEvent()
-    address = address_of(client)
-    starts, is_timed = run.shared(StartEvents), not job.timeout is job.idle_timeout is None
+    run, started_event, ended_event = run_of(job), ThreadEvent(), ThreadEvent()
+    address = scheduler_address(client)
+    call_events, has_timeout = run.shared(CallEvents), not job.timeout is job.idle_timeout is None
     if client.status != "running":
-        raise lost_cluster(job, client, address)
-    number, since = starts.expect(client, job, started), run.clock()
-    future = _submit(
-        job, client, call, (starts.topic, number), {**own, "priority": run.shared(Priorities).priority(job)}
+        raise lost_cluster_error(job, client, address)
+    call_number, submitted_at = call_events.subscribe(client, job, started_event), run.clock()
+    future = _submit_call(
+        job,
+        client,
+        call,
+        (call_events.topic, call_number),
+        {**submit_options, "priority": run.shared(JobPriorities).get_priority(job)},
     )
 
-    def wake(_: object) -> None:
-        starts.forget(number)
-        started.set()
-        ended.set()
+    def mark_ended(_: object) -> None:
+        call_events.forget_call(call_number)
+        started_event.set()
+        ended_event.set()
 
-    future.add_done_callback(wake)
+    future.add_done_callback(mark_ended)
     try:
-        if client.status != "running":  # the future may never settle
-            raise lost_cluster(job, client, address)
-        if own.get("resources") or own.get("workers"):
-            await starts.report_if_nowhere(job, client, own["resources"] or {}, own["workers"])
-        elif starts.is_first(client) and not await started.wait(run.clock() + WORKER_PATIENCE):
-            await starts.report_if_nowhere(job, client, {}, None)
-        if is_timed:
-            await started.wait()
+        if client.status != "running":  # in this case, the future might never be done
+            raise lost_cluster_error(job, client, address)
+        if submit_options.get("resources") or submit_options.get("workers"):
+            await call_events.report_missing_workers(
+                job, client, submit_options["resources"] or {}, submit_options["workers"]
+            )
+        elif call_events.is_first_call(client) and not await started_event.wait(run.clock() + WORKER_TIMEOUT):
+            await call_events.report_missing_workers(job, client, {}, None)
+        if has_timeout:
+            await started_event.wait()
     except BaseException:
-        await _cancel(future, run)
+        await _cancel_call(future, run)
         raise
     with run.time_limit(job, cancels=True):
         try:
-            await ended.wait()
+            await ended_event.wait()
         except BaseException:
-            await _cancel(future, run)
+            await _cancel_call(future, run)
             raise
-        await starts.note_queue(job, client, number, since)
+        await call_events.record_queue_time(job, client, call_number, submitted_at)
         if future.status == "error":
             raise _add_remedy(await anyio.to_thread.run_sync(future.exception), job, call)
         if future.status != "finished":
             if client.status != "running":
-                raise lost_cluster(job, client, address)
+                raise lost_cluster_error(job, client, address)
             raise RuntimeError(
                 f"{job.label!r}: its future is {future.status}: another client has cancelled it, or the Dask scheduler "
                 f"at {address} has been lost and is there again"
             )
-        return future, await run.shared(Fetches).fetch(client, future) if fetches() else NOT_FETCHED
+        return future, await run.shared(BatchFetcher).fetch_value(client, future) if should_fetch() else NOT_FETCHED
 
 
-def _submit(job: FunctionJob[Any], client: Any, call: partial[Any], event: tuple[str, int], own: dict[str, Any]) -> Any:
-    """Submit a call; the function is unpickled on the worker only, so that an error there fails the call."""
+def _submit_call(
+    job: FunctionJob[Any], client: Any, call: partial[Any], event_key: tuple[str, int], submit_options: dict[str, Any]
+) -> Any:
+    """Submit a call, and return its future.
+
+    The function is unpickled by the call itself on the worker, so that an error in unpickling is an error of the call.
+    """
     name = getattr(call.func, "__name__", "call")
     try:
         variables = carried()
-        function = import_dask("cloudpickle").dumps(
-            with_variables(call.func, dict(variables)) if variables else call.func
+        pickled_function = import_dask("cloudpickle").dumps(
+            wrap_with_variables(call.func, dict(variables)) if variables else call.func
         )
-        own |= {"key": f"{name}-{os.urandom(16).hex()}", "pure": False}
-        return client.submit(_worker_function(), function, event, call.keywords, *call.args, **own)
+        submit_options |= {"key": f"{name}-{os.urandom(16).hex()}", "pure": False}
+        return client.submit(
+            _worker_function(), pickled_function, event_key, call.keywords, *call.args, **submit_options
+        )
     except Exception as error:
         make_pickler = _pickling.cloudpickle_pickler()
-        if make_pickler is None or _pickling.can_be_sent(call, make_pickler):
+        if make_pickler is None or _pickling.is_picklable(call, make_pickler):
             raise
-        what = _pickling.describe_unpicklable(call, "a worker of the Dask cluster", make_pickler)
-        raise TypeError(f"{job.label!r}: {what}: {error.__cause__ or error}") from error
+        reason = _pickling.describe_unpicklable(call, "a worker of the Dask cluster", make_pickler)
+        raise TypeError(f"{job.label!r}: {reason}: {error.__cause__ or error}") from error
 
 
-async def _cancel(future: Any, run: RunHandle) -> None:
+async def _cancel_call(future: Any, run: RunHandle) -> None:
     async def cancel() -> bool:
         with anyio.move_on_after(CANCEL_TIMEOUT):
             await anyio.to_thread.run_sync(future.cancel, abandon_on_cancel=True)
         return True
 
-    with contextlib.suppress(Exception):  # the cluster is gone
+    with contextlib.suppress(Exception):  # the connection to the cluster is lost
         await run.outlast(cancel)
 
 
-def address_of(client: Any) -> str:
-    """Return the address of the scheduler of a cluster, if its client knows it."""
+def scheduler_address(client: Any) -> str:
+    """Return the address of a cluster's scheduler; a placeholder if the client does not know it."""
     return str(getattr(client.scheduler, "address", "an unknown address"))
 
 
-def lost_cluster(job: AnyJob, client: Any, address: str) -> RuntimeError:
-    """Return the error for a cluster that cannot be reached."""
+def lost_cluster_error(job: AnyJob, client: Any, address: str) -> RuntimeError:
+    """Return the error for a job whose cluster cannot be reached."""
     if client.status in ("closed", "closing"):
         return RuntimeError(f"{job.label!r}: its Dask client is closed: close it after the run")
     return RuntimeError(
@@ -135,11 +155,11 @@ def lost_cluster(job: AnyJob, client: Any, address: str) -> RuntimeError:
 
 
 LOAD_ERROR_PREFIX: Final = "Error during deserialization of the task graph"
-"""The prefix of Dask's error if its scheduler cannot load a call because a module is missing."""
+"""The start of Dask's error message if its scheduler cannot load a call, e.g. because a module is missing."""
 
 
 def _add_remedy(error: BaseException, job: FunctionJob[Any], call: partial[Any]) -> BaseException:
-    """Return the error of a call, with a note on the remedy if the cluster could not load the call."""
+    """Return the error of a call, with a note about the remedy if the cluster could not load the call."""
     if isinstance(error, ModuleNotFoundError) or str(error).startswith(LOAD_ERROR_PREFIX):
         module = getattr(error, "name", None) or getattr(call.func, "__module__", None) or "its modules"
         error.add_note(
@@ -153,7 +173,7 @@ class PickledFunction:
     """A function that is pickled by value, once for all calls, so that workers need not have trioflow.
 
     Args:
-        function: not importable by name, and independent of the globals of its module.
+        function: a function that cannot be imported by name, and that uses no globals of its module.
 
     """
 
@@ -161,22 +181,25 @@ class PickledFunction:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function: Final = function
-        self._pickle: Final[bytes] = import_dask("cloudpickle").dumps(function)
+        self._pickled_function: Final[bytes] = import_dask("cloudpickle").dumps(function)
 
     def __reduce__(self) -> Any:
-        """Unpickle as the function itself."""
-        return pickle.loads, (self._pickle,)
+        """Pickle the object so that it is unpickled as the function itself."""
+        return pickle.loads, (self._pickled_function,)
 
     def __call__(self, *args: Any) -> Any:
-        """Call the function, in a worker that is a thread of this program."""
+        """Call the function. This is used in workers that are threads of this program, where nothing is pickled."""
         return self._function(*args)
 
 
 @functools.cache
 def _worker_function() -> PickledFunction:
-    """Return the function for workers: it loads the function of a job, reports the start, and calls it."""
+    """Return the function that workers call. It reports the start of a call, then unpickles and calls the function.
 
-    def there(function: bytes, event: tuple[str, int], kwargs: dict[str, Any], *args: Any) -> Any:
+    Its argument `event_key` consists of the topic of the run's events and the number of the call.
+    """
+
+    def load_and_call(pickled_function: bytes, event_key: tuple[str, int], kwargs: dict[str, Any], *args: Any) -> Any:
         import pickle
         import sys
         import threading
@@ -184,19 +207,19 @@ def _worker_function() -> PickledFunction:
 
         from distributed import get_worker
 
-        topic, number = event
+        topic, call_number = event_key
         worker: Any = get_worker()
 
-        class Call:
-            """The result of `current_job()` on a worker."""
+        class RemoteCall:
+            """The return value of `current_job()` on a worker, which can only report progress."""
 
-            next = 0.0
+            next_report_at = 0.0
 
             def progress(self, fraction: float | None = None) -> None:
                 now = time.monotonic()
-                if now >= self.next or fraction == 1:
-                    self.next = now + 0.01
-                    worker.log_event(topic, (number, None if fraction is None else float(fraction)))
+                if now >= self.next_report_at or fraction == 1:
+                    self.next_report_at = now + 0.01
+                    worker.log_event(topic, (call_number, None if fraction is None else float(fraction)))
 
             def __getattr__(self, name: str) -> Any:
                 raise AttributeError(
@@ -204,195 +227,227 @@ def _worker_function() -> PickledFunction:
                     f"give the function what it needs as arguments, or use a ThreadJob"
                 )
 
-        class Elsewhere:
-            """The current call of each thread of the worker, which `current_job()` finds in `sys.modules`."""
+        class CurrentCalls:
+            """The current call of each thread of the worker; `current_job()` finds this object in `sys.modules`."""
 
             def __init__(self) -> None:
-                self.calls = threading.local()
+                self.thread_local = threading.local()
 
             @property
-            def current(self) -> Any:
-                return getattr(self.calls, "call", None)
+            def current_call(self) -> Any:
+                return getattr(self.thread_local, "call", None)
 
         modules: Any = sys.modules
-        calls = modules.setdefault("trioflow: where a job is called elsewhere", Elsewhere()).calls
-        worker.log_event(topic, (number, "begun"))
-        loaded = pickle.loads(function)
-        calls.call = Call()
+        thread_local = modules.setdefault("trioflow: where a job is called elsewhere", CurrentCalls()).thread_local
+        worker.log_event(topic, (call_number, "begun"))
+        function = pickle.loads(pickled_function)
+        thread_local.call = RemoteCall()
         try:
-            return loaded(*args, **kwargs)
+            return function(*args, **kwargs)
         finally:
-            calls.call = None
+            thread_local.call = None
 
-    return PickledFunction(there)
+    return PickledFunction(load_and_call)
 
 
-class StartEvents:
-    """The starts and the progress of a run's calls, from workers' events; reports calls that no worker can take."""
+class CallEvents:
+    """The events by which workers report the starts and the progress of a run's calls.
+
+    This object also logs a message if a call waits because the cluster has no suitable worker.
+    """
 
     def __init__(self, run: RunHandle) -> None:
         self.topic: Final = f"trioflow-{os.urandom(8).hex()}"
         self._run: Final = run
-        self._numbers: Final = itertools.count()
-        self._calls: Final[dict[int, tuple[AnyJob, ThreadEvent]]] = {}
-        self._clients: Final[set[Any]] = set()
-        self._reported: Final[set[str]] = set()
-        self._used: Final[set[Any]] = set()
-        self._begun: Final[dict[int, float]] = {}  # start times by number, on the clock of this machine
-        self._threads: Final[dict[Any, int]] = {}
+        self._call_numbers: Final = itertools.count()
+        self._pending_calls: Final[dict[int, tuple[AnyJob, ThreadEvent]]] = {}
+        self._subscribed_clients: Final[set[Any]] = set()
+        self._reported_demands: Final[set[str]] = set()
+        self._used_clients: Final[set[Any]] = set()
+        self._start_times: Final[dict[int, float]] = {}  # keyed by the number of the call, on this machine's clock
+        self._thread_counts: Final[dict[Any, int]] = {}
 
-    def is_first(self, client: Any) -> bool:
-        """Return whether this is the first call of the run on the cluster of a client."""
-        is_first = client not in self._used
-        self._used.add(client)
+    def is_first_call(self, client: Any) -> bool:
+        """Return whether a call is the first on the cluster of a client in this run, and remember the client."""
+        is_first = client not in self._used_clients
+        self._used_clients.add(client)
         return is_first
 
-    def expect(self, client: Any, job: AnyJob, started: ThreadEvent) -> int:
-        """Subscribe to the start and the progress of a job's call; `started` is set at the start. Return its number."""
-        if client not in self._clients:
-            self._clients.add(client)
-            client.subscribe_topic(self.topic, self._record_event)
-        number = next(self._numbers)
-        self._calls[number] = job, started
-        return number
+    def subscribe(self, client: Any, job: AnyJob, started_event: ThreadEvent) -> int:
+        """Subscribe to the start and the progress of a job's call, and return the number of the call.
 
-    def forget(self, number: int) -> None:
+        Args:
+            client: the client of the cluster.
+            job: the job.
+            started_event: the event to set when the call starts.
+
+        """
+        if client not in self._subscribed_clients:
+            self._subscribed_clients.add(client)
+            client.subscribe_topic(self.topic, self._record_event)
+        call_number = next(self._call_numbers)
+        self._pending_calls[call_number] = job, started_event
+        return call_number
+
+    def forget_call(self, call_number: int) -> None:
         """Ignore further events of a call."""
-        self._calls.pop(number, None)
+        self._pending_calls.pop(call_number, None)
 
     def _record_event(self, event: tuple[float, tuple[int, Any]]) -> None:
-        """Record an event of a worker; the call may have ended, or been restarted after the loss of a worker."""
-        number, progress = event[1]
-        job, started = self._calls.get(number, (None, None))
-        if job is None or started is None:
+        """Record a report of a worker. Reports of calls that have ended are ignored.
+
+        A call reports its start again if it was repeated because a worker was lost. Only the first start is recorded.
+        """
+        call_number, progress = event[1]
+        job, started_event = self._pending_calls.get(call_number, (None, None))
+        if job is None or started_event is None:
             return
-        self._begun.setdefault(number, time.monotonic())
-        started.set()
+        self._start_times.setdefault(call_number, time.monotonic())
+        started_event.set()
         if progress != "begun":
-            with contextlib.suppress(RuntimeError):  # it has just ended
+            with contextlib.suppress(RuntimeError):  # the job has just ended
                 job.progress(progress)
 
-    async def note_queue(self, job: AnyJob, client: Any, number: int, since: float) -> None:
-        """Record how long a finished call was in the cluster's queue, and the number of the cluster's threads."""
-        begun = self._begun.pop(number, None)
-        if begun is not None:
-            self._run.note_hold(job, since, max(since, self._run.clock() - (time.monotonic() - begun)))
-        if client not in self._threads:
-            self._threads[client] = 0
-            with contextlib.suppress(Exception):  # the cluster is gone
-                threads = await anyio.to_thread.run_sync(client.nthreads, abandon_on_cancel=True)
-                self._threads[client] = sum(threads.values())
-        if self._threads[client]:
-            self._run.note_room(job, address_of(client), self._threads[client])
+    async def record_queue_time(self, job: AnyJob, client: Any, call_number: int, submitted_at: float) -> None:
+        """Record how long a finished call waited in the cluster's queue, and how many threads the cluster has.
 
-    async def report_if_nowhere(
+        Args:
+            job: the job.
+            client: the client of the cluster.
+            call_number: the number of the call.
+            submitted_at: the time of the run's clock at which the call was submitted.
+
+        """
+        started_at = self._start_times.pop(call_number, None)
+        if started_at is not None:
+            self._run.note_hold(
+                job, submitted_at, max(submitted_at, self._run.clock() - (time.monotonic() - started_at))
+            )
+        if client not in self._thread_counts:
+            self._thread_counts[client] = 0
+            with contextlib.suppress(Exception):  # the connection to the cluster is lost
+                thread_counts = await anyio.to_thread.run_sync(client.nthreads, abandon_on_cancel=True)
+                self._thread_counts[client] = sum(thread_counts.values())
+        if self._thread_counts[client]:
+            self._run.note_room(job, scheduler_address(client), self._thread_counts[client])
+
+    async def report_missing_workers(
         self, job: AnyJob, client: Any, resources: Mapping[str, float], workers: str | list[str] | None
     ) -> None:
-        """Report, once for each demand, that a job waits because the cluster has no worker for it."""
+        """Report that a job waits, if the cluster has no suitable worker. The same demand is reported only once.
+
+        Args:
+            job: the job.
+            client: the client of the cluster.
+            resources: the resources that a suitable worker must have.
+            workers: the names or addresses of the workers that the job may use; None for all.
+
+        """
         info = await anyio.to_thread.run_sync(client.scheduler_info, abandon_on_cancel=True)
         names = [workers] if isinstance(workers, str) else workers
         for address, worker in info["workers"].items():
             is_named = not names or {address, worker["name"], worker["host"]} & set(names)
             if is_named and all(worker["resources"].get(name, 0) >= amount for name, amount in resources.items()):
                 return
-        wanted = [f"with {name}={amount:g}" for name, amount in resources.items()]
-        wanted += [f"named {' or '.join(map(str, names))}"] if names else []
-        demand = " and ".join(wanted) or "at all"
-        if demand not in self._reported:
-            self._reported.add(demand)
+        demands = [f"with {name}={amount:g}" for name, amount in resources.items()]
+        demands += [f"named {' or '.join(map(str, names))}"] if names else []
+        demand = " and ".join(demands) or "at all"
+        if demand not in self._reported_demands:
+            self._reported_demands.add(demand)
             advice = "start one, or cancel the job (reported once)"
             self._run.report(f"{job.label!r} waits: the cluster has no worker {demand}; {advice}", job)
 
     async def close(self) -> None:
         """Unsubscribe from the events."""
-        for client in self._clients:
-            with contextlib.suppress(Exception):  # the cluster is gone
+        for client in self._subscribed_clients:
+            with contextlib.suppress(Exception):  # the connection to the cluster is lost
                 client.unsubscribe_topic(self.topic)
 
 
-class Priorities:
-    """The priorities of a run's jobs: the seconds of the longest path from each job to the end."""
+class JobPriorities:
+    """The priorities of a run's jobs. A job's priority is the duration of the longest path from the job to the end."""
 
     def __init__(self, _: RunHandle) -> None:
-        self._path_lengths: Final[dict[Scheduler, dict[AnyJob, float]]] = {}
+        self._path_seconds: Final[dict[Scheduler, dict[AnyJob, float]]] = {}  # keyed by scheduler and by its member
 
-    def priority(self, job: AnyJob) -> float:
+    def get_priority(self, job: AnyJob) -> float:
         """Return the priority of a job in its scheduler; 0 if the job was added after the priorities were computed."""
         scheduler = job.scheduler
-        if scheduler is None:  # another job has called it
+        if scheduler is None:  # the job was called by another job, not by a run
             return 0
-        if scheduler not in self._path_lengths:
-            self._path_lengths[scheduler] = ranks_of(scheduler)
-        return self._path_lengths[scheduler].get(job, 0.0)
+        if scheduler not in self._path_seconds:
+            self._path_seconds[scheduler] = ranks_of(scheduler)
+        return self._path_seconds[scheduler].get(job, 0.0)
 
     async def close(self) -> None:
         """Do nothing: no cleanup is needed."""
 
 
-class Fetches:
-    """Batched fetches of values: requests made during one transfer go into the next."""
+class BatchFetcher:
+    """A fetcher of values from clusters. All values requested during one transfer are fetched together in the next."""
 
     def __init__(self, _: RunHandle) -> None:
         self._lock: Final = threading.Lock()
-        self._asked: Final[dict[Any, list[tuple[Any, Answer]]]] = {}  # requests by client, while its loop fetches
+        # For each client whose event loop is fetching values, the futures to fetch next and where to store the values.
+        self._pending_requests: Final[dict[Any, list[tuple[Any, ThreadAnswer]]]] = {}
 
-    async def fetch(self, client: Any, future: Any) -> Any:
+    async def fetch_value(self, client: Any, future: Any) -> Any:
         """Return the value of a finished future."""
-        answer = Answer()
+        answer = ThreadAnswer()
         with self._lock:
-            begins = client not in self._asked
-            self._asked.setdefault(client, []).append((future, answer))
-        if begins:
-            client.loop.add_callback(self._gather, client)
-        return await answer.get()
+            is_first_request = client not in self._pending_requests
+            self._pending_requests.setdefault(client, []).append((future, answer))
+        if is_first_request:
+            client.loop.add_callback(self._fetch_batches, client)
+        return await answer.wait()
 
-    async def _gather(self, client: Any) -> None:
+    async def _fetch_batches(self, client: Any) -> None:
         """Fetch the requested values in batches, in the event loop of the client."""
         while True:
             with self._lock:
-                batch, self._asked[client] = self._asked[client], []
+                batch, self._pending_requests[client] = self._pending_requests[client], []
                 if not batch:
-                    del self._asked[client]
+                    del self._pending_requests[client]
                     return
             try:
                 values = await client.gather([future for future, _ in batch], asynchronous=True)
-            except Exception:  # one bad future fails the batch: fetch each alone
+            except Exception:  # one failed future fails the whole batch, so fetch each value alone
                 for future, answer in batch:
                     try:
-                        answer.give(value=await client.gather(future, asynchronous=True))
+                        answer.set_answer(value=await client.gather(future, asynchronous=True))
                     except Exception as error:
-                        answer.give(error=error)
+                        answer.set_answer(error=error)
             else:
                 for (_, answer), value in zip(batch, values, strict=True):
-                    answer.give(value=value)
+                    answer.set_answer(value=value)
 
     async def close(self) -> None:
         """Do nothing: no cleanup is needed."""
 
 
-class Answer:
-    """A value or an error that another thread provides."""
+class ThreadAnswer:
+    """A value or an error that another thread provides, and that a task waits for."""
 
     def __init__(self) -> None:
-        self._given: Final = ThreadEvent()
+        self._answer_event: Final = ThreadEvent()
         self._value: Any = None
         self._error: BaseException | None = None
 
-    def give(self, value: Any = None, error: BaseException | None = None) -> None:
+    def set_answer(self, value: Any = None, error: BaseException | None = None) -> None:
         """Set the value or the error, and wake the waiting task."""
         self._value, self._error = value, error
-        self._given.set()
+        self._answer_event.set()
 
-    async def get(self) -> Any:
-        """Wait for the value; raise the error if that was set."""
-        await self._given.wait()
+    async def wait(self) -> Any:
+        """Wait for the answer, and return the value or raise the error."""
+        await self._answer_event.wait()
         if self._error is not None:
             raise self._error
         return self._value
 
 
 def import_dask(name: str) -> ModuleType:
-    """Import a module of Dask on demand; if it is missing, the ModuleNotFoundError has the remedy."""
+    """Import a module of Dask on demand; if it is missing, raise a ModuleNotFoundError with the remedy."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

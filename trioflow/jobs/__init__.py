@@ -1,8 +1,8 @@
-"""Kinds of jobs that do their work in threads, processes, executors and commands, here or on other machines."""
+"""Kinds of jobs that work in threads, processes, executors and commands, on this machine or on others."""
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # with a default, so that a bare `ThreadJob` means `ThreadJob[Any]`
+if TYPE_CHECKING:  # the default makes a bare `ThreadJob` mean `ThreadJob[Any]`
     from typing_extensions import TypeVar
 
     T = TypeVar("T", default=Any)

@@ -1,4 +1,4 @@
-"""Environment variables that accompany a call to another process: set there for the duration of the call."""
+"""Propagation of environment variables to calls in other processes, where they are set for the duration of a call."""
 
 from __future__ import annotations
 
@@ -9,37 +9,38 @@ from typing import Any
 from ..abc import carried
 
 
-def propagated_variables(command_env: Callable[[str], str | None]) -> Mapping[str, str]:
-    """Return the variables to add to a command's environment, except those that the user set with `env=`.
+def propagated_variables(get_command_variable: Callable[[str], str | None]) -> Mapping[str, str]:
+    """Return the current job's variables for a command's environment, except those that the user has set with `env=`.
 
     Args:
-        command_env: returns the value of a variable in the command's `env=`, or None. A value equal to that in this
-            program's environment counts as inherited, not as set.
+        get_command_variable: a function that returns the value of a variable in the command's `env=`, or None if the
+            variable is not there. A value that equals the one in this program's environment does not count as set by
+            the user.
 
     """
     variables = carried()
     return {
         name: value
         for name, value in variables.items()
-        if (own := command_env(name)) is None or own == os.environ.get(name)
+        if (user_value := get_command_variable(name)) is None or user_value == os.environ.get(name)
     }
 
 
 def call_with_variables(
     variables: Mapping[str, str], function: Callable[..., Any], /, *args: Any, **kwargs: Any
 ) -> Any:
-    """Call a function with variables set; unlike a closure, this can be pickled by its name."""
-    return with_variables(function, variables)(*args, **kwargs)
+    """Call a function with environment variables set. Unlike a closure, this function can be pickled by its name."""
+    return wrap_with_variables(function, variables)(*args, **kwargs)
 
 
-def with_variables(function: Callable[..., Any], variables: Mapping[str, str]) -> Callable[..., Any]:
-    """Wrap a function: set variables of its process before the call, and remove them after it.
+def wrap_with_variables(function: Callable[..., Any], variables: Mapping[str, str]) -> Callable[..., Any]:
+    """Wrap a function so that environment variables are set before each call, and removed after it.
 
-    The wrapper is a closure, so cloudpickle sends it by value to workers that need not have trioflow. Overlapping calls
-    in one process share its environment: each sets its own variables and removes only those.
+    The wrapper is a closure, so cloudpickle sends it by value to workers that need not have trioflow. Calls that
+    overlap in one process share the environment: each call removes only those variables that still have its values.
     """
 
-    def called(*args: Any, **kwargs: Any) -> Any:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
         import os
 
         os.environ.update(variables)
@@ -50,5 +51,5 @@ def with_variables(function: Callable[..., Any], variables: Mapping[str, str]) -
                 if os.environ.get(name) == value:
                     del os.environ[name]
 
-    called.__name__ = getattr(function, "__name__", "call")  # Dask shows it
-    return called
+    wrapper.__name__ = getattr(function, "__name__", "call")  # Dask shows this name
+    return wrapper

@@ -1,4 +1,4 @@
-"""`ExecutorJob`: a plain function in an executor (PEP 3148), as a job: threads, processes, a cluster."""
+"""`ExecutorJob`: a plain function, called by an executor (PEP 3148) of threads, processes or a cluster, as a job."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from ..abc import BoxStyle, FunctionJob, JobOptions, ThreadEvent, call_of, carried, run_of, short_repr
 from . import T, _pickling
-from ._env_propagation import call_with_variables, with_variables
+from ._env_propagation import call_with_variables, wrap_with_variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     )
     from ..abc import RunHandle
 
-ExecutorOrMaker = concurrent.futures.Executor | Callable[[], concurrent.futures.Executor]
+ExecutorOrFactory = concurrent.futures.Executor | Callable[[], concurrent.futures.Executor]
 
 
 class ExecutorJob(
@@ -44,33 +44,33 @@ class ExecutorJob(
 ):
     """A plain function with its arguments, called by an executor of `concurrent.futures` or a compatible one.
 
-    Any executor works: those for threads, processes and interpreters, loky's, mpi4py's, and Dask's
-    `client.get_executor()`, which runs jobs on a cluster. The caller shuts down an executor that is given. A function
-    that makes one is called once a run: all jobs of the run with the same function share the executor, which is shut
-    down at the end of the run.
+    Any executor works: the standard ones for threads, processes and interpreters, those of loky and mpi4py, and Dask's
+    `client.get_executor()`, which runs jobs on a cluster. If an executor is given, the caller must shut it down. If a
+    function that makes an executor is given, it is called once per run. All jobs of the run with the same function
+    share the executor, which is shut down at the end of the run.
 
-    If an executor breaks (one of its processes was killed), its calls fail; `retry=1` runs them again. A broken
-    `ProcessPoolExecutor`, or one that a function has made, is replaced for the rest of the run.
+    If an executor breaks, e.g. because one of its processes was killed, its calls fail; `retry=1` runs them again. A
+    broken `ProcessPoolExecutor`, or a broken executor that was made by a function, is replaced for the rest of the run.
 
-    When the job is cancelled or its time is over, it cancels the call. A running call cannot be cancelled, and a pool
-    of processes counts some queued calls as running: the job then keeps its slot until the call has ended. What the
-    call returned or raised is dropped, and the job is CANCELLED, or has failed with `JobTimeout`.
+    When the job is cancelled or times out, it cancels the call. A running call cannot be cancelled, and a pool of
+    processes counts some queued calls as running. In these cases the job keeps its slot until the call has ended. The
+    result or exception of the call is dropped, and the job is CANCELLED, or has failed with `JobTimeout`.
 
     Args:
         executor: the executor, or a function without arguments that makes one.
-        function: a plain function; at the top level of a module if the executor pickles it.
+        function: a plain function. If the executor pickles it, the function must be at the top level of a module.
         args: positional arguments of the call; jobs among them are replaced by their results, see `Job`.
-        kwargs: keyword arguments of the call, jobs among them as well.
-        options: the options of every job; see `AbstractJob`. With a `ThreadPoolExecutor` a timeout counts from the
-            start of the call: the time in its queue does not count. Other executors do not report when a call starts,
-            so the timeout counts from the submission.
+        kwargs: keyword arguments of the call; jobs among them are replaced, too.
+        options: the options of every job; see `AbstractJob`. With a `ThreadPoolExecutor`, a timeout counts from the
+            start of the call, without the time in the queue of the executor. Other executors do not report when a call
+            starts, so the timeout counts from the submission.
 
     Raises:
-        TypeError: no executor, an async function, or something not callable; from the job itself, a value that cannot
-            be pickled, which the error names.
-        ValueError: an option out of its range.
-        RuntimeError: from the job itself: the executor is shut down, or its futures were cancelled by others.
-        BrokenExecutor: from the job itself: the executor has broken.
+        TypeError: `executor` is not an executor, or the function is async or not callable. When the job runs: a value
+            cannot be pickled, which the error names.
+        ValueError: an option is out of its range.
+        RuntimeError: when the job runs: the executor is shut down, or its futures were cancelled by others.
+        BrokenExecutor: when the job runs: the executor has broken.
 
     Example:
         >>> from concurrent.futures import ThreadPoolExecutor
@@ -84,11 +84,12 @@ class ExecutorJob(
 
     __slots__ = ("_executor",)
 
-    # Type checkers compare up to three arguments with the function's parameters; a job may be given for a value.
+    # With these overloads, type checkers compare up to three arguments with the function's parameters. Each argument is
+    # a value or a job with such a value as its result.
     @overload
     def __init__(
         self,
-        executor: ExecutorOrMaker,
+        executor: ExecutorOrFactory,
         function: type[T],
         /,
         *args: Any,
@@ -97,12 +98,12 @@ class ExecutorJob(
     ) -> None: ...
     @overload
     def __init__(
-        self, executor: ExecutorOrMaker, function: Callable[[], T], /, **options: Unpack[JobOptions]
+        self, executor: ExecutorOrFactory, function: Callable[[], T], /, **options: Unpack[JobOptions]
     ) -> None: ...
     @overload
     def __init__(
         self,
-        executor: ExecutorOrMaker,
+        executor: ExecutorOrFactory,
         function: TakesIterable[T],
         a: Iterable[Any] | GivenJob[Any],
         /,
@@ -110,12 +111,12 @@ class ExecutorJob(
     ) -> None: ...
     @overload
     def __init__(
-        self, executor: ExecutorOrMaker, function: PlainFunction1[A, T], a: Given[A], /, **options: Unpack[JobOptions]
+        self, executor: ExecutorOrFactory, function: PlainFunction1[A, T], a: Given[A], /, **options: Unpack[JobOptions]
     ) -> None: ...
     @overload
     def __init__(
         self,
-        executor: ExecutorOrMaker,
+        executor: ExecutorOrFactory,
         function: PlainFunction2[A, B, T],
         a: Given[A],
         b: Given[B],
@@ -125,7 +126,7 @@ class ExecutorJob(
     @overload
     def __init__(
         self,
-        executor: ExecutorOrMaker,
+        executor: ExecutorOrFactory,
         function: PlainFunction3[A, B, C, T],
         a: Given[A],
         b: Given[B],
@@ -136,7 +137,7 @@ class ExecutorJob(
     @overload
     def __init__(
         self,
-        executor: ExecutorOrMaker,
+        executor: ExecutorOrFactory,
         function: Callable[..., T],
         a: Any,
         b: Any,
@@ -149,7 +150,7 @@ class ExecutorJob(
     @overload
     def __init__(
         self,
-        executor: ExecutorOrMaker,
+        executor: ExecutorOrFactory,
         function: Callable[..., T],
         /,
         *args: Any,
@@ -158,14 +159,14 @@ class ExecutorJob(
     ) -> None: ...
     def __init__(
         self,
-        executor: ExecutorOrMaker,
+        executor: ExecutorOrFactory,
         function: Callable[..., T],
         /,
         *args: Any,
         kwargs: Mapping[str, Any] | None = None,
         **options: Unpack[JobOptions],
     ) -> None:
-        _check_executor(executor)
+        _check_executor_argument(executor)
         self._executor: Final = executor
         super().__init__(function, args, kwargs, options)
 
@@ -173,44 +174,44 @@ class ExecutorJob(
         """Submit the call, and wait until it has ended.
 
         Raises:
-            BaseException: what the function raised.
+            BaseException: the function raised this exception.
             BrokenExecutor: the executor has broken.
-            TypeError: something cannot be pickled.
-            RuntimeError: the executor is shut down, or this is not called by a run.
+            TypeError: an argument or the result cannot be pickled.
+            RuntimeError: the executor is shut down, or this method was not called by a run.
 
         """
-        return await call_in(self._executor, self)
+        return await call_in_executor(self._executor, self)
 
 
-async def call_in(source: ExecutorOrMaker, job: FunctionJob[T]) -> T:
-    """Have an executor make the call of a job, in its `co_run`, and return the result.
+async def call_in_executor(source: ExecutorOrFactory, job: FunctionJob[T]) -> T:
+    """Make the call of an `ExecutorJob` or a `ProcessJob` in an executor, and return the result.
 
     Args:
         source: the executor, or a function that makes one for all jobs of the run.
         job: the job.
 
     Raises:
-        BaseException: as `ExecutorJob.co_run`.
+        BaseException: any exception that `ExecutorJob.co_run` raises.
 
     """
-    run, started, ended = run_of(job), ThreadEvent(), ThreadEvent()
+    run, started_event, ended_event = run_of(job), ThreadEvent(), ThreadEvent()
     try:
-        future = _submit(run.shared(Executors), source, job, started)
+        future = _submit_call(run.shared(RunExecutors), source, job, started_event)
     except BrokenExecutor as error:
         raise _add_advice(error, job, source) from None
 
-    def wake(_: object) -> None:
-        started.set()
-        ended.set()
+    def mark_ended(_: object) -> None:
+        started_event.set()
+        ended_event.set()
 
-    future.add_done_callback(wake)
+    future.add_done_callback(mark_ended)
     try:
-        await started.wait()
+        await started_event.wait()
         with run.time_limit(job, cancels=True):
-            await ended.wait()
+            await ended_event.wait()
     except BaseException:
         if not future.cancel():
-            await ended.outlast()
+            await ended_event.outlast()
         raise
     try:
         return future.result()
@@ -222,20 +223,22 @@ async def call_in(source: ExecutorOrMaker, job: FunctionJob[T]) -> T:
     except BrokenExecutor as error:
         raise _add_advice(error, job, source) from None
     finally:
-        del future  # it has the exception, whose traceback has this frame
+        del future  # breaks a reference cycle: the future refers to the exception, whose traceback refers to this frame
 
 
-def _submit(executors: Executors, source: ExecutorOrMaker, job: FunctionJob[T], started: ThreadEvent) -> Future[T]:
-    executor = executors.get(source)
+def _submit_call(
+    executors: RunExecutors, source: ExecutorOrFactory, job: FunctionJob[T], started_event: ThreadEvent
+) -> Future[T]:
+    executor = executors.find_or_create(source)
     call = call_of(job)
     if job.timeout is job.idle_timeout is None or not isinstance(executor, ThreadPoolExecutor):
-        started.set()
+        started_event.set()
     else:
-        call = functools.partial(_call_and_report_start, started, call)
-    make_pickler = _pickler_of(executor)
+        call = functools.partial(_call_and_report_start, started_event, call)
+    make_pickler = _executor_pickler(executor)
     if make_pickler is not None:
         if not _uses_cloudpickle(executor):
-            call = functools.partial(_pickling.make_sendable(call.func), *call.args, **call.keywords)
+            call = functools.partial(_pickling.make_picklable(call.func), *call.args, **call.keywords)
         _pickling.check_picklable(call, repr(job.label), f"a worker of {type(executor).__name__}", make_pickler)
     call = _with_propagated_context(call, executor)
     try:
@@ -246,15 +249,15 @@ def _submit(executors: Executors, source: ExecutorOrMaker, job: FunctionJob[T], 
     except RuntimeError as error:
         error.add_note(f"{job.label!r} could not be submitted: its executor must not be shut down before the run")
         raise
-    return executors.replace(source).submit(call.func, *call.args, **call.keywords)
+    return executors.replace_broken(source).submit(call.func, *call.args, **call.keywords)
 
 
-def _is_replaceable(source: ExecutorOrMaker) -> bool:
+def _is_replaceable(source: ExecutorOrFactory) -> bool:
     """Return whether a broken executor can be replaced by an equal one."""
     return not isinstance(source, concurrent.futures.Executor) or type(source) is concurrent.futures.ProcessPoolExecutor
 
 
-def _add_advice(error: BrokenExecutor, job: FunctionJob[Any], source: ExecutorOrMaker) -> BrokenExecutor:
+def _add_advice(error: BrokenExecutor, job: FunctionJob[Any], source: ExecutorOrFactory) -> BrokenExecutor:
     advice = "retry=1 runs the job in another one"
     if not _is_replaceable(source):
         advice = "give a function that makes one, and another one is made"
@@ -263,33 +266,36 @@ def _add_advice(error: BrokenExecutor, job: FunctionJob[Any], source: ExecutorOr
 
 
 def _with_propagated_context(call: functools.partial[T], executor: concurrent.futures.Executor) -> functools.partial[T]:
-    """Wrap a call so that it runs in the job's context (threads) or with its variables set (processes)."""
+    """Wrap a call for an executor so that the job's environment variables apply during the call.
+
+    A thread makes the call in a copy of the job's context. A process sets the variables during the call.
+    """
     variables = dict(carried())
     if not variables:
         return call
     if isinstance(executor, ThreadPoolExecutor):
         return functools.partial(contextvars.copy_context().run, call)
     if _uses_cloudpickle(executor):
-        return functools.partial(with_variables(call.func, variables), *call.args, **call.keywords)
+        return functools.partial(wrap_with_variables(call.func, variables), *call.args, **call.keywords)
     return functools.partial(call_with_variables, variables, call.func, *call.args, **call.keywords)
 
 
-def _call_and_report_start(started: ThreadEvent, call: functools.partial[T]) -> T:
+def _call_and_report_start(started_event: ThreadEvent, call: functools.partial[T]) -> T:
     """Make a call in a thread of an executor, and report its start."""
-    started.set()
+    started_event.set()
     return call()
 
 
-class Executors:
-    """The executors that an outermost run has made: from functions, and as replacements of broken ones."""
+class RunExecutors:
+    """The executors that an outermost run has created, by users' functions or to replace broken ones."""
 
     def __init__(self, run: RunHandle) -> None:
-        """Begin with none."""
-        self._executors: Final[dict[ExecutorOrMaker, concurrent.futures.Executor]] = {}
-        self._broken: Final[list[concurrent.futures.Executor]] = []
+        """Create a collection without executors."""
+        self._executors: Final[dict[ExecutorOrFactory, concurrent.futures.Executor]] = {}
+        self._broken_executors: Final[list[concurrent.futures.Executor]] = []
 
-    def get(self, source: ExecutorOrMaker) -> concurrent.futures.Executor:
-        """Return the executor to use for a job's argument."""
+    def find_or_create(self, source: ExecutorOrFactory) -> concurrent.futures.Executor:
+        """Return the executor for the argument `executor` of a job. If this is a function, call it once per run."""
         executor = self._executors.get(source)
         if executor is None:
             if isinstance(source, concurrent.futures.Executor):
@@ -297,44 +303,49 @@ class Executors:
             executor = self._executors[source] = _make_executor(source)
         return executor
 
-    def replace(self, source: ExecutorOrMaker) -> concurrent.futures.Executor:
-        """Replace a broken executor by a new one."""
-        broken = self._executors.pop(source, None)
-        if broken is not None:
-            self._broken.append(broken)
-        maker: Any = source
-        new = _copy_process_pool(maker) if isinstance(source, concurrent.futures.Executor) else _make_executor(source)
-        self._executors[source] = new
-        return new
+    def replace_broken(self, source: ExecutorOrFactory) -> concurrent.futures.Executor:
+        """Replace a broken executor by a new one, and return the new one."""
+        broken_executor = self._executors.pop(source, None)
+        if broken_executor is not None:
+            self._broken_executors.append(broken_executor)
+        factory: Any = source
+        replacement = (
+            _recreate_process_pool(factory)
+            if isinstance(source, concurrent.futures.Executor)
+            else _make_executor(source)
+        )
+        self._executors[source] = replacement
+        return replacement
 
     async def close(self) -> None:
-        """Shut down all of them."""
-        for executor in (*self._executors.values(), *self._broken):
+        """Shut down all executors."""
+        for executor in (*self._executors.values(), *self._broken_executors):
             await anyio.to_thread.run_sync(_shut_down, executor, abandon_on_cancel=True)
 
 
 def _shut_down(executor: concurrent.futures.Executor) -> None:
     try:
         executor.shutdown(wait=True, cancel_futures=True)
-    except TypeError:  # older ones, such as loky's, have no cancel_futures
+    except TypeError:  # some executors, such as loky's, have no cancel_futures
         executor.shutdown(wait=True)
 
 
-def _make_executor(maker: Any) -> concurrent.futures.Executor:
-    made = maker()
-    if not isinstance(made, concurrent.futures.Executor):
-        raise TypeError(f"ExecutorJob: {short_repr(maker)} was to make an executor, and returned {short_repr(made)}")
-    return made
+def _make_executor(factory: Any) -> concurrent.futures.Executor:
+    executor = factory()
+    if not isinstance(executor, concurrent.futures.Executor):
+        shown_value = short_repr(executor)
+        raise TypeError(f"ExecutorJob: {short_repr(factory)} was to make an executor, and returned {shown_value}")
+    return executor
 
 
-def _copy_process_pool(executor: Any) -> concurrent.futures.Executor:
-    """Return a new pool of processes with the settings of another."""
+def _recreate_process_pool(executor: Any) -> concurrent.futures.Executor:
+    """Return a new process pool with the settings of an old one."""
     return concurrent.futures.ProcessPoolExecutor(
         executor._max_workers, executor._mp_context, executor._initializer, executor._initargs
     )
 
 
-def _check_executor(executor: Any) -> None:
+def _check_executor_argument(executor: Any) -> None:
     if isinstance(executor, concurrent.futures.Executor):
         return
     if hasattr(executor, "get_executor"):
@@ -348,12 +359,12 @@ def _uses_cloudpickle(executor: concurrent.futures.Executor) -> bool:
     return type(executor).__module__.startswith(("distributed", "loky"))
 
 
-def _pickler_of(executor: concurrent.futures.Executor) -> _pickling.MakePickler | None:
-    """Return the pickler that an executor uses; None if it uses none, or an unknown one."""
+def _executor_pickler(executor: concurrent.futures.Executor) -> _pickling.PicklerFactory | None:
+    """Return the pickler that an executor uses, or None if it does not pickle or its pickler is unknown."""
     if isinstance(executor, concurrent.futures.ProcessPoolExecutor):
         from multiprocessing.reduction import ForkingPickler
 
-        return cast(_pickling.MakePickler, ForkingPickler)
+        return cast(_pickling.PicklerFactory, ForkingPickler)
     if type(executor).__name__ == "InterpreterPoolExecutor" or type(executor).__module__.startswith("mpi4py"):
         return pickle.Pickler
     if _uses_cloudpickle(executor):

@@ -1,4 +1,4 @@
-"""Check that a call can be pickled, and name the part that cannot, before it is sent to another process."""
+"""Checks, before a call is sent to another process, that it can be pickled. The error names the part that cannot be."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any, Final
 
 from ..abc import name_of
 
-MakePickler = Callable[..., Any]
-"""A pickler class: its arguments are a file, a protocol, whether to fix imports, and a callback for large buffers."""
+PicklerFactory = Callable[..., Any]
+"""A pickler class, or a function with the same arguments: a file, a protocol, a flag, and a callback for buffers."""
 
 
 class MainRejectingPickler(pickle.Pickler):
     """A pickler that rejects functions and types of a main module that other processes cannot import."""
 
     def reducer_override(self, value: Any) -> Any:
-        """Check a function or a type before it is pickled by name."""
+        """Reject a function or a type of the main module, and leave all other values to the default pickling."""
         if getattr(value, "__module__", None) == "__main__" and isinstance(value, (type, types.FunctionType)):
             raise pickle.PicklingError(
                 f"{value.__qualname__} is defined in a notebook, or at a prompt: put it into a module, or give "
@@ -29,23 +29,29 @@ class MainRejectingPickler(pickle.Pickler):
 
 
 class NullFile:
-    """A file that discards its contents."""
+    """A file object that discards what is written to it."""
 
     def write(self, data: object) -> int:
-        """Discard the data."""
+        """Discard the data, and return its length."""
         return len(data)  # type: ignore[arg-type]
 
 
-NOWHERE: Final = NullFile()
+NULL_FILE: Final = NullFile()
 
 
 def check_picklable(
-    call: functools.partial[Any], subject: str, place: str, make_pickler: MakePickler = pickle.Pickler
+    call: functools.partial[Any], subject: str, place: str, make_pickler: PicklerFactory = pickle.Pickler
 ) -> None:
-    """Reject a call that cannot be pickled. Large arrays cost nothing: their contents are skipped.
+    """Check that a call can be pickled, without copying the contents of large arrays.
+
+    Args:
+        call: the function and its arguments.
+        subject: the name of the job, for the error message.
+        place: a description of what would make the call, for the error message.
+        make_pickler: the pickler class with which the call will be pickled.
 
     Raises:
-        TypeError: something cannot be pickled; the error names the job and the part.
+        TypeError: a part of the call cannot be pickled; the error names the job and the part.
 
     """
     error = _pickling_error((call.func, call.args, call.keywords), make_pickler)
@@ -53,8 +59,10 @@ def check_picklable(
         raise TypeError(f"{subject}: {describe_unpicklable(call, place, make_pickler)}: {error}") from error
 
 
-def describe_unpicklable(call: functools.partial[Any], place: str, make_pickler: MakePickler = pickle.Pickler) -> str:
-    """Name what cannot be pickled in a call."""
+def describe_unpicklable(
+    call: functools.partial[Any], place: str, make_pickler: PicklerFactory = pickle.Pickler
+) -> str:
+    """Return a message that names the part of a call that cannot be pickled."""
     if _pickling_error(call.func, make_pickler) is not None:
         name = name_of(call.func)
         if "<lambda>" in name or "<locals>" in name:
@@ -69,33 +77,37 @@ def describe_unpicklable(call: functools.partial[Any], place: str, make_pickler:
     return f"its arguments together cannot be sent to {place}"
 
 
-def make_sendable(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a picklable stand-in for a function whose name refers to what `@job` has made of it; else the function.
+def make_picklable(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a picklable proxy for a function that `@job` has decorated; return any other function itself.
 
     Raises:
-        TypeError: it is a method decorated by `@job`.
+        TypeError: the function is a method decorated by `@job`.
 
     """
-    plain: Any = getattr(function, "__func__", function)
-    current: Any = sys.modules.get(getattr(plain, "__module__", None) or "")
-    for name in getattr(plain, "__qualname__", "").split("."):
-        own: dict[str, Any] = getattr(current, "__dict__", {})  # a method is found in its class
-        current = own.get(name)
-    if current is None or getattr(current, "function", None) is not plain:
+    plain_function: Any = getattr(function, "__func__", function)
+    target: Any = sys.modules.get(getattr(plain_function, "__module__", None) or "")
+    for name in getattr(plain_function, "__qualname__", "").split("."):
+        namespace: dict[str, Any] = getattr(target, "__dict__", {})  # that of the module or, for a method, of the class
+        target = namespace.get(name)
+    if target is None or getattr(target, "function", None) is not plain_function:
         return function
-    if plain is not function:
-        raise TypeError(f"{name_of(plain)} is a method that @job has decorated, which cannot be sent: take a function")
-    return Decorated(current)
+    if plain_function is not function:
+        name = name_of(plain_function)
+        raise TypeError(f"{name} is a method that @job has decorated, which cannot be sent: take a function")
+    return DecoratedFunction(target)
 
 
-class Decorated:
-    """A picklable proxy for a decorated function, whose name leads to the decorator's object instead."""
+class DecoratedFunction:
+    """A picklable proxy for a function that `@job` has decorated.
+
+    The function itself cannot be pickled, because its name refers to the object that `@job` has put in its place.
+    """
 
     def __init__(self, function: Any) -> None:
         self._function: Final = function
 
     def __reduce__(self) -> Any:
-        """Pickle it as an attribute of the decorator's object."""
+        """Pickle the function as an attribute of the object that `@job` has put in its place."""
         return getattr, (self._function, "function")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -103,28 +115,30 @@ class Decorated:
         return self._function.function(*args, **kwargs)
 
 
-def can_be_sent(call: functools.partial[Any], make_pickler: MakePickler) -> bool:
+def is_picklable(call: functools.partial[Any], make_pickler: PicklerFactory) -> bool:
     """Return whether a call can be pickled."""
     return _pickling_error((call.func, call.args, call.keywords), make_pickler) is None
 
 
-def cloudpickle_pickler() -> MakePickler | None:
+def cloudpickle_pickler() -> PicklerFactory | None:
     """Return cloudpickle's pickler, which sends functions by value; None if cloudpickle is not imported."""
     cloudpickle: Any = sys.modules.get("cloudpickle")
-    return None if cloudpickle is None else functools.partial(_cloudpickler, cloudpickle)
+    return None if cloudpickle is None else functools.partial(_new_cloudpickle_pickler, cloudpickle)
 
 
-def _cloudpickler(cloudpickle: Any, file: Any, protocol: int, _: bool, callback: Any) -> Any:
-    return cloudpickle.Pickler(file, protocol, callback)
+def _new_cloudpickle_pickler(
+    cloudpickle: Any, file: Any, protocol: int, _fix_imports: bool, buffer_callback: Any
+) -> Any:
+    return cloudpickle.Pickler(file, protocol, buffer_callback)
 
 
-def _pickling_error(value: Any, make_pickler: MakePickler) -> Exception | None:
+def _pickling_error(value: Any, make_pickler: PicklerFactory) -> Exception | None:
     try:
-        make_pickler(NOWHERE, pickle.HIGHEST_PROTOCOL, True, _skip_buffer).dump(value)
+        make_pickler(NULL_FILE, pickle.HIGHEST_PROTOCOL, True, _skip_buffer).dump(value)
     except Exception as error:
         return error
     return None
 
 
 def _skip_buffer(_: object) -> None:
-    """Skip a large buffer."""
+    """Do nothing with a large buffer, so that the pickler does not copy its contents."""

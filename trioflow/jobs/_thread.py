@@ -1,7 +1,7 @@
 """`ThreadJob`: a plain function in a worker thread, as a job.
 
-anyio provides the threads. This module adds a guarantee: work that cannot be interrupted keeps its slot. A thread runs
-on after a cancellation, so its job waits for it and settles only then.
+anyio provides the threads. This module guarantees in addition that work which cannot be interrupted keeps its slot. A
+thread continues after a cancellation, so its job waits for the thread, and settles only then.
 """
 
 from __future__ import annotations
@@ -54,28 +54,29 @@ class ThreadJob(
 ):
     """A plain function with its arguments, called in a worker thread.
 
-    A thread cannot be interrupted. When the job is cancelled or its time is over, it keeps its slot until the function
-    has ended. Then it is CANCELLED, or FAILED with `JobTimeout`, and what the function returned or raised is dropped. A
-    long function may call `anyio.from_thread.check_cancelled()` now and then, which raises once the function should
-    end. With `abandon_on_cancel` the job ends at once, and the function runs on without supervision.
+    A thread cannot be interrupted. When the job is cancelled or times out, it keeps its slot until the function has
+    ended. Then it is CANCELLED, or FAILED with `JobTimeout`, and the result or exception of the function is dropped. A
+    long function may call `anyio.from_thread.check_cancelled()` from time to time, which raises once the function
+    should end. With `abandon_on_cancel`, the job ends at once, and the function continues without supervision.
 
-    The function runs in a copy of its job's context variables: `current_job()` is this job, even when abandoned.
+    The function runs in a copy of the job's context variables. `current_job()` returns this job, even after the thread
+    was abandoned.
 
     Args:
         function: a plain function, or any other callable that is not async.
         args: positional arguments of the call; jobs among them are replaced by their results, see `Job`.
         kwargs: keyword arguments of the call; jobs among them are replaced, too.
-        abandon_on_cancel: lets go of the thread as soon as the job is cancelled or its time is over. On asyncio the
-            interpreter still waits for that thread before it exits.
-        limiter: a `CapacityLimiter`, of trio or anyio, whichever the backend takes. The job takes one of its tokens in
-            place of one of the window's, if that is a limiter, and waits for the token when it is running. By default
-            the window of its scheduler is the only limit, not the 40 threads of trio and anyio.
+        abandon_on_cancel: whether to abandon the thread as soon as the job is cancelled or times out. On asyncio, the
+            interpreter still waits for the thread before it exits.
+        limiter: a `CapacityLimiter` of trio or anyio, as the backend requires. The running job waits for a token of
+            this limiter, and takes no token of the window, even if the window is a limiter. By default, the window of
+            the scheduler is the only limit; the default limit of 40 threads in trio and anyio does not apply.
         options: the options of every job; see `AbstractJob`. A timeout counts from the start of the job.
 
     Raises:
-        TypeError: an async function (`Job` runs those), something that is not callable, or something that is not a
-            limiter; when the job runs, a limiter of the other library, or a function that returned a coroutine.
-        ValueError: an option out of its range.
+        TypeError: the function is async (use `Job` for those) or not callable, or `limiter` is not a limiter. When the
+            job runs: the limiter is of the library that the backend does not use, or the function returned a coroutine.
+        ValueError: an option is out of its range.
 
     Example:
         >>> job = ThreadJob(sorted, [2, 3, 1], kwargs={"reverse": True})
@@ -88,7 +89,8 @@ class ThreadJob(
 
     __slots__ = ("_abandon_on_cancel", "_own_limiter")
 
-    # Type checkers compare up to three arguments with the function's parameters; a job may be given for a value.
+    # With these overloads, type checkers compare up to three arguments with the function's parameters. Each argument is
+    # a value or a job with such a value as its result.
     @overload
     def __init__(
         self,
@@ -159,20 +161,20 @@ class ThreadJob(
         """Call the function in a worker thread, and wait until it has returned.
 
         Raises:
-            BaseException: what the function raised. No coroutine can raise a StopIteration: it becomes the cause of a
-                RuntimeError.
+            BaseException: the function raised this exception. A StopIteration, which a coroutine cannot raise, becomes
+                the cause of a RuntimeError.
 
         """
         call = _ThreadCall()
         if self._own_limiter is not None:
             run_of(self).check_limiter(self._own_limiter, self)
-        may_outlive = run_of(self).keep_current_job() if self._abandon_on_cancel else None
+        keep_job_context = run_of(self).keep_current_job() if self._abandon_on_cancel else None
         try:
             value = await anyio.to_thread.run_sync(
-                self._call,
+                self._call_in_thread,
                 call_of(self),
                 call,
-                may_outlive,
+                keep_job_context,
                 abandon_on_cancel=self._abandon_on_cancel,
                 limiter=self._own_limiter or anyio.CapacityLimiter(math.inf),
             )
@@ -181,19 +183,21 @@ class ThreadJob(
             raise
         except BaseException:
             if not call.claim() and not call.has_ended and not self._abandon_on_cancel:
-                await _until_ended(call)
+                await _wait_until_ended(call)
             raise
-        # The thread was shielded: a cancellation that has arrived since is due now, and takes precedence.
+        # The wait for the thread was shielded. A cancellation that arrived meanwhile takes precedence over the value.
         await anyio.lowlevel.checkpoint_if_cancelled()
         return value
 
-    def _call(self, function: Callable[[], T], call: _ThreadCall, may_outlive: Callable[[], object] | None) -> T:
-        """Call the function; this runs in the thread."""
+    def _call_in_thread(
+        self, function: Callable[[], T], call: _ThreadCall, keep_job_context: Callable[[], object] | None
+    ) -> T:
+        """Call the function. This method runs in the thread."""
         if not call.claim():
             raise RuntimeError("cancelled before it began; no job waits for this result")
         try:
-            if may_outlive is not None:
-                may_outlive()
+            if keep_job_context is not None:
+                keep_job_context()
             value = function()
             if isinstance(value, CoroutineType):
                 value.close()
@@ -202,37 +206,40 @@ class ThreadJob(
                 )
             return value
         finally:
-            call.end()
+            call.mark_ended()
 
 
 class _ThreadCall:
-    """The call in the thread; a `concurrent.futures.Future` would serve, but costs a tenth of a short job."""
+    """The state of a call in a thread. A `concurrent.futures.Future` would add a tenth to the time of a short job."""
 
-    __slots__ = ("_claimed", "_listeners", "has_ended")
+    __slots__ = ("_claim_lock", "_listeners", "has_ended")
 
     def __init__(self) -> None:
-        self._claimed = threading.Lock()  # never released: it is held once the call has begun or was prevented
+        self._claim_lock = threading.Lock()  # acquired by the thread that begins or prevents the call; never released
         self._listeners: list[Callable[[], object]] = []
         self.has_ended = False
 
     def claim(self) -> bool:
-        """Begin the call, or prevent it; return False if the other thread has done either already."""
-        return self._claimed.acquire(blocking=False)
+        """Claim the call, to begin it or to prevent it. Return False if the other thread has claimed it already."""
+        return self._claim_lock.acquire(blocking=False)
 
-    def end(self) -> None:
+    def mark_ended(self) -> None:
         """Record the end of the call, and notify the listeners."""
         self.has_ended = True
         for listener in self._listeners:
             listener()
 
-    def listen(self, listener: Callable[[], object]) -> None:
-        """Have `listener` called in the thread at the end; check `has_ended` afterwards, as the end may come first."""
+    def add_listener(self, listener: Callable[[], object]) -> None:
+        """Register a function that the thread calls when the call has ended.
+
+        Check `has_ended` afterwards, because the function is not called if the call has already ended.
+        """
         self._listeners.append(listener)
 
 
-async def _until_ended(call: _ThreadCall) -> None:
-    """Wait until the thread has ended its call. Only asyncio needs this: a native `Task.cancel()` ignores shields."""
-    ended = ThreadEvent()
-    call.listen(ended.set)
+async def _wait_until_ended(call: _ThreadCall) -> None:
+    """Wait until the thread has ended its call. Only asyncio needs this: its native `cancel()` ignores shields."""
+    ended_event = ThreadEvent()
+    call.add_listener(ended_event.set)
     if not call.has_ended:
-        await ended.outlast()
+        await ended_event.outlast()

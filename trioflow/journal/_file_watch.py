@@ -1,7 +1,7 @@
-"""Detection of changes from outside to a journal's files during a run: moved, truncated or overwritten files.
+"""Detection of changes to a journal's files by other programs during a run: moves, truncations and overwrites.
 
-Before each commit, the file under the name of the journal must be the one that is open, and so must its log; neither
-may be shorter than it was after the last commit. If the time of the database has changed, its contents are read anew.
+Before each commit, the database and its log must be the files that are open, and neither may be shorter than after the
+previous commit. If the modification time of the database has changed, its contents are checked as well.
 """
 
 from __future__ import annotations
@@ -12,52 +12,56 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-RESTART: Final = "rename it back if it was renamed, and start the run again"
+RESTART_HINT: Final = "rename it back if it was renamed, and start the run again"
 
 
 class FileWatch:
-    """The database and its log, as the last commit has left them.
+    """The state of a database and its log after the last commit, by which changes by other programs are detected.
 
     Args:
-        path: the database, without links.
-        database: a descriptor of it.
-        check: called to read the database as another program would; it raises if that finds it damaged.
+        path: the path of the database, with links resolved.
+        database: a descriptor of the database.
+        check: checks the contents of the database, and raises an exception if they are damaged.
 
     """
 
     def __init__(self, path: Path, database: int, check: Callable[[], object]) -> None:
         self._path: Final = path
-        self._log: Final = path.with_name(path.name + "-wal")
-        self._database: Final = database
-        self._check: Final = check
+        self._log_path: Final = path.with_name(path.name + "-wal")
+        self._database_descriptor: Final = database
+        self._check_contents: Final = check
         self._database_state = os.fstat(database)
-        self._log_then = _stat_or_none(self._log)
+        self._log_state = _stat_or_none(self._log_path)
 
-    def remember(self) -> None:
-        """Record the state of the files after a commit, for later checks."""
-        self._database_state = os.fstat(self._database)
-        log = _stat_or_none(self._log)
-        if _difference(self._log_then, log) is None:  # else it was moved just now: the next check finds it
-            self._log_then = log
+    def record_state(self) -> None:
+        """Record the state of the files after a commit."""
+        self._database_state = os.fstat(self._database_descriptor)
+        log = _stat_or_none(self._log_path)
+        if _describe_file_change(self._log_state, log) is None:  # otherwise keep the old state, for `find_change`
+            self._log_state = log
 
-    def fault(self) -> str | None:
-        """Return the change from outside to the files, with the remedy; None if there is none."""
-        now = _stat_or_none(self._path)
-        difference = _difference(self._database_state, now) or _difference(
-            self._log_then, _stat_or_none(self._log), self._log.name
+    def find_change(self) -> str | None:
+        """Describe a change that another program has made, with the remedy; return None if there is none."""
+        database_state = _stat_or_none(self._path)
+        change = _describe_file_change(self._database_state, database_state) or _describe_file_change(
+            self._log_state, _stat_or_none(self._log_path), self._log_path.name
         )
-        if difference is not None or now is None or now.st_mtime_ns == self._database_state.st_mtime_ns:
-            return difference
+        if change is not None or database_state is None:
+            return change
+        if database_state.st_mtime_ns == self._database_state.st_mtime_ns:
+            return None
         try:
-            self._check()
+            self._check_contents()
         except Exception as error:
             return f"it was overwritten while the run was writing into it ({error}); take a copy of an earlier state"
         return None
 
-    def may_be_completed(self) -> bool:
-        """Return whether SQLite may checkpoint and remove its log: both files are unchanged from outside."""
-        database = os.fstat(self._database)
-        changed = _difference(self._database_state, database) or _difference(self._log_then, _stat_or_none(self._log))
+    def can_checkpoint(self) -> bool:
+        """Return whether SQLite may checkpoint and remove its log, because no other program has changed the files."""
+        database = os.fstat(self._database_descriptor)
+        changed = _describe_file_change(self._database_state, database) or _describe_file_change(
+            self._log_state, _stat_or_none(self._log_path)
+        )
         return changed is None and database.st_mtime_ns == self._database_state.st_mtime_ns
 
 
@@ -67,14 +71,14 @@ def _stat_or_none(path: Path) -> os.stat_result | None:
     return None
 
 
-def _difference(then: os.stat_result | None, now: os.stat_result | None, log: str | None = None) -> str | None:
-    if then is None:
-        return None  # no log was there yet
-    it = "it" if log is None else f"its log {log!r}"
-    if now is None:
-        return f"{it} was removed or renamed while the run was writing into it; {RESTART}"
-    if (now.st_dev, now.st_ino) != (then.st_dev, then.st_ino):
-        return f"another file is in its place, put there while the run was writing into {it}; {RESTART}"
-    if now.st_size < then.st_size:
-        return f"{it} was cut short while the run was writing into it; take a copy of an earlier state"
+def _describe_file_change(old: os.stat_result | None, new: os.stat_result | None, log: str | None = None) -> str | None:
+    if old is None:
+        return None  # the log did not exist yet
+    subject = "it" if log is None else f"its log {log!r}"
+    if new is None:
+        return f"{subject} was removed or renamed while the run was writing into it; {RESTART_HINT}"
+    if (new.st_dev, new.st_ino) != (old.st_dev, old.st_ino):
+        return f"another file is in its place, put there while the run was writing into {subject}; {RESTART_HINT}"
+    if new.st_size < old.st_size:
+        return f"{subject} was cut short while the run was writing into it; take a copy of an earlier state"
     return None

@@ -1,4 +1,4 @@
-"""`Journal`, and its use by a run: look up ready jobs, record those that succeed, commit.
+"""`Journal`, and its use by a run, which looks ready jobs up, records those that succeed, and commits.
 
 ```
 job is ready ──► fingerprint ──► stored under its path, with this fingerprint? ──► yes: the stored result, restored
@@ -7,8 +7,8 @@ job is ready ──► fingerprint ──► stored under its path, with this fi
                  it runs ──► SUCCEEDED ──► its result as text, in the buffer ──► commit, at most once in a turn
 ```
 
-The start of a job that writes files is committed before it starts, so that a later run knows that its files may be
-half-written.
+Before a job that writes files starts, its start is recorded and committed. If the process is killed, a later run knows
+from this record that the files may be half-written.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast, final, get_args
 
 from .._core.api.journals import (
     DROPPED,
-    NOT_IN_JOURNAL,
-    NOT_SAVED,
+    NOT_IN_JOURNAL_REASON,
+    NOT_SAVED_REASON,
     SERVICE,
     AbstractJob,
     JournalProtocol,
@@ -44,23 +44,23 @@ from .._core.api.journals import (
 from .._core.api.journals import (
     short_repr as shown_value,
 )
-from ._file_stamps import Files, path_text
-from ._fingerprint import Fingerprints, describe_difference
+from ._file_stamps import FileStamper, path_text
+from ._fingerprint import FingerprintBuilder, describe_difference
 from ._msgspec import check_installed, msgspec
-from ._run_summary import ALWAYS, JobTally
+from ._run_summary import ALWAYS_RUNS_REASON, JobTally
 from ._serialization import NotSerializable, comparison_form, dumps, loads
-from ._store import DAMAGED, LARGE_RESULT, Damaged, Record, Store
+from ._store import DAMAGED_TEXT, MAX_INLINE_RESULT, DamagedRow, JobRecord, JournalStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._core.api.journals import BaseScheduler, Save
 
-MAX_NAMED: Final = 5
-"""The number of jobs that a report names."""
+MAX_NAMED_JOBS: Final = 5
+"""The maximum number of jobs to name in a report."""
 
 
-Durable = Literal["group", "each"]
+Durability = Literal["group", "each"]
 
 
 @final
@@ -68,24 +68,25 @@ class Journal:
     """A file that stores the results of jobs, so that a later run continues from there.
 
     Give it to `Scheduler.run(journal=...)`, or give just the path. A job is restored instead of run if it succeeded in
-    an earlier run, under the same path (`job.path`), and if its fingerprint is the same: its function by name, its
-    arguments, the results of its inputs, its `version=`, and the files that it reads; or its `key=` in place of all
-    these. A change of code is not seen, unless `source` is True or you change `version=`.
+    an earlier run, under the same path (`job.path`), and if its fingerprint is the same. The fingerprint consists of
+    the name of the job's function, its arguments, the results of its inputs, its `version=`, and the files that it
+    reads. If the job has `key=`, its fingerprint is the key alone. The journal does not see that code has changed,
+    unless `source` is True or you change `version=`.
 
-    A nested scheduler always runs; its jobs are restored one by one. Services always run.
+    A nested scheduler always runs, and its jobs are restored one by one. Services always run.
 
     Args:
-        path: the file, created if missing. Results over 1 MiB go to a directory beside it, with "-results" appended
-            to the name.
-        durable: "group" commits once in each turn of the event loop, so that a killed process loses what ended in
-            the last turn; "each" commits each job before any job that requires it starts, and syncs it to the disk, so
-            that it survives a power cut.
+        path: the file, which is created if it is missing. Results over 1 MiB are stored in a directory beside it, whose
+            name is that of the file with "-results" appended.
+        durable: "group" commits once in each turn of the event loop. If the process is killed, the results of the last
+            turn are lost. "each" commits each job, and syncs it to the disk, before any job that requires it starts.
+            Committed results then survive a power cut, too.
         save: the default for jobs without `save=`: "json"; "pickle"; a pair (dump, load); or None.
-        hash: compares files by their contents, not by size and modification time.
-        source: compares functions by their source, too, but not the functions that they call.
+        hash: whether to compare files by their contents instead of by size and modification time.
+        source: whether to compare functions by their source code, too. The functions that they call are not compared.
 
     Raises:
-        ValueError: an unknown `durable` or `save`.
+        ValueError: `durable` or `save` has an unknown value.
         JournalError: msgspec is not installed.
 
     Example:
@@ -106,15 +107,15 @@ class Journal:
         self,
         path: str | os.PathLike[str],
         *,
-        durable: Durable = "group",
+        durable: Durability = "group",
         save: Save = "json",
         hash: bool = False,
         source: bool = False,
     ) -> None:
         """Check the options and import msgspec; a run opens the file."""
         check_installed()
-        if not is_among(durable, get_args(Durable)):
-            choices = " or ".join(map(repr, get_args(Durable)))
+        if not is_among(durable, get_args(Durability)):
+            choices = " or ".join(map(repr, get_args(Durability)))
             raise ValueError(f"durable={shown_value(durable)} of a Journal: choose {choices}")
         check_save(save, "save", "a Journal", get_args(SaveName))
         self.path: Final = Path(file_path(path, "path", "a Journal"))
@@ -124,13 +125,13 @@ class Journal:
         self.source: Final = flag(source, "source", "a Journal")
 
     def open_for(self, scheduler: BaseScheduler) -> RunJournal:
-        """Open the journal for a run of `scheduler`. The run calls this.
+        """Open the journal for a run of `scheduler`. The run calls this method.
 
         Raises:
             JournalError: the file cannot be used, or another run uses it.
 
         """
-        return RunJournalView(Session(self, scheduler), PathCache(scheduler))
+        return RunJournalView(JournalSession(self, scheduler), PathCache(scheduler))
 
     def __repr__(self) -> str:
         """Show the path."""
@@ -145,7 +146,7 @@ def open_journal(journal: object, scheduler: BaseScheduler) -> RunJournal:
         scheduler: the outermost scheduler of the run.
 
     Raises:
-        TypeError: it is none of these.
+        TypeError: `journal` is none of these.
         JournalError: the file cannot be used.
 
     """
@@ -157,45 +158,55 @@ def open_journal(journal: object, scheduler: BaseScheduler) -> RunJournal:
 
 
 ALWAYS_RUNS: Final = NotStored()
-RESULT_NOT_SAVED: Final = NotStored(NOT_SAVED)
-NO_RECORD: Final = NotStored(NOT_IN_JOURNAL)
-Running = tuple[str, str, "Save", "str | None", "Work | None", bool]
-"""The facts of a running job: path, fingerprint, `save`, the reason that it was not restored, its `Work`, and True if
-a timeout counts as success."""
+RESULT_NOT_SAVED: Final = NotStored(NOT_SAVED_REASON)
+NO_RECORD: Final = NotStored(NOT_IN_JOURNAL_REASON)
+RunningJobInfo = tuple[str, str, "Save", "str | None", "Work | None", bool]
+"""The facts about a running job that are needed to record its result.
+
+These are its path, its fingerprint, its `save`, the reason why it was not restored, its `Work`, and whether a timeout
+counts as success.
+"""
 
 
-class Session:
-    """A journal while a run uses it; the runs of nested schedulers share it."""
+class JournalSession:
+    """The use of a journal by a run. All schedulers of the run share the session.
+
+    Attributes:
+        journal: the journal.
+        store: the open file of the journal.
+        run_number: the number of the run in the journal.
+
+    """
 
     def __init__(self, journal: Journal, scheduler: BaseScheduler) -> None:
         self.journal: Final = journal
         self._scheduler: Final = scheduler
-        self.store: Final = Store(journal.path, writes=True, syncs=journal.durable == "each")
+        self.store: Final = JournalStore(journal.path, writes=True, syncs=journal.durable == "each")
         try:
-            self._is_new: Final = self.store.is_empty()
-            self.number: Final = self.store.add_run(scheduler.label)
+            self._was_empty: Final = self.store.is_empty()
+            self.run_number: Final = self.store.add_run(scheduler.label)
         except BaseException:
             self.store.close()
             raise
-        self._files: Final = Files(journal.hash, self.store.own_files)
-        self._fingerprints: Final = Fingerprints(self._result_form, self._files, journal.source)
-        # The forms of results in the fingerprints of jobs that have them as inputs.
-        self._forms: Final[dict[AbstractJob[Any], str]] = {}
-        # The jobs that are ready or running, and whose results will be recorded.
-        self._running: Final[dict[AbstractJob[Any], Running]] = {}
-        self._restored_paths: Final[set[str]] = set()  # restored: another attempt of a scheduler runs them again
-        self._unstored: Final[dict[str, str]] = {}  # reasons, by label
+        self._file_stamper: Final = FileStamper(journal.hash, self.store.own_paths)
+        self._fingerprint_builder: Final = FingerprintBuilder(self._result_form, self._file_stamper, journal.source)
+        # For each job, the text that represents its result in the fingerprints of jobs that take the result as input.
+        self._result_forms: Final[dict[AbstractJob[Any], str]] = {}
+        # The jobs that run or are about to run, if their results will be recorded.
+        self._running_jobs: Final[dict[AbstractJob[Any], RunningJobInfo]] = {}
+        self._restored_paths: Final[set[str]] = set()  # these jobs run, instead of being restored, in a retry
+        self._unstorable_reasons_by_label: Final[dict[str, str]] = {}  # why jobs could not be stored
         self._tally: Final = JobTally()
-        self._kinds_without_journal: Final[set[type[Any]]] = set()  # kinds of jobs without `for_journal`
-        # ---- for the next commit
-        self._records: list[tuple[Any, ...]] = []
-        self._restored: list[tuple[int, str]] = []
-        self._done: list[tuple[str]] = []
+        self._classes_without_for_journal: Final[set[type[Any]]] = set()  # classes of jobs
+        # ---- changes that the next commit writes
+        self._pending_records: list[tuple[Any, ...]] = []
+        self._pending_restored: list[tuple[int, str]] = []
+        self._finished_commands: list[tuple[str]] = []
 
     # ---- before a job
 
     def look_up(self, job: AbstractJob[Any], path: str) -> Any:
-        """Return the stored result of a job, or a `NotStored`."""
+        """Return the stored result of a job, or a `NotStored` with the reason why the job must run."""
         if always_runs(job):
             return ALWAYS_RUNS
         settings = journal_options(job)
@@ -203,42 +214,49 @@ class Session:
         if save is None:
             return RESULT_NOT_SAVED
         try:
-            work = None if type(job) in self._kinds_without_journal else self._work(job)
-            fingerprint = self._fingerprints.of(job, work, settings)
+            work = None if type(job) in self._classes_without_for_journal else self._call_for_journal(job)
+            fingerprint = self._fingerprint_builder.compute(job, work, settings)
         except NotSerializable as error:
-            self._unstored[job.label] = str(error)
+            self._unstorable_reasons_by_label[job.label] = str(error)
             return NotStored(f"what identifies it cannot be stored: {error}")
         value: Any = NO_RECORD
-        if not self._is_new and path not in self._restored_paths:
+        if not self._was_empty and path not in self._restored_paths:
             try:
-                record = self.store.find(path)
-            except Damaged:
-                record, value = None, NotStored(DAMAGED)
+                record = self.store.find_job(path)
+            except DamagedRow:
+                record, value = None, NotStored(DAMAGED_TEXT)
             if record is not None:
-                value = self._match(job, record, fingerprint, save, work)
+                value = self._restore_from_record(job, record, fingerprint, save, work)
         if type(value) is NotStored:
             writes = work is not None and bool(work.writes or work.appends or work.begins_anew)
-            moves_on = settings is not None and job.on_timeout == "move_on"
-            self._running[job] = path, fingerprint, save, None if value is NO_RECORD else value.why, work, moves_on
+            counts_timeout_as_success = settings is not None and job.on_timeout == "move_on"
+            self._running_jobs[job] = (
+                path,
+                fingerprint,
+                save,
+                None if value is NO_RECORD else value.why,
+                work,
+                counts_timeout_as_success,
+            )
             if work is not None and writes:
                 self._record_start(work, path)
         else:
             self._restored_paths.add(path)
-            self._restored.append((self.number, path))
+            self._pending_restored.append((self.run_number, path))
         return value
 
-    def _match(
+    def _restore_from_record(
         self,
         job: AbstractJob[Any],
-        record: Record,
+        record: JobRecord,
         fingerprint: str,
         save: Save,
         work: Work | None,
     ) -> Any:
-        """Return the result of a job if its record still holds, else a `NotStored` with the reason."""
-        if record.run == self.number:
+        """Return the result of a job if its record is still valid, otherwise a `NotStored` with the reason."""
+        if record.run == self.run_number:
             return NotStored("it has run in this run already, in an earlier attempt of its scheduler")
-        changed = self._change(job, record, fingerprint, save, work)
+        changed = self._describe_record_change(job, record, fingerprint, save, work)
         if changed is not None:
             return NotStored(changed)
         try:
@@ -246,7 +264,7 @@ class Session:
         except (OSError, TypeError, ValueError) as error:
             return NotStored(f"its stored result cannot be used: {error}")
         try:
-            if save == "pickle":  # only if the job asks for it now: the journal may be forged
+            if save == "pickle":  # the job decides whether to unpickle, not the record, because a journal may be forged
                 value = pickle.loads(cast(bytes, data))
             else:
                 value = loads(data)
@@ -254,103 +272,110 @@ class Session:
                     value = save[1](value)
         except NotSerializable as error:
             return NotStored(f"its result is {error}")
-        except Exception as error:  # from the user's code
+        except Exception as error:  # raised by the user's code
             return NotStored(f"its result cannot be loaded: {error!r}")
-        self._forms[job] = comparison_form(data)
+        self._result_forms[job] = comparison_form(data)
         return value
 
-    def _change(
-        self, job: AbstractJob[Any], record: Record, fingerprint: str, save: Save, work: Work | None
+    def _describe_record_change(
+        self, job: AbstractJob[Any], record: JobRecord, fingerprint: str, save: Save, work: Work | None
     ) -> str | None:
-        """Return the reason that a record no longer holds; None if it does."""
+        """Return the reason why a record is no longer valid; None if it is valid."""
         if record.fingerprint != fingerprint:
             changed = describe_difference(record.fingerprint, fingerprint, job)
             if changed is not None:
                 return changed
         if record.saved is None:
             return f"its result could not be stored: {record.why}"
-        if record.saved != _save_name(save):
-            return f"its result is stored by {record.saved}, and save= now says {_save_name(save)}"
+        if record.saved != _save_format(save):
+            return f"its result is stored by {record.saved}, and save= now says {_save_format(save)}"
         if work is None:
             return None
-        files = self._files
-        return files.describe_changed_output(work, _stamps(record.outputs)) or files.describe_changed_input(
-            work, _depfile_stamps(record.outputs)
+        files = self._file_stamper
+        return files.describe_changed_output(work, _parse_stamps(record.outputs)) or files.describe_changed_input(
+            work, _parse_depfile_stamps(record.outputs)
         )
 
     def _record_start(self, work: Work, path: str) -> None:
-        """Clean up a job's files after an attempt that did not end, and record the new start."""
+        """Clean up the files of a killed attempt, then record that the job is about to write files."""
         try:
-            before = _stamps(self.store.find_start(path))
-        except Damaged:  # the earlier stamps are lost
-            before = {}
-        self._files.put_aside(work, before)
+            previous_stamps = _parse_stamps(self.store.find_stamps_before_start(path))
+        except DamagedRow:  # the stamps from the previous start are lost
+            previous_stamps = {}
+        self._file_stamper.set_aside_partial_files(work, previous_stamps)
         for file in work.appends:
-            then = before.get(path_text(file))
-            if then is not None and not self.store.is_output_of_another(path_text(file), path):
-                self._files.cut_back(file, then)
+            stamp = previous_stamps.get(path_text(file))
+            if stamp is not None and not self.store.is_output_of_other_job(path_text(file), path):
+                self._file_stamper.truncate_to_stamp(file, stamp)
         try:
-            stamps = self._files.output_stamps(work)
+            stamps = self._file_stamper.output_stamps(work)
         except NotSerializable:
             stamps = {}
         self.commit()
         self.store.record_start(path, msgspec.json.encode(stamps).decode())
 
-    def _work(self, job: AbstractJob[Any]) -> Work | None:
-        """Return the work of a job by its `for_journal`.
+    def _call_for_journal(self, job: AbstractJob[Any]) -> Work | None:
+        """Return the result of a job's `for_journal`.
 
         Raises:
-            NotSerializable: `for_journal` raised.
+            NotSerializable: `for_journal` raised an exception.
 
         """
         if type(job).for_journal is AbstractJob.for_journal:
-            self._kinds_without_journal.add(type(job))
+            self._classes_without_for_journal.add(type(job))
         try:
             return job.for_journal()
-        except Exception as error:  # from a kind of the user's
+        except Exception as error:  # a user's class can raise anything
             raise NotSerializable(f"its work, for for_journal() raised {error!r}") from None
 
     # ---- after a job
 
-    def record(self, job: AbstractJob[Any], value: Any, took: float | None = None) -> None:
-        """Buffer the result of a job for the next commit; `took` is its time in seconds, by default `job.elapsed`."""
-        running = self._running.pop(job, None)
+    def record(self, job: AbstractJob[Any], value: Any, elapsed: float | None = None) -> None:
+        """Buffer the result of a job for the next commit.
+
+        Args:
+            job: the job.
+            value: the result of the job.
+            elapsed: the duration of the job in seconds; None for `job.elapsed`.
+
+        """
+        running = self._running_jobs.pop(job, None)
         if running is None:
-            return  # it was restored, or it always runs
-        path, fingerprint, save, why, work, moves_on = running
-        if moves_on and job.timed_out:
-            return  # its result is incomplete
+            return  # the job was restored, or it is never recorded
+        path, fingerprint, save, why, work, counts_timeout_as_success = running
+        if counts_timeout_as_success and job.timed_out:
+            return  # the result may be incomplete
         saved: str | None = None
         data: str | bytes | None = None
         outputs: str | None = None
         file: str | None = None
-        elapsed = job.elapsed if took is None else took
+        elapsed = job.elapsed if elapsed is None else elapsed
         try:
-            saved, data = _serialized(save, value)
-            self._forms[job] = comparison_form(data)
+            saved, data = _serialize_result(save, value)
+            self._result_forms[job] = comparison_form(data)
             if work is not None:
-                stamps: dict[str, Any] = dict(self._files.output_stamps(work))
-                if (named := self._files.depfile_stamps(work, elapsed or 0.0)) is not None:
-                    stamps[NAMED] = named
+                stamps: dict[str, Any] = dict(self._file_stamper.output_stamps(work))
+                if (depfile_stamps := self._file_stamper.depfile_stamps(work, elapsed or 0.0)) is not None:
+                    stamps[DEPFILE_STAMPS_KEY] = depfile_stamps
                 outputs = msgspec.json.encode(stamps).decode() if stamps else None
-            if len(data) > LARGE_RESULT:
+            if len(data) > MAX_INLINE_RESULT:
                 file = self.store.write_result(data.encode() if isinstance(data, str) else data)
                 data = None
         except NotSerializable as error:
             saved, data, why = None, None, str(error)
-            self._unstored[job.label] = f"its result, {error}"
-        self._records.append(
-            (  # a Record; a plain tuple takes a tenth of the time
-                path, fingerprint, saved, data, file, outputs, self.number, None, time.time(),
+            self._unstorable_reasons_by_label[job.label] = f"its result, {error}"
+        self._pending_records.append(
+            (  # the fields of a JobRecord; creating a plain tuple takes a tenth of the time
+                path, fingerprint, saved, data, file, outputs, self.run_number, None, time.time(),
                 elapsed, why,
             )
         )  # fmt: skip
         if outputs is not None:
-            self._done.append((path,))
+            self._finished_commands.append((path,))
 
     def _result_form(self, job: AbstractJob[Any]) -> str:
-        """Return the form of an input's result in a fingerprint."""
-        form = self._forms.get(job)
+        """Return the text that represents a job's result in the fingerprints of jobs that take the result as input."""
+        form = self._result_forms.get(job)
         if form is None:
             value = result_for_journal(job)
             if value is SERVICE:
@@ -358,58 +383,61 @@ class Session:
             if value is DROPPED:
                 raise NotSerializable(f"the result of {job.label!r}, which was given up")
             try:
-                form = self._forms[job] = comparison_form(dumps(value))
+                form = self._result_forms[job] = comparison_form(dumps(value))
             except NotSerializable as error:
                 raise NotSerializable(f"the result of {job.label!r}, {error}") from None
         return form
 
     def forget(self, job: AbstractJob[Any]) -> None:
-        """Release a job that is about to be dropped, and the jobs in it; their results stay in the file."""
+        """Drop the references to a job that its scheduler drops, and to its nested jobs. Their results stay stored."""
         for dropped in (job, *job.iterate_jobs()) if is_scheduler(job) else (job,):
-            self._note_outcome(dropped)
-            self._forms.pop(dropped, None)
+            self._tally_outcome(dropped)
+            self._result_forms.pop(dropped, None)
 
-    def _note_outcome(self, job: AbstractJob[Any]) -> None:
-        """Record the outcome of a job."""
-        running = self._running.pop(job, None)
-        self._tally.note(job, ALWAYS if running is None else running[3])
+    def _tally_outcome(self, job: AbstractJob[Any]) -> None:
+        """Add the outcome of a job to the summary of the run."""
+        running = self._running_jobs.pop(job, None)
+        self._tally.add_outcome(job, ALWAYS_RUNS_REASON if running is None else running[3])
 
     # ---- the file
 
     def commit(self) -> None:
         """Write the buffered results."""
-        if self._records or self._restored:
-            records, self._records = self._records, []
-            restored, self._restored = self._restored, []
-            done, self._done = self._done, []
-            self.store.add(records, restored, done)
+        if self._pending_records or self._pending_restored:
+            records, self._pending_records = self._pending_records, []
+            restored, self._pending_restored = self._pending_restored, []
+            done, self._finished_commands = self._finished_commands, []
+            self.store.add_records(records, restored, done)
 
     def close(self, outcome: str | None, report: Callable[[str], object]) -> None:
-        """Commit, record the end of the run, report jobs that could not be stored, and close the file.
+        """Commit, record the end of the run, close the file, and report jobs whose results could not be stored.
 
         Args:
-            outcome: the end of the run; None if the file cannot be written.
-            report: called with the message.
+            outcome: the outcome of the run; None to close the file without writing, after an error of the file.
+            report: called with a message if jobs could not be stored.
 
         """
         try:
             if outcome is not None:
                 self.commit()
                 for job in self._scheduler.iterate_jobs():
-                    self._note_outcome(job)
-                self.store.end_run(self.number, outcome, self._tally.text(self._scheduler))
+                    self._tally_outcome(job)
+                self.store.end_run(self.run_number, outcome, self._tally.to_json(self._scheduler))
         finally:
             self.store.close()
-        if self._unstored:
-            labels = _join_labels(list(self._unstored))
-            _, why = next(iter(self._unstored.items()))
+        if self._unstorable_reasons_by_label:
+            labels, count = (
+                _join_labels(list(self._unstorable_reasons_by_label)),
+                len(self._unstorable_reasons_by_label),
+            )
+            first_reason = next(iter(self._unstorable_reasons_by_label.values()))
             report(
-                f"the journal cannot store {len(self._unstored)} job{'s' * (len(self._unstored) != 1)}, which will run "
-                f"again: {labels}; the first: {why}; for a result give save='pickle', save=(dump, load) or "
+                f"the journal cannot store {count} job{'s' * (count != 1)}, which will run "
+                f"again: {labels}; the first: {first_reason}; for a result give save='pickle', save=(dump, load) or "
                 "save=None, for an argument key=",
             )
-        by_name_only = list(self._fingerprints.known_by_name_only)
-        if by_name_only and self._is_new:
+        by_name_only = list(self._fingerprint_builder.identified_by_name_only)
+        if by_name_only and self._was_empty:
             warn(
                 f"the journal knows the functions of these jobs by name only, because they are lambdas, closures or "
                 f"bound to objects: {_join_labels(by_name_only)}; "
@@ -418,23 +446,23 @@ class Session:
 
 
 class RunJournalView:
-    """A journal for one scheduler's run, with the paths of its jobs."""
+    """The use of a journal by one scheduler of a run, with the paths of its jobs."""
 
-    def __init__(self, session: Session, paths: PathCache) -> None:
+    def __init__(self, session: JournalSession, paths: PathCache) -> None:
         self._session: Final = session
         self._paths: Final = paths
-        # Bound methods of the session: wrappers would take as long as some of the methods themselves.
+        # Bound methods, because calling wrappers would take as long as some of these methods themselves.
         self.record: Final = session.record
         self.commit: Final = session.commit
         self.close: Final = session.close
 
     @property
     def commits_each(self) -> bool:
-        """Whether each job is committed before any job that waits for it may start."""
+        """Whether each job must be committed before the jobs that wait for it start."""
         return self._session.journal.durable == "each"
 
     def nested(self, scheduler: AbstractJob[Any]) -> RunJournalView:
-        """Return a view of the same journal for a nested scheduler."""
+        """Create a view of the same journal for a nested scheduler."""
         return RunJournalView(self._session, self._paths.nested(scheduler))
 
     def look_up(self, job: AbstractJob[Any]) -> Any:
@@ -442,13 +470,13 @@ class RunJournalView:
         return self._session.look_up(job, self._paths.path_of(job))
 
     def forget(self, job: AbstractJob[Any]) -> None:
-        """Release a job that its scheduler is about to drop."""
+        """Release a job that its scheduler drops."""
         self._session.forget(job)
         self._paths.forget(job)
 
 
-def _serialized(save: Save, value: Any) -> tuple[str, str | bytes]:
-    """Return the kind of storage of a result ("json", "pickle" or "own"), and its stored form."""
+def _serialize_result(save: Save, value: Any) -> tuple[str, str | bytes]:
+    """Serialize a result. Return the format ("json", "pickle" or "own") and the serialized result."""
     if save == "json":
         return "json", dumps(value)
     try:
@@ -459,38 +487,38 @@ def _serialized(save: Save, value: Any) -> tuple[str, str | bytes]:
     except NotSerializable:
         raise
     except Exception as error:
-        raise NotSerializable(f"which {_save_name(save)} cannot store: {error!r}") from None
+        raise NotSerializable(f"which {_save_format(save)} cannot store: {error!r}") from None
 
 
-NAMED: Final = ""
-"""The key, instead of a path, for the stamps of the files that depfiles name."""
+DEPFILE_STAMPS_KEY: Final = ""
+"""The key for the stamps of the files that depfiles name, in a mapping whose other keys are paths of outputs."""
 
 
-def _stamps(stored: Any) -> dict[str, str]:
-    """Return the stamps of a job's outputs; empty if the stored text is invalid."""
-    return {path: str(stamp) for path, stamp in _files_in(stored).items() if path != NAMED}
+def _parse_stamps(stored: Any) -> dict[str, str]:
+    """Parse the stored stamps of a job's outputs; return an empty dict if the text is invalid."""
+    return {path: str(stamp) for path, stamp in _parse_json_object(stored).items() if path != DEPFILE_STAMPS_KEY}
 
 
-def _depfile_stamps(stored: Any) -> dict[str, str] | None:
-    """Return the stamps of the files that depfiles name; None if none are stored."""
-    files = _files_in(stored).get(NAMED)
+def _parse_depfile_stamps(stored: Any) -> dict[str, str] | None:
+    """Parse the stored stamps of the files that depfiles name; return None if there are none."""
+    files = _parse_json_object(stored).get(DEPFILE_STAMPS_KEY)
     return (
         {path: str(stamp) for path, stamp in cast("dict[str, Any]", files).items()} if isinstance(files, dict) else None
     )
 
 
-def _files_in(stored: Any) -> dict[str, Any]:
+def _parse_json_object(stored: Any) -> dict[str, Any]:
     try:
         files: Any = msgspec.json.decode(stored or "{}")
-    except Exception:  # the file was changed from outside
+    except Exception:  # another program has changed the file
         files = None
     return cast("dict[str, Any]", files) if isinstance(files, dict) else {}
 
 
-def _save_name(save: Save) -> str:
+def _save_format(save: Save) -> str:
     return "own" if isinstance(save, tuple) else str(save)
 
 
 def _join_labels(labels: list[str]) -> str:
-    more = f" and {len(labels) - MAX_NAMED} more" if len(labels) > MAX_NAMED else ""
-    return ", ".join(map(repr, labels[:MAX_NAMED])) + more
+    more = f" and {len(labels) - MAX_NAMED_JOBS} more" if len(labels) > MAX_NAMED_JOBS else ""
+    return ", ".join(map(repr, labels[:MAX_NAMED_JOBS])) + more

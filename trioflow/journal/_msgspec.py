@@ -1,4 +1,4 @@
-"""msgspec, or None where it is not installed: `from trioflow import *` works without the extra `journal`."""
+"""The package msgspec. It is None if msgspec is not installed, because `trioflow` must be importable without it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ try:
 except ModuleNotFoundError:
     msgspec = None  # type: ignore[assignment]
 
-IS_THERE: Final = msgspec is not None  # pyright: ignore[reportUnnecessaryComparison]
+IS_INSTALLED: Final = msgspec is not None  # pyright: ignore[reportUnnecessaryComparison]
 
 
 def check_installed() -> None:
-    """Raise `JournalError` with the command to install msgspec if it is missing."""
-    if not IS_THERE:
+    """Check that msgspec is installed.
+
+    Raises:
+        JournalError: msgspec is missing. The message has the command to install it.
+
+    """
+    if not IS_INSTALLED:
         raise JournalError("a journal needs msgspec: pip install 'trioflow[journal]'")

@@ -11,85 +11,96 @@ from ._msgspec import msgspec
 if TYPE_CHECKING:
     from .._core.api.journals import AbstractJob, BaseScheduler
 
-SUCCEEDED: Final = JobState.SUCCEEDED
+SUCCEEDED_STATE: Final = JobState.SUCCEEDED
 MAX_FAILURES: Final = 1000
-"""The limit of failures kept for a run; all are counted."""
-ALWAYS: Final = ""
-"""The reason to run a job that is never restored: a scheduler, a service, or a job with that option."""
+"""The maximum number of failures to store for a run. Further failures are only counted."""
+ALWAYS_RUNS_REASON: Final = ""
+"""The reason why a scheduler, a service, or a job with `save=None` was not restored."""
 MAX_ERROR_LENGTH: Final = 300
-"""The limit of an error's text, in characters."""
+"""The maximum length of an error's text, in characters."""
 
 
-class Failed(NamedTuple):
-    """A job that ran and failed."""
+class FailedJob(NamedTuple):
+    """A failed job in the summary of a run."""
 
     path: str
     elapsed: float | None
     why: str | None
-    """Why it was not restored; None if the journal did not have it."""
+    """Why the job was not restored; None if the journal had no record of it."""
     error: str
 
 
 class RunSummary(NamedTuple):
-    """The end of a run."""
+    """The summary of a run: the number of jobs in each state, and the failed jobs."""
 
     counts: list[tuple[JobState, bool, int]]
-    """Triples: a state, whether its jobs are forever jobs, and their number."""
-    failed: int
-    """The number of failed jobs, and of schedulers that failed by themselves."""
-    failures: list[Failed]
+    """Triples (state, whether the jobs are forever jobs, number of such jobs)."""
+    failed_count: int
+    """The number of failed jobs. A failed scheduler counts unless one of its jobs made it fail."""
+    failures: list[FailedJob]
     culprit: str | None
 
 
 class JobTally:
-    """Counts and failures of a run's jobs, recorded when they are dropped, or at the end."""
+    """The counted outcomes and the failures of a run's jobs.
+
+    A job is added when its scheduler drops it; the remaining jobs are added at the end of the run.
+    """
 
     def __init__(self) -> None:
         self._counts: Final[Counter[tuple[str, bool]]] = Counter()
-        self._failures: Final[list[Failed]] = []
-        self._failed = 0
-        self._succeeded = 0  # the number of successes that a journal may restore
+        self._failures: Final[list[FailedJob]] = []
+        self._failed_count = 0
+        self._succeeded_count = 0  # the number of successful jobs that may be restored
 
-    def note(self, job: AbstractJob[Any], why: str | None) -> None:
-        """Record the outcome of a job; `why` is the reason that it was not restored."""
+    def add_outcome(self, job: AbstractJob[Any], why: str | None) -> None:
+        """Count the outcome of a job.
+
+        Args:
+            job: the job, which has settled.
+            why: the reason why the job was not restored.
+
+        """
         state = job.state
-        if state is SUCCEEDED and not always_runs(job):  # the common case; the rest takes five times as long
-            self._succeeded += 1
+        if state is SUCCEEDED_STATE and not always_runs(
+            job
+        ):  # the common case, in a fifth of the time of the code below
+            self._succeeded_count += 1
             return
         if not is_scheduler(job):
             self._counts[state.value, job.forever] += 1
         elif failed_through_member(job):
             return
         if state is JobState.FAILED:
-            self._failed += 1
+            self._failed_count += 1
             if len(self._failures) < MAX_FAILURES:
                 self._failures.append(
-                    Failed(_escape_surrogates(job.path), job.elapsed, why, _escape_surrogates(_error_text(job)))
+                    FailedJob(_escape_surrogates(job.path), job.elapsed, why, _escape_surrogates(_error_text(job)))
                 )
 
-    def text(self, scheduler: BaseScheduler) -> str:
-        """Return the summary as JSON, to be stored at the end of the run of `scheduler`."""
+    def to_json(self, scheduler: BaseScheduler) -> str:
+        """Return the summary of the scheduler's run as JSON."""
         culprit: AbstractJob[Any] | None = scheduler.culprit
         while is_scheduler(culprit) and culprit.culprit is not None:
             culprit = culprit.culprit
-        counts = [(SUCCEEDED.value, False, self._succeeded)]
+        counts = [(SUCCEEDED_STATE.value, False, self._succeeded_count)]
         counts += [(*key, number) for key, number in self._counts.items()]
         by = None if culprit is None else _escape_surrogates(culprit.path)
-        return msgspec.json.encode(RunSummary(counts, self._failed, self._failures, by)).decode()  # type: ignore[arg-type]
+        return msgspec.json.encode(RunSummary(counts, self._failed_count, self._failures, by)).decode()  # type: ignore[arg-type]
 
 
-def read(text: str | None) -> RunSummary | None:
-    """Parse the text of `JobTally.text`; return None if it is missing or invalid."""
+def parse_summary(text: str | None) -> RunSummary | None:
+    """Parse the text that `JobTally.to_json` returned; return None if the text is missing or invalid."""
     try:
         counts, failed, failures, culprit = msgspec.json.decode(text or "")
         return RunSummary(
             [(JobState(state), bool(forever), int(number)) for state, forever, number in counts],
             int(failed),
-            [Failed(str(path), seconds and float(seconds), None if why is None else str(why), str(error))
+            [FailedJob(str(path), seconds and float(seconds), None if why is None else str(why), str(error))
              for path, seconds, why, error in failures],
             culprit and str(culprit),
         )  # fmt: skip
-    except Exception:  # a killed run, an older trioflow, or a file changed from outside
+    except Exception:  # the run was killed, trioflow was older, or another program has changed the file
         return None
 
 
@@ -97,10 +108,10 @@ def _error_text(job: AbstractJob[Any]) -> str:
     error = job.raised_exception()
     try:
         return truncate(f"{type(error).__name__}: {headline(str(error))}", MAX_ERROR_LENGTH)
-    except Exception:  # from a user's class
+    except Exception:  # raised by a user's class
         return type(error).__name__
 
 
 def _escape_surrogates(text: str) -> str:
-    """Escape the surrogates of names that are not UTF-8, which cannot be encoded."""
+    """Escape lone surrogates, which come from file names that are not UTF-8 and cannot be encoded."""
     return text.encode(errors="backslashreplace").decode()

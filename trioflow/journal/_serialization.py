@@ -1,9 +1,9 @@
-"""Values as JSON text and back: results, and the arguments that identify a job.
+"""Serialization of results, and of the arguments that identify a job, as JSON text.
 
-The text names the type of each value that JSON itself does not have, as in `{"$": "bytes", "v": "aGk="}`, so the reader
-need not know the types. A forged text cannot run code: no module is imported; a class must have been imported already,
-and be a dataclass, a named tuple or an enumeration; and its `__init__` is not called.
-A value that would not come back equal is rejected when it is written.
+The text names the type of each value that JSON itself does not have, as in `{"$": "bytes", "v": "aGk="}`, so that the
+reader does not need to know the types. A forged text cannot run code: no module is imported, and no `__init__` is
+called. A class can be named only if it has been imported, and if it is a dataclass, a named tuple or an enumeration.
+A value is rejected when it is written if it would not be equal after it is read.
 
 msgspec writes and reads the text, and converts dates, times, UUIDs and decimals.
 """
@@ -26,17 +26,17 @@ import zoneinfo
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-from ..jobs.command._result import RSS_UNIT, CommandResult
-from ..jobs.posix._processes import Usage
+from ..jobs.command._result import RSS_UNIT_BYTES, CommandResult
+from ..jobs.posix._processes import ReportedUsage
 from ._msgspec import msgspec
 
 MAX_TEXT_LENGTH: Final = 40
-"""The maximum length of a text that identifies a value by itself; a longer one is replaced by its hash."""
-TYPE: Final = "$"
-"""The key that marks an object as a value that JSON itself does not have."""
-CONVERTED: Final[dict[str, type[Any]]] = {
-    kind.__name__: kind
-    for kind in (
+"""The maximum length of a text by which values are compared. A longer text is replaced by its hash."""
+TYPE_KEY: Final = "$"
+"""The key that marks a JSON object as a value of a type that JSON does not have."""
+MSGSPEC_CONVERTED_TYPES: Final[dict[str, type[Any]]] = {
+    class_.__name__: class_
+    for class_ in (
         datetime.datetime,
         datetime.date,
         datetime.time,
@@ -45,61 +45,63 @@ CONVERTED: Final[dict[str, type[Any]]] = {
         uuid.UUID,
     )
 }
-TIMES: Final = frozenset({datetime.datetime, datetime.time})
-COLLECTIONS: Final[dict[str, type[Any]]] = {kind.__name__: kind for kind in (tuple, set, frozenset)}
-PATHS: Final[dict[str, type[Any]]] = {
+TIME_TYPES: Final = frozenset({datetime.datetime, datetime.time})
+COLLECTION_TYPES: Final[dict[str, type[Any]]] = {class_.__name__: class_ for class_ in (tuple, set, frozenset)}
+PATH_CLASSES: Final[dict[str, type[Any]]] = {
     "path": type(pathlib.Path()),
     "purepath": type(pathlib.PurePath()),
     "windowspath": pathlib.PureWindowsPath,
 }
-NAMES_OF_PATHS: Final[dict[type[Any], str]] = {kind: name for name, kind in reversed(PATHS.items())}
-BIG_INTEGER: Final = 10**18
-"""Integers of this size and more take the slow path, because msgspec may fail on them."""
-PLAIN: Final = frozenset({str, int, bool, type(None)})
+PATH_CLASS_NAMES: Final[dict[type[Any], str]] = {class_: name for name, class_ in reversed(PATH_CLASSES.items())}
+MIN_SLOW_INTEGER: Final = 10**18
+"""Integers of at least this size take the slow path, because msgspec may fail on them."""
+PLAIN_TYPES: Final = frozenset({str, int, bool, type(None)})
 
 
-Extra = Callable[[Any], Any]
+ConvertUnknown = Callable[[Any], Any]
 
 
 class NotSerializable(Exception):
-    """A value cannot be written as JSON, or read back; the message names the value first, then the reason."""
+    """A value cannot be written as JSON or read back. The message names the value and the reason."""
 
 
-def dumps(value: Any, extra: Extra | None = None) -> str:
-    """Return a value as JSON text.
+def dumps(value: Any, convert_unknown: ConvertUnknown | None = None) -> str:
+    """Serialize a value as JSON text.
 
     Args:
-        value: the value to write.
-        extra: called with each value of an unknown type; it returns something known in its place, or raises.
+        value: the value to serialize.
+        convert_unknown: takes a value of an unknown type, and returns one of a known type or raises NotSerializable.
 
     Raises:
-        NotSerializable: it contains something that cannot be written.
+        NotSerializable: the value contains something that cannot be serialized.
 
     """
-    if type(value) is int and -BIG_INTEGER < value < BIG_INTEGER:
+    if type(value) is int and -MIN_SLOW_INTEGER < value < MIN_SLOW_INTEGER:
         return str(value)
     try:
-        return msgspec.json.encode(value if type(value) in PLAIN else _Writer(extra).convert(value)).decode()
-    except UnicodeEncodeError:  # a lone surrogate, as in a file name that is not UTF-8
-        return msgspec.json.encode(_RoundTripWriter(extra).convert(value)).decode()
+        return msgspec.json.encode(
+            value if type(value) in PLAIN_TYPES else _JsonConverter(convert_unknown).convert(value)
+        ).decode()
+    except UnicodeEncodeError:  # a string has a lone surrogate, which comes from a file name that is not UTF-8
+        return msgspec.json.encode(_SurrogateSafeJsonConverter(convert_unknown).convert(value)).decode()
     except RecursionError:
         raise NotSerializable("a value that contains itself, or is nested too deeply") from None
     except NotSerializable:
         raise
-    except Exception as error:  # a number of too many digits, or from an attribute of a user's own class
+    except Exception as error:  # a number has too many digits, or an attribute of a user's class raises
         raise NotSerializable(f"a value of type {type_name(cast(Any, type(value)))}, which raised {error!r}") from None
 
 
 def loads(text: str | bytes) -> Any:
-    """Return the value of a text by `dumps`.
+    """Restore a value from a text that `dumps` has returned.
 
     Raises:
         NotSerializable: the text is damaged, or names a type that does not exist.
 
     """
     try:
-        plain = msgspec.json.decode(text)
-        return plain if '"$"' not in (text if isinstance(text, str) else text.decode()) else _restore(plain)
+        json_value = msgspec.json.decode(text)
+        return json_value if '"$"' not in (text if isinstance(text, str) else text.decode()) else _restore(json_value)
     except NotSerializable:
         raise
     except Exception as error:  # a damaged text can raise anything
@@ -107,7 +109,7 @@ def loads(text: str | bytes) -> Any:
 
 
 def comparison_form(text: str | bytes) -> str:
-    """Return a short form of a stored value for comparisons: the text itself if it is short, else its hash."""
+    """Return a text by which stored values are compared. It is the stored text if that is short, otherwise its hash."""
     if isinstance(text, str):
         if len(text) <= MAX_TEXT_LENGTH:
             return text
@@ -116,58 +118,58 @@ def comparison_form(text: str | bytes) -> str:
 
 
 def digest(data: bytes) -> str:
-    """Return a hash of 96 bits: enough to distinguish values, but not to resist forgery."""
+    """Return a hash of 96 bits, which is enough to distinguish values, but not to resist forgery."""
     return hashlib.blake2b(data, digest_size=12).hexdigest()
 
 
-def type_name(kind: type[Any]) -> str:
+def type_name(class_: type[Any]) -> str:
     """Return the name of a class, as `module:qualname`."""
-    return f"{kind.__module__}:{kind.__qualname__}"
+    return f"{class_.__module__}:{class_.__qualname__}"
 
 
-class _Writer:
-    """A converter of values to JSON's own types."""
+class _JsonConverter:
+    """A converter of values to the types that JSON has."""
 
-    __slots__ = ("_extra",)
+    __slots__ = ("_convert_unknown",)
 
-    def __init__(self, extra: Extra | None) -> None:
-        self._extra: Final = extra
+    def __init__(self, convert_unknown: ConvertUnknown | None) -> None:
+        self._convert_unknown: Final = convert_unknown
 
     def convert(self, value: Any) -> Any:
-        """Convert `value`, at any depth, to JSON's own types."""
-        kind = cast(Any, type(value))
-        if kind in PLAIN:
-            return self.text(value) if kind is str else value
-        if kind is float:
-            return value if math.isfinite(value) else {TYPE: "float", "v": repr(value)}
-        if kind is list:
+        """Convert a value, and all values nested in it, to types that JSON has."""
+        class_ = cast(Any, type(value))
+        if class_ in PLAIN_TYPES:
+            return self.convert_text(value) if class_ is str else value
+        if class_ is float:
+            return value if math.isfinite(value) else {TYPE_KEY: "float", "v": repr(value)}
+        if class_ is list:
             return [self.convert(item) for item in value]
-        if kind is dict:
-            if TYPE not in value and all(type(key) is str for key in value):
-                return self.plain_dict(value)
-            return {TYPE: "dict", "v": [[self.convert(key), self.convert(item)] for key, item in value.items()]}
-        name = kind.__name__
-        if CONVERTED.get(name) is kind:
-            if kind in TIMES and (value.fold or not _is_plain_zone(value.tzinfo)):
+        if class_ is dict:
+            if TYPE_KEY not in value and all(type(key) is str for key in value):
+                return self.convert_dict(value)
+            return {TYPE_KEY: "dict", "v": [[self.convert(key), self.convert(item)] for key, item in value.items()]}
+        name = class_.__name__
+        if MSGSPEC_CONVERTED_TYPES.get(name) is class_:
+            if class_ in TIME_TYPES and (value.fold or not _is_plain_zone(value.tzinfo)):
                 return self._encode_time(value, name)
-            return {TYPE: name, "v": msgspec.to_builtins(value)}
-        if COLLECTIONS.get(name) is kind:
+            return {TYPE_KEY: name, "v": msgspec.to_builtins(value)}
+        if COLLECTION_TYPES.get(name) is class_:
             items = [self.convert(item) for item in value]
-            return {TYPE: name, "v": items if kind is tuple else sorted(items, key=msgspec.json.encode)}
-        if kind is bytes or kind is bytearray:
-            return {TYPE: name, "v": base64.b64encode(value).decode()}
-        if kind in NAMES_OF_PATHS:
-            return {TYPE: NAMES_OF_PATHS[kind], "v": self.text(str(value))}
-        if kind is CommandResult:
-            return {TYPE: "CommandResult", "v": self._encode_command_result(value)}
-        return self._encode_instance(value, kind)
+            return {TYPE_KEY: name, "v": items if class_ is tuple else sorted(items, key=msgspec.json.encode)}
+        if class_ is bytes or class_ is bytearray:
+            return {TYPE_KEY: name, "v": base64.b64encode(value).decode()}
+        if class_ in PATH_CLASS_NAMES:
+            return {TYPE_KEY: PATH_CLASS_NAMES[class_], "v": self.convert_text(str(value))}
+        if class_ is CommandResult:
+            return {TYPE_KEY: "CommandResult", "v": self._encode_command_result(value)}
+        return self._encode_instance(value, class_)
 
-    def text(self, value: str) -> Any:
-        """Return a string."""
+    def convert_text(self, value: str) -> Any:
+        """Return a string unchanged. The subclass escapes lone surrogates here."""
         return value
 
-    def plain_dict(self, value: dict[str, Any]) -> Any:
-        """Return a dict whose keys are strings."""
+    def convert_dict(self, value: dict[str, Any]) -> Any:
+        """Convert a dict with keys of type str."""
         return {key: self.convert(item) for key, item in value.items()}
 
     def _encode_command_result(self, value: CommandResult) -> list[Any]:
@@ -175,58 +177,58 @@ class _Writer:
         return [value.returncode, value.elapsed, value.user_time, value.system_time, value.max_rss, *outputs]
 
     def _encode_time(self, value: Any, name: str) -> Any:
-        """Convert a time, with the fields that ISO 8601 lacks: the zone's name and `fold`."""
-        encoded: dict[str, Any] = {TYPE: name, "v": msgspec.to_builtins(value.replace(tzinfo=None, fold=0))}
+        """Convert a time. Its `fold` and the name of its zone are stored apart, as ISO 8601 cannot express them."""
+        encoded: dict[str, Any] = {TYPE_KEY: name, "v": msgspec.to_builtins(value.replace(tzinfo=None, fold=0))}
         if value.fold:
             encoded["fold"] = 1
         if value.tzinfo is not None:
             encoded["zone"] = _encode_zone(value.tzinfo)
         return encoded
 
-    def _encode_instance(self, value: Any, kind: type[Any]) -> Any:
-        if isinstance(value, enum.Enum) and kind.__members__.get(value.name) is value:
-            return {TYPE: "enum", "t": _importable_name(kind), "v": value.name}
-        if dataclasses.is_dataclass(kind):
-            names = _field_names(kind)
-            _reject_extra_attributes(value, kind, names)
+    def _encode_instance(self, value: Any, class_: type[Any]) -> Any:
+        if isinstance(value, enum.Enum) and class_.__members__.get(value.name) is value:
+            return {TYPE_KEY: "enum", "t": _importable_name(class_), "v": value.name}
+        if dataclasses.is_dataclass(class_):
+            names = _field_names(class_)
+            _reject_extra_attributes(value, class_, names)
             return {
-                TYPE: "dataclass",
-                "t": _importable_name(kind),
-                "v": {n: self.convert(getattr(value, n)) for n in names},
+                TYPE_KEY: "dataclass",
+                "t": _importable_name(class_),
+                "v": {name: self.convert(getattr(value, name)) for name in names},
             }
-        if isinstance(value, tuple) and hasattr(kind, "_fields"):
-            _reject_extra_attributes(value, kind, ())
+        if isinstance(value, tuple) and hasattr(class_, "_fields"):
+            _reject_extra_attributes(value, class_, ())
             items: list[Any] = list(value)  # pyright: ignore[reportUnknownArgumentType]
             return {
-                TYPE: "namedtuple",
-                "t": _importable_name(kind),
+                TYPE_KEY: "namedtuple",
+                "t": _importable_name(class_),
                 "v": [self.convert(item) for item in items],
             }
-        if self._extra is not None:
-            return self._extra(value)
-        raise NotSerializable(f"a value of type {type_name(kind)}")
+        if self._convert_unknown is not None:
+            return self._convert_unknown(value)
+        raise NotSerializable(f"a value of type {type_name(class_)}")
 
 
-class _RoundTripWriter(_Writer):
+class _SurrogateSafeJsonConverter(_JsonConverter):
     """A converter for values that contain strings with lone surrogates."""
 
     __slots__ = ()
 
-    def text(self, value: str) -> Any:
-        """Return a string, encoded as an object if it has lone surrogates."""
+    def convert_text(self, value: str) -> Any:
+        """Convert a string; encode it in an object if it has lone surrogates."""
         try:
             value.encode()
         except UnicodeEncodeError:
-            return {TYPE: "str", "v": base64.b64encode(value.encode(errors="surrogatepass")).decode()}
+            return {TYPE_KEY: "str", "v": base64.b64encode(value.encode(errors="surrogatepass")).decode()}
         return value
 
-    def plain_dict(self, value: dict[str, Any]) -> Any:
-        """Return a dict whose keys are strings."""
-        return {TYPE: "dict", "v": [[self.text(key), self.convert(item)] for key, item in value.items()]}
+    def convert_dict(self, value: dict[str, Any]) -> Any:
+        """Convert a dict with keys of type str, which may have lone surrogates."""
+        return {TYPE_KEY: "dict", "v": [[self.convert_text(key), self.convert(item)] for key, item in value.items()]}
 
 
 def _is_plain_zone(zone: datetime.tzinfo | None) -> bool:
-    """Return whether ISO 8601 can express a zone: none, UTC, or an unnamed offset in whole minutes."""
+    """Return whether ISO 8601 can express a zone. It can if the zone is None, UTC, or an unnamed offset in minutes."""
     if zone is None or zone is datetime.UTC:
         return True
     if type(zone) is not datetime.timezone:
@@ -236,7 +238,7 @@ def _is_plain_zone(zone: datetime.tzinfo | None) -> bool:
 
 
 def _encode_zone(zone: datetime.tzinfo) -> Any:
-    """Return the stored form of a zone: its name, or its offset with the name of that, if any.
+    """Return the stored form of a zone: its name; without a name, its offset and, if there is one, the offset's label.
 
     Raises:
         NotSerializable: the zone cannot be restored from a name or an offset.
@@ -252,7 +254,7 @@ def _encode_zone(zone: datetime.tzinfo) -> Any:
 
 
 @functools.lru_cache
-def _field_names(kind: Any) -> tuple[str, ...]:
+def _field_names(class_: Any) -> tuple[str, ...]:
     """Return the names of the fields of a dataclass.
 
     Raises:
@@ -260,81 +262,82 @@ def _field_names(kind: Any) -> tuple[str, ...]:
 
     """
     try:
-        object.__new__(kind)
+        object.__new__(class_)
     except TypeError:
-        other = next((base.__qualname__ for base in kind.__mro__[1:-1] if "__new__" in base.__dict__), "something else")
-        raise NotSerializable(f"a value of type {type_name(kind)}, a dataclass that is also a {other}") from None
-    return tuple(field.name for field in dataclasses.fields(kind))
+        bases = (base.__qualname__ for base in class_.__mro__[1:-1] if "__new__" in base.__dict__)
+        base_name = next(bases, "something else")
+        raise NotSerializable(f"a value of type {type_name(class_)}, a dataclass that is also a {base_name}") from None
+    return tuple(field.name for field in dataclasses.fields(class_))
 
 
-def _reject_extra_attributes(value: Any, kind: Any, fields: tuple[str, ...]) -> None:
-    """Reject a value with attributes besides its fields: they would be lost.
+def _reject_extra_attributes(value: Any, class_: Any, fields: tuple[str, ...]) -> None:
+    """Reject a value that has attributes besides its fields, because these would not be stored.
 
     Raises:
-        NotSerializable: it has an attribute that is not a field, and not the cache of a property.
+        NotSerializable: the value has an attribute that is neither a field nor the cached value of a property.
 
     """
-    for name in (*getattr(value, "__dict__", ()), *_slot_names(kind)):
+    for name in (*getattr(value, "__dict__", ()), *_slot_names(class_)):
         if name in fields:
             continue
-        is_cache = isinstance(inspect.getattr_static(kind, name, None), functools.cached_property)
+        is_cache = isinstance(inspect.getattr_static(class_, name, None), functools.cached_property)
         if not is_cache and name != "__orig_class__" and hasattr(value, name):
-            raise NotSerializable(f"a value of type {type_name(kind)}, whose attribute {name!r} is not a field")
+            raise NotSerializable(f"a value of type {type_name(class_)}, whose attribute {name!r} is not a field")
 
 
 @functools.lru_cache
-def _slot_names(kind: Any) -> tuple[str, ...]:
-    """Return the slots of a class and its bases that can hold an attribute."""
+def _slot_names(class_: Any) -> tuple[str, ...]:
+    """Return the names of the slots of a class and its bases, except `__dict__` and `__weakref__`."""
     slots: list[str] = []
-    for base in kind.__mro__:
-        own: Any = base.__dict__.get("__slots__", ())
-        slots += [own] if isinstance(own, str) else own
+    for base in class_.__mro__:
+        base_slots: Any = base.__dict__.get("__slots__", ())
+        slots += [base_slots] if isinstance(base_slots, str) else base_slots
     return tuple(name for name in slots if name not in ("__dict__", "__weakref__"))
 
 
-def _importable_name(kind: type[Any]) -> str:
-    """Return the name of a class; reject a class that cannot be found by that name."""
-    name = type_name(kind)
+def _importable_name(class_: type[Any]) -> str:
+    """Return the full name of a class. Reject a class that cannot be found by this name."""
+    name = type_name(class_)
     try:
         actual = _find_class(name)
     except NotSerializable:
         actual = None
-    if actual is not kind:
+    if actual is not class_:
         raise NotSerializable(f"a value of type {name}, a class that is not at the top level of its module")
     return name
 
 
 def _find_class(name: str) -> type[Any]:
-    """Return a class by its name; its module must have been imported already."""
+    """Find a class by its full name in a module that has been imported already."""
     module, _, qualified = name.partition(":")
     current: Any = sys.modules.get(module)
     for part in qualified.split("."):
-        current = getattr(current, "__dict__", {}).get(part)  # no `__getattr__` is called
+        current = getattr(current, "__dict__", {}).get(part)  # not getattr(), which could call a `__getattr__`
     if not isinstance(current, type):
         raise NotSerializable(f"a value of type {name}, which has not been imported")
     return cast("type[Any]", current)
 
 
-def _restore(plain: Any) -> Any:
-    """Restore a value from the form by `_Writer`."""
-    if isinstance(plain, list):
-        return [_restore(item) for item in plain]  # pyright: ignore[reportUnknownVariableType]
-    if not isinstance(plain, dict):
-        return plain
-    mapping = cast("dict[str, Any]", plain)
-    if TYPE not in mapping:
+def _restore(json_value: Any) -> Any:
+    """Restore a value from the JSON types to which `_JsonConverter` has converted it."""
+    if isinstance(json_value, list):
+        return [_restore(item) for item in json_value]  # pyright: ignore[reportUnknownVariableType]
+    if not isinstance(json_value, dict):
+        return json_value
+    mapping = cast("dict[str, Any]", json_value)
+    if TYPE_KEY not in mapping:
         return {key: _restore(item) for key, item in mapping.items()}
-    name, value = mapping[TYPE], mapping["v"]
-    if name in CONVERTED:
-        restored = msgspec.convert(value, CONVERTED[name])
+    name, value = mapping[TYPE_KEY], mapping["v"]
+    if name in MSGSPEC_CONVERTED_TYPES:
+        restored = msgspec.convert(value, MSGSPEC_CONVERTED_TYPES[name])
         if "zone" in mapping:
             restored = restored.replace(tzinfo=_read_zone(mapping["zone"]))
         return restored.replace(fold=1) if "fold" in mapping else restored
-    if name in COLLECTIONS:
-        return COLLECTIONS[name](_restore(value))
-    if name in PATHS:
-        return PATHS[name](_restore(value))
-    return READERS[name](value, mapping.get("t", ""))
+    if name in COLLECTION_TYPES:
+        return COLLECTION_TYPES[name](_restore(value))
+    if name in PATH_CLASSES:
+        return PATH_CLASSES[name](_restore(value))
+    return TYPE_READERS[name](value, mapping.get("t", ""))
 
 
 def _read_zone(zone: Any) -> datetime.tzinfo:
@@ -346,37 +349,37 @@ def _read_zone(zone: Any) -> datetime.tzinfo:
 
 def _read_command_result(value: list[Any], _: str) -> CommandResult:
     returncode, elapsed, user, system, rss, *outputs = value
-    usage = Usage(user, system, (rss or 0) // RSS_UNIT)
+    usage = ReportedUsage(user, system, (rss or 0) // RSS_UNIT_BYTES)
     out, err = (None if data is None else base64.b64decode(data) for data in outputs)
     return CommandResult(returncode, elapsed, usage, out, err)
 
 
 def _read_enum(value: str, name: str) -> Any:
-    kind = _find_class(name)
-    if not issubclass(kind, enum.Enum) or value not in kind.__members__:
+    class_ = _find_class(name)
+    if not issubclass(class_, enum.Enum) or value not in class_.__members__:
         raise NotSerializable(f"{value!r} of {name}, which is not there any more")
-    return kind.__members__[value]
+    return class_.__members__[value]
 
 
 def _read_dataclass(value: dict[str, Any], name: str) -> Any:
-    kind = _find_class(name)
-    if not dataclasses.is_dataclass(kind) or {field.name for field in dataclasses.fields(kind)} != set(value):
+    class_ = _find_class(name)
+    if not dataclasses.is_dataclass(class_) or {field.name for field in dataclasses.fields(class_)} != set(value):
         raise NotSerializable(f"a value of type {name}, whose fields have changed")
-    made = object.__new__(kind)  # no code of the class runs: the journal names the class, and may be forged
+    made = object.__new__(class_)  # no code of the class runs: the journal names the class, and may be forged
     for name, item in value.items():
         object.__setattr__(made, name, _restore(item))
     return made
 
 
 def _read_named_tuple(value: list[Any], name: str) -> Any:
-    kind: Any = _find_class(name)
-    fields: Any = getattr(kind, "_fields", ())
-    if not issubclass(kind, tuple) or len(fields) != len(value):
+    class_: Any = _find_class(name)
+    fields: Any = getattr(class_, "_fields", ())
+    if not issubclass(class_, tuple) or len(fields) != len(value):
         raise NotSerializable(f"a value of type {name}, whose fields have changed")
-    return cast(Any, tuple).__new__(kind, [_restore(item) for item in value])
+    return cast(Any, tuple).__new__(class_, [_restore(item) for item in value])
 
 
-READERS: Final[dict[str, Callable[[Any, str], Any]]] = {
+TYPE_READERS: Final[dict[str, Callable[[Any, str], Any]]] = {
     "float": lambda value, _: float(value),
     "str": lambda value, _: base64.b64decode(value).decode(errors="surrogatepass"),
     "bytes": lambda value, _: base64.b64decode(value),

@@ -1,16 +1,16 @@
-"""The file of a journal: one SQLite database, one writer at a time, and a directory for large results next to it.
+"""The file of a journal: an SQLite database with one writer at a time, and a directory for large results beside it.
 
-A commit survives the end of the process at any instant, because SQLite's write-ahead log is written before
-the commit returns. With `durable="each"` it survives a power cut too, for each commit is then synced to the disk.
+A commit survives if the process is killed at any later time, because SQLite writes its log before the commit returns.
+With `durable="each"`, it also survives a power cut, because each commit is synced to the disk.
 
 ```
 run.db            the jobs that have settled, and the runs
-run.db-wal, -shm  of SQLite; gone when the last run has ended cleanly
-run.db-lock       names the process that uses the journal; gone with it (`_lock`)
+run.db-wal, -shm  SQLite's files, which it removes when a run ends cleanly
+run.db-lock       the name of the process that uses the journal; it removes the file at its end (see `_lock`)
 run.db-results/   results of more than 1 MiB, each in a file that is named by the hash of its contents
 ```
 
-Every write goes through `Store._write`, `Store.commit` or `Store.write_result`, so that tests can kill the process
+Every write goes through `_write`, `commit` or `write_result` of `JournalStore`, so that tests can kill the process
 before and after each of them.
 """
 
@@ -34,140 +34,141 @@ from typing import Any, Final, NamedTuple, TypeVar
 from .. import _posix as posix
 from .._core.api.journals import JournalError
 from ._file_watch import FileWatch
-from ._lock import Lock, holder, is_own, read_start
+from ._lock import JournalLock, find_holder, is_own_journal, read_first_bytes
 from ._msgspec import msgspec
 
 T = TypeVar("T")
 
-APPLICATION: Final = 0x74666A31
-"""The application id in the file's header: it distinguishes a journal from other SQLite files."""
-VERSION: Final = 3
+APPLICATION_ID: Final = 0x74666A31
+"""The application id in the header of a journal, which distinguishes it from other SQLite files."""
+FORMAT_VERSION: Final = 3
 RETRY_DELAYS: Final = (0.01, 0.05, 0.2)
-"""Delays, in seconds, before further attempts to open a journal whose run was killed during a read."""
-LARGE_RESULT: Final = 1 << 20
-"""The size in bytes above which a result gets a file of its own."""
-MAGIC: Final = b"SQLite format 3\0"
-SCHEMA: Final = (
+"""The delays, in seconds, before the retries of a read that failed because a run was killed during it."""
+MAX_INLINE_RESULT: Final = 1 << 20
+"""The maximum size, in bytes, of a result in the database; a larger result is stored in a file."""
+SQLITE_MAGIC: Final = b"SQLite format 3\0"
+SCHEMA_STATEMENTS: Final = (
     "CREATE TABLE runs (id INTEGER PRIMARY KEY, label TEXT NOT NULL, started REAL NOT NULL, ended REAL, outcome TEXT,"
     " process TEXT NOT NULL, ending TEXT)",
     # `restored` is the last run that restored the job, `run` the one that ran it.
     "CREATE TABLE jobs (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, fingerprint TEXT NOT NULL, saved TEXT,"
     " result BLOB, file TEXT, outputs TEXT, run INTEGER NOT NULL, restored INTEGER, settled REAL NOT NULL,"
     " elapsed REAL, why TEXT, checksum INTEGER)",
-    # Commands that write files and have not succeeded yet, with the stamps of these files before the start.
+    # Commands that write files, and have started but not succeeded, with the stamps of the files before the start.
     "CREATE TABLE begun (path TEXT PRIMARY KEY, outputs TEXT NOT NULL, checksum INTEGER) WITHOUT ROWID",
 )
-DAMAGED: Final = "what the journal has of it is damaged"
-ROW_ERROR: Final = re.compile(r"[\w-]+ value in (runs|jobs|begun)\.")
-"""SQLite's message if a value in a row is wrong; the checksum of the row finds that as well."""
+DAMAGED_TEXT: Final = "what the journal has of it is damaged"
+ROW_ERROR_PATTERN: Final = re.compile(r"[\w-]+ value in (runs|jobs|begun)\.")
+"""SQLite's message about an invalid value in a row. It is ignored, because the row's checksum reports the damage."""
 
-RESULT_NAME: Final = re.compile("[0-9a-f]{64}")
+RESULT_FILE_PATTERN: Final = re.compile("[0-9a-f]{64}")
 """The name of a file with a large result."""
-PARTIAL_NAME: Final = re.compile(r"[0-9a-f]{64}\.\d+\.partial")
-"""The name of such a file while it is written."""
+PARTIAL_FILE_PATTERN: Final = re.compile(r"[0-9a-f]{64}\.\d+\.partial")
+"""The name of a file with a large result while it is being written."""
 DISK_FULL_CODES: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-LOW_DISK_SPACE: Final = 1 << 16
-"""Free bytes on the disk below which a commit may fail."""
-HEADER_BYTES: Final = 100
-"""Bytes of the header of an SQLite file, which has the application id."""
+MIN_FREE_BYTES: Final = 1 << 16
+"""The number of free bytes on the disk that a commit needs."""
+HEADER_SIZE: Final = 100
+"""The size, in bytes, of the header of an SQLite file, which has the application id."""
 
 
-class Record(NamedTuple):
-    """One job in a journal."""
+class JobRecord(NamedTuple):
+    """The record of a job in a journal."""
 
     path: str
     fingerprint: str
     saved: str | None
-    """The format of the result: "json", "pickle" or "own"; None if it could not be stored, for the reason in `why`."""
+    """The format of the result: "json", "pickle" or "own". None if the result could not be stored; see `why`."""
     result: str | bytes | None
     file: str | None
-    """The hash of a large result, which is in a file of its own."""
+    """The name of the file with a large result, which is its hash; None if the result is in `result`."""
     outputs: str | None
-    """The stamps of the files that it wrote, as JSON."""
+    """The stamps of the files that the job wrote, as JSON; None if it wrote no files."""
     run: int
     restored: int | None
     settled: float
-    """The time when it settled: seconds since 1970, by the clock of the machine, which may have been set back since."""
+    """The time when the job settled, in seconds since 1970. It may be in the future if the clock was set back."""
     elapsed: float | None
     why: str | None
-    """The reason that it was not restored, or that its result could not be stored."""
+    """Why the job was not restored, or why its result could not be stored; None if it had no record before."""
 
 
 class RunRecord(NamedTuple):
-    """One run that has used a journal."""
+    """The record of a run in a journal."""
 
     id: int
     label: str
     started: float
     ended: float | None
     outcome: str | None
-    """The stop reason; None if it is running, or the process was killed."""
+    """The stop reason; None if the run has not ended, or the process was killed."""
     process: str
     ending: str | None = None
-    """The summary of its jobs, as JSON; see `_run_summary`."""
+    """The summary of the run's jobs, as JSON; see `_run_summary`."""
     is_running: bool = False
 
 
 RUN_COLUMNS: Final = RunRecord._fields[:-1]
-TEXTS: Final = frozenset(
+TEXT_COLUMNS: Final = frozenset(
     ("path", "fingerprint", "label", "process", "saved", "file", "outputs", "outcome", "why", "ending")
 )
-NUMBERS: Final = frozenset(("id", "run", "restored", "settled", "elapsed", "started", "ended"))
-COLUMNS: Final = ", ".join(Record._fields)
-NOTHING_MORE: Final = (None, None)
-"""The columns `file` and `outputs` of a job without a large result and without outputs."""
-NEEDED: Final = {"jobs": f"{COLUMNS}, checksum", "begun": "path, outputs, checksum", "runs": "ending"}
-CHECKED: Final = ", ".join(Record._fields[:6])
-"""The columns that decide on restoring; the others are for reports."""
-FIND: Final = f"SELECT {COLUMNS}, checksum FROM jobs WHERE path = ?"
-REPLACED: Final = ", ".join(f"{name} = excluded.{name}" for name in (*Record._fields[1:], "checksum"))
-INSERT: Final = (
-    f"INSERT INTO jobs ({COLUMNS}, checksum) VALUES ({', '.join('?' * len(Record._fields))}, ?)"
-    f" ON CONFLICT (path) DO UPDATE SET {REPLACED}"
+NUMBER_COLUMNS: Final = frozenset(("id", "run", "restored", "settled", "elapsed", "started", "ended"))
+RECORD_COLUMNS: Final = ", ".join(JobRecord._fields)
+NO_FILE_NO_OUTPUTS: Final = (None, None)
+"""The values of the columns `file` and `outputs` for a job without a large result and without outputs."""
+REQUIRED_COLUMNS: Final = {"jobs": f"{RECORD_COLUMNS}, checksum", "begun": "path, outputs, checksum", "runs": "ending"}
+CHECKSUM_COLUMNS: Final = ", ".join(JobRecord._fields[:6])
+"""The columns that the checksum covers. They decide whether a job is restored; other columns are only for reports."""
+SELECT_JOB_STATEMENT: Final = f"SELECT {RECORD_COLUMNS}, checksum FROM jobs WHERE path = ?"
+UPDATE_CLAUSE: Final = ", ".join(f"{name} = excluded.{name}" for name in (*JobRecord._fields[1:], "checksum"))
+UPSERT_JOB_STATEMENT: Final = (
+    f"INSERT INTO jobs ({RECORD_COLUMNS}, checksum) VALUES ({', '.join('?' * len(JobRecord._fields))}, ?)"
+    f" ON CONFLICT (path) DO UPDATE SET {UPDATE_CLAUSE}"
 )
 
 
-class Damaged(Exception):
-    """A row that differs from what was written."""
+class DamagedRow(Exception):
+    """The checksum of a row does not match its contents."""
 
 
-class Store:
-    """An open journal.
+class JournalStore:
+    """The open file of a journal.
 
     Args:
         path: the file.
-        writes: opens it for a run or for changes, not only for reading.
-        syncs: syncs each commit to the disk.
+        writes: whether to open the file for a run or for changes, not only for reading.
+        syncs: whether to sync each commit to the disk.
 
     Raises:
-        JournalError: the file is not a journal, or cannot be used, for the reason in the message. It is left as it is.
+        JournalError: the file is not a journal, or cannot be used. The file is not changed.
 
     """
 
     def __init__(self, path: Path, *, writes: bool, syncs: bool = False) -> None:
         self.path: Final = path
-        # Without links, so that all of its files are beside it; absolute, because a job may change our directory.
+        # Links are resolved, because the journal's other files are beside the file itself. The path is absolute,
+        # because a job may call chdir().
         self._file: Final = Path(os.path.realpath(path))
-        self._results: Final = self._file.with_name(self._file.name + "-results")
-        self._writes: Final = writes
-        self._in_transaction = False
-        self._lock: Lock | None = None
+        self._results_directory: Final = self._file.with_name(self._file.name + "-results")
+        self._is_writable: Final = writes
+        self._is_in_transaction = False
+        self._lock: JournalLock | None = None
         self._db: sqlite3.Connection | None = None
         self._file_watch: FileWatch | None = None
-        self._syncs: Final = syncs
+        self._syncs_commits: Final = syncs
         is_new = not os.path.lexists(self._file)
         try:
-            self._refuse_links()
+            self._reject_hard_links()
             if writes:
-                self._lock = Lock(self._file, self._subject)
+                self._lock = JournalLock(self._file, self._subject)
             elif not path.exists():
                 raise JournalError(f"{self._subject}: there is no such file")
             self._check_file()
             with self._explain_errors("open it"):
                 self._db = self._connect("rwc" if writes else self._mode_to_read())
-                self._check_kind(self._db)
+                self._check_format(self._db)
                 if self._lock is not None:
-                    self._prepare(self._lock)
+                    self._prepare_for_writing(self._lock)
                     if is_new:
                         self._sync_directory(self._file.parent)
                     self._remove_partial_files()
@@ -176,38 +177,40 @@ class Store:
             raise
 
     @property
-    def own_files(self) -> frozenset[str]:
-        """The paths of all files of the journal, without links."""
+    def own_paths(self) -> frozenset[str]:
+        """The paths of all files of the journal, with links resolved."""
         return frozenset(f"{self._file}{suffix}" for suffix in ("", "-wal", "-shm", "-lock", "-journal", "-results"))
 
     # ---- opening
 
     @property
     def _subject(self) -> str:
-        """The journal, for errors."""
+        """The name of the journal in error messages."""
         return f"journal {os.fspath(self.path)!r}"
 
     def _connect(self, mode: str) -> sqlite3.Connection:
-        db = sqlite3.connect(
+        connection = sqlite3.connect(
             f"{self._file.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=5.0
         )
-        db.text_factory = _decoded  # a text that is not UTF-8 is damage, which the checksum of its row shows
-        return db
+        connection.text_factory = (
+            _decode_text  # accepts text that is not UTF-8, because the checksum of its row will not match
+        )
+        return connection
 
     def _mode_to_read(self) -> str:
         """Return SQLite's mode for reading the journal.
 
-        While a run writes it, nothing may be changed. Otherwise a reader recovers the log of a killed run.
+        It is read-only while a run uses the journal. Otherwise it is read-write, to recover the log of a killed run.
         """
-        if is_own(self._file) or holder(self._file) is not None:
+        if is_own_journal(self._file) or find_holder(self._file) is not None:
             return "ro"
         if os.access(self._file, os.W_OK) and os.access(self._file.parent, os.W_OK):
             return "rw"
-        # SQLite cannot create its files here; without a log, the database file is complete by itself.
+        # SQLite cannot create its files here. With "immutable", it does not try to; without a log, none are needed.
         return "ro" if self._log_exists() else "ro&immutable=1"
 
-    def _refuse_links(self) -> None:
-        """Reject a file with hard links: the log of a killed run is beside one of the names only."""
+    def _reject_hard_links(self) -> None:
+        """Reject a file with several hard links, because the log of a killed run is beside only one of them."""
         with contextlib.suppress(OSError):
             status = os.stat(self._file)
             if stat.S_ISREG(status.st_mode) and (names := status.st_nlink) > 1:
@@ -221,88 +224,89 @@ class Store:
 
     def _check_file(self) -> None:
         start = self._read_header()
-        if start and start[: len(MAGIC)] != MAGIC:
+        if start and start[: len(SQLITE_MAGIC)] != SQLITE_MAGIC:
             raise JournalError(
                 f"{self._subject}: this is not a journal but some other file, and is left as it is; "
                 f"give the path of a journal, or of a new file"
             )
-        # Opening a database checkpoints its log. A journal has no log before its header has the application id.
-        if start and self._log_exists() and start[68:72] != APPLICATION.to_bytes(4, "big"):
-            raise self._foreign_file()
-        if self._writes and not os.access(self._file, os.W_OK):
+        # Do not open the database of another program, because that would checkpoint its log. The header of a journal
+        # has its application id before a log exists.
+        if start and self._log_exists() and start[68:72] != APPLICATION_ID.to_bytes(4, "big"):
+            raise self._foreign_file_error()
+        if self._is_writable and not os.access(self._file, os.W_OK):
             raise JournalError(f"{self._subject}: the file is read-only; a run has to write into it")
 
     def _read_header(self) -> bytes:
-        """Return the header; empty if this process writes the file, which must not be opened again."""
+        """Return the header of the file; b"" if this process writes the journal, and so must not open it again."""
         try:
             if self._lock is not None:
-                return read_start(self._lock.database, HEADER_BYTES)
-            if is_own(self._file):
+                return read_first_bytes(self._lock.database_descriptor, HEADER_SIZE)
+            if is_own_journal(self._file):
                 return b""
             with self._file.open("rb") as file:
-                return file.read(HEADER_BYTES)
+                return file.read(HEADER_SIZE)
         except OSError as error:
             raise JournalError(f"{self._subject}: it cannot be read: {error.strerror}") from error
 
-    def _check_kind(self, db: sqlite3.Connection) -> None:
-        def one(statement: str) -> Any:
-            return db.execute(statement).fetchone()[0]
+    def _check_format(self, connection: sqlite3.Connection) -> None:
+        def fetch_value(statement: str) -> Any:
+            return connection.execute(statement).fetchone()[0]
 
-        db.execute("BEGIN")  # one snapshot: a run may be creating the file now
-        application, version = one("PRAGMA application_id"), one("PRAGMA user_version")
-        tables = one("SELECT count(*) FROM sqlite_master")
-        if not (application or version or tables or self._writes):
+        connection.execute("BEGIN")  # so that all values are from one snapshot, even while a run creates the file
+        application, version = fetch_value("PRAGMA application_id"), fetch_value("PRAGMA user_version")
+        tables = fetch_value("SELECT count(*) FROM sqlite_master")
+        if not (application or version or tables or self._is_writable):
             raise JournalError(f"{self._subject}: it is empty, no run has written into it")
-        programs = one("SELECT count(*) FROM sqlite_master WHERE type IN ('trigger', 'view')")
-        if programs or (application != APPLICATION and (application or version or tables)):
-            raise self._foreign_file()
-        if application and version != VERSION:
+        triggers = fetch_value("SELECT count(*) FROM sqlite_master WHERE type IN ('trigger', 'view')")
+        if triggers or (application != APPLICATION_ID and (application or version or tables)):
+            raise self._foreign_file_error()
+        if application and version != FORMAT_VERSION:
             raise JournalError(
                 f"{self._subject}: it was written by another version of trioflow (format {version}, this one "
-                f"knows {VERSION}), and is left as it is; use that version, or give the path of a new file"
+                f"knows {FORMAT_VERSION}), and is left as it is; use that version, or give the path of a new file"
             )
         if tables:
-            for (state,) in db.execute("PRAGMA quick_check"):
-                if state != "ok" and not ROW_ERROR.match(state):
+            for (state,) in connection.execute("PRAGMA quick_check"):
+                if state != "ok" and not ROW_ERROR_PATTERN.match(state):
                     raise sqlite3.DatabaseError(state)
-        db.execute("COMMIT")
+        connection.execute("COMMIT")
 
-    def _foreign_file(self) -> JournalError:
+    def _foreign_file_error(self) -> JournalError:
         return JournalError(
             f"{self._subject}: this is an SQLite file of some other program, and is left as it "
             f"is; give the path of a journal, or of a new file"
         )
 
-    def _prepare(self, lock: Lock) -> None:
-        (version,) = self._row("PRAGMA user_version")
-        self._row_or_none(f"PRAGMA synchronous = {'FULL' if self._syncs else 'NORMAL'}")
+    def _prepare_for_writing(self, lock: JournalLock) -> None:
+        (version,) = self._fetch_row("PRAGMA user_version")
+        self._fetch_optional_row(f"PRAGMA synchronous = {'FULL' if self._syncs_commits else 'NORMAL'}")
         if not version:
-            for statement in SCHEMA:
+            for statement in SCHEMA_STATEMENTS:
                 self._write(statement)
-            self._write(f"PRAGMA application_id = {APPLICATION}")
-            self._write(f"PRAGMA user_version = {VERSION}")
+            self._write(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._write(f"PRAGMA user_version = {FORMAT_VERSION}")
             self.commit()
-        for table, columns in NEEDED.items():
+        for table, columns in REQUIRED_COLUMNS.items():
             try:
                 self._database.execute(f"SELECT {columns} FROM {table} LIMIT 0")
-            except sqlite3.OperationalError as error:  # a bit has flipped in their names
+            except sqlite3.OperationalError as error:  # a name in the schema is damaged
                 raise sqlite3.DatabaseError(str(error)) from error
-        (mode,) = self._row("PRAGMA journal_mode = WAL")
+        (mode,) = self._fetch_row("PRAGMA journal_mode = WAL")
         if mode != "wal":
             raise sqlite3.OperationalError(f"its file system cannot keep a write-ahead log (journal_mode {mode})")
-        self._row("SELECT count(*) FROM runs")  # creates the files of the log
-        lock.shield(self._file.with_name(self._file.name + "-shm"))
-        self._file_watch = FileWatch(self._file, lock.database, self._reread)
+        self._fetch_row("SELECT count(*) FROM runs")  # makes SQLite create its log
+        lock.take_read_locks(self._file.with_name(self._file.name + "-shm"))
+        self._file_watch = FileWatch(self._file, lock.database_descriptor, self._verify_file)
 
     def _remove_partial_files(self) -> None:
-        """Remove half-written files of large results, left by a killed process."""
-        for file in self._results.iterdir() if self._results.is_dir() else ():
-            if PARTIAL_NAME.fullmatch(file.name):
+        """Remove partly written files of large results that a killed process has left."""
+        for file in self._results_directory.iterdir() if self._results_directory.is_dir() else ():
+            if PARTIAL_FILE_PATTERN.fullmatch(file.name):
                 file.unlink()
 
     def _sync_directory(self, directory: Path) -> None:
-        """With `syncs`, sync a directory, so that its names survive a power cut."""
-        if not self._syncs or not posix.IS_POSIX:  # Windows opens no directory
+        """Sync a directory if commits are synced, so that its entries survive a power cut."""
+        if not self._syncs_commits or not posix.IS_POSIX:  # on Windows, a directory cannot be opened
             return
         descriptor = os.open(directory, os.O_RDONLY)
         try:
@@ -310,88 +314,89 @@ class Store:
         finally:
             os.close(descriptor)
 
-    def _reread(self) -> None:
-        """Read the file as another program would, after a change from outside.
+    def _verify_file(self) -> None:
+        """Check a file that another program has changed, by reading it through a new connection.
 
         Raises:
-            sqlite3.Error, JournalError: it is damaged.
+            sqlite3.Error, JournalError: the file is damaged.
 
         """
         self._check_file()
-        with contextlib.closing(self._connect("ro")) as db:
-            self._check_kind(db)
+        with contextlib.closing(self._connect("ro")) as connection:
+            self._check_format(connection)
 
     # ---- reading
 
     def is_empty(self) -> bool:
         """Return whether the journal has no jobs."""
-        return self._row_or_none("SELECT 1 FROM jobs LIMIT 1") is None
+        return self._fetch_optional_row("SELECT 1 FROM jobs LIMIT 1") is None
 
-    def find(self, path: str) -> Record | None:
+    def find_job(self, path: str) -> JobRecord | None:
         """Return the record of the job with this path; None if there is none.
 
         Raises:
-            Damaged: its row differs from what was written.
+            DamagedRow: the row of the job differs from what was written.
 
         """
-        if not self._in_transaction:
-            self._begin()  # one transaction for many reads: each would lock the file
-        row = self._row_or_none(FIND, (path,))
+        if not self._is_in_transaction:
+            # Begin one transaction for all reads until the next commit, because each transaction locks the file.
+            self._begin_transaction()
+        row = self._fetch_optional_row(SELECT_JOB_STATEMENT, (path,))
         if row is None:
             return None
-        if row[-1] != checksum(row) or (row[0] != path and row[0] != _escaped((path,))[0]):
-            raise Damaged
-        return Record._make(row[:-1])
+        if row[-1] != checksum(row) or (row[0] != path and row[0] != _escape_surrogates((path,))[0]):
+            raise DamagedRow
+        return JobRecord._make(row[:-1])
 
-    def find_start(self, path: str) -> str | None:
-        """Return the stamps of a command's outputs before its start; None if it has succeeded since.
+    def find_stamps_before_start(self, path: str) -> str | None:
+        """Return the stamps that a command's outputs had before its last start; None if that attempt succeeded.
 
         Raises:
-            Damaged: its row differs from what was written.
+            DamagedRow: the row of the job differs from what was written.
 
         """
-        self._begin()
-        stored_row = self._row_or_none("SELECT path, outputs, checksum FROM begun WHERE path = ?", (path,))
+        self._begin_transaction()
+        stored_row = self._fetch_optional_row("SELECT path, outputs, checksum FROM begun WHERE path = ?", (path,))
         if stored_row is None:
             return None
-        *row, right = stored_row
-        if checksum(row) != right:
-            raise Damaged
+        *row, stored_checksum = stored_row
+        if checksum(row) != stored_checksum:
+            raise DamagedRow
         return str(row[1])
 
-    def is_output_of_another(self, file: str, path: str) -> bool:
-        """Return whether a job other than that at `path` writes `file`: several may append to one log."""
+    def is_output_of_other_job(self, file: str, path: str) -> bool:
+        """Return whether a job other than the one at `path` writes to `file`, e.g. if several jobs append to a log."""
         rows: list[tuple[Any, Any]] = []
         with self._explain_errors("read it"):
             for table in ("jobs", "begun"):
                 rows += self._database.execute(f"SELECT path, outputs FROM {table} WHERE outputs IS NOT NULL")
-        mine, name = _escaped((path,))[0], msgspec.json.encode(file).decode()
-        return any(other != mine and name in str(outputs) for other, outputs in rows)
+        escaped_path, name = _escape_surrogates((path,))[0], msgspec.json.encode(file).decode()
+        return any(other_path != escaped_path and name in str(outputs) for other_path, outputs in rows)
 
-    def records(self) -> list[Record]:
-        """Return all jobs, in the order in which they were first written."""
+    def job_records(self) -> list[JobRecord]:
+        """Return the records of all jobs, in the order in which they were first written."""
         with self._explain_errors("read it"):
-            rows = self._database.execute(f"SELECT {COLUMNS} FROM jobs ORDER BY id").fetchall()
-        return [Record(*_fix_types(Record._fields, row)) for row in rows]
+            rows = self._database.execute(f"SELECT {RECORD_COLUMNS} FROM jobs ORDER BY id").fetchall()
+        return [JobRecord(*_replace_wrong_types(JobRecord._fields, row)) for row in rows]
 
-    def number_of_results(self) -> int:
-        """Return the number of jobs with a result that the last run ran or restored."""
-        (number,) = self._row(
+    def count_stored_results(self) -> int:
+        """Return the number of jobs that ran or were restored in the last run, and have a stored result."""
+        (number,) = self._fetch_row(
             "SELECT count(*) FROM jobs, (SELECT max(id) AS last FROM runs)"
             " WHERE saved IS NOT NULL AND (run = last OR restored = last)"
         )
         return int(number)
 
-    def runs(self) -> list[RunRecord]:
-        """Return all runs, the oldest first."""
+    def run_records(self) -> list[RunRecord]:
+        """Return the records of all runs, oldest first."""
         with self._explain_errors("read it"):
             rows = self._database.execute(f"SELECT {', '.join(RUN_COLUMNS)} FROM runs ORDER BY id").fetchall()
-        records = [RunRecord(*_fix_types(RUN_COLUMNS, row)) for row in rows]
-        if records and records[-1].outcome is None and holder(self._file) in (records[-1].process, ""):
+        records = [RunRecord(*_replace_wrong_types(RUN_COLUMNS, row)) for row in rows]
+        if records and records[-1].outcome is None and find_holder(self._file) in (records[-1].process, ""):
             records[-1] = records[-1]._replace(is_running=True)
         return records
 
-    def read_result(self, record: Record) -> str | bytes:
+    def read_result(self, record: JobRecord) -> str | bytes:
         """Return the stored form of a result.
 
         Raises:
@@ -400,25 +405,26 @@ class Store:
 
         """
         if record.file is None:
-            if not isinstance(record.result, (str, bytes)):  # the file was changed from outside
+            if not isinstance(record.result, (str, bytes)):  # another program has changed the file
                 raise TypeError(f"it is {record.result!r}")
             return record.result
-        if not RESULT_NAME.fullmatch(record.file):  # a path could leave the directory
+        if not RESULT_FILE_PATTERN.fullmatch(record.file):  # a name with slashes could be outside of the directory
             raise ValueError(f"{record.file!r} is not the name of one of its files")
-        data = (self._results / record.file).read_bytes()
-        if _hash_name(data) != record.file:
+        data = (self._results_directory / record.file).read_bytes()
+        if _result_file_name(data) != record.file:
             raise ValueError("its contents have changed")
         return data
 
     # ---- writing
 
     def add_run(self, label: str) -> int:
-        """Record that a run begins, and return its number."""
+        """Record the start of a run, and return the number of the run."""
         assert self._lock is not None, "the journal is open to be read"
         self._write(
-            "INSERT INTO runs (label, started, process) VALUES (?, ?, ?)", [(label, time.time(), self._lock.name)]
+            "INSERT INTO runs (label, started, process) VALUES (?, ?, ?)",
+            [(label, time.time(), self._lock.process_description)],
         )
-        (number,) = self._row("SELECT max(id) FROM runs")
+        (number,) = self._fetch_row("SELECT max(id) FROM runs")
         self.commit()
         return int(number)
 
@@ -428,44 +434,52 @@ class Store:
         self._write("UPDATE runs SET ended = ?, outcome = ?, ending = ? WHERE id = ?", [row])
         self.commit()
 
-    def add(self, records: Sequence[tuple[Any, ...]], restored: list[tuple[int, str]], done: list[tuple[str]]) -> None:
+    def add_records(
+        self, records: Sequence[tuple[Any, ...]], restored: list[tuple[int, str]], finished_commands: list[tuple[str]]
+    ) -> None:
         """Write several jobs in one transaction.
 
         Args:
-            records: the jobs that have run, each with the fields of a `Record`.
-            restored: the number of this run, and the path of each job that was restored.
-            done: the paths of commands recorded by `begin` that have succeeded.
+            records: the fields of a `JobRecord` for each job that has run.
+            restored: the number of this run and the path of the job, for each job that was restored.
+            finished_commands: the paths of the jobs that `record_start` recorded, and that have succeeded.
 
         """
         if records:
             try:
                 rows = [(*row, checksum(row)) for row in records]
             except UnicodeEncodeError:
-                rows = [(*row, checksum(row)) for row in map(_escaped, records)]
-            self._write(INSERT, rows)
+                rows = [(*row, checksum(row)) for row in map(_escape_surrogates, records)]
+            self._write(UPSERT_JOB_STATEMENT, rows)
         if restored:
             self._write("UPDATE jobs SET restored = ? WHERE path = ?", restored)
-        if done:
-            self._write("DELETE FROM begun WHERE path = ?", done)
+        if finished_commands:
+            self._write("DELETE FROM begun WHERE path = ?", finished_commands)
         self.commit()
 
     def record_start(self, path: str, outputs: str) -> None:
-        """Record, and commit, that a command is about to write files."""
+        """Record that a command is about to write files, and commit the record.
+
+        Args:
+            path: the path of the job.
+            outputs: the stamps of the files before the start, as JSON.
+
+        """
         self._write(
             "INSERT INTO begun VALUES (?, ?, ?) ON CONFLICT (path) DO UPDATE SET outputs = excluded.outputs,"
             " checksum = excluded.checksum",
-            [(*row, checksum(row)) for row in [_escaped((path, outputs))]],
+            [(*row, checksum(row)) for row in [_escape_surrogates((path, outputs))]],
         )
         self.commit()
 
     def write_result(self, data: bytes) -> str:
-        """Write a large result to a file of its own, and return the file's name."""
-        name = _hash_name(data)
-        target = self._results / name
+        """Write a large result to a file, and return the name of the file."""
+        name = _result_file_name(data)
+        target = self._results_directory / name
         with self._explain_errors("write a large result"):
-            if not self._results.is_dir():
-                self._results.mkdir()
-                self._sync_directory(self._results.parent)
+            if not self._results_directory.is_dir():
+                self._results_directory.mkdir()
+                self._sync_directory(self._results_directory.parent)
             partial = target.with_name(f"{name}.{os.getpid()}.partial")
             try:
                 with partial.open("wb") as file:
@@ -473,21 +487,21 @@ class Store:
                     file.flush()
                     os.fsync(file.fileno())
                 partial.replace(target)
-                self._sync_directory(self._results)
+                self._sync_directory(self._results_directory)
             except OSError:
                 partial.unlink(missing_ok=True)
                 raise
         return name
 
     def find_damage(self) -> list[tuple[str | None, str]]:
-        """Return the faults found, each with the path of its job, or None."""
+        """Return a pair (path of the job, description) for each damage. For damage of the file, the path is None."""
         with self._explain_errors("read it"):
             states = [state for (state,) in self._database.execute("PRAGMA integrity_check")]
-            rows = self._database.execute(f"SELECT {COLUMNS}, checksum FROM jobs ORDER BY id").fetchall()
+            rows = self._database.execute(f"SELECT {RECORD_COLUMNS}, checksum FROM jobs ORDER BY id").fetchall()
         damaged: list[tuple[str | None, str]] = [(None, state) for state in states if state != "ok"]
-        for *row, right in rows:
-            record = Record(*_fix_types(Record._fields, row))
-            if checksum(tuple(row)) != right:
+        for *row, stored_checksum in rows:
+            record = JobRecord(*_replace_wrong_types(JobRecord._fields, row))
+            if checksum(tuple(row)) != stored_checksum:
                 damaged.append((record.path, "its row is damaged"))
             elif record.saved is not None:
                 try:
@@ -497,10 +511,10 @@ class Store:
         return damaged
 
     def copy_to(self, target: Path) -> None:
-        """Copy the journal, with its large results, to a new file; a run may be using it.
+        """Copy the journal, with its large results, to a new file. A run may be using the journal.
 
         Raises:
-            JournalError: it could not be copied; the partial copy is removed.
+            JournalError: the journal could not be copied. The partial copy is removed.
 
         """
         results = target.with_name(f"{target.name}-results")
@@ -514,13 +528,13 @@ class Store:
             with self._explain_errors(f"copy it to {os.fspath(target)!r}"):
                 with contextlib.closing(sqlite3.connect(partial)) as copy:
                     self._database.backup(copy)
-                    copy.execute("PRAGMA journal_mode = DELETE")  # leave WAL mode, so that the copy is a single file
+                    copy.execute("PRAGMA journal_mode = DELETE")  # leaves WAL mode, so that the copy is a single file
                     files = [file for (file,) in copy.execute("SELECT DISTINCT file FROM jobs WHERE file IS NOT NULL")]
                 if files:
                     results.mkdir()
-                for file in filter(RESULT_NAME.fullmatch, files):
-                    shutil.copyfile(self._results / file, results / file)
-                os.link(partial, target)  # unlike a rename, it replaces nothing
+                for file in filter(RESULT_FILE_PATTERN.fullmatch, files):
+                    shutil.copyfile(self._results_directory / file, results / file)
+                os.link(partial, target)  # unlike a rename, a link fails if the target exists
         except BaseException:
             shutil.rmtree(results, ignore_errors=True)
             raise
@@ -528,7 +542,7 @@ class Store:
             partial.unlink(missing_ok=True)
 
     def forget(self, paths: Iterable[str]) -> None:
-        """Remove jobs: a later run will run them."""
+        """Remove the records of these jobs, so that a later run runs the jobs."""
         rows = [(path,) for path in paths]
         self._write("DELETE FROM jobs WHERE path = ?", rows)
         self._write("DELETE FROM begun WHERE path = ?", rows)
@@ -537,45 +551,45 @@ class Store:
     def vacuum(self) -> None:
         """Release unused space, and remove large results that no job refers to."""
         with self._explain_errors("vacuum it"):
-            used = {row[0] for row in self._database.execute("SELECT file FROM jobs WHERE file IS NOT NULL")}
+            used_files = {row[0] for row in self._database.execute("SELECT file FROM jobs WHERE file IS NOT NULL")}
             self._database.execute("VACUUM")
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            for file in self._results.iterdir() if self._results.is_dir() else ():
-                if file.name not in used:
+            for file in self._results_directory.iterdir() if self._results_directory.is_dir() else ():
+                if file.name not in used_files:
                     file.unlink()
-            if self._lock is not None:
-                self._file_watch = FileWatch(self._file, self._lock.database, self._reread)  # it has become shorter
+            if self._lock is not None:  # the watch must not report that the file has become shorter
+                self._file_watch = FileWatch(self._file, self._lock.database_descriptor, self._verify_file)
 
     def commit(self) -> None:
-        """Commit what was written since the last commit."""
-        if not self._in_transaction:
+        """Commit the current transaction, if there is one."""
+        if not self._is_in_transaction:
             return
         if self._file_watch is None:
             self._end_transaction("COMMIT")
             return
-        fault = self._file_watch.fault()
-        self._end_transaction("COMMIT" if fault is None else "ROLLBACK")
-        if fault is None:
-            self._file_watch.remember()
+        change = self._file_watch.find_change()
+        self._end_transaction("COMMIT" if change is None else "ROLLBACK")
+        if change is None:
+            self._file_watch.record_state()
             return
-        if self._file_watch.may_be_completed():  # it was moved: complete it under its new name
+        if self._file_watch.can_checkpoint():  # the file was moved: write its log into it
             with contextlib.suppress(sqlite3.Error):
                 self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        raise JournalError(f"{self._subject}: {fault}")
+        raise JournalError(f"{self._subject}: {change}")
 
     def _end_transaction(self, statement: str) -> None:
         with self._explain_errors("write into it"):
             self._database.execute(statement)
-        self._in_transaction = False
+        self._is_in_transaction = False
 
     def close(self) -> None:
         """Close the file, and release its locks."""
-        db, self._db, self._in_transaction = self._db, None, False
-        if self._lock is not None and (self._file_watch is None or self._file_watch.may_be_completed()):
-            self._lock.lift_shield()
-        if db is not None:
-            with contextlib.suppress(sqlite3.Error):  # what is not committed is lost, and the error was raised before
-                db.close()
+        connection, self._db, self._is_in_transaction = self._db, None, False
+        if self._lock is not None and (self._file_watch is None or self._file_watch.can_checkpoint()):
+            self._lock.release_read_locks()
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):  # an error here has been raised before, by a commit
+                connection.close()
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -587,14 +601,14 @@ class Store:
         assert self._db is not None, "the journal is closed"
         return self._db
 
-    def _begin(self) -> None:
-        if not self._in_transaction:
+    def _begin_transaction(self) -> None:
+        if not self._is_in_transaction:
             with self._explain_errors("write into it"):
                 self._database.execute("BEGIN IMMEDIATE")
-            self._in_transaction = True
+            self._is_in_transaction = True
 
     def _write(self, statement: str, rows: Iterable[tuple[Any, ...]] | None = None) -> None:
-        self._begin()
+        self._begin_transaction()
         with self._explain_errors("write into it"):
             if rows is None:
                 self._database.execute(statement)
@@ -602,64 +616,70 @@ class Store:
             rows = list(rows)
             try:
                 self._database.executemany(statement, rows)
-            except UnicodeEncodeError:  # writing the rows before it again changes nothing
-                self._database.executemany(statement, [_escaped(row) for row in rows])
+            except UnicodeEncodeError:  # write all rows again, which is harmless
+                self._database.executemany(statement, [_escape_surrogates(row) for row in rows])
 
-    def _row(self, statement: str, parameters: tuple[Any, ...] = ()) -> Any:
-        row = self._row_or_none(statement, parameters)
+    def _fetch_row(self, statement: str, parameters: tuple[Any, ...] = ()) -> Any:
+        row = self._fetch_optional_row(statement, parameters)
         assert row is not None
         return row
 
-    def _row_or_none(self, statement: str, parameters: tuple[Any, ...] = ()) -> Any:
+    def _fetch_optional_row(self, statement: str, parameters: tuple[Any, ...] = ()) -> Any:
         try:
             try:
                 return self._database.execute(statement, parameters).fetchone()
             except UnicodeEncodeError:
-                return self._database.execute(statement, _escaped(parameters)).fetchone()
+                return self._database.execute(statement, _escape_surrogates(parameters)).fetchone()
         except sqlite3.Error as error:
             raise self._roll_back("read it", error) from error
 
     @contextlib.contextmanager
-    def _explain_errors(self, what: str) -> Generator[None]:
-        """Turn errors of the database and of the system into a `JournalError` with a remedy.
+    def _explain_errors(self, action: str) -> Generator[None]:
+        """Translate errors of the database and of the system into a `JournalError` with a remedy.
+
+        Args:
+            action: the action that failed, for the message, e.g. "open it" for "cannot open it".
 
         Raises:
-            JournalError: the block failed; the transaction is rolled back.
+            JournalError: the body of the `with` statement failed. The transaction was rolled back.
 
         """
         try:
             yield
-        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # the last: sqlite3 cannot read SQLite's error
-            raise self._roll_back(what, error) from error
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # UnicodeDecodeError: in a message of SQLite
+            raise self._roll_back(action, error) from error
 
-    def _roll_back(self, what: str, error: Exception) -> JournalError:
-        """Roll the transaction back, and return the error for the user."""
-        if self._in_transaction:
-            self._in_transaction = False
+    def _roll_back(self, action: str, error: Exception) -> JournalError:
+        """Roll back the transaction, and return the error to raise."""
+        if self._is_in_transaction:
+            self._is_in_transaction = False
             with contextlib.suppress(sqlite3.Error):
                 self._database.execute("ROLLBACK")
-        return self._make_error(what, error)
+        return self._make_error(action, error)
 
-    def _limit_reached(self) -> str | None:
-        """Return the limit that stops writing, if any: SQLite reports some as I/O errors."""
+    def _find_disk_limit(self) -> str | None:
+        """Describe the limit of disk space or file size that writes exceed; return None if they exceed no limit.
+
+        SQLite reports some of these limits only as I/O errors.
+        """
         with contextlib.suppress(OSError):
-            if shutil.disk_usage(self._file.parent).free < LOW_DISK_SPACE:
+            if shutil.disk_usage(self._file.parent).free < MIN_FREE_BYTES:
                 return "no space is left on its disk"
             if not posix.IS_POSIX:
                 return None
             limit, _ = posix.resource.getrlimit(posix.resource.RLIMIT_FSIZE)
             sizes = [os.path.getsize(path) for path in (self._file, f"{self._file}-wal") if os.path.exists(path)]
-            if limit != posix.resource.RLIM_INFINITY and max(sizes, default=0) + LOW_DISK_SPACE > limit:
+            if limit != posix.resource.RLIM_INFINITY and max(sizes, default=0) + MIN_FREE_BYTES > limit:
                 return f"a file may have no more than {limit} bytes here (ulimit -f)"
         return None
 
-    def _make_error(self, what: str, error: Exception) -> JournalError:
+    def _make_error(self, action: str, error: Exception) -> JournalError:
         text = str(error)
         code = getattr(error, "sqlite_errorcode", None)
         advice = "see whether the disk and the directory are in order"
-        lack = self._limit_reached() if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR else None
-        if lack is not None or code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in DISK_FULL_CODES:
-            text = lack or text
+        limit = self._find_disk_limit() if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR else None
+        if limit is not None or code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in DISK_FULL_CODES:
+            text = limit or text
             advice = "make room on the disk, and start the run again: it goes on from what was committed"
         elif isinstance(error, UnicodeDecodeError) or (
             isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
@@ -669,14 +689,14 @@ class Store:
             advice = "another program uses the file; wait for it, or take another path"
         elif code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
             advice = "the file or its directory cannot be written; take a path that can"
-        return JournalError(f"{self._subject}: cannot {what}: {text}; {advice}")
+        return JournalError(f"{self._subject}: cannot {action}: {text}; {advice}")
 
 
-def read_with_retry(path: Path, read: Callable[[Store], T]) -> T:
-    """Return the result of `read` on a journal; a run may be using it, and be killed.
+def read_with_retry(path: Path, read: Callable[[JournalStore], T]) -> T:
+    """Open a journal for reading, and return the result of `read`.
 
-    A journal in use is opened read-only. If its run is killed meanwhile, the log needs recovery, so the file is opened
-    again like one that is not in use.
+    While a run uses the journal, the file is opened read-only. If that run is killed during the read, SQLite must
+    recover the log. So the file is then opened again, read-write.
     """
     for seconds in RETRY_DELAYS:
         try:
@@ -689,8 +709,8 @@ def read_with_retry(path: Path, read: Callable[[Store], T]) -> T:
     return _read_once(path, read)
 
 
-def _read_once(path: Path, read: Callable[[Store], T]) -> T:
-    store = Store(path, writes=False)
+def _read_once(path: Path, read: Callable[[JournalStore], T]) -> T:
+    store = JournalStore(path, writes=False)
     try:
         return read(store)
     finally:
@@ -698,8 +718,8 @@ def _read_once(path: Path, read: Callable[[Store], T]) -> T:
 
 
 def checksum(row: Sequence[Any]) -> int:
-    """Return a checksum of the columns of a row of `jobs` or `begun` that decide on restoring (`CHECKED`)."""
-    if row[4:6] == NOTHING_MORE:
+    """Return the checksum of the columns of a row (of `jobs` or `begun`) that decide whether a job is restored."""
+    if row[4:6] == NO_FILE_NO_OUTPUTS:
         try:
             return zlib.crc32("\0".join(row[:4]).encode())
         except TypeError:
@@ -711,20 +731,20 @@ def checksum(row: Sequence[Any]) -> int:
     return total
 
 
-_decoded: Final[Callable[[bytes], str]] = functools.partial(str, encoding="utf-8", errors="backslashreplace")
+_decode_text: Final[Callable[[bytes], str]] = functools.partial(str, encoding="utf-8", errors="backslashreplace")
 
 
-def _escaped(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Escape lone surrogates, as in file names that are not UTF-8: SQLite cannot store them."""
+def _escape_surrogates(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Escape the lone surrogates in a row, which come from file names that are not UTF-8. SQLite cannot store them."""
     return tuple(item.encode(errors="backslashreplace").decode() if isinstance(item, str) else item for item in row)
 
 
-def _fix_types(names: tuple[str, ...], row: Iterable[Any]) -> Iterator[Any]:
-    """Yield a row's values, replaced if of a wrong type: SQLite accepts any type in any column."""
+def _replace_wrong_types(names: tuple[str, ...], row: Iterable[Any]) -> Iterator[Any]:
+    """Yield the values of a row, replacing values of a wrong type. SQLite accepts any type in any column."""
     for name, value in zip(names, row, strict=True):
-        if name in TEXTS and not isinstance(value, (str, type(None))):
+        if name in TEXT_COLUMNS and not isinstance(value, (str, type(None))):
             yield repr(value)
-        elif name in NUMBERS and not isinstance(value, (int, float, type(None))):
+        elif name in NUMBER_COLUMNS and not isinstance(value, (int, float, type(None))):
             yield 0
         elif name == "result" and not isinstance(value, (str, bytes, type(None))):
             yield repr(value)
@@ -732,5 +752,5 @@ def _fix_types(names: tuple[str, ...], row: Iterable[Any]) -> Iterator[Any]:
             yield value
 
 
-def _hash_name(data: bytes) -> str:
+def _result_file_name(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()

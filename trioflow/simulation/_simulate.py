@@ -1,4 +1,4 @@
-"""`simulate`: predict a run, by executing it with the engine on a virtual clock."""
+"""`simulate`: predicts a run by executing a copy of the scenario on a virtual clock."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ from .._core.api.views import (
 from ..clock import virtual_options
 from ..view.trace._trace import Trace
 from . import _durations
-from ._clone import ScenarioCopy, is_limiter
+from ._scenario_copy import ScenarioCopy, is_limiter
 
 if TYPE_CHECKING:
     from types import EllipsisType
 
     from .._core.api.views import Policy, PolicyName, Window
-    from ._durations import Durations
+    from ._durations import DurationSource
 
-    Change = Callable[[dict[str, Any]], dict[str, Any]]
+    PoolSettingsChange = Callable[[dict[str, Any]], dict[str, Any]]
 
-OWN: Final[Any] = ...
-THREADS: Final = "trioflow simulation"
-END_OF_TIME: Final = 1e18
-"""Seconds beyond every event of a simulation: more than the age of the universe."""
+OWN_WINDOW: Final[Any] = ...
+THREAD_NAME_PREFIX: Final = "trioflow simulation"
+STALL_TIMEOUT: Final = 1e18
+"""A virtual time, in seconds, that is later than every event of a simulation."""
 
 
 @final
@@ -62,24 +62,25 @@ class Simulation:
     """The predicted run of a scenario in which each job takes its expected duration."""
 
     makespan: float
-    """Seconds from the start of the run to the end of its last job that is not forever."""
+    """The seconds from the start of the run to the end of its last job that is not a forever job."""
     lower_bound: float
-    """Seconds that no order can beat: the longest path, or the work for the slots of a window or for the resources of a
-    pool."""
+    """The number of seconds that no order of the jobs can beat. It follows from the longest path, from the work for the
+    slots of a window, or from the work for the resources of a pool."""
     critical_path: tuple[AnyJob, ...]
-    """The jobs of the longest path; a nested scheduler is replaced by the longest path through it."""
+    """The jobs of the longest path. A nested scheduler is replaced by the longest path through it."""
     slack: Mapping[AnyJob, float]
     """The seconds by which each job could be longer without making the longest path longer."""
     utilisation: float | None
-    """The share of the slots' time that jobs used, from 0 to 1; None without a window."""
+    """The fraction of the slots' time that jobs used, from 0 to 1; None if there is no window."""
     peak_results: int
-    """The most results kept at the same time. With `keep_result=False`, one is kept until its last user starts."""
+    """The largest number of results kept at the same time. With `keep_result=False`, a result is kept until the last
+    job that uses it starts."""
     starts: Mapping[AnyJob, float]
-    """The start of each job that was reached, in seconds from the start of the run."""
+    """The start of each job that started, in seconds from the start of the run."""
     ends: Mapping[AnyJob, float]
     """The end of each job that started, in seconds from the start of the run."""
     stop_reason: StopReason
-    """The reason why the run stopped: timeouts apply."""
+    """The reason why the run stopped. Timeouts can stop a simulated run, too."""
     timeline: Trace
     """The trace of the simulated run; Jupyter displays it, and it can be exported."""
     guessed: Mapping[AnyJob, float]
@@ -93,23 +94,24 @@ class Simulation:
 def simulate(
     scheduler: BaseScheduler,
     *,
-    durations: Durations | None = None,
-    jobs_window: Window | EllipsisType | None = OWN,
+    durations: DurationSource | None = None,
+    jobs_window: Window | EllipsisType | None = OWN_WINDOW,
     policy: PolicyName | Policy | None = None,
 ) -> Simulation:
-    """Predict a run: the engine executes it on a virtual clock, with a sleep in place of each job.
+    """Predict a run by executing a copy of the scenario on a virtual clock, with a sleep in place of each job.
 
-    The jobs' own code does not run, and the scheduler is not changed. Windows, policies, timeouts and nesting are those
-    of the engine. No job fails, except by its timeout. A service is ready after its expected duration, or at once if
-    that is unknown.
+    The jobs' own code does not run, and the scheduler is not changed. The engine itself runs the copy, so windows,
+    policies, timeouts and nesting have their usual effect. A job fails only if it times out. A service is ready after
+    its expected duration; if that is unknown, at once.
 
     Args:
         scheduler: the scenario; it must not be running.
-        durations: the durations of jobs, by path or label: a mapping, a `Trace`, or a file, as for `Scheduler`. Other
-            jobs take their `expected_duration`; if this is unknown, the median of the known ones, or 1 second.
-        jobs_window: a window for this simulation, None or 0 for none; default: the scheduler's own.
-        policy: a policy for this simulation, in nested schedulers too; None for their own. A policy of your own gets
-            the scenario's own jobs, which are idle during the simulation.
+        durations: the durations of jobs, keyed by path or label: a mapping, a `Trace`, or a file, as for `Scheduler`.
+            Other jobs take their `expected_duration`. If that is unknown, they take the median of the known durations,
+            or 1 second if none is known.
+        jobs_window: the window for this simulation; None or 0 for no window; by default, the scheduler's own window.
+        policy: the policy of all schedulers in this simulation; None to keep the policy of each scheduler. If you give
+            a `Policy` of your own, it is called with the scenario's own jobs, which are idle during the simulation.
 
     Raises:
         CycleError, MissingRequirement, ValueError: the scenario cannot run, it would never end, or an argument is out
@@ -126,39 +128,42 @@ def simulate(
     if not is_scheduler(scheduler):
         raise TypeError(f"simulate({short_repr(scheduler)}): give a Scheduler")
     subject = repr(scheduler.label)
-    window = scheduler.jobs_window if jobs_window is OWN else check_window(jobs_window, "jobs_window", subject)
+    window = scheduler.jobs_window if jobs_window is OWN_WINDOW else check_window(jobs_window, "jobs_window", subject)
     if policy is not None:
         check_policy(policy, "policy", subject)
     check_scenario(scheduler)
-    refuse_endless(scheduler)
-    seconds, known = durations_with_guesses(scheduler, durations)
-    copy, trace = ScenarioCopy(scheduler, seconds, known, window, policy), Trace()
-    with ThreadPoolExecutor(1, THREADS) as thread, silence_log():  # this thread may have an event loop
-        thread.submit(run, copy, OWN, trace).result()
-    return _make_simulation(scheduler, copy, seconds, known, window, trace)
+    reject_endless_run(scheduler)
+    all_durations, known_durations = resolve_all_durations(scheduler, durations)
+    copy, trace = ScenarioCopy(scheduler, all_durations, known_durations, window, policy), Trace()
+    with (
+        ThreadPoolExecutor(1, THREAD_NAME_PREFIX) as thread,
+        silence_log(),
+    ):  # a new thread, because this one may run an event loop
+        thread.submit(run_scenario_copy, copy, OWN_WINDOW, trace).result()
+    return _make_simulation(scheduler, copy, all_durations, known_durations, window, trace)
 
 
-def run(copy: ScenarioCopy, window: Any = OWN, *instruments: Instrument) -> None:
-    """Run a copy on a virtual clock, optionally with another window.
+def run_scenario_copy(copy: ScenarioCopy, window: Any = OWN_WINDOW, *instruments: Instrument) -> None:
+    """Run the copy of a scenario on a virtual clock, optionally with another window.
 
     Raises:
         ValueError: the run would never end.
 
     """
-    end = EndOfTime(copy.scheduler)
-    options: dict[str, Any] = {} if window is OWN else {"jobs_window": window}
+    detector = StallDetector(copy.scheduler)
+    options: dict[str, Any] = {} if window is OWN_WINDOW else {"jobs_window": window}
     copy.scheduler.run(
         backend="asyncio",
         backend_options=virtual_options("asyncio"),
-        instruments=[*instruments, end],
+        instruments=[*instruments, detector],
         **options,
     )
-    if end.waiting:
+    if detector.stall_reason:
         subject = repr(copy.scheduler.label)
-        raise ValueError(f"{subject} would never end: {end.waiting}; give it a timeout= to simulate it")
+        raise ValueError(f"{subject} would never end: {detector.stall_reason}; give it a timeout= to simulate it")
 
 
-def refuse_endless(scheduler: BaseScheduler) -> None:
+def reject_endless_run(scheduler: BaseScheduler) -> None:
     """Reject a scenario with a scheduler that has only forever jobs and no timeout.
 
     Raises:
@@ -177,91 +182,103 @@ def refuse_endless(scheduler: BaseScheduler) -> None:
             levels += [job for job in members if is_scheduler(job) and not job.forever]
 
 
-class EndOfTime(Instrument):
-    """Ends a stalled run: with no other timer left, the virtual clock advances to this instrument's."""
+class StallDetector(Instrument):
+    """An instrument that ends a stalled run.
+
+    It sets a timer that is later than all others. If a run stalls, no other timer is left, so that the virtual clock
+    advances to this one.
+
+    Attributes:
+        stall_reason: why the run stalled; "" if it did not.
+
+    """
 
     def __init__(self, scheduler: BaseScheduler) -> None:
-        """Watch a scheduler."""
+        """Detect a stall of this scheduler's run."""
         self._scheduler = scheduler
-        self.waiting = ""  # the reason why a job would never start
+        self.stall_reason = ""
 
     def before_run(self, scheduler: BaseScheduler) -> None:
         """Set the timer."""
         if scheduler is self._scheduler:
-            asyncio.get_running_loop().call_at(END_OF_TIME, self._stop)
+            asyncio.get_running_loop().call_at(STALL_TIMEOUT, self._stop)
 
     def _stop(self) -> None:
         waiting = [job for job in self._scheduler.iterate_jobs() if job.is_scheduled()]
-        self.waiting = self._scheduler.explain(waiting[0]) if waiting else "nothing happens any more"
+        self.stall_reason = self._scheduler.explain(waiting[0]) if waiting else "nothing happens any more"
         self._scheduler.cancel()
 
 
 @contextlib.contextmanager
 def silence_log() -> Generator[None]:
-    """Keep reports from threads of simulations out of the log: they are not about real runs."""
+    """Suppress log records from the threads of simulations, because they are not about real runs."""
     logger = logging.getLogger("trioflow")
 
-    def from_elsewhere(record: logging.LogRecord) -> bool:
-        return not (record.threadName or "").startswith(THREADS)
+    def is_from_other_thread(record: logging.LogRecord) -> bool:
+        return not (record.threadName or "").startswith(THREAD_NAME_PREFIX)
 
-    logger.addFilter(from_elsewhere)
+    logger.addFilter(is_from_other_thread)
     try:
         yield
     finally:
-        logger.removeFilter(from_elsewhere)
+        logger.removeFilter(is_from_other_thread)
 
 
-def durations_with_guesses(scheduler: BaseScheduler, durations: Any) -> tuple[dict[AnyJob, float], dict[AnyJob, float]]:
-    """Return the durations of all jobs, with guesses for unknown ones, and only the known durations.
+def resolve_all_durations(scheduler: BaseScheduler, durations: Any) -> tuple[dict[AnyJob, float], dict[AnyJob, float]]:
+    """Return the durations of all jobs, with guesses for unknown ones, and the known durations alone.
 
-    Nested schedulers take as long as their jobs.
+    The durations of nested schedulers have no effect, because a scheduler takes as long as its jobs.
     """
     source = getattr(scheduler, "durations", None) if durations is None else durations
-    known = {job: number for job in scheduler.iterate_jobs() if (number := job.expected_duration) is not None}
-    known.update(_durations.durations_of_jobs(source, scheduler))
-    return all_durations(scheduler, known), known
+    known_durations = {job: number for job in scheduler.iterate_jobs() if (number := job.expected_duration) is not None}
+    known_durations.update(_durations.resolve_durations(source, scheduler))
+    return add_guesses(scheduler, known_durations), known_durations
 
 
-def all_durations(scheduler: BaseScheduler, known: Mapping[AnyJob, float]) -> dict[AnyJob, float]:
-    """Return the durations of all jobs, with a guess for unknown ones."""
-    unknown = median_duration(number for job, number in known.items() if not job.forever and not is_scheduler(job))
-    return {job: known.get(job, 0.0 if is_service(job) else unknown) for job in scheduler.iterate_jobs()}
+def add_guesses(scheduler: BaseScheduler, known_durations: Mapping[AnyJob, float]) -> dict[AnyJob, float]:
+    """Return the durations of all jobs. Jobs of unknown duration get the median of the known durations."""
+    median = median_duration(
+        number for job, number in known_durations.items() if not job.forever and not is_scheduler(job)
+    )
+    return {job: known_durations.get(job, 0.0 if is_service(job) else median) for job in scheduler.iterate_jobs()}
 
 
 def _make_simulation(
     scheduler: BaseScheduler,
     copy: ScenarioCopy,
-    seconds: dict[AnyJob, float],
-    known: dict[AnyJob, float],
+    durations: dict[AnyJob, float],
+    known_durations: dict[AnyJob, float],
     window: Any,
     trace: Trace,
 ) -> Simulation:
     starts: dict[AnyJob, float] = {}
     ends: dict[AnyJob, float] = {}
-    for job, double in copy.copies.items():
-        if job is not scheduler and double.started_at is not None and double.finished_at is not None:
-            starts[job] = double.started_at
-            ends[job] = double.finished_at
+    for job, job_copy in copy.copies.items():
+        if job is not scheduler and job_copy.started_at is not None and job_copy.finished_at is not None:
+            starts[job] = job_copy.started_at
+            ends[job] = job_copy.finished_at
     makespan = max((end for job, end in ends.items() if not job.forever), default=0.0)
     size = max_slots(window)
-    used = sum(ends[job] - starts[job] for job in slot_users(scheduler, window) if job in ends)
-    paths = _all_paths(scheduler, seconds, window)
-    levels = list(reversed(paths))
+    slot_seconds = sum(ends[job] - starts[job] for job in slot_users(scheduler, window) if job in ends)
+    analyses = _analyze_schedulers(scheduler, durations, window)
+    levels = list(reversed(analyses))
     slack: dict[AnyJob, float] = {}
     for level in levels:
-        around = slack.get(level, 0.0)
-        slack.update({job: around + own for job, own in paths[level].slack.items()})
+        level_slack = slack.get(level, 0.0)
+        slack.update({job: level_slack + job_slack for job, job_slack in analyses[level].slack.items()})
     guessed = {
-        job: number for job, number in seconds.items() if job not in known and not job.forever and not is_scheduler(job)
+        job: number
+        for job, number in durations.items()
+        if job not in known_durations and not job.forever and not is_scheduler(job)
     }
     reason = copy.scheduler.stop_reason
     assert reason is not None
     return Simulation(
         makespan,
-        paths[scheduler].bound,
-        tuple(paths[scheduler].critical_path(paths)),
+        analyses[scheduler].lower_bound,
+        tuple(analyses[scheduler].critical_path(analyses)),
         slack,
-        used / (min(size, sys.maxsize) * makespan) if size and makespan else None,
+        slot_seconds / (min(size, sys.maxsize) * makespan) if size and makespan else None,
         _peak_results(starts, ends),
         starts,
         ends,
@@ -271,41 +288,67 @@ def _make_simulation(
     )
 
 
-def _all_paths(
-    scheduler: BaseScheduler, seconds: dict[AnyJob, float], window: Any, change: Change | None = None
-) -> dict[BaseScheduler, _ChainLengths]:
-    """Return the longest paths of each scheduler, innermost first; `change` applies to the settings of pools."""
+def _analyze_schedulers(
+    scheduler: BaseScheduler, durations: dict[AnyJob, float], window: Any, change_pool: PoolSettingsChange | None = None
+) -> dict[BaseScheduler, _PathAnalysis]:
+    """Analyze the longest paths of each scheduler. Nested schedulers are analyzed before the enclosing ones.
+
+    Args:
+        scheduler: the outermost scheduler.
+        durations: the durations of all jobs.
+        window: the window of the outermost scheduler.
+        change_pool: a function that changes the settings of each pool; None to keep them.
+
+    """
     levels = [scheduler, *(job for job in scheduler.iterate_jobs() if is_scheduler(job))]
     pools = {level.pool for level in levels if level.pool is not None}
-    views = {(pool, view.name): view for pool in pools for view in resource_views(copy_pool(pool, change))}
-    paths: dict[BaseScheduler, _ChainLengths] = {}
+    views = {(pool, view.name): view for pool in pools for view in resource_views(copy_pool(pool, change_pool))}
+    analyses: dict[BaseScheduler, _PathAnalysis] = {}
     for level in reversed(levels):  # nested schedulers first
-        paths[level] = _ChainLengths(level, seconds, paths, window if level is scheduler else level.jobs_window, views)
-    return paths
+        analyses[level] = _PathAnalysis(
+            level, durations, analyses, window if level is scheduler else level.jobs_window, views
+        )
+    return analyses
 
 
 def lower_bounds(
     scheduler: BaseScheduler,
-    seconds: dict[AnyJob, float],
+    durations: dict[AnyJob, float],
     window: int | None,
     sizes: Iterable[int | None],
-    change: Callable[[int | None], Change] | None,
+    change_pool: Callable[[int | None], PoolSettingsChange] | None,
 ) -> list[float]:
-    """Return the lower bound for each size: of the window, or of the resource that `change` sets in pools."""
-    if change is None:
-        paths = _all_paths(scheduler, seconds, window)[scheduler]
-        return [paths.bound_with(size) for size in sizes]
-    return [_all_paths(scheduler, seconds, window, change(size))[scheduler].bound for size in sizes]
+    """Return the lower bound of the makespan for each size.
+
+    Args:
+        scheduler: the outermost scheduler.
+        durations: the durations of all jobs.
+        window: the window of the scheduler.
+        sizes: the sizes of the window, or the amounts of a resource.
+        change_pool: takes a size, and returns a function that sets the resource to this amount in the settings of a
+            pool. None to vary the window.
+
+    """
+    if change_pool is None:
+        analysis = _analyze_schedulers(scheduler, durations, window)[scheduler]
+        return [analysis.lower_bound_with_slots(size) for size in sizes]
+    return [
+        _analyze_schedulers(scheduler, durations, window, change_pool(size))[scheduler].lower_bound for size in sizes
+    ]
 
 
 def slot_users(level: BaseScheduler, window: Any) -> list[AnyJob]:
-    """Return the jobs that take slots of a window: the members; for a limiter, the working jobs at any depth."""
+    """Return the jobs that take slots of a window.
+
+    If the window is a number, these are the members of the scheduler. If it is a limiter, they are all jobs at any
+    depth that are not schedulers.
+    """
     if not is_limiter(window):
         return [job for job in level if not job.forever]
     jobs: list[AnyJob] = []
     levels = [level]
-    for around in levels:  # `levels` grows during the loop
-        for job in around:
+    for current in levels:  # the loop appends nested schedulers to `levels`
+        for job in current:
             if job.forever:
                 continue
             if not is_scheduler(job):
@@ -315,142 +358,172 @@ def slot_users(level: BaseScheduler, window: Any) -> list[AnyJob]:
     return jobs
 
 
-def _certainly_runs(job: AnyJob) -> bool:
-    """Return whether a job runs even if no other fails."""
+def _runs_if_no_job_fails(job: AnyJob) -> bool:
+    """Return whether a job runs if no other job fails. A job with `run_if="failed"` does not."""
     return all(member.run_if != "failed" for member in (job, *enclosing_schedulers(job)))
 
 
-def users_of(level: BaseScheduler) -> Iterator[tuple[Pool, str, AnyJob]]:
-    """Yield the members that need a resource of a pool: the pool, the name of the resource, and the member."""
+def resource_users(level: BaseScheduler) -> Iterator[tuple[Pool, str, AnyJob]]:
+    """Yield (pool, name of the resource, member) for each need of a scheduler's members for a resource of a pool."""
     for job in level:
         for name in job.needs or {}:
-            pool = _pool_of(level, name)
+            pool = _providing_pool(level, name)
             if pool is not None and not (job.forever and not is_service(job)):
                 yield pool, name, job
 
 
-def _pool_of(level: BaseScheduler, name: str) -> Pool | None:
+def _providing_pool(level: BaseScheduler, name: str) -> Pool | None:
     """Return the pool that provides a resource to the members of a scheduler; None if the scheduler reserves it."""
-    for around in (level, *enclosing_schedulers(level)):
-        if around.pool is not None and name in around.pool.total:
-            return around.pool
-        if name in (around.needs or {}):
+    for enclosing in (level, *enclosing_schedulers(level)):
+        if enclosing.pool is not None and name in enclosing.pool.total:
+            return enclosing.pool
+        if name in (enclosing.needs or {}):
             return None
     return None
 
 
-class _ChainLengths:
-    """The longest paths through the jobs of one scheduler, without a window: Kelley and Walker 1959, O(V + E).
+class _PathAnalysis:
+    """The longest paths through the jobs of one scheduler, and a lower bound of its makespan. Takes O(V + E) time.
 
-    The bound is the longest path, or the work of all jobs divided by the slots, or the work for a pool with the
-    shortest paths before and after it; a nested scheduler counts by its own bound.
+    The paths are found by the critical path method (Kelley and Walker 1959). The lower bound is the maximum of three
+    values: the length of the longest path, the work of all jobs divided by the number of slots, and the earliest end of
+    the work for each resource of a pool. A nested scheduler counts as a job that takes its own lower bound.
     """
 
     def __init__(
         self,
         level: BaseScheduler,
-        seconds: dict[AnyJob, float],
-        inner: dict[BaseScheduler, _ChainLengths],
+        durations: dict[AnyJob, float],
+        nested_analyses: dict[BaseScheduler, _PathAnalysis],
         window: Any,
         views: Mapping[tuple[Pool, str], ResourceView],
     ) -> None:
-        def own(job: AnyJob) -> float:
-            if (job.forever and not is_service(job)) or not _certainly_runs(job):
+        def minimum_duration(job: AnyJob) -> float:
+            if (job.forever and not is_service(job)) or not _runs_if_no_job_fails(job):
                 return 0.0
-            return inner[job].bound if is_scheduler(job) else seconds[job]
+            return nested_analyses[job].lower_bound if is_scheduler(job) else durations[job]
 
-        order, before = level.topological_order(), partial(waits_for, level)
-        self._own: Final = {job: own(job) for job in order}
+        order, predecessors = level.topological_order(), partial(waits_for, level)
+        self._durations: Final = {job: minimum_duration(job) for job in order}
         earliest: dict[AnyJob, float] = {}
-        self._before: Final[dict[AnyJob, AnyJob | None]] = {}
+        self._latest_predecessors: Final[dict[AnyJob, AnyJob | None]] = {}
         for job in order:
-            last = max(before(job), key=earliest.__getitem__, default=None)
-            self._before[job] = last
-            earliest[job] = self._own[job] + (earliest[last] if last is not None else 0.0)
-        self._last: Final = max(order, key=earliest.__getitem__, default=None)
-        length = earliest[self._last] if self._last is not None else 0.0
-        onwards = longest_paths(order, before, self._own, 0.0)  # from the start of each job to the end
-        self.slack: Final = {job: length - (earliest[job] - self._own[job]) - onwards[job] for job in order}
-        self._length: Final = length
-        working = filter(_certainly_runs, slot_users(level, window))
-        self._work: Final = sum(self._own[job] if job in self._own else seconds[job] for job in working)
-        # The uses of each resource of a pool, at any depth: the job, the member that it is or is in, and its seconds.
-        self._uses: Final[dict[tuple[Pool, str], list[_Use]]] = {}
-        for pool, name, job in users_of(level):
-            self._uses.setdefault((pool, name), []).append(_Use(job, job, self._own[job]))
+            last = max(predecessors(job), key=earliest.__getitem__, default=None)
+            self._latest_predecessors[job] = last
+            earliest[job] = self._durations[job] + (earliest[last] if last is not None else 0.0)
+        self._last_job: Final = max(order, key=earliest.__getitem__, default=None)
+        length = earliest[self._last_job] if self._last_job is not None else 0.0
+        remaining = longest_paths(order, predecessors, self._durations, 0.0)  # from each job's start to the end
+        self.slack: Final = {job: length - (earliest[job] - self._durations[job]) - remaining[job] for job in order}
+        self._path_length: Final = length
+        slot_jobs = filter(_runs_if_no_job_fails, slot_users(level, window))
+        self._work_seconds: Final = sum(
+            self._durations[job] if job in self._durations else durations[job] for job in slot_jobs
+        )
+        # The uses of each pool resource by the jobs of this scheduler and of nested ones.
+        self._resource_uses: Final[dict[tuple[Pool, str], list[_ResourceUse]]] = {}
+        for pool, name, job in resource_users(level):
+            self._resource_uses.setdefault((pool, name), []).append(_ResourceUse(job, job, self._durations[job]))
         for job in level:
-            for key, uses in inner[job]._uses.items() if is_scheduler(job) and not job.forever else ():
-                self._uses.setdefault(key, []).extend(_Use(use.job, job, use.seconds) for use in uses)
-        # The work of all jobs, at any depth, for each resource of the run, by its owner, total and name.
-        self._run_work: Final[dict[tuple[BaseScheduler, int, str], float]] = {}
+            for key, uses in (
+                nested_analyses[job]._resource_uses.items() if is_scheduler(job) and not job.forever else ()
+            ):
+                self._resource_uses.setdefault(key, []).extend(_ResourceUse(use.job, job, use.seconds) for use in uses)
+        # The work for each resource of the run by jobs at any depth, keyed by (owner, total, name) of the resource.
+        self._work_by_run_resource: Final[dict[tuple[BaseScheduler, int, str], float]] = {}
         for job in level:
             for name in run_needs(job):
-                self._add_run_work((*run_resource(level, name), name), self._own[job])
-            for shared, work in inner[job]._run_work.items() if is_scheduler(job) and not job.forever else ():
-                self._add_run_work(shared, work)
-        shares = [work / total for (_, total, _), work in self._run_work.items()]
-        heads = {job: earliest[job] - self._own[job] for job in order}
-        tails = {job: onwards[job] - self._own[job] for job in order}
-        served = (_earliest_end(views[key], uses, heads, tails) for key, uses in self._uses.items() if key in views)
-        self._served: Final = max([*served, *shares], default=0.0)
-        self.bound: Final = self.bound_with(max_slots(window))
+                self._add_work_of_run_resource((*run_resource(level, name), name), self._durations[job])
+            for shared, work in (
+                nested_analyses[job]._work_by_run_resource.items() if is_scheduler(job) and not job.forever else ()
+            ):
+                self._add_work_of_run_resource(shared, work)
+        run_bounds = [work / total for (_, total, _), work in self._work_by_run_resource.items()]
+        heads = {job: earliest[job] - self._durations[job] for job in order}
+        tails = {job: remaining[job] - self._durations[job] for job in order}
+        pool_bounds = [
+            _resource_lower_bound(views[key], uses, heads, tails)
+            for key, uses in self._resource_uses.items()
+            if key in views
+        ]
+        self._resource_bound: Final = max([*pool_bounds, *run_bounds], default=0.0)
+        self.lower_bound: Final = self.lower_bound_with_slots(max_slots(window))
 
-    def bound_with(self, size: int | None) -> float:
-        """Return the bound for another number of slots."""
-        return max(self._length, self._served, self._work / min(size, sys.maxsize) if size else 0.0)
+    def lower_bound_with_slots(self, size: int | None) -> float:
+        """Return the lower bound for another number of slots."""
+        return max(
+            self._path_length, self._resource_bound, self._work_seconds / min(size, sys.maxsize) if size else 0.0
+        )
 
-    def _add_run_work(self, shared: tuple[BaseScheduler, int, str], work: float) -> None:
-        self._run_work[shared] = self._run_work.get(shared, 0.0) + work
+    def _add_work_of_run_resource(self, shared: tuple[BaseScheduler, int, str], work: float) -> None:
+        self._work_by_run_resource[shared] = self._work_by_run_resource.get(shared, 0.0) + work
 
-    def critical_path(self, paths: dict[BaseScheduler, _ChainLengths]) -> list[AnyJob]:
-        """Return the jobs of the longest path, with nested schedulers replaced by theirs."""
+    def critical_path(self, analyses: dict[BaseScheduler, _PathAnalysis]) -> list[AnyJob]:
+        """Return the jobs of the longest path, in which nested schedulers are replaced by their longest paths."""
         path: list[AnyJob] = []
-        todo: list[AnyJob] = self._chain()
-        while todo:
-            job = todo.pop()
+        stack: list[AnyJob] = self._reversed_path()
+        while stack:
+            job = stack.pop()
             if is_scheduler(job):
-                todo += paths[job]._chain()
+                stack += analyses[job]._reversed_path()
             else:
                 path.append(job)
         return path
 
-    def _chain(self) -> list[AnyJob]:
-        """Return the longest path in reverse."""
-        chain: list[AnyJob] = []
-        job = self._last
+    def _reversed_path(self) -> list[AnyJob]:
+        """Return the members on the longest path, from the last to the first."""
+        path: list[AnyJob] = []
+        job = self._last_job
         while job is not None:
-            chain.append(job)
-            job = self._before[job]
-        return chain
+            path.append(job)
+            job = self._latest_predecessors[job]
+        return path
 
 
-class _Use(NamedTuple):
+class _ResourceUse(NamedTuple):
+    """The use of a resource by a job.
+
+    Attributes:
+        job: the job.
+        member: the member of the analyzed scheduler that is the job or contains it.
+        seconds: the duration of the job.
+
+    """
+
     job: AnyJob
     member: AnyJob
     seconds: float
 
 
-def _earliest_end(
-    view: ResourceView, uses: list[_Use], heads: Mapping[AnyJob, float], tails: Mapping[AnyJob, float]
+def _resource_lower_bound(
+    view: ResourceView, uses: list[_ResourceUse], heads: Mapping[AnyJob, float], tails: Mapping[AnyJob, float]
 ) -> float:
-    """Return the earliest end of all work for a resource, in any order of its jobs.
+    """Return the earliest time at which the run can end because of the work for a resource.
 
-    The shortest path to the first of these jobs and from the last one is added.
+    This is the duration of the work, plus the time before the first of the jobs can start, plus the time that the run
+    needs after the last of them has ended.
+
+    Args:
+        view: the resource.
+        uses: the uses of the resource.
+        heads: for each member, the length of the longest path to its start.
+        tails: for each member, the length of the longest path from its end.
+
     """
     if view.total is None:
         head = min(heads[use.member] for use in uses)
-        after = min(tails[use.member] + (use.seconds if use.job is use.member else 0.0) for use in uses)
-        return head + view.accrual_seconds(use.job for use in uses) + after
-    lasting = [use for use in uses if not use.job.forever]
-    if not view.total or not lasting:
+        tail = min(tails[use.member] + (use.seconds if use.job is use.member else 0.0) for use in uses)
+        return head + view.accrual_seconds(use.job for use in uses) + tail
+    finite_uses = [use for use in uses if not use.job.forever]
+    if not view.total or not finite_uses:
         return 0.0
-    work = sum(float((use.job.needs or {})[view.name]) * use.seconds for use in lasting)
-    head, after = (min(ways[use.member] for use in lasting) for ways in (heads, tails))
-    return head + work / view.total + after
+    work = sum(float((use.job.needs or {})[view.name]) * use.seconds for use in finite_uses)
+    head, tail = (min(lengths[use.member] for use in finite_uses) for lengths in (heads, tails))
+    return head + work / view.total + tail
 
 
 def _peak_results(starts: Mapping[AnyJob, float], ends: Mapping[AnyJob, float]) -> int:
-    """Return the most results that were kept at the same time."""
+    """Return the largest number of results that were kept at the same time."""
     last_use: dict[AnyJob, float] = {}
     for job, start in starts.items():
         for source in inputs_of(job):
@@ -463,7 +536,7 @@ def _peak_results(starts: Mapping[AnyJob, float], ends: Mapping[AnyJob, float]) 
         if not job.keep_result and job in last_use:
             changes.append((last_use[job], -1))
     peak = kept = 0
-    for _, change in sorted(changes):  # at the same time, drops go first
+    for _, change in sorted(changes):  # at equal times, dropped results (-1) are sorted before new ones (+1)
         kept += change
         peak = max(peak, kept)
     return peak

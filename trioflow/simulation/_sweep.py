@@ -1,7 +1,7 @@
-"""`what_if`: many simulations of one scenario, with other limits and policies.
+"""`what_if`: many simulations of one scenario, with different limits and policies.
 
-The engine itself runs each of them, on a copy of the scenario. A copy is made once per policy, and once per amount of a
-resource. With 5,000 jobs a simulation takes 0.1 to 0.2 s, of which the copy is a third.
+In each simulation, the engine runs a copy of the scenario. A copy is made for each policy. If a resource varies, a copy
+is made for each amount of it, too. A simulation of 5,000 jobs takes 0.1 to 0.2 s, a third of which is for the copy.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from .._core.api.views import (
 from ..view.trace._span_builder import TraceRecord
 from ..view.trace._what_if import OWN_POLICIES, WhatIf, WhatIfPoint
 from . import _simulate
-from ._clone import ScenarioCopy
-from ._simulate import lower_bounds, users_of
+from ._scenario_copy import ScenarioCopy
+from ._simulate import lower_bounds, resource_users
 
 if TYPE_CHECKING:
     from .._core.api.views import PolicyName
-    from ._simulate import Change
+    from ._simulate import PoolSettingsChange
 
 MAX_SIMULATED_JOBS: Final = 60_000
-"""The total number of jobs to simulate if no sizes are given: 12 simulations of 5,000 jobs."""
+"""The maximum number of jobs in all simulations together if no sizes are given, e.g. 12 simulations of 5,000 jobs."""
 MIN_SIZES: Final = 3
-"""The minimum number of sizes, for any number of jobs."""
+"""The minimum number of sizes to simulate if no sizes are given, even if there are many jobs."""
 
 
 def simulate_trace(
@@ -50,15 +50,17 @@ def simulate_trace(
     resource: str | None = None,
     sizes: Sequence[int | None] | None = None,
     policies: Sequence[PolicyName] | None = None,
-    most: int = MAX_SIMULATED_JOBS,
+    max_jobs: int = MAX_SIMULATED_JOBS,
 ) -> WhatIf:
     """Simulate the run of a trace with other sizes and policies; see `Trace.what_if`.
 
     Raises:
-        ValueError: no job has run, or not all have ended; the trace shows several runs; or as in `what_if`.
+        ValueError: no job has run, or not all jobs have ended.
+        ValueError: the trace shows several runs.
+        ValueError: an argument is invalid, as in `what_if`.
 
     """
-    roots = record.roots
+    roots = record.root_runs
     if not roots or not any(span.elapsed is not None for span in record.spans):
         raise ValueError("what_if() of a trace in which no job has run to its end: there are no durations to go by")
     if len(roots) > 1:
@@ -66,166 +68,193 @@ def simulate_trace(
     (root,) = roots
     if root.finished_at is None or root.started_at is None:
         raise ValueError(f"what_if() while {root.label!r} is running: ask when it has ended")
-    if len(root.scheduler) < len(root.members):
+    if len(root.scheduler) < len(root.member_numbers):
         raise ValueError(
-            f"what_if() of {root.label!r}, which has {len(root.scheduler)} of its {len(root.members)} jobs left: "
+            f"what_if() of {root.label!r}, which has {len(root.scheduler)} of its "
+            f"{len(root.member_numbers)} jobs left: "
             f"ask before you remove jobs, and without keep_jobs=False"
         )
-    seconds: dict[str, float] = {}
+    durations: dict[str, float] = {}
     for span in record.spans:
-        held = sum(wait.seconds for wait in span.waits if wait.cause is WaitCause.MACHINE)
-        until = span.finished_at if span.ready_at is None else span.ready_at
-        ran = 0.0 if span.started_at is None or until is None else until - span.started_at
-        seconds[span.path] = max(0.0, ran - held)
+        machine_wait = sum(wait.seconds for wait in span.waits if wait.cause is WaitCause.MACHINE)
+        end = span.finished_at if span.ready_at is None else span.ready_at
+        elapsed = 0.0 if span.started_at is None or end is None else end - span.started_at
+        durations[span.path] = max(0.0, elapsed - machine_wait)
     ends = [span.finished_at for span in record.spans if span.started_at is not None and not span.forever]
-    took = max((end for end in ends if end is not None), default=root.started_at) - root.started_at
-    known = {job: seconds[path] for job, path in paths_of(root.scheduler).items() if path in seconds}
-    expected = {job: number for job in known if (number := job.expected_duration) is not None}
+    makespan = max((end for end in ends if end is not None), default=root.started_at) - root.started_at
+    known_durations = {job: durations[path] for job, path in paths_of(root.scheduler).items() if path in durations}
+    expected_durations = {job: number for job in known_durations if (number := job.expected_duration) is not None}
     for run in record.runs:
-        expected.update(run.learned or {})
-    cluster_slots = {record.jobs[number]: room for number, room in record.call_places.items()}
-    scenario = Scenario(root.scheduler, known, root.window, expected, cluster_slots)
-    return what_if(scenario, took, resource, sizes, policies, most)
+        expected_durations.update(run.learned_durations or {})
+    cluster_slots = {record.jobs[number]: slots for number, slots in record.executors.items()}
+    scenario = RecordedScenario(root.scheduler, known_durations, root.window_size, expected_durations, cluster_slots)
+    return what_if(scenario, makespan, resource, sizes, policies, max_jobs)
 
 
-class Scenario:
-    """A scheduler with the durations of its jobs and the conditions of its run.
+class RecordedScenario:
+    """A scheduler with the durations that were recorded in its run, and the limits and policy of that run.
 
     Args:
         scheduler: the scheduler, which is only read.
-        known: the known durations; others are the median of these, or a second.
-        window: the limit of concurrent jobs, None for no limit.
-        expected: the durations that the policies of its run expected.
-        cluster_slots: for each job called on a cluster, the cluster and its number of concurrent calls.
+        known_durations: the known durations of jobs. An unknown duration is assumed to be the median of the known ones,
+            or 1 second if none is known.
+        window: the limit of concurrent jobs; None for no limit.
+        expected_durations: the durations that the policies expected in the run.
+        cluster_slots: for each job that was called on a cluster, the name of the cluster and the number of calls that
+            the cluster runs at the same time.
 
     """
 
     def __init__(
         self,
         scheduler: BaseScheduler,
-        known: Mapping[AnyJob, float],
+        known_durations: Mapping[AnyJob, float],
         window: int | None,
-        expected: Mapping[AnyJob, float],
+        expected_durations: Mapping[AnyJob, float],
         cluster_slots: Mapping[AnyJob, tuple[str, int]],
     ) -> None:
         self.cluster_slots: Final = cluster_slots
-        self.threads: Final = sum(dict(cluster_slots.values()).values()) or None
+        self.cluster_slot_total: Final = sum(dict(cluster_slots.values()).values()) or None
         self.scheduler: Final = scheduler
-        self.known: Final = dict(known)
-        self.seconds: Final = _simulate.all_durations(scheduler, self.known)
+        self.known_durations: Final = dict(known_durations)
+        self.durations: Final = _simulate.add_guesses(scheduler, self.known_durations)
         self.window: Final = window
-        self.expected: Final = dict(expected)
-        self.policy: Final = _policy_of(scheduler, expected)
+        self.expected_durations: Final = dict(expected_durations)
+        self.policy_name: Final = _common_policy(scheduler, expected_durations)
 
-    def simulations(self, policy: str, resource: str | None, sizes: Sequence[int | None]) -> Iterator[float]:
-        """Yield the makespan for each size."""
-        # For the policy of its run, each scheduler keeps its own, with the expected durations of that run.
-        other_policy, known = (None, self.expected) if policy == self.policy else (policy, self.known)
+    def simulate_sizes(self, policy: str, resource: str | None, sizes: Sequence[int | None]) -> Iterator[float]:
+        """Simulate the scenario with each size, and yield the makespans.
+
+        Args:
+            policy: the name of the policy. If it is that of the recorded run, each scheduler keeps its own policy,
+                which uses the durations that it expected in that run.
+            resource: the name of the resource to vary; None for the window.
+            sizes: the amounts of the resource, or sizes of the window.
+
+        """
+        other_policy, known_durations = (
+            (None, self.expected_durations) if policy == self.policy_name else (policy, self.known_durations)
+        )
         copy: ScenarioCopy | None = None
         change = _resource_setter(self, resource)
-        with ThreadPoolExecutor(1, _simulate.THREADS) as thread, _simulate.silence_log():
+        with ThreadPoolExecutor(1, _simulate.THREAD_NAME_PREFIX) as thread, _simulate.silence_log():
             for size in sizes:
                 window = size if resource is None else self.window
                 if copy is None or resource is not None:
-                    pool_of = None if change is None else change(size)
+                    change_pool = None if change is None else change(size)
                     copy = ScenarioCopy(
-                        self.scheduler, self.seconds, known, window, other_policy, pool_of, self.cluster_slots
+                        self.scheduler,
+                        self.durations,
+                        known_durations,
+                        window,
+                        other_policy,
+                        change_pool,
+                        self.cluster_slots,
                     )
-                thread.submit(_simulate.run, copy, window).result()
-                jobs = [job for own, job in copy.copies.items() if own is not self.scheduler and not job.forever]
+                thread.submit(_simulate.run_scenario_copy, copy, window).result()
+                copies = copy.copies.items()
+                jobs = [job_copy for job, job_copy in copies if job is not self.scheduler and not job_copy.forever]
                 ends: Iterable[float] = (job.finished_at for job in jobs if job.finished_at is not None)
                 yield max(ends, default=0.0)
 
 
 def what_if(
-    scenario: Scenario,
-    took: float,
+    scenario: RecordedScenario,
+    makespan: float,
     resource: str | None,
     sizes: Sequence[int | None] | None,
     policies: Sequence[PolicyName] | None,
-    most: int = MAX_SIMULATED_JOBS,
+    max_jobs: int = MAX_SIMULATED_JOBS,
 ) -> WhatIf:
-    """Simulate a scenario with each of these sizes and policies.
+    """Simulate a scenario with each combination of a size and a policy.
 
     Args:
         scenario: the scenario.
-        took: the makespan of its run.
-        resource: the resource whose amount varies; None for the slots of the window.
-        sizes: the amounts, None for no limit; default: some around the current one.
-        policies: their names; default: the run's own, fifo and critical-path.
-        most: about the total number of jobs to simulate, if `sizes` are not given.
+        makespan: the makespan of the recorded run.
+        resource: the name of the resource to vary; None for the slots of the window.
+        sizes: the amounts of the resource, or sizes of the window, where None means no limit. By default, some sizes
+            around the current one.
+        policies: the names of the policies; by default, the policy of the run, fifo and critical-path.
+        max_jobs: the approximate number of jobs in all simulations together if `sizes` are not given.
 
     Raises:
-        ValueError: there is no such resource, or a size or a policy is out of range.
-        TypeError: a size is not a whole number, or one of the arguments is of a wrong type.
+        ValueError: there is no such resource.
+        ValueError: a size or a policy is out of range.
+        TypeError: an argument, or an item of one, has the wrong type.
 
     """
     if not isinstance(cast("object", resource), str | None):
         raise TypeError(
             f"resource={short_repr(resource)}: give the name of a resource, or None for the slots of the window"
         )
-    _check_list("sizes", sizes, "whole numbers")
-    _check_list("policies", policies, "names")
-    own = scenario.policy
-    names: list[str] = list(policies or dict.fromkeys([own, "fifo", "critical-path"]))
+    _check_list_argument("sizes", sizes, "whole numbers")
+    _check_list_argument("policies", policies, "names")
+    run_policy = scenario.policy_name
+    names: list[str] = list(policies or dict.fromkeys([run_policy, "fifo", "critical-path"]))
     for name in policies or ():
         check_policy(name, "policies", repr(scenario.scheduler.label))
-    now, least = _current_size(scenario, resource)
-    chosen = _check_sizes(sizes, resource, least) if sizes is not None else None
-    simulated = next(scenario.simulations(own, resource, [now]))
-    if chosen is None:
-        number = max(MIN_SIZES, most // (max(1, len(scenario.seconds)) * len(names)))
-        chosen = _default_sizes(scenario, resource, now, least, number)
+    current_size, min_size = _current_size(scenario, resource)
+    simulated_sizes = _check_sizes(sizes, resource, min_size) if sizes is not None else None
+    simulated = next(scenario.simulate_sizes(run_policy, resource, [current_size]))
+    if simulated_sizes is None:
+        max_sizes = max(MIN_SIZES, max_jobs // (max(1, len(scenario.durations)) * len(names)))
+        simulated_sizes = _default_sizes(scenario, resource, current_size, min_size, max_sizes)
     points: list[WhatIfPoint] = []
     for policy in names:
-        makespans = scenario.simulations(policy, resource, chosen)
-        points += [WhatIfPoint(size, policy, seconds) for size, seconds in zip(chosen, makespans, strict=True)]
+        makespans = scenario.simulate_sizes(policy, resource, simulated_sizes)
+        points += [
+            WhatIfPoint(size, policy, makespan_of_size)
+            for size, makespan_of_size in zip(simulated_sizes, makespans, strict=True)
+        ]
     change = _resource_setter(scenario, resource)
-    bounds = lower_bounds(scenario.scheduler, scenario.seconds, scenario.window, chosen, change)
-    rate = _rate_of(scenario, resource)
-    only_nested = resource is None and all(is_scheduler(job) for job in scenario.scheduler)
+    bounds = lower_bounds(scenario.scheduler, scenario.durations, scenario.window, simulated_sizes, change)
+    rate = _find_rate(scenario, resource)
+    has_only_nested = resource is None and all(is_scheduler(job) for job in scenario.scheduler)
     return WhatIf(
         resource,
         tuple(points),
-        tuple(zip(chosen, bounds, strict=True)),
-        WhatIfPoint(now, own, took),
+        tuple(zip(simulated_sizes, bounds, strict=True)),
+        WhatIfPoint(current_size, run_policy, makespan),
         simulated,
         _rate_unit(rate),
-        only_nested,
-        _worker_processes(scenario.scheduler),
-        scenario.threads,
+        has_only_nested,
+        _count_worker_processes(scenario.scheduler),
+        scenario.cluster_slot_total,
     )
 
 
-def _worker_processes(scheduler: BaseScheduler) -> int | None:
-    """Return the number of worker processes of a run, which a simulation uses too; None if no job needs one."""
+def _count_worker_processes(scheduler: BaseScheduler) -> int | None:
+    """Return the number of worker processes in a run; None if no job needs one."""
     names = {name for job in scheduler.iterate_jobs() for name in run_needs(job)}
     return next((run_resource(scheduler, name)[1] for name in names), None)
 
 
-def _check_list(argument: str, value: object, what: str) -> None:
+def _check_list_argument(argument: str, value: object, item_kind: str) -> None:
     if value is not None and (isinstance(value, str | bytes) or not isinstance(value, Iterable)):
-        raise TypeError(f"{argument}={short_repr(value)}: give a list of {what}")
+        raise TypeError(f"{argument}={short_repr(value)}: give a list of {item_kind}")
 
 
-def _policy_of(scheduler: BaseScheduler, expected: Mapping[AnyJob, float]) -> str:
-    """Return the common policy of all schedulers of a run; "auto" is one of two; `OWN` if they differ."""
+def _common_policy(scheduler: BaseScheduler, expected_durations: Mapping[AnyJob, float]) -> str:
+    """Return the name of the policy that all schedulers of a run have; `OWN_POLICIES` if they differ.
+
+    "auto" counts as the policy that it selects: critical-path if a duration is expected, otherwise fifo.
+    """
     levels = [scheduler, *(job for job in scheduler.iterate_jobs() if is_scheduler(job))]
-    knowing: set[AnyJob] = set()
+    with_durations: set[AnyJob] = set()
     names: set[str] = set()
-    for level in reversed(levels):  # nested schedulers first, as durations of their jobs count for them
-        if any(job in expected or job in knowing for job in level):
-            knowing.add(level)
+    for level in reversed(levels):  # nested schedulers first: a duration in one of them counts for the outer ones
+        if any(job in expected_durations or job in with_durations for job in level):
+            with_durations.add(level)
         name = name_of_policy(level.policy)
-        names.add(name if name != "auto" else "critical-path" if level in knowing else "fifo")
+        names.add(name if name != "auto" else "critical-path" if level in with_durations else "fifo")
     return names.pop() if len(names) == 1 else OWN_POLICIES
 
 
-def _current_size(scenario: Scenario, resource: str | None) -> tuple[int | None, int]:
-    """Return the size of the window, or the amount of the resource; and the least possible one.
+def _current_size(scenario: RecordedScenario, resource: str | None) -> tuple[int | None, int]:
+    """Return the current size of the window, or the amount of the resource, and the smallest possible one.
 
     Raises:
-        ValueError: there is no such resource, or it cannot vary.
+        ValueError: there is no such resource.
 
     """
     if resource is None:
@@ -234,17 +263,17 @@ def _current_size(scenario: Scenario, resource: str | None) -> tuple[int | None,
     pools = [pool for job in jobs if (pool := getattr(job, "pool", None)) is not None]
     views = {view.name: view for pool in pools for view in resource_views(pool)}
     if resource not in views:
-        there = f"there are {', '.join(map(repr, views))}" if views else "there is no pool"
-        raise ValueError(f"resource={resource!r}: no pool has it; {there}")
-    rate = _rate_of(scenario, resource)
+        hint = f"there are {', '.join(map(repr, views))}" if views else "there is no pool"
+        raise ValueError(f"resource={resource!r}: no pool has it; {hint}")
+    rate = _find_rate(scenario, resource)
     if rate is not None:
         return math.ceil(next(iter(rate.limits.values()))), 1
     needed = [job.needs[resource] for job in jobs if job.needs and resource in job.needs]
     return math.ceil(views[resource].total or 0), max(1, math.ceil(max(needed, default=1)))
 
 
-def _rate_of(scenario: Scenario, resource: str | None) -> Rate | None:
-    """Return the rate of this name in the outermost pool that has one; None for another kind of resource."""
+def _find_rate(scenario: RecordedScenario, resource: str | None) -> Rate | None:
+    """Return the rate of this name in the outermost pool that has it; None if the resource is not a rate."""
     jobs = [scenario.scheduler, *scenario.scheduler.iterate_jobs()]
     amounts = (
         pool_settings(pool).get(resource or "") for job in jobs if (pool := getattr(job, "pool", None)) is not None
@@ -253,49 +282,56 @@ def _rate_of(scenario: Scenario, resource: str | None) -> Rate | None:
 
 
 def _rate_unit(rate: Rate | None) -> str | None:
-    """Return the unit of a rate's first key, such as "requests per second"; None without a rate."""
+    """Return the unit of the first limit of a rate, such as "requests per second"; None if there is no rate."""
     if rate is None:
         return None
     per = {1.0: "second", 60.0: "minute", 3600.0: "hour", 86400.0: "day"}.get(rate.per, duration_text(rate.per))
     return f"{next(iter(rate.limits))} per {per}"
 
 
-def _largest_needs(scenario: Scenario, resource: str) -> dict[str, float]:
-    """Return the most that one job needs of each key of a rate."""
-    most: dict[str, float] = {}
+def _max_needs(scenario: RecordedScenario, resource: str) -> dict[str, float]:
+    """Return the maximum amount of each limit of a rate that a single job needs, keyed by the name of the limit."""
+    max_needs: dict[str, float] = {}
     for level in (scenario.scheduler, *(job for job in scenario.scheduler.iterate_jobs() if is_scheduler(job))):
-        for pool, name, job in users_of(level):
+        for pool, name, job in resource_users(level):
             for view in resource_views(pool) if name == resource else ():
                 for key, amount in view.largest_needs([job]).items() if view.name == resource else ():
-                    most[key] = max(most.get(key, 0.0), amount)
-    return most
+                    max_needs[key] = max(max_needs.get(key, 0.0), amount)
+    return max_needs
 
 
-def _resource_setter(scenario: Scenario, resource: str | None) -> Callable[[int | None], Change] | None:
-    """Return a function from a size to a change of a pool's settings that sets a resource to that size."""
+def _resource_setter(
+    scenario: RecordedScenario, resource: str | None
+) -> Callable[[int | None], PoolSettingsChange] | None:
+    """Return a function that takes a size and returns a function to set the resource to this size in a pool's settings.
+
+    Return None if there is no resource to vary.
+    """
     if resource is None:
         return None
-    needed = _largest_needs(scenario, resource)
+    max_needs = _max_needs(scenario, resource)
 
-    def changed(size: int | None, settings: dict[str, Any]) -> dict[str, Any]:
+    def change_settings(size: int | None, settings: dict[str, Any]) -> dict[str, Any]:
         setting = settings.get(resource)
         if setting is None:
             return settings
         if isinstance(setting, Rate):
             (first, limit), *others = setting.limits.items()
-            own = setting.burst[first] * (size or limit) / limit
-            burst = {**setting.burst, first: max(own, needed.get(first, 0.0))}  # with less, a job could never start
+            scaled_burst = setting.burst[first] * (size or limit) / limit
+            # With a smaller burst, a job could never start.
+            burst = {**setting.burst, first: max(scaled_burst, max_needs.get(first, 0.0))}
             return {**settings, resource: Rate(per=setting.per, burst=burst, **{first: size or limit}, **dict(others))}
         return {**settings, resource: size}
 
-    return lambda size: functools.partial(changed, size)
+    return lambda size: functools.partial(change_settings, size)
 
 
-def _check_sizes(sizes: Sequence[int | None], resource: str | None, least: int) -> list[int | None]:
-    """Check a user's sizes, and return them in ascending order.
+def _check_sizes(sizes: Sequence[int | None], resource: str | None, min_size: int) -> list[int | None]:
+    """Check sizes given by the user, and return them in ascending order.
 
     Raises:
-        TypeError, ValueError: see `what_if`.
+        TypeError: a size is not a whole number.
+        ValueError: a size is too small, or there are no sizes.
 
     """
     for size in sizes:
@@ -303,34 +339,35 @@ def _check_sizes(sizes: Sequence[int | None], resource: str | None, least: int) 
             continue
         if size is None:
             raise ValueError(f"sizes: there is always a limit to {resource!r}: give whole numbers")
-        if type(size) is not int:  # a bool is not a number of slots
+        if type(size) is not int:  # rejects bool, too
             raise TypeError(f"sizes: {short_repr(size)} is not a whole number")
-        if size < least:
-            why = "" if resource is None or least == 1 else f": a job needs {least} of {resource!r}"
-            raise ValueError(f"sizes: {size!r} is less than {least}{why}")
+        if size < min_size:
+            reason = "" if resource is None or min_size == 1 else f": a job needs {min_size} of {resource!r}"
+            raise ValueError(f"sizes: {size!r} is less than {min_size}{reason}")
     if not sizes:
         raise ValueError("sizes: there are none")
-    limited = sorted({size for size in sizes if size is not None})
-    return [*limited, *([None] if None in sizes else [])]
+    limits = sorted({size for size in sizes if size is not None})
+    return [*limits, *([None] if None in sizes else [])]
 
 
 def _default_sizes(
-    scenario: Scenario, resource: str | None, now: int | None, least: int, number: int
+    scenario: RecordedScenario, resource: str | None, current_size: int | None, min_size: int, max_sizes: int
 ) -> list[int | None]:
-    """Return sizes from the least to the largest useful one: 1, 2, 3, 4, 6, 8, 12, ...; and the current one."""
+    """Return up to `max_sizes` sizes: the current one, and others such as 1, 2, 3, 4, 6, 8, ... as far as useful."""
     jobs = sum(not job.forever for job in scenario.scheduler)
-    enough = jobs if resource is None else max(4 * (now or least), least)
+    max_size = jobs if resource is None else max(4 * (current_size or min_size), min_size)
     steps = itertools.chain((1,), (step << power for power in range(60) for step in (2, 3)))
     sizes: list[int] = [
-        least,
-        *(size for size in itertools.takewhile(lambda step: step < 2 * enough, steps) if size > least),
+        min_size,
+        *(size for size in itertools.takewhile(lambda step: step < 2 * max_size, steps) if size > min_size),
     ]
     change = _resource_setter(scenario, resource)
-    bounds = lower_bounds(scenario.scheduler, scenario.seconds, scenario.window, sizes, change)
-    useful = next((place for place, bound in enumerate(bounds) if bound <= bounds[-1] * 1.0001), len(sizes) - 1)
-    sizes = sizes[: useful + 4]  # no order reaches the bound, so a few more are useful
-    around = {now, sizes[0], sizes[-1], min(2 * (now or 1), max(enough, now or 1))} - {None}
-    while len(set(sizes) | around) > number and len(sizes) > 2:
+    bounds = lower_bounds(scenario.scheduler, scenario.durations, scenario.window, sizes, change)
+    last_useful = next((index for index, bound in enumerate(bounds) if bound <= bounds[-1] * 1.0001), len(sizes) - 1)
+    sizes = sizes[: last_useful + 4]  # keep a few larger sizes, because real makespans exceed the bound
+    doubled = min(2 * (current_size or 1), max(max_size, current_size or 1))
+    fixed_sizes = {current_size, sizes[0], sizes[-1], doubled} - {None}
+    while len(set(sizes) | fixed_sizes) > max_sizes and len(sizes) > 2:
         sizes = sizes[::2] if len(sizes) > 3 else [sizes[0], sizes[-1]]
-    sized = sorted({*sizes, *around} - {None}, key=lambda size: size or 0)
-    return [*sized, *([None] if now is None and resource is None else [])]
+    sorted_sizes = sorted({*sizes, *fixed_sizes} - {None}, key=lambda size: size or 0)
+    return [*sorted_sizes, *([None] if current_size is None and resource is None else [])]

@@ -1,4 +1,4 @@
-"""The line of user code in which a job waits, and whether it sleeps there."""
+"""Inspection of the frames of a waiting coroutine: the line of user code that waits, and whether it sleeps."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import anyio.lowlevel
 
 from .._core.api.testing import PACKAGE_PREFIX, describe_line
 
-LIBRARIES: Final = ("trio", "anyio", "asyncio", "outcome", "contextlib", "types")
+LIBRARY_MODULES: Final = ("trio", "anyio", "asyncio", "outcome", "contextlib", "types")
 
 
 def waiting_line(coroutine: Any) -> str:
-    """Return the innermost line of user code in which a coroutine waits: file, number and text."""
+    """Return the file, the number and the text of the innermost line of user code in which a coroutine waits."""
     innermost: FrameType | None = None
-    for frame in _frames(coroutine):
+    for frame in _iterate_frames(coroutine):
         if not frame.f_code.co_filename.startswith(_library_prefixes()):
             innermost = frame
     if innermost is None:
@@ -31,15 +31,15 @@ def waiting_line(coroutine: Any) -> str:
 
 
 def is_sleeping(coroutine: Any, *, endless: bool = False) -> bool:
-    """Return whether user code awaits a sleep or a checkpoint directly.
+    """Return whether a coroutine of user code waits in a direct call of a sleep or a checkpoint.
 
     Args:
-        coroutine: the coroutine of user code; None does not sleep.
+        coroutine: the coroutine; for None, the result is False.
         endless: whether to include sleeps that only a cancellation ends.
 
     """
     codes = _sleep_codes(endless)
-    for frame in _frames(coroutine):
+    for frame in _iterate_frames(coroutine):
         if frame.f_code in codes:
             return True
         if frame.f_code.co_filename.startswith(_library_prefixes()):
@@ -48,16 +48,16 @@ def is_sleeping(coroutine: Any, *, endless: bool = False) -> bool:
 
 
 def waits_for_thread(coroutine: Any) -> bool:
-    """Return whether a coroutine waits for a thread started by anyio, trio or asyncio."""
+    """Return whether a coroutine waits for a thread that anyio, trio or asyncio has started."""
     return any(
         frame.f_code.co_name in ("run_sync", "to_thread_run_sync", "to_thread")
         and frame.f_code.co_filename.startswith(_library_prefixes())
-        for frame in _frames(coroutine)
+        for frame in _iterate_frames(coroutine)
     )
 
 
-def _frames(awaited: Any) -> Iterator[FrameType]:
-    """Yield the frames of a waiting coroutine, outermost first."""
+def _iterate_frames(awaited: Any) -> Iterator[FrameType]:
+    """Yield the frames of a waiting coroutine, the outermost first."""
     while awaited is not None:
         frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
         frame = frame or getattr(awaited, "ag_frame", None)
@@ -73,14 +73,14 @@ def _frames(awaited: Any) -> Iterator[FrameType]:
 @functools.cache
 def _library_prefixes() -> tuple[str, ...]:
     """Return the prefixes of the file names of libraries."""
-    files = [module.__file__ for name in LIBRARIES if (module := sys.modules.get(name)) and module.__file__]
+    files = [module.__file__ for name in LIBRARY_MODULES if (module := sys.modules.get(name)) and module.__file__]
     folders = [f"{os.path.dirname(file)}{os.sep}" if file.endswith("__init__.py") else file for file in files]
     return (PACKAGE_PREFIX, *folders)
 
 
 @functools.cache
 def _sleep_codes(endless: bool) -> frozenset[CodeType]:
-    """Return the code of all functions that only let time pass."""
+    """Return the code objects of all functions that only let time pass."""
     functions: list[Any] = [asyncio.sleep, anyio.sleep, anyio.sleep_until, anyio.lowlevel.checkpoint]
     functions += [anyio.sleep_forever] * endless
     with contextlib.suppress(ImportError):

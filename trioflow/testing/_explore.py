@@ -20,31 +20,31 @@ from typing import TYPE_CHECKING, Any, Final, cast, final, get_args
 
 from .._core.api.kinds import is_among, loop_running, short_repr
 from ..abc import BackendName
-from ._explored_run import MIN_ROUND, PLAIN_ROUND, ROUND_FACTOR, ExploredRun, Outcome, count_arguments
-from ._fault_plans import KINDS, Plan, PlanGenerator, read_plan
-from ._shrink import Shrinking
+from ._explored_run import MIN_ROUND_WAITS, PLAIN_ROUND_WAITS, ROUND_FACTOR, ExploredRun, RunOutcome, count_arguments
+from ._fault_plans import FAULT_OF_KIND, Plan, PlanGenerator, read_plan
+from ._shrink import Shrinker
 
 if TYPE_CHECKING:
     from .. import Scheduler
 
-FAULTS: Final = tuple(dict.fromkeys(KINDS.values()))
+FAULTS: Final = tuple(dict.fromkeys(FAULT_OF_KIND.values()))
 """The kinds of faults of `explore`: "order", "durations", "timeouts", "failures", "cancellation", "ctrl-c", "crash"."""
 
 BACKENDS: Final = get_args(BackendName)
-RUNS_PER_COLLECTION: Final = 50
-"""Runs between two garbage collections, which otherwise take a fifth of the time."""
+RUNS_PER_GC: Final = 50
+"""The number of runs between two garbage collections. Automatic ones would take a fifth of the time."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Exploration:
-    """The summary of an exploration that found no broken run.
+    """The summary of an exploration in which no law was broken.
 
     Attributes:
         runs: the number of runs.
-        seed: the seed with which `explore` repeats all of them.
+        seed: the seed with which `explore` repeats these runs.
         tried: the number of runs with each kind of fault.
-        places: the number of single faults: each kind at each place of each job. They are tried first.
+        places: the number of plans with a single fault, which are one for each kind of fault at each place of each job.
 
     """
 
@@ -60,16 +60,16 @@ class Exploration:
 
 
 class BrokenRun(AssertionError):
-    """A run in which a law was broken; its text is the story.
+    """The error of `explore` for a run that has broken a law. The text of the error is the story of the run.
 
     Attributes:
-        story: the events, one per line.
-        seed: the `seed` with which `explore` repeats exactly this run.
+        story: the events of the run, one on each line.
+        seed: the seed with which `explore` repeats exactly this run.
 
     """
 
     def __init__(self, story: str, seed: str) -> None:
-        """Create the error with its story and seed."""
+        """Create the error with the story of the run and its seed."""
         super().__init__(story)
         self.story: Final = story
         self.seed: Final = seed
@@ -142,11 +142,11 @@ def explore(
     if check is not None:
         count_arguments(check, "check", 2)
     runs = _check_runs(runs)
-    chosen = _check_choice(faults, FAULTS, "faults", "all of them")
-    on = _check_choice(backends, BACKENDS, "backends", "both")
+    chosen = _choose_names(faults, FAULTS, "faults", "all of them")
+    backend_names = _choose_names(backends, BACKENDS, "backends", "both")
     if not chosen:
         raise ValueError("faults=(): choose at least one; for a plain run, give seed='trio' or seed='asyncio'")
-    if not on:
+    if not backend_names:
         raise ValueError("backends=(): choose one of 'trio' and 'asyncio', or both")
     if not takes_world:
         if chosen == ("crash",):
@@ -158,7 +158,7 @@ def explore(
         raise TypeError(f"seed={short_repr(seed)}: give a whole number, or the text from the story of a broken run")
     if loop_running():
         raise RuntimeError("explore(): an event loop runs in this thread, and it starts its own: call it in plain code")
-    exploring = _Exploring(make_scheduler, check)
+    explorer = _Explorer(make_scheduler, check)
     with _silence_log():
         if isinstance(seed, str):
             plan = read_plan(seed)
@@ -166,111 +166,123 @@ def explore(
                 raise ValueError(
                     f"seed={seed!r}: make_scheduler takes no argument; let it take the world, which outlives a crash"
                 )
-            return exploring.repeat(plan, seed)
-        return exploring.explore(runs, random.randrange(10**6) if seed is None else seed, chosen, on)
+            return explorer.repeat(plan, seed)
+        return explorer.explore(runs, random.randrange(10**6) if seed is None else seed, chosen, backend_names)
 
 
-class _Exploring:
-    """The runs of one exploration."""
+class _Explorer:
+    """Makes the runs of one exploration, and counts the faults in them."""
 
     def __init__(self, make: Callable[..., Scheduler], check: Callable[..., object] | None) -> None:
-        self._make: Final = make
+        self._make_scheduler: Final = make
         self._check: Final = check
-        self._round_size = PLAIN_ROUND
-        self._tried: Final[Counter[str]] = Counter()
+        self._round_size = PLAIN_ROUND_WAITS
+        self._fault_counts: Final[Counter[str]] = Counter()
         self._run_count = 0
 
-    def _run(self, plan: Plan, every: int | None = None) -> Outcome:
+    def _run(self, plan: Plan, order_seed: int | None = None) -> RunOutcome:
         self._run_count += 1
-        if not self._run_count % RUNS_PER_COLLECTION:
+        if not self._run_count % RUNS_PER_GC:
             gc.collect()
-        outcome = ExploredRun(self._make, self._check, plan, self._round_size, every).run()
+        outcome = ExploredRun(self._make_scheduler, self._check, plan, self._round_size, order_seed).run()
         if self._run_count == 1 and outcome.make_error is not None:
             raise outcome.make_error
         return outcome
 
     def repeat(self, plan: Plan, seed: str) -> Exploration:
-        """Make one run."""
+        """Repeat the run of a plan.
+
+        Args:
+            plan: the plan.
+            seed: the text of the plan, for errors.
+
+        """
         __tracebackhide__ = True
         outcome = self._run(plan)
         for change in plan.changes:
-            if change.name and change.name not in outcome.steps:
-                names = ", ".join(map(repr, outcome.steps)) or "none"
+            if change.name and change.name not in outcome.wait_counts:
+                names = ", ".join(map(repr, outcome.wait_counts)) or "none"
                 raise ValueError(f"seed={seed!r}: there is no job {change.name!r} in the scenario, but {names}")
-        if outcome.broken is not None:
+        if outcome.broken_law is not None:
             raise _broken_run(outcome, "This run breaks a law:")
         for change in plan.changes:
-            if change not in outcome.applied:
-                waits = f"{change.name!r} waited {outcome.steps[change.name]} times"
+            if change not in outcome.applied_changes:
+                waits = f"{change.name!r} waited {outcome.wait_counts[change.name]} times"
                 raise ValueError(
                     f"seed={seed!r}: {str(change)!r} could not be done in this run, in which {waits}: the seed is of "
                     f"another scenario"
                 )
-        self._count(outcome, None)
-        return Exploration(1, seed, dict(self._tried), 0)
+        self._count_faults(outcome, None)
+        return Exploration(1, seed, dict(self._fault_counts), 0)
 
     def explore(self, runs: int, seed: int, faults: tuple[str, ...], backends: tuple[str, ...]) -> Exploration:
-        """Make many runs."""
+        """Make runs until a law is broken, and return the summary if none is broken."""
         __tracebackhide__ = True
         generator = PlanGenerator(seed, faults)
-        waits, span = 0, 0.0
+        waits, plain_duration = 0, 0.0
         for number in range(runs):
             backend = backends[number % len(backends)]
             if number < len(backends):
-                plan, every = Plan(backend), None
+                plan, order_seed = Plan(backend), None
             else:
                 if number == len(backends):
-                    self._round_size = max(MIN_ROUND, ROUND_FACTOR * waits)
-                    generator.begin(span)
-                plan, every = generator.plan(backend)
+                    self._round_size = max(MIN_ROUND_WAITS, ROUND_FACTOR * waits)
+                    generator.begin(plain_duration)
+                plan, order_seed = generator.next_plan(backend)
             try:
-                outcome = self._run(plan, every)
+                outcome = self._run(plan, order_seed)
             except Exception as error:
                 if number:
                     error.add_note(f"This is run {number + 1} of {runs} (seed={seed}) of explore: {plan}")
                 raise
-            if outcome.broken is not None:
-                self._report(outcome, every, number, runs, seed)
+            if outcome.broken_law is not None:
+                self._report(outcome, order_seed, number, runs, seed)
             if number < len(backends):
-                waits, span = max(waits, outcome.waits), max(span, outcome.ended_at)
+                waits, plain_duration = max(waits, outcome.waits), max(plain_duration, outcome.end_time)
             generator.record(outcome)
-            self._count(outcome, every)
-        tried = {fault: self._tried[fault] for fault in faults if self._tried[fault]}
-        return Exploration(runs, seed, tried, generator.places)
+            self._count_faults(outcome, order_seed)
+        fault_counts = {fault: self._fault_counts[fault] for fault in faults if self._fault_counts[fault]}
+        return Exploration(runs, seed, fault_counts, generator.single_fault_count)
 
-    def _count(self, outcome: Outcome, every: int | None) -> None:
-        seen = {KINDS[change.kind] for change in outcome.applied}
-        if every is not None:
-            seen.add("order")
-        self._tried.update(seen)
+    def _count_faults(self, outcome: RunOutcome, order_seed: int | None) -> None:
+        applied_faults = {FAULT_OF_KIND[change.kind] for change in outcome.applied_changes}
+        if order_seed is not None:
+            applied_faults.add("order")
+        self._fault_counts.update(applied_faults)
 
-    def _report(self, outcome: Outcome, every: int | None, number: int, runs: int, seed: int) -> None:
-        """Shrink a broken run, and raise its story."""
+    def _report(self, outcome: RunOutcome, order_seed: int | None, number: int, runs: int, seed: int) -> None:
+        """Shrink a run that has broken a law, and raise the error with its story."""
         __tracebackhide__ = True
-        shrinking = Shrinking(outcome, every, self._run)
+        shrinking = Shrinker(outcome, order_seed, self._run)
         smallest = shrinking.shrink()
         raise _broken_run(smallest, f"Run {number + 1} of {runs} (seed={seed}) breaks a law. The shortest story of it:")
 
 
-def _broken_run(outcome: Outcome, heading: str) -> BrokenRun:
-    """Return the error with the story of a broken run."""
+def _broken_run(outcome: RunOutcome, heading: str) -> BrokenRun:
+    """Create the error for a run that has broken a law.
+
+    Args:
+        outcome: the outcome of the run.
+        heading: the first line of the story.
+
+    """
     plan = outcome.plan
-    turns = outcome.turns
-    lines = [heading, "", f"on {plan.backend}: {outcome.broken}"]
+    task_order = outcome.task_order
+    lines = [heading, "", f"on {plan.backend}: {outcome.broken_law}"]
     for change in plan.changes:
         if change.kind == "rank":
             when = "before" if change.value < 0 else "after"
             lines.append(f"{'':10}whenever several can resume, {change.name!r} resumes {when} the others")
         elif change.kind == "first":
             lines.append(f"{'':10}in iteration {change.at} of the loop, {change.name!r} resumes before the others")
-        elif change.kind == "turn" and turns is not None:
-            names = [repr(name) for name in turns.chosen.get(change.at, []) if name]
+        elif change.kind == "turn" and task_order is not None:
+            names = [repr(name) for name in task_order.chosen_orders.get(change.at, []) if name]
             lines.append(
                 f"{'':10}in iteration {change.at} of the loop, the order is {', '.join(names) or 'another one'}"
             )
     if not plan.changes:
         lines.append(f"{'':10}nothing was done to this run")
-    lines += [f"  {line}" for line in outcome.story]
+    lines += [f"  {line}" for line in outcome.event_lines]
     lines += ["", f"To repeat this run: explore(..., seed={str(plan)!r})"]
     broken = BrokenRun("\n".join(lines), str(plan))
     broken.__cause__ = outcome.error
@@ -279,7 +291,7 @@ def _broken_run(outcome: Outcome, heading: str) -> BrokenRun:
 
 @contextlib.contextmanager
 def _silence_log() -> Generator[None]:
-    """Silence the log of the intended failures, and disable automatic garbage collection, in a `with` block."""
+    """Silence the log of intended failures, and disable automatic garbage collection, in the body of a `with`."""
     log = logging.getLogger("trioflow")
     disabled, collects = log.disabled, gc.isenabled()
     log.disabled = True
@@ -300,8 +312,8 @@ def _check_runs(runs: object) -> int:
     return runs
 
 
-def _check_choice(value: Any, known: tuple[str, ...], name: str, all_of_them: str) -> tuple[str, ...]:
-    """Return the chosen names, in the order of `known`."""
+def _choose_names(value: Any, known: tuple[str, ...], name: str, all_of_them: str) -> tuple[str, ...]:
+    """Check an argument that is a collection of names, and return the names in the order of `known`."""
     is_collection: bool = isinstance(value, Collection) and not isinstance(value, str)
     if not is_collection:
         raise TypeError(f"{name}={short_repr(value)}: give a tuple of names, or leave it out for {all_of_them}")

@@ -1,27 +1,28 @@
-"""One run of a scenario according to a plan: step the jobs from wait to wait, apply the changes, and check the laws.
+"""One run of a scenario according to a plan: steps the jobs from wait to wait, applies the changes, checks the laws.
 
 ```
 plan ──► ExploredRun.run ──► make_scheduler() ──► co_run(), on virtual time, its tasks in the plan's order ──► Outcome
              │                                   │ each call of a job
              │ crash: again                      ▼
-             └──────────            _drive(): begin ─► wait ──► resume ─► wait ──► ... ──► end
+             └────────── _step_coroutine(): begin ─► wait ──► resume ─► wait ──► ... ──► end
                                               at each: the changes of the plan
 ```
 
-Every call of a job is stepped by hand: `_drive` sends to its coroutine what the loop sends, and passes on the traps. So
-it controls each moment in which the job waits, and can resume it later, make it fail, or never resume it. The rest of
-this docstring is the theory of where a change may be applied without breaking a library's guarantees:
+`_step_coroutine` steps every call of a job: it sends to the coroutine of the job what the event loop sends, and passes
+on its traps. So it controls each moment in which the job waits: it can resume the job later, make it fail, or never
+resume it. A change must not break a guarantee of the backends or of the engine, so these rules apply:
 
-- Cancellations, Ctrl-C and crashes come while a job waits: from a separate task that goes first in the next iteration
-  of the loop. Until the coroutine of a job has handed its trap to the loop, no other code may run.
-- An exception stands for a failure of the outside world. So it is raised where the job has slept, which stands for work
-  in the world; and at the beginning and the end of its body. Waiting for a lock can raise nothing.
-- A service is not cancelled once it is ready: its scheduler cancels it after all jobs that use it. It may report
-  readiness before it waits, so it is not cancelled at its beginning either.
-- A job may always resume late. On trio it may already have got what it waited for, so no interruption may come then; on
-  asyncio a task may be cancelled even so.
-- A crash is a copy of the world at that moment, and a journal that records nothing more. The killed program is wound up
-  like any other, in a world that is then discarded; the next program gets the copy.
+- Cancellations, Ctrl-C and crashes happen while a job waits. A separate task causes them, which resumes first in the
+  next iteration of the event loop, because no other code may run before the job's trap has reached the loop.
+- An injected exception represents a failure of the outside world. It is raised after a sleep of the job, which
+  represents work in the outside world, or at the beginning or the end of the job's body, but not after a wait for a
+  lock, which cannot fail.
+- A service is not cancelled once it is ready, because its scheduler cancels it only after all jobs that use it. It is
+  not cancelled at its beginning either, because it may report readiness before it waits.
+- A job may always resume late. While it is delayed on trio, it is shielded, because it may already have received what
+  it waited for. On asyncio, a task may be cancelled even then.
+- A crash copies the world at that moment, and the journal ignores all later records. The crashed program is shut down
+  like any other, but in a world that is then discarded; the next program gets the copy.
 """
 
 from __future__ import annotations
@@ -65,90 +66,118 @@ from .._core.api.views import (
     paths_of,
 )
 from . import _coroutine_frames
-from ._fault_plans import AT_END, KINDS, SHORT_DELAY, Change, Plan
-from ._task_order import GOES_FIRST, Turns, due_before, ordered
+from ._fault_plans import END_PLACE, FAULT_OF_KIND, SHORT_DELAY, Change, Plan
+from ._task_order import FIRST_TASK_NAME, TaskOrder, set_task_order, timers_before
 
 if TYPE_CHECKING:
     from .. import Scheduler
 
 STALL_LIMIT: Final = 1e9
-"""Virtual seconds after which a run counts as stalled: the clock only gets there if no other timer is left."""
-TURNS_TO_END: Final = 4
-"""Iterations of the loop that tasks get to finish after the run."""
-PLAIN_ROUND: Final = 100_000
-"""Waits of a round in the plain run. A run in which no timer stays due for a whole round never ends."""
-MIN_ROUND: Final = 5_000
+"""The virtual time, in seconds, at which a run has stalled: the clock gets there only if no other timer is left."""
+MAX_ENDING_ITERATIONS: Final = 4
+"""The number of iterations of the event loop in which tasks must finish after the run."""
+PLAIN_ROUND_WAITS: Final = 100_000
+"""The number of waits in a round of a plain run. A run never ends if no timer stays pending for a whole round."""
+MIN_ROUND_WAITS: Final = 5_000
 ROUND_FACTOR: Final = 50
-"""The factor from the waits of the plain run to those of a round in the others, which is at least `MIN_ROUND`."""
-JUST_BEFORE: Final = 2.0**-10
-"""Seconds before the timeout of a scheduler at which other timers are checked."""
-OUTSIDE_FAULTS: Final = frozenset({"cancellation", "ctrl-c", "crash"})
-"""Faults that come from outside of the job."""
+"""The number of waits in a round of other runs, relative to all waits of the plain run; at least `MIN_ROUND_WAITS`."""
+TIMEOUT_CHECK_LEAD: Final = 2.0**-10
+"""How long before the timeout of a scheduler the other timers are checked, in seconds."""
+EXTERNAL_FAULTS: Final = frozenset({"cancellation", "ctrl-c", "crash"})
+"""The faults with causes outside of the job."""
 MAX_WAITS_AFTER_CANCEL: Final = 1_000
-"""The number of waits that jobs may begin after the run was cancelled; then each next wait raises `EndlessRun`."""
+"""The number of waits after the cancellation of the run from which each further wait raises `EndlessRun`."""
 
-NOTHING: Final[list[Change]] = []
+NO_CHANGES: Final[list[Change]] = []
 
-current: Final[contextvars.ContextVar[ExploredRun]] = contextvars.ContextVar("trioflow exploration")
+exploration_run: Final[contextvars.ContextVar[ExploredRun]] = contextvars.ContextVar("trioflow exploration")
 
 
-class Injected(Exception):
-    """The exception with which an exploration makes a job fail; it stands for any exception of the job."""
+class InjectedError(Exception):
+    """The exception with which an exploration makes a job fail, in place of any exception that the job could raise."""
 
 
 class EndlessRun(BaseException):
-    """The exception that ends a run which would never end."""
+    """The exception that ends a run that would never end by itself."""
 
 
 @dataclass(slots=True)
 class SteppedJob:
-    """A job of the scenario, whose calls this module steps from wait to wait."""
+    """A job of the scenario whose calls are stepped from wait to wait.
+
+    Attributes:
+        name: the path of the job.
+        job: the job.
+        wait_count: the number of waits in all calls of the job.
+        call_count: the number of calls.
+        is_running: whether a call is in progress.
+        waiting_coroutine: the coroutine of the job while it waits; None while it does not.
+        wait_start: the time at which the current or last wait began.
+        shutdown_count: the number of calls of the job's `co_shutdown`.
+        pending_failures: the failures to repeat, each with its place.
+
+    """
 
     name: str
     job: AnyJob
-    steps: int = 0  # waits, in all of its calls
-    calls: int = 0
-    inside: bool = False
-    waits: Any = None  # its coroutine, while it waits
-    since: float = 0.0  # the start of its wait
-    shutdowns: int = 0
-    # Failures to repeat, by place.
+    wait_count: int = 0
+    call_count: int = 0
+    is_running: bool = False
+    waiting_coroutine: Any = None
+    wait_start: float = 0.0
+    shutdown_count: int = 0
     pending_failures: list[tuple[str, Change]] = field(default_factory=list[tuple[str, Change]])
 
     def take_failures(self, place: str) -> list[Change]:
         """Remove and return the failures to repeat at this place."""
-        changes = [change for where, change in self.pending_failures if where == place]
-        self.pending_failures = [(where, change) for where, change in self.pending_failures if where != place]
-        return changes
+        failures = self.pending_failures
+        self.pending_failures = [failure for failure in failures if failure[0] != place]
+        return [change for failure_place, change in failures if failure_place == place]
 
 
 @dataclass(slots=True)
-class Outcome:
-    """The outcome of one run."""
+class RunOutcome:
+    """The outcome of one run.
+
+    Attributes:
+        plan: the plan of the run.
+        broken_law: the law that was broken; None if all laws held.
+        error: the exception that broke the law, if there is one.
+        event_lines: the events of the run, as lines of text.
+        applied_changes: the changes of the plan that were applied.
+        wait_counts: the number of waits of each job, by name.
+        jobs_with_timeout: the names of jobs that, or a scheduler around them, have a timeout.
+        jobs_with_retries: the names of jobs that, or a scheduler around them, have retries.
+        make_error: the error of the first call of `make_scheduler`; None if it succeeded.
+        task_order: the order of tasks in the run.
+        waits: the number of waits of all jobs.
+        end_time: the virtual time at the end.
+
+    """
 
     plan: Plan
-    broken: str | None = None  # the law that did not hold; None if all did
+    broken_law: str | None = None
     error: BaseException | None = None
-    story: list[str] = field(default_factory=list[str])  # the story, line by line
-    applied: set[Change] = field(default_factory=set[Change])
-    steps: dict[str, int] = field(default_factory=dict[str, int])  # waits of each job, by name
-    limited: set[str] = field(default_factory=set[str])  # jobs under a timeout, their own or an enclosing scheduler's
-    retried: set[str] = field(default_factory=set[str])  # jobs with retries, their own or an enclosing scheduler's
-    make_error: Exception | None = None  # the error of make_scheduler at its first call
-    turns: Turns | None = None
+    event_lines: list[str] = field(default_factory=list[str])
+    applied_changes: set[Change] = field(default_factory=set[Change])
+    wait_counts: dict[str, int] = field(default_factory=dict[str, int])
+    jobs_with_timeout: set[str] = field(default_factory=set[str])
+    jobs_with_retries: set[str] = field(default_factory=set[str])
+    make_error: Exception | None = None
+    task_order: TaskOrder | None = None
     waits: int = 0
-    ended_at: float = 0.0
+    end_time: float = 0.0
 
 
 class ExploredRun:
     """One run of a scenario.
 
     Args:
-        make: makes the scheduler; it gets `world` if it takes an argument.
-        check: called with the scheduler after the run, and with the world if it takes two arguments; may be None.
+        make: creates the scheduler. If it takes an argument, it is called with the world.
+        check: called with the scheduler after the run, and with the world if it takes two arguments; None for no check.
         plan: the changes of the run.
-        most: the waits of a round; a run in which no timer stays due for a whole round never ends.
-        every: a seed for the order of tasks in all iterations; None for none.
+        round_size: the number of waits in a round. A run never ends if no timer stays pending for a whole round.
+        order_seed: a seed for the order of tasks in all iterations; None for the usual order.
 
     """
 
@@ -157,15 +186,15 @@ class ExploredRun:
         make: Callable[..., Scheduler],
         check: Callable[..., object] | None,
         plan: Plan,
-        most: int = PLAIN_ROUND,
-        every: int | None = None,
+        round_size: int = PLAIN_ROUND_WAITS,
+        order_seed: int | None = None,
     ) -> None:
-        self._make: Final = make
+        self._make_scheduler: Final = make
         self._check: Final = check
-        self._round_size: Final = most
+        self._round_size: Final = round_size
         self.plan: Final = plan
-        self.outcome: Final = Outcome(plan)
-        self._places: Final[dict[str, dict[int, list[Change]]]] = {}  # changes by job and place
+        self.outcome: Final = RunOutcome(plan)
+        self._changes_by_place: Final[dict[str, dict[int, list[Change]]]] = {}  # by the name of the job and the place
         seeds: dict[int, int] = {}
         ranks: dict[str, float] = {}
         first: dict[int, str] = {}
@@ -177,70 +206,76 @@ class ExploredRun:
             elif change.kind == "rank":
                 ranks[change.name] = change.value
             else:
-                self._places.setdefault(change.name, {}).setdefault(change.at, []).append(change)
+                self._changes_by_place.setdefault(change.name, {}).setdefault(change.at, []).append(change)
             if change.kind in ("turn", "first", "rank"):
-                self.outcome.applied.add(change)
-        self.turns: Final = Turns(seeds, ranks, first, every)
-        self.outcome.turns = self.turns
+                self.outcome.applied_changes.add(change)
+        self.task_order: Final = TaskOrder(seeds, ranks, first, order_seed)
+        self.outcome.task_order = self.task_order
         self._world: dict[Any, Any] = {}
-        self._crash_copy: dict[Any, Any] = {}  # what survives a crash: a copy of the world at that moment
-        self._driven: dict[AnyJob, SteppedJob] = {}
-        self._steps: Counter[str] = Counter()  # steps of jobs before a crash
-        self._waits_in_round = 0  # waits in this round
-        self._round_began = 0.0
-        self._timeout_ends: dict[AnyJob, float] = {}  # the timeout of the last call of a scheduler
-        self._check_times: list[float] = []  # the times at which `_before_timeout` will run
-        self._due: frozenset[tuple[object, float]] | None = None  # the timers due at the end of the last round
-        self._crashed = self._gave_up = False
-        self._allowed: BaseException | None = None  # an error that the run may raise
+        self._crash_copy: dict[Any, Any] = {}  # a copy of the world at the moment of the last crash
+        self._stepped_jobs: dict[AnyJob, SteppedJob] = {}
+        self._waits_before_crash: Counter[str] = Counter()  # the number of waits of each job
+        self._waits_in_round = 0
+        self._round_start = 0.0
+        self._timeout_ends: dict[AnyJob, float] = {}  # the time of each scheduler's timeout, in its last call
+        self._check_times: list[float] = []  # the times at which `_before_timeout` will be called
+        self._pending_timers: frozenset[tuple[object, float]] | None = None  # at the end of the last round
+        self._is_crashed = self._gave_up = False
+        self._allowed_error: BaseException | None = None  # the KeyboardInterrupt that the run may raise
         self._clock: Callable[[], float] = float
         self._pause: Callable[[float], Awaitable[None]]
         self._scheduler: Any = None
-        self._cut: Any = None
+        self._cut_scope: Any = None
         self._host: Any = None
         self._group: Any = None
         self._native_cancels = 0
-        self._refused: Exception | None = None
+        self._rejection: Exception | None = None
         self._journal: str | None = None
 
     # ---- the whole run
 
-    def run(self) -> Outcome:
+    def run(self) -> RunOutcome:
         """Run the scenario according to the plan, and return the outcome."""
         crashes = any(change.kind == "crash" for change in self.plan.changes)
         with tempfile.TemporaryDirectory() if crashes else contextlib.nullcontext() as directory:
             if directory is not None:
                 self._journal = os.path.join(directory, "run.db")
             self._run_once()
-            while self._crashed and self._refused is None:
-                self._crashed, self._world = False, self._crash_copy
+            while self._is_crashed and self._rejection is None:
+                self._is_crashed, self._world = False, self._crash_copy
                 self.add_line("the program starts again, with the same journal", 0.0)
                 self._run_once()
-        if self._refused is not None:
-            raise self._refused
+        if self._rejection is not None:
+            raise self._rejection
         self._record_profile()
-        for driven in self._driven.values():
-            driven.waits = None
-        self._driven = {}
+        for stepped in self._stepped_jobs.values():
+            stepped.waiting_coroutine = None
+        self._stepped_jobs = {}
         return self.outcome
 
     def _record_profile(self) -> None:
-        out = self.outcome
-        out.steps.update(self._steps)
-        for driven in self._driven.values():
-            out.steps[driven.name] = self._steps[driven.name] + driven.steps
-            if any(has_hard_timeout(level) for level in (driven.job, *enclosing_schedulers(driven.job))):
-                out.limited.add(driven.name)
-            if any(level.retry for level in (driven.job, *enclosing_schedulers(driven.job))):
-                out.retried.add(driven.name)
-        out.waits = sum(out.steps.values())
+        outcome = self.outcome
+        outcome.wait_counts.update(self._waits_before_crash)
+        for stepped in self._stepped_jobs.values():
+            outcome.wait_counts[stepped.name] = self._waits_before_crash[stepped.name] + stepped.wait_count
+            if any(has_hard_timeout(level) for level in (stepped.job, *enclosing_schedulers(stepped.job))):
+                outcome.jobs_with_timeout.add(stepped.name)
+            if any(level.retry for level in (stepped.job, *enclosing_schedulers(stepped.job))):
+                outcome.jobs_with_retries.add(stepped.name)
+        outcome.waits = sum(outcome.wait_counts.values())
 
     def _run_once(self) -> None:
-        for driven in self._driven.values():
-            self._steps[driven.name] += driven.steps
-        self._driven, self._waits_in_round, self._due, self._timeout_ends, self._check_times = {}, 0, None, {}, []
-        self.turns.names.clear()
-        with ordered(self.turns, self.plan.backend) as options:
+        for stepped in self._stepped_jobs.values():
+            self._waits_before_crash[stepped.name] += stepped.wait_count
+        self._stepped_jobs, self._waits_in_round, self._pending_timers, self._timeout_ends, self._check_times = (
+            {},
+            0,
+            None,
+            {},
+            [],
+        )
+        self.task_order.job_names.clear()
+        with set_task_order(self.task_order, self.plan.backend) as options:
             if self.plan.backend == "trio":
                 import trio
 
@@ -256,9 +291,9 @@ class ExploredRun:
         is_trio = self.plan.backend == "trio"
         self._clock = anyio.current_time
         self._pause = _pause_on_trio if is_trio else _pause_on_asyncio
-        current.set(self)
+        exploration_run.set(self)
         try:
-            made = _call_with(self._make, "make_scheduler", None, self._world)
+            made = _call_with(self._make_scheduler, "make_scheduler", None, self._world)
         except Exception as error:
             if not self.outcome.waits:
                 self.outcome.make_error = error
@@ -275,7 +310,7 @@ class ExploredRun:
             async with anyio.create_task_group() as self._group:
                 self._group.start_soon(self._watch_for_stall)
                 self._watch_timeout(scheduler)
-                with anyio.CancelScope() as self._cut:
+                with anyio.CancelScope() as self._cut_scope:
                     try:
                         await scheduler.co_run(instruments=[_StepInstrument(self)], journal=journal)
                     except anyio.get_cancelled_exc_class():
@@ -287,14 +322,14 @@ class ExploredRun:
                         raised = error
                 self._group.cancel_scope.cancel()
         finally:
-            self._host = self._cut = None
-        self.outcome.ended_at = anyio.current_time()
-        if self._crashed:
+            self._host = self._cut_scope = None
+        self.outcome.end_time = anyio.current_time()
+        if self._is_crashed:
             return
-        for _ in range(0 if is_trio else TURNS_TO_END):
+        for _ in range(0 if is_trio else MAX_ENDING_ITERATIONS):
             await asyncio.sleep(0)
-        left: set[asyncio.Task[Any]] = set() if is_trio else asyncio.all_tasks() - before
-        self._check_laws(scheduler, raised, [task.get_name() for task in left])
+        leftover_tasks: set[asyncio.Task[Any]] = set() if is_trio else asyncio.all_tasks() - before
+        self._check_laws(scheduler, raised, [task.get_name() for task in leftover_tasks])
 
     def _prepare(self, scheduler: Scheduler) -> None:
         if scheduler.stop_reason is not None:
@@ -306,28 +341,28 @@ class ExploredRun:
             self.step_calls_of(job, names[job])
 
     def step_calls_of(self, job: AnyJob, name: str) -> None:
-        """Begin to step the calls of a job of the scenario."""
-        if job in self._driven:
+        """From now on, step the calls of this job of the scenario, and of all jobs in it."""
+        if job in self._stepped_jobs:
             return
         if runs_outside_loop(job):
             raise TypeError(
                 f"{job.label!r} is a {type(job).__name__}, which works in real time, and explore runs on virtual time: "
                 f"let make_scheduler put a Job in its place that sleeps for as long, and returns or raises the same"
             )
-        self._driven[job] = SteppedJob(name, job)
-        intercept_calls(job, _call, _shut_down)
+        self._stepped_jobs[job] = SteppedJob(name, job)
+        intercept_calls(job, _call_job, _shut_down)
         if is_scheduler(job):
             for member in job:
                 self.step_calls_of(member, f"{name}/{member.label}")
 
     async def _watch_for_stall(self) -> None:
-        """End a stalled run."""
+        """End the run if it stalls, and record which tasks wait."""
         await anyio.sleep_until(STALL_LIMIT)
-        waiting = [driven for driven in self._driven.values() if driven.waits is not None]
-        names = [driven.name for driven in waiting if _coroutine_frames.waits_for_thread(driven.waits)]
+        waiting = [stepped for stepped in self._stepped_jobs.values() if stepped.waiting_coroutine is not None]
+        names = [stepped.name for stepped in waiting if _coroutine_frames.waits_for_thread(stepped.waiting_coroutine)]
         if names or anyio.to_thread.current_default_thread_limiter().borrowed_tokens:
             subject = f"{names[0]!r} waits" if names else "a task of a job waits"
-            self.refuse(
+            self.reject_scenario(
                 TypeError(
                     f"{subject} for a thread, which works in real time, and explore runs on virtual time: let "
                     f"make_scheduler give the job something in place of the thread that sleeps for as long, and "
@@ -339,7 +374,7 @@ class ExploredRun:
         self.add_line("no task can resume:", self._latest_time())
         self._add_places()
         self._give_up()
-        await anyio.sleep_until(2 * STALL_LIMIT)  # the cancellation has not ended it
+        await anyio.sleep_until(2 * STALL_LIMIT)  # reached only if the cancellation has not ended the run
         if self.plan.backend == "asyncio":
             for task in asyncio.all_tasks():
                 task.cancel()
@@ -347,31 +382,31 @@ class ExploredRun:
             import outcome
             import trio
 
-            for task in _tasks_of_trio():
-                if id(task) in self.turns.names and task is not trio.lowlevel.current_task():
+            for task in _iterate_trio_tasks():
+                if id(task) in self.task_order.job_names and task is not trio.lowlevel.current_task():
                     trio.lowlevel.reschedule(task, outcome.Error(EndlessRun()))
 
     def _watch_timeout(self, scheduler: AnyJob) -> None:
-        """Just before a timeout fires, check for other due timers."""
+        """When a scheduler with a timeout starts, schedule a check for pending timers just before the timeout."""
         if scheduler.timeout is not None and scheduler.timeout < STALL_LIMIT:
             self._timeout_ends[scheduler] = end = self._clock() + scheduler.timeout
-            self._check_times.append(end - JUST_BEFORE)
+            self._check_times.append(end - TIMEOUT_CHECK_LEAD)
             self._group.start_soon(self._before_timeout, scheduler, end)
 
     async def _before_timeout(self, scheduler: AnyJob, end: float) -> None:
-        await anyio.sleep_until(end - JUST_BEFORE)
-        self._check_times.remove(end - JUST_BEFORE)
-        due = due_before(STALL_LIMIT, self.plan.backend)
-        of_runs = {run_scope(job) for job in self._driven}
+        await anyio.sleep_until(end - TIMEOUT_CHECK_LEAD)
+        self._check_times.remove(end - TIMEOUT_CHECK_LEAD)
+        due_timers = timers_before(STALL_LIMIT, self.plan.backend)
+        of_runs = {run_scope(job) for job in self._stepped_jobs}
         for known in (*self._check_times, *(at for level, at in self._timeout_ends.items() if _may_time_out(level))):
-            then = {(what, at) for what, at in due if abs(at - known) < SHORT_DELAY}
-            mine = {timer for timer in then if timer[0] in of_runs}
-            due -= mine | set(list(then - mine)[:1])
-        hangs = any(change.kind == "hang" for change in self.outcome.applied)
-        awaited = [driven for driven in self._driven.values() if not driven.job.forever]
-        works = any(_coroutine_frames.is_sleeping(driven.waits, endless=True) for driven in awaited)
+            close_timers = {(what, at) for what, at in due_timers if abs(at - known) < SHORT_DELAY}
+            run_timers = {timer for timer in close_timers if timer[0] in of_runs}
+            due_timers -= run_timers | set(list(close_timers - run_timers)[:1])
+        hangs = any(change.kind == "hang" for change in self.outcome.applied_changes)
+        awaited = [stepped for stepped in self._stepped_jobs.values() if not stepped.job.forever]
+        works = any(_coroutine_frames.is_sleeping(stepped.waiting_coroutine, endless=True) for stepped in awaited)
         ends = _may_time_out(scheduler) and self._timeout_ends[scheduler] == end
-        if ends and not due and not works and not hangs and not self._gave_up:
+        if ends and not due_timers and not works and not hangs and not self._gave_up:
             self._record_broken_law("only a timeout ends it", None)
             self.add_line(f"no task can resume until {scheduler.label!r} times out at {end:g}:", self._latest_time())
             self._add_places()
@@ -379,23 +414,23 @@ class ExploredRun:
 
     def _give_up(self) -> None:
         self._gave_up = True
-        if self._cut is not None:
-            self._cut.cancel()
+        if self._cut_scope is not None:
+            self._cut_scope.cancel()
 
     # ---- the laws
 
     def _record_broken_law(self, law: str, error: BaseException | None) -> None:
-        if self.outcome.broken is None:
-            self.outcome.broken, self.outcome.error = law, error
+        if self.outcome.broken_law is None:
+            self.outcome.broken_law, self.outcome.error = law, error
 
-    def _check_laws(self, scheduler: Scheduler, raised: BaseException | None, left: list[str]) -> None:
+    def _check_laws(self, scheduler: Scheduler, raised: BaseException | None, leftover_tasks: list[str]) -> None:
         """Check all laws after a run."""
-        if raised is not None and raised is not self._allowed and not isinstance(raised, EndlessRun):
-            if self.outcome.broken is None and not self._ran_any_job():
-                raise raised  # the scenario cannot run at all
+        if raised is not None and raised is not self._allowed_error and not isinstance(raised, EndlessRun):
+            if self.outcome.broken_law is None and not self._has_run_jobs():
+                raise raised  # the scenario cannot start
             self._record_broken_law(f"the run raises {type(raised).__name__}", raised)
             self.add_line(f"the run raises {_describe_error(raised)}")
-        if self.outcome.broken is not None:
+        if self.outcome.broken_law is not None:
             return
         for job, error in scheduler.failures().items():
             broken = _find_assertion(error)
@@ -403,37 +438,42 @@ class ExploredRun:
                 self._record_broken_law("an assert in a job fails", broken)
                 self.add_line(f"an assert in {job.path!r} fails: {_describe_error(broken)}", job.finished_at)
                 return
-        for law, words in self._find_remains(scheduler, left):
+        for law, text in self._find_leftovers(scheduler, leftover_tasks):
             self._record_broken_law(law, None)
-            self.add_line(words)
+            self.add_line(text)
             return
         if self._check is not None:
             try:
                 answer = _call_with(self._check, "check", scheduler, self._world)
                 if answer is not None:
-                    self._refused = _check_value_error(answer)
+                    self._rejection = _check_value_error(answer)
             except Exception as error:
                 self._record_broken_law(f"check raises {type(error).__name__}", error)
                 self.add_line(f"after the run, the check fails: {_describe_error(error)}")
 
-    def _ran_any_job(self) -> bool:
-        return any(driven.calls for driven in self._driven.values())
+    def _has_run_jobs(self) -> bool:
+        return any(stepped.call_count for stepped in self._stepped_jobs.values())
 
-    def _find_remains(self, scheduler: Scheduler, left: list[str]) -> Iterable[tuple[str, str]]:
-        """Yield the remains of the run that should not exist."""
-        if left:
-            yield "a task is left running", f"after the run, these tasks are left running: {', '.join(sorted(left))}"
-        once = {job for job in self._driven if is_scheduler(job) and job.retry is None and job.on_timeout != "restart"}
-        for job, driven in self._driven.items():
-            if driven.inside or job.state in (JobState.RUNNING, JobState.SCHEDULED):
-                yield "a job is left running", f"after the run, {driven.name!r} is {job.state.value}"
-            around = [level for level in enclosing_schedulers(job) if level is not scheduler]
-            if driven.shutdowns != 1 and _needs_shutdown(job) and all(level in once for level in around):
+    def _find_leftovers(self, scheduler: Scheduler, leftover_tasks: list[str]) -> Iterable[tuple[str, str]]:
+        """Yield whatever the run has left behind: for each leftover, the broken law and a line for the story."""
+        if leftover_tasks:
+            yield (
+                "a task is left running",
+                f"after the run, these tasks are left running: {', '.join(sorted(leftover_tasks))}",
+            )
+        once = {
+            job for job in self._stepped_jobs if is_scheduler(job) and job.retry is None and job.on_timeout != "restart"
+        }
+        for job, stepped in self._stepped_jobs.items():
+            if stepped.is_running or job.state in (JobState.RUNNING, JobState.SCHEDULED):
+                yield "a job is left running", f"after the run, {stepped.name!r} is {job.state.value}"
+            enclosing = [level for level in enclosing_schedulers(job) if level is not scheduler]
+            if stepped.shutdown_count != 1 and _needs_shutdown(job) and all(level in once for level in enclosing):
                 yield (
                     "co_shutdown is not called once",
-                    f"co_shutdown of {driven.name!r} was called {driven.shutdowns} times",
+                    f"co_shutdown of {stepped.name!r} was called {stepped.shutdown_count} times",
                 )
-        for level in (scheduler, *filter(is_scheduler, self._driven)):
+        for level in (scheduler, *filter(is_scheduler, self._stepped_jobs)):
             if level.pool is not None:
                 for name, total in level.pool.total.items():
                     if not isinstance(total, dict) and level.pool.free[name] != total:
@@ -446,31 +486,31 @@ class ExploredRun:
     # ---- the jobs
 
     def call(self, job: AnyJob, function: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
-        """Return the awaitable that replaces a job's own."""
-        driven = self._driven.get(job)
-        if driven is None or is_scheduler(job):
-            if driven is not None:
+        """Return the awaitable to await instead of calling the job's function."""
+        stepped = self._stepped_jobs.get(job)
+        if stepped is None or is_scheduler(job):
+            if stepped is not None:
                 self._watch_timeout(job)
             return function()
-        return self._drive(driven, function)
+        return self._step_coroutine(stepped, function)
 
     async def shut_down(self, job: AnyJob, function: Callable[[], Awaitable[Any]]) -> None:
         """Count and call the `co_shutdown` of a job."""
-        if job in self._driven:
-            self._driven[job].shutdowns += 1
+        if job in self._stepped_jobs:
+            self._stepped_jobs[job].shutdown_count += 1
         await function()
 
     @types.coroutine
-    def _drive(self, driven: SteppedJob, function: Callable[[], Awaitable[Any]]) -> Generator[Any, Any, Any]:
-        task = self._enter(driven)
-        places = self._places.get(driven.name)  # applied changes are removed: each applies once
+    def _step_coroutine(self, stepped: SteppedJob, function: Callable[[], Awaitable[Any]]) -> Generator[Any, Any, Any]:
+        task = self._begin_call(stepped)
+        places = self._changes_by_place.get(stepped.name)  # each change is removed when it is applied
         coroutine: Any = None
         try:
-            here = places.pop(0, NOTHING) if places else NOTHING
-            if driven.pending_failures:
-                here = [*here, *driven.take_failures("at its beginning")]
-            if here:
-                yield from self._apply_at_begin(driven, here).__await__()
+            changes = places.pop(0, NO_CHANGES) if places else NO_CHANGES
+            if stepped.pending_failures:
+                changes = [*changes, *stepped.take_failures("at its beginning")]
+            if changes:
+                yield from self._apply_at_begin(stepped, changes).__await__()
             coroutine = _as_coroutine(function())
             value: Any = None
             error: BaseException | None = None
@@ -481,47 +521,47 @@ class ExploredRun:
                     result = stop.value
                     break
                 value = error = None
-                driven.steps += 1
-                step = driven.steps + self._steps[driven.name]
-                driven.waits, driven.since = coroutine, self._clock()
-                here = places.pop(step, NOTHING) if places else NOTHING
-                if driven.pending_failures:
-                    here = [*here, *driven.take_failures(f"at {_coroutine_frames.waiting_line(coroutine)}")]
-                if here:
-                    self._disturb_soon(driven, here)
+                stepped.wait_count += 1
+                step = stepped.wait_count + self._waits_before_crash[stepped.name]
+                stepped.waiting_coroutine, stepped.wait_start = coroutine, self._clock()
+                changes = places.pop(step, NO_CHANGES) if places else NO_CHANGES
+                if stepped.pending_failures:
+                    changes = [*changes, *stepped.take_failures(f"at {_coroutine_frames.waiting_line(coroutine)}")]
+                if changes:
+                    self._schedule_external_changes(stepped, changes)
                 try:
                     value = yield trap
                 except BaseException as raised:
                     error = raised
-                self._count()
-                if here:
+                self._count_wait()
+                if changes:
                     try:
-                        yield from self._delay(driven, here).__await__()
-                    except asyncio.CancelledError as raised:  # never on trio
+                        yield from self._delay_resumption(stepped, changes).__await__()
+                    except asyncio.CancelledError as raised:  # on trio, the delay is shielded
                         error = raised
-                    error = self._choose_error(driven, here, error)
-                driven.waits = None
-            here = places.pop(AT_END, NOTHING) if places else NOTHING
-            if driven.pending_failures:
-                here = [*here, *driven.take_failures("at its end")]
-            if here:
-                driven.waits = None
-                self._apply_at_end(driven, here)
+                    error = self._choose_error(stepped, changes, error)
+                stepped.waiting_coroutine = None
+            changes = places.pop(END_PLACE, NO_CHANGES) if places else NO_CHANGES
+            if stepped.pending_failures:
+                changes = [*changes, *stepped.take_failures("at its end")]
+            if changes:
+                stepped.waiting_coroutine = None
+                self._apply_at_end(stepped, changes)
             return result
         finally:
-            self.turns.names.pop(task, None)
-            driven.inside, driven.waits = False, None
+            self.task_order.job_names.pop(task, None)
+            stepped.is_running, stepped.waiting_coroutine = False, None
             value = error = coroutine = None
 
-    def _enter(self, driven: SteppedJob) -> int:
-        driven.calls += 1
-        driven.inside = True
+    def _begin_call(self, stepped: SteppedJob) -> int:
+        stepped.call_count += 1
+        stepped.is_running = True
         task = id(_current_task(self.plan.backend))
-        self.turns.names[task] = driven.name
+        self.task_order.job_names[task] = stepped.name
         return task
 
-    def _count(self) -> None:
-        """Count a wait that is over, and end a run that never ends."""
+    def _count_wait(self) -> None:
+        """Count a wait after its end; at the end of a round, end a run that would never end."""
         self.outcome.waits += 1
         self._waits_in_round += 1
         if self._gave_up and self._waits_in_round > MAX_WAITS_AFTER_CANCEL:
@@ -529,199 +569,207 @@ class ExploredRun:
         if self._waits_in_round <= self._round_size or self._gave_up:
             return
         self._waits_in_round = 0
-        due = due_before(STALL_LIMIT, self.plan.backend)
-        last, self._due = self._due, due
-        if last is not None and (not due & last or self._clock() == self._round_began):
+        due_timers = timers_before(STALL_LIMIT, self.plan.backend)
+        previous, self._pending_timers = self._pending_timers, due_timers
+        if previous is not None and (not due_timers & previous or self._clock() == self._round_start):
             self._record_broken_law("it never ends", None)
             self.add_line(f"it never ends: its jobs have waited {self.outcome.waits:,} times, and nothing else is due")
             self._add_places()
             self._give_up()
-        self._round_began = self._clock()
+        self._round_start = self._clock()
 
     # ---- the changes
 
-    async def _apply_at_begin(self, driven: SteppedJob, here: list[Change]) -> None:
-        """Apply the changes before the body of a job begins."""
-        self._disturb(driven, here)
-        for change in here:
+    async def _apply_at_begin(self, stepped: SteppedJob, changes: list[Change]) -> None:
+        """Apply the changes at the beginning of a job, before its body."""
+        self._apply_external_changes(stepped, changes)
+        for change in changes:
             if change.kind == "late":
-                self._apply(change, f"{driven.name!r} begins {_describe_delay(change.value)}")
+                self._apply(change, f"{stepped.name!r} begins {_describe_delay(change.value)}")
                 await anyio.sleep(change.value)
             elif change.kind == "hang":
-                self._apply(change, f"{driven.name!r} hangs at its beginning")
+                self._apply(change, f"{stepped.name!r} hangs at its beginning")
                 await anyio.sleep_forever()
             elif change.kind == "fail":
-                raise self._make_injected_error(driven, change)
+                raise self._make_injected_error(stepped, change)
 
-    def _apply_at_end(self, driven: SteppedJob, here: list[Change]) -> None:
-        """Apply the changes after the body of a job has returned, and before the engine gets its result."""
-        self._disturb(driven, here)
-        for change in here:
+    def _apply_at_end(self, stepped: SteppedJob, changes: list[Change]) -> None:
+        """Apply the changes at the end of a job, after its body has returned, but before the engine gets the result."""
+        self._apply_external_changes(stepped, changes)
+        for change in changes:
             if change.kind == "fail":
-                raise self._make_injected_error(driven, change)
+                raise self._make_injected_error(stepped, change)
 
-    def _disturb_soon(self, driven: SteppedJob, here: list[Change]) -> None:
-        """Start a task that goes first in the next iteration and applies the changes to a job that is about to wait."""
-        if any(KINDS[change.kind] in OUTSIDE_FAULTS for change in here):
-            self.turns.called_first = True
-            self._group.start_soon(self._outside_changes, driven, here, name=GOES_FIRST)
+    def _schedule_external_changes(self, stepped: SteppedJob, changes: list[Change]) -> None:
+        """Start a task that resumes first in the next iteration, to apply the external changes to a waiting job."""
+        if any(FAULT_OF_KIND[change.kind] in EXTERNAL_FAULTS for change in changes):
+            self.task_order.is_first_task_pending = True
+            self._group.start_soon(self._apply_external_changes_in_task, stepped, changes, name=FIRST_TASK_NAME)
 
-    async def _outside_changes(self, driven: SteppedJob, here: list[Change]) -> None:
-        self._disturb(driven, here)
+    async def _apply_external_changes_in_task(self, stepped: SteppedJob, changes: list[Change]) -> None:
+        self._apply_external_changes(stepped, changes)
 
-    def _disturb(self, driven: SteppedJob, here: list[Change]) -> None:
-        """Apply changes from outside to a job that waits, or is at its beginning or end, or to its run."""
-        job = driven.job
-        for change in here:
-            place = self._place_text(driven, change)
+    def _apply_external_changes(self, stepped: SteppedJob, changes: list[Change]) -> None:
+        """Apply external changes to a job that waits, begins or ends, or to its run."""
+        job = stepped.job
+        for change in changes:
+            place = self._place_text(stepped, change)
             if change.kind == "cancel":
                 if is_ready(job) or (is_service(job) and not change.at):
                     continue
-                self._apply(change, f"{driven.name!r} is cancelled {place}{self._current_holders(driven)}")
+                self._apply(change, f"{stepped.name!r} is cancelled {place}{self._current_holders(stepped)}")
                 with contextlib.suppress(RuntimeError):
                     job.cancel()
             elif change.kind == "stop":
-                around: Any = job.scheduler
-                self._apply(change, f"{around.label!r} is cancelled, while {driven.name!r} is {place}")
+                enclosing: Any = job.scheduler
+                self._apply(change, f"{enclosing.label!r} is cancelled, while {stepped.name!r} is {place}")
                 with contextlib.suppress(RuntimeError):
-                    around.cancel()
-            elif change.kind == "cut" and self._cut is not None:
-                self._apply(change, f"the whole run is cancelled from outside, while {driven.name!r} is {place}")
+                    enclosing.cancel()
+            elif change.kind == "cut" and self._cut_scope is not None:
+                self._apply(change, f"the whole run is cancelled from outside, while {stepped.name!r} is {place}")
                 if self._host is not None and change.value:
                     self._host.cancel()
                     self._native_cancels += 1
                 else:
-                    self._cut.cancel()
+                    self._cut_scope.cancel()
             elif change.kind == "ctrl-c":
-                self._apply(change, f"Ctrl-C, while {driven.name!r} is {place}")
-                self._allowed = self._allowed or KeyboardInterrupt()
-                interrupt(self._scheduler, self._allowed)
+                self._apply(change, f"Ctrl-C, while {stepped.name!r} is {place}")
+                self._allowed_error = self._allowed_error or KeyboardInterrupt()
+                interrupt(self._scheduler, self._allowed_error)
             elif change.kind == "crash":
                 self._apply(
-                    change, f"the program is killed, while {driven.name!r} is {place}{self._current_holders(driven)}"
+                    change, f"the program is killed, while {stepped.name!r} is {place}{self._current_holders(stepped)}"
                 )
-                self._crash()
+                self._simulate_crash()
 
-    def _crash(self) -> None:
-        self._crashed = True
+    def _simulate_crash(self) -> None:
+        self._is_crashed = True
         try:
             self._crash_copy = copy.deepcopy(self._world)
         except Exception as error:
-            self.refuse(
+            self.reject_scenario(
                 TypeError(
                     f"the world cannot be copied, which a crash does ({error}): keep plain data in it, and make locks, "
                     f"events and connections in make_scheduler"
                 )
             )
-        if self._cut is not None:
-            self._cut.cancel()
+        if self._cut_scope is not None:
+            self._cut_scope.cancel()
 
-    def refuse(self, error: Exception) -> None:
-        """End the run, and raise `error` afterwards: the scenario cannot be explored."""
-        self._refused = self._refused or error
-        if self._cut is not None:
-            self._cut.cancel()
+    def reject_scenario(self, error: Exception) -> None:
+        """End the run of a scenario that cannot be explored; `run` raises the error afterwards."""
+        self._rejection = self._rejection or error
+        if self._cut_scope is not None:
+            self._cut_scope.cancel()
 
-    async def _delay(self, driven: SteppedJob, here: list[Change]) -> None:
-        """Delay a job that could resume."""
-        for change in here:
+    async def _delay_resumption(self, stepped: SteppedJob, changes: list[Change]) -> None:
+        """Delay a job that is about to resume, if the changes say so."""
+        for change in changes:
             if change.kind == "late":
-                place = self._place_text(driven, change)
+                place = self._place_text(stepped, change)
                 self._apply(
                     change,
-                    f"{driven.name!r} resumes {_describe_delay(change.value)} {place}{self._current_holders(driven)}",
+                    f"{stepped.name!r} resumes {_describe_delay(change.value)} {place}{self._current_holders(stepped)}",
                 )
                 await self._pause(change.value)
 
     def _choose_error(
-        self, driven: SteppedJob, here: list[Change], error: BaseException | None
+        self, stepped: SteppedJob, changes: list[Change], error: BaseException | None
     ) -> BaseException | None:
-        """Return the exception to raise in a job that resumes, in place of `error` from the loop."""
+        """Return the exception to raise in a job that resumes: an injected failure, or the `error` from the loop."""
         if error is not None and not (self.plan.backend == "trio" and _is_end_of_sleep(error)):
             return error
-        for change in here:
-            if change.kind == "fail" and _coroutine_frames.is_sleeping(driven.waits):
-                return self._make_injected_error(driven, change)
+        for change in changes:
+            if change.kind == "fail" and _coroutine_frames.is_sleeping(stepped.waiting_coroutine):
+                return self._make_injected_error(stepped, change)
         return error
 
-    def _make_injected_error(self, driven: SteppedJob, change: Change) -> Injected:
-        """Return the exception of an injected failure, and schedule its repetitions at this place."""
-        place = self._place_text(driven, change)
-        self._apply(change, f"{driven.name!r} fails {place}{self._current_holders(driven)}")
+    def _make_injected_error(self, stepped: SteppedJob, change: Change) -> InjectedError:
+        """Create the exception of an injected failure, and schedule its repetitions at the same place."""
+        place = self._place_text(stepped, change)
+        self._apply(change, f"{stepped.name!r} fails {place}{self._current_holders(stepped)}")
         if change.value > 1:
-            driven.pending_failures.append((place, replace(change, value=change.value - 1)))
-        return Injected(f"explore lets {driven.name!r} fail {place}")
+            stepped.pending_failures.append((place, replace(change, value=change.value - 1)))
+        return InjectedError(f"explore lets {stepped.name!r} fail {place}")
 
     # ---- the story
 
-    def _apply(self, change: Change, words: str) -> None:
-        self.outcome.applied.add(change)
-        self.add_line(words)
+    def _apply(self, change: Change, text: str) -> None:
+        self.outcome.applied_changes.add(change)
+        self.add_line(text)
 
-    def add_line(self, words: str, when: float | None = None) -> None:
+    def add_line(self, text: str, time: float | None = None) -> None:
         """Add a line to the story."""
-        moment = self._clock() if when is None else when
-        self.outcome.story.append(f"{round(moment, 3):>8g}  {words}")
+        timestamp = self._clock() if time is None else time
+        self.outcome.event_lines.append(f"{round(timestamp, 3):>8g}  {text}")
 
-    def _place_text(self, driven: SteppedJob, change: Change) -> str:
+    def _place_text(self, stepped: SteppedJob, change: Change) -> str:
         if change.at == 0:
             return "at its beginning"
-        return "at its end" if change.at == AT_END else f"at {_coroutine_frames.waiting_line(driven.waits)}"
+        return (
+            "at its end"
+            if change.at == END_PLACE
+            else f"at {_coroutine_frames.waiting_line(stepped.waiting_coroutine)}"
+        )
 
-    def _current_holders(self, driven: SteppedJob) -> str:
-        """Return the holders of a pool's resources at this moment."""
+    def _current_holders(self, stepped: SteppedJob) -> str:
+        """Describe which other jobs hold resources of a pool now; return "" if none does."""
         holds: list[str] = []
-        for other in self._driven.values():
-            if other is not driven and other.job.state is JobState.RUNNING:
+        for other in self._stepped_jobs.values():
+            if other is not stepped and other.job.state is JobState.RUNNING:
                 granted = {name: has for name, has in other.job.granted.items() if not isinstance(has, dict)}
                 if granted:
                     holds.append(f"{other.name!r} holds {', '.join(f'{name}={has}' for name, has in granted.items())}")
         return f" while {' and '.join(holds)}" if holds else ""
 
     def _latest_time(self) -> float:
-        moments = [driven.since for driven in self._driven.values() if driven.waits is not None]
-        return max(moments + [job.finished_at for job in self._driven if job.finished_at is not None], default=0.0)
+        moments = [
+            stepped.wait_start for stepped in self._stepped_jobs.values() if stepped.waiting_coroutine is not None
+        ]
+        return max(
+            moments + [job.finished_at for job in self._stepped_jobs if job.finished_at is not None], default=0.0
+        )
 
     def _add_places(self) -> None:
         """Add to the story where each running job waits, and which jobs wait for a slot or a resource."""
-        waiting = [driven.name for driven in self._driven.values() if driven.job.state is JobState.SCHEDULED]
-        for driven in self._driven.values():
-            if driven.waits is not None:
-                self.outcome.story.append(
-                    f"{'':12}{driven.name!r} waits since {round(driven.since, 3):g}, "
-                    f"at {_coroutine_frames.waiting_line(driven.waits)}"
+        waiting = [stepped.name for stepped in self._stepped_jobs.values() if stepped.job.state is JobState.SCHEDULED]
+        for stepped in self._stepped_jobs.values():
+            if stepped.waiting_coroutine is not None:
+                self.outcome.event_lines.append(
+                    f"{'':12}{stepped.name!r} waits since {round(stepped.wait_start, 3):g}, "
+                    f"at {_coroutine_frames.waiting_line(stepped.waiting_coroutine)}"
                 )
         if waiting:
             more = f" and {len(waiting) - 3} more" if len(waiting) > 3 else ""
-            self.outcome.story.append(f"{'':12}{', '.join(map(repr, waiting[:3]))}{more} wait for their turn")
+            self.outcome.event_lines.append(f"{'':12}{', '.join(map(repr, waiting[:3]))}{more} wait for their turn")
 
 
-def _call(job: AnyJob, function: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
-    session = current.get(None)
+def _call_job(job: AnyJob, function: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
+    session = exploration_run.get(None)
     return function() if session is None else session.call(job, function)
 
 
 async def _shut_down(job: AnyJob, function: Callable[[], Awaitable[Any]]) -> None:
-    session = current.get(None)
+    session = exploration_run.get(None)
     await (function() if session is None else session.shut_down(job, function))
 
 
 class _StepInstrument(Instrument):
-    """Steps the jobs that are added while the scenario runs."""
+    """An instrument that steps the jobs that are added while the scenario runs."""
 
     def __init__(self, session: ExploredRun) -> None:
         self._session: Final = session
 
     def job_added(self, scheduler: Any, job: AnyJob) -> None:
-        """Begin to step its calls."""
+        """Step the calls of the new job."""
         try:
             self._session.step_calls_of(job, job.path)
         except TypeError as error:
-            self._session.refuse(error)
+            self._session.reject_scenario(error)
 
 
 class _CrashingJournal:
-    """A journal that records nothing after the program is killed."""
+    """A journal that ignores all records after a simulated crash, as if the program had been killed."""
 
     def __init__(self, path: str, session: ExploredRun, opened: Any = None) -> None:
         self._path: Final = path
@@ -744,22 +792,22 @@ class _CrashingJournal:
         return self._opened.look_up(job)
 
     def record(self, job: AnyJob, value: Any) -> None:
-        if not self._session._crashed:
+        if not self._session._is_crashed:
             self._opened.record(job, value)
 
     def forget(self, job: AnyJob) -> None:
         self._opened.forget(job)
 
     def commit(self) -> None:
-        if not self._session._crashed:
+        if not self._session._is_crashed:
             self._opened.commit()
 
     def close(self, outcome: str | None, report: Callable[[str], object]) -> None:
-        self._opened.close(None if self._session._crashed else outcome, report)
+        self._opened.close(None if self._session._is_crashed else outcome, report)
 
 
 def _check_scheduler(scheduler: Any) -> Any:
-    """Return the result of make_scheduler, if it is a scheduler."""
+    """Check that the result of `make_scheduler` is a scheduler, and return it."""
     if inspect.iscoroutine(scheduler):
         scheduler.close()
         raise TypeError("make_scheduler is async: make it a plain function that returns a Scheduler")
@@ -769,26 +817,26 @@ def _check_scheduler(scheduler: Any) -> Any:
     return scheduler
 
 
-def count_arguments(function: Callable[..., object], name: str, most: int) -> int:
-    """Return the number of arguments that a user's function takes: 0 or 1 for `make_scheduler`, 1 or 2 for `check`.
+def count_arguments(function: Callable[..., object], name: str, round_size: int) -> int:
+    """Return how many arguments a user's function takes: 0 or 1 for `make_scheduler`, 1 or 2 for `check`.
 
     Raises:
-        TypeError: it takes another number.
+        TypeError: the function cannot be called with either number of arguments.
 
     """
-    least = most - 1
+    least = round_size - 1
     if not callable(function):
         raise TypeError(f"{name}={short_repr(function)}: give a function")
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
         return least
-    for number in (most, least):
+    for number in (round_size, least):
         with contextlib.suppress(TypeError):
             signature.bind(*range(number))
             return number
-    wanted = "no argument, or the world" if most == 1 else "the scheduler, or the scheduler and the world"
-    raise TypeError(f"{name}={name_of(function)}{signature}: let it take {wanted}")
+    expected = "no argument, or the world" if round_size == 1 else "the scheduler, or the scheduler and the world"
+    raise TypeError(f"{name}={name_of(function)}{signature}: let it take {expected}")
 
 
 def _call_with(function: Callable[..., Any], name: str, scheduler: Any, world: dict[Any, Any]) -> Any:
@@ -798,7 +846,7 @@ def _call_with(function: Callable[..., Any], name: str, scheduler: Any, world: d
 
 
 def _check_value_error(answer: object) -> TypeError:
-    """Return the error for a check that returned a value."""
+    """Create the error for a check that has returned a value."""
     if inspect.isawaitable(answer):
         if inspect.iscoroutine(answer):
             answer.close()
@@ -807,7 +855,7 @@ def _check_value_error(answer: object) -> TypeError:
 
 
 def _may_time_out(scheduler: Any) -> bool:
-    """Return whether the timeout of a scheduler may still end its run; it cannot if the run is already stopping."""
+    """Return whether a scheduler's timeout could still end its run: whether the run is not stopping yet."""
     run = current_run(scheduler)
     return run is not None and run.phase is not RunPhase.STOPPING
 
@@ -824,17 +872,17 @@ async def _pause_on_asyncio(seconds: float) -> None:
 
 
 def _is_end_of_sleep(error: BaseException) -> bool:
-    """Return whether an exception is the one by which trio ends a sleep at a deadline."""
+    """Return whether an exception is a `trio.Cancelled`, with which trio also ends a sleep at its deadline."""
     import trio
 
     return isinstance(error, trio.Cancelled)
 
 
 def _as_coroutine(awaitable: Any) -> Any:
-    return awaitable if inspect.iscoroutine(awaitable) else _await(awaitable)
+    return awaitable if inspect.iscoroutine(awaitable) else _await_result(awaitable)
 
 
-async def _await(awaitable: Any) -> Any:
+async def _await_result(awaitable: Any) -> Any:
     return await awaitable
 
 
@@ -846,7 +894,7 @@ def _current_task(backend: str) -> Any:
     return asyncio.current_task()
 
 
-def _tasks_of_trio() -> list[Any]:
+def _iterate_trio_tasks() -> list[Any]:
     import trio
 
     todo: list[Any] = [trio.lowlevel.current_root_task()]
@@ -874,7 +922,7 @@ def _group_members(error: BaseException) -> tuple[BaseException, ...]:
 
 
 def _describe_error(error: BaseException) -> str:
-    """Describe an exception in a line, with the line of code that raised it if it has no message."""
+    """Describe an exception in one line. If it has no message, add the line of code that raised it."""
     while len(inside := _group_members(error)) == 1:
         (error,) = inside
     trace = error.__traceback__

@@ -1,14 +1,14 @@
-"""Changes: the differences of a run from the plain run, their notation, and the plans to try.
+"""Plans of runs: the changes by which a run differs from the plain run, their notation, and the plans to try.
 
-A plan is a backend and the changes to one run; it determines the run. Its text repeats a run:
-``trio late@1:a=3 fail@0:b``. A place is counted within a job: 0 is its beginning, 1 its first wait, "end" the moment in
-which it has returned.
+A plan consists of a backend and the changes to one run. It determines the run, and its text repeats the run, e.g.
+``trio late@1:a=3 fail@0:b``. Places are numbered within each job: 0 is its beginning, 1 its first wait, and "end" is
+the moment after its body has returned.
 
-The plans to try are every single fault at every place, in random order, interleaved with random plans. Most faults in
-concurrent programs need few events to coincide (Burckhardt et al., "A Randomized Scheduler with Probabilistic
-Guarantees of Finding Bugs", ASPLOS 2010, which calls their number the depth). So a plan has few changes. Orders are
-drawn as in that paper: random ranks for all jobs, which ready tasks obey in each iteration of the loop, and a job that
-resumes only after all others are blocked, which is a change of its rank. In addition there is a random order in each
+The plans to try are all single faults at all places, in random order, interleaved with random plans. A plan has few
+changes, because most bugs in concurrent programs need only few events to coincide; their number is called the depth of
+the bug by Burckhardt et al., "A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs", ASPLOS 2010.
+Orders are drawn as in that paper: all jobs get random ranks, in the order of which ready tasks resume in each
+iteration of the loop, and some jobs resume only after all others are blocked. Other plans have a random order in each
 iteration.
 """
 
@@ -24,47 +24,55 @@ from urllib.parse import quote, unquote
 from ..abc import BackendName
 
 if TYPE_CHECKING:
-    from ._explored_run import Outcome
+    from ._explored_run import RunOutcome
 
 
-AT_END: Final = -1
+END_PLACE: Final = -1
 SHORT_DELAY: Final = 2.0**-20
-"""The delay, in seconds, that lets all other jobs go first: the clock advances only when they are blocked."""
+"""A delay, in seconds, after which all other jobs are blocked, because the clock does not advance before."""
 
-KINDS: Final = {
-    "first": "order",  # in iteration `at` of the loop, the task of the job resumes first
-    "turn": "order",  # in iteration `at`, the tasks resume in an order that `value` determines
-    "rank": "order",  # ready tasks resume by the ranks of their jobs, lower ones first
+FAULT_OF_KIND: Final = {
+    "first": "order",  # in iteration `at` of the event loop, the task of the job resumes first
+    "turn": "order",  # in iteration `at` of the event loop, the tasks resume in an order that `value` determines
+    "rank": "order",  # ready tasks resume in the order of their jobs' ranks, the lowest first
     "late": "durations",  # the job resumes `value` seconds late
-    "hang": "timeouts",  # the job never begins, until it is cancelled
-    "fail": "failures",  # the job raises an exception; `value` times, if it reaches this line again
+    "hang": "timeouts",  # the job waits at its beginning until it is cancelled
+    "fail": "failures",  # the job raises an exception, up to `value` times if it reaches this line again
     "cancel": "cancellation",  # `cancel()` of the job
     "stop": "cancellation",  # `cancel()` of its scheduler
     "cut": "cancellation",  # cancellation of a scope around the whole run, or (natively) of the task that awaits it
     "ctrl-c": "ctrl-c",
     "crash": "crash",
 }
-"""Each kind of change, and its fault in the user's terms."""
+"""For each kind of change, the kind of fault by which users select it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One difference from the plain run."""
+    """A change by which a run differs from the plain run.
+
+    Attributes:
+        kind: a key of `FAULT_OF_KIND`.
+        name: the path of the job; empty for a change of the order of tasks.
+        at: the place in the job, or the number of the iteration of the event loop.
+        value: a number that `FAULT_OF_KIND` explains for each kind.
+
+    """
 
     kind: str
-    name: str = ""  # the path of the job
+    name: str = ""
     at: int = 0
     value: float = 0.0
 
     def __str__(self) -> str:
-        at = "end" if self.at == AT_END else str(self.at)
+        at = "end" if self.at == END_PLACE else str(self.at)
         value = "=moment" if self.value == SHORT_DELAY else f"={self.value!r}".removesuffix(".0") if self.value else ""
         return f"{self.kind}@{at}:{quote(self.name, safe='/()#,[]')}{value}"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A run: its backend, and its changes."""
+    """The plan of a run: the backend, and the changes."""
 
     backend: str
     changes: tuple[Change, ...] = ()
@@ -74,7 +82,7 @@ class Plan:
 
 
 def read_plan(text: str) -> Plan:
-    """Parse a plan.
+    """Parse the text of a plan.
 
     Raises:
         ValueError: the text is not a plan.
@@ -96,121 +104,133 @@ def _read_change(word: str) -> Change:
     kind, _, rest = word.partition("@")
     at, separator, rest = rest.partition(":")
     name, _, value = rest.partition("=")
-    if kind not in KINDS or not separator:
+    if kind not in FAULT_OF_KIND or not separator:
         raise ValueError
-    change = Change(kind, unquote(name), AT_END if at == "end" else int(at), _seconds(value))
+    change = Change(kind, unquote(name), END_PLACE if at == "end" else int(at), _parse_seconds(value))
     if not math.isfinite(change.value) or (change.value < 0 and kind != "rank") or (at != "end" and change.at < 0):
         raise ValueError
     return change
 
 
-def _seconds(value: str) -> float:
+def _parse_seconds(value: str) -> float:
     return SHORT_DELAY if value == "moment" else float(value or 0)
 
 
 FAILURE_COUNTS: Final = (2.0, 3.0)
-"""How often a job may fail at one place, besides once: a repeated failure may break a retry."""
+"""How many times a job may fail at the same place, besides once, because repeated failures may exhaust its retries."""
 
 
 class PlanGenerator:
     """A generator of plans for one exploration.
 
     Args:
-        seed: determines all plans.
-        faults: the kinds of faults.
+        seed: the seed that determines all plans.
+        faults: the kinds of faults that plans may have.
+
+    Attributes:
+        single_fault_count: the number of plans with a single fault.
 
     """
 
     def __init__(self, seed: int, faults: Iterable[str]) -> None:
         self._random: Final = random.Random(seed)
         self._faults: Final = frozenset(faults)
-        self._kinds: Final = [kind for kind, fault in KINDS.items() if fault in self._faults - {"order", "durations"}]
+        self._kinds: Final = [
+            kind for kind, fault in FAULT_OF_KIND.items() if fault in self._faults - {"order", "durations"}
+        ]
         self._steps: Final[dict[str, int]] = {}
-        self._limited: Final[set[str]] = set()
-        self._retried: Final[set[str]] = set()
-        self._span = 1.0
-        self._singles: Iterator[Change] = iter(())
-        self.places = 0  # the number of single faults
+        self._jobs_with_timeout: Final[set[str]] = set()
+        self._jobs_with_retries: Final[set[str]] = set()
+        self._plain_duration = 1.0
+        self._untried_single_faults: Iterator[Change] = iter(())
+        self.single_fault_count = 0
 
-    def record(self, outcome: Outcome) -> None:
-        """Record the places of a run."""
-        for name, steps in outcome.steps.items():
-            self._steps[name] = max(steps, self._steps.get(name, 0))
-        self._limited.update(outcome.limited)
-        self._retried.update(outcome.retried)
+    def record(self, outcome: RunOutcome) -> None:
+        """Record the number of places in each job of a run, and which jobs have timeouts and retries."""
+        for name, wait_count in outcome.wait_counts.items():
+            self._steps[name] = max(wait_count, self._steps.get(name, 0))
+        self._jobs_with_timeout.update(outcome.jobs_with_timeout)
+        self._jobs_with_retries.update(outcome.jobs_with_retries)
 
-    def begin(self, span: float) -> None:
-        """Begin to generate plans, after the plain runs, which took `span` seconds."""
-        self._span = span or 1.0
-        singles = list(self._single_faults())
-        self.places = len(singles)
-        self._random.shuffle(singles)
-        self._singles = iter(singles)
+    def begin(self, plain_duration: float) -> None:
+        """Prepare to generate plans, after the plain runs, the longest of which took `plain_duration` seconds."""
+        self._plain_duration = plain_duration or 1.0
+        single_faults = list(self._single_faults())
+        self.single_fault_count = len(single_faults)
+        self._random.shuffle(single_faults)
+        self._untried_single_faults = iter(single_faults)
 
     def _single_faults(self) -> Iterator[Change]:
         kinds = list(self._kinds)
         if self._faults & {"order", "durations"}:
             kinds.append("late")
-        for name, steps in self._steps.items():
-            for at in (*range(steps + 1), AT_END):
+        for name, wait_count in self._steps.items():
+            for at in (*range(wait_count + 1), END_PLACE):
                 for kind in kinds:
                     if self._is_applicable(kind, name, at):
-                        for value in self._values(kind, name):
+                        for value in self._draw_values(kind, name):
                             yield Change(kind, name, at, value)
 
-    def _values(self, kind: str, name: str) -> tuple[float, ...]:
-        if kind == "fail" and name in self._retried:
+    def _draw_values(self, kind: str, name: str) -> tuple[float, ...]:
+        if kind == "fail" and name in self._jobs_with_retries:
             return (0.0, *FAILURE_COUNTS)
         return (SHORT_DELAY if kind == "late" else 0.0,)
 
     def _is_applicable(self, kind: str, name: str, at: int) -> bool:
         if kind == "hang":
-            return at == 0 and name in self._limited
-        return at != AT_END or kind in ("fail", "crash")
+            return at == 0 and name in self._jobs_with_timeout
+        return at != END_PLACE or kind in ("fail", "crash")
 
-    def plan(self, backend: str) -> tuple[Plan, int | None]:
-        """Return a plan, and a seed for the order in each iteration, or None."""
+    def next_plan(self, backend: str) -> tuple[Plan, int | None]:
+        """Return the next plan, and a seed for the order of tasks in each iteration, or None for the usual order."""
         draw = self._random
-        single = next(self._singles, None) if draw.random() < 0.5 else None
-        if single is not None:
-            return Plan(backend, (single,)), self._every() if draw.random() < 0.5 else None
+        single_fault = next(self._untried_single_faults, None) if draw.random() < 0.5 else None
+        if single_fault is not None:
+            return Plan(backend, (single_fault,)), self._draw_order_seed() if draw.random() < 0.5 else None
         names = list(self._steps)
         changes: dict[tuple[str, str, int], Change] = {}
         kind = name = ""
         for _ in range(draw.choice((0, 1, 1, 2, 2, 3))) if self._kinds and names else ():
-            if not changes or draw.random() < 0.5:  # else the same kind for the same job again
+            if not changes or draw.random() < 0.5:  # otherwise, the same kind of change to the same job again
                 kind, name = draw.choice(self._kinds), draw.choice(names)
-            change = self._change(kind, name)
+            change = self._make_change(kind, name)
             if self._is_applicable(change.kind, change.name, change.at):
                 changes.setdefault((change.kind, change.name, change.at), change)
-        every = None
-        how = draw.random()
+        order_seed = None
+        order_choice = draw.random()
         if "order" in self._faults and names:
-            if how < 0.4:
-                every = self._every()
-            elif how < 0.6:
+            if order_choice < 0.4:
+                order_seed = self._draw_order_seed()
+            elif order_choice < 0.6:
                 ranks = list(range(1, len(names) + 1))
                 draw.shuffle(ranks)
                 for name, rank in zip(names, ranks, strict=True):
                     changes["rank", name, 0] = Change("rank", name, 0, rank)
         for _ in range(draw.choice((0, 1, 2, 3))) if self._faults & {"order", "durations"} and names else ():
-            change = self._change("late", draw.choice(names), self._seconds())
-            if change.at != AT_END:
+            change = self._make_change("late", draw.choice(names), self._draw_seconds())
+            if change.at != END_PLACE:
                 changes["late", change.name, change.at] = change
-        return Plan(backend, tuple(changes.values())), every
+        return Plan(backend, tuple(changes.values())), order_seed
 
-    def _every(self) -> int | None:
+    def _draw_order_seed(self) -> int | None:
         return self._random.getrandbits(32) if "order" in self._faults else None
 
-    def _change(self, kind: str, name: str, value: float = 0.0) -> Change:
+    def _make_change(self, kind: str, name: str, value: float = 0.0) -> Change:
         at = self._random.randint(-1, self._steps[name])
         if kind == "fail":
             value = self._random.choice((0.0, 0.0, *FAILURE_COUNTS))
         return Change(kind, name, 0 if kind == "hang" else at, value or float(kind == "cut" and at % 2))
 
-    def _seconds(self) -> float:
+    def _draw_seconds(self) -> float:
         if "durations" not in self._faults:
             return SHORT_DELAY
         return self._random.choice(
-            (SHORT_DELAY, SHORT_DELAY, self._span / 8, self._span / 2, self._span, 2 * self._span + 1)
+            (
+                SHORT_DELAY,
+                SHORT_DELAY,
+                self._plain_duration / 8,
+                self._plain_duration / 2,
+                self._plain_duration,
+                2 * self._plain_duration + 1,
+            )
         )

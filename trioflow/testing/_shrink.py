@@ -1,7 +1,8 @@
-"""Minimize a broken run: no change of its plan can be left out, and each is as simple as possible.
+"""Minimization of a run that breaks a law: its plan gets as few and as simple changes as possible.
 
 Changes are left out by delta debugging (Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input",
-IEEE TSE 2002): halves first, then ever smaller parts. A smaller plan counts only if its run breaks the same law.
+IEEE TSE 2002): first one half of them, then smaller and smaller parts. A smaller plan is accepted only if its run
+breaks the same law.
 """
 
 from __future__ import annotations
@@ -10,81 +11,87 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from ._explored_run import Outcome
+from ._explored_run import RunOutcome
 from ._fault_plans import SHORT_DELAY, Change, Plan
 
-MAX_RUNS: Final = 500
-FEW_NAMES: Final = 6
-"""The number of tasks of an iteration that are tried as the one that has to go first."""
+MAX_SHRINK_RUNS: Final = 500
+MAX_FIRST_TASKS: Final = 6
+"""The maximum number of tasks of an iteration that the shrinker tries as the task that must resume first."""
 
 
-class Shrinking:
-    """Minimizes one broken run.
+class Shrinker:
+    """Minimizes a run that breaks a law.
 
     Args:
-        broken: the run.
-        every: the seed of the order in its iterations, or None.
+        broken: the outcome of the run.
+        order_seed: the seed of the order of tasks in its iterations; None for the usual order.
         run: runs a plan.
+
+    Attributes:
+        smallest: the outcome of the smallest run that breaks the same law.
+        run_count: the number of runs that were tried.
 
     """
 
-    def __init__(self, broken: Outcome, every: int | None, run: Callable[[Plan], Outcome]) -> None:
-        self._law: Final = broken.broken
+    def __init__(self, broken: RunOutcome, order_seed: int | None, run: Callable[[Plan], RunOutcome]) -> None:
+        self._law: Final = broken.broken_law
         self._backend: Final = broken.plan.backend
-        self._run: Final = run
+        self._run_plan: Final = run
         self.smallest = broken
-        self.runs = 0
-        self._every: Final = every
+        self.run_count = 0
+        self._order_seed: Final = order_seed
 
-    def shrink(self) -> Outcome:
+    def shrink(self) -> RunOutcome:
         """Return the smallest run that breaks the same law."""
-        first = self.smallest
-        applied = [change for change in first.plan.changes if change in first.applied]
-        turns = [] if first.turns is None or self._every is None else list(first.turns.chosen)
-        in_turns = [Change("turn", "", number, float(self._every or 0)) for number in turns]
-        if not self._still_breaks(applied) and not (in_turns and self._still_breaks([*in_turns, *applied])):
-            return first  # the failure depends on something outside the plan
+        original = self.smallest
+        applied = [change for change in original.plan.changes if change in original.applied_changes]
+        order_iterations = (
+            [] if original.task_order is None or self._order_seed is None else list(original.task_order.chosen_orders)
+        )
+        order_changes = [Change("turn", "", number, float(self._order_seed or 0)) for number in order_iterations]
+        if not self._still_breaks(applied) and not (order_changes and self._still_breaks([*order_changes, *applied])):
+            return original  # the run is not determined by its plan
         changes = list(self.smallest.plan.changes)
-        changes = self._without_parts(changes)
-        for place, change in enumerate(changes):
-            for plainer in self._simpler_changes(change):
-                tried = [*changes[:place], plainer, *changes[place + 1 :]]
-                if self._still_breaks(tried):
-                    changes = tried
+        changes = self._leave_out_parts(changes)
+        for index, change in enumerate(changes):
+            for simpler in self._simpler_changes(change):
+                candidate = [*changes[:index], simpler, *changes[index + 1 :]]
+                if self._still_breaks(candidate):
+                    changes = candidate
                     break
-        self._without_parts(changes)
+        self._leave_out_parts(changes)
         return self.smallest
 
     def _still_breaks(self, changes: Iterable[Change]) -> bool:
-        """Make a run with only these changes; if it breaks the same law, keep it and return True."""
-        if self.runs >= MAX_RUNS:
+        """Run a plan with only these changes. If it breaks the same law, keep it as the smallest, and return True."""
+        if self.run_count >= MAX_SHRINK_RUNS:
             return False
-        self.runs += 1
-        outcome = self._run(Plan(self._backend, tuple(changes)))
-        if outcome.broken != self._law:
+        self.run_count += 1
+        outcome = self._run_plan(Plan(self._backend, tuple(changes)))
+        if outcome.broken_law != self._law:
             return False
         self.smallest = outcome
         return True
 
-    def _without_parts(self, changes: Sequence[Change]) -> list[Change]:
-        """Leave out parts as long as the law is still broken."""
-        left = list(changes)
-        size = max(1, len(left) // 2)
-        while left:
-            for start in range(0, len(left), size):
-                tried = left[:start] + left[start + size :]
-                if self._still_breaks(tried):
-                    left = tried
-                    size = min(size, max(1, len(left)))
+    def _leave_out_parts(self, changes: Sequence[Change]) -> list[Change]:
+        """Leave out as many changes as possible such that the law is still broken, and return the others."""
+        remaining = list(changes)
+        size = max(1, len(remaining) // 2)
+        while remaining:
+            for start in range(0, len(remaining), size):
+                candidate = remaining[:start] + remaining[start + size :]
+                if self._still_breaks(candidate):
+                    remaining = candidate
+                    size = min(size, max(1, len(remaining)))
                     break
             else:
                 if size == 1:
                     break
                 size = max(1, size // 2)
-        return left
+        return remaining
 
     def _simpler_changes(self, change: Change) -> Iterable[Change]:
-        """Yield simpler changes, the simplest first."""
+        """Yield changes that could replace this one, the simplest first."""
         if change.kind == "late" and change.value > SHORT_DELAY:
             yield replace(change, value=SHORT_DELAY)
             yield replace(change, value=1.0)
@@ -96,11 +103,15 @@ class Shrinking:
             yield replace(change, value=-1.0)
             yield replace(change, value=1.0)
         elif change.kind == "turn":
-            chosen = self.smallest.turns.chosen.get(change.at, []) if self.smallest.turns is not None else []
+            chosen = (
+                self.smallest.task_order.chosen_orders.get(change.at, [])
+                if self.smallest.task_order is not None
+                else []
+            )
             names = list(dict.fromkeys(name for name in chosen if name))
-            for name in names[:FEW_NAMES]:
+            for name in names[:MAX_FIRST_TASKS]:
                 yield Change("first", name, change.at)
-            for name in list(self.smallest.steps)[:FEW_NAMES]:
+            for name in list(self.smallest.wait_counts)[:MAX_FIRST_TASKS]:
                 yield Change("late", name, 0, SHORT_DELAY)
         elif change.kind in ("stop", "cut") and change.value:
             yield replace(change, value=0.0)

@@ -1,12 +1,11 @@
-"""Choose the order in which ready tasks resume in the same iteration of the loop, on both backends.
+"""Control over the order in which ready tasks resume in an iteration of the event loop, on both backends.
 
-trio promises no order. At the start of an iteration it sorts its batch of tasks and shuffles it, if a test requires
-determinism: Hypothesis makes runs of trio repeatable by this private interface. asyncio promises to call callbacks in
-the order in which they were scheduled; so callbacks other than steps of tasks keep their places, and tasks are permuted
-among each other. In a real program the unpredictable order of sockets and threads has the same effect.
+trio promises no order. With a private option, which Hypothesis uses to make runs of trio repeatable, trio sorts its
+ready tasks in each iteration, and shuffles them with a replaceable random generator. asyncio promises to call callbacks
+in the order in which they were scheduled. So steps of tasks are permuted only among each other, as they are in real
+programs by the unpredictable order of sockets and threads, and all other callbacks keep their positions.
 
-The order is independent of the addresses of objects, unlike the order of cancelled tasks on both backends: tasks are
-numbered when they are new.
+Tasks are numbered as they appear, so that the order does not depend on memory addresses.
 """
 
 from __future__ import annotations
@@ -21,18 +20,24 @@ import anyio
 
 from ..clock import VirtualTimeEventLoop
 
-GOES_FIRST: Final = "trioflow explore: from outside"
-"""The name of tasks that go first in the iteration in which they begin, whatever its order is."""
+FIRST_TASK_NAME: Final = "trioflow explore: from outside"
+"""The name of tasks that resume before all others in the iteration in which they start."""
 
 
-class Turns:
-    """The order of tasks in each iteration of one run.
+class TaskOrder:
+    """The order in which tasks resume in each iteration of one run.
 
     Args:
-        seeds: seeds for the order in the iterations with these numbers.
-        ranks: ranks of jobs by name: lower ones go first, the default is 0.
-        first: names of the jobs that go first in the iterations with these numbers.
-        every: a seed for the order in all iterations; None to change only the above.
+        seeds: seeds for a random order, by the number of the iteration.
+        ranks: ranks of jobs by name. In each iteration, jobs with lower ranks resume first. The default is 0.
+        first: names of the jobs that resume first, by the number of the iteration.
+        order_seed: a seed for a random order in all iterations; None for the usual order in all others.
+
+    Attributes:
+        iteration: the number of the last iteration with several tasks.
+        job_names: the names of jobs, by the ids of the tasks that run them.
+        is_first_task_pending: whether a task with `FIRST_TASK_NAME` was started and has not resumed yet.
+        chosen_orders: the names of the jobs in each iteration that a seed has reordered.
 
     """
 
@@ -41,145 +46,150 @@ class Turns:
         seeds: Mapping[int, int] | None = None,
         ranks: Mapping[str, float] | None = None,
         first: Mapping[int, str] | None = None,
-        every: int | None = None,
+        order_seed: int | None = None,
     ) -> None:
-        self._seeds: Final = seeds or {}
+        self._seeds_by_iteration: Final = seeds or {}
         self._ranks: Final = ranks or {}
-        self._first: Final = first or {}
-        self._every: Final = every
-        self.number = 0
-        self.names: Final[dict[int, str]] = {}  # names of jobs, by the ids of the tasks that run them
-        self.called_first = False  # a GOES_FIRST task was started, and has not resumed yet
-        self.chosen: Final[dict[int, list[str | None]]] = {}  # the order in iterations with another order
+        self._first_by_iteration: Final = first or {}
+        self._order_seed: Final = order_seed
+        self.iteration = 0
+        self.job_names: Final[dict[int, str]] = {}
+        self.is_first_task_pending = False
+        self.chosen_orders: Final[dict[int, list[str | None]]] = {}
 
-    def order(self, tasks: list[Any]) -> None:
-        """Sort the tasks of the next iteration, of which there are several."""
-        self.number = number = self.number + 1
-        names = self.names
-        seed = self._every if self._every is not None else self._seeds.get(number)
+    def sort_tasks(self, tasks: list[Any]) -> None:
+        """Sort the tasks of the next iteration. Call it only if there are several."""
+        self.iteration = iteration = self.iteration + 1
+        names = self.job_names
+        seed = self._order_seed if self._order_seed is not None else self._seeds_by_iteration.get(iteration)
         if seed is not None:
-            before = list(tasks)
-            keys = {id(task): _mix_bits(seed, number, place) for place, task in enumerate(tasks)}
+            previous = list(tasks)
+            keys = {id(task): _mix_bits(seed, iteration, index) for index, task in enumerate(tasks)}
             tasks.sort(key=lambda task: keys[id(task)])
-            if tasks != before:
-                self.chosen[number] = [names.get(id(task)) for task in tasks]
+            if tasks != previous:
+                self.chosen_orders[iteration] = [names.get(id(task)) for task in tasks]
         if self._ranks:
             tasks.sort(key=lambda task: self._ranks.get(names.get(id(task), ""), 0))
-        if number in self._first:
-            tasks.sort(key=lambda task: names.get(id(task)) != self._first[number])
-        if self.called_first:
-            tasks.sort(key=lambda task: _name_of(task) != GOES_FIRST)
-            self.called_first = _name_of(tasks[0]) != GOES_FIRST
+        if iteration in self._first_by_iteration:
+            tasks.sort(key=lambda task: names.get(id(task)) != self._first_by_iteration[iteration])
+        if self.is_first_task_pending:
+            tasks.sort(key=lambda task: _task_name(task) != FIRST_TASK_NAME)
+            self.is_first_task_pending = _task_name(tasks[0]) != FIRST_TASK_NAME
 
     # ---- the interface that trio calls in place of its `random.Random`
 
     def shuffle(self, tasks: list[Any]) -> None:
-        """Sort a batch of trio's tasks."""
+        """Sort the ready tasks of trio, if there are several."""
         if len(tasks) > 1:
-            self.order(tasks)
+            self.sort_tasks(tasks)
 
     def random(self) -> float:
-        """Return a number that changes no order."""
+        """Return a number with which trio does not reverse the ready tasks."""
         return 1.0
 
     def uniform(self, low: float, high: float) -> float:
-        """Return the start time of clocks that are not virtual."""
+        """Return the lower limit, with which trio begins the time of clocks that are not virtual."""
         return low
 
 
-def _name_of(task: Any) -> str:
+def _task_name(task: Any) -> str:
     return str(task.get_name() if isinstance(task, asyncio.Task) else task.name)
 
 
-def _mix_bits(seed: int, number: int, place: int) -> int:
-    """Return 64 bits that depend on all arguments: the finalizer of SplitMix64 (Steele, Lea and Flood 2014)."""
-    bits = (seed * 0x9E3779B97F4A7C15 + number * 0xD1B54A32D192ED03 + place * 0x8CB92BA72F3D8DD7) & 0xFFFFFFFFFFFFFFFF
-    bits = (bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
-    bits = (bits ^ (bits >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
-    return bits ^ (bits >> 31)
+def _mix_bits(seed: int, iteration: int, index: int) -> int:
+    """Hash the arguments to 64 bits, by the finalizer of SplitMix64 (Steele, Lea and Flood 2014)."""
+    mixed = (
+        seed * 0x9E3779B97F4A7C15 + iteration * 0xD1B54A32D192ED03 + index * 0x8CB92BA72F3D8DD7
+    ) & 0xFFFFFFFFFFFFFFFF
+    mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+    mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+    return mixed ^ (mixed >> 31)
 
 
 @contextlib.contextmanager
-def ordered(turns: Turns, backend: str) -> Generator[dict[str, Any]]:
-    """Yield the options for one run on virtual time in this order, to be made within the block.
+def set_task_order(task_order: TaskOrder, backend: str) -> Generator[dict[str, Any]]:
+    """Let tasks resume in this order in the body of the `with` statement.
+
+    Yields:
+        The backend options for a run on virtual time, which must be started in the body.
 
     Raises:
-        RuntimeError: this version of trio shuffles its tasks differently.
+        RuntimeError: this version of trio has no private option for the order.
 
     """
     if backend == "asyncio":
 
         def make_loop() -> VirtualTimeEventLoop:
             loop = VirtualTimeEventLoop()
-            loop._before_iteration = _Ready(turns).order
+            loop._before_iteration = _ReadyQueueSorter(task_order).sort_handles
             return loop
 
         yield {"loop_factory": make_loop}
         return
     import trio.testing
 
-    inside = _trio_internals()
-    before = inside._r, inside._ALLOW_DETERMINISTIC_SCHEDULING
-    inside._r, inside._ALLOW_DETERMINISTIC_SCHEDULING = turns, True
+    trio_run = _trio_internals()
+    previous = trio_run._r, trio_run._ALLOW_DETERMINISTIC_SCHEDULING
+    trio_run._r, trio_run._ALLOW_DETERMINISTIC_SCHEDULING = task_order, True
     try:
-        yield {"clock": trio.testing.MockClock(autojump_threshold=0)}  # `virtual_options` sets its own order
+        yield {"clock": trio.testing.MockClock(autojump_threshold=0)}  # not `virtual_options`, which sets another order
     finally:
-        inside._r, inside._ALLOW_DETERMINISTIC_SCHEDULING = before
+        trio_run._r, trio_run._ALLOW_DETERMINISTIC_SCHEDULING = previous
 
 
 def _trio_internals() -> Any:
-    import trio._core._run as inside
+    import trio._core._run as trio_run
 
-    if not (hasattr(inside, "_r") and hasattr(inside, "_ALLOW_DETERMINISTIC_SCHEDULING")):
+    if not (hasattr(trio_run, "_r") and hasattr(trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING")):
         raise RuntimeError(
             "this version of trio orders its tasks in another way than trio 0.32 to 0.35, so that no run can be "
             "repeated: explore on asyncio, with backends=('asyncio',), or with one of these versions"
         )
-    return inside
+    return trio_run
 
 
-def due_before(limit: float, backend: str) -> frozenset[tuple[object, float]]:
-    """Return the timers or scopes that an event loop waits for before the time `limit`, with their times."""
+def timers_before(limit: float, backend: str) -> frozenset[tuple[object, float]]:
+    """Return the pending timers or scopes of the event loop that expire before `limit`, with their times."""
     if backend == "trio":
         deadlines: Any = _trio_internals().GLOBAL_RUN_CONTEXT.runner.deadlines
-        deadlines._prune()  # drop the deadlines of closed scopes, as trio does occasionally
+        deadlines._prune()  # removes the deadlines of closed scopes, as trio does from time to time
         return frozenset((scope, at) for at, _, scope in deadlines._heap if at < limit)
     loop: Any = asyncio.get_running_loop()
     timers = (timer for timer in loop._scheduled if timer.when() < limit and not timer.cancelled())
-    return frozenset((_scope_of(timer) or timer, timer.when()) for timer in timers)
+    return frozenset((_timer_scope(timer) or timer, timer.when()) for timer in timers)
 
 
-def _scope_of(timer: Any) -> object:
-    """Return the scope whose deadline an asyncio timer is; None for another timer."""
+def _timer_scope(timer: Any) -> object:
+    """Return the cancel scope that an asyncio timer belongs to; None for any other timer."""
     owner = getattr(timer._callback, "__self__", None)
     return owner if isinstance(owner, anyio.CancelScope) else None
 
 
-class _Ready:
-    """Sorts the tasks in the queue of an asyncio loop."""
+class _ReadyQueueSorter:
+    """Sorts the steps of tasks in the queue of ready handles of an asyncio event loop."""
 
-    def __init__(self, turns: Turns) -> None:
-        self._turns: Final = turns
+    def __init__(self, task_order: TaskOrder) -> None:
+        self._task_order: Final = task_order
         self._numbers: Final[weakref.WeakKeyDictionary[Any, int]] = weakref.WeakKeyDictionary()
-        self._next = 0
+        self._next_number = 0
 
-    def order(self, ready: Any) -> None:
-        """Sort the handles that are steps of tasks; the others keep their places."""
+    def sort_handles(self, ready: Any) -> None:
+        """Sort the handles that are steps of tasks among each other; all other handles keep their positions."""
         if len(ready) < 2:
             return
-        places: list[int] = []
-        steps: dict[Any, Any] = {}
+        indices: list[int] = []
+        handles: dict[Any, Any] = {}
         numbers = self._numbers
-        for place, handle in enumerate(ready):
+        for index, handle in enumerate(ready):
             task = getattr(handle._callback, "__self__", None)
-            if isinstance(task, asyncio.Task) and task not in steps:
+            if isinstance(task, asyncio.Task) and task not in handles:
                 if task not in numbers:
-                    numbers[task] = self._next
-                    self._next += 1
-                places.append(place)
-                steps[task] = handle
-        if len(places) > 1:
-            tasks = sorted(steps, key=numbers.__getitem__)
-            self._turns.order(tasks)
-            for place, task in zip(places, tasks, strict=True):
-                ready[place] = steps[task]
+                    numbers[task] = self._next_number
+                    self._next_number += 1
+                indices.append(index)
+                handles[task] = handle
+        if len(indices) > 1:
+            tasks = sorted(handles, key=numbers.__getitem__)
+            self._task_order.sort_tasks(tasks)
+            for index, task in zip(indices, tasks, strict=True):
+                ready[index] = handles[task]

@@ -24,7 +24,7 @@ __all__ = ["explore", "pytest_addoption"]
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options `--explore-runs` and `--explore-seed`."""
     group = parser.getgroup("trioflow")
-    group.addoption("--explore-runs", type=_runs, default=None, help="how many runs each exploration makes")
+    group.addoption("--explore-runs", type=_parse_runs, default=None, help="how many runs each exploration makes")
     group.addoption(
         "--explore-seed",
         default=None,
@@ -32,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def _runs(text: str) -> int:
+def _parse_runs(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r}: give a whole number of at least 1")
     return int(text)

@@ -1,4 +1,4 @@
-"""Output of pictures and tables: atomic replacement of files, and MIME bundles for notebook cells."""
+"""The output of pictures and tables: atomic replacement of files, and MIME bundles for notebook cells."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from .._core.api.views import file_path
 
 
 def write_atomically(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` to a file atomically: a reader sees either all of the old contents or all of the new.
+    """Write `text` to a file atomically, so that a reader sees either all of the old contents or all of the new.
 
-    The text goes to a temporary file in the same directory, which is then renamed. A device, a pipe, or a file in a
-    directory without write permission is written directly.
+    The text is written to a temporary file in the directory of the file. The temporary file is then renamed. A device,
+    a pipe, or a file in a directory without write permission is written directly.
 
     Raises:
         TypeError, ValueError: `path` is not a path.
-        OSError: the file cannot be written; its old contents are kept.
+        OSError: the file cannot be written. Its old contents are kept.
 
     """
-    target = Path(file_path(path, "path", "a Trace")).resolve()  # so that a symbolic link is kept
+    target = Path(file_path(path, "path", "a Trace")).resolve()  # replaces the target of a symbolic link, not the link
     if (target.exists() and not target.is_file()) or not os.access(target.parent, os.W_OK):
         target.write_text(text, encoding="utf-8", newline="")
         return
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.new")
+    temporary_file = target.with_name(f".{target.name}.{os.getpid()}.new")
     try:
-        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary_file.write_text(text, encoding="utf-8", newline="")
         with contextlib.suppress(FileNotFoundError):
-            temporary.chmod(target.stat().st_mode)
-        temporary.replace(target)
+            temporary_file.chmod(target.stat().st_mode)
+        temporary_file.replace(target)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        temporary_file.unlink(missing_ok=True)
         raise
 
 
 def svg_bundle(svg: str, alt_text: str) -> dict[str, str]:
-    """Return the MIME bundle of an SVG picture, as HTML and as plain SVG; front ends prefer the HTML.
+    """Return the MIME bundle of an SVG picture, as HTML and as plain SVG. Front ends prefer the HTML.
 
-    The HTML makes the picture fit the cell: some front ends show an SVG at its own size and cut off the rest. As an
-    image in the page, it also follows the page's colour scheme, not the browser's.
+    The HTML makes the picture fit the cell, because some front ends show an SVG at its full size and cut it off at the
+    border of the cell. As an image in the page, the picture follows the color scheme of the page, not of the browser.
 
     Args:
         svg: the picture.
         alt_text: the alternative text for screen readers.
 
     """
-    data = base64.b64encode(svg.encode()).decode("ascii")
-    html = f'<img alt="{alt_text}" style="max-width: 100%; height: auto" src="data:image/svg+xml;base64,{data}">'
+    encoded_svg = base64.b64encode(svg.encode()).decode("ascii")
+    html = f'<img alt="{alt_text}" style="max-width: 100%; height: auto" src="data:image/svg+xml;base64,{encoded_svg}">'
     return {"text/html": html, "image/svg+xml": svg}

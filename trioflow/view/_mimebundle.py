@@ -1,7 +1,7 @@
 """The MIME bundles that Jupyter shows when the value of a cell is a scheduler or a job.
 
-The picture is an SVG if `dot` is installed, and otherwise a Mermaid flowchart, which JupyterLab 4.1 and later draws. A
-front end that supports neither shows the plain text.
+The picture is an SVG if the program `dot` is installed, and otherwise a Mermaid flowchart, which JupyterLab draws since
+version 4.1. A front end that supports neither format shows the plain text.
 """
 
 from __future__ import annotations
@@ -13,61 +13,65 @@ from . import _exports
 from .text import _symbols
 from .text._listing import Listing
 
-Bundle = dict[str, str]
+MimeBundle = dict[str, str]
+"""The representations of one object in a notebook, by MIME type."""
 
 MAX_SEPARATE_BOXES: Final = 200
-"""The number of jobs above which similar jobs share a box."""
-MAX_ELEMENTS: Final = 400
-"""Number of boxes and arrows above which no picture is drawn: `dot` would take long, and the result be unreadable."""
+"""The maximum number of jobs with a box of their own. In a larger graph, similar jobs share a box."""
+MAX_GRAPH_ELEMENTS: Final = 400
+"""The maximum number of boxes and arrows in a picture. No larger picture is drawn: it would be slow and unreadable."""
 MAX_LISTED_JOBS: Final = 100
-"""The number of jobs above which the text is the repr instead of the listing."""
+"""The maximum number of jobs in a listing. For more jobs, the plain text is the repr of the scheduler."""
 
 
-def scheduler_bundle(scheduler: BaseScheduler) -> Bundle:
-    """Return a picture of the scheduler's graph, and its listing as text."""
-    jobs = sum(1 for _ in scheduler.iterate_jobs())
-    text = "" if jobs > MAX_LISTED_JOBS else Listing(scheduler, _symbols.Symbols()).text()
-    return {"text/plain": text or repr(scheduler), **_picture(scheduler, bundle=jobs > MAX_SEPARATE_BOXES)}
+def scheduler_bundle(scheduler: BaseScheduler) -> MimeBundle:
+    """Return the MIME bundle of a scheduler: a picture of its graph, and its listing as plain text."""
+    job_count = sum(1 for _ in scheduler.iterate_jobs())
+    listing = "" if job_count > MAX_LISTED_JOBS else Listing(scheduler, _symbols.Symbols()).text()
+    return {
+        "text/plain": listing or repr(scheduler),
+        **_picture_bundle(scheduler, bundle=job_count > MAX_SEPARATE_BOXES),
+    }
 
 
-def job_bundle(job: AnyJob) -> Bundle:
-    """Return a picture of the job, its requirements and its successors, and its repr as text."""
+def job_bundle(job: AnyJob) -> MimeBundle:
+    """Return the MIME bundle of a job: a picture of the job with its requirements and successors, and its repr."""
     bundle = {"text/plain": repr(job)}
     if is_scheduler(job.scheduler):
-        neighbours = [
+        neighbors = [
             job,
             *(requirement for requirement in job.required if requirement in job.scheduler),
             *job.scheduler.successors(job),
         ]
-        many = len(neighbours) > MAX_SEPARATE_BOXES
-        bundle |= _picture(job.scheduler, only=neighbours, collapse=True, direction="LR", bundle=many)
+        shares_boxes = len(neighbors) > MAX_SEPARATE_BOXES
+        bundle |= _picture_bundle(job.scheduler, only=neighbors, collapse=True, direction="LR", bundle=shares_boxes)
     return bundle
 
 
-def _picture(scheduler: BaseScheduler, **options: Any) -> Bundle:
-    from .graph import _render  # here, because most programs draw nothing
+def _picture_bundle(scheduler: BaseScheduler, **options: Any) -> MimeBundle:
+    from .graph import _render  # imported here, because most programs draw nothing
     from .trace._trace import find_critical_path
 
-    options["path"] = find_critical_path(scheduler)
+    options["critical_path"] = find_critical_path(scheduler)
     graph = _render.graph(scheduler, **options)
-    if len(graph.body) > MAX_ELEMENTS:
+    if len(graph.body) > MAX_GRAPH_ELEMENTS:
         return {}
 
-    def draw(direction: Any) -> str:
+    def draw_svg(direction: Any) -> str:
         digraph = _render.graph(scheduler, **({"direction": direction} | options))
         return _render.render(digraph, "svg", "the picture of a scheduler").decode()
 
     try:
-        drawn = _render.add_dark_scheme(_render.draw_narrow(draw))
+        svg = _render.add_dark_scheme(_render.draw_narrow(draw_svg))
     except RuntimeError:
         return {"text/vnd.mermaid": _render.mermaid(scheduler, **options)}
-    return _exports.svg_bundle(drawn, "the graph of a scheduler")
+    return _exports.svg_bundle(svg, "the graph of a scheduler")
 
 
-def _repr_mimebundle(job: AnyJob, include: Any = None, exclude: Any = None) -> Bundle:
+def _repr_mimebundle(job: AnyJob, include: Any = None, exclude: Any = None) -> MimeBundle:
     """Return the MIME bundle with which Jupyter displays the job."""
     return job_bundle(job)
 
 
-# The engine must not import views, but IPython looks the method up in the object's class.
+# IPython looks up this method in the object's class. It is set here, because the engine must not import views.
 AbstractJob._repr_mimebundle_ = _repr_mimebundle  # type: ignore[attr-defined]

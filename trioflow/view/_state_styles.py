@@ -1,6 +1,6 @@
-"""The symbols, colours and words for the states of jobs and the causes of waits; all views read these tables.
+"""The symbols, colors and words for the states of jobs and the causes of waits. All views read these tables.
 
-A new state or cause needs an entry here. Only the style sheets of a report repeat the colours.
+A new state or cause needs an entry here. Only the style sheets of a report repeat the colors.
 """
 
 from __future__ import annotations
@@ -13,147 +13,156 @@ from .._core.api.views import AnyJob, JobState, StopReason, WaitCause
 
 
 class Badge(NamedTuple):
-    """A symbol shown beside that of the state, for a property of the job."""
+    """A symbol for a property of a job, e.g. "critical". It is shown beside the symbol of the job's state."""
 
     symbol: str
-    ascii: str
-    style: str
+    ascii_symbol: str
+    monitor_style: str
 
 
-CRITICAL: Final = Badge("!", "!", "trouble")
-FOREVER: Final = Badge("∞", "8", "forever")
+CRITICAL_BADGE: Final = Badge("!", "!", "trouble")
+FOREVER_BADGE: Final = Badge("∞", "8", "forever")
 
 
-class Colours(NamedTuple):
-    """The colours of a job's box, and the background of a nested scheduler's frame, on which boxes must stand out."""
+class BoxColors(NamedTuple):
+    """The colors of a job's box, and of the frame around the boxes in a nested scheduler.
+
+    The boxes must stand out against the frame.
+    """
 
     fill: str
-    line: str
+    outline: str
     text: str
     frame: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateStyle:
-    """The symbols, colours and texts of one state. Its name in all views is the value of the `JobState`."""
+    """The symbols, colors and texts of one job state. All views use the value of the `JobState` as the state's name."""
 
     symbol: str
-    """The symbol: one column wide, and unique among the states."""
-    ascii: str
-    """The ASCII character used if the stream's encoding cannot represent the symbols."""
-    box_has_symbol: bool = True
-    """Whether a box in a graph shows the symbol; otherwise only its fill shows the state."""
-    style: str
-    """The style in a monitor, a key of `monitor/_terminal.STYLES`. The monitor's bar counts "trouble" as "failed"."""
-    light: Colours
-    """The colours in graphs on a light background. For the colour-blind, states also differ in lightness or symbol."""
-    dark: Colours
-    """The colours on a dark background. In both schemes, all text has a contrast of at least 4.5."""
-    meaning: str
+    """The symbol, which is one column wide and unique among the states."""
+    ascii_symbol: str
+    """The ASCII character that is shown instead of `symbol` if the stream's encoding cannot represent all symbols."""
+    has_box_symbol: bool = True
+    """Whether a box in a graph shows the symbol. If not, only the fill of the box shows the state."""
+    monitor_style: str
+    """The name of the style in a monitor: a key of `STYLES` in `monitor/_terminal`.
+
+    The progress bar shows states with the style "trouble" as failed.
+    """
+    light_colors: BoxColors
+    """The colors in graphs on a light background. For color-blind users, states also differ in lightness or symbol."""
+    dark_colors: BoxColors
+    """The colors in graphs on a dark background. In both schemes, all text has a contrast ratio of 4.5 or more."""
+    glossary_meaning: str
     """The explanation in a report's glossary, for readers who are not programmers."""
-    unfinished: str = ""
-    """The explanation, in reports for CI systems, why a job in this final state did not run to its end."""
+    unfinished_reason: str = ""
+    """The reason, shown in reports for CI systems, why a job in this final state did not run to its end."""
 
     @property
     def box_symbol(self) -> str:
         """The symbol shown in a box of a graph, or an empty string."""
-        return self.symbol if self.box_has_symbol else ""
+        return self.symbol if self.has_box_symbol else ""
 
 
-INK: Final = "#1f2933"
-DARK_INK: Final = "#e4e8ed"
+LIGHT_SCHEME_TEXT: Final = "#1f2933"
+DARK_SCHEME_TEXT: Final = "#e4e8ed"
 
 STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
     JobState.IDLE: StateStyle(
         symbol="·",
-        ascii=".",
-        box_has_symbol=False,  # the white box is distinctive enough
-        style="dim",
-        light=Colours("#ffffff", "#52606d", INK, "#f7f8fa"),
-        dark=Colours("#242a33", "#9aa5b1", DARK_INK, "#1f242b"),
-        meaning="the run ended before its turn came",
-        unfinished="never started: the run ended before",
+        ascii_symbol=".",
+        has_box_symbol=False,  # the white box is distinctive enough
+        monitor_style="dim",
+        light_colors=BoxColors("#ffffff", "#52606d", LIGHT_SCHEME_TEXT, "#f7f8fa"),
+        dark_colors=BoxColors("#242a33", "#9aa5b1", DARK_SCHEME_TEXT, "#1f242b"),
+        glossary_meaning="the run ended before its turn came",
+        unfinished_reason="never started: the run ended before",
     ),
     JobState.SCHEDULED: StateStyle(
         symbol="◦",
-        ascii="w",
-        style="dim",
-        light=Colours("#fff6d1", "#8a6d00", INK, "#fffcf0"),
-        dark=Colours("#3a3214", "#d9b93b", DARK_INK, "#26241c"),
-        meaning="it could start, and waits until there is room for it",
-        unfinished="never started: the run ended before",
+        ascii_symbol="w",
+        monitor_style="dim",
+        light_colors=BoxColors("#fff6d1", "#8a6d00", LIGHT_SCHEME_TEXT, "#fffcf0"),
+        dark_colors=BoxColors("#3a3214", "#d9b93b", DARK_SCHEME_TEXT, "#26241c"),
+        glossary_meaning="it could start, and waits until there is room for it",
+        unfinished_reason="never started: the run ended before",
     ),
     JobState.RUNNING: StateStyle(
         symbol="▸",
-        ascii=">",
-        style="running",
-        light=Colours("#ffd95a", "#8a6d00", INK, "#fff8df"),
-        dark=Colours("#5c4b10", "#ffd95a", DARK_INK, "#2b281c"),
-        meaning="it was under way when this report was written",
+        ascii_symbol=">",
+        monitor_style="running",
+        light_colors=BoxColors("#ffd95a", "#8a6d00", LIGHT_SCHEME_TEXT, "#fff8df"),
+        dark_colors=BoxColors("#5c4b10", "#ffd95a", DARK_SCHEME_TEXT, "#2b281c"),
+        glossary_meaning="it was under way when this report was written",
     ),
     JobState.SUCCEEDED: StateStyle(
         symbol="✓",
-        ascii="+",
-        box_has_symbol=False,  # the green box is distinctive enough
-        style="done",
-        light=Colours("#c9e7d2", "#2f7d52", INK, "#f1f9f4"),
-        dark=Colours("#23573b", "#6fb98c", DARK_INK, "#1c2723"),
-        meaning="it ran to its end",
+        ascii_symbol="+",
+        has_box_symbol=False,  # the green box is distinctive enough
+        monitor_style="done",
+        light_colors=BoxColors("#c9e7d2", "#2f7d52", LIGHT_SCHEME_TEXT, "#f1f9f4"),
+        dark_colors=BoxColors("#23573b", "#6fb98c", DARK_SCHEME_TEXT, "#1c2723"),
+        glossary_meaning="it ran to its end",
     ),
     JobState.FAILED: StateStyle(
         symbol="✗",
-        ascii="x",
-        style="failed",
-        light=Colours("#b3261e", "#6b130e", "#ffffff", "#fdf0ee"),
-        dark=Colours("#e5776a", "#f7b3aa", "#17110e", "#33211f"),
-        meaning="it raised an error, or took longer than it may",
+        ascii_symbol="x",
+        monitor_style="failed",
+        light_colors=BoxColors("#b3261e", "#6b130e", "#ffffff", "#fdf0ee"),
+        dark_colors=BoxColors("#e5776a", "#f7b3aa", "#17110e", "#33211f"),
+        glossary_meaning="it raised an error, or took longer than it may",
     ),
     JobState.CANCELLED: StateStyle(
         symbol="⊘",
-        ascii="c",
-        style="trouble",
-        light=Colours("#d5d9de", "#52606d", INK, "#f2f3f5"),
-        dark=Colours("#39414b", "#9aa5b1", DARK_INK, "#22262c"),
-        meaning="it was ended, or kept from starting, before it was done",
-        unfinished="cancelled",
+        ascii_symbol="c",
+        monitor_style="trouble",
+        light_colors=BoxColors("#d5d9de", "#52606d", LIGHT_SCHEME_TEXT, "#f2f3f5"),
+        dark_colors=BoxColors("#39414b", "#9aa5b1", DARK_SCHEME_TEXT, "#22262c"),
+        glossary_meaning="it was ended, or kept from starting, before it was done",
+        unfinished_reason="cancelled",
     ),
     JobState.BLOCKED: StateStyle(
         symbol="⊗",
-        ascii="b",
-        style="trouble",
-        light=Colours("#f4c7a1", "#9a4a12", INK, "#fdf5ee"),
-        dark=Colours("#5e3a1d", "#dc9a62", DARK_INK, "#2a231d"),
-        meaning="it could not run, because a job whose success it needs failed",
-        unfinished="not run",
+        ascii_symbol="b",
+        monitor_style="trouble",
+        light_colors=BoxColors("#f4c7a1", "#9a4a12", LIGHT_SCHEME_TEXT, "#fdf5ee"),
+        dark_colors=BoxColors("#5e3a1d", "#dc9a62", DARK_SCHEME_TEXT, "#2a231d"),
+        glossary_meaning="it could not run, because a job whose success it needs failed",
+        unfinished_reason="not run",
     ),
     JobState.SKIPPED: StateStyle(
         symbol="⤼",
-        ascii="s",
-        style="dim",
-        light=Colours("#eef0f2", "#9aa5b1", "#616e7c", "#fafbfb"),
-        dark=Colours("#20252c", "#6b7683", "#a9b4c0", "#1e2228"),
-        meaning="it did not have to run",
-        unfinished="it did not have to run",
+        ascii_symbol="s",
+        monitor_style="dim",
+        light_colors=BoxColors("#eef0f2", "#9aa5b1", "#616e7c", "#fafbfb"),
+        dark_colors=BoxColors("#20252c", "#6b7683", "#a9b4c0", "#1e2228"),
+        glossary_meaning="it did not have to run",
+        unfinished_reason="it did not have to run",
     ),
 }
 """The styles in the order of `JobState`."""
 
-PRECEDENCE: Final = (
+STATE_PRECEDENCE: Final = (
     JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED, JobState.RUNNING, JobState.SCHEDULED, JobState.IDLE,
     JobState.SUCCEEDED, JobState.SKIPPED,
 )  # fmt: skip
-"""All states, most important first: a box for several jobs shows the first of their states."""
-COUNTING_ORDER: Final = (JobState.SUCCEEDED, *(state for state in PRECEDENCE if state is not JobState.SUCCEEDED))
-"""The order of counts, and of the segments of a progress bar: SUCCEEDED, then the others as in `PRECEDENCE`."""
-BARS: Final = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.RUNNING)
-"""The states of jobs that have started, and so have a bar in a timeline, in the order of its legend."""
-NEVER_STARTED: Final = (
+"""All states, most important first. A box for several jobs shows the first of these states that any of the jobs has."""
+STATE_COUNT_ORDER: Final = (
+    JobState.SUCCEEDED,
+    *(state for state in STATE_PRECEDENCE if state is not JobState.SUCCEEDED),
+)
+"""The order in which views list the numbers of jobs: SUCCEEDED first, then the other states by precedence."""
+STATES_WITH_BARS: Final = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.RUNNING)
+"""The states that a job with a bar in a timeline can have, in the order of the legend."""
+NEVER_STARTED_STATES: Final = (
     JobState.BLOCKED, JobState.SKIPPED, JobState.CANCELLED, JobState.SCHEDULED, JobState.IDLE,
 )  # fmt: skip
-"""The states of jobs that never started, in the order in which a timeline lists them below its legend."""
+"""The states that a job that never started can have, in the order in which a timeline lists them below its legend."""
 
 
-def ended_normally(job: AnyJob) -> bool:
+def has_ended_normally(job: AnyJob) -> bool:
     """Return whether this is a forever job that was cancelled only because its run was complete."""
     if not job.forever or job.state is not JobState.CANCELLED or job.started_at is None:
         return False
@@ -165,21 +174,21 @@ def ended_normally(job: AnyJob) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class CauseWords:
-    """The phrases for one cause of waits; `{}` is replaced by the name of the resource."""
+    """The phrases for one cause of waits. In a phrase, `{}` stands for the name of the resource."""
 
-    awaited: str
-    """The thing waited for, in pictures and tables: "waited for ..."."""
-    empty_because: str
-    """The reason for an empty slot, in a sentence: "empty because ..."."""
-    after_count: str
-    """The phrase in a monitor after the number of waiting jobs: "3 for a slot"."""
-    title: str
-    """The term in a report's glossary."""
-    meaning: str
+    awaited_phrase: str
+    """The phrase in pictures and tables for what a job waited for. It completes "waited for ..."."""
+    empty_reason: str
+    """The reason why a slot was empty. It completes the sentence "empty because ..."."""
+    monitor_phrase: str
+    """The phrase in a monitor after the number of waiting jobs, e.g. "for a slot" in "3 for a slot"."""
+    glossary_term: str
+    """The name of the cause in a report's glossary."""
+    glossary_meaning: str
     """The explanation in a report's glossary, for readers who are not programmers."""
 
 
-CAUSES: Final[Mapping[WaitCause, CauseWords]] = {
+CAUSE_WORDS: Final[Mapping[WaitCause, CauseWords]] = {
     WaitCause.JOBS: CauseWords(
         "jobs", "nothing was ready", "for jobs", "waited for jobs", "what it requires was not done"
     ),
@@ -224,7 +233,7 @@ CAUSES: Final[Mapping[WaitCause, CauseWords]] = {
     WaitCause.LOOP: CauseWords(
         "the loop",
         "the loop was busy",
-        "for a slot",  # a job with this cause is about to get one
+        "for a slot",  # a job that waits for the loop is about to get a slot
         "waited for the loop",
         "some job kept the program busy, so that it could not start others",
     ),

@@ -164,7 +164,7 @@ def test_a_job_that_takes_its_time_to_end_is_no_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """After a second the engine once warned its author, with frames of trioflow, not to swallow cancellations."""
-    monkeypatch.setattr("trioflow._core.run._clean_up.PATIENCE", 0.01)
+    monkeypatch.setattr("trioflow._core.run._clean_up.STUCK_REPORT_DELAY", 0.01)
     slow = "trap 'sleep 0.1; exit' TERM; touch here; while :; do sleep 0.01; done"
     pool = ExecPool(1)
     pool.execute(Job("slow", workdir=tmp_path, args=("sh", "-c", slow)))

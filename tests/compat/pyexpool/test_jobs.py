@@ -20,7 +20,7 @@ import trio
 
 from trioflow.compat import pyexpool
 from trioflow.compat.pyexpool import ExecPool, Job, Task, _batch, _pool
-from trioflow.compat.pyexpool._callbacks import Callbacks
+from trioflow.compat.pyexpool._callbacks import CallbackThread
 
 from ...bodies import Flaw
 from .pools import Notes, boom
@@ -448,16 +448,16 @@ def test_threads_may_share_a_pool() -> None:
 def test_what_is_executed_while_join_ends_goes_into_the_next_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """A job added at the last moment is not lost."""
     threads: list[threading.Thread] = []
-    drain = Callbacks.drain
+    drain = CallbackThread.drain
 
-    async def slowly(callbacks: Callbacks) -> None:
+    async def slowly(callbacks: CallbackThread) -> None:
         if not threads:
             threads.append(threading.Thread(target=pool.execute, args=(late,)))
             threads[0].start()
             await trio.sleep(0.05)
         await drain(callbacks)
 
-    monkeypatch.setattr(Callbacks, "drain", slowly)
+    monkeypatch.setattr(CallbackThread, "drain", slowly)
     pool, late = ExecPool(1), Job("late", args=["true"])
     pool.execute(Job("j", args=["true"]))
     assert pool.join() is True
@@ -611,7 +611,7 @@ def test_arguments_without_effect_are_reported_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When they were ignored silently, jobs of a failed category went on."""
-    monkeypatch.setattr("trioflow.compat.pyexpool._checks._reported", set())
+    monkeypatch.setattr("trioflow.compat.pyexpool._checks._warned_options", set())
     jobs = [Job("a", category="c", size=3), Job("b", category="c", size=4), Job("c")]
     assert [(job.category, job.size) for job in jobs] == [("c", 3), ("c", 4), (None, 0)]
     assert [record.getMessage().partition(" has no effect")[0] for record in caplog.records] == [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trioflow import CycleError, Job, JobState, MissingRequirement, Scheduler, Sequence
-from trioflow._core.api.views import find_implied
+from trioflow._core.api.views import store_implied_requirements
 
 from ...bodies import checked_result, fail, give, later, take
 
@@ -144,8 +144,8 @@ def test_adopted_and_dropped_jobs_are_garbage_collected(virtual: Virtual) -> Non
 def test_an_input_beside_a_job_implies_nothing() -> None:
     """The input is a requirement already, and no other scheduler uses its result."""
     scheduler = Scheduler(Job(take, Job(give)))
-    find_implied(scheduler)
-    assert (scheduler._members.implied, scheduler._members.used_outside) == ({}, set())
+    store_implied_requirements(scheduler)
+    assert (scheduler._members.implied_requirements, scheduler._members.members_used_outside) == ({}, set())
 
 
 def test_a_refused_job_brings_nothing_in() -> None:

@@ -143,7 +143,7 @@ def test_a_limit_that_the_system_does_not_raise_stays(few_descriptors: int, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(resource, "setrlimit", refuse)
-        assert not _processes.raise_limit()
+        assert not _processes.raise_file_limit()
 
 
 NARROW = """

@@ -111,7 +111,9 @@ def lending(monkeypatch: pytest.MonkeyPatch) -> list[LendingWorkers]:
 def all_is_back(workers: LendingWorkers) -> bool:
     """Return whether no slot is lent any more, and none is lost."""
     return (
-        workers.lent == 0 and workers.spare.borrower is None and (workers.size is None or workers.free >= workers.size)
+        workers.lent_count == 0
+        and workers.spare_slots.borrower is None
+        and (workers.size is None or workers.free >= workers.size)
     )
 
 

@@ -25,9 +25,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look anew at each question."""
-    monkeypatch.setattr(_process_groups, "LOOK_PAUSE", 0.0)
-    monkeypatch.setattr(_process_groups, "LOOK_REST", 0)
-    monkeypatch.setattr(_process_groups.memory, "_next", -1.0)
+    monkeypatch.setattr(_process_groups, "MIN_MEMORY_SCAN_INTERVAL", 0.0)
+    monkeypatch.setattr(_process_groups, "MEMORY_SCAN_INTERVAL_FACTOR", 0)
+    monkeypatch.setattr(_process_groups.group_memory, "_next_scan_at", -1.0)
 
 
 def test_a_command_says_how_much_memory_its_group_has(backend: str) -> None:
@@ -67,23 +67,23 @@ def test_memory_is_read_once_for_all_groups_in_a_while(monkeypatch: pytest.Monke
         now += took
         return {7: looks}
 
-    monkeypatch.setattr(_process_groups, "LOOK_PAUSE", 1.0)
-    monkeypatch.setattr(_process_groups, "LOOK_REST", 100)
+    monkeypatch.setattr(_process_groups, "MIN_MEMORY_SCAN_INTERVAL", 1.0)
+    monkeypatch.setattr(_process_groups, "MEMORY_SCAN_INTERVAL_FACTOR", 100)
     monkeypatch.setattr(_process_groups, "_memory_by_group", look)
     monkeypatch.setattr(_process_groups.time, "monotonic", lambda: now)
     took, memory = 0.001, GroupMemory()
     found: list[int | None] = []
     for _ in range(40):
-        found.append(memory.of(7))
-        assert memory.of(8) is None
+        found.append(memory.get_group_bytes(7))
+        assert memory.get_group_bytes(8) is None
         now += 0.1
     assert found == [1] * 10 + [2] * 10 + [3] * 10 + [4] * 10
     took = 0.05
-    assert [memory.of(7), looks] == [5, 5]
+    assert [memory.get_group_bytes(7), looks] == [5, 5]
     now += 4.9
-    assert [memory.of(7), looks] == [5, 5]
+    assert [memory.get_group_bytes(7), looks] == [5, 5]
     now += 0.2
-    assert [memory.of(7), looks] == [6, 6]
+    assert [memory.get_group_bytes(7), looks] == [6, 6]
 
 
 def test_any_thread_may_ask(backend: str) -> None:

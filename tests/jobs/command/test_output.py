@@ -55,22 +55,22 @@ def test_what_takes_long_to_pass_on_is_read_piece_by_piece(monkeypatch: pytest.M
     """Other tasks get a turn after each piece that took long. At the end, all that is left is read at once."""
     now = 0.0
 
-    class Slow(_output_sinks.Capture):
+    class Slow(_output_sinks.CaptureSink):
         def write(self, data: bytes) -> None:
             nonlocal now
             super().write(data)
             now += 0.01
 
     monkeypatch.setattr(_pipes.time, "perf_counter", lambda: now)
-    monkeypatch.setattr(_pipes, "PIECE_BYTES", 10)
+    monkeypatch.setattr(_pipes, "MAX_READ_BYTES", 10)
     sink = Slow()
     read_end, write_end = os.pipe()
-    stream = _pipes.PipeReader(read_end, [sink], cast(Any, SimpleNamespace(error=None)))
+    stream = _pipes.PipeReader(read_end, [sink], cast(Any, SimpleNamespace(sink_error=None)))
     os.write(write_end, b"." * 100)
     assert stream.read(0.025)
-    assert len(sink.captured()) == 30
+    assert len(sink.output()) == 30
     assert stream.read()
-    assert len(sink.captured()) == 100
+    assert len(sink.output()) == 100
     os.close(write_end)
     assert not stream.read()
     stream.finish()
@@ -240,7 +240,7 @@ def test_a_full_disk_fails_the_job_and_ends_the_command(backend: str, monkeypatc
     def full(self: object, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(_output_sinks.Spool, "write", full)
+    monkeypatch.setattr(_output_sinks.OutputSpool, "write", full)
     job, other = sh("yes", stdout=PIPE), sh("echo a", stdout=PIPE)
     run(backend, job, other)
     with pytest.raises(OSError, match="No space left"):
@@ -414,24 +414,24 @@ def test_a_job_that_brings_no_input_is_named(backend: str) -> None:
 
 def test_output_in_small_pieces_takes_no_more_memory() -> None:
     """Each piece on its own took six times its size: a limit of a mebibyte was one of many."""
-    capture = _output_sinks.Capture()
+    capture = _output_sinks.CaptureSink()
     tracemalloc.start()
-    for _ in range(_output_sinks.SPOOL_LIMIT // 10):
+    for _ in range(_output_sinks.SPOOL_LIMIT_BYTES // 10):
         capture.write(str(tracemalloc).encode()[:10])
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert isinstance(capture.captured(), bytes)
-    assert peak < 3 * _output_sinks.SPOOL_LIMIT
+    assert isinstance(capture.output(), bytes)
+    assert peak < 3 * _output_sinks.SPOOL_LIMIT_BYTES
 
 
 def test_what_is_on_disk_can_be_copied_and_sent_to_a_process(backend: str) -> None:
     """A copy had the number of the descriptor, which is nothing in another process, or any other file."""
-    job = CommandJob(["head", "-c", _output_sinks.SPOOL_LIMIT + 1, "/dev/zero"], stdout=PIPE)
+    job = CommandJob(["head", "-c", _output_sinks.SPOOL_LIMIT_BYTES + 1, "/dev/zero"], stdout=PIPE)
     run(backend, job)
     assert job.result().spooled
     for made in (pickle.loads(pickle.dumps(job.result())), copy.deepcopy(job.result())):
         assert not made.spooled
-        assert made.stdout == bytes(_output_sinks.SPOOL_LIMIT + 1)
+        assert made.stdout == bytes(_output_sinks.SPOOL_LIMIT_BYTES + 1)
         assert made.elapsed == job.result().elapsed
 
 

@@ -206,7 +206,7 @@ def test_a_fork_inside_a_job_is_the_jobs_own_affair(backend: str, watched: Watch
         return forked(int)
 
     def leave() -> None:
-        os._exit(len(_guard._alive))
+        os._exit(len(_guard._live_guards))
 
     beside = CommandJob(["sleep", 0.3])
     jobs = [Job(fork), ThreadJob(forked, int), ThreadJob(forked, leave)]

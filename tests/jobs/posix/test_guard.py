@@ -17,7 +17,7 @@ import pytest
 
 from trioflow import CommandJob, Scheduler
 from trioflow.jobs.posix import _guard, _guard_script, _process_groups
-from trioflow.jobs.posix._processes import Process, describe
+from trioflow.jobs.posix._processes import Process, describe_exit
 
 from ...bodies import run
 from ...journal.stage import adopt_orphans, children
@@ -36,7 +36,7 @@ import os
 from pathlib import Path
 from trioflow import CommandJob, Scheduler
 from trioflow.jobs.posix import _guard
-_guard.GRACE = 0.1
+_guard.TERMINATE_GRACE = 0.1
 backend, started, number, lines, environment = {arguments!r}
 os.environ.update(environment)
 count = 0
@@ -122,7 +122,7 @@ def test_what_has_left_its_session_ends_with_the_run(
     backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The process ignores SIGTERM, and has closed all that it inherited."""
-    monkeypatch.setattr(_guard, "GRACE", 0.1)
+    monkeypatch.setattr(_guard, "TERMINATE_GRACE", 0.1)
     jobs = [
         CommandJob(f"setsid {line} >&- 2>&- <&- & sleep 0.1", shell=True)
         for line in ("sleep 1000", "sh -c 'trap \"\" TERM; sleep 1000; sleep 1000'")
@@ -142,7 +142,7 @@ def test_what_has_left_its_session_has_time_to_end(
     backend: str, watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The process handles SIGTERM, and works for longer than the interval between two scans."""
-    monkeypatch.setattr(_guard, "GRACE", 60.0)
+    monkeypatch.setattr(_guard, "TERMINATE_GRACE", 60.0)
     works = "work() { i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; : > ended; exit; }"
     line = f"setsid sh -c '{works}; trap work TERM; : > began; while :; do sleep 0.01; done' &"
     run(backend, CommandJob(f"{line} until test -e began; do sleep 0.01; done", shell=True, cwd=tmp_path))
@@ -173,8 +173,8 @@ def test_one_guard_serves_a_whole_run_and_ends_with_it(
         seen.append(guards())
 
     def look_at_table(job: CommandJob) -> None:
-        (guard,) = _guard._alive
-        assert _guard_script.groups(guard.table.descriptor) == [job.pid]
+        (guard,) = _guard._live_guards
+        assert _guard_script.read_groups(guard.table.descriptor) == [job.pid]
 
     first, *others, last = (CommandJob(["true"], on_start=look_at_table, on_done=look) for _ in range(4))
     run(backend, first, Scheduler(others, jobs_window=1), last, jobs_window=1)
@@ -315,7 +315,7 @@ def test_the_guard_finishes_though_another_process_holds_its_pipe(backend: str, 
     copies: list[int] = []
 
     def copy(job: CommandJob) -> None:
-        copies.extend(os.dup(guard.pipe) for guard in _guard._alive)
+        copies.extend(os.dup(guard.pipe_write_end) for guard in _guard._live_guards)
 
     job = CommandJob('trap "" TERM; setsid sleep 1000 & sleep 0.1', shell=True, on_start=copy)
     Scheduler(job, shutdown_timeout=0.01).run(backend=backend)
@@ -340,23 +340,23 @@ def test_what_was_started_while_others_were_looked_at_is_found(
         return listed
 
     monkeypatch.setattr(_guard_script.os, "listdir", late)
-    assert _guard_script.find_marked(MARK.encode()) == [started[0].pid]
+    assert _guard_script.find_marked_pids(MARK.encode()) == [started[0].pid]
     started[0].kill()
     started[0].wait()
 
 
 def test_a_process_that_others_have_reaped_has_exited(table: _guard.ProcessGroupTable) -> None:
     """A SIGCHLD handler that waits for all children may do so; a scan shows that its group is dead."""
-    guard: Any = SimpleNamespace(table=table, survey=_process_groups.LivenessScan())
+    guard: Any = SimpleNamespace(table=table, liveness_scan=_process_groups.LivenessScan())
     with subprocess.Popen(["sleep", "1000"], start_new_session=True) as child:
         process = Process(guard, child.pid)
         assert not process.has_exited()
         child.kill()
     assert process.has_exited()
-    process.was_reaped(-signal.SIGKILL)
+    process.record_exit_code(-signal.SIGKILL)
     assert process.has_exited()
     assert process.has_left_only_zombies()
-    process.forget()
+    process.unregister()
 
 
 @pytest.mark.parametrize(
@@ -365,7 +365,7 @@ def test_a_process_that_others_have_reaped_has_exited(table: _guard.ProcessGroup
 )
 def test_how_a_process_has_ended_is_said_in_words(code: int, said: str) -> None:
     """A real-time signal has no name."""
-    assert describe(code) == said
+    assert describe_exit(code) == said
 
 
 @pytest.fixture
@@ -377,22 +377,22 @@ def table() -> Iterator[_guard.ProcessGroupTable]:
 
 def test_the_table_tells_the_groups_that_were_entered_and_have_not_left(table: _guard.ProcessGroupTable) -> None:
     """A free place is used again, and the guard reads the rest."""
-    entries = [table.enter(number) for number in (2, 22, 33)]
-    table.leave(entries[1])
-    assert _guard_script.groups(table.descriptor) == [2, 33]
-    assert table.enter(44) == entries[1]
-    assert _guard_script.groups(table.descriptor) == [2, 44, 33]
+    entries = [table.add_group(number) for number in (2, 22, 33)]
+    table.remove_group(entries[1])
+    assert _guard_script.read_groups(table.descriptor) == [2, 33]
+    assert table.add_group(44) == entries[1]
+    assert _guard_script.read_groups(table.descriptor) == [2, 44, 33]
 
 
 def test_a_table_that_is_full_takes_no_more_until_one_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command without a place is found by its mark alone, and leaves the table like others."""
     monkeypatch.setattr(_guard, "_table_size", lambda: 12)
     table = _guard.ProcessGroupTable()
-    assert [table.enter(number) for number in (11, 22, 33)] == [1, 2, 0]
-    table.leave(0)
-    table.leave(2)
-    assert [table.enter(number) for number in (44, 55)] == [2, 0]
-    assert _guard_script.groups(table.descriptor) == [11, 44]
+    assert [table.add_group(number) for number in (11, 22, 33)] == [1, 2, 0]
+    table.remove_group(0)
+    table.remove_group(2)
+    assert [table.add_group(number) for number in (44, 55)] == [2, 0]
+    assert _guard_script.read_groups(table.descriptor) == [11, 44]
     table.close()
 
 
@@ -400,8 +400,8 @@ def test_a_table_may_be_in_a_file_where_there_is_no_memory_to_share(monkeypatch:
     """A system without `memfd_create` has a table too."""
     monkeypatch.delattr(_guard.os, "memfd_create")
     table = _guard.ProcessGroupTable()
-    table.enter(5)
-    assert _guard_script.groups(table.descriptor) == [5]
+    table.add_group(5)
+    assert _guard_script.read_groups(table.descriptor) == [5]
     table.close()
 
 
@@ -414,7 +414,7 @@ def test_a_guard_that_cannot_be_started_holds_nothing(monkeypatch: pytest.Monkey
             with pytest.raises(OSError, match="no more"):
                 _guard.Guard(None)  # type: ignore[arg-type]
         assert os.listdir("/proc/self/fd") == before
-    assert list(_guard._alive) == []
+    assert list(_guard._live_guards) == []
 
 
 def _missing(*args: Any, **options: Any) -> Any:
@@ -425,8 +425,8 @@ def test_the_script_kills_groups_and_marked_processes(table: _guard.ProcessGroup
     """The guard executes it when its controller dies."""
     tree = subprocess.Popen(STUBBORN, shell=True, start_new_session=True, stdout=subprocess.DEVNULL)
     marked = subprocess.Popen(["setsid", "-w", "sleep", "1000"], env={**os.environ, "TRIOFLOW_RUN": f"a:{MARK}:b"})
-    table.enter(tree.pid)
-    table.enter(2**22 - 5)  # none of ours, and gone
+    table.add_group(tree.pid)
+    table.add_group(2**22 - 5)  # none of ours, and gone
     time.sleep(0.05)
     _guard_script.main(table.descriptor, MARK.encode())
     assert [process.wait(PATIENCE) for process in (tree, marked)] == [-9, -9]
@@ -437,8 +437,8 @@ def test_the_script_gives_up_on_what_cannot_be_killed(
     table: _guard.ProcessGroupTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that waits for a dead disk is an example."""
-    monkeypatch.setattr(_guard_script, "PATIENCE", 0.02)
-    monkeypatch.setattr(_guard_script, "find_marked", lambda mark: [2**22 - 5])
+    monkeypatch.setattr(_guard_script, "KILL_TIMEOUT", 0.02)
+    monkeypatch.setattr(_guard_script, "find_marked_pids", lambda mark: [2**22 - 5])
     _guard_script.main(table.descriptor, MARK.encode())
 
 
@@ -519,7 +519,7 @@ def test_the_guard_works_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     """The groups are then all that is known."""
     real: Any = os.path.isdir
     monkeypatch.setattr(os.path, "isdir", lambda path: path != "/proc/self" and real(path))
-    assert _guard_script.find_marked(b"") == []
+    assert _guard_script.find_marked_pids(b"") == []
 
 
 def test_commands_run_where_files_must_be_small() -> None:

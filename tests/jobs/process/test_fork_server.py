@@ -270,9 +270,9 @@ def test_a_program_that_ends_without_reading_answers_is_no_error(tmp_path: Path)
         socket.send_fds(control, [b""], [end.fileno()])
         end.close()
     (ended, _), (busy, _) = workers
-    number = ended.recv(_worker_main.PACKED_NUMBER.size)
+    number = ended.recv(_worker_main.NUMBER_FORMAT.size)
     ended.close()
-    call = _worker_main.pack(pickle.dumps({})) + _worker_main.pack(pickle.dumps((abs, (-1,), {}, {})))
+    call = _worker_main.pack_request(pickle.dumps({})) + _worker_main.pack_request(pickle.dumps((abs, (-1,), {}, {})))
     busy.send(call)
     control.send(number)
     for there in (control, busy):  # both have something to read, which nobody reads

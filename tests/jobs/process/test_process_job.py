@@ -16,7 +16,7 @@ import pytest
 
 from trioflow import Job, JobCancelled, JobState, JobTimeout, Pool, ProcessJob, Scheduler, StopReason
 from trioflow._core.job import _job_options
-from trioflow.jobs.process import _call_places
+from trioflow.jobs.process import _processes_option
 
 from ...bodies import notes, run
 from ...places import patiently
@@ -480,7 +480,7 @@ def test_a_run_has_at_most_as_many_worker_processes_as_given(backend: str) -> No
 
 def test_a_run_has_at_most_as_many_worker_processes_as_cpus(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The number of CPUs is the default."""
-    monkeypatch.setitem(_job_options.RUN_RESOURCES, _call_places.WORKERS, lambda: 1)
+    monkeypatch.setitem(_job_options.RUN_RESOURCES, _processes_option.WORKER_PROCESSES_RESOURCE, lambda: 1)
     jobs = [ProcessJob(bodies.whoami) for _ in range(4)]
     run(backend, *jobs)
     assert len({job.result()[0] for job in jobs}) == 1
@@ -532,4 +532,4 @@ def test_a_number_of_worker_processes_is_1_or_more() -> None:
 def test_a_pool_cannot_have_the_worker_processes() -> None:
     """The run has them."""
     with pytest.raises(ValueError, match="the run itself has the resource 'worker processes'"):
-        Pool(**{_call_places.WORKERS: 3})
+        Pool(**{_processes_option.WORKER_PROCESSES_RESOURCE: 3})

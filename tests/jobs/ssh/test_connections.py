@@ -149,7 +149,7 @@ def test_a_master_that_misses_a_signal_gets_it_again(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One run in twenty waited for two seconds at its end, killed the master, and said that it had not been closed."""
-    monkeypatch.setattr(_connections, "OPENSSH", Deaf(tmp_path / "ended"))
+    monkeypatch.setattr(_connections, "OPENSSH_CLIENT", Deaf(tmp_path / "ended"))
     run(backend, SshJob(SshNode("node"), "true"))
     assert (tmp_path / "ended").read_text() == "ended\n"
 

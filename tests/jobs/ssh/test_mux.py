@@ -158,7 +158,7 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Master]]:
 
         def start(*given: Answer) -> Master:
             master = stack.enter_context(Master(*given))
-            monkeypatch.setattr(_connections, "OPENSSH", master)
+            monkeypatch.setattr(_connections, "OPENSSH_CLIENT", master)
             return master
 
         yield start

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow.jobs.command._output_sinks import Capture
+from trioflow.jobs.command._output_sinks import CaptureSink
 from trioflow.jobs.ssh import _wrapper
-from trioflow.jobs.ssh._remote_commands import _StartGate
+from trioflow.jobs.ssh._remote_commands import _StartBuffer
 from trioflow.jobs.ssh._wrapper import ReportFilter, WrapperReport
 
 from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched
@@ -58,11 +58,11 @@ class Wrapped:
         stdout, stderr = self.process.communicate(timeout=30)
         if self.lifeline >= 0:
             self.let_go()
-        capture = Capture()
+        capture = CaptureSink()
         reader = ReportFilter(TOKEN, [capture])
         reader.write(stderr)
         reader.finish()
-        kept = capture.captured()
+        kept = capture.output()
         assert isinstance(kept, bytes)
         return self.process.returncode, stdout, kept, reader.report
 
@@ -244,7 +244,7 @@ def test_the_wrapper_passes_through_login_shells(shell: str) -> None:
 def test_the_script_is_portable(tmp_path: Path) -> None:
     """shellcheck and checkbashisms find no fault."""
     file = tmp_path / "script"
-    file.write_text("#!/bin/sh\n" + _wrapper.SCRIPT.replace("; ", ";\n") + "\n")
+    file.write_text("#!/bin/sh\n" + _wrapper.WRAPPER_SCRIPT.replace("; ", ";\n") + "\n")
     if shutil.which("checkbashisms") is not None:
         subprocess.run(["checkbashisms", file], check=True)
     if shutil.which("shellcheck") is not None:
@@ -261,39 +261,39 @@ def test_reports_are_taken_out_however_they_come(texts: list[bytes], cuts: list[
     """All other text passes unchanged, in whatever pieces it is read."""
     before, *between, behind = texts
     data = before + START + b"".join(between) + END + behind
-    capture = Capture()
+    capture = CaptureSink()
     reader = ReportFilter(TOKEN, [capture])
     places = sorted({min(cut, len(data)) for cut in cuts} | {0, len(data)})
     for first, last in itertools.pairwise(places):
         reader.write(data[first:last])
     reader.finish()
-    assert capture.captured() == before + b"".join(between) + behind
+    assert capture.output() == before + b"".join(between) + behind
     assert reader.report == WrapperReport(True, 7, 62.5, 0.25)
 
 
 @pytest.mark.parametrize("end_first", [False, True])
 def test_what_is_kept_back_until_the_start_is_handed_on_then(end_first: bool) -> None:
     """Nothing is lost, even if the output ends before the start is known, which comes by another pipe."""
-    capture, before = Capture(), Capture()
-    gate = _StartGate([capture])
-    reader = ReportFilter(TOKEN, [Capture()], before, gate.open)
+    capture, before = CaptureSink(), CaptureSink()
+    gate = _StartBuffer([capture])
+    reader = ReportFilter(TOKEN, [CaptureSink()], before, gate.open)
     gate.write(b"out")
     if end_first:
         gate.finish()
-    assert capture.captured() == b""
+    assert capture.output() == b""
     reader.write(b"chatter\n\x1e" + TOKEN.encode() + b" start\n")
     if not end_first:
         gate.finish()
-    assert (capture.captured(), before.captured()) == (b"out", b"chatter\n")
+    assert (capture.output(), before.output()) == (b"out", b"chatter\n")
 
 
 @given(st.binary(max_size=60), st.integers(0, 60))
 def test_output_that_only_resembles_a_report_comes_through(data: bytes, cut: int) -> None:
     """Bytes that only look like a report are passed on whole, wherever they are cut."""
-    capture = Capture()
+    capture = CaptureSink()
     reader = ReportFilter("a", [capture])
     reader.write(data[:cut])
     reader.write(data[cut:])
     reader.finish()
-    assert capture.captured() == data
+    assert capture.output() == data
     assert not reader.report.started

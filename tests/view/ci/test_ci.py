@@ -142,7 +142,7 @@ def test_huge_output_is_cut_with_a_word(tmp_path: Path) -> None:
     Scheduler(big).run(instruments=[JUnit(tmp_path / "junit.xml"), Summary(tmp_path / "s.md")])
     (case,) = cases_in(tmp_path / "junit.xml").values()
     said = case.result[0].text
-    assert f"[{3000000 + 8 - _test_cases.MAX_OUTPUT} bytes before this are left out]" in said
+    assert f"[{3000000 + 8 - _test_cases.MAX_OUTPUT_BYTES} bytes before this are left out]" in said
     assert said.rstrip().endswith("the end")
     assert (tmp_path / "junit.xml").stat().st_size < 100_000
     assert (tmp_path / "s.md").stat().st_size < 100_000

@@ -11,7 +11,7 @@ from trioflow import Scheduler
 from trioflow.abc import Instrument
 from trioflow.view.events import _format
 
-SCHEMA = json.loads(_format.SCHEMA.read_text(encoding="utf-8"))
+SCHEMA = json.loads(_format.SCHEMA_FILE.read_text(encoding="utf-8"))
 CHECK = jsonschema.Draft202012Validator(SCHEMA).validate
 
 

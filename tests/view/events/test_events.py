@@ -38,8 +38,8 @@ def of(events: list[dict[str, Any]], path: str) -> list[dict[str, Any]]:
 
 
 def test_the_schema_in_the_package_is_that_of_the_lines() -> None:
-    """After a change to an event, write the schema again: `json.dumps(_format.schema(), indent=1)`."""
-    assert _format.schema() == SCHEMA
+    """After a change to an event, write the schema again: `json.dumps(_format.json_schema(), indent=1)`."""
+    assert _format.json_schema() == SCHEMA
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 

@@ -13,9 +13,9 @@ import anyio
 import pytest
 
 from trioflow import Events, Job, Monitor, Pool, Scheduler, Service, Throttled, current_job
-from trioflow.view.events._follow import HANDLERS, BadEvents, Follower, placeholder_exception
+from trioflow.view.events._follow import EVENT_HANDLERS, Follower, UnsupportedEventVersion, placeholder_exception
 from trioflow.view.events._format import AnyEvent
-from trioflow.view.monitor._styled_lines import Pictures
+from trioflow.view.monitor._styled_lines import PictureRenderer
 from trioflow.view.text._symbols import Symbols
 
 from ...bodies import fail, nap
@@ -73,7 +73,7 @@ def busy_scenario(look: Any = None) -> Scheduler:
 def followed(text: str, file: io.StringIO) -> Follower:
     follower = Follower(Monitor(file=file))
     for line in text.encode().split(b"\n"):
-        follower.feed(line)
+        follower.replay_line(line)
     return follower
 
 
@@ -85,7 +85,7 @@ def test_a_log_from_events_is_that_of_the_run(virtual: Virtual) -> None:
     """The two logs agree line by line, including the time that each job took."""
     live, told, events = io.StringIO(), io.StringIO(), io.StringIO()
     virtual(run_with, busy_scenario(), Monitor(file=live), Events(events))
-    assert followed(events.getvalue(), told).ended
+    assert followed(events.getvalue(), told).has_ended
     assert without_times(told.getvalue()) == without_times(live.getvalue())
     assert len(without_times(live.getvalue())) > 15
 
@@ -97,10 +97,10 @@ def test_a_picture_from_events_is_that_of_the_run(virtual: Virtual) -> None:
     events = Events(file)
 
     def look() -> None:
-        assert monitor._run is not None
+        assert monitor._model is not None
         for line in events._poll_jobs():  # in real time it would have been looked at twice a second
-            events._put(line)
-        live.append(Pictures(monitor._run, Symbols()).draw(100, 30))
+            events._write_line(line)
+        live.append(PictureRenderer(monitor._model, Symbols()).draw(100, 30))
 
     virtual(run_with, busy_scenario(look), monitor, events)
     told = Monitor(file=io.StringIO())
@@ -109,10 +109,10 @@ def test_a_picture_from_events_is_that_of_the_run(virtual: Virtual) -> None:
         event = json.loads(line)
         if event["at"] > 2.5 or (event["path"], event["event"]) == ("watch", "job_finished"):
             break  # when the picture was made, this had not happened
-        follower.feed(line.encode())
-    assert told._run is not None
-    follower._latest = 2.5
-    shown = Pictures(told._run, Symbols()).draw(100, 30)
+        follower.replay_line(line.encode())
+    assert told._model is not None
+    follower._latest_event_at = 2.5
+    shown = PictureRenderer(told._model, Symbols()).draw(100, 30)
     follower.close()
     assert shown == live[0]
     assert len(shown) > 10
@@ -129,15 +129,15 @@ def test_lines_that_are_no_events_are_skipped() -> None:
         b'{"event":"new","v":1,"time":1,"at":0,"path":""}',
         b"\xff",
     ):
-        follower.feed(line)
-    assert follower.known_events == 0
+        follower.replay_line(line)
+    assert follower.known_event_count == 0
 
 
 def test_another_version_is_refused() -> None:
     """The error names the version found."""
     follower = Follower(Monitor(file=io.StringIO()))
-    with pytest.raises(BadEvents, match="version 2"):
-        follower.feed(b'{"event":"run_started","v":2}')
+    with pytest.raises(UnsupportedEventVersion, match="version 2"):
+        follower.replay_line(b'{"event":"run_started","v":2}')
 
 
 def test_jobs_whose_line_was_dropped_get_placeholders(virtual: Virtual) -> None:
@@ -147,7 +147,7 @@ def test_jobs_whose_line_was_dropped_get_placeholders(virtual: Virtual) -> None:
     lines = events.getvalue().splitlines()
     kept = [line for number, line in enumerate(lines) if number % 3 or number in (0, len(lines) - 1)]
     told = io.StringIO()
-    assert followed("\n".join(kept), told).ended
+    assert followed("\n".join(kept), told).has_ended
 
 
 def test_a_run_whose_process_is_gone_is_abandoned() -> None:
@@ -157,7 +157,7 @@ def test_a_run_whose_process_is_gone_is_abandoned() -> None:
     for pid, expected in ((gone.pid, True), (os.getpid(), False)):
         follower = Follower(Monitor(file=io.StringIO()))
         event = {"event": "run_started", "v": 1, "time": 1, "at": 0, "path": "", "label": "x", "jobs": 0}
-        follower.feed(json.dumps({**event, "pid": pid, "host": os.uname().nodename}).encode())
+        follower.replay_line(json.dumps({**event, "pid": pid, "host": os.uname().nodename}).encode())
         assert follower.is_abandoned() is expected
         follower.close()
 
@@ -177,7 +177,7 @@ def test_two_runs_in_a_file_are_shown_one_after_the_other() -> None:
     scheduler, instrument = Scheduler(Job(nap, 0, label="a"), label="twice"), Events(events)
     scheduler.run(instruments=[instrument])
     scheduler.run(instruments=[instrument])
-    assert followed(events.getvalue(), told).ended
+    assert followed(events.getvalue(), told).has_ended
     assert told.getvalue().count("twice: 1 job") == 2
 
 
@@ -190,7 +190,7 @@ def test_an_exception_of_the_same_name_stands_for_the_exception() -> None:
 
 def test_each_event_is_taken_or_skipped_on_purpose() -> None:
     """The follower's table must list every event, including those added later."""
-    assert set(HANDLERS) == set(get_args(AnyEvent))
+    assert set(EVENT_HANDLERS) == set(get_args(AnyEvent))
 
 
 @pytest.mark.parametrize("kept", ["all but the first", "no failure", "every third", "the first and the last"])
@@ -208,8 +208,8 @@ def test_a_file_with_lines_missing_has_the_verdict_of_the_run(virtual: Virtual, 
     }[kept]
     follower = Follower(Monitor(file=shown))
     for line in left:
-        follower.feed(line)
+        follower.replay_line(line)
     follower.close()
     assert "✗ 2 of 8 jobs failed" in shown.getvalue()
     assert " -" not in shown.getvalue()
-    assert follower.missing_lines == len(lines) - len(left)
+    assert follower.missing_line_count == len(lines) - len(left)

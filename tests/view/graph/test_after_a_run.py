@@ -66,7 +66,7 @@ def test_the_critical_path_is_marked(virtual: Virtual) -> None:
     dark = {
         (name(tail), name(head))
         for (tail, head), how in found.lines.items()
-        if how["color"] == _style.CRITICAL_PATH_COLOUR
+        if how["color"] == _style.CRITICAL_PATH_COLOR
     }
     assert dark == {("first", "inner"), ("m1", "sum"), ("inner", "last")}
     assert "linkStyle" in scheduler.mermaid()
@@ -128,7 +128,7 @@ def test_a_report_shows_as_much_as_can_be_read(virtual: Virtual) -> None:
     alike = ran(virtual, [Job(nap, 1, label=f"j {n}") for n in range(300)])
     few = ran(virtual, Scheduler([Job(nap, 1, label=f"j {n}") for n in range(30)], label="inner"))
     for scheduler, boxes in ((many, 21), (alike, 1), (few, 31)):
-        assert _render.number_of_boxes(_render.choose_readable(scheduler, {})[1]) == boxes
+        assert _render.count_boxes(_render.choose_detail(scheduler, {})[1]) == boxes
     section = _sections.graph_section(many, {})
     assert "each group of them is one box" in section
     assert section.count('class="node"') == 21

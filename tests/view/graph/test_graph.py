@@ -40,12 +40,15 @@ def test_each_state_critical_and_forever(state: JobState, critical: bool, foreve
     lead_to(state, job)
     found = seen(Scheduler(job, nested).graph())
     look = STATE_STYLES[state]
-    for name, fill, parts in (("job", look.light.fill, found.boxes), ("nested", look.light.frame, found.frames)):
+    for name, fill, parts in (
+        ("job", look.light_colors.fill, found.boxes),
+        ("nested", look.light_colors.frame, found.frames),
+    ):
         part = parts[f"{'!' * critical}{look.box_symbol} {name}".strip()]
         assert part["fillcolor"] == fill
         assert part["penwidth"] == ("2.6" if critical else "1")
         assert ("dashed" in part["style"]) == forever
-        assert part["color"] == look.light.line
+        assert part["color"] == look.light_colors.outline
 
 
 def test_a_frame_shows_a_failure_inside() -> None:
@@ -54,7 +57,7 @@ def test_a_frame_shows_a_failure_inside() -> None:
     scheduler = Scheduler(Scheduler(deep, label="outer"), Scheduler(idle("unharmed"), label="other"))
     lead_to(JobState.FAILED, next(iter(deep)))
     frames = seen(scheduler.graph()).frames
-    red = STATE_STYLES[JobState.FAILED].light.fill
+    red = STATE_STYLES[JobState.FAILED].light_colors.fill
     assert {label: frame["color"] == red for label, frame in frames.items()} == {
         "outer|1 failed": True, "deep|1 failed": True, "other": False,
     }  # fmt: skip
@@ -71,10 +74,10 @@ def test_states_are_told_apart_in_grey() -> None:
 
     symbols = [look.box_symbol for look in STATE_STYLES.values() if look.box_symbol]
     assert len(symbols) == len(set(symbols)) == len(JobState) - 2
-    plain = sorted(lightness(look.light.fill) for look in STATE_STYLES.values() if not look.box_symbol)
+    plain = sorted(lightness(look.light_colors.fill) for look in STATE_STYLES.values() if not look.box_symbol)
     assert plain[1] - plain[0] > 0.1
     for look in STATE_STYLES.values():
-        assert abs(lightness(look.light.fill) - lightness(look.light.text)) > 0.5
+        assert abs(lightness(look.light_colors.fill) - lightness(look.light_colors.text)) > 0.5
 
 
 def test_kinds_have_shapes() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from trioflow import AbstractJob, Job, JobState, Scheduler
 from trioflow.view.graph import _render
-from trioflow.view.graph._drawing import Drawing, DrawnAs, LineKind
+from trioflow.view.graph._drawing import Drawing, DrawingRole, LineKind
 
 from ...bodies import fail_now, idle, take
 from .pictures import seen
@@ -139,7 +139,7 @@ def test_bridges_preserve_reachability_between_drawn_jobs(data: st.DataObject) -
     assert len(drawing.lines) <= sum(map(len, whole.values()))
     direct = {(one, job) for job in kept for one in job.required if one in kept}
     assert {ends for ends, line in drawing.lines.items() if line is LineKind.ORDER} == direct
-    assert all(job in kept or drawing.role(job) is DrawnAs.JUNCTION for ends in drawing.lines for job in ends)
+    assert all(job in kept or drawing.get_role(job) is DrawingRole.JUNCTION for ends in drawing.lines for job in ends)
 
 
 def nearest(job: Any, required: dict[Any, list[Any]], kept: set[Any]) -> set[Any]:
@@ -205,7 +205,7 @@ def test_many_jobs_are_folded_unless_the_caller_says_what_to_draw(monkeypatch: p
 def test_of_many_jobs_groups_are_boxes_if_that_makes_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs that are not alike are hidden in the boxes of their schedulers."""
     monkeypatch.setattr(_render, "MIN_FOLDED_JOBS", 6)
-    monkeypatch.setattr(_render, "MAX_BOXES", 3)
+    monkeypatch.setattr(_render, "MAX_READABLE_BOXES", 3)
     groups = [Scheduler(idle("x" * n + name) for n in range(3)) for name in "ab"]
     assert set(seen(Scheduler(groups).graph()).boxes) == {"Scheduler|3 jobs"}
 

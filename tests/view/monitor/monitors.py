@@ -13,7 +13,7 @@ import anyio
 import pyte
 
 from trioflow import Job, Monitor, Scheduler
-from trioflow.view.monitor._terminal import PLAIN, STYLES
+from trioflow.view.monitor._terminal import STYLES, STYLES_WITHOUT_COLOR
 
 
 class Terminal(io.StringIO):
@@ -26,7 +26,10 @@ class Terminal(io.StringIO):
         self._fed = pyte.Stream(self.screen)
         self._encoding = encoding
         self.writes = 0
-        for style in (*STYLES.values(), *PLAIN.values()):  # rich keeps the codes for the first terminal that it met
+        for style in (
+            *STYLES.values(),
+            *STYLES_WITHOUT_COLOR.values(),
+        ):  # rich keeps the codes for the first terminal that it met
             style._ansi = None
         self._lock = threading.RLock()  # a monitor writes in a thread of its own
 
@@ -64,18 +67,18 @@ class Terminal(io.StringIO):
 class Still(Monitor):
     """A monitor that draws only on request: each picture depends on those before, and a thread draws at any moment."""
 
-    def _watch(self, *args: Any) -> Any:
-        run: Any = super()._watch(*args)
+    def _show_run(self, *args: Any) -> Any:
+        run: Any = super()._show_run(*args)
         run.display.wake = lambda: None
         return run
 
 
 def drawn(monitor: Monitor, columns: int = 80, height: int = 24) -> list[str]:
     """Return what a monitor that watches a run on a terminal would draw at this moment."""
-    run: Any = monitor._run
+    run: Any = monitor._model
     display = run.display
     with display._lock:  # its thread draws too
-        display._draw.__self__._forecast._next_estimate = 0  # an estimate of now
+        display._draw.__self__._forecast._next_estimate_at = 0  # an estimate of now
         lines = display._draw(columns, height)
     return ["".join(text for text, _ in line).rstrip() for line in lines]
 

@@ -9,7 +9,7 @@ import pytest
 
 from trioflow import Job, Pool, Scheduler, current_job
 from trioflow.abc import JobKind
-from trioflow.view.text._symbols import width
+from trioflow.view.text._symbols import display_width
 
 from ...bodies import nap
 from .monitors import drawn, look, watched
@@ -179,6 +179,6 @@ def test_details_fit_the_line(virtual: Virtual) -> None:
     eye, lines = look(monitor, 2, columns=60)
     scheduler.add(eye)
     virtual(scheduler.co_run)
-    assert max(map(width, lines)) <= 60
+    assert max(map(display_width, lines)) <= 60
     assert any("40%  l" in line for line in lines)
     assert any("gpu taken" in line for line in lines)

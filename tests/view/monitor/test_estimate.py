@@ -11,16 +11,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow.view.monitor._eta import RUNNING, SETTLED, SUCCEEDED, WAITING, Estimator, Level, PoolBound, Progress
+from trioflow.view.monitor._eta import (
+    RUNNING,
+    SETTLED,
+    SUCCEEDED,
+    WAITING,
+    Estimator,
+    JobProgress,
+    ResourceBound,
+    SchedulerLevel,
+)
 
 
-def level(jobs: str, edges: str = "", slots: float = math.inf, node: str = "", nested: str = "") -> Level[str]:
+def level(jobs: str, edges: str = "", slots: float = math.inf, node: str = "", nested: str = "") -> SchedulerLevel[str]:
     """Build a level of jobs with names of one letter; each edge is two letters, the first before the second."""
     before = {job: [edge[0] for edge in edges.split() if edge[1] == job] for job in jobs}
-    return Level(node, list(jobs), before.__getitem__, slots, frozenset(nested))
+    return SchedulerLevel(node, list(jobs), before.__getitem__, slots, frozenset(nested))
 
 
-def now(**states: Progress) -> Callable[[str], Progress]:
+def now(**states: JobProgress) -> Callable[[str], JobProgress]:
     return lambda job: states.get(job, (WAITING, 0.0, None))
 
 
@@ -28,48 +37,55 @@ def test_before_the_start_the_estimate_is_the_longest_chain() -> None:
     """Without a window, the run takes as long as the longest chain of expected durations."""
     durations = {"a": 1.0, "b": 5.0, "c": 2.0, "d": 1.0}
     estimator = Estimator([level("abcd", "ab ac bd cd")], durations.get)
-    assert estimator.remaining(now()) == 7
+    assert estimator.estimate_remaining_seconds(now()) == 7
 
 
 def test_with_a_window_the_estimate_is_the_work_divided_by_the_slots() -> None:
     """With two slots, ten jobs of one second take five seconds."""
-    assert Estimator([level("abcdefghij", slots=2)], lambda job: 1.0).remaining(now()) == 5
+    assert Estimator([level("abcdefghij", slots=2)], lambda job: 1.0).estimate_remaining_seconds(now()) == 5
 
 
 def test_time_that_has_passed_counts() -> None:
     """A job's time so far is subtracted; an overdue job may end at any moment, but no earlier."""
     estimator = Estimator([level("ab", "ab")], lambda job: 10.0)
-    assert estimator.remaining(now(a=(RUNNING, 4.0, None))) == 16
-    assert estimator.remaining(now(a=(RUNNING, 40.0, None))) == 10
+    assert estimator.estimate_remaining_seconds(now(a=(RUNNING, 4.0, None))) == 16
+    assert estimator.estimate_remaining_seconds(now(a=(RUNNING, 40.0, None))) == 10
 
 
 def test_unknown_jobs_take_the_median() -> None:
     """A job without an expected duration counts with the median of the others."""
     estimator = Estimator([level("abcd", "ab bc cd")], {"a": 1.0, "b": 3.0, "c": 100.0}.get)
-    assert estimator.remaining(now()) == 1 + 3 + 100 + 3
+    assert estimator.estimate_remaining_seconds(now()) == 1 + 3 + 100 + 3
 
 
 def test_without_durations_there_is_no_estimate_before_three_successes() -> None:
     """Then their measured durations count."""
     estimator = Estimator([level("abcdef", slots=1)], lambda job: None)
-    assert estimator.remaining(now()) is None
-    assert estimator.remaining(now(a=(SUCCEEDED, 2.0, None), b=(SUCCEEDED, 3.0, None))) is None
-    assert estimator.remaining(now(c=(SUCCEEDED, 4.0, None))) == 3 * 3
+    assert estimator.estimate_remaining_seconds(now()) is None
+    assert estimator.estimate_remaining_seconds(now(a=(SUCCEEDED, 2.0, None), b=(SUCCEEDED, 3.0, None))) is None
+    assert estimator.estimate_remaining_seconds(now(c=(SUCCEEDED, 4.0, None))) == 3 * 3
 
 
 def test_failed_jobs_do_not_change_the_estimate() -> None:
     """Only success is evidence of how long jobs take."""
     estimator = Estimator([level("abcd", slots=1)], lambda job: None)
-    assert estimator.remaining(now(a=(SETTLED, 1.0, None), b=(SETTLED, 1.0, None), c=(SETTLED, 1.0, None))) is None
+    assert (
+        estimator.estimate_remaining_seconds(
+            now(a=(SETTLED, 1.0, None), b=(SETTLED, 1.0, None), c=(SETTLED, 1.0, None))
+        )
+        is None
+    )
 
 
 def test_expected_durations_are_corrected() -> None:
     """If jobs take twice as long as expected, the remaining ones probably will too; each further job adds evidence."""
     jobs = "abcdefghijklmnopqrst"
     estimator = Estimator([level(jobs, slots=1)], lambda job: 1.0)
-    first = estimator.remaining(now(a=(SUCCEEDED, 2.0, None)))
+    first = estimator.estimate_remaining_seconds(now(a=(SUCCEEDED, 2.0, None)))
     assert first == pytest.approx(19 * (2 + 2) / (2 + 1))
-    then = estimator.remaining(lambda job: (SUCCEEDED, 2.0, None) if job < "k" else (WAITING, 0.0, None))
+    then = estimator.estimate_remaining_seconds(
+        lambda job: (SUCCEEDED, 2.0, None) if job < "k" else (WAITING, 0.0, None)
+    )
     assert then == pytest.approx(10 * (2 + 20) / (2 + 10))
 
 
@@ -78,7 +94,7 @@ def test_nested_schedulers_take_their_own_estimate() -> None:
     outer = level("aN", "aN", node="outer", nested="N")
     inner = level("wxyz", slots=2, node="N")
     estimator = Estimator([outer, inner], lambda job: 1.0)
-    assert estimator.remaining(now()) == 1 + 2
+    assert estimator.estimate_remaining_seconds(now()) == 1 + 2
     states = now(
         a=(SUCCEEDED, 1.0, None),
         N=(RUNNING, 1.0, None),
@@ -86,12 +102,12 @@ def test_nested_schedulers_take_their_own_estimate() -> None:
         x=(SUCCEEDED, 1.0, None),
         y=(RUNNING, 0.5, None),
     )
-    assert estimator.remaining(states) == 1.0
+    assert estimator.estimate_remaining_seconds(states) == 1.0
 
 
 def test_when_all_has_settled_nothing_is_left() -> None:
     """The estimate ends at 0."""
-    assert Estimator([level("a")], lambda job: 2.0).remaining(now(a=(SUCCEEDED, 2.0, None))) == 0
+    assert Estimator([level("a")], lambda job: 2.0).estimate_remaining_seconds(now(a=(SUCCEEDED, 2.0, None))) == 0
 
 
 @given(
@@ -110,16 +126,16 @@ def test_the_estimate_lies_between_the_bounds(drawn: tuple[list[float], list[tup
     for one, other in pairs:
         if one != other:
             before[max(one, other)].append(min(one, other))
-    graph = Level(-1, list(before), before.__getitem__, slots)
-    estimate = Estimator([graph], durations.__getitem__).remaining(lambda job: (WAITING, 0.0, None))
+    graph = SchedulerLevel(-1, list(before), before.__getitem__, slots)
+    estimate = Estimator([graph], durations.__getitem__).estimate_remaining_seconds(lambda job: (WAITING, 0.0, None))
     assert estimate is not None
     assert max(*durations, sum(durations) / slots) <= estimate * 1.000001
     assert estimate <= sum(durations) * 1.000001
 
 
-def trainings(**options: Any) -> Level[str]:
+def trainings(**options: Any) -> SchedulerLevel[str]:
     """Return five jobs that each need one of two cards."""
-    return replace(level("abcde"), limits=[PoolBound(list("abcde"), lambda job: 1.0, 2.0)], **options)
+    return replace(level("abcde"), resource_bounds=[ResourceBound(list("abcde"), lambda job: 1.0, 2.0)], **options)
 
 
 CARDS = {"a": 3.0, "b": 4.0, "c": 5.0, "d": 6.0, "e": 7.0}
@@ -127,23 +143,28 @@ CARDS = {"a": 3.0, "b": 4.0, "c": 5.0, "d": 6.0, "e": 7.0}
 
 def test_a_resource_is_shared_like_slots() -> None:
     """Two cards take 3 + 5 + 7 seconds for these in their order, and 14 if the longest is first; not 7."""
-    assert Estimator([trainings()], CARDS.get).remaining(now()) == 15
-    assert Estimator([trainings(longest_first=True)], CARDS.get).remaining(now()) == 14
+    assert Estimator([trainings()], CARDS.get).estimate_remaining_seconds(now()) == 15
+    assert Estimator([trainings(is_longest_first=True)], CARDS.get).estimate_remaining_seconds(now()) == 14
     states = now(a=(SUCCEEDED, 3.0, None), b=(RUNNING, 3.0, None), c=(RUNNING, 0.1, None))
-    assert Estimator([trainings()], CARDS.get).remaining(states) == pytest.approx(11.9)
+    assert Estimator([trainings()], CARDS.get).estimate_remaining_seconds(states) == pytest.approx(11.9)
 
 
 def test_different_amounts_of_a_resource_are_work() -> None:
     """Work on a resource is amount times duration; all of it has to fit into the capacity."""
-    limit = PoolBound(list("abc"), {"a": 3.0, "b": 1.0, "c": 2.0}.__getitem__, 4.0)
-    assert Estimator([replace(level("abc"), limits=[limit])], lambda job: 8.0).remaining(now()) == 12
+    limit = ResourceBound(list("abc"), {"a": 3.0, "b": 1.0, "c": 2.0}.__getitem__, 4.0)
+    assert (
+        Estimator([replace(level("abc"), resource_bounds=[limit])], lambda job: 8.0).estimate_remaining_seconds(now())
+        == 12
+    )
 
 
 def test_a_resource_is_shared_with_jobs_of_nested_schedulers() -> None:
     """Nested jobs that need it count too."""
     inner = level("wx", node="N")
-    outer = replace(level("aN", node="outer", nested="N"), limits=[PoolBound(list("awx"), lambda job: 1.0, 1.0)])
-    assert Estimator([outer, inner], lambda job: 2.0).remaining(now()) == 6
+    outer = replace(
+        level("aN", node="outer", nested="N"), resource_bounds=[ResourceBound(list("awx"), lambda job: 1.0, 1.0)]
+    )
+    assert Estimator([outer, inner], lambda job: 2.0).estimate_remaining_seconds(now()) == 6
 
 
 def test_the_estimate_counts_the_time_until_a_rate_opens() -> None:
@@ -154,7 +175,7 @@ def test_the_estimate_counts_the_time_until_a_rate_opens() -> None:
         asked.append(jobs)
         return 20.0
 
-    rate = PoolBound(list("abc"), lambda job: 1.0, opens_in=opens_in)
-    estimator = Estimator([replace(level("abc"), limits=[rate])], lambda job: 2.0)
-    assert estimator.remaining(now(a=(RUNNING, 1.0, None))) == 22
+    rate = ResourceBound(list("abc"), lambda job: 1.0, start_delay=opens_in)
+    estimator = Estimator([replace(level("abc"), resource_bounds=[rate])], lambda job: 2.0)
+    assert estimator.estimate_remaining_seconds(now(a=(RUNNING, 1.0, None))) == 22
     assert asked == [["b", "c"]]

@@ -25,7 +25,7 @@ class Clock:
 
 
 def forecast_of(monitor: Any) -> Any:
-    return monitor._run.display._draw.__self__._forecast
+    return monitor._model.display._draw.__self__._forecast
 
 
 def test_an_estimate_is_made_when_three_jobs_have_succeeded(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,7 +38,7 @@ def test_an_estimate_is_made_when_three_jobs_have_succeeded(virtual: Virtual, mo
         for _ in range(4):
             await anyio.sleep(1)
             clock.now += 0.01
-            seen.append((forecast.remaining(), forecast._estimator is None))
+            seen.append((forecast.remaining_seconds(), forecast._estimator is None))
 
     scheduler, monitor = watched(*(Job(nap, 1) for _ in range(100)), jobs_window=1)
     scheduler.add(Job(look, forever=True))
@@ -51,7 +51,7 @@ def test_building_does_not_put_off_the_next_one(virtual: Virtual, monkeypatch: p
     """The delay is a multiple of the time of one estimate; the time to build the first does not count."""
     clock = Clock(monkeypatch)
     built = _eta.Estimator.__init__
-    asked = _eta.Estimator.remaining
+    asked = _eta.Estimator.estimate_remaining_seconds
 
     def build(*args: Any) -> None:
         clock.work += 10
@@ -62,15 +62,15 @@ def test_building_does_not_put_off_the_next_one(virtual: Virtual, monkeypatch: p
         return asked(*args)
 
     monkeypatch.setattr(_eta.Estimator, "__init__", build)
-    monkeypatch.setattr(_eta.Estimator, "remaining", ask)
+    monkeypatch.setattr(_eta.Estimator, "estimate_remaining_seconds", ask)
     seen: list[Any] = []
 
     async def look() -> None:
         await anyio.sleep(3.5)
         forecast = forecast_of(monitor)
-        first = forecast.remaining()
+        first = forecast.remaining_seconds()
         clock.now += 4
-        seen.extend([first, forecast.remaining(), forecast._next_estimate])
+        seen.extend([first, forecast.remaining_seconds(), forecast._next_estimate_at])
 
     scheduler, monitor = watched(*(Job(nap, 1) for _ in range(100)), jobs_window=1)
     scheduler.add(Job(look, forever=True))
@@ -84,7 +84,7 @@ def test_a_known_duration_is_enough(virtual: Virtual) -> None:
     seen: list[Any] = []
 
     async def look() -> None:
-        seen.append(forecast_of(monitor).remaining())
+        seen.append(forecast_of(monitor).remaining_seconds())
 
     inner = Scheduler(Job(nap, 5, expected_duration=5), label="inner")
     scheduler, monitor = watched(inner)
@@ -111,7 +111,7 @@ def test_pools_rates_and_throttles_count(virtual: Virtual, monkeypatch: pytest.M
         for pause in (0.5, 1, 14):
             await anyio.sleep(pause)
             clock.now += 1000
-            seen.append(forecast.remaining())
+            seen.append(forecast.remaining_seconds())
 
     trains = [Job(nap, one, expected_duration=one, needs={"gpu": 1}) for one in (3, 4, 5, 6, 7)]
     asks = [Job(ask, expected_duration=1, needs={"api": 1}) for _ in range(4)]

@@ -87,7 +87,7 @@ def test_lines_do_not_flood(virtual: Virtual) -> None:
 
 def test_lines_break_a_long_silence(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a long time without events, a line has the progress."""
-    monkeypatch.setattr("trioflow.view.monitor._log_display.MAX_SILENCE", 0.2)
+    monkeypatch.setattr("trioflow.view.monitor._log_display.MAX_SILENT_SECONDS", 0.2)
     log = io.StringIO()
 
     async def wait() -> None:
@@ -144,7 +144,7 @@ def test_an_engine_fault_of_its_own_gives_the_terminal_back(
     def broken(*_: object) -> None:
         raise LookupError("in the model")
 
-    monkeypatch.setattr("trioflow.view.monitor._model.Model.start", broken)
+    monkeypatch.setattr("trioflow.view.monitor._model.RunModel.job_started", broken)
     before = sys.stdout, sys.stderr
     assert virtual(Scheduler(Job(nap), instruments=[Monitor(file=terminal)]).co_run) is True
     assert (sys.stdout, sys.stderr) == before

@@ -141,7 +141,7 @@ def test_the_time_of_a_run_begins_when_its_display_is_there(virtual: Virtual) ->
     class Slow(Still):
         def _new_display(self, model: Any) -> Any:
             nonlocal now
-            model.clock, model.began = (lambda: now), now
+            model.clock, model.began_at = (lambda: now), now
             display = super()._new_display(model)
             now += 5
             return display
@@ -157,7 +157,7 @@ def test_what_jobs_wait_for_is_counted(virtual: Virtual) -> None:
     """
 
     async def throttle() -> None:
-        if current_job().attempts == 1 and not monitor._run.elapsed() > 1:
+        if current_job().attempts == 1 and not monitor._model.elapsed() > 1:
             raise Throttled("api", after=50)
 
     first = Job(nap, 9)

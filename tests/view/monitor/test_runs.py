@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from trioflow import Job, JobState, Monitor, Scheduler, Sequence
-from trioflow.view.monitor._model import Model
+from trioflow.view.monitor._model import RunModel
 
 from ...bodies import fail, nap
 from .monitors import Terminal, jobs_only, look, watched
@@ -130,21 +130,25 @@ def test_at_the_end_the_counts_are_those_of_the_states(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     """Each job counts once, in its last state, even after retries of nested schedulers."""
-    models: list[Model] = []
-    end = Model.end
+    models: list[RunModel] = []
+    end = RunModel.run_ended
 
-    def note(self: Model) -> None:
+    def note(self: RunModel) -> None:
         end(self)
         models.append(self)
 
-    monkeypatch.setattr(Model, "end", note)
+    monkeypatch.setattr(RunModel, "run_ended", note)
     scheduler = random_scheduler(random.Random(seed))
     virtual(functools.partial(scheduler.co_run, instruments=[Monitor(file=Terminal())]))
     (model,) = models
     jobs = [job for job in scheduler.iterate_jobs() if not isinstance(job, Scheduler) and not job.forever]
     settled = collections.Counter(job.state for job in jobs if job.is_settled())
-    assert {state: number for state, number in model.tally.settled.items() if number} == settled
-    assert (model.tally.jobs, model.tally.running, model.tally.waiting) == (len(jobs), 0, 0)
-    assert model.tally.unreached == sum(not job.is_settled() for job in jobs)
-    assert {job.named for job in model.failures} >= {job for job in jobs if job.state is JobState.FAILED}
-    assert not model.running
+    assert {state: number for state, number in model.root_counts.settled_counts.items() if number} == settled
+    assert (model.root_counts.job_count, model.root_counts.running_count, model.root_counts.waiting_count) == (
+        len(jobs),
+        0,
+        0,
+    )
+    assert model.root_counts.unreached_count == sum(not job.is_settled() for job in jobs)
+    assert {job.identity for job in model.failed_jobs} >= {job for job in jobs if job.state is JobState.FAILED}
+    assert not model.running_jobs

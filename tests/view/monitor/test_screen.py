@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow.view.monitor._screen import Screen, strip_controls
-from trioflow.view.monitor._styled_lines import _crop
+from trioflow.view.monitor._styled_lines import _crop_line
 
 COLUMNS, HEIGHT = 12, 8
 
 PIECES = st.tuples(st.text("ab ━✓漢é", max_size=4), st.sampled_from(["", "red", "bold"]))
-LINES = st.lists(PIECES, max_size=3).map(lambda line: _crop(line, COLUMNS))
+LINES = st.lists(PIECES, max_size=3).map(lambda line: _crop_line(line, COLUMNS))
 PICTURES = st.lists(LINES, max_size=HEIGHT - 1)
 ABOVE = st.lists(st.text("xyz", max_size=2 * COLUMNS), max_size=3)
 SEQUENCES = st.lists(st.tuples(PICTURES, ABOVE), max_size=8)
@@ -88,7 +88,7 @@ def test_what_may_be_written_above() -> None:
     assert strip_controls("plain é漢 text") == "plain é漢 text"
     assert strip_controls("a\tb") == "a\tb"
     assert strip_controls("\x1b[1;31mred") == "\x1b[1;31mred\x1b[0m"
-    assert strip_controls("\x1b[1;31mred\x1b[0m", colours=False) == "red"
+    assert strip_controls("\x1b[1;31mred\x1b[0m", keep_colors=False) == "red"
     assert strip_controls("\x1b[2Jclear\x1b[10;3Hed\x1b[?1049h") == "cleared"
     assert strip_controls("\x1b]0;title\x07text \x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\") == "text link"
     assert strip_controls("a\x07\x08\x0e\x0b\x7f\x9b2Jb\x1bc\x1b(0") == "a2Jb"

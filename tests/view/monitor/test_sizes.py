@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from trioflow import Job, Monitor, Scheduler, Service
-from trioflow.view.text._symbols import width
+from trioflow.view.text._symbols import display_width
 
 from ...bodies import fail, nap
 from .monitors import Terminal, drawn, look, serve, watched
@@ -57,7 +57,7 @@ def test_no_size_is_too_small(virtual: Virtual) -> None:
         for columns, height in itertools.product([1, 5, 20, 39, 40, 60, 80, 200], [1, 2, 3, 5, 23]):
             lines = drawn(monitor, columns, height)
             assert 1 <= len(lines) <= height
-            assert max(map(width, lines)) <= columns
+            assert max(map(display_width, lines)) <= columns
             assert all(line.isprintable() for line in lines)
 
     draws = Job(draw)
@@ -88,8 +88,8 @@ def test_forty_columns_have_the_estimate(virtual: Virtual) -> None:
     assert lines[0].startswith(" ━")
     assert lines[0].endswith("≈ 5 s left")
     assert without[0].startswith(" release  ╍")
-    assert width(lines[0]) <= 40
-    assert width(without[0]) <= 40
+    assert display_width(lines[0]) <= 40
+    assert display_width(without[0]) <= 40
 
 
 def test_a_wide_terminal_has_jobs_in_both_halves(virtual: Virtual) -> None:
@@ -101,7 +101,7 @@ def test_a_wide_terminal_has_jobs_in_both_halves(virtual: Virtual) -> None:
     assert len(lines) == 15
     assert [line.count("job ") for line in lines[3:]] == [2] * 8 + [1] * 4
     assert len({line.rindex("▸") for line in lines[3:11]}) == 1
-    assert max(map(width, lines)) <= 200
+    assert max(map(display_width, lines)) <= 200
     narrow, few = look(monitor, 3, columns=149, height=15)
     scheduler.remove(eye)
     scheduler.add(narrow)

@@ -16,7 +16,7 @@ import pytest
 
 from trioflow import Job, Monitor, Scheduler
 from trioflow.view.monitor._display import Ticker
-from trioflow.view.monitor._output_buffer import MAX_CHARACTERS, BufferedStream, OutputBuffer
+from trioflow.view.monitor._output_buffer import MAX_BUFFERED_CHARACTERS, BufferedStream, OutputBuffer
 from trioflow.view.monitor._terminal import TerminalDisplay
 
 from ...bodies import fail, nap
@@ -116,9 +116,9 @@ def test_text_that_the_terminal_cannot_encode_fails_in_the_printing_job() -> Non
     escaping = BufferedStream(
         OutputBuffer(lambda: None, lambda: None), io.TextIOWrapper(io.BytesIO(), "latin-1", "backslashreplace")
     )
-    escaping._buffer._owner = os.getpid()
+    escaping._buffer._owner_pid = os.getpid()
     escaping.write("漢é\n")
-    assert escaping._buffer.take() == ["\\u6f22é"]
+    assert escaping._buffer.take_lines() == ["\\u6f22é"]
 
     async def say() -> None:
         print("漢")
@@ -132,10 +132,10 @@ def test_text_that_the_terminal_cannot_encode_fails_in_the_printing_job() -> Non
 def test_a_thread_that_prints_too_much_waits_for_the_terminal() -> None:
     """Lines are buffered; the thread that fills the buffer writes all of them."""
     told: list[str] = []
-    above = OutputBuffer(lambda: told.append("wake"), lambda: told.append(f"write out {len(above.take())}"))
+    above = OutputBuffer(lambda: told.append("wake"), lambda: told.append(f"write out {len(above.take_lines())}"))
     for _ in range(3):
-        above.add(["x" * (MAX_CHARACTERS // 2)])
-        above.notify()
+        above.add_lines(["x" * (MAX_BUFFERED_CHARACTERS // 2)])
+        above.schedule_update()
     assert told == ["wake", "write out 2", "wake"]
 
 
@@ -172,11 +172,11 @@ def test_a_fork_prints_by_itself(terminal: Terminal) -> None:
     """A forked process has no drawing thread: its prints go to the real stream."""
     above = OutputBuffer(lambda: None, lambda: None)
     with terminal.standard():
-        above.replace()
-        above._owner = os.getpid() + 1
+        above.replace_terminal_streams()
+        above._owner_pid = os.getpid() + 1
         print("from the fork", flush=True)
-        above._owner = os.getpid()
-        above.restore()
+        above._owner_pid = os.getpid()
+        above.restore_streams()
     assert terminal.shown() == ["from the fork"]
 
 
@@ -308,7 +308,7 @@ def test_what_is_printed_does_not_hold_up_the_picture(terminal: Terminal) -> Non
     assert terminal.shown() == ["said", "second"]
     screen._redraw()
     assert terminal.shown() == ["said", "third"]
-    screen._close()
+    screen._release_terminal()
 
 
 def test_a_terminal_that_becomes_narrower(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,7 +319,7 @@ def test_a_terminal_that_becomes_narrower(terminal: Terminal, monkeypatch: pytes
     terminal.screen.set_mode(pyte.modes.LNM)
     terminal.screen.resize(12, 30)
     terminal.write("above\n" + "".join(["x" * 30 + "\n" + "x" * 20 + "\n"] * 2))  # what a terminal makes of it
-    monkeypatch.setattr(screen, "_size", lambda: (30, 12))
+    monkeypatch.setattr(screen, "_terminal_size", lambda: (30, 12))
     screen._redraw()
     assert terminal.shown() == ["above", "x" * 30, "x" * 30]
-    screen._close()
+    screen._release_terminal()

@@ -85,8 +85,8 @@ def test_the_changes_add_up(tmp_path: Path) -> None:
     for before in runs:
         for after in runs:
             compared = _differences.compare(before, after)
-            parts = sum(change.seconds for change in compared.changes)
-            assert parts == pytest.approx(compared.seconds, abs=0.001 * max(before.seconds, after.seconds))
+            parts = sum(change.added_seconds for change in compared.changes)
+            assert parts == pytest.approx(compared.added_seconds, abs=0.001 * max(before.seconds, after.seconds))
 
 
 def test_on_and_off_the_path(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_job_that_left_the_path_may_take_longer(tmp_path: Path) -> None:
     for seconds, beside in ((3, 1), (4, 9)):
         jobs = [Job(nap, seconds, label="a"), Job(nap, beside, label="b" * 99)]
         runs.append(_trace_reader.read_trace(traced(tmp_path / "x.json", *jobs)))
-    gone, new = sorted(_differences.compare(*runs).changes, key=lambda change: change.seconds)
+    gone, new = sorted(_differences.compare(*runs).changes, key=lambda change: change.added_seconds)
     assert (gone.text, gone.note) == ("a: off the critical path, though it takes longer", "beside it, it takes 4 s")
     assert new.text == f"{'b' * 30}…{'b' * 29}: longer, and new on the critical path"
 
@@ -120,8 +120,11 @@ def test_smaller_changes_are_sums(tmp_path: Path) -> None:
         )
     compared = _differences.compare(*runs)
     assert "smaller changes" in compared.changes[-1].text
-    assert (compared.changes[-1].before, compared.changes[-1].after) == (pytest.approx(0.3), pytest.approx(0.33))
-    assert sum(change.seconds for change in compared.changes) == pytest.approx(compared.seconds)
+    assert (compared.changes[-1].seconds_before, compared.changes[-1].seconds_after) == (
+        pytest.approx(0.3),
+        pytest.approx(0.33),
+    )
+    assert sum(change.added_seconds for change in compared.changes) == pytest.approx(compared.added_seconds)
 
 
 def test_jobs_that_ended_otherwise(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from trioflow import Job, Scheduler, Sequence, Service, Trace
 from trioflow.abc import WaitCause
-from trioflow.view.trace._critical import Link, settled_at
+from trioflow.view.trace._critical import PathLink, settled_at
 
 from ...bodies import fail, nap
 
@@ -27,7 +27,9 @@ def chain(virtual: Virtual, scheduler: Scheduler, **options: Any) -> str:
     virtual(functools.partial(scheduler.co_run, instruments=[trace], **options))
     signs: dict[WaitCause | None, str] = {None: "|", WaitCause.JOBS: ">", WaitCause.SLOT: "~"}
     paths = [span.path for span in trace.critical_path]
-    return "".join(signs[link.reason] + path for link, path in zip(trace._get_record().chain, paths, strict=True))
+    return "".join(
+        signs[link.wait_cause] + path for link, path in zip(trace._get_record().critical_path_links, paths, strict=True)
+    )
 
 
 def test_through_the_requirement_that_settled_last(virtual: Virtual) -> None:
@@ -54,7 +56,8 @@ def test_through_the_slot_in_real_time(backend: str) -> None:
     jobs = [Job(anyio.sleep, 0.01, label="a"), Job(until_last_started, label="b"), last]
     Scheduler(*jobs, jobs_window=2).run(backend=backend, instruments=[trace])
     assert [
-        (span.path, link.reason) for span, link in zip(trace.critical_path, trace._get_record().chain, strict=True)
+        (span.path, link.wait_cause)
+        for span, link in zip(trace.critical_path, trace._get_record().critical_path_links, strict=True)
     ] == [
         ("a", None),
         ("c", "slot"),
@@ -68,7 +71,7 @@ def test_through_the_slots_of_a_limiter(virtual: Virtual) -> None:
         jobs = [Job(nap, seconds, label=label) for label, seconds in [("a", 5), ("b", 2), ("c", 4)]]
         trace = Trace()
         await Scheduler(*jobs).co_run(jobs_window=anyio.CapacityLimiter(2), instruments=[trace])
-        assert trace._get_record().runs[0].window == 2
+        assert trace._get_record().runs[0].window_size == 2
         return " ".join(span.path for span in trace.critical_path)
 
     assert virtual(limited) == "b c"
@@ -153,14 +156,14 @@ def test_the_chain_has_no_gap(virtual: Virtual, plan: list[tuple[int, set[int]]]
     trace = Trace()
     scheduler = Scheduler(*jobs, jobs_window=window, instruments=[trace])
     virtual(scheduler.co_run)
-    links: tuple[Link, ...] = trace._get_record().chain
+    links: tuple[PathLink, ...] = trace._get_record().critical_path_links
     spans = trace.critical_path
     assert spans[0].started_at == 0
     assert spans[-1].finished_at == max(job.finished_at or 0 for job in jobs)
     for link, before, after in zip(links[1:], spans, spans[1:], strict=False):
-        assert link.after == before.number
+        assert link.predecessor_number == before.number
         assert settled_at(before) == after.started_at
-        assert (link.reason is WaitCause.JOBS) == (after.scheduled_at == after.started_at)
+        assert (link.wait_cause is WaitCause.JOBS) == (after.scheduled_at == after.started_at)
 
 
 def test_the_graph_has_the_path_of_the_trace(virtual: Virtual) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow.view.trace._lanes import Row, assign_lanes, place_box
+from trioflow.view.trace._lanes import IntervalRow, assign_lanes, place_box
 
 intervals = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 6)), max_size=40).map(
     lambda pairs: sorted((float(begin), float(begin + length)) for begin, length in pairs)
@@ -70,7 +70,7 @@ def test_waves_begin_in_the_same_order() -> None:
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 6), st.integers(1, 4)), max_size=30))
 def test_boxes_do_not_overlap(boxes: list[tuple[int, int, int]]) -> None:
     """No two boxes share a row at the same time, in whatever order they come."""
-    rows: list[Row] = []
+    rows: list[IntervalRow] = []
     placed: list[tuple[int, float, float]] = []
     for begin, length, height in boxes:
         first = place_box(rows, float(begin), float(begin + length), height)
@@ -82,5 +82,5 @@ def test_boxes_do_not_overlap(boxes: list[tuple[int, int, int]]) -> None:
 
 def test_a_box_takes_the_first_place_with_room() -> None:
     """The place may be between others, if it is high enough."""
-    rows: list[Row] = []
+    rows: list[IntervalRow] = []
     assert [place_box(rows, *box) for box in [(0, 2, 2), (0, 1, 1), (0, 9, 1), (1, 2, 1), (2, 3, 3)]] == [0, 2, 3, 2, 0]

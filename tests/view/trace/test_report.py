@@ -15,7 +15,7 @@ import pytest
 
 from trioflow import CommandJob, Job, Pool, Scheduler, Sequence, Trace
 from trioflow._core.api.views import printable
-from trioflow.view.trace import _shares
+from trioflow.view.trace import _path_parts
 from trioflow.view.trace.report import _failures
 
 from ...bodies import fail, nap
@@ -173,7 +173,7 @@ def test_the_parts_of_the_critical_path_are_the_time_of_the_run(virtual: Virtual
     inner = Scheduler(Job(nap, 2, label="a"), Job(nap, 1, label="b"), label="inner", required=jobs, jobs_window=1)
     trace = Trace()
     virtual(functools.partial(Scheduler(inner, jobs, pool=Pool(gpu=1)).co_run, instruments=[trace]))
-    parts = _shares.path_parts(trace._get_record())
+    parts = _path_parts.path_parts(trace._get_record())
     assert sum(part.seconds for part in parts) == 15
     assert [(part.name, part.seconds) for part in parts[:2]] == [("train 2", 5), ("train 1", 4)]
 
@@ -391,7 +391,7 @@ def test_a_redacted_command_is_kept_secret(backend: str, tmp_path: Path) -> None
 
 def test_output_is_bounded(monkeypatch: pytest.MonkeyPatch, backend: str, tmp_path: Path) -> None:
     """Failed commands come first; each of the others beyond the limit notes that its output is left out."""
-    monkeypatch.setattr(_failures, "MAX_OUTPUT", 5)
+    monkeypatch.setattr(_failures, "MAX_OUTPUT_CHARACTERS", 5)
     jobs = [CommandJob(f"echo aaa; exit {n}", shell=True, stdout=PIPE) for n in (0, 1)]
     trace = Trace()
     Scheduler(*jobs).run(instruments=[trace], backend=backend)

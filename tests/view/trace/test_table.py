@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from trioflow import Job, Scheduler, Trace
-from trioflow.view.text._symbols import width
+from trioflow.view.text._symbols import display_width
 
 from ...bodies import fail, nap
 from .scenarios import NASTY, traced
@@ -46,7 +46,7 @@ def test_the_table_has_one_line_a_job(virtual: Virtual) -> None:
     table = traced(virtual, Scheduler(*(Job(nap, label=label) for label in NASTY))).table()
     assert len(table.splitlines()) == 1 + len(NASTY)
     assert "…" in table
-    columns = {width(line.partition("succeeded")[0]) for line in table.splitlines()[1:]}
+    columns = {display_width(line.partition("succeeded")[0]) for line in table.splitlines()[1:]}
     assert len(columns) == 1
 
 

@@ -1,4 +1,4 @@
-"""The ticks of a timeline's axis."""
+"""The compute_ticks of a timeline's axis."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow.view.trace.timeline._timeline import STEPS, ticks
+from trioflow.view.trace.timeline._timeline import TICK_STEPS, compute_ticks
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from trioflow.view.trace.timeline._timeline import STEPS, ticks
 )
 def test_ticks_are_where_people_count(end: float, texts: str) -> None:
     """Ticks are at round numbers of a unit, with as many figures as they need."""
-    assert "|".join(text for _, text in ticks(end, 5)) == texts
+    assert "|".join(text for _, text in compute_ticks(end, 5)) == texts
 
 
 @given(st.floats(1e-7, 1e10), st.integers(1, 20))
@@ -36,7 +36,7 @@ def test_ticks_fill_the_axis(end: float, most: int) -> None:
     """Ticks begin at 0, stay within the axis and the maximum number, are equally far apart, and have
     different labels.
     """
-    found = ticks(end, most)
+    found = compute_ticks(end, most)
     assert found[0] == (0, "0")
     assert len(found) <= most + 1
     assert found[-1][0] <= end * (1 + 1e-9)
@@ -47,4 +47,4 @@ def test_ticks_fill_the_axis(end: float, most: int) -> None:
 
 def test_steps_grow() -> None:
     """Each step is larger than the one before."""
-    assert list(STEPS) == sorted(set(STEPS))
+    assert list(TICK_STEPS) == sorted(set(TICK_STEPS))

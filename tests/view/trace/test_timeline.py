@@ -14,9 +14,9 @@ import anyio
 import pytest
 
 from trioflow import Job, Pool, Rate, Scheduler, Sequence, Trace
-from trioflow.view.trace.timeline._geometry import lay_out
-from trioflow.view.trace.timeline._svg import clip, text_width
-from trioflow.view.trace.timeline._timeline import style_sheet
+from trioflow.view.trace.timeline._geometry import compute_layout
+from trioflow.view.trace.timeline._svg import clip_text, text_width
+from trioflow.view.trace.timeline._timeline import read_style_sheet
 
 from ...bodies import fail, nap, nothing
 from .scenarios import NASTY, SVG, everything, find_by_class, texts, traced
@@ -158,7 +158,7 @@ def test_labels_are_clipped_to_their_room(virtual: Virtual, tmp_path: Path) -> N
 def test_clipped_fits(text: str) -> None:
     """A shortened label takes no more than its room."""
     for pixels in (10, 30, 60, 100):
-        assert text_width(clip(text, pixels, 11), 11) <= pixels or clip(text, pixels, 11) == ""
+        assert text_width(clip_text(text, pixels, 11), 11) <= pixels or clip_text(text, pixels, 11) == ""
 
 
 def test_forever_jobs_stand_below(virtual: Virtual) -> None:
@@ -166,8 +166,8 @@ def test_forever_jobs_stand_below(virtual: Virtual) -> None:
     first, second = (Scheduler(Job(nap, label="x"), Job(nap, label="y"), label=label) for label in "ab")
     forever = Job(anyio.sleep_forever, forever=True, label="f")
     trace = traced(virtual, Scheduler(forever, first, second.requires(first), Job(nap, 1, label="c")))
-    boxes = lay_out(trace._get_record()).boxes
-    rows = {trace.spans[number].path: (box.row, box.height) for number, box in boxes.items()}
+    boxes = compute_layout(trace._get_record()).boxes
+    rows = {trace.spans[number].path: (box.first_row, box.row_count) for number, box in boxes.items()}
     assert rows == {
         "c": (0, 1),
         "a": (1, 3),
@@ -230,7 +230,7 @@ def lightness(colour: str) -> float:
 
 def test_states_are_told_apart_in_grey() -> None:
     """Failed, succeeded and forever differ clearly in lightness; cancelled is hatched."""
-    fills = dict(re.findall(r"\.timeline \.(\w+) \{ fill: ([^;]+);", style_sheet()))
+    fills = dict(re.findall(r"\.timeline \.(\w+) \{ fill: ([^;]+);", read_style_sheet()))
     grey = sorted(lightness(fills[state]) for state in ("failed", "succeeded", "forever"))
     assert all(lighter - darker > 15 for darker, lighter in itertools.pairwise(grey))
     assert fills["cancelled"] == "url(#trioflow-hatch)"

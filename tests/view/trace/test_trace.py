@@ -87,7 +87,7 @@ def test_a_limiter_without_limit_is_no_window(virtual: Virtual) -> None:
         return trace
 
     trace = virtual(main)
-    assert [run.window for run in trace._get_record().runs] == [None]
+    assert [run.window_size for run in trace._get_record().runs] == [None]
     assert "window" not in trace.table()
 
 
@@ -148,7 +148,7 @@ def test_an_interruption_leaves_a_whole_trace(virtual: Virtual) -> None:
     spans = by_path(trace)
     assert isinstance(spans["bad"].exception, SystemExit)
     assert times(spans["cut"]) == (0, 0, 1)
-    assert [run.reason for run in trace._get_record().runs] == [StopReason.INTERRUPTED]
+    assert [run.stop_reason for run in trace._get_record().runs] == [StopReason.INTERRUPTED]
 
 
 def test_attempts_have_their_own_starts(virtual: Virtual) -> None:

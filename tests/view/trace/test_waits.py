@@ -35,7 +35,7 @@ def trainings(*seconds: float, **options: Any) -> list[Job[Any]]:
 
 
 def path(trace: Trace) -> str:
-    reasons = (f" [{link.reason or 'start'}] " for link in trace._get_record().chain)
+    reasons = (f" [{link.wait_cause or 'start'}] " for link in trace._get_record().critical_path_links)
     return "".join(reason + span.path for reason, span in zip(reasons, trace.critical_path, strict=True))
 
 
@@ -156,7 +156,7 @@ def test_real_time_has_gaps_that_are_no_waits(backend: Any, monkeypatch: pytest.
     """A card is free for microseconds until the next job takes it, and even a job that need not wait
     starts with a delay.
     """
-    monkeypatch.setattr(_waits, "MIN_GAP", 0.09)  # on a busy machine they are milliseconds
+    monkeypatch.setattr(_waits, "MIN_GAP_SECONDS", 0.09)  # on a busy machine they are milliseconds
     jobs = trainings(0.1, 0.11, 0.12)
     after = Job(anyio.sleep, 0, label="after", required=jobs[0])
     trace = Trace()
@@ -176,7 +176,7 @@ def test_many_pieces_become_few(monkeypatch: pytest.MonkeyPatch, virtual: Virtua
     for span in trace.spans:
         assert len(span.waits) <= 5
         assert sum(wait.seconds for wait in span.waits) == pytest.approx(
-            (span.started_at or 0) - trace._get_record().began
+            (span.started_at or 0) - trace._get_record().start_time
         )
 
 
@@ -197,7 +197,7 @@ def test_waits_and_work_fill_the_time(
         jobs.append(Job(nap, seconds, label=str(len(jobs)), needs=needs, required=jobs[behind:][:1]))
     trace = traced(virtual, Scheduler(*jobs, pool=Pool(disk=2, api=Rate(requests=1, per=2)), jobs_window=window))
     for span in trace.spans:
-        ends = [trace._get_record().began, *(wait.until for wait in span.waits)]
+        ends = [trace._get_record().start_time, *(wait.until for wait in span.waits)]
         assert ends == pytest.approx([*(wait.since for wait in span.waits), span.started_at])
         for wait in span.waits:
             by = None if wait.released_by is None else trace.spans[wait.released_by]

@@ -19,12 +19,13 @@ A new round is needed after a resource was given back, after a timer, and after 
 run makes the round itself as soon as one of its workers is free; for other runs, it is made in the next iteration of
 the event loop.
 
-- **Backfill**: a job whose needs cannot be met lets later jobs that need one of its resources pass, but at most
-  `backfill` of them. Then it has a **reservation**: no later job that needs one of its resources starts before it. So
-  it starts once the running jobs have ended, and no job starves. (Reservations come from batch systems: Lifka 1995,
-  "The ANL/IBM SP scheduling system". There, users declare run times; here they are unknown, so passes are counted.)
-- **A run without a free slot leaves the admission** in the next round, and grants that its jobs cannot use any longer
-  are taken back. Until it has a slot and joins again, no passes count against its jobs, and they have no reservation.
+- **Backfill**: a job whose needs cannot be met can be overtaken by later jobs that need one of its resources, but by at
+  most `backfill` of them. After that, it has a **reservation**: no later job that needs one of its resources starts
+  before it. So it starts once the running jobs have ended, and no job starves. (Reservations come from batch systems:
+  Lifka 1995, "The ANL/IBM SP scheduling system". There, users declare run times. Here, run times are unknown, so
+  overtaking jobs are counted.)
+- **A run without a free slot leaves the admission** in the next round, and grants that its jobs can no longer use are
+  taken back. Until the run has a slot and joins again, its jobs cannot be overtaken, and have no reservation.
 - **A round is bounded**: when `MAX_LINES` lines wait for a scarce resource, later lines that need it are skipped, as
   Slurm does by its option `bf_max_job_test`.
 - Reservations do not block jobs inside a scheduler that itself has needs, because the job with the reservation may be
@@ -52,67 +53,82 @@ if TYPE_CHECKING:
     from ._heap_keys import HeapEntry, HeapKeys
     from ._resource import Resource
 
-    # Items of sorted lists: the key and the number of the first job; the priority, the age and the number of the run.
-    LinePlace = tuple[Any, int, "WaitingLine"]
-    RunPlace = tuple[float, int, int, "AdmissionQueue"]
+    # Entries of sorted lists. Lines are sorted by the key and the number of their first jobs, runs by priority, age and
+    # number.
+    LineEntry = tuple[Any, int, "WaitingLine"]
+    RunEntry = tuple[float, int, int, "AdmissionQueue"]
 
 MAX_LINES: Final = 64
 """The largest number of waiting lines for each scarce resource that one round scans."""
-PRUNE_MARGIN: Final = 32
-"""How many passes a line records, beyond those that still count, before it drops obsolete ones."""
+MAX_OBSOLETE_OVERTAKES: Final = 32
+"""The number of obsolete records of overtaking jobs after which a line drops these records."""
 
 
 def needs_key(job: AbstractJob[Any]) -> Any:
-    """Return a key that is equal for jobs with equal needs; it identifies their line in `AdmissionQueue.by_needs`."""
+    """Return a key that is equal for jobs with equal needs; it identifies their line in the queue."""
     return tuple(sorted(job._needs().items()))
 
 
 class WaitingLine:
     """The waiting jobs of one run with equal needs."""
 
-    __slots__ = ("_last_count", "_passes", "_prune_at", "heap", "key", "needs", "place", "resources", "run_queue")
+    __slots__ = (
+        "_last_result",
+        "_overtakers",
+        "_prune_at",
+        "heap",
+        "key",
+        "needs",
+        "queue_entry",
+        "resources",
+        "run_queue",
+    )
 
     def __init__(self, run_queue: AdmissionQueue, key: Any, needs: Needs) -> None:
         self.run_queue: Final = run_queue
         self.key: Final = key
         self.needs: Final = needs
         self.resources: Final = frozenset([resource for resource, _ in needs])
-        self.heap: Final[list[HeapEntry]] = []  # the same structure as `HeapKeys.heap`
-        self.place: LinePlace | None = None  # the item of this line in `AdmissionQueue.lines`
+        self.heap: Final[list[HeapEntry]] = []  # has the same entries as `HeapKeys.heap`
+        self.queue_entry: LineEntry | None = None  # the entry of this line in `AdmissionQueue.lines`
         # The jobs that overtook the first one: a sequence number, the heap entry, and whether the job is of this run.
-        self._passes: list[tuple[int, HeapEntry, bool]] = []
-        self._prune_at = PRUNE_MARGIN
-        # The last result of `has_reservation`, preceded by the first entry and the number of passes that it is for.
-        self._last_count: tuple[HeapEntry | None, int, bool] = (None, 0, False)
+        self._overtakers: list[tuple[int, HeapEntry, bool]] = []
+        self._prune_at = MAX_OBSOLETE_OVERTAKES
+        # The first entry and the number of records at the last call of `has_reservation`, and the result of that call.
+        self._last_result: tuple[HeapEntry | None, int, bool] = (None, 0, False)
 
-    def missing(self) -> Needs:
-        """Return those needs of a job in this line that cannot be met now, each with its resource."""
+    def missing_needs(self) -> Needs:
+        """Return the needs of the line's jobs that cannot be met now, each with its resource."""
         return [(resource, need) for resource, need in self.needs if resource.opens_at(need) > -math.inf]
 
-    def record_pass(self, other: WaitingLine) -> None:
-        """Record that the first job of `other` starts before the first job of this line."""
-        if len(self._passes) >= self._prune_at:
-            oldest = next(iter(self.run_queue.waiting.values()))
-            self._passes = [record for record in self._passes if record[0] > oldest and self._has_passed(record)]
-            self._prune_at = 2 * len(self._passes) + PRUNE_MARGIN
-        self._passes.append((next(ready_numbers), other.heap[0], other.run_queue is self.run_queue))
+    def record_overtaking(self, other: WaitingLine) -> None:
+        """Record that the first job of another line overtakes the first job of this line."""
+        if len(self._overtakers) >= self._prune_at:
+            oldest = next(iter(self.run_queue.waiting_jobs.values()))
+            self._overtakers = [
+                record for record in self._overtakers if record[0] > oldest and self._has_overtaken(record)
+            ]
+            self._prune_at = 2 * len(self._overtakers) + MAX_OBSOLETE_OVERTAKES
+        self._overtakers.append((next(ready_numbers), other.heap[0], other.run_queue is self.run_queue))
 
-    def _has_passed(self, record: tuple[int, HeapEntry, bool]) -> bool:
-        """Return whether a recorded job belongs behind the first job of this line, and so has overtaken it."""
+    def _has_overtaken(self, record: tuple[int, HeapEntry, bool]) -> bool:
+        """Return whether a recorded job would follow the first job of this line in order, and so has overtaken it."""
         _, entry, is_own = record
         first = self.heap[0]
         return first < entry if is_own else first[1] < entry[1]
 
     def has_reservation(self) -> bool:
-        """Return whether as many jobs as `backfill` allows have passed the first job."""
-        number, backfill = len(self._passes), self.run_queue.backfill
+        """Return whether the first job has been overtaken by as many jobs as `backfill` allows."""
+        number, backfill = len(self._overtakers), self.run_queue.backfill
         if number < backfill or self.run_queue.is_inside_holder:
             return False
-        first, counted, enough = self._last_count
+        first, counted, enough = self._last_result
         if first is not self.heap[0] or counted != number:
             first = self.heap[0]
-            enough = sum([record[0] > first[1] and self._has_passed(record) for record in self._passes]) >= backfill
-            self._last_count = (first, number, enough)
+            enough = (
+                sum([record[0] > first[1] and self._has_overtaken(record) for record in self._overtakers]) >= backfill
+            )
+            self._last_result = (first, number, enough)
         return enough
 
     def count_before(self, job: AbstractJob[Any]) -> int:
@@ -132,64 +148,64 @@ class AdmissionQueue:
     order: HeapKeys
     admission: Admission  # set when the first job waits
 
-    def __init__(self, run: Any) -> None:  # a `Run`, of a higher layer
+    def __init__(self, run: Any) -> None:  # a `Run`, whose module this layer must not import
         self._run = run
         self.backfill: Final[int] = run.scheduler.backfill
-        self.is_inside_holder: Final[bool] = run.pools.holder is not None
+        self.is_inside_holder: Final[bool] = run.pools.resource_holder is not None
         self.clock: Final[Callable[[], float]] = run.clock
         self.call_in_loop: Final[Callable[[Callable[[], None]], None]] = run.backend.threadsafe_caller()
-        self.by_needs: Final[dict[Any, WaitingLine]] = {}  # the lines with waiting jobs, by `needs_key`
-        self.lines: Final[list[LinePlace]] = []  # the same lines, in the order of their first jobs
-        # All jobs that wait, or have a grant and have not started: the oldest first, with their sequence numbers.
-        self.waiting: Final[OrderedDict[AbstractJob[Any], int]] = OrderedDict()
-        self.granted: Final[dict[AbstractJob[Any], HeapEntry]] = {}  # those of them that have a grant
-        # The item of this queue in `Admission.places`; None while it has not joined.
-        self.place: RunPlace | None = None
+        self.lines_by_needs: Final[dict[Any, WaitingLine]] = {}  # the lines with waiting jobs, by `needs_key`
+        self.lines: Final[list[LineEntry]] = []  # the same lines, in the order of their first jobs
+        # The sequence numbers of all jobs that wait, or have a grant but have not started; the oldest job first.
+        self.waiting_jobs: Final[OrderedDict[AbstractJob[Any], int]] = OrderedDict()
+        self.granted_jobs: Final[dict[AbstractJob[Any], HeapEntry]] = {}  # the waiting jobs that have a grant
+        # The entry of this queue in `Admission.run_entries`; None while the run takes no part in the admission.
+        self.run_entry: RunEntry | None = None
         self._sequence_number: Final = next(ready_numbers)
 
     def detach(self) -> None:
-        """Drop the reference to the run, which is over."""
+        """Drop the reference to the run, which has ended."""
         del self._run
 
     def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
-        """Schedule a call at this time, for as long as the run is not cancelled; return a function that cancels it."""
+        """Schedule a call at this time, unless the run is cancelled before; return a function that cancels the call."""
         cancel: Callable[[], None] = self._run.group.call_at(when, function)
         return cancel
 
-    def slots(self) -> int:
-        """Return the number of jobs that the run has slots for now."""
+    def count_slots(self) -> int:
+        """Return the number of free slots of the run."""
         slots: int = self._run.workers.count_startable()
         return slots
 
     def has_free_slot(self) -> bool:
         """Return whether the run has more free slots than ready jobs that wait for no resource."""
-        return self.slots() > len(self.order.heap)
+        return self.count_slots() > len(self.order.heap)
 
     # ---- the jobs
 
     def ensure_line(self, job: AbstractJob[Any]) -> WaitingLine:
         """Return the line of a job with needs, and create it if necessary."""
         key = needs_key(job)
-        line = self.by_needs.get(key)
+        line = self.lines_by_needs.get(key)
         if line is None:
             resources = {name: self._run.pools.find(name) for name in job._needs()}
             needs = [(resources[name], resources[name].need(amount, job)) for name, amount in job._needs().items()]
-            self.by_needs[key] = line = WaitingLine(self, key, needs)
-            join(self, line.resources)
+            self.lines_by_needs[key] = line = WaitingLine(self, key, needs)
+            join_admission(self, line.resources)
             self.admission.line_kinds[line.resources, self.is_inside_holder] += 1
             for resource, need in needs:
                 resource.count_line(need, 1)
         return line
 
     def push(self, entry: HeapEntry) -> None:
-        """Add a waiting job; withdraw the grants if it precedes a job that has one."""
-        if self.granted and any(entry < other for other in self.granted.values()):
+        """Add a waiting job. If it precedes a job with a grant, withdraw all grants."""
+        if self.granted_jobs and any(entry < other for other in self.granted_jobs.values()):
             self.withdraw()
         _, number, job = entry
-        newest = next(reversed(self.waiting.values()), number)
-        self.waiting[job] = number
+        newest = next(reversed(self.waiting_jobs.values()), number)
+        self.waiting_jobs[job] = number
         if number < newest:
-            self.waiting.move_to_end(job, last=False)
+            self.waiting_jobs.move_to_end(job, last=False)
         line = self.ensure_line(job)
         heapq.heappush(line.heap, entry)
         self._update_line(line)
@@ -201,27 +217,27 @@ class AdmissionQueue:
         return candidate is not None and candidate.run_queue is self
 
     def next_line(self) -> WaitingLine | None:
-        """Return the line whose first job starts next, or None; the run must have a free slot."""
+        """Return the line whose first job starts next; None if no job can start. The run must have a free slot."""
         if not self.lines:
             return None
         admission = self.admission
-        if self.place is None:
-            self._update_place()
+        if self.run_entry is None:
+            self._update_run_entry()
             admission.invalidate()
         return admission.candidate if self.has_candidate() else admission.run_round(self)
 
     def admit(self, line: WaitingLine) -> HeapEntry:
-        """Grant the first job of a line its needs, and return its entry; record a pass in the lines passed over."""
+        """Grant the first job of a line its needs, and return its entry; record which lines it overtakes."""
         for other in self.admission.passed_over:
             if not other.resources.isdisjoint(line.resources):
-                other.record_pass(line)
+                other.record_overtaking(line)
         return self.grant_first(line)
 
     def grant_first(self, line: WaitingLine) -> HeapEntry:
         """Grant the first job of a line its needs, even beyond the free amount, and return its entry."""
         entry = heapq.heappop(line.heap)
         job = entry[2]
-        # `Run.settle` takes the grant back: jobs with extras are settled there, not in the hot path of a worker.
+        # The grant is stored in the extras, because jobs with extras are settled by `Run.settle`, which takes it back.
         job._ensure_extras().grant = Grant(job, line.needs)
         self._drop_settled(line)
         self.admission.candidate = None
@@ -230,7 +246,7 @@ class AdmissionQueue:
     def grant_early(self, line: WaitingLine) -> None:
         """Grant the first job of a line its needs before a worker asks for it."""
         entry = self.admit(line)
-        self.granted[entry[2]] = entry
+        self.granted_jobs[entry[2]] = entry
         heapq.heappush(self.order.heap, entry)
 
     def start_granted(self) -> None:
@@ -238,22 +254,22 @@ class AdmissionQueue:
         self._run.workers.ensure_searcher()
 
     def withdraw(self) -> None:
-        """Take back the grants of all jobs that have not started, and put the jobs back in their lines."""
-        entries = list(self.granted.values())
+        """Take back the grants of all jobs that have not started, and put these jobs back in their lines."""
+        entries = list(self.granted_jobs.values())
         if entries:
-            self.order.heap[:] = [entry for entry in self.order.heap if entry[2] not in self.granted]
+            self.order.heap[:] = [entry for entry in self.order.heap if entry[2] not in self.granted_jobs]
             heapq.heapify(self.order.heap)
-        was_queued = self.place is not None
+        was_queued = self.run_entry is not None
         for *_, job in entries:
             self.return_grant(job)
         for entry in entries:
             self.push(entry)
         if was_queued:
-            self._update_place()
+            self._update_run_entry()
 
     def withdraw_throttled(self) -> None:
         """Withdraw all grants if a resource of one of them has been throttled since."""
-        if not all((grant := job._grant()) is None or grant.is_open() for job in self.granted):
+        if not all((grant := job._grant()) is None or grant.is_open() for job in self.granted_jobs):
             self.withdraw()
 
     def return_grant(self, job: AbstractJob[Any]) -> None:
@@ -272,26 +288,26 @@ class AdmissionQueue:
         if grant is not None:
             has_changed = grant.holds_any() and not self._keeps_candidate()
             grant.give_back()
-        elif (line := self.by_needs.get(needs_key(job))) is not None:
+        elif (line := self.lines_by_needs.get(needs_key(job))) is not None:
             self._drop_settled(line)
         self.record_start(job)
         if has_changed:
             self.request_round()
 
     def _keeps_candidate(self) -> bool:
-        """Return whether the candidate starts next whatever is given back, because no job waits before it."""
-        return self.has_candidate() and not self.admission.passed_over and len(self.admission.places) == 1
+        """Return whether the candidate would start next even if resources became free: no job waits before it."""
+        return self.has_candidate() and not self.admission.passed_over and len(self.admission.run_entries) == 1
 
     def record_start(self, job: AbstractJob[Any]) -> None:
-        """Remove a job that starts or is cancelled from the waiting jobs; the run may have no slot for the others."""
-        self.granted.pop(job, None)
-        if self.waiting.pop(job, None) is not None and self.place is not None:
-            self._update_place()
+        """Remove a job that starts or is cancelled from the waiting jobs. The run may have no slot left for others."""
+        self.granted_jobs.pop(job, None)
+        if self.waiting_jobs.pop(job, None) is not None and self.run_entry is not None:
+            self._update_run_entry()
         self.request_round_for_others()
 
     def request_round_for_others(self) -> None:
         """Request a round if other runs wait, because this run may have lost its last slot."""
-        if hasattr(self, "admission") and len(self.admission.places) > (self.place is not None):
+        if hasattr(self, "admission") and len(self.admission.run_entries) > (self.run_entry is not None):
             self.request_round()
 
     def request_round(self) -> None:
@@ -303,17 +319,17 @@ class AdmissionQueue:
     def clear(self) -> None:
         """Withdraw all waiting jobs, and take no part in the admission until the run joins it again."""
         self.withdraw()
-        for line in list(self.by_needs.values()):
+        for line in list(self.lines_by_needs.values()):
             line.heap.clear()
             self._drop_settled(line)
-        self.waiting.clear()
+        self.waiting_jobs.clear()
         self.leave()
         self.request_round()
 
     def leave(self) -> None:
         """Take no part in the admission until the run joins it again."""
-        if self.place is not None:
-            self._set_place(None)
+        if self.run_entry is not None:
+            self._set_run_entry(None)
 
     # ---- the order of the lines and queues
 
@@ -324,59 +340,63 @@ class AdmissionQueue:
         self._update_line(line)
 
     def _update_line(self, line: WaitingLine) -> None:
-        """Move a line to its new place after a change of its first job; drop it if it is empty."""
-        before, place = line.place, (*line.heap[0][:2], line) if line.heap else None
+        """Move the entry of a line to its new position after a change of the first job; drop an empty line."""
+        before, place = line.queue_entry, (*line.heap[0][:2], line) if line.heap else None
         if before is not None and place is not None and place[1] == before[1]:
             return
         if before is not None:
-            _remove(self.lines, before)
-        line.place = place
+            _remove_entry(self.lines, before)
+        line.queue_entry = place
         if place is not None:
             bisect.insort(self.lines, place)
         else:
-            del self.by_needs[line.key]
+            del self.lines_by_needs[line.key]
             for resource, need in line.needs:
                 resource.count_line(need, -1)
             kind = (line.resources, self.is_inside_holder)
             self.admission.line_kinds[kind] -= 1
             if not self.admission.line_kinds[kind]:
                 del self.admission.line_kinds[kind]
-        if self.place is not None:
-            self._update_place()
+        if self.run_entry is not None:
+            self._update_run_entry()
 
-    def _update_place(self) -> None:
-        """Move this queue to its place in the admission; leave the admission if no job waits."""
+    def _update_run_entry(self) -> None:
+        """Move the entry of this queue to its position in the admission; leave the admission if no job waits."""
         priority = self.lines[0][0][0] if self.lines else 0
-        place = (priority, next(iter(self.waiting.values())), self._sequence_number, self) if self.waiting else None
-        if place != self.place:
-            self._set_place(place)
+        place = (
+            (priority, next(iter(self.waiting_jobs.values())), self._sequence_number, self)
+            if self.waiting_jobs
+            else None
+        )
+        if place != self.run_entry:
+            self._set_run_entry(place)
 
-    def _set_place(self, place: RunPlace | None) -> None:
-        if self.place is not None:
-            _remove(self.admission.places, self.place)
-        self.place = place
+    def _set_run_entry(self, place: RunEntry | None) -> None:
+        if self.run_entry is not None:
+            _remove_entry(self.admission.run_entries, self.run_entry)
+        self.run_entry = place
         if place is not None:
-            bisect.insort(self.admission.places, place)
+            bisect.insort(self.admission.run_entries, place)
         else:
             self.admission.forget_timer(self)
 
 
 class Admission:
-    """The queues of all runs that share resources, and the rounds that grant these."""
+    """The queues of all runs that share resources, and the rounds in which resources are granted."""
 
     def __init__(self) -> None:
-        self.places: list[RunPlace] = []  # the queues that have joined, in the order of their turns
+        self.run_entries: list[RunEntry] = []  # the queues that take part, in the order in which they are served
         self.run_queues: Final[WeakSet[AdmissionQueue]] = WeakSet()
         self.resources: Final[WeakSet[Resource]] = WeakSet()
-        # The number of lines by their resources and `is_inside_holder`, which exempts them from reservations.
+        # The number of lines by their resources and `is_inside_holder`, which exempts lines from reservations.
         self.line_kinds: Final[Counter[tuple[frozenset[Resource], bool]]] = Counter()
-        self.candidate: WaitingLine | None = None  # the line that the last round found, until the next change
-        self.passed_over: list[WaitingLine] = []  # the lines before it, with needs that cannot be met
-        self._is_settled = False  # whether the last round found no job, and nothing has changed since
+        self.candidate: WaitingLine | None = None  # the line that the last round has found; None after a change
+        self.passed_over: list[WaitingLine] = []  # the lines before the candidate, the needs of which cannot be met
+        self._is_settled = False  # whether the last round found no job, and nothing has changed after it
         self._is_round_scheduled = False
         self._granted: dict[AdmissionQueue, None] = {}  # an ordered set of the runs that may have granted jobs
-        # The earliest time at which waiting alone lets a job start, and the queue of the job; then the same for the
-        # timer that is set.
+        # The earliest time at which a job can start without any other event, and the queue of the job; then the same
+        # pair for the timer that is set.
         self._opens_at: tuple[float, AdmissionQueue | None] = (math.inf, None)
         self._timer: tuple[float, AdmissionQueue | None] = (math.inf, None)
         self._cancel_timer: Callable[[], None] | None = None
@@ -390,7 +410,7 @@ class Admission:
         self.run_queues.update(other.run_queues)
         self.resources.update(other.resources)
         self.line_kinds.update(other.line_kinds)
-        self.places = sorted(self.places + other.places)
+        self.run_entries = sorted(self.run_entries + other.run_entries)
         other.forget_timer(other._timer[1])
         self.invalidate()
 
@@ -399,8 +419,12 @@ class Admission:
         self._is_settled, self.candidate = False, None
 
     def schedule_round(self, run_queue: AdmissionQueue) -> None:
-        """Schedule a round in the next iteration of the loop, if runs other than this one wait for it."""
-        if not self._is_round_scheduled and self.places and (len(self.places) > 1 or run_queue.place is None):
+        """Schedule a round in the next iteration of the event loop, if other runs wait for one."""
+        if (
+            not self._is_round_scheduled
+            and self.run_entries
+            and (len(self.run_entries) > 1 or run_queue.run_entry is None)
+        ):
             self._is_round_scheduled = True
             run_queue.call_in_loop(self._run_round_for_all)
 
@@ -411,29 +435,29 @@ class Admission:
             run_queue.start_granted()
 
     def _runs_with_grants(self) -> list[AdmissionQueue]:
-        """Return the queues that have jobs with a grant that have not started."""
-        self._granted = {run_queue: None for run_queue in self._granted if run_queue.granted}
+        """Return the queues with jobs that have a grant but have not started."""
+        self._granted = {run_queue: None for run_queue in self._granted if run_queue.granted_jobs}
         return list(self._granted)
 
     def run_round(self, caller: AdmissionQueue | None) -> WaitingLine | None:
         """Start the jobs whose needs can be met, in order, up to the first one of `caller`.
 
         Returns:
-            The line of that job, which the caller has to start itself; None if it has none.
+            The line of that job, which the caller must start itself; None if there is no such job.
 
         """
         while not self._is_settled:
             self._is_settled, self.candidate = True, None
             for run_queue in self._runs_with_grants() if self._granted else ():
-                if run_queue is not caller and not run_queue.slots():
+                if run_queue is not caller and not run_queue.count_slots():
                     run_queue.withdraw()
             candidate, idle = self.scan(caller)
             for run_queue in idle:
                 run_queue.leave()
             if candidate is None:
                 self._set_timer()
-                # If the caller has no slot, its jobs are queued, but cannot start: the next round has to look again.
-                self._is_settled = caller is None or caller.slots() > 0
+                # If the caller has no slot, its jobs cannot start now, so the next round must scan again.
+                self._is_settled = caller is None or caller.count_slots() > 0
                 break
             self._is_settled = False
             if candidate.run_queue is caller:
@@ -445,8 +469,8 @@ class Admission:
         return self.candidate
 
     def scan(self, caller: AdmissionQueue | None) -> tuple[WaitingLine | None, list[AdmissionQueue]]:
-        """Return the first line whose first job can start, and the queues before it whose runs have no slot."""
-        closed: set[Resource] = set()  # resources that `MAX_LINES` lines wait for: later lines are skipped
+        """Return the first line whose first job can start, and the queues before the line whose runs have no slot."""
+        closed: set[Resource] = set()  # resources that `MAX_LINES` lines wait for, so that later lines are skipped
         used_up: set[Resource] = set()  # resources with too little for any waiting line
         reserved: set[Resource] = set()  # resources that a line with a reservation needs
         waiting_lines: dict[Resource, int] = {}  # the number of lines seen so far that wait for each resource
@@ -476,7 +500,7 @@ class Admission:
                 for resource in line.resources & reserved:
                     waiting_lines[resource] = waiting_lines.get(resource, 0) + 1
             closed.update([resource for resource in line.resources if waiting_lines.get(resource, 0) >= MAX_LINES])
-            # Only a new limit can rule out all the lines that are left.
+            # Only a new limit can exclude all remaining lines.
             if number_of_limits != (number_of_limits := len(closed) + len(used_up) + len(reserved)) and all(
                 kind <= used_up or not kind.isdisjoint(closed) or not (is_exempt or kind.isdisjoint(reserved))
                 for kind, is_exempt in self.line_kinds
@@ -489,17 +513,17 @@ class Admission:
 
         The first line of a run is placed by the age of the run's oldest job, each other line by that of its first job.
         """
-        if len(self.places) == 1:  # the code below would yield the same, several times slower
-            only = self.places[0][3]
+        if len(self.run_entries) == 1:  # the code below would yield the same, several times slower
+            only = self.run_entries[0][3]
             if only is caller or only.has_free_slot():
                 for _, _, line in only.lines:
                     yield line
             else:
                 idle.append(only)
             return
-        # A heap with the next line of each run so far: priority, age, number and queue of the run, index of the line.
+        # A heap with the next line of each run: priority, age, number and queue of the run, and index of the line.
         todo: list[tuple[float, int, int, AdmissionQueue, int]] = []
-        places: Iterable[Any] = itertools.chain(self.places, [(math.inf,)])
+        places: Iterable[Any] = itertools.chain(self.run_entries, [(math.inf,)])
         for place, following in itertools.pairwise(places):
             run_queue: AdmissionQueue = place[3]
             if run_queue is caller or run_queue.has_free_slot():
@@ -517,14 +541,14 @@ class Admission:
                     heapq.heappop(todo)
 
     def find_blocker(self, line: WaitingLine) -> WaitingLine | None:
-        """Return the line whose first job has to start before that of `line`, whose own needs could be met."""
+        """Return the line that keeps the first job of `line` from starting, although that job's needs could be met."""
         candidate, _ = self.scan(None)
         blockers = (
             other
             for other in self.passed_over
             if not other.resources.isdisjoint(line.resources) and other.has_reservation()
         )
-        self.invalidate()  # the scan overwrote the last result
+        self.invalidate()  # the scan has overwritten the result of the last round
         return next(blockers, None if candidate is line else candidate)
 
     def _set_timer(self) -> None:
@@ -545,8 +569,8 @@ class Admission:
         self._run_round_for_all()
 
 
-def join(run_queue: AdmissionQueue, resources: Iterable[Resource]) -> None:
-    """Put a run and these resources in the same admission; merge those that they are in already."""
+def join_admission(run_queue: AdmissionQueue, resources: Iterable[Resource]) -> None:
+    """Put a run and these resources in the same admission, by merging the admissions that they are in already."""
     for resource in resources:
         if not hasattr(run_queue, "admission"):
             run_queue.admission = resource.admission or Admission()
@@ -561,5 +585,5 @@ def join(run_queue: AdmissionQueue, resources: Iterable[Resource]) -> None:
             larger.merge(smaller)
 
 
-def _remove(places: list[Any], place: Any) -> None:
+def _remove_entry(places: list[Any], place: Any) -> None:
     del places[bisect.bisect_left(places, place)]

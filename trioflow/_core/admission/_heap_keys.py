@@ -1,7 +1,7 @@
-"""The keys that order the ready jobs of a run in a heap, where first in, first out is not the order.
+"""The keys that order the ready jobs of a run in a heap, for orders other than first in, first out.
 
-A higher `priority` starts first; among jobs of equal priority, the policy decides. Ties start in the order in which the
-jobs became ready, and jobs that became ready together in the order in which they were added.
+Jobs with a higher `priority` start first. Among jobs of equal priority, the policy decides. Jobs with equal keys start
+in the order in which they became ready; if they became ready together, in the order in which they were added.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ ready_numbers: Final = itertools.count()
 first_numbers: Final = itertools.count(-1, -1)
 """Descending numbers for jobs that are put ahead of all others."""
 throttled_numbers: Final = itertools.count(-(1 << 60))
-"""Ascending numbers, below all of `first_numbers`: throttled jobs start first, in the order of their throttles."""
+"""Ascending numbers below all of `first_numbers`, with which throttled jobs start first, in the order of throttling."""
 
 
 class HeapKeys:
     """The heap of the ready jobs of one run, and the function that computes its keys; `HeapQueue` uses both.
 
     Args:
-        policy: orders the jobs of equal priority.
+        policy: the policy, which orders jobs of equal priority.
         known: the known expected durations, in seconds.
         ranks: the ranks of the jobs, if the policy needs them.
         has_priorities: whether the keys include the priorities, which makes comparisons slower.

@@ -30,7 +30,7 @@ class Grant:
     __slots__ = ("_is_on_hold", "_job", "_parts")
 
     def __init__(self, job: AbstractJob[Any], needs: Needs) -> None:
-        self._is_on_hold = False  # whether the job has the grant, but still waits for a token
+        self._is_on_hold = False  # True while the job has the grant, but still waits for a token
         self._job: Final = job
         self._parts: Final = [(resource, need, resource.take(job, need)) for resource, need in needs]
 
@@ -69,11 +69,11 @@ class Grant:
         """Take from the rates again, without waiting, for another attempt of the job."""
         for resource, need, share in self._parts:
             if isinstance(resource, RateResource):
-                share.clear()  # the last attempt may have used more keys than the job needs
+                share.clear()  # remove keys that the last attempt has used, but that are not in the needs
                 share.update(resource.take(self._job, need))
 
     def find(self, name: str) -> tuple[Resource, Any] | None:
-        """Return the resource of this name with the job's share of it, or None if the job has none."""
+        """Return the resource of this name with the job's share; None if the grant does not include the resource."""
         return next(((resource, share) for resource, _, share in self._parts if resource.name == name), None)
 
     def holds_any(self) -> bool:
@@ -96,7 +96,7 @@ class Grant:
 
 @final
 class Pool:
-    """Limited resources that jobs need while they run; the `pool` of one scheduler, or of several in one event loop.
+    """Limited resources that jobs need while they run. A pool can be that of several schedulers in one event loop.
 
     Args:
         resources: the total of each resource, by name: a number; a size such as "24 GiB"; a list of named things, which
@@ -123,11 +123,11 @@ class Pool:
 
     def __init__(self, **resources: OneNeed | Rate | list[Any] | tuple[Any, ...]) -> None:
         self._resources: Final = {name: _make_resource(name, value) for name, value in resources.items()}
-        # The running schedulers that use the pool, each with its holder: see `register_user`.
+        # The running schedulers that use the pool, each with its holder; see `register_user`.
         self._users: Final[dict[AbstractJob[Any], AbstractJob[Any] | None]] = {}
-        # An object that identifies their event loop, or after the last run, the loop of that run.
+        # An object that identifies the event loop of these schedulers or, after the last run, the loop of that run.
         self._loop: object = None
-        # The clock of that loop; after the last run, a clock that goes on from there in real time.
+        # The clock of that loop; after the last run, a clock that continues it in real time.
         self._clock: Callable[[], float] = time.monotonic
 
     @property
@@ -151,8 +151,8 @@ class Pool:
     ) -> None:
         """Register a scheduler that starts to run with this pool, in a loop with this clock.
 
-        Resources store times on the clock of the loop; for a new loop they are shifted, so that the remaining waits
-        stay the same.
+        Resources store times on the clock of the loop. For another loop, these times are shifted, so that the remaining
+        waits do not change.
 
         Args:
             user: the scheduler.
@@ -188,10 +188,15 @@ class Pool:
 
 
 def check_pool(pool: Any, name: str, subject: Subject) -> Pool | None:
-    """Check the `pool` of the scheduler called `subject`, and return it.
+    """Check the option `pool` of a scheduler, and return it.
+
+    Args:
+        pool: the value of the option.
+        name: the name of the option, for errors.
+        subject: what to call the scheduler in errors.
 
     Raises:
-        TypeError: `pool` is not a pool.
+        TypeError: the value is not a `Pool`.
 
     """
     if pool is not None and not isinstance(pool, Pool):
@@ -201,7 +206,7 @@ def check_pool(pool: Any, name: str, subject: Subject) -> Pool | None:
 
 
 def pool_settings(pool: Pool) -> dict[str, Any]:
-    """Return the arguments of `Pool` for an equal pool, with the number of named things in place of their list."""
+    """Return the arguments of `Pool` for an equal pool, in which a list of named things is replaced by their number."""
     return {name: resource.settings for name, resource in pool._resources.items()}
 
 
@@ -211,8 +216,8 @@ def register_user(
     """Add a scheduler to the users of a pool, with its holder: the innermost enclosing scheduler that has needs.
 
     Raises:
-        ValueError: another user has another holder, so a deadlock would be possible: a job inside the holder could wait
-            for one outside that waits for the holder.
+        ValueError: another user has a different holder. A deadlock would be possible: a job inside the holder could
+            wait for a job outside, which could wait for the holder.
 
     """
     other = next(iter(users), user)

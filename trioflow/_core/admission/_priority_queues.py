@@ -1,9 +1,9 @@
 """The queues of the ready jobs of one run: first in, first out; by rank; or by rank and free resources.
 
-Workers hold a reference to the queue for as long as they run, and use it as a deque: truth value, `append`, `popleft`.
+Workers keep a reference to the queue for as long as they run, and use it as a deque: truth value, `append`, `popleft`.
 Most runs need only a deque, so `FifoQueue` overrides none of these methods. When a run gets its first job with a
-priority or an expected duration, it changes the class of the same object to `HeapQueue`; with the first job that needs
-resources, to `SharedQueue`.
+priority or an expected duration, the class of the same object is changed to `HeapQueue`. When it gets its first job
+that needs resources, the class is changed to `SharedQueue`.
 """
 
 from __future__ import annotations
@@ -77,9 +77,9 @@ class FifoQueue(deque[AbstractJob[Any]]):
         """Request an admission round for the runs that wait in the same `Admission`; here, there is none."""
 
     def use_order(self, order: HeapKeys, admission_queue: AdmissionQueue | None = None) -> None:
-        """Order the jobs by these keys from now on, including those already in the queue.
+        """Order all jobs by these keys from now on, including the jobs that are already in the queue.
 
-        With `admission_queue`, only jobs with enough resources start.
+        If an `admission_queue` is given, jobs start only when there is enough of their resources.
         """
         waiting = [entry for entry in self._entries() if entry[2]._state is SCHEDULED]
         self.clear()
@@ -110,7 +110,7 @@ class HeapQueue(FifoQueue):
 
     def append(self, job: AbstractJob[Any], /) -> None:
         """Add a job."""
-        key = self.order.key(job)  # before the push, because a user's policy may change the heap
+        key = self.order.key(job)  # computed before the push, because a user's policy may change the heap
         heappush(self.order.heap, (key, next(ready_numbers), job))
 
     def popleft(self) -> AbstractJob[Any]:
@@ -156,21 +156,21 @@ class HeapQueue(FifoQueue):
 
 
 class SharedQueue(HeapQueue):
-    """The ready jobs of a run in which some jobs need resources; it is true only while one of them can start."""
+    """The ready jobs of a run in which some jobs need resources. The queue is true only while a job can start."""
 
     __slots__ = ()
 
     def __len__(self) -> int:
-        """Return the number of jobs that can certainly start: those that wait for no resource, and the candidate.
+        """Return the number of jobs that can certainly start: those without needs, and the candidate of the last round.
 
-        A worker that takes a job wakes the next worker if the queue is still true. A higher number would wake several
-        workers at once, most of them in vain, and each would make an expensive round.
+        A worker that takes a job wakes another worker if the queue is still true. If the number were higher, several
+        workers would be woken at once, most of them in vain, and each would make an expensive round.
         """
         return len(self.order.heap) + self.admission_queue.has_candidate()
 
     def __bool__(self) -> bool:
         """Return whether a job can start."""
-        if self.admission_queue.granted:
+        if self.admission_queue.granted_jobs:
             self.admission_queue.withdraw_throttled()
         return bool(self.order.heap) or self.admission_queue.next_line() is not None
 
@@ -237,25 +237,25 @@ class SharedQueue(HeapQueue):
         self.admission_queue.release(job)
 
     def has_entries(self) -> bool:
-        """Return whether the queue has entries, including those of jobs that cannot start now, without a round."""
+        """Return whether the queue has entries, including those of jobs that cannot start now. This makes no round."""
         return bool(self.order.heap or self.admission_queue.lines)
 
     def request_round_for_others(self) -> None:
-        """Request a round for the runs that wait in the same `Admission`: this one has started a job, or cannot."""
+        """Request an admission round for the runs that wait in the same `Admission`."""
         self.admission_queue.request_round_for_others()
 
     def waiting(self, job: AbstractJob[Any]) -> Waiting | None:
-        """Return the wait of a ready job for resources, or None if there is enough; any thread may call this."""
-        line = self.admission_queue.by_needs.get(needs_key(job))
-        waits = [] if line is None else [resource.describe_wait(need) for resource, need in line.missing()]
+        """Return the wait of a ready job for resources; None if there is enough. Any thread may call this."""
+        line = self.admission_queue.lines_by_needs.get(needs_key(job))
+        waits = [] if line is None else [resource.describe_wait(need) for resource, need in line.missing_needs()]
         return waits[0]._replace(text="; ".join(wait.text for wait in waits)) if waits else None
 
     def explain_wait(self, job: AbstractJob[Any]) -> str | None:
-        """Explain which resources a ready job waits for, and which jobs hold them; None if it waits for none."""
-        line = self.admission_queue.by_needs.get(needs_key(job))
+        """Explain which resources a ready job waits for, and which jobs hold them; return None if it waits for none."""
+        line = self.admission_queue.lines_by_needs.get(needs_key(job))
         if line is None:
             return None
-        if missing := line.missing():
+        if missing := line.missing_needs():
             before = line.count_before(job)
             return f"waits for {'; '.join(resource.explain_shortage(need, before) for resource, need in missing)}"
         other = self.admission_queue.admission.find_blocker(line)
@@ -263,13 +263,13 @@ class SharedQueue(HeapQueue):
             return None
         names = " and ".join(resource.name for resource, _ in line.needs)
         enough = f"waits for {names}, of which there is enough, behind {other.heap[0][2].label!r}"
-        if not other.missing():
+        if not other.missing_needs():
             return f"{enough}, which precedes it and is about to start"
         return f"{enough}, which lets no more jobs pass (backfill={other.run_queue.backfill})"
 
     def _entries(self) -> list[HeapEntry]:
         """Return all entries, in the order in which their jobs would start if resources were unlimited."""
-        heaps = [line.heap for line in self.admission_queue.by_needs.values()]
+        heaps = [line.heap for line in self.admission_queue.lines_by_needs.values()]
         return sorted(chain(self.order.heap, *heaps))
 
     def _push(self, job: AbstractJob[Any], entry: HeapEntry) -> None:
@@ -279,13 +279,13 @@ class SharedQueue(HeapQueue):
             heappush(self.order.heap, entry)
 
     def _line_of_next(self) -> WaitingLine | None:
-        """Return the line of the job that starts next, or None if that job is in the heap; the queue must be true."""
+        """Return the line of the job that starts next; None if that job is in the heap. The queue must be true."""
         heap, line = self.order.heap, self.admission_queue.next_line()
         return None if line is None or (heap and heap[0][:2] < line.heap[0][:2]) else line
 
 
 class ReadyQueue:
-    """The ready jobs of a run, in two queues: `jobs` has all of them, and `forever` has forever jobs a second time.
+    """The ready jobs of a run, in two queues: `jobs` has all of them, and `forever` has the forever jobs once more.
 
     Forever jobs need no slot, so they may start from `forever` while the window is full. Those with needs are only in
     `jobs`, where they get their resources. When a forever job is taken from one queue, its entry in the other may
@@ -301,7 +301,7 @@ class ReadyQueue:
         self.forever: Final[deque[AbstractJob[Any]]] = deque()
 
     def push_first(self, job: AbstractJob[Any]) -> None:
-        """Return a job that was just taken to the queues, ahead of all others."""
+        """Put a job that was just taken back into the queues, ahead of all others."""
         self.jobs.push_first(job)
         if job._forever and not job._needs():
             self.forever.appendleft(job)

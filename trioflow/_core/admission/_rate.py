@@ -23,10 +23,10 @@ from ._resource import TIME_TOLERANCE, Resource
 if TYPE_CHECKING:
     from ..base._amounts import Amount, AmountSpec, Need, OneNeed
 
-MAX_WAIT: Final = 366 * 24 * 3600.0
-"""The longest wait, in seconds, that a job may cause by its reported use; more is a mistake, and cannot be undone."""
-REQUESTS: Final = "requests"
-"""The key of which a job takes 1 by default."""
+MAX_CAUSED_WAIT: Final = 366 * 24 * 3600.0
+"""The maximum wait, in seconds, that the reported use of a job may cause. A longer wait is probably a mistake."""
+DEFAULT_KEY: Final = "requests"
+"""The key that a job takes 1 of by default."""
 
 
 @final
@@ -65,9 +65,9 @@ class Rate:
         if not limits:
             raise TypeError(f"Rate(per={short_repr(per)}): give at least one key with its amount, such as requests=500")
         self._limits: Final = {
-            name: _positive(value, f"Rate({name}={short_repr(value)})") for name, value in limits.items()
+            name: _check_positive(value, f"Rate({name}={short_repr(value)})") for name, value in limits.items()
         }
-        self._period: Final = float(_positive(per, f"Rate(per={short_repr(per)})"))
+        self._period: Final = float(_check_positive(per, f"Rate(per={short_repr(per)})"))
         for name, amount in self._limits.items():
             if not 0 < self._period / float(amount) < math.inf:
                 raise ValueError(
@@ -84,7 +84,7 @@ class Rate:
         for name in own:
             if name not in self._limits:
                 raise ValueError(f"{what}: {name!r} is not a key of this rate: it has {', '.join(limits)}")
-        self._bursts: Final = {**self._limits, **{name: _positive(value, what) for name, value in own.items()}}
+        self._bursts: Final = {**self._limits, **{name: _check_positive(value, what) for name, value in own.items()}}
 
     @property
     def limits(self) -> dict[str, float]:
@@ -111,39 +111,39 @@ class Rate:
 class TokenBucket:
     """The amount of one key, as a token bucket; the docstring of the module describes the algorithm."""
 
-    __slots__ = ("burst", "full_at", "held", "seconds_each")
+    __slots__ = ("burst", "full_at", "held_amount", "seconds_each")
 
     def __init__(self, burst: Amount, seconds_each: float) -> None:
         self.burst: Final = burst
         self.seconds_each: Final = seconds_each
         self.full_at = -math.inf
-        self.held: Amount = 0  # taken by jobs that wait for a token; it begins to accrue again when they start
+        self.held_amount: Amount = 0  # taken by jobs that wait for a token; accrues again only from their start
 
     def opens_at(self, amount: Amount) -> float:
-        """Return the time, perhaps past, from which this amount is available; infinity if too much is held."""
-        if self.held and self.held + amount > self.burst:
+        """Return the time, which may be past, from which this amount is available; infinity if too much is held."""
+        if self.held_amount and self.held_amount + amount > self.burst:
             return math.inf
         return self.full_at - float(self.burst - amount) * self.seconds_each
 
     def take(self, amount: Amount, now: float) -> None:
-        """Take an amount, even if it is more than the level; a negative amount is put back."""
+        """Take an amount, even if it exceeds the level. If the amount is negative, put it back."""
         self.full_at = self._full_at(now) + float(amount) * self.seconds_each
 
     def hold(self, amount: Amount, now: float) -> None:
-        """Mark a taken amount as held; a negative amount is no longer held, because its job starts."""
+        """Mark a taken amount as held. If the amount is negative, remove the mark, because the job starts."""
         self.full_at = self._full_at(now)
-        self.held += amount
+        self.held_amount += amount
 
     def level(self, now: float) -> float:
-        """Return the amount that is available now; negative if more has been taken."""
+        """Return the amount that is available now. It is negative if more was taken than was available."""
         return float(self.burst) - (self._full_at(now) - now) / self.seconds_each
 
     def _full_at(self, now: float) -> float:
-        return max(self.full_at, now + float(self.held) * self.seconds_each)
+        return max(self.full_at, now + float(self.held_amount) * self.seconds_each)
 
 
 RateNeed = dict[str, "Amount"]
-"""The need or the share of a job: the amounts by key."""
+"""The need or the share of a job: amounts by key."""
 
 
 class RateResource(Resource):
@@ -171,8 +171,8 @@ class RateResource(Resource):
 
         """
         amounts = self.parse_amounts(amount, f"{job.label!r} needs {self.name}={_amounts.need_text(amount)}")
-        if isinstance(amount, tuple) and REQUESTS in self.buckets:
-            amounts = {REQUESTS: 1, **amounts}
+        if isinstance(amount, tuple) and DEFAULT_KEY in self.buckets:
+            amounts = {DEFAULT_KEY: 1, **amounts}
         for key, number in amounts.items():
             burst = self.buckets[key].burst
             if number > burst:
@@ -183,15 +183,19 @@ class RateResource(Resource):
         return {key: number for key, number in amounts.items() if number}
 
     def parse_amounts(self, amount: AmountSpec, what: str) -> RateNeed:
-        """Convert a number or amounts by key from a user to amounts by key; error messages begin with `what`.
+        """Convert an amount given by a user, which is a number or a dict by key, to amounts by key.
+
+        Args:
+            amount: the amount.
+            what: the beginning of error messages.
 
         Raises:
             ValueError: a key is unknown, or a number could belong to several keys.
 
         """
         if not isinstance(amount, tuple):
-            key = REQUESTS if REQUESTS in self.buckets else next(iter(self.buckets))
-            if key != REQUESTS and len(self.buckets) > 1:
+            key = DEFAULT_KEY if DEFAULT_KEY in self.buckets else next(iter(self.buckets))
+            if key != DEFAULT_KEY and len(self.buckets) > 1:
                 raise ValueError(f"{what}, a Rate of {', '.join(self.buckets)}: say of which, in a dict by key")
             return {key: amount}
         for key, _ in amount:
@@ -204,17 +208,21 @@ class RateResource(Resource):
         return dict(amount)
 
     def parse_used(self, value: AmountSpec, what: str) -> RateNeed:
-        """Convert the use that a job reports to amounts by key; error messages begin with `what`.
+        """Convert the use that a job has reported to amounts by key.
+
+        Args:
+            value: the reported use.
+            what: the beginning of error messages.
 
         Raises:
-            ValueError: a key is unknown, a number could belong to several keys, or the amount would block all starts
-                for more than a year.
+            ValueError: a key is unknown, or a number could belong to several keys.
+            ValueError: the amount would block all starts for more than a year.
 
         """
         amounts = self.parse_amounts(value, what)
         for key, amount in amounts.items():
             bucket = self.buckets[key]
-            if amount > bucket.burst and float(amount) * bucket.seconds_each > MAX_WAIT:
+            if amount > bucket.burst and float(amount) * bucket.seconds_each > MAX_CAUSED_WAIT:
                 raise ValueError(
                     f"{what}: this amount of {key} takes more than a year; nothing was taken: give a smaller number"
                 )
@@ -225,14 +233,14 @@ class RateResource(Resource):
         return {key: number * need.get(key, 0) + other.get(key, 0) for key in (*need, *other)}
 
     def opens_at(self, need: RateNeed) -> float:
-        """Return the time at which the need can be met if no other job takes anything before: `-inf` for now."""
+        """Return the time at which the need can be met if no other job takes anything before; `-inf` for now."""
         opens_at = self.cooldown.opens_at
         for key, amount in need.items():
             opens_at = max(opens_at, self.buckets[key].opens_at(amount))
         return opens_at if opens_at > self.clock() + TIME_TOLERANCE else -math.inf
 
     def accrued_at(self, need: RateNeed) -> float:
-        """Return the time by which this amount, which may exceed the burst, can be taken in several parts."""
+        """Return the time by which this amount can be taken in several parts; it may exceed the burst."""
         begins = max(self.cooldown.opens_at, self.clock())
         times = [begins]
         for key, amount in need.items():
@@ -241,7 +249,7 @@ class RateResource(Resource):
         return max(times)
 
     def explain_shortage(self, need: RateNeed, before: int) -> str:
-        """Name the keys of which there is too little, and the time until there is enough if no other job takes any."""
+        """Name the keys that there is too little of, and the time until there is enough if no other job takes any."""
         if not self.is_open():
             return self.throttle_text()
         if self.opens_at(need) == math.inf:
@@ -268,7 +276,7 @@ class RateResource(Resource):
         return dict(need)
 
     def correct(self, share: RateNeed, used: RateNeed) -> None:
-        """Replace the amounts in a job's share by those that it has used: take the difference, or put it back."""
+        """Replace the amounts in a job's share by those that the job has used; take or put back the difference."""
         now = self.clock()
         for key, amount in used.items():
             self.buckets[key].take(amount - share.get(key, 0), now)
@@ -318,7 +326,7 @@ def count_text(amount: Amount, key: str) -> str:
     return f"1 {key.removesuffix('s')}" if amount == 1 else f"{_amounts.shown_amount(amount)} {key}"
 
 
-def _positive(value: Any, what: str) -> Amount:
+def _check_positive(value: Any, what: str) -> Amount:
     if not _amounts.is_number(value):
         raise TypeError(f"{what}: give a number, more than 0")
     if not (_amounts.is_finite(value) and value > 0):

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from ._admission import Admission
 
 
-MAX_HOLDERS_NAMED: Final = 5
-"""The number of holders that a text names; it only counts the others."""
+MAX_NAMED_HOLDERS: Final = 5
+"""The maximum number of holders to name in a text, which only counts the others."""
 TIME_TOLERANCE: Final = 1e-9
-"""The difference, in seconds, up to which times count as equal: float sums are inexact, and asyncio rounds timers."""
+"""The difference, in seconds, up to which times are equal, because float sums are inexact and asyncio rounds timers."""
 
 
 class Cooldown:
@@ -37,8 +37,8 @@ class Cooldown:
 class Resource(ABC):
     """One resource of a pool.
 
-    A *need* is the part of it that a job asks for, and a *share* what the job has taken; each kind of resource has its
-    own types for both.
+    A *need* is how much of the resource a job asks for, and a *share* is what the job has taken. Each kind of resource
+    has its own types for both.
     """
 
     __slots__ = ("__weakref__", "admission", "clock", "cooldown", "name", "settings")
@@ -48,10 +48,10 @@ class Resource(ABC):
 
     def __init__(self, name: str, settings: Any) -> None:
         self.name: Final = name
-        self.settings: Final = settings  # the argument of `Pool` for an equal resource without names
+        self.settings: Final = settings  # the argument of `Pool` for an equal resource, without named things
         self.admission: Admission | None = None  # the queue of the jobs that need it, set when a job first waits
-        self.cooldown = Cooldown()  # shared with the resources that `for_members` returns
-        self.clock: Callable[[], float] = time.monotonic  # that of the event loop, while a run uses the pool
+        self.cooldown = Cooldown()  # the same object in the resources that `for_members` returns
+        self.clock: Callable[[], float] = time.monotonic  # the clock of the event loop while a run uses the pool
 
     @abstractmethod
     def need(self, amount: AmountSpec, job: AbstractJob[Any]) -> Any:
@@ -64,7 +64,7 @@ class Resource(ABC):
 
     @abstractmethod
     def opens_at(self, need: Any) -> float:
-        """Return the time at which the need can be met: `-inf` for now, infinity if that depends on other jobs."""
+        """Return the time at which the need can be met: `-inf` for now, infinity if the need depends on other jobs."""
 
     @abstractmethod
     def sum_needs(self, number: int, need: Any, other: Any) -> Any:
@@ -80,7 +80,7 @@ class Resource(ABC):
 
     @abstractmethod
     def describe_wait(self, need: Any) -> Waiting:
-        """Return the cause of the wait for a need that cannot be met now; any thread may call this."""
+        """Return the cause of the wait for a need that cannot be met now. Any thread may call this."""
 
     @abstractmethod
     def take(self, job: AbstractJob[Any], need: Any) -> Any:
@@ -122,13 +122,13 @@ class Resource(ABC):
         return f"{self.name}, throttled for {duration_text(max(0.0, self.cooldown.opens_at - self.clock()))}"
 
     def make_wait(self, cause: WaitCause, text: str) -> Waiting:
-        """Return the wait for the end of the throttle, if there is one, or else a wait with this cause and text."""
+        """Return the wait for the end of the throttle; if there is none, return a wait with this cause and text."""
         if self.is_open():
             return Waiting(cause, self.name, text)
         return Waiting(WaitCause.THROTTLED, self.name, self.throttle_text())
 
     def throttle(self, seconds: float) -> None:
-        """Delay all jobs that need the resource for this time from now, if they are not delayed longer already."""
+        """Delay all jobs that need the resource for this time from now, unless they are delayed longer already."""
         self.cooldown.opens_at = max(self.cooldown.opens_at, self.clock() + seconds)
 
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
@@ -161,10 +161,12 @@ class CountedResource(Resource):
         self.free_things: dict[int, Any] | None = None if named_things is None else dict(enumerate(named_things))
 
     def need(self, amount: AmountSpec, job: AbstractJob[Any]) -> Amount:
-        """Return the amount, if the total allows it.
+        """Check the amount, and return it.
 
         Raises:
-            ValueError: the amount is more than the total, or a fraction of named things; or it is a dict by key.
+            ValueError: the amount is more than the total.
+            ValueError: the amount of named things is not a whole number.
+            ValueError: the amount is a dict by key, which only a rate allows.
 
         """
         if isinstance(amount, tuple):
@@ -205,7 +207,7 @@ class CountedResource(Resource):
         return number * need + other
 
     def explain_shortage(self, need: Amount, before: int) -> str:
-        """Describe the throttle, or else the amount taken and the jobs that hold it."""
+        """Describe the throttle; if there is none, describe the amount that is taken and the jobs that hold it."""
         if not self.is_open():
             return self.throttle_text()
         taken = f"{self.format_amount(self.total - self.free)} of {self.format_amount(self.total)} taken"
@@ -217,11 +219,11 @@ class CountedResource(Resource):
 
     def _holders_text(self) -> str:
         names = [repr(job.label) for job in list(self.holders)]
-        more = f" and {len(names) - MAX_HOLDERS_NAMED} more" if len(names) > MAX_HOLDERS_NAMED else ""
-        return f" by {', '.join(names[:MAX_HOLDERS_NAMED])}{more}" if names else ""
+        more = f" and {len(names) - MAX_NAMED_HOLDERS} more" if len(names) > MAX_NAMED_HOLDERS else ""
+        return f" by {', '.join(names[:MAX_NAMED_HOLDERS])}{more}" if names else ""
 
     def take(self, job: AbstractJob[Any], need: Amount) -> dict[int, Any] | None:
-        """Take the need of a job; return the named things by their index, or None if the resource has none."""
+        """Take the need of a job. Return the named things by their index; None if the resource has no named things."""
         self.free -= need
         self.holders[job] = need
         if self.free_things is None:
@@ -240,9 +242,9 @@ class CountedResource(Resource):
         return _amounts.as_number(need) if share is None else list(share.values())
 
     def for_members(self, need: Amount, share: dict[int, Any] | None = None) -> CountedResource:
-        """Return the resource that the members of a nested scheduler share: the scheduler's need is its total.
+        """Return the resource that the members of a nested scheduler share. Its total is the need of the scheduler.
 
-        While the scheduler runs, `share` has its named things.
+        While the scheduler runs, `share` has the named things of the resource.
         """
         named_things = None if self.free_things is None else tuple((share or {}).values())
         resource = CountedResource(self.name, need, named_things, self.format_amount)

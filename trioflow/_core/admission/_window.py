@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     Jobserver: TypeAlias = "bool | JobserverStyle"
 
 JobserverStyle = Literal["fifo", "pipe"]
-BACKOFF: Final = 0.7
+BACKOFF_FACTOR: Final = 0.7
 """The fraction of the window that remains after a failure from overload: beta of CUBIC."""
 STEADY_RATIO: Final = 1.5
 """The highest ratio of the current to the lowest latency at which the window may grow."""
 OVERLOAD_RATIO: Final = 2.0
 """The ratio of the current to the lowest latency above which the window shrinks."""
-SHRINK_LIMIT: Final = 0.5
-"""The minimum fraction of the window that remains when the latency rises, or when the lowest one is measured again."""
-MIN_SAMPLES: Final = 10
+MIN_REMAINING_FRACTION: Final = 0.5
+"""The minimum fraction of the window that remains when the latency rises or the lowest latency is measured again."""
+MIN_JOBS_IN_MEAN: Final = 10
 """The minimum number of jobs in a mean latency, so that one slow job does not look like a queue."""
-MAX_AGE: Final = 100
-"""The number of higher mean latencies after the lowest one until it is measured again."""
+MAX_LOWEST_AGE: Final = 100
+"""The number of mean latencies after the lowest one until that is measured again."""
 
 
 @final
@@ -84,8 +84,8 @@ class Adaptive:
     def __init__(
         self, minimum: int, maximum: int, slower_on: tuple[type[BaseException], ...] = (_errors.Throttled, TimeoutError)
     ) -> None:
-        self._minimum: Final = _job_options.number(minimum, "minimum", "Adaptive")
-        self._maximum: Final = _job_options.number(maximum, "maximum", "Adaptive")
+        self._minimum: Final = _job_options.check_number(minimum, "minimum", "Adaptive")
+        self._maximum: Final = _job_options.check_number(maximum, "maximum", "Adaptive")
         if not 1 <= self._minimum <= self._maximum:
             raise ValueError(
                 f"Adaptive({short_repr(minimum)}, {short_repr(maximum)}): "
@@ -126,14 +126,14 @@ class WindowController:
     def __init__(self, settings: Adaptive) -> None:
         self._settings: Final = settings
         self.size = settings.minimum
-        self._shrunk_at = -math.inf  # jobs that started earlier ran in a larger window, and are ignored
-        self._successes = 0  # since the last window's worth of successes, or since it shrank
-        self._was_full = False  # whether all slots were taken at one of these successes
-        # The latencies that the next mean will be taken of.
+        self._shrunk_at = -math.inf  # jobs that started before this time ran in a larger window, and are ignored
+        self._successes = 0  # the number after the last window's worth of successes, or after the window shrank
+        self._was_full = False  # whether all slots were taken at one of the counted successes
+        # The sum and the number of the latencies for the next mean.
         self._latency_sum = 0.0
         self._latency_count = 0
         self._lowest_mean = math.inf
-        self._lowest_age = 0  # the number of higher means since the lowest
+        self._lowest_age = 0  # the number of higher means after the lowest one
         self._latency_ratio = 1.0  # the last mean divided by the lowest
 
     def record_success(self, started_at: float, now: float, is_full: bool) -> None:
@@ -144,8 +144,8 @@ class WindowController:
         self._was_full = self._was_full or is_full
         self._latency_sum += now - started_at
         self._latency_count += 1
-        if self._latency_count >= max(MIN_SAMPLES, self.size):
-            self._record_mean(self._latency_sum / self._latency_count, now)
+        if self._latency_count >= max(MIN_JOBS_IN_MEAN, self.size):
+            self._adjust_to_mean(self._latency_sum / self._latency_count, now)
         if self._successes >= self.size:
             if self._was_full and self._latency_ratio <= STEADY_RATIO:
                 self.size = min(self._settings.maximum, self.size + 1)
@@ -154,19 +154,19 @@ class WindowController:
     def record_overload(self, started_at: float, now: float) -> None:
         """Record a job that has failed because the server is overloaded."""
         if started_at >= self._shrunk_at:
-            self._shrink(min(self.size - 1, int(self.size * BACKOFF)), now)
+            self._shrink(min(self.size - 1, int(self.size * BACKOFF_FACTOR)), now)
 
-    def _record_mean(self, mean: float, now: float) -> None:
+    def _adjust_to_mean(self, mean: float, now: float) -> None:
         self._latency_sum, self._latency_count = 0.0, 0
         self._lowest_age += 1
         if mean <= self._lowest_mean:
             self._lowest_mean, self._lowest_age = mean, 0
         self._latency_ratio = mean / self._lowest_mean if self._lowest_mean > 0 else 1.0
-        if self._lowest_age >= MAX_AGE:
+        if self._lowest_age >= MAX_LOWEST_AGE:
             self._lowest_mean, self._lowest_age = math.inf, 0
-            self._shrink(int(self.size * SHRINK_LIMIT), now)
+            self._shrink(int(self.size * MIN_REMAINING_FRACTION), now)
         elif self._latency_ratio > OVERLOAD_RATIO:
-            self._shrink(int(self.size * max(SHRINK_LIMIT, STEADY_RATIO / self._latency_ratio)), now)
+            self._shrink(int(self.size * max(MIN_REMAINING_FRACTION, STEADY_RATIO / self._latency_ratio)), now)
 
     def _shrink(self, size: int, now: float) -> None:
         self.size = max(self._settings.minimum, size)
@@ -176,7 +176,7 @@ class WindowController:
 
 
 def check_window(value: Any, name: str, subject: Subject) -> Window | None:
-    """Check a `jobs_window` and return it; 0 becomes None, which means no limit."""
+    """Check a `jobs_window`, and return it; for 0, return None, which means no limit."""
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
         return value or None
     if isinstance(value, int) and not isinstance(value, bool):

@@ -37,7 +37,7 @@ from ..job._job_options import check_save as check_save
 from ..job._labels import PathCache
 from ..job._outcome import DROPPED
 from ..job._work_spec import Depfile, HashOnly, OptionalFile, Work
-from ..run._journaling import NOT_IN_JOURNAL, NOT_SAVED, JournalProtocol, NotStored, RunJournal
+from ..run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON, JournalProtocol, NotStored, RunJournal
 from ..scheduler._base_scheduler import BaseScheduler
 from ..scheduler._failures import failed_through_member
 

@@ -57,7 +57,7 @@ from ..job._outcome import DROPPED, Failure, Throttling
 from ..job._service import Service
 from ..run._handle import RunView, current_run
 from ..run._instruments import Instrument
-from ..run._journaling import NOT_IN_JOURNAL, NOT_SAVED
+from ..run._journaling import NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON
 from ..scheduler._base_scheduler import BaseScheduler, Incident
 from ..scheduler._checks import (
     check_late_input,
@@ -66,21 +66,21 @@ from ..scheduler._checks import (
     check_one_shot,
     check_requirement,
     check_scenario,
-    find_implied,
     reject_shared_pools,
+    store_implied_requirements,
 )
-from ..scheduler._explain import status_of, still_waits_for, waiting, waiting_since
+from ..scheduler._explain import get_status_text, still_waits_for, waiting, waiting_since
 from ..scheduler._failures import failed_through_member
 from ..scheduler._members import (
     expected_durations,
-    in_order,
     is_droppable,
     learned_durations,
+    members_in_order,
     nested_schedulers,
     ranks_of,
     waits_for,
 )
-from ..scheduler._sync_run import in_notebook_cell
+from ..scheduler._sync_run import is_in_notebook_cell
 
 if TYPE_CHECKING:
     from ..admission._window import Window

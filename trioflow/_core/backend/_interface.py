@@ -1,4 +1,4 @@
-"""The interface of a backend: an event loop, and the isolation of jobs in it.
+"""The interface of a backend, which consists of an event loop and the isolation of jobs in this loop.
 
 Overrides without a docstring keep the contract that is documented here.
 
@@ -7,7 +7,7 @@ Backend ── the event loop: one class for each library, in loop/, which uses 
   └─ Isolation ── keeps jobs that share tasks apart: fast (one for each library) or plain, in isolation/
        └─ WorkerGroup ── the tasks of one run
             ├─ HostTask ── the task that awaits the run
-            └─ Mark ── a snapshot of a worker's task before a job
+            └─ TaskSnapshot ── the state of a worker's task before a job
 ```
 """
 
@@ -20,7 +20,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypeVar, get_args
 
 from . import _shared
-from ._shared import Variables as Variables
+from ._shared import ContextVariables as ContextVariables
 
 if TYPE_CHECKING:
     import anyio
@@ -34,33 +34,43 @@ BACKEND_NAMES: Final[tuple[BackendName, ...]] = get_args(BackendName)
 
 
 class WorkerTask:
-    """The attributes of a worker that the backend uses; the engine's `Worker` adds the others."""
+    """A worker, with only the attributes that the backend uses; the engine's subclass `Worker` adds the others."""
 
-    __slots__ = ("deadline", "fires_at", "group", "job", "mark", "parking", "scope", "task", "timer")
+    __slots__ = (
+        "deadline",
+        "group",
+        "job",
+        "scope",
+        "task",
+        "task_snapshot",
+        "timer",
+        "timer_fires_at",
+        "wake_handle",
+    )
 
-    # On asyncio: the deadline of the current job (`-inf` once it has passed), and a timer that fires at `fires_at`, no
-    # later than the deadline. On trio, the scope has the deadline.
+    # Used on asyncio only, because on trio the scope has the deadline: the deadline of the current job (`-inf` once it
+    # has passed), and a timer, which fires at `timer_fires_at`. That is never later than the deadline.
     deadline: float
     timer: Any
-    fires_at: float
+    timer_fires_at: float
     group: WorkerGroup
-    # The job that the task runs, or None.
+    # The job that the worker is running; None between two jobs.
     job: Any
-    # A snapshot of the task before a job. On trio it is None until the task's first step.
-    mark: Any
-    # What `wake` needs to resume a parked worker: a task on trio, a future on asyncio.
-    parking: Any
-    # The cancel scope around this task alone, if it has one.
+    # A `TaskSnapshot` from before the current job. On trio it is None until the task's first step.
+    task_snapshot: Any
+    # The object that `Backend.wake` needs to resume a parked worker: a task on trio, a future on asyncio.
+    wake_handle: Any
+    # The cancel scope around this task alone; None if the task needs none.
     scope: Scope | None
     task: Any
 
     def leave_unstarted(self) -> None:
-        """Record that the task was cancelled before its first step, so its coroutine never ran. Only on asyncio."""
+        """Leave the run, because the task was cancelled before its first step. This happens only on asyncio."""
         raise NotImplementedError
 
 
-Work = Callable[[Any], Coroutine[Any, Any, None]]
-"""The async function that a worker's task runs; it takes the worker."""
+WorkerFunction = Callable[[Any], Coroutine[Any, Any, None]]
+"""The type of the async function that a worker's task runs; its argument is the worker."""
 
 
 class TaskEvent(Protocol):
@@ -100,31 +110,31 @@ class Scope(AbstractContextManager["Scope"], Protocol):
         ...
 
 
-class Mark(Protocol):
-    """A snapshot of a worker's task before a job."""
+class TaskSnapshot(Protocol):
+    """The state of a worker's task before a job, to find out whether the job has changed it."""
 
     __slots__ = ()
 
-    def intact(self) -> bool:
-        """Return whether the task is unchanged: same scopes, same context variables, not cancelled."""
+    def is_task_unchanged(self) -> bool:
+        """Return whether the task has the same scopes and context variables as before, and is not cancelled."""
         ...
 
-    def note_turn(self) -> None:
-        """Record the current iteration of the loop, for `stood_still`."""
+    def record_iteration(self) -> None:
+        """Record the current iteration of the event loop, for `is_same_iteration`."""
         ...
 
-    def stood_still(self) -> bool:
-        """Return whether the loop is still in the iteration of the last `note_turn`; False if that is unknown."""
+    def is_same_iteration(self) -> bool:
+        """Return whether the event loop is still in the recorded iteration; False if that is unknown."""
         ...
 
 
 class HostTask(Protocol):
-    """The task that awaits a run; its waits report cancellations instead of raising them."""
+    """The task that awaits a run. If it is cancelled, `yield_to_loop` and `wait` return False instead of raising."""
 
     __slots__ = ()
 
     async def yield_to_loop(self) -> bool:
-        """Yield to the loop. Return False if the task was cancelled."""
+        """Yield to the event loop once. Return False if the task was cancelled."""
         ...
 
     async def wait(self, event: TaskEvent) -> bool:
@@ -136,13 +146,13 @@ class HostTask(Protocol):
         ...
 
     def is_cancelled(self) -> bool:
-        """Return whether the task was cancelled natively since the run began; it may be undelivered."""
+        """Return whether the task was cancelled natively after the run began, even before the task notices it."""
         ...
 
     def call_at(
         self, when: float, function: Callable[[], None], is_cancelled: Callable[[], bool]
     ) -> Callable[[], None]:
-        """Call `function()` when the clock shows `when`, unless `is_cancelled()`.
+        """Call `function()` when the clock shows `when`, unless `is_cancelled()` returns True then.
 
         Returns:
             A function that cancels the call.
@@ -152,22 +162,22 @@ class HostTask(Protocol):
 
 
 class WorkerGroup(Protocol):
-    """The tasks of one run, under its deadline."""
+    """The tasks of one run, which are cancelled at the run's deadline."""
 
     __slots__ = ()
 
-    variables: Variables
-    """The initial context variables of each task in the group, except the one that holds its worker."""
-    names_tasks: bool
-    """Whether each worker has to set its task's name for each job; otherwise the task computes it when asked."""
-    home: WorkerGroup
-    """The group that holds the parked workers: this one, or an enclosing one that shares its workers."""
+    variables: ContextVariables
+    """The initial context variables of each task in the group, except the one that holds the task's worker."""
+    must_name_tasks: bool
+    """Whether each worker must set the name of its task for each job; if not, the task computes its name when asked."""
+    parking_group: WorkerGroup
+    """The group that holds the parked workers: this one, or the group of an enclosing run that shares its workers."""
 
     host: HostTask
     """The task that awaits the run."""
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Await `body`, which spawns tasks and waits for them; then raise a cancellation that has arrived meanwhile."""
+        """Await `body()`, which spawns tasks and waits for them. Then raise a cancellation that has come meanwhile."""
         ...
 
     def spawn(self, worker: WorkerTask) -> None:
@@ -175,7 +185,7 @@ class WorkerGroup(Protocol):
         ...
 
     def adopt(self, worker: WorkerTask) -> None:
-        """Move a worker that runs no job into this group, from another group with the same home."""
+        """Move a worker that is running no job from another group with the same `parking_group` into this one."""
         ...
 
     def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
@@ -188,46 +198,49 @@ class WorkerGroup(Protocol):
         return self.host.call_at(when, function, self.is_cancelled)
 
     def is_cancelled(self) -> bool:
-        """Return whether the group was cancelled, by its deadline or from outside; it may be undelivered."""
+        """Return whether the group was cancelled, by its deadline or from outside, even before its tasks notice it."""
         ...
 
-    def deadline_passed(self) -> bool:
-        """Return whether the deadline has cancelled the group; False on asyncio, where `on_deadline` is called."""
+    def has_deadline_passed(self) -> bool:
+        """Return whether the deadline has cancelled the group; always False on asyncio, which calls `on_deadline`."""
         return False
 
     def cancel(self) -> None:
         """Cancel all tasks of the group except the shielded ones."""
         ...
 
-    def cancel_once(self, workers: Iterable[WorkerTask], patience: float) -> None:
-        """Cancel these workers, shielded ones too. On asyncio each is cancelled once, as programs for asyncio expect.
+    def cancel_once(self, workers: Iterable[WorkerTask], grace_seconds: float) -> None:
+        """Cancel these workers, even shielded ones. On asyncio, each is cancelled once, as asyncio programs expect.
 
-        A worker that has not left after `patience` seconds is cancelled at each of its awaits, as on trio.
+        A worker that has not left after `grace_seconds` is then cancelled at each of its awaits, as on trio.
         """
         for worker in workers:
-            self.cancel_one(worker)
+            self.cancel_worker(worker)
 
     def shield(self, worker: WorkerTask) -> None:
-        """Shield the calling worker, which runs no job, from `cancel`."""
+        """Shield the calling worker, which is running no job, from `cancel`."""
         ...
 
     def cancel_shielded(self) -> None:
         """Cancel all shielded workers."""
         ...
 
-    def cancel_one(self, worker: WorkerTask) -> None:
-        """Cancel one worker, even a shielded one. One that has not begun may ignore this: it checks its run first."""
+    def cancel_worker(self, worker: WorkerTask) -> None:
+        """Cancel one worker, even a shielded one.
+
+        A worker before its first step may ignore this, because it then checks whether its run is stopping.
+        """
         ...
 
     def set_deadline(self, worker: WorkerTask, when: float) -> None:
-        """Set the time at which one worker is cancelled; infinity for never.
+        """Set the time at which one worker is cancelled; infinity means never.
 
-        The worker's job sees this deadline through trio or anyio.
+        The worker's job can read this deadline by the functions of trio or anyio.
         """
         ...
 
     def is_expired(self, worker: WorkerTask) -> bool:
-        """Return whether a worker was cancelled by its own deadline or `cancel_one`, and no scope around it was."""
+        """Return whether a worker was cancelled by its own deadline or `cancel_worker`, not by a scope around it."""
         ...
 
     def forget(self, worker: WorkerTask) -> None:
@@ -243,47 +256,52 @@ class Isolation(Protocol):
     def __init__(self, loop: Backend) -> None:
         self._loop = loop
 
-    def group(
+    def create_group(
         self,
-        work: Work,
+        worker_function: WorkerFunction,
         deadline: float,
         on_deadline: Callable[[], None],
         context: contextvars.Context,
-        variables: Variables,
+        variables: ContextVariables,
         outer: WorkerGroup | None = None,
     ) -> WorkerGroup:
-        """Return a new group for one run, whose tasks run `work` in copies of `context`.
+        """Return a new group for one run, whose tasks run `worker_function` in copies of `context`.
 
         For a nested run, `outer` is the group of the worker that runs the nested scheduler.
         """
         ...
 
-    def enter(self, worker: WorkerTask) -> Any:
-        """Record the current task as that of `worker`, in its first step.
+    def attach_current_task(self, worker: WorkerTask) -> Any:
+        """Record the current task, in its first step, as the task of `worker`.
 
         Returns:
-            The mark of the task, or None if the task is cancelled.
+            A `TaskSnapshot` of the task; None if the task is cancelled.
 
         """
         ...
 
-    def is_inside(self, worker: WorkerTask) -> bool:
+    def is_caller_inside(self, worker: WorkerTask) -> bool:
         """Return whether the calling task is the task of `worker`, or a descendant of it.
 
         If that is unknown, as in threads and in tasks of `asyncio.create_task`, return True.
         """
-        return _shared.is_inside(worker.task, self._loop.current_task(), self._loop.ancestry)
+        return _shared.is_caller_inside(worker.task, self._loop.current_task(), self._loop.ancestry)
 
     async def close_leftovers(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
-        """Close the scopes and task groups that a job left open; return the kind of the leftover and its errors."""
+        """Close the scopes and task groups that a job has left open.
+
+        Returns:
+            What the job has left open, such as "cancel scope" (None if nothing), and the errors in it (None if none).
+
+        """
         ...
 
     def was_cancelled(self, worker: WorkerTask) -> bool:
-        """Return whether the task of `worker` was cancelled, by a scope or with the whole run."""
+        """Return whether the task of `worker` was cancelled, alone or with the whole run."""
         ...
 
-    def cancelled_natively(self, worker: WorkerTask) -> bool:
-        """Return whether the job of `worker` has cancelled its own task natively, and this is still undelivered."""
+    def has_cancelled_itself(self, worker: WorkerTask) -> bool:
+        """Return whether the job of `worker` has cancelled its own task natively, and no await has raised this yet."""
         return self._loop.has_native_cancellation() and not self.was_cancelled(worker)
 
 
@@ -291,8 +309,8 @@ class Backend(Protocol):
     """An event loop of trio or asyncio, and the isolation of jobs in it."""
 
     name: str
-    cancelled: type[BaseException]
-    """The exception that a cancellation raises."""
+    cancellation_type: type[BaseException]
+    """The type of the exception that a cancellation raises."""
     isolation: Isolation
 
     # ---- the loop
@@ -305,33 +323,33 @@ class Backend(Protocol):
         """Return the clock of the running loop: a function that returns the time in seconds."""
         ...
 
-    def once_in_loop(self, make: Callable[[], T]) -> T:
-        """Return the object that all runs in this loop share; the first call makes it by `make()`."""
+    def get_or_create_in_loop(self, make: Callable[[], T]) -> T:
+        """Return the object that all runs in this loop share. The first call in a loop creates it by calling `make`."""
         ...
 
     def threadsafe_caller(self) -> Callable[[Callable[[], None]], None]:
-        """Return a function that runs its argument in this loop, from any thread, while the loop runs."""
+        """Return a function that any thread may call, and that calls its argument in this loop while the loop runs."""
         ...
 
     # ---- waiting
 
-    def event(self) -> TaskEvent:
+    def create_event(self) -> TaskEvent:
         """Return a new event."""
         ...
 
     async def checkpoint(self) -> None:
-        """Yield to the loop, or raise a pending cancellation."""
+        """Yield to the event loop once, and raise a cancellation if the task is cancelled."""
         ...
 
     async def yield_to_loop(self) -> None:
-        """Yield to the loop without raising a cancellation."""
+        """Yield to the event loop once, without raising a cancellation."""
         ...
 
     async def wait_until(self, deadline: float) -> bool:
         """Wait until the clock shows `deadline`. Return False at once if the task is cancelled."""
         try:
             await self.sleep_until(deadline)
-        except self.cancelled:
+        except self.cancellation_type:
             return False
         return True
 
@@ -340,37 +358,38 @@ class Backend(Protocol):
         ...
 
     async def wait_readable(self, descriptor: int, deadline: float = ...) -> bool:
-        """Wait until a descriptor is readable, or the clock shows `deadline`; return whether it is readable.
+        """Wait until a file descriptor is readable, and return True; return False at the deadline.
 
-        A deadline that has passed takes precedence: otherwise a command that writes without end would never time out.
-        Only one task at a time may wait for a descriptor.
+        If the deadline has passed already, return False even if the descriptor is readable. Otherwise, a command that
+        writes without end would never time out. Only one task at a time may wait for a descriptor.
         """
         ...
 
     async def outlast(self, wait: Callable[[], Awaitable[T]]) -> T:
         """Await `wait()` to its end, even if the task is cancelled, and return its result.
 
-        A shield blocks cancellations by scopes. It does not block asyncio's native `Task.cancel()`, which is dropped:
-        then `wait` is called again, and has to resume its work. The caller has to raise a cancellation afterwards.
+        A shield blocks cancellations by scopes, but not asyncio's native `Task.cancel()`. So if the task is cancelled
+        natively, the cancellation is dropped, and `wait` is called again; it must resume its work. The caller must
+        raise the cancellation afterwards.
 
         Raises:
-            BaseException: an exception of `wait()`.
+            BaseException: `wait()` has raised this exception.
 
         """
         while True:
-            with self.scope() as scope:
+            with self.create_scope() as scope:
                 scope.shield = True
                 try:
                     return await wait()
-                except self.cancelled:  # native: a shield does not block it
+                except self.cancellation_type:  # a native cancellation, which a shield does not block
                     continue
 
     async def run_concurrently(
         self, functions: Iterable[Callable[[], Coroutine[Any, Any, None]]], deadline: float
     ) -> bool:
-        """Call the async functions concurrently and cancel them at `deadline`; return whether all ended in time."""
-        with self.scope(deadline) as scope:
-            async with self.task_group() as tasks:
+        """Call async functions concurrently, and cancel them at the deadline. Return whether all ended before it."""
+        with self.create_scope(deadline) as scope:
+            async with self.create_task_group() as tasks:
                 for function in functions:
                     tasks.start_soon(function)
         return not scope.cancelled_caught
@@ -378,7 +397,7 @@ class Backend(Protocol):
     # ---- tasks
 
     def current_task(self) -> Any:
-        """Return the current task, or None."""
+        """Return the task that is running in this thread; None if there is none."""
         ...
 
     def name_task(self, task: Any, name: str) -> None:
@@ -386,11 +405,17 @@ class Backend(Protocol):
         ...
 
     def ancestry(self, task: Any) -> Iterator[object]:
-        """Yield a task (or its id) and its ancestors; the parent is the task that opened the group the task runs in."""
+        """Yield a task and its ancestors, or the ids of these tasks.
+
+        The parent of a task is the task that opened its nursery or task group.
+        """
         ...
 
     def has_native_cancellation(self) -> bool:
-        """Return whether the current task has an undelivered native cancellation. On trio only scopes cancel tasks."""
+        """Return whether the current task was cancelled natively, and no await has raised this cancellation yet.
+
+        This happens only on asyncio: on trio only scopes cancel tasks.
+        """
         return False
 
     async def park(self, worker: WorkerTask) -> None:
@@ -402,49 +427,57 @@ class Backend(Protocol):
         ...
 
     def frames(self, worker: WorkerTask) -> Iterable[tuple[FrameType, int]]:
-        """Return the frames of the worker's task with their line numbers, outermost first."""
+        """Return the frames of the worker's task with their line numbers, outermost frame first."""
         ...
 
-    def scope(self, deadline: float = ...) -> Scope:
+    def create_scope(self, deadline: float = ...) -> Scope:
         """Return a new cancel scope with a deadline on this loop's clock."""
         ...
 
-    def task_group(self) -> Any:
-        """Return a nursery or task group that has not been entered; it has `start_soon` and `cancel_scope`."""
+    def create_task_group(self) -> Any:
+        """Return a new async context manager for a nursery or task group, with `start_soon` and `cancel_scope`."""
         ...
 
     async def end_tasks_in(self, worker: WorkerTask, scope: Scope) -> str:
-        """End all tasks in the nursery or group that a job left open in `scope`; return the leftover's kind."""
+        """End the tasks in what a job has left open in `scope`.
+
+        Returns:
+            What the job has left open: "nursery", "task group" or only a "cancel scope".
+
+        """
         ...
 
     # ---- exceptions
 
-    def split(self, exception: BaseException) -> tuple[bool, BaseException | None]:
-        """Return whether `exception` contains a cancellation, and the exception without cancellations, or None."""
-        return _shared.split(exception, self.cancelled)
+    def split_cancellations(self, exception: BaseException) -> tuple[bool, BaseException | None]:
+        """Return whether an exception contains a cancellation, and what remains of it without cancellations.
+
+        If nothing remains, the second value is None.
+        """
+        return _shared.split_cancellations(exception, self.cancellation_type)
 
     def should_have_caught(self, scope: Scope, exception: BaseException) -> bool:
-        """Return whether `exception`, which has just left `scope`, is a cancellation it should have caught."""
+        """Return whether an exception that has left a scope is a cancellation that the scope should have caught."""
         ...
 
-    def hint(self, exception: BaseException) -> str | None:
-        """Return advice if `exception` shows that the job awaits objects of the other backend; otherwise None."""
+    def wrong_backend_hint(self, exception: BaseException) -> str | None:
+        """Return advice if an exception shows that the job awaits objects of the other backend; otherwise None."""
         ...
 
     # ---- limiters
 
-    def check_limiter(self, limiter: object) -> str | None:
-        """Return the reason why `limiter` cannot be a window on this backend, or None if it can."""
+    def limiter_problem(self, limiter: object) -> str | None:
+        """Return why a limiter cannot be a window on this backend; None if it can be one."""
         ...
 
     def try_acquire(self, limiter: Any, borrower: object) -> bool:
-        """Take a token for `borrower` if one is free and no task waits for one; return whether it was taken."""
+        """Take a token for `borrower` if one is free and no task waits for it. Return whether a token was taken."""
         ...
 
     async def acquire(self, limiter: Any, borrower: object) -> bool:
-        """Wait for a token for `borrower`. Return False, without a token, if the task is cancelled."""
+        """Wait for a token for `borrower`, and return True. If the task is cancelled, return False without a token."""
         try:
             await limiter.acquire_on_behalf_of(borrower)
-        except self.cancelled:
+        except self.cancellation_type:
             return False
         return True

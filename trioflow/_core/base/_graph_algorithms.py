@@ -14,11 +14,11 @@ from typing import Final, TypeVar
 Node = TypeVar("Node", bound=Hashable)
 
 CHUNK_SIZE: Final = 1000
-"""The number of nodes to process before a pause lets other tasks run: about 1 ms of work."""
+"""The number of nodes to process between two pauses for other tasks, which takes about 1 ms."""
 
 
 def chunks_with_pauses(nodes: Collection[Node]) -> Iterable[tuple[list[Node], bool]]:
-    """Yield lists of nodes to process in one go, each with a flag: whether a pause is due after it."""
+    """Yield lists of nodes to process without a pause, each with a flag: whether a pause is due after the list."""
     return _chunks(nodes) if len(nodes) >= CHUNK_SIZE else ((list(nodes), False),)
 
 
@@ -39,9 +39,9 @@ def backlinks(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[Nod
 
 
 def topological_order(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[Node]]) -> list[Node]:
-    """Return the nodes, each after all its requirements; ties keep the order of `nodes`.
+    """Return the nodes in an order in which each comes after its requirements, and otherwise in the order of `nodes`.
 
-    Nodes on a cycle, and nodes that require them, directly or not, are left out. Kahn 1962, O(V + E).
+    Nodes on a cycle, and nodes that require them, directly or indirectly, are left out. Kahn 1962, O(V + E).
     """
     successors = backlinks(nodes, requirements)
     open_requirements = dict.fromkeys(successors, 0)
@@ -63,7 +63,7 @@ def topological_order(nodes: Iterable[Node], requirements: Callable[[Node], Iter
 def longest_paths(
     order: list[Node], requirements: Callable[[Node], Iterable[Node]], lengths: Mapping[Node, float], default: float
 ) -> dict[Node, float]:
-    """Map each node to the length of the longest path from it to a node that no other requires, both ends included.
+    """Map each node to the length of the longest path from it to a node that no other requires, including both nodes.
 
     Args:
         order: the nodes in topological order.
@@ -85,7 +85,7 @@ def fill_longest_paths(
     default: float,
     paths: dict[Node, float],
 ) -> Iterator[None]:
-    """Fill `paths` with the result of `longest_paths`; yield when a pause is due. O(V + E)."""
+    """Add the result of `longest_paths` to `paths`; yield when a pause is due. O(V + E)."""
     longest_after: dict[Node, float] = {}
     for chunk, pause_is_due in chunks_with_pauses(order[::-1]):
         for node in chunk:
@@ -98,7 +98,7 @@ def fill_longest_paths(
 
 
 def find_cycle(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[Node]]) -> list[Node] | None:
-    """Return the nodes of one cycle, or None; each requires the one before it, and the first requires the last.
+    """Return the nodes of one cycle, or None. Each node requires the one before it, and the first requires the last.
 
     The cost is O(V + E). Each node that `topological_order` leaves out has a requirement that is left out too. So a
     walk along these requirements must return to a node that it has visited before.

@@ -1,6 +1,6 @@
 """The causes for which a job waits, shared by `explain`, views and metrics.
 
-To add a cause, add a member to `WaitCause`, its check to `CAUSES` in `scheduler/_explain`, and its texts to
+To add a cause, add a member to `WaitCause`, its check to `WAIT_FUNCTIONS` in `scheduler/_explain`, and its texts to
 `view/_state_styles`.
 """
 

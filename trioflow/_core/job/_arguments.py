@@ -1,9 +1,9 @@
-"""Jobs among the arguments of a job: found when the job is created, and replaced by their results when it starts.
+"""Jobs among the arguments of a job, which are found when it is created, and replaced by results when it starts.
 
-The search covers plain lists and tuples and the values of plain dicts, down to Python's recursion limit. A container
+The search covers plain lists, tuples and the values of plain dicts, down to Python's recursion limit. A container
 without jobs is passed on as the same object. A container with jobs is copied at each start, with results in place of
-the jobs. A container that occurs twice is searched and copied once, and its copy occurs twice, so that the cost is
-linear in the number of distinct containers.
+the jobs. If a container occurs twice, it is searched and copied only once, so that the cost is linear in the number of
+distinct containers.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from ._job import AbstractJob
 from ._outcome import DROPPED
 
 ValueOf = Callable[[AbstractJob[Any]], Any]
-"""Returns the value to pass in place of an input."""
+"""A function that returns the value to pass in place of an input."""
 
 ATOMIC_TYPES: Final = frozenset({int, float, str, bytes, bool, type(None)})
-"""Types of values that contain no job. Most arguments have one of these, so they are checked first."""
+"""Types of values that contain no job. They are checked first, because most arguments have one of these types."""
 PLAIN_CONTAINERS: Final = frozenset({list, tuple, dict})
 """Types of containers in which results are filled in; objects of their subclasses could not be copied safely."""
 SEARCHED_TYPES: Final[Any] = (list, tuple, dict, set, frozenset)
-"""Types of containers to search. A result can be filled in only in `PLAIN_CONTAINERS`; elsewhere a job is an error."""
-UNFINISHED: Final = object()
+"""Types of containers to search. In containers other than `PLAIN_CONTAINERS`, a job is an error."""
+UNFINISHED_SEARCH: Final = object()
 """A placeholder for the template of a container while its items are searched."""
 
 
 class Ref:
-    """A job to be passed as itself: the placeholder that `ref` returns."""
+    """A placeholder, returned by `ref`, for a job that is passed as the job itself, not as its result."""
 
     __slots__ = ("job",)
 
@@ -88,7 +88,7 @@ class Template:
     ) -> None:
         kind = cast(Any, type(container))
         self._makes_tuple = kind is tuple
-        # A copy of the container, a list or dict, with its jobs; each `Ref` is replaced by its job.
+        # A list or dict with the items of the container, in which each `Ref` is replaced by its job.
         self.original: Any = (dict if kind is dict else list)(container)
         self._jobs = tuple(jobs)
         self._nested = tuple(nested)
@@ -98,7 +98,7 @@ class Template:
 
         Args:
             value_of: returns the value for an input.
-            copies: the copies of nested containers made so far, by template: each container is copied only once.
+            copies: the copies of nested containers that were made already, by template, to copy each container once.
 
         """
         container = self.original.copy()
@@ -114,7 +114,7 @@ class Template:
 
 
 class Arguments:
-    """Positional arguments with inputs among them; iteration yields results in place of the inputs."""
+    """Positional arguments with inputs among them. Iteration yields results in place of the inputs."""
 
     __slots__ = ("_template",)
 
@@ -122,7 +122,7 @@ class Arguments:
         self._template = template
 
     def original_values(self) -> Iterable[Any]:
-        """Return the arguments with the inputs still among them."""
+        """Return the arguments as they were given, with the inputs among them."""
         return cast("list[Any]", self._template.original)
 
     def __iter__(self) -> Iterator[Any]:
@@ -138,8 +138,7 @@ class Arguments:
 class DirectArguments:
     """A faster form of `Arguments` for the usual case, in which no container has to be searched.
 
-    No input is a service, has `keep_result=False`, or is of a kind that defines its own `result()`: then `Arguments` is
-    used instead.
+    It is used only if no input is a service, has `keep_result=False`, or is of a kind that defines its own `result()`.
     """
 
     __slots__ = ("_indices", "_values")
@@ -149,7 +148,7 @@ class DirectArguments:
         self._indices = indices
 
     def original_values(self) -> Iterable[Any]:
-        """Return the arguments with the inputs still among them."""
+        """Return the arguments as they were given, with the inputs among them."""
         return self._values
 
     def __iter__(self) -> Iterator[Any]:
@@ -190,7 +189,7 @@ def direct_input_indices(values: tuple[Any, ...]) -> tuple[int, ...] | None:
 
 
 def original_arguments(arguments: Iterable[Any]) -> Iterable[Any]:
-    """Return positional arguments with the inputs still among them.
+    """Return positional arguments as they were given, with the inputs among them.
 
     Args:
         arguments: the tuple or the object that `ArgumentSearch.search_positional` or `DirectArguments` made of them.
@@ -202,17 +201,17 @@ def original_arguments(arguments: Iterable[Any]) -> Iterable[Any]:
 
 
 class Call:
-    """A function with bound keyword arguments; a call replaces the inputs among these by their results."""
+    """A function with bound keyword arguments. A call replaces the inputs among the arguments by their results."""
 
     __slots__ = ("_template", "_values", "func")
 
     def __init__(self, function: Callable[..., Any], values: dict[str, Any], template: Template | None) -> None:
-        self.func: Final = function  # the name that `functools.partial` uses
+        self.func: Final = function  # called `func` as in `functools.partial`
         self._values = values
         self._template = template
 
     def original_values(self) -> dict[str, Any]:
-        """Return the keyword arguments with the inputs still among them."""
+        """Return the keyword arguments as they were given, with the inputs among them."""
         return self._values
 
     def substitute_inputs(self, value_of: ValueOf) -> dict[str, Any]:
@@ -250,7 +249,7 @@ class ArgumentSearch:
         """Search keyword arguments, and return `function` with these bound to it.
 
         Raises:
-            TypeError: `values` is not a dict with text as keys; the error shows no values, which may be secret.
+            TypeError: `values` is not a dict with text as keys. The error shows no values, which may be secret.
 
         """
         if not isinstance(values, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -277,10 +276,10 @@ class ArgumentSearch:
 
         Args:
             container: the container to search.
-            known: the results of earlier searches by `id` of the container; UNFINISHED if its search has not ended.
+            known: the results of earlier searches by `id` of the container; UNFINISHED_SEARCH during a search.
 
         """
-        known[id(container)] = UNFINISHED
+        known[id(container)] = UNFINISHED_SEARCH
         jobs: list[tuple[Any, AbstractJob[Any]]] = []
         refs: list[tuple[Any, AbstractJob[Any]]] = []
         nested: list[tuple[Any, Template]] = []
@@ -318,7 +317,7 @@ class ArgumentSearch:
         if id(container) not in known:
             return self._template(container, known)
         template: Template | None = known[id(container)]
-        if template is UNFINISHED:
+        if template is UNFINISHED_SEARCH:
             self._reject_self_reference(container)
         return template
 

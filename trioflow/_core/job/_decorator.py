@@ -79,7 +79,9 @@ class JobFunction(Generic[P, T]):
         self._function = function
         self._options = options
         self._kind: Any = kind
-        functools.update_wrapper(self, function, updated=())  # attributes of the function must not replace ours
+        functools.update_wrapper(
+            self, function, updated=()
+        )  # `updated=()` keeps attributes of the function from replacing those of this object
 
     @property
     def function(self) -> Callable[P, Awaitable[T]]:
@@ -207,7 +209,7 @@ def job(function: Any = None, /, *, kind: Kind = Job, **options: Any) -> Any:
 
 
 def _make_job_function(function: Any, options: JobOptions, kind: Kind) -> JobFunction[Any, Any]:
-    """Return the result of `@job`; check the function and the options first."""
+    """Check the function and the options, and return the result of `@job`."""
     if isinstance(function, Coroutine):
         raise TypeError(f"job({short_repr(function)}): a coroutine object; decorate the async function that makes them")
     check_kind(kind, "job()")

@@ -20,7 +20,7 @@ class TrioflowError(Exception):
 
 
 class CycleError(TrioflowError, ValueError):
-    """Jobs require each other in a circle.
+    """An error: jobs require each other in a circle.
 
     Attributes:
         cycle: the jobs of the cycle; each requires the one before it, and the first requires the last.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ._outcome import Throttling
 
 SERVICE: Final = object()
-"""A placeholder for the result of a service. A journal neither stores nor compares it: services run in each run."""
+"""A placeholder for the result of a service, which a journal neither stores nor compares, as services run each time."""
 
 
 def given_label(job: AnyJob) -> str | None:
@@ -46,7 +46,7 @@ def box_of(job: AnyJob) -> BoxStyle:
 
 
 def is_service(job: AnyJob) -> bool:
-    """Return whether a job is a service: a forever job that reports when it is ready, so that others may require it."""
+    """Return whether a job is a service: a forever job that reports its readiness, so that others may require it."""
     return job._is_service
 
 
@@ -66,7 +66,7 @@ def is_ready(job: AnyJob) -> bool:
 
 
 def ready_at(job: AnyJob) -> float | None:
-    """Return the time at which a service became ready in its last run; None for other jobs, or if it never did."""
+    """Return the time at which a service became ready in its last run; None for other jobs, or if it never was."""
     return None if job._extras is None else job._extras.ready_at
 
 
@@ -107,7 +107,7 @@ def throttled_intervals(job: AnyJob) -> tuple[tuple[float, float], ...]:
 
 def throttled_attempts(job: AnyJob) -> tuple[Throttling, ...]:
     """Return the attempts that raised `Throttled`, each with the keys of the resources that it throttled."""
-    return () if job._extras is None else job._extras.throttled
+    return () if job._extras is None else job._extras.throttlings
 
 
 def run_needs(job: AnyJob) -> dict[str, AmountSpec]:
@@ -139,21 +139,21 @@ def run_resource(scheduler: BaseScheduler, name: str) -> tuple[BaseScheduler, in
 
 
 def call_place(job: AnyJob) -> tuple[str, int] | None:
-    """Return the place where a job's call ran in its last run, and how many calls can run there at once.
+    """Return the place where a job's call ran in its last run, and how many calls can run there concurrently.
 
-    None if its kind reported no such place to the run.
+    Return None if the kind of the job has reported no place to the run.
     """
     return None if job._extras is None else job._extras.call_place
 
 
 def machine_waits(job: AnyJob) -> tuple[tuple[float, float], ...]:
-    """Return the beginning and end of each wait of a RUNNING job for room on the machine."""
+    """Return the beginning and end of each wait of a RUNNING job for its machine."""
     return () if job._extras is None else job._extras.machine_waits
 
 
 def reason_not_restored(job: AnyJob) -> str | None:
-    """Return the reason why the journal did not restore a job; None if it did, or if there was no journal."""
-    return None if job._extras is None else job._extras.not_restored
+    """Return the reason why the journal did not restore a job; None if the job was restored, or without a journal."""
+    return None if job._extras is None else job._extras.not_restored_reason
 
 
 def runs_commands(job: AnyJob) -> bool:
@@ -162,7 +162,7 @@ def runs_commands(job: AnyJob) -> bool:
 
 
 def command_line_of(job: AnyJob) -> str:
-    """Return the command line of a job that runs commands; with `redact=True`, its replacement."""
+    """Return the command line of a job that runs commands; for a job with `redact=True`, the text that replaces it."""
     command: Any = job  # only kinds that run commands have this method
     return str(command._command_line())
 
@@ -173,7 +173,7 @@ def always_runs(job: AbstractJob[Any]) -> bool:
 
 
 def result_for_journal(job: AbstractJob[Any]) -> Any:
-    """Return the stored result of a job that has succeeded, DROPPED if it was dropped, or SERVICE for a service."""
+    """Return the stored result of a job that has succeeded; DROPPED if it was dropped; SERVICE for a service."""
     return SERVICE if job._is_service else job._outcome
 
 
@@ -196,7 +196,7 @@ def has_hard_timeout(job: AnyJob) -> bool:
 
 
 def run_scope(job: AnyJob) -> object:
-    """Return the cancel scope of a job's worker if its deadline is that of the run; None if there is no such scope.
+    """Return the cancel scope of a job's worker if it has the deadline of the run; None if there is no such scope.
 
     With plain isolation each worker has a cancel scope, and on asyncio each of these has a timer.
     """

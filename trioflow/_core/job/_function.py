@@ -1,7 +1,7 @@
 """Jobs that call a function: their base class `FunctionJob`, and `Job`, which calls async functions.
 
 The kinds differ in where they call the function: in the event loop (`Job`, `Service`), in a thread, or in another
-process. They share the check of the function, its arguments with jobs among them, and the default label.
+process. They share the check of the function, the handling of jobs among its arguments, and the default label.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ from ._outcome import is_awaitable, not_awaitable_message
 
 FUNCTION_TYPE: Final = types.FunctionType
 """A global name for the type, because looking up an attribute of a module takes longer."""
-ASYNC_FLAGS: Final = _signatures.IS_COROUTINE | _signatures.IS_ITERABLE_COROUTINE
+ASYNC_CODE_FLAGS: Final = _signatures.IS_COROUTINE | _signatures.IS_ITERABLE_COROUTINE
 """The flags of the code of functions whose calls return awaitables."""
 
 
 class FunctionJob(AbstractJob[T]):
     """A job that calls a function: the base class of kinds that call it in a thread, another process, and so on.
 
-    A subclass names that place in its class argument `calls_in`; its jobs then accept only plain functions. It defines
-    `co_run`, which gets the call from `trioflow.abc.call_of`.
+    A subclass names the place of the calls in its class argument `calls_in`. Its jobs then accept only plain functions.
+    It defines `co_run`, which gets the call from `trioflow.abc.call_of`.
 
     Args:
         function: the function to call.
@@ -85,7 +85,7 @@ class FunctionJob(AbstractJob[T]):
 
     # The function, or a `Call` if there are keyword arguments.
     _function: Any
-    # The positional arguments; iteration yields results in place of the inputs.
+    # The positional arguments. Iteration yields results in place of the inputs.
     _args: Iterable[Any]
 
     def __init__(
@@ -102,7 +102,7 @@ class FunctionJob(AbstractJob[T]):
         super().__init__(**options, _inputs=inputs)
 
     def __init_subclass__(cls, *, calls_in: str | None = None, **kwargs: Any) -> None:
-        """Record the place in which jobs of the class call plain functions; without `calls_in` it is inherited."""
+        """Record the place in which jobs of the class call plain functions. Without `calls_in`, it is inherited."""
         super().__init_subclass__(**kwargs)
         if calls_in is not None:
             cls._calls_in = calls_in
@@ -121,7 +121,7 @@ class FunctionJob(AbstractJob[T]):
         if self._function is not None and not isinstance(self._function, Coroutine):
             self._label = sys.intern(self.label)
             self._function, self._args = None, ()
-            # A run checks only jobs with this record for whether they can run again.
+            # A run checks only jobs with a `_slow_path` for whether they can run again.
             self._slow_path = self._slow_path or DEFAULT_SLOW_PATH
 
     def _is_one_shot(self) -> bool:
@@ -153,7 +153,7 @@ class FunctionJob(AbstractJob[T]):
 def call_of(job: FunctionJob[T], value_of: ValueOf | None = None) -> functools.partial[T]:
     """Return the call of a job's function, with results in place of inputs. Use this once, in the job's `co_run`.
 
-    It also drops the results of inputs with `keep_result=False` that no other job needs any more.
+    This also drops the results of inputs with `keep_result=False` that no other job needs any more.
 
     Args:
         job: the job.
@@ -161,7 +161,7 @@ def call_of(job: FunctionJob[T], value_of: ValueOf | None = None) -> functools.p
 
     """
     call = call_parts(job, value_of or result_of)
-    assert call is not None  # only a `Job` has a coroutine object, and it does not use `call_of`
+    assert call is not None  # None only for a `Job` made from a coroutine object, which does not use `call_of`
     function, args, keywords = call
     job._release_inputs()
     return functools.partial(function, *args, **keywords)
@@ -190,14 +190,14 @@ def call_parts(job: FunctionJob[Any], value_of: ValueOf) -> tuple[Any, tuple[Any
 
 
 def input_at(job: AbstractJob[Any], number: int) -> AbstractJob[Any] | None:
-    """Return the input at a position among the function's arguments, counted from 1; None if no input is there."""
+    """Return the input at a position among the function's arguments, counted from 1; None for another argument."""
     args: Any = job._args if isinstance(job, FunctionJob) else ()
     is_input = isinstance(args, DirectArguments) and number - 1 in args._indices
     return args._values[number - 1] if is_input else None
 
 
 def unwrap_partial(function: Any) -> Any:
-    """Return the function inside nested partials, or `function` itself if it is no partial."""
+    """Return the function inside nested partials; return `function` itself if it is not a partial."""
     while isinstance(function, functools.partial):
         function = function.func
     return function
@@ -261,7 +261,7 @@ def _reject_sync(function: Any, kind: str, name: str) -> None:
     """Reject a class, or a function that is certainly not async.
 
     Raises:
-        TypeError: `function` is one of these.
+        TypeError: the function is a class, or is not async.
 
     """
     if isinstance(function, type) or _signatures.is_surely_sync(function):
@@ -271,7 +271,7 @@ def _reject_sync(function: Any, kind: str, name: str) -> None:
         )
 
 
-JOB_ADVICE: Final = "an async function and its arguments, or a coroutine object"
+ACCEPTED_ARGUMENTS: Final = "an async function and its arguments, or a coroutine object"
 """The arguments that a `Job` accepts, for errors."""
 
 
@@ -307,8 +307,8 @@ class Job(FunctionJob[T]):
 
     """
 
-    # In a job made from a coroutine object, `_function` is that object until it starts, then None; `_args` contains the
-    # finalizer that closes it.
+    # If the job was made from a coroutine object, `_function` is that object until the job starts, and then None, and
+    # `_args` contains the finalizer that closes the object.
     __slots__ = ()
     _is_called_directly = True
 
@@ -403,10 +403,10 @@ class Job(FunctionJob[T]):
         kwargs: Mapping[str, Any] | None = None,
         **options: Unpack[JobOptions],
     ) -> None:
-        is_async_function = type(function) is FUNCTION_TYPE and function.__code__.co_flags & ASYNC_FLAGS
+        is_async_function = type(function) is FUNCTION_TYPE and function.__code__.co_flags & ASYNC_CODE_FLAGS
         if not is_async_function:
             if not isinstance(function, Coroutine):
-                check_function(function, "Job", JOB_ADVICE)
+                check_function(function, "Job", ACCEPTED_ARGUMENTS)
             elif args or kwargs:
                 raise TypeError(f"Job({short_repr(function)}, ...): a coroutine object takes no further arguments")
         self._function = function
@@ -423,14 +423,14 @@ class Job(FunctionJob[T]):
         # This skips `FunctionJob.__init__`: the code above is a faster form of it.
         AbstractJob.__init__(self, **options)  # pyright: ignore[reportUnknownMemberType]
         if not is_async_function and isinstance(function, Coroutine):
-            if self._label is None:  # set now, because `_function` is None once the job has started
+            if self._label is None:  # set now, because `_function` becomes None when the job starts
                 self._label = f"{self._function_name()}(…)"
             self._slow_path = self._slow_path or DEFAULT_SLOW_PATH
-            # Not by `__del__`, which comes too late in a reference cycle: see the traps in docs/design.md.
+            # A finalizer instead of `__del__`, which is called too late in a reference cycle; see docs/design.md.
             self._args = (weakref.finalize(self, function.close),)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Record whether a worker may call the job's function directly: only if the class defines no `co_run`."""
+        """Record whether workers may call the function directly, as they may if the class defines no `co_run`."""
         super().__init_subclass__(**kwargs)
         cls._is_called_directly = cast(Any, cls).co_run is cast(Any, Job).co_run and not cls._has_own_check
         if not cls._is_called_directly:

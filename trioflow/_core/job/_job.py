@@ -86,11 +86,11 @@ def _check_box(box: BoxStyle, subject: str) -> BoxStyle:
             f"brackets={short_repr(box.brackets)} of {subject}: give two texts, such as brackets=('[', ']')"
         )
     return BoxStyle(
-        _job_options.text(box.name, "name", subject),
-        _job_options.text(box.shape, "shape", subject),
+        _job_options.check_text(box.name, "name", subject),
+        _job_options.check_text(box.shape, "shape", subject),
         box.brackets,
         _job_options.flag(box.rounded, "rounded", subject),
-        _job_options.number(box.place, "place", subject),
+        _job_options.check_number(box.place, "place", subject),
     )
 
 
@@ -98,7 +98,7 @@ def _reject_hiding_attributes(kind: type[AbstractJob[Any]]) -> None:
     """Reject a user's class with an attribute that hides an attribute of jobs which trioflow reads.
 
     Raises:
-        AttributeError: there is such an attribute.
+        AttributeError: the class has such an attribute.
 
     """
     job_classes: list[Any] = [base for base in kind.__mro__[1:] if issubclass(base, AbstractJob)]
@@ -120,11 +120,11 @@ class ForeverOption(Option[bool, bool]):
     """The option `forever`, which takes a job off the hot path."""
 
     def store(self, job: AbstractJob[Any], value: Any) -> None:
-        """Check and store the value, and have the next run check the requirements again."""
+        """Check and store the value, and let the next run check the requirements again."""
         super().store(job, value)
         job._slow_path = job._slow_path or DEFAULT_SLOW_PATH
-        if job._scheduler is not None:  # no job may require a forever job
-            job._scheduler._members.unchecked = True
+        if job._scheduler is not None:  # because no job may require a forever job
+            job._scheduler._members.is_unchecked = True
 
 
 def _get_label(job: AbstractJob[Any]) -> str:
@@ -133,7 +133,7 @@ def _get_label(job: AbstractJob[Any]) -> str:
         return job._label
     try:
         return job._default_label()
-    except Exception:  # from a user's `default_label`, or an attribute of a user's object
+    except Exception:  # raised by a user's `default_label`, or by an attribute of a user's object
         return type(job).__name__
 
 
@@ -245,9 +245,9 @@ class AbstractJob(Generic[T]):
     _has_own_check: ClassVar[bool] = False
     # Whether the job is a service.
     _is_service: ClassVar[bool] = False
-    # Whether the result has to be read by `result()`, because `_outcome` may not be the result.
+    # Whether the result must be read by `result()`, because `_outcome` may not be the result.
     _has_own_result: ClassVar[bool] = False
-    # Whether the job, among the arguments of another job, is passed as itself, so that it is not an input.
+    # Whether the job is passed as an object among the arguments of another job, instead of being an input.
     _is_passed_as_itself: ClassVar[bool] = False
     # ---- the class arguments, described in `__init_subclass__`
     _box: ClassVar[BoxStyle] = BoxStyle("async function", "box", ("(", ")"), rounded=True, place=0)
@@ -275,14 +275,14 @@ class AbstractJob(Generic[T]):
     _required: tuple[AbstractJob[Any], ...] | dict[AbstractJob[Any], None]
     # ---- for a run
     _state: JobState
-    # The result if SUCCEEDED, or DROPPED; a Failure if FAILED or BLOCKED; a CancelledOutcome if CANCELLED; else None.
+    # If SUCCEEDED, the result or DROPPED; if FAILED or BLOCKED, a Failure; if CANCELLED, a CancelledOutcome; else None.
     _outcome: Any
     _started_at: float | None
     _finished_at: float | None
     _extras: RunExtras | None
-    # The number of requirements that have not settled; below 0 if no run has counted them. Valid only while IDLE.
+    # The number of requirements that have not settled; negative if no run has counted them. Valid only while IDLE.
     _pending: int
-    # The jobs whose `_pending` counts this job, until this job has settled: a single job as itself, a few in a tuple,
+    # The jobs whose `_pending` counts this job until it has settled: a single job as an object, a few jobs in a tuple,
     # because a list for each job would keep the garbage collector busy.
     _successors: AbstractJob[Any] | tuple[AbstractJob[Any], ...] | list[AbstractJob[Any]] | None
     _worker: Worker | None  # the worker that runs the job, while it is RUNNING
@@ -292,7 +292,7 @@ class AbstractJob(Generic[T]):
 
     # ---- options: `JobOptions` has the types of the arguments
     label: Option[str, str | None] = Option(None, _job_options.check_label, getter=_get_label, settable_in_run=True)
-    critical: Option[bool | None] = Option(None, _job_options.flag_or_none)
+    critical: Option[bool | None] = Option(None, _job_options.check_flag_or_none)
     forever: Option[bool] = ForeverOption(False, _job_options.flag)
     required: ReadOnlyOption[AbstractSet[AbstractJob[Any]], Required] = ReadOnlyOption(
         None, "requires()", _requirements.Requirements
@@ -300,18 +300,18 @@ class AbstractJob(Generic[T]):
     scheduler: ReadOnlyOption[Scheduler | None, BaseScheduler | None] = ReadOnlyOption(None, "add() of a scheduler")
     timeout: Option[float | None] = SlowPathOption(None, _job_options.seconds)
     idle_timeout: Option[float | None] = SlowPathOption(None, _job_options.seconds)
-    on_timeout: Option[OnTimeout] = SlowPathOption("fail", _job_options.one_of(get_args(OnTimeout)))
+    on_timeout: Option[OnTimeout] = SlowPathOption("fail", _job_options.make_choice_check(get_args(OnTimeout)))
     restarts: Option[int | None] = SlowPathOption(None, _job_options.whole_number)
     own_task: Option[bool] = SlowPathOption(False, _job_options.flag)
     retry: Option[Retry] = SlowPathOption(None, _job_options.check_retry)
-    run_if: Option[RunIf] = RareOption("settled", _job_options.one_of(get_args(RunIf)), "_rule")
+    run_if: Option[RunIf] = RareOption("settled", _job_options.make_choice_check(get_args(RunIf)), "_rule")
     keep_result: Option[bool] = RareOption(True, _job_options.flag, "_rule")
     redact: Option[bool] = SlowPathOption(False, _job_options.flag)
     save: Option[JobSave] = SlowPathOption("default", _job_options.check_save)
-    key: Option[Any, object] = SlowPathOption(None, _job_options.accept)
-    version: Option[Any, object] = SlowPathOption(None, _job_options.accept)
+    key: Option[Any, object] = SlowPathOption(None, _job_options.accept_any)
+    version: Option[Any, object] = SlowPathOption(None, _job_options.accept_any)
     priority: Option[int] = SchedulingOption(0, _job_options.check_priority)
-    expected_duration: Option[float | None] = SchedulingOption(None, _job_options.duration_or_none)
+    expected_duration: Option[float | None] = SchedulingOption(None, _job_options.check_duration_or_none)
     needs: Option[dict[str, Any], Mapping[str, Need] | None] = SchedulingOption(
         None, _job_options.check_needs, _get_needs
     )
@@ -332,7 +332,7 @@ class AbstractJob(Generic[T]):
             self._store_options(options)
 
     def _store_options(self, options: JobOptions) -> None:
-        """Check and store the options: `label` and `redact` first, for errors; those that change other jobs last."""
+        """Check and store the options: first `label` and `redact`, for errors; last those that change other jobs."""
         required = options.pop("required", None)
         scheduler = None
         remaining: dict[str, Any] = options  # type: ignore[assignment]
@@ -340,7 +340,9 @@ class AbstractJob(Generic[T]):
             label, scheduler = remaining.pop("label", None), remaining.pop("scheduler", None)
             if label is not None:
                 self._label = (
-                    label if type(label) is str else _job_options.text(label, "label", f"a new {type(self).__name__}")
+                    label
+                    if type(label) is str
+                    else _job_options.check_text(label, "label", f"a new {type(self).__name__}")
                 )
         if remaining:
             if remaining.get("redact"):
@@ -359,7 +361,7 @@ class AbstractJob(Generic[T]):
             jobs = _requirements.flatten_simple(required, state_of)
             if jobs is None or self._required:
                 self.requires(required)
-            else:  # a new job is in no cycle and no scheduler, so `requires` is not needed
+            else:  # without the checks of `requires`, because a new job is in no cycle and no scheduler
                 self._required = _requirements.extend_requirements((), jobs)
         if scheduler is not None:
             if not is_scheduler(scheduler):
@@ -374,7 +376,7 @@ class AbstractJob(Generic[T]):
         cannot_be_interrupted: str | None = None,
         **kwargs: Any,
     ) -> None:
-        """Record the class arguments; an argument that is None is inherited.
+        """Record the class arguments. An argument that is None is inherited.
 
         Args:
             box: the style of the jobs' boxes in pictures and legends.
@@ -401,7 +403,7 @@ class AbstractJob(Generic[T]):
             cls._keeps_time = keeps_time
         if cannot_be_interrupted is not None:
             cls._cannot_be_interrupted = cannot_be_interrupted
-        # computed once for the class, so that a run need not inspect each job
+        # Computed once for the class, so that a run need not inspect each job.
         cls._has_own_shutdown = cast(Any, cls).co_shutdown is not cast(Any, AbstractJob).co_shutdown
         cls._has_own_check = cast(Any, cls).check_before_run is not cast(Any, AbstractJob).check_before_run
         cls._has_own_result = cls._is_service or cast(Any, cls).result is not cast(Any, AbstractJob).result
@@ -410,7 +412,7 @@ class AbstractJob(Generic[T]):
         """Do the job's work and return its result. Each kind of job defines this method.
 
         Raises:
-            NotImplementedError: the class does not define it.
+            NotImplementedError: the class does not define the method.
 
         """
         raise NotImplementedError(f"{type(self).__name__} must define async def co_run(self)")
@@ -431,9 +433,9 @@ class AbstractJob(Generic[T]):
     def for_journal(self) -> Work | None:
         """Return the identity of the job's work for a journal, and the files that it reads and writes.
 
-        Any run with a journal may call this when all requirements have settled. None, the default, identifies the work
-        by the class and the attributes without a leading underscore, or for a job that calls a function by this
-        function and its arguments.
+        Any run with a journal may call this when all requirements have settled. If the result is None, the default, the
+        work is identified by the class and the attributes without a leading underscore; if the job calls a function, by
+        the function and its arguments.
         """
         return None
 
@@ -442,7 +444,7 @@ class AbstractJob(Generic[T]):
 
     @property
     def granted(self) -> Mapping[str, Any]:
-        """The resources that the job has while it runs, by name: a list of named things, or an amount."""
+        """The resources that the job has while it runs, by name. Each value is a list of named things, or an amount."""
         grant = self._grant()
         return {} if grant is None else grant.to_dict()
 
@@ -473,7 +475,7 @@ class AbstractJob(Generic[T]):
         worker = self._worker
         if worker is None:
             raise RuntimeError(f"used() of {self.label!r}: it is {self._state.value}; call it while the job runs")
-        worker.run.pools.correct(self, amounts)
+        worker.run.pools.correct_amounts(self, amounts)
 
     def is_critical(self) -> bool:
         """Return the effective value of `critical`.
@@ -500,7 +502,7 @@ class AbstractJob(Generic[T]):
         label, "#2" is appended to that of the second, and so on. A "/" in a label becomes "\/" if the path could
         otherwise be that of a job in a nested scheduler. The path of a job that is in no scheduler is its label.
         """
-        return _labels.path(self)
+        return _labels.path_of_job(self)
 
     def requires(self, *requirements: Required, remove: bool = False) -> Self:
         """Make the job wait until other jobs have settled, whatever their outcome.
@@ -514,15 +516,15 @@ class AbstractJob(Generic[T]):
             The job itself.
 
         Raises:
-            TypeError: an argument is none of these.
-            CycleError: a requirement is the job itself; or the scheduler is running, and a requirement already waits
-                for the job.
+            TypeError: an argument has another type.
+            CycleError: a requirement is the job itself.
+            CycleError: the scheduler is running, and a requirement already waits for the job.
             MissingRequirement: the scheduler is running, and a requirement is not in it.
-            ValueError: the scheduler is running, and a requirement is a forever job; or, with `remove`, a requirement
-                is an input.
+            ValueError: the scheduler is running, and a requirement is a forever job.
+            ValueError: with `remove`, a requirement is an input.
             KeyError: with `remove`, a job is not required.
-            RuntimeError: the scheduler is running, and the job is no longer IDLE, `remove` is True, or the call comes
-                from another thread.
+            RuntimeError: the scheduler is running, and the job is no longer IDLE, or `remove` is True.
+            RuntimeError: the scheduler is running, and the call comes from another thread.
 
         Example:
             >>> a, b = AbstractJob(label="a"), AbstractJob(label="b")
@@ -565,7 +567,7 @@ class AbstractJob(Generic[T]):
                     f"to pass the job itself, write ref(job)"
                 )
         if self._scheduler is not None:
-            self._scheduler._members.unchecked = True
+            self._scheduler._members.is_unchecked = True
         self._required = _requirements.extend_requirements((), [job for job in self._required if job not in dropped])
 
     # ---- its state and outcome
@@ -611,7 +613,7 @@ class AbstractJob(Generic[T]):
 
     @property
     def elapsed(self) -> float | None:
-        """Seconds from the job's start to its end, or until now while it runs; None if it never started."""
+        """The seconds from the job's start to its end, or until now while it runs; None if it never started."""
         if self._started_at is None:
             return None
         if self._finished_at is not None:
@@ -620,7 +622,7 @@ class AbstractJob(Generic[T]):
 
     @property
     def attempts(self) -> int:
-        """The number of attempts started in this run; a restart after a timeout belongs to the same attempt.
+        """The number of attempts started in this run. A restart after a timeout belongs to the same attempt.
 
         An attempt that raised `Throttled` does not count.
         """
@@ -629,7 +631,7 @@ class AbstractJob(Generic[T]):
     @property
     def timed_out(self) -> bool:
         """Whether a timeout of the job has cancelled a call at least once in this run."""
-        return self._extras is not None and self._extras.timed_out
+        return self._extras is not None and self._extras.has_timed_out
 
     @property
     def fraction_done(self) -> float | None:
@@ -661,32 +663,32 @@ class AbstractJob(Generic[T]):
 
         """
         if fraction is not None:
-            fraction = _job_options.fraction(fraction, "fraction", self._name_for_errors)
+            fraction = _job_options.check_fraction(fraction, "fraction", self._name_for_errors)
         worker = self._worker
         if worker is None:
             raise RuntimeError(f"progress() of {self.label!r}: it is {self._state.value}; call it while the job runs")
-        worker.run.note_progress(self, fraction)
+        worker.run.record_progress(self, fraction)
 
     @property
     def restored(self) -> bool:
         """Whether the job did not run, because its result was in the journal of the run."""
-        return self._extras is not None and self._extras.restored
+        return self._extras is not None and self._extras.is_restored
 
     @overload
     def result(self) -> T: ...
     @overload
     def result(self, *, default: D) -> T | D: ...
     def result(self, *, default: object = NO_DEFAULT) -> object:
-        """Return the job's result, or raise the reason why it has none. This may be called any number of times.
+        """Return the job's result, or raise an exception if it has none. This may be called any number of times.
 
         Args:
-            default: a value to return, in place of raising, if the job has no result.
+            default: the value to return if the job has no result, instead of raising.
 
         Returns:
             The return value of the job; for a service that is ready, the argument of `started()`.
 
         Raises:
-            BaseException: the job is FAILED: this is its exception, with the same traceback at each call.
+            BaseException: the job is FAILED. It is the job's exception, with the same traceback at each call.
             RequirementFailed: the job is BLOCKED.
             JobCancelled: the job is CANCELLED.
             JobSkipped: the job is SKIPPED.
@@ -724,10 +726,10 @@ class AbstractJob(Generic[T]):
 
         Raises:
             JobNotDone: the run ended without reaching the job, or the job is in no scheduler.
-            RuntimeError: the call comes from a job that has to settle before this one, or from another thread.
+            RuntimeError: the call comes from a job that must settle before this one, or from another thread.
 
         """
-        await _backend.current().checkpoint()
+        await _backend.current_backend().checkpoint()
         if self._state.is_settled:
             return
         if self._scheduler is None:
@@ -740,7 +742,7 @@ class AbstractJob(Generic[T]):
         Raises:
             BaseException: any exception that `result` raises.
             JobNotDone: the job has not settled, and no run is in progress; or the run ended without reaching it.
-            RuntimeError: the call comes from a job that has to settle before this one, or from another thread.
+            RuntimeError: the call comes from a job that must settle before this one, or from another thread.
 
         Example:
             >>> async def double(number):
@@ -774,22 +776,27 @@ class AbstractJob(Generic[T]):
     # ---- for the rest of the package
 
     def _default_label(self, depth: int = _labels.MAX_DEPTH) -> str:
-        """Return the label of a job without a label of its own; it may show `depth` nested calls."""
+        """Return the label of a job for which the user has set none. It may show `depth` nested calls."""
         return type(self).__name__
 
     def _label_as_argument(self, depth: int) -> str:
-        """Return the text of this job in the default label of another job; it may show `depth` nested calls."""
+        """Return the text of this job in the default label of another job. It may show `depth` nested calls."""
         return self._default_label(depth) if self._label is None else self._label
 
     def _failure_kind(self) -> object:
-        """Return a key for `FailureLog`, which counts the failures of jobs with equal keys together."""
+        """Return a key for the log of failures, which counts the failures of jobs with equal keys together."""
         return type(self)
 
     def _name_for_errors(self) -> str:
         return repr(self.label)
 
     def _reject_during_run(self, action: str) -> None:
-        """Raise RuntimeError if a run that contains the job is in progress; `action` names the call in the error."""
+        """Raise RuntimeError if a run that contains the job is in progress.
+
+        Args:
+            action: the call, for the error.
+
+        """
         run = self._innermost_run()
         if run is not None:
             raise RuntimeError(
@@ -836,9 +843,9 @@ class AbstractJob(Generic[T]):
         return options.retry is not None or (options.on_timeout == "restart" and is_timed)
 
     def _release_inputs(self, *, last_call: bool = False) -> None:
-        """Drop the results of inputs that no other job needs; called when the arguments have been filled in.
+        """Drop the results of inputs that no other job needs. Call this when the arguments have been filled in.
 
-        If the job may be called again, the results are kept, unless this is the `last_call`.
+        If the job may be called again, keep the results, unless this is the `last_call`.
         """
         rule = self._rule
         if rule is None or not rule.drops_results:
@@ -846,20 +853,20 @@ class AbstractJob(Generic[T]):
         if not last_call and (self._may_repeat() or self._needs()):  # a job with needs may be throttled
             return
         extras = self._ensure_extras()
-        if extras.inputs_released:
+        if extras.has_released_inputs:
             return
-        extras.inputs_released = True
+        extras.has_released_inputs = True
         for job in rule.inputs:
             input_extras = job._extras
-            if job._scheduler is None or job in job._scheduler._members.used_outside:
-                continue  # a nested scheduler may run again, and then needs the result
+            if job._scheduler is None or job in job._scheduler._members.members_used_outside:
+                continue  # the user of the result is in a nested scheduler, which may run again
             if input_extras is not None and input_extras.consumer_count:
                 input_extras.consumer_count -= 1
                 if not input_extras.consumer_count and job._state is JobState.SUCCEEDED:
                     job._outcome = DROPPED
 
     def _grant(self) -> Any:
-        """Return the `Grant` of the job's resources, or None."""
+        """Return the `Grant` of the job's resources; None if it has none."""
         return None if self._extras is None else self._extras.grant
 
     def _ensure_extras(self) -> RunExtras:
@@ -872,13 +879,13 @@ class AbstractJob(Generic[T]):
         return self._state is not IDLE or self._pending >= 0 or self._successors is not None
 
     def _reset(self) -> None:
-        """Reset the attributes for a run to their state before the first run."""
+        """Reset the attributes that a run has changed to their state before the first run."""
         self._state = IDLE
         self._outcome = self._started_at = self._finished_at = self._extras = self._successors = self._worker = None
         self._pending = -1
 
     def _release_call(self) -> None:
-        """Release the job's function and arguments: it has settled, and its scheduler will be closed."""
+        """Release the job's function and arguments, because the job has settled and its scheduler will be closed."""
 
     def _needs_shutdown(self) -> bool:
         """Return whether `co_shutdown` has anything to do; called only if the class defines it."""
@@ -890,7 +897,7 @@ class AbstractJob(Generic[T]):
 
     def _is_ready(self) -> bool:
         """Return whether the job is a ready service, which counts as succeeded for the jobs that require it."""
-        return self._state is JobState.RUNNING and self._extras is not None and self._extras.ready
+        return self._state is JobState.RUNNING and self._extras is not None and self._extras.is_service_ready
 
     def _is_one_shot(self) -> bool:
         """Return whether the job can run only once."""
@@ -918,15 +925,15 @@ AnyJob = AbstractJob[Any]
 DEFAULT_SLOW_PATH: Final = _option_descriptors.register_default_record(
     AbstractJob, "_slow_path", _job_options.SlowPathOptions
 )
-"""The record of a job that leaves the hot path for a reason other than an option. A job on the hot path has None."""
+"""The `_slow_path` of a job that leaves the hot path for a reason other than an option; None on the hot path."""
 REDACTED: Final = _option_descriptors.replace_field(DEFAULT_SLOW_PATH, "redact", True)
-"""The first record of a new job with `redact=True`, so that errors about its other options hide its arguments."""
+"""The first `_slow_path` of a new job with `redact=True`, so that errors about other options hide its arguments."""
 _option_descriptors.register_default_record(AbstractJob, "_scheduling", _job_options.SchedulingOptions)
 _option_descriptors.register_default_record(AbstractJob, "_rule", _job_options.TriggerRule)
 _option_descriptors.set_docs_and_signature(AbstractJob, AbstractJob.__init__)
 
 state_of: Final = AbstractJob.__dict__["_state"].__get__
-"""Returns the state of a job; raises TypeError for other objects, and AttributeError for a job not yet initialised."""
+"""A function that returns the state of a job. It raises for other objects and for uninitialized jobs."""
 
 
 def is_scheduler(job: object) -> TypeIs[BaseScheduler]:
@@ -938,5 +945,5 @@ def is_scheduler(job: object) -> TypeIs[BaseScheduler]:
 
 
 def not_a_scheduler_error(value: object, subject: str) -> TypeError:
-    """Return the error for a value of `scheduler=` that is not a scheduler."""
+    """Create the error for a value of `scheduler=` that is not a scheduler."""
     return TypeError(f"scheduler={short_repr(value)} of {subject}: give a Scheduler")

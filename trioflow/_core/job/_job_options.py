@@ -70,7 +70,7 @@ class SchedulingOptions(NamedTuple):
 
 
 RUN_RESOURCES: Final[dict[str, Callable[[], int]]] = {}
-"""The resources of the run itself, as opposed to a pool, by name; the function returns the total."""
+"""The resources of the run itself, as opposed to a pool: for each name, a function that returns the total."""
 
 
 def declare_run_resource(name: str, total: Callable[[], int]) -> None:
@@ -87,8 +87,8 @@ def declare_run_resource(name: str, total: Callable[[], int]) -> None:
 class SlowPathOptions:
     """A job's options that take it off the engine's hot path. Jobs with equal options usually share one record.
 
-    The class is no NamedTuple: as a key of the cache, a record is compared by identity, since users' values need not be
-    hashable.
+    The class is not a NamedTuple, because records are keys of a cache and are compared by identity: users' values need
+    not be hashable.
     """
 
     __slots__ = _fields = (
@@ -121,7 +121,7 @@ class SlowPathOptions:
 
 
 class TriggerRule:
-    """The inputs of a job, and the options about its requirements. A job that only waits for others has none."""
+    """The inputs of a job, and the options about its requirements. A job that only waits for others has no record."""
 
     __slots__ = _fields = ("run_if", "keep_result", "inputs", "drops_results")
 
@@ -143,8 +143,8 @@ class TriggerRule:
 # returns this name; it returns the value to store, or raises an error that names the option and the job
 
 
-def one_of(choices: tuple[str, ...]) -> Callable[[Any, str, Subject], Any]:
-    """Return a check of an option whose value is one of `choices`."""
+def make_choice_check(choices: tuple[str, ...]) -> Callable[[Any, str, Subject], Any]:
+    """Create a check for an option whose value must be one of `choices`."""
 
     def check(value: Any, name: str, subject: Subject) -> Any:
         if not is_among(value, choices):
@@ -154,18 +154,18 @@ def one_of(choices: tuple[str, ...]) -> Callable[[Any, str, Subject], Any]:
     return check
 
 
-def accept(value: Any, name: str, subject: Subject) -> Any:
+def accept_any(value: Any, name: str, subject: Subject) -> Any:
     """Return any value unchecked."""
     return value
 
 
 def check_label(value: Any, name: str, subject: Subject) -> str | None:
-    """Check a label; None means the default label."""
-    return None if value is None else text(value, name, subject)
+    """Check a label, where None means the default label."""
+    return None if value is None else check_text(value, name, subject)
 
 
 def check_retry(value: Any, name: str, subject: Subject) -> Retry:
-    """Check a number of further attempts, or a decorator; 0 becomes None."""
+    """Check a value of `retry`: a number of further attempts, or a decorator. Return None for 0."""
     if callable(value):
         return cast("Retry", value)
     return whole_number(value, name, subject, "or a decorator of an async function, or None") or None
@@ -210,13 +210,13 @@ def check_needs(value: Any, name: str, subject: Subject) -> dict[str, AmountSpec
 
 
 def flag(value: Any, name: str, subject: Subject) -> bool:
-    """Check that a value is True or False, or equal to one of these: text such as "no" would count as true."""
+    """Check that a value is True or False, or equal to one of them, because text such as "no" would be true."""
     if not is_among(value, (True, False)):
         raise bad_value_error(TypeError, value, name, subject, "give True or False")
     return bool(value)
 
 
-def text(value: Any, name: str, subject: Subject) -> str:
+def check_text(value: Any, name: str, subject: Subject) -> str:
     """Check that a value is text, and return it as a plain `str`, even if it is a member of a `StrEnum`."""
     if not isinstance(value, str):
         raise bad_value_error(TypeError, value, name, subject, f"give text, such as {name}={short_repr(value)!r}")
@@ -224,7 +224,7 @@ def text(value: Any, name: str, subject: Subject) -> str:
 
 
 def file_path(value: Any, name: str, subject: Subject) -> str:
-    """Check a path and return it as text. An empty path, usually from an unset variable, is rejected."""
+    """Check a path, and return it as text. Reject an empty path, which is usually from an unset variable."""
     path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     if not isinstance(path, str):
         raise bad_value_error(TypeError, value, name, subject, "give a path, as text or a pathlib.Path")
@@ -233,50 +233,50 @@ def file_path(value: Any, name: str, subject: Subject) -> str:
     return path
 
 
-def flag_or_none(value: Any, name: str, subject: Subject) -> bool | None:
+def check_flag_or_none(value: Any, name: str, subject: Subject) -> bool | None:
     """Check that a value is True, False or None."""
     return None if value is None else flag(value, name, subject)
 
 
 def seconds(value: float | None, name: str, subject: Subject) -> float | None:
-    """Check a positive number of seconds. None and infinity mean no limit, and both become None."""
+    """Check a positive number of seconds. Return None for None and infinity, which mean no limit."""
     if value is None:
         return None
-    number = _number(value, name, subject)
+    number = _to_float(value, name, subject)
     if math.isnan(number) or number <= 0:
         advice = "give a positive number of seconds, or None for no limit"
         raise bad_value_error(ValueError, value, name, subject, advice)
     return None if number == math.inf else number
 
 
-def duration_or_none(value: float | None, name: str, subject: Subject) -> float | None:
+def check_duration_or_none(value: float | None, name: str, subject: Subject) -> float | None:
     """Check that a value is a finite number of seconds, 0 or more, or None."""
     return None if value is None else duration(value, name, subject)
 
 
 def duration(value: float, name: str, subject: Subject) -> float:
     """Check that a value is a finite number of seconds, 0 or more."""
-    number = _number(value, name, subject)
+    number = _to_float(value, name, subject)
     if not (math.isfinite(number) and number >= 0):
         raise bad_value_error(ValueError, value, name, subject, "give a finite number of seconds, 0 or more")
     return number
 
 
-def fraction(value: float, name: str, subject: Subject) -> float:
+def check_fraction(value: float, name: str, subject: Subject) -> float:
     """Check that a value is a fraction from 0 to 1."""
-    number = _number(value, name, subject, "a fraction from 0 to 1")
+    number = _to_float(value, name, subject, "a fraction from 0 to 1")
     if not 0 <= number <= 1:
         raise bad_value_error(ValueError, value, name, subject, "give a fraction from 0 to 1, such as 0.4 for 40 %")
     return number
 
 
 def whole_number(value: Any, name: str, subject: Subject, otherwise: str = "or None for no limit") -> int | None:
-    """Check that a value is a whole number, 0 or more, or None; `otherwise` completes the advice of the error."""
-    return None if value is None else number(value, name, subject, otherwise)
+    """Check that a value is a whole number, 0 or more, or None. The advice in the error ends with `otherwise`."""
+    return None if value is None else check_number(value, name, subject, otherwise)
 
 
-def number(value: Any, name: str, subject: Subject, otherwise: str = "") -> int:
-    """Check that a value is a whole number, 0 or more; `otherwise` completes the advice of the error."""
+def check_number(value: Any, name: str, subject: Subject, otherwise: str = "") -> int:
+    """Check that a value is a whole number, 0 or more. The advice in the error ends with `otherwise`."""
     advice = f"give a whole number, 0 or more{otherwise and ', '}{otherwise}"
     if isinstance(value, bool) or not isinstance(value, int):
         raise bad_value_error(TypeError, value, name, subject, advice)
@@ -286,7 +286,7 @@ def number(value: Any, name: str, subject: Subject, otherwise: str = "") -> int:
 
 
 def check_keywords(value: Any, name: str, subject: Subject) -> dict[str, Any]:
-    """Check keyword arguments, and return a copy of the dict; None becomes an empty dict."""
+    """Check keyword arguments, and return a copy of the dict; return an empty dict for None."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -306,7 +306,7 @@ def callback(value: Any, name: str, subject: Subject) -> None:
 
 
 def bad_value_error(error: type[E], value: Any, name: str, subject: Subject, advice: str) -> E:
-    """Return the error for an invalid value of an option.
+    """Create the error for an invalid value of an option.
 
     Args:
         error: the class of the error.
@@ -320,23 +320,23 @@ def bad_value_error(error: type[E], value: Any, name: str, subject: Subject, adv
 
 
 def subject_text(subject: Subject) -> str:
-    """Return the name of a job for an error. The checks take a function, because a name costs more than all checks."""
+    """Return the name of a job for an error. It may be a function, because a name takes longer than all checks."""
     return subject if isinstance(subject, str) else subject()
 
 
-def _number(value: float, name: str, subject: Subject, wanted: str = "a number of seconds") -> float:
-    """Convert a value to a float; one that is too large becomes infinity."""
+def _to_float(value: float, name: str, subject: Subject, wanted: str = "a number of seconds") -> float:
+    """Convert a value to a float; return infinity if it is too large."""
     try:
         if isinstance(value, (bool, str, bytes)):
             raise TypeError
-        return float(value)  # numpy's numbers, fractions and decimals are numbers too
+        return float(value)  # accepts fractions, decimals and numpy's numbers, too
     except OverflowError:  # a whole number with hundreds of digits
         return math.inf if value > 0 else -math.inf
     except (TypeError, ValueError):
         raise bad_value_error(TypeError, value, name, subject, f"give {wanted}") from None
 
 
-ALIASES: Final = {
+OPTION_ALIASES: Final = {
     "after": "required",
     "concurrency": "jobs_window",
     "depends_on": "required",
@@ -348,29 +348,29 @@ ALIASES: Final = {
     "requires": "required",
     "retries": "retry",
 }
-"""Names that other libraries give to options, each with ours."""
+"""The names of options in other libraries, each with the name of that option here."""
 
-REPLACEMENTS: Final = {
+OPTION_REPLACEMENTS: Final = {
     "jobs_window": "jobs_window of the Scheduler",
     "verbose": "run(instruments=[Monitor()])",
 }
-"""The advice for options that jobs do not have, by name."""
+"""The advice for options of other libraries that jobs do not have, by name."""
 
 
 def _suggest_option(name: str, known: Iterable[str]) -> str | None:
-    """Return the option or the call that a user probably meant by `name`, or None."""
+    """Return the option or the call that a user probably meant by an unknown name; None if there is no similar one."""
     import difflib  # only needed for errors
 
-    alias = ALIASES.get(name, name)
+    alias = OPTION_ALIASES.get(name, name)
     if alias in known:
         return alias
-    return REPLACEMENTS.get(alias) or next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
+    return OPTION_REPLACEMENTS.get(alias) or next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
 
 
 def unknown_job_option_error(
     name: str, subject: str, kind: type[AbstractJob[Any]], what: str = "a job", *, is_call: bool = False
 ) -> TypeError:
-    """Return the error for an unknown option of a job, with the option that was probably meant.
+    """Create the error for an unknown option of a job, with the option that was probably meant.
 
     Args:
         name: the unknown option.
@@ -395,7 +395,7 @@ def unknown_job_option_error(
 def unknown_option_error(
     subject: str, call: str, keywords: Mapping[str, Any], function: Callable[..., Any]
 ) -> TypeError:
-    """Return the error for an unknown keyword argument of a method, with the option that was probably meant.
+    """Create the error for an unknown keyword argument of a method, with the option that was probably meant.
 
     Args:
         subject: the label of the job or scheduler.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ._work_spec import Work
 
 Callback = Callable[[Any], object]
-"""A plain function that is called with a job; its return value is ignored."""
+"""A plain function that is called with a job. Its return value is ignored."""
 
 
 class JobKind(AbstractJob[T]):
@@ -57,7 +57,7 @@ class JobKind(AbstractJob[T]):
 
     __slots__ = ("_arguments", "_callbacks")
 
-    # The arguments; iteration yields results in place of the inputs.
+    # The arguments. Iteration yields results in place of the inputs.
     _arguments: Iterable[Any]
 
     def __init__(
@@ -78,7 +78,7 @@ class JobKind(AbstractJob[T]):
         super().__init__(**options, _inputs=tuple(search.inputs))
 
     def __init_subclass__(cls, *, box: BoxStyle | None = None, **kwargs: Any) -> None:
-        """Record the class arguments; without `box`, a direct subclass is drawn as a box with the name of the class."""
+        """Record the class arguments. Without `box`, a direct subclass gets a box style with the name of the class."""
         if box is None and JobKind in cls.__bases__:
             box = BoxStyle(cls.__name__)
         super().__init_subclass__(box=box, **kwargs)
@@ -91,8 +91,8 @@ class JobKind(AbstractJob[T]):
         """Return the label of a job that has no `label`.
 
         Args:
-            depth: the number of nested calls that it may show; `label_inside(job, depth)` is the text of an argument
-                that is a job.
+            depth: the number of nested calls that the label may show. Use `label_inside(job, depth)` as the text of an
+                argument that is a job.
 
         """
         return type(self).__name__
@@ -113,8 +113,8 @@ class JobKind(AbstractJob[T]):
     def status_text(self) -> str:
         """Return the current activity of the running job in a few words, for the monitor and listings with details.
 
-        The monitor calls this up to ten times a second, in a thread of its own: so it must be cheap, and must not
-        change anything. Exceptions are ignored. For a job with `redact=True` it is not called.
+        The monitor calls this up to ten times a second, in its own thread. So it must be cheap, and must not change
+        anything. Exceptions are ignored. For a job with `redact=True`, it is not called.
         """
         return ""
 
@@ -123,30 +123,30 @@ class JobKind(AbstractJob[T]):
         return type(self)
 
     def for_journal(self) -> Work:
-        """Return the identity of the work for a journal: by default the name of the kind and the arguments.
+        """Return the identity of the work for a journal, which by default is the name of the kind and the arguments.
 
         The journal adds the job's public attributes.
         """
-        from ..job._work_spec import Work  # not at the top: only journals need it
+        from ..job._work_spec import Work  # imported here, because only journals need it
 
         return Work(what=self._box.name, arguments=given_of(self))
 
     def forget_run(self) -> None:
-        """Discard what the last run stored in the job's attributes; called before the next run."""
+        """Discard what the last run has stored in the job's attributes. This is called before the next run."""
 
     # ---- for the engine
 
     def _call_back(self, function: Callback | None, outcome: Any) -> None:
-        """Call `function` with the job, whose `result()` gives `outcome` during the call."""
+        """Call a function with the job. During the call, the job's `result()` is `outcome`."""
         if function is None:
             return
         extras = self._ensure_extras()
         # A RUNNING job has a result only if it is a ready service.
-        self._outcome, extras.ready = outcome, not isinstance(outcome, Failure)
+        self._outcome, extras.is_service_ready = outcome, not isinstance(outcome, Failure)
         try:
             function(self)
         finally:
-            self._outcome, extras.ready = None, False
+            self._outcome, extras.is_service_ready = None, False
 
     def _default_label(self, depth: int = MAX_DEPTH) -> str:
         return self.redacted_label() if self.redact else self.default_label(depth)
@@ -165,7 +165,7 @@ class JobKind(AbstractJob[T]):
 def arguments_of(job: JobKind[Any]) -> tuple[Any, ...]:
     """Return the arguments of a job, with results in place of inputs. Use this once, in the job's `co_run`.
 
-    It also drops the results of inputs with `keep_result=False` that no other job needs any more.
+    This also drops the results of inputs with `keep_result=False` that no other job needs any more.
     """
     arguments = tuple(job._arguments)
     job._release_inputs()
@@ -173,5 +173,5 @@ def arguments_of(job: JobKind[Any]) -> tuple[Any, ...]:
 
 
 def given_of(job: JobKind[Any]) -> tuple[Any, ...]:
-    """Return the arguments of a job as they were given, with the inputs among them."""
+    """Return the arguments of a job as the user gave them, with the inputs among them."""
     return tuple(original_arguments(job._arguments))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MAX_ARGUMENTS_LENGTH: Final = 60
 """The maximum number of characters of all arguments together in a default label; an ellipsis replaces the rest."""
 MAX_STRING_LENGTH: Final = 24
-"""The most characters of one string in a default label; an ellipsis replaces the middle of a longer one."""
+"""The maximum number of characters of one string in a default label; the middle of a longer one is left out."""
 MAX_FLOAT_LENGTH: Final = 12
 """The maximum number of characters of a float in a default label; a longer one is rounded."""
 MAX_LABEL_LENGTH: Final = 200
@@ -31,15 +31,15 @@ MAX_ITEMS: Final = 3
 """The maximum number of items of a container in a default label; a larger one is shown as an ellipsis in brackets."""
 MAX_DEPTH: Final = 3
 """The maximum number of calls inside the call of a default label: `save(parse(fetch(3)))` has two."""
-LARGE_INT: Final = 10**18
-"""Whole numbers from here on are shown as `<int>`, because writing out a large one is slow."""
+MIN_HIDDEN_INT: Final = 10**18
+"""The smallest whole number that is shown as `<int>`, because formatting large numbers is slow."""
 REPR_TYPES: Final = frozenset({bool, complex, type(None), type(...)})
 """Types whose objects are shown by their `repr`, which is short."""
 BRACKETS: Final[dict[type, str]] = {list: "[]", tuple: "()", dict: "{}", set: "{}", frozenset: "{}"}
 """Types of containers whose items may be shown, with their brackets."""
 SLASH: Final = re.compile("/")
-MANY_SLASHES: Final = 50
-"""In labels with more slashes each slash is escaped: their prefixes would take too much memory."""
+MAX_UNESCAPED_SLASHES: Final = 50
+"""The number of slashes in a label above which each is escaped, because the prefixes would take too much memory."""
 NAMED_TYPES: Final = (types.FunctionType, types.BuiltinFunctionType, types.MethodType)
 """Types of functions, which are shown by their names."""
 
@@ -52,12 +52,12 @@ def call_label(name: str, args: Iterable[Any], kwargs: dict[str, Any], *, depth:
     cost of a label is linear in the number of its own arguments.
     """
     if depth == MAX_DEPTH:
-        texts = [_short_text(value, depth) for value in args]
+        texts = [_format_argument(value, depth) for value in args]
     else:
         few = [*itertools.islice(args, MAX_ITEMS + 1)]
-        texts = [_short_text(value, depth) if number < MAX_ITEMS else "…" for number, value in enumerate(few)]
+        texts = [_format_argument(value, depth) if number < MAX_ITEMS else "…" for number, value in enumerate(few)]
     if kwargs:
-        texts += [f"{key}={_short_text(value, depth)}" for key, value in kwargs.items()]
+        texts += [f"{key}={_format_argument(value, depth)}" for key, value in kwargs.items()]
     text = ", ".join(texts)
     if len(text) > MAX_ARGUMENTS_LENGTH and len(texts) > 1:
         remaining = MAX_ARGUMENTS_LENGTH
@@ -69,15 +69,15 @@ def call_label(name: str, args: Iterable[Any], kwargs: dict[str, Any], *, depth:
     return f"{name}({text})"
 
 
-def _short_text(value: Any, depth: int = MAX_DEPTH) -> str:
+def _format_argument(value: Any, depth: int = MAX_DEPTH) -> str:
     """Return one argument as short text, without running the user's code."""
     kind = cast(Any, type(value))
     if kind is int:
-        return repr(value) if -LARGE_INT < value < LARGE_INT else "<int>"
+        return repr(value) if -MIN_HIDDEN_INT < value < MIN_HIDDEN_INT else "<int>"
     if kind is str:
         return repr(value if len(value) <= MAX_STRING_LENGTH else without_middle(value))
     if kind is float:
-        return _short_float(value)
+        return _format_float(value)
     if kind in REPR_TYPES:
         return repr(value)
     if hasattr(kind, "_label_as_argument"):
@@ -85,7 +85,7 @@ def _short_text(value: Any, depth: int = MAX_DEPTH) -> str:
     if kind is bytes:
         return repr(value) if len(value) <= MAX_STRING_LENGTH else f"{value[:MAX_STRING_LENGTH]!r}…"
     if kind in BRACKETS:
-        return _short_container(value, BRACKETS[kind], depth)
+        return _format_container(value, BRACKETS[kind], depth)
     if issubclass(kind, enum.Enum):
         return f"{kind.__name__}.{value._name_}"
     if kind.__module__.partition(".")[0] == "pathlib":
@@ -95,7 +95,7 @@ def _short_text(value: Any, depth: int = MAX_DEPTH) -> str:
     return f"<{kind.__name__}>"
 
 
-def _short_float(value: float) -> str:
+def _format_float(value: float) -> str:
     """Return a float with few digits: "0.3" for `0.1 + 0.2`, "0.333333" for `1 / 3`."""
     text = repr(value)
     if len(text) > MAX_FLOAT_LENGTH:
@@ -103,22 +103,23 @@ def _short_float(value: float) -> str:
     return text if len(text) <= MAX_FLOAT_LENGTH else f"{value:.6g}"
 
 
-def _short_container(value: Any, brackets: str, depth: int) -> str:
-    """Return a container as short text, with its items only if they are few and no containers themselves."""
+def _format_container(value: Any, brackets: str, depth: int) -> str:
+    """Return a container as short text. Its items are shown only if they are few and are not containers."""
     left, right = brackets[0], brackets[1]
     if len(value) > MAX_ITEMS or any(type(item) in BRACKETS for item in value):
         return f"{left}…{right}"
     if type(value) is not dict:
-        return f"{left}{', '.join(_short_text(item, depth) for item in value)}{right}"
+        return f"{left}{', '.join(_format_argument(item, depth) for item in value)}{right}"
     pairs: list[tuple[Any, Any]] = list(value.items())  # pyright: ignore[reportUnknownArgumentType]
     items = (
-        f"{_short_text(key)}: {'…' if type(item) in BRACKETS else _short_text(item, depth)}" for key, item in pairs
+        f"{_format_argument(key)}: {'…' if type(item) in BRACKETS else _format_argument(item, depth)}"
+        for key, item in pairs
     )
     return f"{left}{', '.join(items)}{right}"
 
 
 def label_inside(job: AbstractJob[Any], depth: int) -> str:
-    """Return the text of `job` in the default label of another job; an ellipsis if `depth` is 0.
+    """Return the text of a job in the default label of another job; return an ellipsis if `depth` is 0.
 
     Args:
         job: the job among the arguments.
@@ -148,14 +149,14 @@ def printable(label: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in label)
 
 
-def path(job: AbstractJob[Any]) -> str:
+def path_of_job(job: AbstractJob[Any]) -> str:
     """Return the path of `job`; see `AbstractJob.path`."""
     parts = [_name_among_siblings(enclosing, member) for enclosing, member in ancestors_with_members(job)]
     return "/".join(reversed(parts)) if parts else job.label
 
 
 def distinct_names(jobs: Iterable[AbstractJob[Any]]) -> list[str]:
-    """Return a printable name for each job: its label, or if some labels are equal its path, at a cost of O(V)."""
+    """Return a printable name for each job: its label or, if some labels are equal, its path in O(V)."""
     jobs = [*jobs]
     if len({job.label for job in jobs}) == len(set(jobs)):
         return [printable(job.label) for job in jobs]
@@ -176,7 +177,7 @@ def paths_of(scheduler: BaseScheduler, prefix: str | None = None) -> dict[Abstra
 
     """
     if prefix is None:
-        prefix = f"{path(scheduler)}/" if scheduler.scheduler is not None else ""
+        prefix = f"{path_of_job(scheduler)}/" if scheduler.scheduler is not None else ""
     paths: dict[AbstractJob[Any], str] = {}
     todo: list[tuple[BaseScheduler, str]] = [(scheduler, prefix)]
     while todo:
@@ -210,9 +211,11 @@ class UniqueSiblingNames:
     __slots__ = ("_ordinals", "_schedulers", "_slash_prefixes")
 
     def __init__(self) -> None:
-        self._ordinals: dict[str, int] = {}  # each name so far, with the highest "#" number appended to it
+        self._ordinals: dict[str, int] = {}  # each name, with the highest "#" number that was appended to it
         self._schedulers: set[str] = set()  # the names of nested schedulers
-        self._slash_prefixes: set[str] = set()  # the text before each "/" of a label; never the name of a scheduler
+        self._slash_prefixes: set[str] = (
+            set()
+        )  # the text before each "/" of all labels, which no scheduler may have as its name
 
     def add(self, label: str, is_scheduler: bool) -> str:
         """Return a name for the next member with this label, different from all names before."""
@@ -229,8 +232,8 @@ class UniqueSiblingNames:
         return name
 
     def _escape(self, label: str, is_scheduler: bool) -> str:
-        """Return a label that has slashes, or is that of a scheduler, with its slashes escaped if needed."""
-        if not is_scheduler and label.count("/") <= MANY_SLASHES:
+        """Escape the slashes of a label, if the path would otherwise be ambiguous."""
+        if not is_scheduler and label.count("/") <= MAX_UNESCAPED_SLASHES:
             parts = {label[: match.start()] for match in SLASH.finditer(label)}
             if self._schedulers.isdisjoint(parts):
                 self._slash_prefixes |= parts
@@ -240,7 +243,7 @@ class UniqueSiblingNames:
 
 @final
 class PathCache:
-    """A cache of the paths of the members of one scheduler, each found at its first use; cheaper than `job.path`.
+    """A cache of the paths of the members of one scheduler. It is cheaper than `job.path`.
 
     Args:
         scheduler: the scheduler of a run.
@@ -259,7 +262,7 @@ class PathCache:
         return PathCache(cast("BaseScheduler", scheduler), f"{self.path_of(scheduler)}/")
 
     def path_of(self, job: AbstractJob[Any]) -> str:
-        """Return the path of a member. Its name depends on the members before it, so these are named first."""
+        """Return the path of a member. The members before it are named first, because its name depends on theirs."""
         path = self._paths.get(job)
         if path is None:
             new: list[AbstractJob[Any]] = []
@@ -273,6 +276,6 @@ class PathCache:
         return path
 
     def forget(self, job: AbstractJob[Any]) -> None:
-        """Remove a member that the scheduler is about to drop; no other member gets its name."""
+        """Remove a member that the scheduler is about to drop. No other member gets the same name."""
         self.path_of(job)  # names the job, so that the names of later members do not depend on earlier calls
         del self._paths[job]

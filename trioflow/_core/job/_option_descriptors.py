@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from ._job import AbstractJob
     from ._job_options import Subject
 
-    Check = Callable[[Any, str, Subject], Any]
-    Getter = Callable[[AbstractJob[Any]], Any]
+    CheckValue = Callable[[Any, str, Subject], Any]
+    GetValue = Callable[[AbstractJob[Any]], Any]
 
 R = TypeVar("R", _job_options.SlowPathOptions, _job_options.SchedulingOptions, _job_options.TriggerRule)
 GetType = TypeVar("GetType")
@@ -35,13 +35,13 @@ else:
 
 
 class Option(Generic[GetType, SetType]):
-    """The descriptor of one option: `GetType` is its type on reading, `SetType` its type on setting.
+    """The descriptor of one option. `GetType` is the type on reading, and `SetType` the type on setting.
 
     Args:
-        default: the value of a job without the option.
-        check: takes the user's value, the name of the option and that of the job; returns the value to store, or raises
-            an error.
-        getter: returns the value of a job on reading; None for the stored value.
+        default: the value for jobs without the option.
+        check: called with the user's value, the name of the option and the name of the job. It returns the value to
+            store, or raises an error.
+        getter: returns the value to read for a job; None to read the stored value.
         settable_in_run: whether the option may also be set during a run.
 
     """
@@ -49,12 +49,12 @@ class Option(Generic[GetType, SetType]):
     name: str
     default: SetType
     settable_when: str
-    """The times at which the option may be set, as text for the documentation."""
+    """When the option may be set, as text for the documentation."""
     attribute: str = ""
     """The attribute of a job that stores the value, or the record with the value."""
 
     def __init__(
-        self, default: SetType, check: Check, *, getter: Getter | None = None, settable_in_run: bool = False
+        self, default: SetType, check: CheckValue, *, getter: GetValue | None = None, settable_in_run: bool = False
     ) -> None:
         self.default = default
         self.check = check
@@ -65,7 +65,9 @@ class Option(Generic[GetType, SetType]):
     def __set_name__(self, kind: type[AbstractJob[Any]], name: str) -> None:
         self.name = name
         self.attribute = self.attribute or f"_{name}"
-        self.getter = self.getter or operator.attrgetter(self.attribute)  # in C, so that reading takes one call
+        self.getter = self.getter or operator.attrgetter(
+            self.attribute
+        )  # implemented in C, so that reading takes one call
         if "_declared_options" not in vars(kind):
             kind._declared_options = dict(getattr(kind, "_declared_options", {}))
         kind._declared_options[name] = self
@@ -112,7 +114,7 @@ class RareOption(Option[GetType, SetType]):
     default_records: ClassVar[dict[str, Any]] = {}
     """The record with all defaults, by the attribute that stores it."""
 
-    def __init__(self, default: SetType, check: Check, attribute: str, getter: Getter | None = None) -> None:
+    def __init__(self, default: SetType, check: CheckValue, attribute: str, getter: GetValue | None = None) -> None:
         super().__init__(default, check, getter=getter or self.read_from_record)
         self.attribute = attribute
 
@@ -134,7 +136,7 @@ def replace_field(record: R, name: str, value: Any) -> R:
 
 
 def register_default_record(kind: type[AbstractJob[Any]], attribute: str, record_type: type[R]) -> R:
-    """Make and register the record with the defaults of all options that are stored in it.
+    """Create and register the record with the defaults of all options that are stored in such records.
 
     Args:
         kind: the class that declares the options.
@@ -155,18 +157,18 @@ class SlowPathOption(RareOption[GetType, SetType]):
     cost of creating a job.
     """
 
-    def __init__(self, default: SetType, check: Check) -> None:
+    def __init__(self, default: SetType, check: CheckValue) -> None:
         super().__init__(default, check, "_slow_path")
 
     def store(self, job: AbstractJob[Any], value: Any) -> None:
         """Check a value, and store a record with it, from the cache if possible."""
         record = job._slow_path or self.default_records[self.attribute]
-        if type(value) in CACHEABLE_TYPES and self.check is not _job_options.accept:
+        if type(value) in CACHEABLE_TYPES and self.check is not _job_options.accept_any:
             try:
                 job._slow_path = _cached_record(record, self, value)
                 return
             except (TypeError, ValueError):
-                pass  # the next line raises this error again, with the name of the job
+                pass  # the next line raises the error again, with the name of the job
         job._slow_path = self.changed_record(record, value, job._name_for_errors)
 
     def changed_record(
@@ -180,7 +182,7 @@ class SlowPathOption(RareOption[GetType, SetType]):
 
 
 CACHEABLE_TYPES: Final = frozenset({float, int, bool, str, type(None)})
-"""The types of values whose records are cached. Other objects may be mutable, so that their equality may change."""
+"""The types of values whose records are cached. Other values may be mutable, so that their equality may change."""
 CACHE_SIZE: Final = 256
 """The maximum number of records in the cache."""
 
@@ -195,7 +197,7 @@ def _cached_record(
 class SchedulingOption(RareOption[GetType, SetType]):
     """An option about the start order or needs. A scheduler keeps a list of its jobs with such options."""
 
-    def __init__(self, default: SetType, check: Check, getter: Getter | None = None) -> None:
+    def __init__(self, default: SetType, check: CheckValue, getter: GetValue | None = None) -> None:
         super().__init__(default, check, "_scheduling", getter)
 
     def store(self, job: AbstractJob[Any], value: Any) -> None:
@@ -206,14 +208,14 @@ class SchedulingOption(RareOption[GetType, SetType]):
 
 
 def _store_scheduling_options(job: AbstractJob[Any], options: _job_options.SchedulingOptions) -> None:
-    """Store the record, or None if it has only defaults, and update the list of the job's scheduler."""
+    """Store a record (None if it has only defaults), and update the list of the job's scheduler."""
     job._scheduling = options if options.expected_duration is not None or options.priority or options.needs else None
     if job._scheduler is not None:
         job._scheduler._members.update_scheduling_options(job)
 
 
 def need_of_run(job: AbstractJob[Any], name: str, amount: int) -> None:
-    """Set a job's need for a resource of the run itself, in addition to `needs`; call this in `check_before_run`.
+    """Set a job's need for a resource of the run itself, in addition to `needs`. Call this in `check_before_run`.
 
     Args:
         job: the job.
@@ -233,12 +235,12 @@ class ReadOnlyOption(Option[GetType, SetType]):
     """An option that cannot be set after the job is created.
 
     Args:
-        method: the call that changes it instead, for errors and the documentation.
+        method: the call that changes the option, for errors and the documentation.
 
     """
 
-    def __init__(self, default: SetType, method: str, getter: Getter | None = None) -> None:
-        super().__init__(default, _job_options.accept, getter=getter)
+    def __init__(self, default: SetType, method: str, getter: GetValue | None = None) -> None:
+        super().__init__(default, _job_options.accept_any, getter=getter)
         self.method = method
         self.settable_when: str = f"only by {method}"
 
@@ -256,7 +258,9 @@ def set_docs_and_signature(kind: type[AbstractJob[Any]], constructor: Callable[.
         constructor: its `__init__`, which takes the options as `**options`.
 
     """
-    indent = " " * (4 if sys.version_info >= (3, 13) else 8)  # of the lines under Args: Python 3.13 and later strip 4
+    indent = " " * (
+        4 if sys.version_info >= (3, 13) else 8
+    )  # the indentation of the lines under Args, 4 columns of which are stripped since Python 3.13
     descriptions = dict(re.findall(rf"^{indent}(\w+): (.+(?:\n{indent}    .+)*)", kind.__doc__ or "", re.MULTILINE))
     for option in kind._declared_options.values():
         if option.name in descriptions and "__doc__" not in vars(option):
@@ -265,7 +269,7 @@ def set_docs_and_signature(kind: type[AbstractJob[Any]], constructor: Callable[.
 
 
 class _Signature:
-    """The descriptor of `__signature__` of classes with options, which makes the signature on access, in 1 ms."""
+    """The descriptor of `__signature__` of classes with options. It builds the signature on access, in 1 ms."""
 
     def __init__(self, constructor: Callable[..., None]) -> None:
         self._constructor = constructor

@@ -24,17 +24,17 @@ ENGINE_PREFIX: Final = f"{__name__.partition('._core.')[0]}._core."
 
 
 class Failure:
-    """A failed job's exception, with its first traceback: `__traceback__` grows each time the exception is raised."""
+    """A failed job's exception, with its first traceback, because `__traceback__` grows each time it is raised."""
 
     __slots__ = ("exception", "number", "traceback")
 
-    # Numbers failed and cancelled jobs in the order in which they settled.
+    # The numbers of failed and cancelled jobs, in the order in which they settle.
     numbers: ClassVar[Iterator[int]] = itertools.count()
 
     def __init__(self, exception: BaseException) -> None:
         self.number: Final = next(self.numbers)
         self.exception: Final = exception
-        with contextlib.suppress(Exception):  # from a user's exception class that rejects the change
+        with contextlib.suppress(Exception):  # raised by a user's exception class that rejects the change
             _strip_engine_frames(exception)
         self.traceback: Final = exception.__traceback__
 
@@ -60,7 +60,7 @@ def _without_engine_frames(traceback: TracebackType | None) -> TracebackType | N
             if last is not None:
                 last.tb_next = traceback
             last = traceback
-        else:  # from CPython 3.12 on the user's frames refer to their callers, which must not keep the run either
+        else:  # since CPython 3.12, the user's frames refer to their callers, which would keep the run in memory, too
             _clear_frame(traceback.tb_frame)
         traceback = traceback.tb_next
     if last is not None:
@@ -71,9 +71,9 @@ def _without_engine_frames(traceback: TracebackType | None) -> TracebackType | N
 def _clear_frame(frame: FrameType) -> None:
     """Clear the variables of a frame, if it has ended.
 
-    If several jobs raise the same exception object, its traceback has the frames of all of them. Some of these frames
-    may still run: that of a job that makes another attempt, for example. Before CPython 3.13 `frame.clear()` would
-    close such a frame. Only a frame that has ended shows the garbage collector a reference to its code.
+    If several jobs raise the same exception object, its traceback has the frames of all of them. Some of the frames may
+    still run, for example that of a job that makes another attempt. Before CPython 3.13, `frame.clear()` would close
+    such a frame. A frame has ended if the garbage collector sees that it refers to its code.
     """
     if any(value is frame.f_code for value in gc.get_referents(frame)):
         frame.clear()
@@ -93,43 +93,47 @@ DROPPED: Final = object()
 
 
 class Throttling(NamedTuple):
-    """An attempt that raised `Throttled`, and so does not count. All times are on the backend's clock."""
+    """An attempt that raised `Throttled`, and so does not count. Its times are on the backend's clock."""
 
     began: float
     ended: float
-    closed: tuple[tuple[str, float], ...]
+    closed_until: tuple[tuple[str, float], ...]
     """The keys of the throttled resources, each with the time until which no job that needs it starts."""
 
 
 class RunExtras:
-    """The part of a job's state in a run that few jobs need; created on demand. The class has the defaults."""
+    """The part of a job's state in a run that few jobs need. It is created on demand. The class has the defaults."""
 
-    timed_out = False  # whether a timeout cancelled a call of the job
-    ready = False  # whether the job is a service that has called `started()`
-    ready_at: float | None = None  # the time of the call of `started()`; views also read it after the run
+    has_timed_out = False  # whether a timeout cancelled a call of the job
+    is_service_ready = False  # whether the job is a service that has called `started()`
+    ready_at: float | None = None  # the time of the call of `started()`, which views read even after the run
     scope: Any = None  # the cancel scope of a service with a timeout, until the service is ready
-    consumer_count = 0  # with `keep_result=False`: how many jobs need the result and have not started
-    inputs_released = False  # whether the job no longer counts as a consumer of its inputs
-    # Called once, when the job has settled, or when its run has ended without reaching it.
+    consumer_count = 0  # how many jobs that have not started need the result; counted with `keep_result=False`
+    has_released_inputs = False  # whether the job no longer counts as a consumer of its inputs
+    # Functions to call once, when the job has settled, or when its run has ended without reaching it.
     listeners: list[Callable[[AbstractJob[Any]], None]] | None = None
     further_attempts = 0  # the number of attempts after the first
     fraction: float | None = None  # the fraction of its work that the job has reported as done
     time_limit: Any = None  # the `TimeLimit` of the current call, if the job has an `idle_timeout`
-    throttled: tuple[Throttling, ...] = ()  # the attempts that raised `Throttled`
-    machine_waits: tuple[tuple[float, float], ...] = ()  # when the job was RUNNING, but waited for room on the machine
-    call_place: tuple[str, int] | None = None  # where the call runs, and how many calls can run there at once
+    throttlings: tuple[Throttling, ...] = ()  # the attempts that raised `Throttled`
+    machine_waits: tuple[tuple[float, float], ...] = ()  # when the job was RUNNING, but waited for its machine
+    call_place: tuple[str, int] | None = None  # where the call runs, and how many calls can run there concurrently
     grant: Any = None  # the resources of the job, a `Grant`
     runs_once = False  # whether no later run of the scheduler can reach the job
-    context: Any = None  # the context of the code that added the job during the run, if it is not that of the run
+    context: Any = None  # the context of the code that added the job, if it differs from the context of the run
     has_added_jobs = False  # whether the job has added jobs, in a run with a journal
-    restored = False  # whether the result comes from the run's journal
-    not_restored: str | None = None  # why the run's journal did not restore the job
+    is_restored = False  # whether the result comes from the run's journal
+    not_restored_reason: str | None = None  # why the run's journal did not restore the job
     awaited_jobs: tuple[AbstractJob[Any], ...] = ()  # the jobs that the body of this job is awaiting
 
     def is_empty(self) -> bool:
-        """Return whether a settled job needs none of these attributes."""
+        """Return whether all attributes that a settled job needs have their defaults."""
         has_count_or_flag = (
-            self.further_attempts or self.timed_out or self.restored or self.not_restored or self.consumer_count
+            self.further_attempts
+            or self.has_timed_out
+            or self.is_restored
+            or self.not_restored_reason
+            or self.consumer_count
         )
         return not has_count_or_flag and self.fraction is None and self.ready_at is None
 
@@ -139,7 +143,7 @@ class RunExtras:
         self.listeners.append(listener)
 
     def notify_listeners(self, job: AbstractJob[Any]) -> None:
-        """Call all listeners with the job, which has settled, or was not reached by its run."""
+        """Call all listeners with the job, because it has settled, or was not reached by its run."""
         if self.listeners is not None:
             for listener in self.listeners:
                 listener(job)
@@ -178,7 +182,7 @@ FUNCTION_KIND_ADVICE: Final = "give Job an async function, and ThreadJob a plain
 
 
 def not_awaitable_message(label: str, value: object) -> str:
-    """Return the error message for a job whose function returned `value`, which is not awaitable."""
+    """Return the error message for a job whose function returned a value that is not awaitable."""
     return f"{label!r}: its function returned {short_repr(value)}, which is not awaitable; {FUNCTION_KIND_ADVICE}"
 
 
@@ -200,10 +204,10 @@ def add_remedy_notes(error: BaseException, job: AbstractJob[Any], awaitable: obj
         error: the exception.
         job: the job that raised it.
         awaitable: the return value of the job's function, or UNCALLED.
-        hint: a remedy that the caller knows, or None.
+        hint: a remedy that the caller knows; None if it knows none.
 
     Returns:
-        The remedy for the log: `hint`, or the advice on a return value that is not awaitable, or None.
+        The remedy for the log: `hint`, or the advice on a return value that is not awaitable; None if there is none.
 
     """
     if hint is not None:
@@ -222,7 +226,7 @@ def add_note(error: BaseException, note: str) -> None:
 
 
 def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
-    """Return whether a value can be awaited; False if inspecting it raises."""
+    """Return whether a value can be awaited; return False if its inspection raises an exception."""
     if type(value) is CoroutineType:  # the usual case; `isinstance` with an ABC is ten times as slow
         return True
     try:
@@ -232,7 +236,7 @@ def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
 
 
 def error_text(error: BaseException) -> str:
-    """Return `str(error)`, or a replacement if that raises."""
+    """Return `str(error)`; if that raises an exception, return a replacement."""
     try:
         return str(error)
     except Exception as str_error:
@@ -248,5 +252,5 @@ def one_line_error(error: BaseException) -> str:
 
 
 def find_interruption(error: BaseException) -> BaseException | None:
-    """Return the first exception in `error` that is not an `Exception`, such as KeyboardInterrupt, or None."""
+    """Return the first exception in a group that is not an `Exception`, such as KeyboardInterrupt; None without one."""
     return next((leaf for leaf in leaf_exceptions(error) if not isinstance(leaf, Exception)), None)

@@ -1,4 +1,4 @@
-"""`Service`: a forever job that reports when it is ready, so that other jobs may require it."""
+"""`Service`: a forever job that reports its readiness, so that other jobs may require it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ T_contra = TypeVar("T_contra", contravariant=True)
 if TYPE_CHECKING:
 
     class AnyTaskStatus(anyio.abc.TaskStatus[T_contra], trio.TaskStatus[T_contra], Protocol[T_contra]):
-        """The type of the argument `task_status`, which matches both annotations."""
+        """The type of the argument `task_status`, which matches the annotations for trio and for anyio."""
 
 
 class Serves0(Protocol[T_co]):
@@ -72,7 +72,7 @@ class TaskStatus(Generic[T]):
 
     def __init__(self, job: Service[T], run: Run) -> None:
         self._job, self._run = job, run
-        # Whether the call of the function has ended. The user's code may use this object even then.
+        # Whether the call of the function has ended. The user's code may use this object even after that.
         self._call_has_ended = False
 
     def started(self, value: Any = None) -> None:
@@ -227,7 +227,7 @@ def _check_parameters(function: Callable[..., Any]) -> None:
     """
     try:
         parameters = signature_of(function).parameters
-    except (TypeError, ValueError):  # the signature is unknown: if it is wrong, the call fails
+    except (TypeError, ValueError):  # the signature is unknown; the call will fail if it is wrong
         return
     if "task_status" not in parameters and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
         raise TypeError(

@@ -19,38 +19,38 @@ class AdaptiveWindow(Instrument):
     """Resizes the window of one run after each success, failure or throttle of a job that has a slot."""
 
     def __init__(self, run: Run, settings: Adaptive) -> None:
-        """Start with the minimum size."""
+        """Set the window to its minimum size."""
         self._run = run
         self._settings = settings
-        self.control = WindowController(settings)
+        self.controller = WindowController(settings)
 
     def job_scheduled(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-        """Count a throttle as trouble: the run has put the throttled job back into the ready queue."""
-        if job._extras is None or not job._extras.throttled or job._forever or scheduler is not self._run.scheduler:
+        """If a throttled job was put back into the ready queue, count that as overload."""
+        if job._extras is None or not job._extras.throttlings or job._forever or scheduler is not self._run.scheduler:
             return
         if issubclass(_errors.Throttled, self._settings.slower_on):
-            last = job._extras.throttled[-1]
-            self._note_trouble(last.began, last.ended)
+            last = job._extras.throttlings[-1]
+            self._count_overload(last.began, last.ended)
 
     def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-        """Count the outcome of a job as success or trouble."""
+        """Count the outcome of a job as success or overload."""
         started_at, now = job._started_at, job._finished_at
         if scheduler is not self._run.scheduler or job._forever or started_at is None or now is None:
             return
         if self._shows_overload(job):
-            self._note_trouble(started_at, now)
+            self._count_overload(started_at, now)
         elif job._state is JobState.SUCCEEDED:
-            self.control.record_success(started_at, now, is_full=self._run.workers.free <= 0)
-            self._run.workers.resize(self.control.size)
+            self.controller.record_success(started_at, now, is_full=self._run.workers.free <= 0)
+            self._run.workers.resize(self.controller.size)
 
     def after_run(self, scheduler: Any) -> None:
-        """Release the run, which is over, to break the reference cycle."""
+        """Drop the reference to the run, which has ended, to break a reference cycle."""
         if scheduler is self._run.scheduler:
             del self._run
 
-    def _note_trouble(self, started_at: float, now: float) -> None:
-        self.control.record_overload(started_at, now)
-        self._run.workers.resize(self.control.size)
+    def _count_overload(self, started_at: float, now: float) -> None:
+        self.controller.record_overload(started_at, now)
+        self._run.workers.resize(self.controller.size)
 
     def _shows_overload(self, job: AbstractJob[Any]) -> bool:
         slower_on = self._settings.slower_on

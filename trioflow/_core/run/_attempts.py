@@ -1,6 +1,6 @@
 """Calls of a job with its timeout, restarts and retries.
 
-An attempt is one call, or several if `on_timeout="restart"` repeats it. `retry` makes further attempts.
+An attempt is one call of the job, or several if `on_timeout="restart"` repeats it. `retry` makes further attempts.
 """
 
 from __future__ import annotations
@@ -45,12 +45,14 @@ async def _call_with_retries(worker: Worker, job: AbstractJob[Any], options: _jo
     attempts = Attempts(worker, job, options)
     value: Any = None
     try:
-        attempts_made = 0 if job._extras is None else job._extras.further_attempts  # attempts before a throttle count
+        attempts_made = (
+            0 if job._extras is None else job._extras.further_attempts
+        )  # attempts before a throttle count as made
         attempt = with_retries(options.retry, attempts.begin, job._name_for_errors, attempts_made)
         value = await (attempt() if job._callbacks is None else _call_back_after(worker, job, attempt))
     except BaseException as error:
         if attempts.final_error is None:
-            if attempts.cancelled_error is None or worker.run.backend.split(error) != (True, None):
+            if attempts.cancelled_error is None or worker.run.backend.split_cancellations(error) != (True, None):
                 raise
             attempts.final_error = attempts.cancelled_error  # the decorator made another attempt, which was cancelled
     finally:
@@ -63,7 +65,13 @@ async def _call_with_retries(worker: Worker, job: AbstractJob[Any], options: _jo
 def with_retries(
     retry: _job_options.Retry, attempt: Attempt, subject: _job_options.Subject, attempts_made: int = 0
 ) -> Attempt:
-    """Wrap `attempt` in `retry`: a decorator, or a number of further attempts, less those already made.
+    """Wrap an attempt so that it is retried.
+
+    Args:
+        retry: a decorator, or the maximum number of further attempts.
+        attempt: the function that makes an attempt.
+        subject: the job, for errors.
+        attempts_made: the number of further attempts that were made already.
 
     Raises:
         TypeError: the decorator returned a value that is not callable.
@@ -91,9 +99,9 @@ async def _call_back_after(worker: Worker, job: Any, attempt: Attempt) -> Any:
         job._call_back(on_done, value)
     except BaseException as raised:
         error = raised.error if isinstance(raised, RetryBypass) else raised
-        if worker.run.backend.split(error)[1] is None:  # callbacks see a cancellation as a `JobCancelled`
+        if worker.run.backend.split_cancellations(error)[1] is None:  # callbacks see a cancellation as a `JobCancelled`
             error = _errors.JobCancelled(f"{job.label!r} was cancelled: it has no result")
-        if not throttles_in(error):
+        if not find_throttles(error):
             job._call_back(on_settled, Failure(error))
         raise
     job._call_back(on_settled, value)
@@ -111,7 +119,7 @@ async def _repeat(attempt: Attempt, times: int) -> Any:
 
 
 class RetryBypass(BaseException):
-    """Carries the final error of a job past its `retry` decorator, which may catch any `Exception`."""
+    """A BaseException that carries the final error of a job past its `retry` decorator, which may catch Exceptions."""
 
     def __init__(self, error: Exception) -> None:
         self.error: Final = error
@@ -124,36 +132,38 @@ class Attempts:
     job and its worker are dropped at the end.
     """
 
-    __slots__ = ("cancelled_error", "final_error", "has_begun", "job", "options", "worker")
+    __slots__ = ("cancelled_error", "final_error", "has_started", "job", "options", "worker")
 
     def __init__(self, worker: Worker, job: AbstractJob[Any], options: _job_options.SlowPathOptions) -> None:
         self.worker: Any = worker
         self.job: Any = job
         self.options = options
-        self.has_begun = False
+        self.has_started = False
         self.final_error: Exception | None = None  # an error that ends the attempts, which the decorator cannot change
-        self.cancelled_error: Exception | None = None  # an error of an attempt that was cancelled
+        self.cancelled_error: Exception | None = None  # the error of a cancelled attempt
 
     async def begin(self) -> Any:
         """Make one attempt."""
         worker, run = self.worker, self.worker.run
         if self.final_error is not None:
             raise RetryBypass(self.final_error)  # the decorator has caught the `RetryBypass` of an earlier attempt
-        if self.has_begun:
+        if self.has_started:
             await run.backend.checkpoint()
             if run.backend.isolation.was_cancelled(worker):
                 await run.backend.checkpoint()  # asyncio may deliver a cancellation only one turn later
-                if self.cancelled_error is not None:  # the job left open a shield, which blocks the cancellation
+                if (
+                    self.cancelled_error is not None
+                ):  # the job has left a shielded scope open, which blocks the cancellation
                     self.final_error = self.cancelled_error
                     raise RetryBypass(self.final_error)
             run.begin_further_attempt(self.job)
-        self.has_begun = True
+        self.has_started = True
         try:
             if self.options.timeout is self.options.idle_timeout is None:
                 return await self.job._call_once()
             return await _call_with_restarts(worker, self.job, self.options)
         except Exception as error:
-            if self.job._is_ready() or was_drained(self.job, error) or throttles_in(error):
+            if self.job._is_ready() or was_drained(self.job, error) or find_throttles(error):
                 self.final_error = error
                 raise RetryBypass(error) from None
             if run.backend.isolation.was_cancelled(worker):
@@ -162,11 +172,11 @@ class Attempts:
 
 
 def was_drained(job: AbstractJob[Any], error: BaseException) -> bool:
-    """Return whether `job` is a nested scheduler that was drained: then it is CANCELLED, not FAILED."""
+    """Return whether a job is a nested scheduler that was drained, and so becomes CANCELLED, not FAILED."""
     return is_scheduler(job) and job._stop_reason is StopReason.DRAINED and isinstance(error, _errors.JobCancelled)
 
 
-def throttles_in(error: BaseException) -> list[_errors.Throttled]:
+def find_throttles(error: BaseException) -> list[_errors.Throttled]:
     """Return the `Throttled` exceptions in `error`; none if it contains any other exception."""
     leaves = list(leaf_exceptions(error))
     throttles = [leaf for leaf in leaves if isinstance(leaf, _errors.Throttled)]
@@ -186,14 +196,18 @@ async def _call_under_worker_deadline(
     try:
         return await job._call_once()
     except BaseException as error:
-        if not group.is_expired(worker) or worker.cancelled_alone or run.backend.split(error) != (True, None):
+        if (
+            not group.is_expired(worker)
+            or worker.was_cancelled_alone
+            or run.backend.split_cancellations(error) != (True, None)
+        ):
             raise
         place = innermost_line(error.__traceback__)
     finally:
         if group.is_expired(worker):
-            worker.cancelled_alone = True  # the run was not cancelled
+            worker.was_cancelled_alone = True  # only the worker was cancelled, not the run
         group.set_deadline(worker, math.inf)
-    job._ensure_extras().timed_out = True
+    job._ensure_extras().has_timed_out = True
     if options.on_timeout == "move_on":
         return None
     raise _errors.JobTimeout(job, timeout, place=place)
@@ -209,8 +223,8 @@ async def _call_with_restarts(worker: Worker, job: AbstractJob[Any], options: _j
             if timeout.job is not job:
                 raise
             extras = job._ensure_extras()
-            extras.timed_out = True
-            if job._is_ready():  # the service became ready while it was being cancelled
+            extras.has_timed_out = True
+            if job._is_ready():  # the service became ready while the timeout was cancelling it
                 raise
             if options.on_timeout == "move_on":
                 return None
@@ -227,7 +241,7 @@ async def _call_in_scope(worker: Worker, job: AbstractJob[Any], options: _job_op
     if job._keeps_time:
         return await job._call_once()
     run, timeout, limit, stack = worker.run, options.timeout, None, None
-    scope = run.backend.scope(math.inf if timeout is None else run.clock() + timeout)
+    scope = run.backend.create_scope(math.inf if timeout is None else run.clock() + timeout)
     try:
         with scope:
             if job._is_service:

@@ -1,9 +1,9 @@
 """The clean-up phase: after a critical failure or a timeout, jobs with `run_if="failed"` still run.
 
 A clean-up job runs if all its requirements have settled and at least one of them failed. If it requires another
-clean-up job, it starts when that one has settled. Clean-up jobs wait neither for a slot nor for their needs, which they
-take even beyond the total. Forever jobs and services are still alive during this phase. The outcomes of clean-up jobs
-do not change the result of the run.
+clean-up job, it starts after that one. Clean-up jobs do not wait for a slot or for their needs, even if the total of a
+resource is exceeded. Forever jobs and services still run during this phase. The outcomes of clean-up jobs do not change
+the result of the run.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from ..job import _trigger_rules
 from ..job._job import AbstractJob
 from ..job._outcome import UNCALLED, unawaited_coroutine_error
 from . import _attempts
-from ._current import apply_context, current
+from ._current import apply_context, current_worker_var
 from ._worker import Worker
 
 if TYPE_CHECKING:
     from ..backend import TaskEvent
     from ._run import Run
 
-PATIENCE: Final = 1.0
-"""Seconds after which a cancelled job that still runs is reported."""
+STUCK_REPORT_DELAY: Final = 1.0
+"""The time after which a cancelled job that still runs is reported, in seconds."""
 
 
 def _may_clean_up(job: AbstractJob[Any]) -> bool:
@@ -41,18 +41,18 @@ class CleanUp:
         seconds = run.scheduler.cleanup_timeout
         self.run: Final = run
         self._deadline: Final = math.inf if seconds is None else run.clock() + seconds
-        self.group: Final = run.backend.isolation.group(
+        self.group: Final = run.backend.isolation.create_group(
             CleanUpWorker.work, self._deadline, self._cancel, run.context, run.group.variables
         )
-        self._pending: Final[dict[AbstractJob[Any], int]] = {}
+        self._requirement_counts: Final[dict[AbstractJob[Any], int]] = {}
         self._followers: Final[dict[AbstractJob[Any], list[AbstractJob[Any]]]] = {}
         self._workers: Final[dict[Worker, None]] = {}
-        self._changed: TaskEvent = run.backend.event()
+        self._changed: TaskEvent = run.backend.create_event()
         for job in filter(_may_clean_up, run.scheduler):
             unsettled = [
                 other for other in run.members.waits_for(job) if not (other._state.is_settled or other._is_ready())
             ]
-            self._pending[job] = len(unsettled)
+            self._requirement_counts[job] = len(unsettled)
             for other in unsettled:
                 self._followers.setdefault(other, []).append(job)
 
@@ -64,19 +64,19 @@ class CleanUp:
 
     async def execute(self) -> None:
         """Run the clean-up jobs, and return when they have settled."""
-        async with self.run.backend.task_group() as tasks:
+        async with self.run.backend.create_task_group() as tasks:
             tasks.start_soon(self._report_stuck_jobs)
-            await self.group.run(self._until_settled)
+            await self.group.run(self._wait_until_settled)
             tasks.cancel_scope.cancel()
         for job in self.run.queue.drain():  # the deadline passed before these jobs started
             self.run.cancel_unstarted(job)
 
-    async def _until_settled(self) -> None:
-        self._start(job for job, number in self._pending.items() if not number)
-        with self.run.backend.scope() as scope:
-            scope.shield = True  # the deadline cancels the jobs, not this wait
+    async def _wait_until_settled(self) -> None:
+        self._start(job for job, number in self._requirement_counts.items() if not number)
+        with self.run.backend.create_scope() as scope:
+            scope.shield = True  # at the deadline, only the jobs are cancelled
             while self._workers:
-                self._changed = self.run.backend.event()
+                self._changed = self.run.backend.create_event()
                 if not await self.group.host.wait(self._changed):  # on asyncio, all tasks are being cancelled
                     self._cancel()
 
@@ -84,7 +84,7 @@ class CleanUp:
         self.group.cancel()
 
     def _start(self, jobs: Iterable[AbstractJob[Any]]) -> None:
-        """Start those `jobs` whose rules let them run; all requirements of `jobs` must have settled."""
+        """Start those jobs that may run by their rules. All requirements of the jobs must have settled."""
         if self.run.clock() >= self._deadline or self.group.is_cancelled():
             return
         for job in jobs:
@@ -108,12 +108,12 @@ class CleanUp:
         """Count down the jobs that wait for `job`; return those that wait for no other job."""
         followers = self._followers.pop(job, [])
         for follower in followers:
-            self._pending[follower] -= 1
-        return [follower for follower in followers if not self._pending[follower]]
+            self._requirement_counts[follower] -= 1
+        return [follower for follower in followers if not self._requirement_counts[follower]]
 
     async def _report_stuck_jobs(self) -> None:
-        """Report the jobs that still run `PATIENCE` seconds after the deadline of the phase."""
-        if self._deadline < math.inf and await self.run.backend.wait_until(self._deadline + PATIENCE):
+        """Report the jobs that still run `STUCK_REPORT_DELAY` seconds after the deadline of the phase."""
+        if self._deadline < math.inf and await self.run.backend.wait_until(self._deadline + STUCK_REPORT_DELAY):
             report_stuck(self.run, self._workers)
 
 
@@ -132,11 +132,11 @@ class CleanUpWorker(Worker):
         self._clean_up.on_worker_left(self, None)
 
     async def work(self) -> None:
-        """Run the first job of the queue, so that jobs start in order although tasks begin in any order."""
+        """Run the first job of the queue. So jobs start in order, although tasks begin in any order."""
         run = self.run
         job = run.queue.jobs.take_despite_shortage()
-        current.set(self)
-        run.backend.isolation.enter(self)
+        current_worker_var.set(self)
+        run.backend.isolation.attach_current_task(self)
         run.begin(self, job)
         if job._extras is not None and job._extras.context is not None:
             apply_context(job._extras.context)
@@ -163,18 +163,22 @@ class CleanUpWorker(Worker):
 
 
 def report_stuck(run: Run, workers: Iterable[Worker]) -> None:
-    """Report the jobs of these workers, which were cancelled `PATIENCE` seconds ago and still run.
+    """Report the jobs that still run, although they were cancelled `STUCK_REPORT_DELAY` seconds ago.
 
-    A job that keeps its own time may take longer, and a nested scheduler reports its own jobs: both are left out.
+    Left out are jobs with `keeps_time=True`, which may take longer, and nested schedulers, which report their own jobs.
     """
     for worker in workers:
         job = worker.job
         if job is not None and (job._cannot_be_interrupted is not None or not job._keeps_time):
-            run.report(job, f"{job.label!r} was cancelled {PATIENCE:g} s ago and still runs{_advice(worker, job)}")
+            run.report(
+                job,
+                f"{job.label!r} was cancelled {STUCK_REPORT_DELAY:g} s ago and still runs"
+                f"{_stuck_job_advice(worker, job)}",
+            )
 
 
-def _advice(worker: Worker, job: AbstractJob[Any]) -> str:
-    """Return advice for a stuck job: the remedy of its kind if it cannot be interrupted, or else its stack."""
+def _stuck_job_advice(worker: Worker, job: AbstractJob[Any]) -> str:
+    """Return advice about a stuck job: a remedy if jobs of its kind cannot be interrupted, otherwise its stack."""
     if job._cannot_be_interrupted is not None:
         return f", and the run waits for it: {job._cannot_be_interrupted}"
     import traceback  # imported late: few runs need it

@@ -12,22 +12,22 @@ if TYPE_CHECKING:
     from ._worker import Worker
 
 REMOTE_JOB_MODULE: Final = "trioflow: where a job is called elsewhere"
-"""The name of a module in the worker processes of jobs, whose attribute `current` substitutes for the current job."""
+"""The module in the worker processes of jobs whose attribute `current_call` takes the place of the current job."""
 
-current: Final[contextvars.ContextVar[Worker]] = contextvars.ContextVar("trioflow worker")
-"""The worker in whose job the current code runs: tasks and threads that the job starts inherit it."""
-_carried: Final[contextvars.ContextVar[Mapping[str, str]]] = contextvars.ContextVar(
+current_worker_var: Final[contextvars.ContextVar[Worker]] = contextvars.ContextVar("trioflow worker")
+"""The worker that runs the current job. Tasks and threads that the job starts inherit this variable."""
+_carried_env: Final[contextvars.ContextVar[Mapping[str, str]]] = contextvars.ContextVar(
     "trioflow carried",
     default={},  # noqa: B039 - never changed
 )
 
 
 def enclosing_workers() -> Iterator[Worker]:
-    """Yield the current worker and those of all enclosing runs, including runs that a job's body has started."""
-    worker = current.get(None)
+    """Yield the current worker and those of all enclosing runs, innermost first, even if a job's body started a run."""
+    worker = current_worker_var.get(None)
     while worker is not None:
         yield worker
-        worker = worker.run.context.get(current)
+        worker = worker.run.context.get(current_worker_var)
 
 
 def current_job() -> AbstractJob[Any]:
@@ -47,13 +47,13 @@ def current_job() -> AbstractJob[Any]:
         (True, 'me')
 
     """
-    worker = current.get(None)
+    worker = current_worker_var.get(None)
     if worker is None or worker.job is None:
-        stand_in: Any = getattr(sys.modules.get(REMOTE_JOB_MODULE), "current", None)
+        stand_in: Any = getattr(sys.modules.get(REMOTE_JOB_MODULE), "current_call", None)
         if stand_in is not None:
             return cast("AbstractJob[Any]", stand_in)
         raise RuntimeError("current_job(): no job makes this call; call it in the body of a job")
-    if not worker.run.backend.isolation.is_inside(worker):
+    if not worker.run.backend.isolation.is_caller_inside(worker):
         raise RuntimeError(
             "current_job(): this task runs in a nursery or task group around the jobs, so no job is known to make this "
             "call; call it in the job, and pass the job to the task"
@@ -82,7 +82,7 @@ def carry(variables: Mapping[str, str]) -> None:
         (True, b'for show\n')
 
     """
-    _carried.set(variables)
+    _carried_env.set(variables)
 
 
 def carried() -> Mapping[str, str]:
@@ -93,11 +93,11 @@ def carried() -> Mapping[str, str]:
         {}
 
     """
-    return _carried.get()
+    return _carried_env.get()
 
 
 def apply_context(context: contextvars.Context) -> None:
-    """Set the variables of `context` in the current task, except `current`."""
+    """Set the context variables of `context` in the current task, except the current worker."""
     for variable, value in context.items():
-        if variable is not current:
+        if variable is not current_worker_var:
             variable.set(value)

@@ -21,36 +21,36 @@ from typing import TYPE_CHECKING, Any, Final
 from ..base._states import COMPLETED
 from ..job._job import AbstractJob
 from ..job._outcome import find_interruption, one_line_error
-from ._clean_up import PATIENCE, CleanUp, report_stuck
+from ._clean_up import STUCK_REPORT_DELAY, CleanUp, report_stuck
 
 if TYPE_CHECKING:
     from ..scheduler._base_scheduler import BaseScheduler
     from ._run import Run
     from ._worker import Worker
 
-FEW_TURNS: Final = 3
+MAX_LEAVING_TURNS: Final = 3
 """How many turns of the loop parked workers get to leave, which takes one or two. If all workers leave in these turns,
 the run does not need a task for `_wind_up`."""
 
 
 class Ending:
-    """The end of one run; `execute` takes its steps."""
+    """The end of one run, in the steps that the module's docstring lists."""
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
-        # The jobs whose `co_shutdown` has not been called. A second call of `_wind_up` resumes with these.
-        self._pending_shutdowns: Final = _jobs_with_shutdown(run.scheduler) if run.members.shutting_down else {}
+        # The jobs whose `co_shutdown` has not been called yet. A second call of `_wind_up` continues with these.
+        self._pending_shutdowns: Final = _jobs_with_shutdown(run.scheduler) if run.members.jobs_with_shutdown else {}
 
     async def execute(self) -> None:
         """End the run, by the steps that the module's docstring lists."""
         run = self._run
         run.stop(COMPLETED)
         run.workers.dismiss_parked()
-        for _ in range(FEW_TURNS if run.workers.alive else 0):
+        for _ in range(MAX_LEAVING_TURNS if run.workers.alive else 0):
             if not run.workers.alive or any(worker.job is not None for worker in run.workers.alive):
                 break
             if not await run.group.host.yield_to_loop():
-                break  # the host raises this cancellation at the end of the run
+                break  # the group's host raises the cancellation at the end of the run
         if run.workers.alive or self._pending_shutdowns or run.shared_resources is not None or CleanUp.is_needed(run):
             try:
                 await run.group.host.run_uninterrupted(self._wind_up)
@@ -64,7 +64,7 @@ class Ending:
     async def _wind_up(self) -> None:
         run = self._run
         alive = run.workers.alive
-        await self._wait_until_left([worker for worker in alive if not worker.shielded])
+        await self._wait_until_left([worker for worker in alive if not worker.is_shielded])
         if CleanUp.is_needed(run):
             await CleanUp(run).execute()
         await self._end_workers([worker for worker in alive if not _runs_service(worker)])
@@ -77,14 +77,14 @@ class Ending:
         """Cancel shielded workers, and wait until they have left. Services that are ready count as SUCCEEDED."""
         run, group, alive = self._run, self._run.group, self._run.workers.alive
         for worker in workers:
-            worker.ended_by_run = worker.cancelled_alone = True
+            worker.was_ended_by_run = worker.was_cancelled_alone = True
         if run.scheduler._cancels_once:
             run.cancel_once(workers)
         elif alive.keys() <= set(workers):
-            group.cancel_shielded()  # one call for all of them costs a fifth
+            group.cancel_shielded()  # one call for all workers costs a fifth of one call for each
         else:
             for worker in workers:
-                group.cancel_one(worker)
+                group.cancel_worker(worker)
         await self._wait_until_left(workers, deadline)
 
     async def _end_services(self) -> None:
@@ -103,7 +103,7 @@ class Ending:
             return []
         members = self._run.members
         by_service = {worker.job: worker for worker in workers}
-        levels: dict[AbstractJob[Any], int] = {}  # the longest path of requirements to a job, counted in live services
+        levels: dict[AbstractJob[Any], int] = {}  # for each job, the largest number of live services on a path to it
         for job in self._run.scheduler.topological_order():
             depth = max((levels[requirement] for requirement in members.waits_for(job)), default=0)
             levels[job] = depth + (job in by_service)
@@ -114,18 +114,20 @@ class Ending:
         return [waves[level] for level in sorted(waves, reverse=True)]
 
     async def _wait_until_left(self, workers: Iterable[Worker], deadline: float = math.inf) -> None:
-        """Wait until these workers have left, or until `deadline`; report the jobs that take long."""
+        """Wait until these workers have left, or until the deadline; report jobs that take long."""
         run = self._run
-        patience = run.clock() + PATIENCE
+        patience = run.clock() + STUCK_REPORT_DELAY
         alive = run.workers.alive
         left = deque(workers)
         while run.clock() < deadline:
-            while left and left[0] not in alive:  # only the first ones: a scan of all would make this quadratic
+            while (
+                left and left[0] not in alive
+            ):  # check only the first ones, because a scan of all each time would take quadratic time
                 left.popleft()
             if not left:
                 return
-            run.changed = changed = run.backend.event()
-            with run.backend.scope(deadline=min(patience, deadline)):
+            run.change_event = changed = run.backend.create_event()
+            with run.backend.create_scope(deadline=min(patience, deadline)):
                 await changed.wait()
             if run.clock() >= patience:
                 patience = math.inf
@@ -138,7 +140,7 @@ async def shut_down_nested(run: Run, nested: BaseScheduler) -> None:
 
 
 def _jobs_with_shutdown(scheduler: BaseScheduler) -> dict[AbstractJob[Any], None]:
-    return {job: None for job in scheduler._members.shutting_down if job._needs_shutdown()}
+    return {job: None for job in scheduler._members.jobs_with_shutdown if job._needs_shutdown()}
 
 
 def _runs_service(worker: Worker) -> bool:
@@ -146,7 +148,7 @@ def _runs_service(worker: Worker) -> bool:
 
 
 async def _shut_down(run: Run, pending: dict[AbstractJob[Any], None], seconds: float | None) -> None:
-    """Call `co_shutdown` of all jobs in `pending` concurrently; report those that did not end in time.
+    """Call `co_shutdown` of all pending jobs concurrently; report the jobs whose call did not end in time.
 
     Each job is removed from `pending` when its call begins.
     """
@@ -170,7 +172,7 @@ async def _shut_down_one(
     try:
         await job.co_shutdown()
     except BaseException as error:
-        failure = run.backend.split(error)[1]
+        failure = run.backend.split_cancellations(error)[1]
         if failure is None:
             raise
         del unfinished[job]

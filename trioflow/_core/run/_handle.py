@@ -1,4 +1,4 @@
-"""The interfaces of a run: `RunHandle` for kinds of jobs (public, in `trioflow.abc`) and `RunView` for views.
+"""The interfaces of a run: `RunHandle` for kinds of jobs, which is public in `trioflow.abc`, and `RunView` for views.
 
 ```
 run_of(job) ──► RunHandle: clock, waits, waits despite a cancellation, shared objects, the log
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 from ..base._signatures import is_async
 from ..job._function import name_of
-from ._current import current
-from ._idle_timeouts import PROGRESS, TimeLimit
+from ._current import current_worker_var
+from ._idle_timeouts import PROGRESS_NOUN, TimeLimit
 from ._shared_resources import SharedResource
 from ._slot_lending import SpareSlots, spare_slots
 from ._worker import Worker
@@ -40,7 +40,7 @@ def run_of(job: AbstractJob[Any]) -> RunHandle:
         RuntimeError: the job was not called by a run.
 
     """
-    worker = current.get(None)
+    worker = current_worker_var.get(None)
     if worker is None:
         raise RuntimeError(f"{job.label!r} needs a run: put it into a Scheduler, and run that")
     return RunHandle(worker.run)
@@ -48,7 +48,7 @@ def run_of(job: AbstractJob[Any]) -> RunHandle:
 
 @final
 class RunHandle:
-    """A handle by which a job uses its run; it is the same on trio and asyncio."""
+    """A job's interface to its run, which is the same on trio and asyncio."""
 
     __slots__ = ("_backend", "_run", "clock")
 
@@ -73,22 +73,22 @@ class RunHandle:
             TypeError: the object has no `async def close(self)`.
 
         """
-        return self._run.shared.get(make, lambda run: _closable(make(RunHandle(run)), make))
+        return self._run.shared_objects.get_or_create(make, lambda run: _closable(make(RunHandle(run)), make))
 
     def time_limit(
-        self, job: AbstractJob[Any], missing: str = PROGRESS, *, cancels: bool = False, counts: bool = True
+        self, job: AbstractJob[Any], missing: str = PROGRESS_NOUN, *, cancels: bool = False, counts: bool = True
     ) -> TimeLimit:
         """Start and return the time limit for this call of a job; for kinds with `keeps_time=True`.
 
         Args:
             job: the job.
             missing: a noun for the signs of life of the job, which the error after an `idle_timeout` contains.
-            cancels: whether a `with` block of the limit is cancelled at the deadline, and raises `JobTimeout`.
-                Otherwise the job has to check the deadline itself, or to wait by the methods of the limit.
-            counts: whether the `idle_timeout` counts from now on, and not only in blocks of `counting()`.
+            cancels: whether the body of `with limit:` is cancelled at the deadline, and raises `JobTimeout`. If not,
+                the job must check the deadline itself, or wait with the methods of the limit.
+            counts: whether the `idle_timeout` counts from now on, not only in the body of `with limit.counting():`.
 
         """
-        worker = current.get(None)
+        worker = current_worker_var.get(None)
         return TimeLimit(
             self._run,
             job,
@@ -105,12 +105,19 @@ class RunHandle:
         self._run.report(job, message, exception)
 
     def note_hold(self, job: AbstractJob[Any], since: float, until: float | None = None) -> None:
-        """Record, for traces, that a running job waited for room on its machine from `since` until `until` or now."""
+        """Record, for traces, that a running job has waited for free capacity of its machine.
+
+        Args:
+            job: the job.
+            since: the begin of the wait, on the run's clock.
+            until: the end of the wait; None for now.
+
+        """
         extras = job._ensure_extras()
         extras.machine_waits += ((since, self.clock() if until is None else until),)
 
     def note_room(self, job: AbstractJob[Any], place: str, calls: int) -> None:
-        """Record, for what-if simulations, where the job's call runs, and how many calls can run there at once."""
+        """Record, for what-if simulations, where the job's call runs, and how many calls can run there concurrently."""
         job._ensure_extras().call_place = place, calls
 
     def stores(self, job: AbstractJob[Any]) -> bool:
@@ -137,10 +144,10 @@ class RunHandle:
     def outlast(self, wait: Callable[[], Awaitable[V]]) -> Awaitable[V]:
         """Await `wait()` to its end, even if the task is cancelled, and return its result.
 
-        Use this for work that has to end cleanly, and raise the cancellation again afterwards.
+        Use this for work that must not be interrupted. A cancellation takes effect afterwards.
 
         Args:
-            wait: an async function. If a native `asyncio.Task.cancel()` interrupts it, it is called again, and has to
+            wait: an async function. If a native `asyncio.Task.cancel()` interrupts it, it is called again, and must
                 resume its work.
 
         """
@@ -149,24 +156,24 @@ class RunHandle:
     # ---- slots to lend
 
     def spare_slots(self) -> SpareSlots | None:
-        """Return the spare slots that the current job may borrow, or None if no enclosing scheduler has `jobserver`.
+        """Return the spare slots that the current job may borrow; None if no enclosing scheduler has `jobserver`.
 
-        Forever jobs, services included, cannot borrow slots: for these it is None, too.
+        Forever jobs, including services, cannot borrow slots, so the result is None for them, too.
         """
-        worker = current.get(None)
-        return None if worker is None or worker.shielded else spare_slots(self._run)
+        worker = current_worker_var.get(None)
+        return None if worker is None or worker.is_shielded else spare_slots(self._run)
 
     # ---- threads
 
     def keep_current_job(self) -> Callable[[], object]:
-        """Return a function for another thread, which sets `current_job()` there to the job that is current now.
+        """Return a function that sets `current_job()` in another thread to the job that is current now.
 
-        Otherwise `current_job()` may return the next job, in a thread that outlives its own.
+        Without it, `current_job()` may return the next job in a thread that outlives its job.
         """
-        worker = current.get()
+        worker = current_worker_var.get()
         stand_in = Worker(self._run, has_slot=False)
         stand_in.job = worker.job
-        return partial(current.set, stand_in)
+        return partial(current_worker_var.set, stand_in)
 
     def check_limiter(self, limiter: Any, job: AbstractJob[Any]) -> None:
         """Reject a limiter that the backend of the run cannot use.
@@ -176,10 +183,10 @@ class RunHandle:
             job: the job, for the error.
 
         Raises:
-            TypeError: `limiter` belongs to another backend, or is no limiter.
+            TypeError: `limiter` belongs to another backend, or is not a limiter.
 
         """
-        if self._backend.check_limiter(limiter) is not None:
+        if self._backend.limiter_problem(limiter) is not None:
             raise TypeError(
                 f"limiter={limiter!r} of {job.label!r} is not for {self._backend.name}: "
                 f"give a CapacityLimiter of anyio that was made in this run, or on trio one of trio's"
@@ -187,7 +194,7 @@ class RunHandle:
 
 
 def _closable(made: R, make: Callable[..., R]) -> R:
-    """Return a shared object, or reject it if it has no async `close()`."""
+    """Check that a shared object has an async `close()`, and return the object."""
     if is_async(getattr(made, "close", None)):
         return made
     raise TypeError(
@@ -198,7 +205,7 @@ def _closable(made: R, make: Callable[..., R]) -> R:
 
 @final
 class RunView:
-    """A read-only view of a run in progress, from `current_run`."""
+    """A read-only view of a run in progress, which `current_run` returns."""
 
     __slots__ = ("_run",)
 
@@ -223,7 +230,7 @@ class RunView:
     @property
     def window(self) -> int | None:
         """The largest size of the window, or None for no limit. See also `scheduler.window_size`."""
-        return self._run.workers.slots
+        return self._run.workers.max_size
 
     @property
     def backend(self) -> str:
@@ -232,7 +239,7 @@ class RunView:
 
     @property
     def tokens_taken(self) -> int | None:
-        """The number of taken tokens of the limiter, by all its users; None if the window is not a limiter."""
+        """The number of tokens of the limiter that all its users have taken; None if the window is not a limiter."""
         limiter: Any = self._run.workers.limiter
         return None if limiter is None else limiter.borrowed_tokens
 

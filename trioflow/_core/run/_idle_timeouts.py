@@ -1,6 +1,6 @@
-"""The `idle_timeout` of jobs: the end of a call that shows no sign of life for too long.
+"""The `idle_timeout` of jobs, which ends a call that shows no sign of life for too long.
 
-A sign of life is progress that a job reports, or output of its command; for a scheduler, it is any event of one of its
+For a job, a sign of life is reported progress, or output of its command. For a scheduler, it is any event of one of its
 jobs. Each sign of life postpones the deadline of the call:
 
 ```
@@ -8,8 +8,8 @@ call begins ──► deadline: after idle_timeout, or at the end of the timeout
                    ▲ sign of life: the idle_timeout starts again
 ```
 
-While a job blocks the loop, or the program is suspended, signs of life of other jobs are not received. So a deadline
-counts only some turns of the loop after it has passed, in which earlier signs of life can still arrive.
+While a job blocks the loop, or the program is suspended, signs of life of other jobs cannot be received. So a call is
+ended only some turns of the loop after its deadline, in which earlier signs of life can still arrive.
 
 A job without an `idle_timeout` needs no timer.
 """
@@ -24,7 +24,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, final
 
-from ..backend import current as current_backend
+from ..backend import current_backend as current_backend
 from ..job import _errors
 from ._instruments import Instrument
 
@@ -33,51 +33,51 @@ if TYPE_CHECKING:
     from ..job._job import AbstractJob
     from ._run import Run
 
-PROGRESS: Final = "progress"
-OF_JOBS: Final = "progress of its jobs"
+PROGRESS_NOUN: Final = "progress"
+JOB_EVENTS_NOUN: Final = "progress of its jobs"
 
 GRACE_TURNS: Final = 4
-"""How many turns of the loop a deadline has to be over before it counts.
+"""How many turns of the loop after a deadline the call is ended.
 
 A report from a thread arrives after one turn, and a message from a process after two. The output of a node passes
 through one or two more tasks.
 """
 TIMER_TOLERANCE: Final = 0.001
-"""Seconds by which a timer may fire early: asyncio's may be early by a tick of its clock."""
+"""How early a timer may fire, in seconds. A timer of asyncio may be early by one tick of its clock."""
 
-SELECTOR: Final[type[selectors.BaseSelector]] = getattr(selectors, "PollSelector", selectors.SelectSelector)
+SELECTOR_CLASS: Final[type[selectors.BaseSelector]] = getattr(selectors, "PollSelector", selectors.SelectSelector)
 """A selector on `poll()` where it exists, because `select()` rejects descriptors above 1,023."""
 
 
 def is_readable(descriptor: int) -> bool:
     """Return whether a descriptor is readable now."""
-    with SELECTOR() as selector:
+    with SELECTOR_CLASS() as selector:
         selector.register(descriptor, selectors.EVENT_READ)
         return bool(selector.select(0))
 
 
 @final
 class ThreadEvent:
-    """A one-time event that any thread can set, and for which tasks of one event loop can wait."""
+    """A one-time event that any thread can set, and that tasks of one event loop can wait for."""
 
-    __slots__ = ("_backend", "_call", "_event")
+    __slots__ = ("_backend", "_call_in_loop", "_event")
 
     def __init__(self) -> None:
         """Make an event for the running event loop."""
         self._backend: Final = current_backend()
-        self._event: Final = self._backend.event()
-        self._call: Final = self._backend.threadsafe_caller()
+        self._event: Final = self._backend.create_event()
+        self._call_in_loop: Final = self._backend.threadsafe_caller()
 
     def set(self) -> None:
         """Wake all waiting tasks; later waits return immediately."""
-        self._call(self._event.set)
+        self._call_in_loop(self._event.set)
 
     async def wait(self, deadline: float = math.inf) -> bool:
         """Wait until the event is set, or the loop's clock shows `deadline`; return whether it is set."""
         if deadline == math.inf:
             await self._event.wait()
         else:
-            with self._backend.scope(deadline):
+            with self._backend.create_scope(deadline):
                 await self._event.wait()
         return self._event.is_set()
 
@@ -88,9 +88,9 @@ class ThreadEvent:
 
 @final
 class TimeLimit:
-    """The time limit of one call of a job: its `timeout`, and its `idle_timeout`, which signs of life restart.
+    """The time limit of one call of a job: its `timeout`, and its `idle_timeout`, which each sign of life restarts.
 
-    Use it as a context manager: inside the block, calls of the job's `progress()` count as signs of life.
+    In the body of `with limit:`, calls of the job's `progress()` count as signs of life.
     """
 
     __slots__ = (
@@ -98,8 +98,8 @@ class TimeLimit:
         "_enclosing",
         "_end_call",
         "_extras",
+        "_has_fired",
         "_idle_timeout",
-        "_is_over",
         "_job",
         "_last_sign",
         "_late_deadline",
@@ -108,18 +108,18 @@ class TimeLimit:
         "_scope",
         "_stop_timer",
         "_timeout",
-        "_turns",
+        "_turns_after_deadline",
         "end",
     )  # fmt: skip
 
     end: float
-    """The time at which the job's `timeout` is over, or infinity; signs of life do not change it."""
+    """The time at which the job's `timeout` ends, or infinity. Signs of life do not change it."""
 
     def __init__(
         self,
         run: Any,  # a `Run`, which is not public
         job: AbstractJob[Any],
-        missing: str = PROGRESS,
+        missing: str = PROGRESS_NOUN,
         *,
         timeout: float | None,
         idle_timeout: float | None,
@@ -128,7 +128,7 @@ class TimeLimit:
         counts: bool = True,
         enclosing: tuple[TimeLimit, ...] = (),
     ) -> None:
-        """Start the limit now. Kinds of jobs call `RunHandle.time_limit` instead.
+        """Start the limit. Kinds of jobs call `RunHandle.time_limit` instead.
 
         Args:
             run: the run that makes the call.
@@ -136,10 +136,10 @@ class TimeLimit:
             missing: a noun for the signs of life of the job, which the error contains.
             timeout: seconds for the whole call; None for no limit.
             idle_timeout: seconds without a sign of life; None for no limit.
-            end_call: called once, when the `idle_timeout` has passed. The caller has to enforce the `timeout` itself.
+            end_call: called once, when the `idle_timeout` has passed. The caller must enforce the `timeout` itself.
             cancels: whether the `with` block is cancelled at the deadline, instead of a call of `end_call`.
-            counts: whether the `idle_timeout` counts from now on, and not only in blocks of `counting()`.
-            enclosing: the limits of the enclosing schedulers and jobs, for which signs of life count too.
+            counts: whether the `idle_timeout` counts from now on, not only in the body of `with limit.counting():`.
+            enclosing: the limits of the enclosing schedulers and jobs, which signs of life postpone, too.
 
         """
         now = run.clock()
@@ -151,22 +151,22 @@ class TimeLimit:
         self._idle_timeout: Final = math.inf if idle_timeout is None else idle_timeout
         self.end = math.inf if timeout is None else now + timeout
         is_limited = timeout is not None or idle_timeout is not None
-        self._scope: Final[Scope | None] = run.backend.scope(self.end) if cancels and is_limited else None
+        self._scope: Final[Scope | None] = run.backend.create_scope(self.end) if cancels and is_limited else None
         self._end_call: Final = end_call if self._scope is None else self._scope.cancel
-        # Here `progress()` finds the limit; None if the run has not called this job itself.
+        # The extras in which the job's `progress()` finds the limit; None if the run has not called this job itself.
         self._extras: Final = job._ensure_extras() if idle_timeout is not None and job._worker is not None else None
         self._enclosing: Final = enclosing
         self._last_sign = (
             now if counts else math.inf
         )  # the time of the latest sign of life; infinity while the idle_timeout does not count
-        self._is_over = False
-        self._turns = 0  # turns of the loop since the deadline has passed
+        self._has_fired = False
+        self._turns_after_deadline = 0  # turns of the loop since the deadline has passed
         self._stop_timer: Callable[[], None] | None = None
         self._late_deadline = math.inf  # the last deadline after which `wait_readable` still found data
 
     @property
     def deadline(self) -> float:
-        """The time on the run's clock at which the call ends unless there is a sign of life, or infinity."""
+        """The time on the run's clock at which the call ends without a sign of life; infinity if there is no limit."""
         return min(self.end, self._last_sign + self._idle_timeout)
 
     @property
@@ -176,11 +176,11 @@ class TimeLimit:
 
     @property
     def needs_signs(self) -> bool:
-        """Whether the job, or an enclosing scheduler, has an `idle_timeout`; otherwise `alive` has no effect."""
+        """Whether the job or an enclosing scheduler has an `idle_timeout`. If not, `alive` has no effect."""
         return bool(self._enclosing) or self._idle_timeout < math.inf
 
     def alive(self) -> None:
-        """Give a sign of life, which counts for this limit and those of the enclosing schedulers."""
+        """Record a sign of life, for this limit and those of the enclosing schedulers."""
         self._renew()
         for limit in self._enclosing:
             limit._renew()
@@ -188,25 +188,25 @@ class TimeLimit:
     def _renew(self) -> None:
         """Record a sign of life for this limit only."""
         if self._last_sign < math.inf:
-            self._set(self._clock())
+            self._restart(self._clock())
 
     @contextlib.contextmanager
     def counting(self) -> Generator[None]:
-        """Return a context manager in whose block the `idle_timeout` counts, for a limit made with `counts=False`."""
-        self._set(self._clock())
+        """Return a context manager in the body of which the `idle_timeout` counts, even with `counts=False`."""
+        self._restart(self._clock())
         try:
             yield
         finally:
             if self._end_call is not None or self._clock() < self.deadline:
-                self._set(math.inf)
+                self._restart(math.inf)
 
-    def _set(self, last: float) -> None:
-        if not self._is_over:
-            self._last_sign, self._turns = last, 0
+    def _restart(self, last: float) -> None:
+        if not self._has_fired:
+            self._last_sign, self._turns_after_deadline = last, 0
             self._set_timer()
 
     def _set_timer(self) -> None:
-        """Set a timer for the deadline, but keep an earlier timer: signs of life are frequent, and timers cost time."""
+        """Set a timer for the deadline, unless there is one already, because signs of life are frequent."""
         due = self._last_sign + self._idle_timeout
         if self._end_call is not None and self._stop_timer is None and due < self.end:
             self._stop_timer = self._run.group.call_at(due, self._check)
@@ -216,16 +216,16 @@ class TimeLimit:
         self._stop_timer = None
         if self._last_sign + self._idle_timeout > self._clock():
             self._set_timer()
-        elif self._turns < GRACE_TURNS:
-            self._turns += 1
+        elif self._turns_after_deadline < GRACE_TURNS:
+            self._turns_after_deadline += 1
             self._stop_timer = self._run.group.call_at(self._clock(), self._check)
         else:
-            self._is_over = True
+            self._has_fired = True
             assert self._end_call is not None
             self._end_call()
 
     def error(self) -> _errors.JobTimeout:
-        """Return the `JobTimeout` to raise after the deadline, which names the timeout that is over.
+        """Return the `JobTimeout` to raise after the deadline, which names the timeout that has expired.
 
         Raises:
             RuntimeError: the deadline has not passed.
@@ -242,8 +242,13 @@ class TimeLimit:
         )
 
     def _error_at_end(self, place: str | None = None) -> _errors.JobTimeout:
-        """Return the exception for the timeout that is over; `place` is the line where the job was."""
-        if not self._is_over and self.end <= self._last_sign + self._idle_timeout:
+        """Return the exception for the timeout that has expired.
+
+        Args:
+            place: the line of code where the job was.
+
+        """
+        if not self._has_fired and self.end <= self._last_sign + self._idle_timeout:
             assert self._timeout is not None
             return _errors.JobTimeout(self._job, self._timeout, place=place)
         return _errors.JobTimeout(self._job, self._idle_timeout, self._missing, place)
@@ -254,7 +259,7 @@ class TimeLimit:
             return True
         if self._late_deadline == self.deadline or self.deadline == self.end or not is_readable(descriptor):
             return False
-        self._late_deadline = self.deadline  # the data may be a sign of life that came while the loop was blocked
+        self._late_deadline = self.deadline  # the data may have arrived before the deadline, while the loop was blocked
         return True
 
     async def wait(self, event: ThreadEvent) -> bool:
@@ -291,7 +296,7 @@ class TimeLimit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop the limit; if it has cancelled the block, raise the `JobTimeout`."""
+        """Stop the limit; if it has cancelled the body of the `with` statement, raise the `JobTimeout`."""
         self._stop()
         if self._scope is not None and self._scope.__exit__(kind, error, traceback) and error is not None:
             timeout = self._error_at_end()
@@ -302,10 +307,10 @@ class TimeLimit:
 
 
 class IdleInstrument(Instrument):
-    """The `idle_timeout` of a scheduler: an instrument for which each event of its jobs is a sign of life."""
+    """The instrument for the `idle_timeout` of a scheduler. Each event of a job in the scheduler is a sign of life."""
 
     def __init__(self, run: Run, seconds: float) -> None:
-        """Prepare; `begin` starts the limit."""
+        """Create the instrument; `begin` starts the limit."""
         self._run, self._idle_timeout = run, seconds
         self.limit: TimeLimit | None = None
 
@@ -313,7 +318,7 @@ class IdleInstrument(Instrument):
         """Start the limit."""
         run, seconds = self._run, self._idle_timeout
         limit = TimeLimit(
-            run, run.scheduler, OF_JOBS, timeout=None, idle_timeout=seconds, end_call=run.stop_because_idle
+            run, run.scheduler, JOB_EVENTS_NOUN, timeout=None, idle_timeout=seconds, end_call=run.stop_because_idle
         )
         self.limit = limit.__enter__()
 
@@ -334,26 +339,28 @@ class IdleInstrument(Instrument):
 class ThreadReports:
     """Progress that jobs have reported in other threads, and that the event loop has not received yet.
 
-    One wake-up of the loop delivers all pending reports, of which each job has only the latest.
+    One wake-up of the loop delivers all pending reports. Only the latest report of each job is kept.
     """
 
-    __slots__ = ("_call", "_is_due", "_pending")
+    __slots__ = ("_call_in_loop", "_is_delivery_scheduled", "_latest_fractions")
 
     def __init__(self, backend: Backend) -> None:
-        self._call: Final = backend.threadsafe_caller()
-        self._pending: Final[dict[AbstractJob[Any], float | None]] = {}
-        self._is_due = False
+        self._call_in_loop: Final = backend.threadsafe_caller()
+        self._latest_fractions: Final[dict[AbstractJob[Any], float | None]] = {}
+        self._is_delivery_scheduled = False
 
     def add(self, job: AbstractJob[Any], fraction: float | None) -> None:
         """Store the report of a job, and schedule its delivery. Call this in the job's thread."""
-        self._pending[job] = self._pending.get(job) if fraction is None else fraction
-        if not self._is_due:
-            self._is_due = True
-            self._call(self._deliver)
+        self._latest_fractions[job] = self._latest_fractions.get(job) if fraction is None else fraction
+        if not self._is_delivery_scheduled:
+            self._is_delivery_scheduled = True
+            self._call_in_loop(self._deliver)
 
     def _deliver(self) -> None:
-        self._is_due = False  # before the loop, since reports that come later need another delivery
-        while self._pending:
-            job, fraction = self._pending.popitem()
-            if job._worker is not None:  # it has not settled meanwhile
-                job._worker.run.note_progress(job, fraction)
+        self._is_delivery_scheduled = (
+            False  # first, because reports that arrive during the iteration need another delivery
+        )
+        while self._latest_fractions:
+            job, fraction = self._latest_fractions.popitem()
+            if job._worker is not None:  # None if the job has settled meanwhile
+                job._worker.run.record_progress(job, fraction)

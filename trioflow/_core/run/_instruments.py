@@ -41,9 +41,9 @@ class Instrument:
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Reject async hooks: nothing would await them."""
+        """Reject async hooks, because nothing would await them."""
         super().__init_subclass__(**kwargs)
-        for name in HOOKS:
+        for name in HOOK_NAMES:
             if is_async(getattr(cls, name)):
                 raise TypeError(f"{cls.__qualname__}.{name}() is async, and nothing would await it: define it with def")
 
@@ -77,8 +77,8 @@ class Instrument:
         """Called when the run of `scheduler` has ended, and everything has been shut down."""
 
 
-HOOKS: Final = tuple(name for name, value in vars(Instrument).items() if name[0] != "_" and callable(value))
-START_HOOKS: Final = ("job_started", "job_attempt")
+HOOK_NAMES: Final = tuple(name for name, value in vars(Instrument).items() if name[0] != "_" and callable(value))
+START_HOOK_NAMES: Final = ("job_started", "job_attempt")
 
 
 class InstrumentSet:
@@ -92,9 +92,13 @@ class InstrumentSet:
         outer: InstrumentSet | None,
         interrupt: Callable[[BaseException], None],
     ) -> None:
-        """Look up the overrides of each hook; the instruments of the `outer` run come last.
+        """Look up the overrides of each hook.
 
-        The set calls `interrupt` with a `KeyboardInterrupt`, or another exception that is no `Exception`, of a hook.
+        Args:
+            instruments: the instruments of the run.
+            outer: the instruments of the enclosing run, which are called last.
+            interrupt: called with a `KeyboardInterrupt`, or another exception that is not an `Exception`, from a hook.
+
         """
         self.interrupt = interrupt
         self._removed: Final[set[int]] = set() if outer is None else outer._removed  # ids of instruments
@@ -109,11 +113,11 @@ class InstrumentSet:
                 if getattr(type(instrument), hook, None) is not getattr(Instrument, hook)
                 or hook in getattr(instrument, "__dict__", {})
             ]
-            for hook in HOOKS
+            for hook in HOOK_NAMES
         }
 
     def detach(self) -> None:
-        """Release the run, which is over; from now on, `KeyboardInterrupt` and the like leave the hooks."""
+        """Drop the reference to the run, which has ended. From now on, `KeyboardInterrupt` propagates from hooks."""
         self.interrupt = _raise
 
     def notify(self, hook: str, *details: Any) -> None:
@@ -124,7 +128,7 @@ class InstrumentSet:
     def fast_hook(self, *hooks: str) -> Hook | None:
         """Return a function that calls these hooks in order, or None if no instrument overrides any of them.
 
-        Workers call it in their hot path, where the look-up of a hook would double its cost.
+        Workers call the function in their hot path, where a look-up of the hook would double the cost.
         """
         methods = [(method, hook) for hook in hooks for method in self._hooks[hook]]
         removed = self._removed
@@ -139,8 +143,8 @@ class InstrumentSet:
                 except Exception as error:
                     self._remove(method, hook, error)
                 except BaseException as interruption:
-                    if hook in START_HOOKS:
-                        raise  # so that the job that is starting fails
+                    if hook in START_HOOK_NAMES:
+                        raise  # makes the starting job fail
                     self.interrupt(interruption)
 
         return notify if methods else None
@@ -162,7 +166,7 @@ class InstrumentSet:
 
 
 def fast_hooks(instrument_set: InstrumentSet | None) -> tuple[Hook | None, Hook | None, Hook | None]:
-    """Return the functions to call when a job starts, ends and is scheduled; None for those without instruments."""
+    """Return the functions to call when a job starts, ends and is scheduled; each is None if no instrument needs it."""
     if instrument_set is None:
         return None, None, None
     fast = instrument_set.fast_hook
@@ -173,8 +177,13 @@ def _raise(interruption: BaseException) -> None:
     raise interruption
 
 
-def checked(instruments: Any, name: str, subject: Subject) -> tuple[Instrument, ...]:
-    """Check the argument `name` of `subject`, and return its instruments as a tuple.
+def check_instruments(instruments: Any, name: str, subject: Subject) -> tuple[Instrument, ...]:
+    """Check an argument that is a collection of instruments, and return it as a tuple.
+
+    Args:
+        instruments: the argument.
+        name: the name of the argument, for errors.
+        subject: the object that it was given to, for errors.
 
     Raises:
         TypeError: `instruments` is not a collection of instruments.

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 from ..base._states import JobState, StopReason
 from ..job._errors import JournalError
-from ._current import current
+from ._current import current_worker_var
 
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
     from ._run import Run
 
-BETWEEN_CLOCKS: Final = 8
-"""The number of jobs to look up between two readings of the clock; a reading costs a tenth of a look-up."""
-NOT_IN_JOURNAL: Final = "the journal does not have it"
-NOT_SAVED: Final = "save=None: its result is not stored"
+LOOKUPS_PER_CLOCK_READING: Final = 8
+"""The number of jobs to look up between two readings of the clock. A reading costs a tenth of a look-up."""
+NOT_IN_JOURNAL_REASON: Final = "the journal does not have it"
+NOT_SAVED_REASON: Final = "save=None: its result is not stored"
 """Reasons why a job was not restored; see `NotStored`."""
 
 
@@ -47,7 +47,7 @@ class NotStored:
     """The answer of a journal that has no result for a job.
 
     Args:
-        why: a text that explains the reason, or None.
+        why: the reason; None if there is nothing to explain.
 
     """
 
@@ -64,7 +64,7 @@ class RunJournal(Protocol):
     """
 
     def nested(self, scheduler: AbstractJob[Any]) -> RunJournal:
-        """Return this journal for the run of `scheduler`, a nested scheduler of this run."""
+        """Return a view of this journal for the run of a nested scheduler."""
         ...
 
     def look_up(self, job: AbstractJob[Any]) -> Any:
@@ -76,7 +76,7 @@ class RunJournal(Protocol):
         ...
 
     def forget(self, job: AbstractJob[Any]) -> None:
-        """Release a settled job, which its scheduler is about to drop, because of `keep_jobs=False`."""
+        """Release a settled job that its scheduler is about to drop, because of `keep_jobs=False`."""
         ...
 
     def commit(self) -> None:
@@ -88,14 +88,14 @@ class RunJournal(Protocol):
 
         Args:
             outcome: the name of the run's `stop_reason`; None if the journal has failed before.
-            report: a function to call with a text about each fault of this call.
+            report: called with a text for each error in this call.
 
         """
         ...
 
     @property
     def commits_each(self) -> bool:
-        """Whether each result has to be committed before the jobs that wait for it may start."""
+        """Whether each result must be committed before the jobs that wait for it may start."""
         ...
 
 
@@ -108,9 +108,11 @@ class JournalWriter:
         self._run: Final = run
         self._journal: Final = journal
         self._outermost: Final[JournalWriter] = self if outer is None else outer._outermost
-        self._commit_is_due = False  # set on the outermost run's writer: results are to be committed in the next turn
+        self._commit_is_due = (
+            False  # whether results wait to be committed in the next turn; used only in the outermost run's writer
+        )
         self._is_deferred = False  # whether jobs wait for the next turn of the loop to be looked up
-        self.fault: Exception | None = None  # set on the outermost run's writer: the first error of the journal
+        self.fault: Exception | None = None  # the first error of the journal; set only in the outermost run's writer
 
     def nested(self, run: Run) -> JournalWriter:
         """Return the writer for `run`, which is nested in this writer's run."""
@@ -119,22 +121,22 @@ class JournalWriter:
     def restore(self, job: AbstractJob[Any]) -> None:
         """Settle a ready job if the journal has its result; if the journal cannot be read, stop the run."""
         run = self._run
-        extras = job._ensure_extras()  # every scheduled job gets them: see the module's docstring
+        extras = job._ensure_extras()  # in a run with a journal, every scheduled job has extras
         try:
             value = self._journal.look_up(job)
         except JournalError as error:
             self._fail(error)
             return
         if type(value) is NotStored:
-            extras.not_restored = value.why
+            extras.not_restored_reason = value.why
         else:
-            extras.restored = True
+            extras.is_restored = True
             run.settle(job, JobState.SUCCEEDED, value, run.clock())
 
     def record(self, job: AbstractJob[Any], value: Any) -> None:
-        """Record a result, which is committed in the next turn of the loop, or at once if `commits_each`.
+        """Record the result of a job. It is committed in the next turn of the loop, or at once if `commits_each`.
 
-        A job that has added other jobs is not recorded: it has to run again to add them again.
+        A job that has added other jobs is not recorded, because it must run again to add them.
         """
         outermost = self._outermost
         if job._extras is not None and job._extras.has_added_jobs:
@@ -151,8 +153,8 @@ class JournalWriter:
             outermost._run.wake()
 
     def note_job_added(self) -> None:
-        """Note that the current job has added jobs: it must not be restored, which would not add them."""
-        worker = current.get(None)
+        """Note that the current job has added jobs. It must not be restored later, because that would not add them."""
+        worker = current_worker_var.get(None)
         if worker is not None and worker.job is not None:
             worker.job._ensure_extras().has_added_jobs = True
 
@@ -170,17 +172,17 @@ class JournalWriter:
         except JournalError as error:
             self._fail(error)
 
-    def defer_if_late(self, number: int) -> bool:
+    def defer_lookups_if_late(self, number: int) -> bool:
         """Defer the remaining look-ups if this turn of the loop has no time left; return whether they are deferred.
 
         `number` is the number of look-ups in this call of `RequirementCounts.count_down_queued`.
         """
-        if number % BETWEEN_CLOCKS or self._run.clock() <= self._run.time_slice.ends_at:
+        if number % LOOKUPS_PER_CLOCK_READING or self._run.clock() <= self._run.time_slice.ends_at:
             return False
-        self.defer()
+        self.defer_lookups()
         return True
 
-    def defer(self) -> None:
+    def defer_lookups(self) -> None:
         """Defer the remaining look-ups to the next turn of the loop."""
         self._is_deferred = True
         self._run.wake()
@@ -192,7 +194,7 @@ class JournalWriter:
     async def work_one_turn(self) -> None:
         """Wait for the next turn of the loop, resume the deferred look-ups, and commit the recorded results."""
         run = self._run
-        number = run.time_slice.number
+        number = run.time_slice.turn_number
         if not await run.group.host.yield_to_loop():
             run.stop_cancelled()
         run.time_slice.begin(number, run.clock())
@@ -208,16 +210,16 @@ class JournalWriter:
         if outermost.fault is None:
             outermost.fault = error
             outermost._run.stop_with_error(error, None, str(error))
-        self._run.stop(StopReason.CANCELLED)  # at once: otherwise this nested run would be cancelled one turn later
+        self._run.stop(StopReason.CANCELLED)  # stop this nested run at once, instead of one turn later
 
     def close(self) -> None:
-        """Close the journal at the end of the outermost run. An error is reported, and fails a completed run."""
+        """Close the journal at the end of the outermost run. Report an error, and let a completed run fail with it."""
         run = self._run
         outcome = run.reason.name if run.reason is not None else "refused"
         try:
             self._journal.close(None if self.fault is not None else outcome, partial(run.report, None))
         except Exception as error:
-            self.fault = run.scheduler._fault = self.fault or error
+            self.fault = run.scheduler._run_error = self.fault or error
             run.report(None, str(error), error)
             if run.scheduler._stop_reason is StopReason.COMPLETED:
                 run.reason = run.scheduler._stop_reason = StopReason.CRITICAL

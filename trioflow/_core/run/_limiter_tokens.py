@@ -37,32 +37,34 @@ if TYPE_CHECKING:
     from ._workers import Workers
 
 MAX_QUEUED_PER_TURN: Final = 200
-"""The most ready jobs that begin to wait for tokens in one call of `collect`, which takes half a millisecond."""
+"""The maximum number of jobs that one call of `collect_ready_jobs` moves, which takes half a millisecond."""
 
 
-class Tokens:
-    """The limiter of one run, and the jobs of the run that have all they need but a token.
+class LimiterTokens:
+    """The limiter of one run, and the jobs of the run that wait only for a token.
 
     Args:
         run: the run.
-        workers: its workers, which count the slots.
+        workers: the workers of the run, which count the slots.
         limiter: the limiter.
 
     """
 
-    __slots__ = ("_heap", "_request_scope", "_run", "_workers", "limiter", "waiting")
+    __slots__ = ("_heap", "_request_scope", "_run", "_workers", "limiter", "waiting_jobs")
 
     def __init__(self, run: Run, workers: Workers, limiter: Any) -> None:
         self._run = run
         self._workers = workers
         self.limiter: Final = limiter
-        # The jobs that have a slot and their needs, and wait for a token.
-        self.waiting: Final[dict[AbstractJob[Any], None]] = {}
-        self._heap: Final[list[HeapEntry]] = []  # the same jobs in start order, among obsolete entries
+        # The jobs that wait for a token; each of them has a slot and its needs.
+        self.waiting_jobs: Final[dict[AbstractJob[Any], None]] = {}
+        self._heap: Final[
+            list[HeapEntry]
+        ] = []  # the same jobs in start order, besides entries of jobs that wait no more
         self._request_scope: Scope | None = None  # the scope of the one worker that waits in the limiter's queue
 
     def detach(self) -> None:
-        """Release the run, which is over."""
+        """Drop the reference to the run, which has ended."""
         del self._run, self._workers
 
     @property
@@ -70,49 +72,52 @@ class Tokens:
         """Whether a worker of this run waits in the limiter's queue."""
         return self._request_scope is not None
 
-    def first(self) -> AbstractJob[Any] | None:
-        """Return the job that gets the next token, or None."""
-        while self._heap and self._heap[0][2] not in self.waiting:
+    def first_waiting_job(self) -> AbstractJob[Any] | None:
+        """Return the job that gets the next token; None if no job waits."""
+        while self._heap and self._heap[0][2] not in self.waiting_jobs:
             heapq.heappop(self._heap)
         return self._heap[0][2] if self._heap else None
 
-    def in_order(self) -> list[AbstractJob[Any]]:
+    def waiting_in_order(self) -> list[AbstractJob[Any]]:
         """Return the waiting jobs in start order."""
-        return [entry[2] for entry in sorted(self._heap) if entry[2] in self.waiting]
+        return [entry[2] for entry in sorted(self._heap) if entry[2] in self.waiting_jobs]
 
     async def next_job(self, worker: Worker, has_run_jobs: bool) -> AbstractJob[Any] | None:
-        """Wait for a job that `worker` can run, with a token if the job takes one; None if the worker has to leave.
+        """Wait for a job that a worker can run, and for a token if the job takes one.
 
         Args:
             worker: a worker without a job.
-            has_run_jobs: whether the worker has run jobs before: then it cannot run a job that needs its own task.
+            has_run_jobs: whether the worker has run jobs before. If so, it cannot run a job that needs its own task.
+
+        Returns:
+            The job, or None if the worker must leave.
 
         """
         run, workers, queue = self._run, self._workers, self._run.queue
         if worker.has_slot:
             workers.give_back_slot(worker)
-        if worker.token_limiter is not None and self._others_wait():
+        if worker.token_limiter is not None and self._do_others_wait():
             self.release(worker)
         while run.phase is not STOPPING:
-            job = self.collect(worker) if queue.forever or queue.jobs else None
+            job = self.collect_ready_jobs(worker) if queue.forever or queue.jobs else None
             if job is not None:
                 return job
-            first = self.first()
+            first = self.first_waiting_job()
             if first is None or (has_run_jobs and (run.needs_own_tasks or needs_own_task(first))):
                 return None
-            if self._has_token(worker):
-                job = self._take(worker, first)
+            if self._acquire_nowait(worker):
+                job = self._grant_token(worker, first)
                 if job is not None:
                     return job
-            elif self._request_scope is not None or not await self._wait(worker):
+            elif self._request_scope is not None or not await self._wait_for_token(worker):
                 return None
         return None
 
-    def collect(self, worker: Worker | None = None) -> AbstractJob[Any] | None:
-        """Move ready jobs, with slots and needs, to the queue for tokens; return the first job that can run now.
+    def collect_ready_jobs(self, worker: Worker | None = None) -> AbstractJob[Any] | None:
+        """Grant slots and needs to ready jobs, and move the jobs to the queue for tokens.
 
-        Without a worker, this stops at the first job that takes no token. With a worker, this releases the worker's
-        token and returns that job; or it returns a job that takes a token, if no other job waits and a token is free.
+        Stop at the first job that takes no token: leave it in the ready queue if there is no worker, otherwise release
+        the worker's token and return the job. If no other job waits and a token is free, return a job that takes it.
         """
         workers, queue = self._workers, self._run.queue
         ready = queue.jobs
@@ -122,13 +127,13 @@ class Tokens:
             entry = ready.pop_entry()
             job = entry[2]
             if job._state is not SCHEDULED:
-                continue  # it was cancelled, or it is a forever job that was taken from the forever queue
+                continue  # the job was cancelled, or it was a forever job and was taken from the forever queue
             takes_token = not (job._forever or is_scheduler(job) or job._own_limiter is not None)
-            if takes_token and (worker is None or self.waiting or not self._has_token(worker)):
+            if takes_token and (worker is None or self.waiting_jobs or not self._acquire_nowait(worker)):
                 workers.free -= 1
                 if (grant := job._grant()) is not None:
                     grant.hold()
-                self.waiting[job] = None
+                self.waiting_jobs[job] = None
                 heapq.heappush(self._heap, entry)
             elif worker is None:
                 ready.push_entry(entry)
@@ -148,11 +153,11 @@ class Tokens:
             self.release(worker)
         return forever
 
-    def _take(self, worker: Worker, first: AbstractJob[Any] | None) -> AbstractJob[Any] | None:
-        """Return the first job, which runs with the worker's token; None if no job may start after all.
+    def _grant_token(self, worker: Worker, first: AbstractJob[Any] | None) -> AbstractJob[Any] | None:
+        """Return the first waiting job, to run with the worker's token; None if no job may start after all.
 
-        While the worker waited for the token, a job that starts earlier may have become ready, or a rate may have been
-        throttled. Then the jobs' needs are granted anew.
+        If a job that starts earlier has become ready meanwhile, or a rate was throttled, grant the needs of all waiting
+        jobs anew.
         """
         ready = self._run.queue.jobs
         requeued: set[AbstractJob[Any]] = set()
@@ -162,26 +167,26 @@ class Tokens:
                     grant.start()
                     ready.admission_queue.request_round()
                 worker.has_slot = True
-                del self.waiting[first]
+                del self.waiting_jobs[first]
                 return heapq.heappop(self._heap)[2]
             requeued.add(first)
             self._workers.free += 1
-            del self.waiting[first]
+            del self.waiting_jobs[first]
             ready.push_entry(heapq.heappop(self._heap))
-            self.collect()
-            first = self.first()
+            self.collect_ready_jobs()
+            first = self.first_waiting_job()
         return None
 
     def forget(self, job: AbstractJob[Any]) -> None:
         """Remove a cancelled job from the queue for tokens, if it is there."""
-        if job in self.waiting:
-            del self.waiting[job]
+        if job in self.waiting_jobs:
+            del self.waiting_jobs[job]
             self._workers.free += 1
             self._run.queue.jobs.return_grant(job)
             self.note_start()
 
     def drain(self) -> list[AbstractJob[Any]]:
-        """Empty the queue for tokens, and return its jobs in order; they lose their slots and needs."""
+        """Empty the queue for tokens, release the slots and needs of its jobs, and return the jobs in start order."""
         jobs = [entry[2] for entry in self._clear()]
         for job in jobs:
             self._run.queue.jobs.return_grant(job)
@@ -189,27 +194,30 @@ class Tokens:
         return jobs
 
     def requeue_waiting(self) -> None:
-        """Move the waiting jobs back to the ready queue, without slots and needs, before the start order changes."""
+        """Move the waiting jobs back to the ready queue, and release their slots and needs.
+
+        This is necessary before the start order changes.
+        """
         for entry in reversed(self._clear()):
             self._run.queue.jobs.push_entry(entry)
 
     def _clear(self) -> list[HeapEntry]:
-        """Empty the queue for tokens; return its valid entries in order."""
-        entries = [entry for entry in sorted(self._heap) if entry[2] in self.waiting]
+        """Empty the queue for tokens, and return the entries of its jobs in start order."""
+        entries = [entry for entry in sorted(self._heap) if entry[2] in self.waiting_jobs]
         self._workers.free += len(entries)
-        self.waiting.clear()
+        self.waiting_jobs.clear()
         self._heap.clear()
         return entries
 
     def note_start(self) -> None:
-        """Make a worker request the next token, or cancel the request if no job waits."""
-        if self.waiting:
+        """Let a worker request the next token; if no job waits, cancel the request."""
+        if self.waiting_jobs:
             self._workers.ensure_searcher()
         elif self._request_scope is not None:
             self._request_scope.cancel()
 
-    def _has_token(self, worker: Worker) -> bool:
-        """Take a token for a worker, if it has none and one is free; return whether it has one now."""
+    def _acquire_nowait(self, worker: Worker) -> bool:
+        """Take a free token for a worker, unless it has one already; return whether it has a token now."""
         if worker.token_limiter is None and self._run.backend.try_acquire(self.limiter, worker):
             worker.token_limiter = self.limiter
         return worker.token_limiter is not None
@@ -220,12 +228,12 @@ class Tokens:
             worker.token_limiter = None
             self.limiter.release_on_behalf_of(worker)
 
-    async def _wait(self, worker: Worker) -> bool:
+    async def _wait_for_token(self, worker: Worker) -> bool:
         """Wait in the limiter's queue for a token; return False if it is no longer needed, or after a cancellation."""
         run, workers = self._run, self._workers
-        workers.searchers -= 1  # another worker has to look for jobs that take no token
+        workers.searchers -= 1  # so that another worker looks for jobs that take no token
         try:
-            with run.backend.scope() as self._request_scope:
+            with run.backend.create_scope() as self._request_scope:
                 workers.ensure_searcher()
                 if await run.backend.acquire(self.limiter, worker):
                     worker.token_limiter = self.limiter
@@ -234,18 +242,20 @@ class Tokens:
             workers.searchers += 1
         return worker.token_limiter is not None
 
-    def _others_wait(self) -> bool:
+    def _do_others_wait(self) -> bool:
         """Return whether tasks other than this run's worker wait in the limiter's queue."""
-        if self.limiter.available_tokens > 0:  # then no task waits; reading the statistics takes five times as long
+        if (
+            self.limiter.available_tokens > 0
+        ):  # if tokens are available, no task waits; reading the statistics would take five times as long
             return False
         waiting: int = self.limiter.statistics().tasks_waiting
         return waiting > (self._request_scope is not None)
 
 
 def enclosing_limiter(run: Run) -> Any:
-    """Return the limiter that applies to a nested run without a limiter of its own, or None.
+    """Return the limiter of the enclosing run, which also applies to a nested run without a limiter; None if none does.
 
-    It is that of the enclosing run, unless the nested scheduler is a forever or clean-up job, whose worker has no slot.
+    It does not apply if the nested scheduler is a forever job or a clean-up job, the workers of which have no slot.
     """
     worker = run.outer_worker
     tokens = worker.run.workers.tokens if worker is not None and worker.has_slot else None
@@ -253,7 +263,7 @@ def enclosing_limiter(run: Run) -> Any:
 
 
 def token_holder(limiter: Any) -> AbstractJob[Any] | None:
-    """Return the job that runs this code, at any depth of nested runs, and holds a token of `limiter`; or None."""
+    """Return the current job, or a scheduler around it, that holds a token of `limiter`; None if there is none."""
     for worker in enclosing_workers():
         if worker.job is not None and limiter in (worker.token_limiter, worker.job._own_limiter):
             return worker.job

@@ -1,8 +1,8 @@
-"""Counts of open requirements: when a job settles, its successors are counted down.
+"""Counts of open requirements: when a job settles, the counts of its successors are decremented.
 
-`job._pending` is the number of open requirements of a job, and `job._successors` has the jobs that wait for it. The
-rule of a successor may settle that job at once, and so on: one failure may block a chain of a million jobs. So
-successors are queued and counted down one by one, without recursion.
+`job._pending` is the number of open requirements of a job, and `job._successors` has the jobs that wait for it. When
+the count of a successor reaches 0, its rule may settle it at once, and so on: one failure may block a chain of a
+million jobs. So successors are queued and counted down one by one, without recursion.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def count_consumer(job: AbstractJob[Any]) -> None:
         if requirement._rule is not None and not requirement._rule.keep_result:
             requirement._ensure_extras().consumer_count += 1
             rule.drops_results = True
-            # so that its worker leaves the hot path, and drops the results
+            # The worker drops the results outside of the hot path.
             job._slow_path = job._slow_path or DEFAULT_SLOW_PATH
 
 
@@ -68,12 +68,12 @@ def successors_of(job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
 
 
 def users_of(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
-    """Return the jobs that have the result of a running job as an argument, and wait for it in the same scheduler."""
+    """Return the jobs in the same scheduler that wait for a running job, and take its result as an argument."""
     return [user for user in successors_of(job) if user._rule is not None and job in user._rule.inputs]
 
 
 class RequirementCounts:
-    """Links the jobs of one run, and counts them down."""
+    """Links the jobs of one run to their requirements, and counts the open requirements down."""
 
     __slots__ = ("_run", "counting_down", "queued")
 
@@ -81,18 +81,18 @@ class RequirementCounts:
         self._run: Final = run
         # Successors of settled jobs that are not counted down yet, once for each settled requirement.
         self.queued: Final[deque[AbstractJob[Any]]] = deque()
-        self.counting_down = False  # whether some caller is working on the queue, and will reach later entries
+        self.counting_down = False  # whether the queue is being processed, which includes entries added meanwhile
 
     def link(self, jobs: Collection[AbstractJob[Any]], undecided: list[AbstractJob[Any]]) -> None:
-        """Count each job's requirements, add it to their successors, and schedule the entry jobs.
+        """Count each job's requirements, add the job to their successors, and schedule the entry jobs.
 
-        Entry jobs are appended to `undecided` instead if their rule, or a journal, may settle them.
+        An entry job that its rule or the journal may settle is not scheduled, but appended to `undecided`.
         """
         run, members = self._run, self._run.members
         if run.closes_scheduler:
             for job in jobs:
                 job._ensure_extras().runs_once = True
-        requires_members_only = not members.implied and not members.has_outside_requirements
+        requires_members_only = not members.implied_requirements and not members.has_outside_requirements
         has_journal = run.journal_writer is not None
         successors: Any
         entries: list[AbstractJob[Any]] = []
@@ -134,7 +134,7 @@ class RequirementCounts:
             self.count_down_queued()
 
     def queue_ready(self, jobs: Collection[AbstractJob[Any]]) -> None:
-        """Queue jobs that have no open requirements. The caller has to call `count_down_queued` afterwards."""
+        """Queue jobs that have no open requirements. The caller must call `count_down_queued` afterwards."""
         for job in jobs:
             job._pending = 1
         self.queued.extend(jobs)
@@ -145,9 +145,9 @@ class RequirementCounts:
         run = self._run
         self.counting_down = True
         number = 0
-        while self.queued and not run.starts_no_more:
+        while self.queued and not run.is_draining_or_stopping:
             number += 1
-            if run.journal_writer is not None and run.journal_writer.defer_if_late(number):
+            if run.journal_writer is not None and run.journal_writer.defer_lookups_if_late(number):
                 return
             successor = self.queued.popleft()
             successor._pending -= 1

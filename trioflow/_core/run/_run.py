@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..admission._priority_queues import ReadyQueue
 from ..admission._window import Adaptive
 from ..admission.policy._policy_validation import reject_call_from_policy
-from ..backend import variables_of
+from ..backend import get_context_variables
 from ..base import _graph_algorithms, _logger
 from ..base._states import (
     CANCELLED,
@@ -42,8 +42,8 @@ from ..job import _errors, _trigger_rules
 from ..job._job import DEFAULT_SLOW_PATH, AbstractJob, is_scheduler
 from ..job._outcome import CancelledOutcome, Failure, RunExtras, Throttling, add_remedy_notes, find_interruption
 from ._adaptive_window import AdaptiveWindow
-from ._attempts import throttles_in, was_drained
-from ._current import current
+from ._attempts import find_throttles, was_drained
+from ._current import current_worker_var
 from ._ending import Ending
 from ._failure_log import FailureLog
 from ._idle_timeouts import IdleInstrument, ThreadReports
@@ -63,10 +63,10 @@ if TYPE_CHECKING:
     from ._instruments import Instrument
     from ._journaling import RunJournal
 
-FIRST_TURNS: Final = 2
-"""The number of turns of the loop after which the first worker has begun: trio resumes tasks in any order."""
+MAX_FIRST_WORKER_TURNS: Final = 2
+"""The number of turns of the loop after which the first worker has begun, although trio resumes tasks in any order."""
 
-LAST_TURNS: Final = 16
+PENDING_INPUT_TURNS: Final = 16
 """The number of turns of the loop that forever jobs get, after all other jobs, to process pending input."""
 
 
@@ -75,12 +75,48 @@ class Run:
 
     # `__weakref__` is for tests that check that a run is freed.
     __slots__ = (
-        "__weakref__", "_failure_log", "_pools", "_start_order", "admitted_count", "backend", "cancel_reason",
-        "cancelled_early", "changed", "clock", "closes_scheduler", "context", "culprit", "failure_count", "fast_hooks",
-        "fault", "forever_unsettled", "group", "had_ordinary_jobs", "home", "idle_instrument", "idle_timed_out",
-        "instrument_set", "interruption", "journal_writer", "members", "needs_own_tasks", "on_open", "outer_worker",
-        "phase", "queue", "reason", "requirement_counts", "scheduler", "shared_resources", "starts_no_more",
-        "thread_id", "time_slice", "timeout", "unsettled", "worker_fields", "workers",
+        "__weakref__",
+        "_failure_log",
+        "_pools",
+        "_start_order",
+        "admitted_count",
+        "backend",
+        "cancel_reason",
+        "cancelled_before_linking",
+        "change_event",
+        "clock",
+        "closes_scheduler",
+        "context",
+        "culprit",
+        "failure_count",
+        "fast_hooks",
+        "fault",
+        "forever_unsettled",
+        "group",
+        "had_ordinary_jobs",
+        "idle_instrument",
+        "idle_timed_out",
+        "instrument_set",
+        "interruption",
+        "is_draining_or_stopping",
+        "journal_writer",
+        "members",
+        "needs_own_tasks",
+        "on_accepting_jobs",
+        "outer_worker",
+        "parking_run",
+        "phase",
+        "queue",
+        "reason",
+        "requirement_counts",
+        "scheduler",
+        "shared_resources",
+        "thread_id",
+        "time_slice",
+        "timeout",
+        "unsettled",
+        "worker_fields",
+        "workers",
     )  # fmt: skip
 
     group: WorkerGroup  # set before the phase LINKING begins
@@ -120,11 +156,11 @@ class Run:
         self.fast_hooks: Final = fast_hooks(instrument_set)
         self.timeout: Final = timeout
         self.phase: RunPhase = CHECKING
-        self.starts_no_more = False  # whether the phase is DRAINING or STOPPING
+        self.is_draining_or_stopping = False  # whether the phase is DRAINING or STOPPING
         self.queue: Final[ReadyQueue] = ReadyQueue()
         self._start_order: StartOrder | None = None
         self.time_slice: Final[TimeSlice] = (
-            backend.once_in_loop(lambda: TimeSlice(backend.clock(), ThreadReports(backend)))
+            backend.get_or_create_in_loop(lambda: TimeSlice(backend.clock(), ThreadReports(backend)))
             if outer is None
             else outer.run.time_slice
         )
@@ -132,9 +168,9 @@ class Run:
         jobserver = scheduler._jobserver
         self.workers: Final = LendingWorkers(self, window, jobserver) if jobserver else Workers(self, window)
         # The run whose parked workers this run uses: this one, or an enclosing one that shares its workers.
-        self.home: Run = self
+        self.parking_run: Run = self
         # Jobs that were cancelled before all jobs were linked. They settle after that.
-        self.cancelled_early: Final[dict[AbstractJob[Any], None]] = {}
+        self.cancelled_before_linking: Final[dict[AbstractJob[Any], None]] = {}
         self.requirement_counts = RequirementCounts(self)
         # How many ordinary jobs, and how many forever jobs, have not settled. Workers settle the simplest jobs
         # themselves, and subtract several of them from `unsettled` together, by `count_settled`.
@@ -148,14 +184,14 @@ class Run:
             self.journal_writer = outer.run.journal_writer.nested(self)
         self._pools: RunPools | None = None
         # Set while the body of an `async with` may add jobs; called when the run begins to accept jobs.
-        self.on_open: Callable[[], None] | None = None
+        self.on_accepting_jobs: Callable[[], None] | None = None
         self.closes_scheduler = False  # whether the scheduler is closed afterwards, so that its jobs never run again
         self.admitted_count = 0  # how many jobs were added to the running scheduler
         self._failure_log: FailureLog | None = None
-        # What each worker reads when it begins to search: reading one tuple takes a quarter of the time.
+        # The fields that each worker reads when it begins to search. Reading one tuple takes a quarter of the time.
         self.worker_fields: Final = (
             self.workers,
-            self.workers.gated,
+            self.workers.is_gated,
             scheduler,
             self.needs_own_tasks,
             self.queue.jobs,
@@ -167,11 +203,11 @@ class Run:
         self.reason: StopReason | None = None  # why the run stopped or drained; the first reason
         self.culprit: AbstractJob[Any] | None = None
         self.cancel_reason: StopReason | None = (
-            None  # why it stopped, which may be another reason than that of an earlier drain
+            None  # why the running jobs were cancelled; after a drain, this can differ from `reason`
         )
         self.interruption: BaseException | None = None  # a KeyboardInterrupt or the like, which `run()` raises
         self.fault: BaseException | None = None  # an error in the engine itself
-        self.changed: TaskEvent | None = None  # makes `execute`, or the ending, check its condition again
+        self.change_event: TaskEvent | None = None  # makes `execute`, or the ending, check its condition again
 
     # ---- attributes that few runs need, made on first use
 
@@ -183,7 +219,7 @@ class Run:
         return run._failure_log
 
     @property
-    def shared(self) -> SharedResources:
+    def shared_objects(self) -> SharedResources:
         """The objects that jobs share, in all runs nested in an outermost run."""
         run = self.outermost()
         if run.shared_resources is None:
@@ -215,16 +251,17 @@ class Run:
         """Run all jobs, end the run, and raise the interruption, if there was one.
 
         Raises:
-            BaseException: an interruption, not in a group; a cancellation from outside; or an error of the engine.
+            BaseException: the run was interrupted or cancelled from outside, or the engine has an error. An
+                interruption is not raised in a group.
 
         """
         deadline = math.inf if self.timeout is None else self.clock() + self.timeout
         outer, context = self.outer_worker, self.context
-        if outer is not None and context.get(current) is outer:
-            variables = variables_of(context, outer.group.variables, outer)
+        if outer is not None and context.get(current_worker_var) is outer:
+            variables = get_context_variables(context, outer.group.variables, outer)
         else:
-            variables = tuple([item for item in context.items() if item[0] is not current])
-        self.group = self.backend.isolation.group(
+            variables = tuple([item for item in context.items() if item[0] is not current_worker_var])
+        self.group = self.backend.isolation.create_group(
             Worker.work,
             deadline,
             partial(self.stop, StopReason.TIMEOUT),
@@ -232,11 +269,11 @@ class Run:
             variables,
             None if outer is None else outer.group,
         )
-        if outer is not None and outer.run.group.home is self.group.home:
-            self.home = outer.run.home
+        if outer is not None and outer.run.group.parking_group is self.group.parking_group:
+            self.parking_run = outer.run.parking_run
         if self.phase is CHECKING:
             self.phase = LINKING
-        await self.group.run(self._body)
+        await self.group.run(self._run_jobs)
         if not self.workers.alive:
             self._break_reference_cycles()
         if self.fault is not None:
@@ -252,10 +289,10 @@ class Run:
         if self.instrument_set is not None:
             self.instrument_set.detach()
         self._start_order = self._pools = self._failure_log = self.shared_resources = None
-        del self.group.home  # it may be the group itself
-        del self.home, self.requirement_counts, self.group
+        del self.group.parking_group  # it may be the group itself
+        del self.parking_run, self.requirement_counts, self.group
 
-    async def _body(self) -> None:
+    async def _run_jobs(self) -> None:
         try:
             self.notify("before_run")
             if self.group.is_cancelled():
@@ -271,8 +308,8 @@ class Run:
                     self.drain()  # this run is another attempt of a nested scheduler
                 if self.idle_instrument is not None:
                     self.idle_instrument.begin()
-                if self.on_open is not None:
-                    self.on_open()
+                if self.on_accepting_jobs is not None:
+                    self.on_accepting_jobs()
                 await self._search_in_first_turns()
                 await self._wait_until_over()
             if self.journal_writer is not None:
@@ -300,11 +337,11 @@ class Run:
                 yield
         if self.phase is LINKING:
             self.phase = ENTERING
-        for job in self.cancelled_early:
+        for job in self.cancelled_before_linking:
             self.cancel_unstarted(job)
         if self.journal_writer is not None:  # their look-up may take several turns
             self.requirement_counts.queue_ready(undecided)
-            self.journal_writer.defer()
+            self.journal_writer.defer_lookups()
             return
         for job in undecided:
             self.make_ready(job)
@@ -318,7 +355,7 @@ class Run:
         first = ready.first() if ready else None
         workers.ensure_searcher()
         workers.searchers += 1
-        for _ in range(FIRST_TURNS):
+        for _ in range(MAX_FIRST_WORKER_TURNS):
             if not await self.group.host.yield_to_loop():
                 self.stop_cancelled()
             if not self.unsettled or self.phase is STOPPING or workers.has_suspended_job():
@@ -336,21 +373,21 @@ class Run:
             if self.journal_writer is not None and self.journal_writer.has_work():
                 await self.journal_writer.work_one_turn()
                 continue
-            if self._has_to_wait():
-                self.changed = changed = self.backend.event()
+            if self._must_wait():
+                self.change_event = changed = self.backend.create_event()
                 if not await self.group.host.wait(changed):
                     self.stop_cancelled()
                 continue
-            if not (self.workers.forever or self.queue.forever):
+            if not (self.workers.forever_count or self.queue.forever):
                 return
-            if await self._grant_last_turns():
+            if await self._let_forever_jobs_finish_input():
                 return
 
     async def _wait_until_drained(self) -> None:
         """Wait until the running jobs have ended. No others start, so each worker is checked once."""
-        busy = deque(worker for worker in self.workers.alive if worker.job is not None and not worker.shielded)
+        busy = deque(worker for worker in self.workers.alive if worker.job is not None and not worker.is_shielded)
         while self.phase is not STOPPING:
-            self.changed = changed = self.backend.event()
+            self.change_event = changed = self.backend.create_event()
             if self.journal_writer is not None and self.journal_writer.has_work():
                 await self.journal_writer.work_one_turn()
                 continue
@@ -361,10 +398,10 @@ class Run:
             if not await self.group.host.wait(changed):
                 self.stop_cancelled()
 
-    async def _grant_last_turns(self) -> bool:
+    async def _let_forever_jobs_finish_input(self) -> bool:
         """Let forever jobs process their pending input; return False if they have added ordinary jobs."""
         admitted_count, turns = self.admitted_count, 0
-        while turns < LAST_TURNS and self.phase is not STOPPING and not self.unsettled:
+        while turns < PENDING_INPUT_TURNS and self.phase is not STOPPING and not self.unsettled:
             if not await self.group.host.yield_to_loop():
                 self.stop_cancelled()
             turns += 1
@@ -372,15 +409,15 @@ class Run:
                 admitted_count, turns = self.admitted_count, 0
         return not self.unsettled
 
-    def _has_to_wait(self) -> bool:
+    def _must_wait(self) -> bool:
         """Return whether the run waits for jobs, or for the body of an `async with`, which may add some."""
-        if self.unsettled or self.on_open is not None:
+        if self.unsettled or self.on_accepting_jobs is not None:
             return True
         return bool(self.forever_unsettled) and not self.had_ordinary_jobs
 
     def close_block(self) -> None:
         """Note that the body of the `async with` has ended, and adds no more jobs."""
-        self.on_open = None
+        self.on_accepting_jobs = None
         self.wake()
 
     def add_unsettled(self, ordinary: int, forever: int) -> None:
@@ -396,7 +433,7 @@ class Run:
         _, _, notify_scheduled = self.fast_hooks
         scheduler, ready, forever = self.scheduler, self.queue.jobs, self.queue.forever
         for job in jobs:
-            if job._state is IDLE and (clean_up or not self.starts_no_more):
+            if job._state is IDLE and (clean_up or not self.is_draining_or_stopping):
                 job._state = SCHEDULED
                 ready.append(job)
                 if job._forever and not job._needs():
@@ -411,11 +448,11 @@ class Run:
         job._state = JobState.RUNNING
 
     def requeue_throttled(self, job: AbstractJob[Any], keys: Iterable[str], now: float) -> None:
-        """Put a throttled job back at the front of the ready queue. Its attempt does not count."""
+        """Put a throttled job back at the front of the ready queue. The throttled attempt does not count."""
         assert job._started_at is not None
         extras = job._ensure_extras()
         closed = tuple((key, self.pools.find(key).cooldown.opens_at) for key in keys)
-        extras.throttled += (Throttling(job._started_at, now, closed),)
+        extras.throttlings += (Throttling(job._started_at, now, closed),)
         extras.fraction = None
         job._worker = job._started_at = None
         job._state = SCHEDULED
@@ -460,21 +497,21 @@ class Run:
         job._release_call()
         if extras.is_empty():
             job._extras = None
-        if not self.scheduler.keep_jobs and self.members.may_drop(job):
+        if not self.scheduler.keep_jobs and self.members.can_be_dropped(job):
             if self.journal_writer is not None:
                 self.journal_writer.forget(job)
-            self.members.drop(job)
+            self.members.drop_settled(job)
 
     # ---- events that lead to these steps
 
     def make_ready(self, job: AbstractJob[Any]) -> None:
         """Schedule an IDLE job whose requirements have all settled, or settle it by its rule or from the journal."""
-        if job._state is not IDLE or self.starts_no_more:
+        if job._state is not IDLE or self.is_draining_or_stopping:
             return
         if job._rule is not None:
             verdict, failure = _trigger_rules.decide(job, job._rule)
             if verdict is not SCHEDULED:
-                if failure is not None and job.is_critical():  # a BLOCKED job has failed
+                if failure is not None and job.is_critical():  # a BLOCKED job counts as failed
                     self.stop(StopReason.CRITICAL, job)
                 self.settle(job, verdict, failure, self.clock())
                 if failure is not None and self.culprit is job:
@@ -492,7 +529,7 @@ class Run:
         self.pools.reacquire(job)
         self.notify("job_attempt", job)
 
-    def note_progress(self, job: AbstractJob[Any], fraction: float | None) -> None:
+    def record_progress(self, job: AbstractJob[Any], fraction: float | None) -> None:
         """Record a sign of life of a running job, and the fraction of its work that is done, or None."""
         if threading.get_ident() != self.thread_id:
             self.time_slice.reports.add(job, fraction)
@@ -506,7 +543,7 @@ class Run:
     def on_service_ready(self, job: AbstractJob[Any], value: Any) -> None:
         """Record that a service is ready, and count down the jobs that require it."""
         extras = job._ensure_extras()
-        extras.ready, extras.ready_at = True, self.clock()
+        extras.is_service_ready, extras.ready_at = True, self.clock()
         job._outcome = value
         if extras.scope is not None:
             if extras.time_limit is not None:
@@ -528,35 +565,37 @@ class Run:
         self, worker: Worker, job: AbstractJob[Any], error: BaseException, awaitable: Any, now: float
     ) -> None:
         """Settle a job that raised `error`: an exception, a cancellation, or a group of both."""
-        cancelled, failure = self.backend.split(error)
+        cancelled, failure = self.backend.split_cancellations(error)
         if cancelled and failure is None:
-            if worker.ended_by_run and job._is_ready():
+            if worker.was_ended_by_run and job._is_ready():
                 self.settle(job, JobState.SUCCEEDED, job._outcome, now)
                 return
-            if worker.ended_by_run or self.backend.isolation.was_cancelled(worker):
+            if worker.was_ended_by_run or self.backend.isolation.was_cancelled(worker):
                 self.settle(job, CANCELLED, CancelledOutcome(), now)
                 return
             failure = _errors.JobCancelled(
                 f"{job.label!r} raised a cancellation that was not requested: to end a job, call its cancel()"
             )
         assert failure is not None
-        ends_with_the_run = self.starts_no_more and isinstance(failure, (_errors.JobCancelled, _errors.JobNotDone))
+        ends_with_the_run = self.is_draining_or_stopping and isinstance(
+            failure, (_errors.JobCancelled, _errors.JobNotDone)
+        )
         if ends_with_the_run or was_drained(
             job, failure
         ):  # it awaited a job that ended with the run, or it is a drained scheduler
             self.settle(job, CANCELLED, CancelledOutcome(), now)
             return
-        throttles = () if is_scheduler(job) else throttles_in(failure)
+        throttles = () if is_scheduler(job) else find_throttles(failure)
         if throttles:
             fault = self.pools.throttle(worker, job, throttles, failure)
             if fault is None:
-                if self.starts_no_more or self.backend.isolation.was_cancelled(worker):
+                if self.is_draining_or_stopping or self.backend.isolation.was_cancelled(worker):
                     self.settle(job, CANCELLED, CancelledOutcome(), now)
                 else:
                     self.requeue_throttled(job, [throttle.key for throttle in throttles], now)
                 return
             failure = fault
-        hint = add_remedy_notes(failure, job, awaitable, self.backend.hint(failure))
+        hint = add_remedy_notes(failure, job, awaitable, self.backend.wrong_backend_hint(failure))
         self.failure_count += 1
         interruption = find_interruption(failure)
         if interruption is None and job.is_critical():
@@ -568,7 +607,7 @@ class Run:
         self.settle(job, JobState.FAILED, Failure(failure), now)
 
     def expects_ready_jobs(self) -> bool:
-        """Return whether a parked worker is likely to be needed, by this run or an enclosing one with the same home.
+        """Return whether a parked worker is likely to be needed by this run or an enclosing one with the same workers.
 
         This is a guess. More jobs are likely to become ready if the job that was added last is IDLE, because most users
         add jobs after their requirements; or if jobs may still be added. A wrong guess costs a worker spawned or parked
@@ -576,12 +615,12 @@ class Run:
         """
         run, is_expected = self, len(self.queue.jobs) > self.workers.searchers
         while True:
-            if run.starts_no_more:
+            if run.is_draining_or_stopping:
                 return False
             if not is_expected and run.unsettled:
                 last = next(reversed(run.members.jobs), None)
-                is_expected = run.on_open is not None or (last is not None and last._state is IDLE)
-            if run is self.home:
+                is_expected = run.on_accepting_jobs is not None or (last is not None and last._state is IDLE)
+            if run is self.parking_run:
                 return is_expected
             assert run.outer_worker is not None
             run = run.outer_worker.run
@@ -595,14 +634,14 @@ class Run:
 
     def on_worker_left(self) -> None:
         """Wake `execute`, or the ending, if it may be waiting for a worker to leave."""
-        if not self.unsettled or self.starts_no_more:
+        if not self.unsettled or self.is_draining_or_stopping:
             self.wake()
 
     def wake(self) -> None:
         """Wake `execute`, or the ending, to check again whether it has to wait."""
-        if self.changed is not None:
-            self.changed.set()
-            self.changed = None
+        if self.change_event is not None:
+            self.change_event.set()
+            self.change_event = None
 
     # ---- stopping
 
@@ -611,21 +650,21 @@ class Run:
         before = self.phase
         if before is STOPPING:
             return
-        if before is not CHECKING and self.group.deadline_passed():
+        if before is not CHECKING and self.group.has_deadline_passed():
             reason, culprit = StopReason.TIMEOUT, None
         if self.reason is None:
             self.reason, self.culprit = reason, culprit
         self.cancel_reason = reason
-        self.phase, self.starts_no_more = STOPPING, True
+        self.phase, self.is_draining_or_stopping = STOPPING, True
         self._cancel_scheduled()
-        if before is not CHECKING and (reason is not COMPLETED or self.workers.gated):
+        if before is not CHECKING and (reason is not COMPLETED or self.workers.is_gated):
             self._cancel_workers()  # otherwise no worker has a job or waits for a token
         self.wake()
 
     def _cancel_workers(self) -> None:
         """Cancel all workers except the shielded ones."""
         if self.scheduler._cancels_once:
-            self.cancel_once([worker for worker in self.workers.alive if not worker.shielded])
+            self.cancel_once([worker for worker in self.workers.alive if not worker.is_shielded])
         else:
             self.group.cancel()
 
@@ -635,7 +674,7 @@ class Run:
         self.group.cancel_once(workers, math.inf if seconds is None else seconds)
 
     def stop_because_idle(self) -> None:
-        """Stop because there was no event of the jobs for the `idle_timeout` of the scheduler."""
+        """Stop because the jobs have caused no event for the `idle_timeout` of the scheduler."""
         self.idle_timed_out = self.reason is None
         self.stop(StopReason.TIMEOUT)
 
@@ -648,15 +687,15 @@ class Run:
         todo: list[Run] = [self]
         while todo:
             run = todo.pop()
-            if run.starts_no_more:
+            if run.is_draining_or_stopping:
                 continue
             if run.phase is not RunPhase.RUNNING:
-                run.stop(StopReason.DRAINED)  # no job has started
+                run.stop(StopReason.DRAINED)  # there are no running jobs to wait for
                 continue
             if run.group.is_cancelled():
                 run.stop_cancelled()
                 continue
-            run.reason, run.phase, run.starts_no_more = run.reason or StopReason.DRAINED, DRAINING, True
+            run.reason, run.phase, run.is_draining_or_stopping = run.reason or StopReason.DRAINED, DRAINING, True
             for worker in run.workers.alive:
                 if worker.job is not None:
                     worker.job._successors = None
@@ -677,7 +716,7 @@ class Run:
             self.settle(job, CANCELLED, CancelledOutcome(), now)
 
     def interrupt(self, interruption: BaseException | None, culprit: AbstractJob[Any] | None = None) -> None:
-        """Stop because of an exception such as KeyboardInterrupt, which the run raises, or of a signal (None)."""
+        """Stop because of an exception such as KeyboardInterrupt, which the run raises; None for a signal."""
         self.interruption = self.interruption or interruption
         self.stop(StopReason.INTERRUPTED, culprit)
 
@@ -687,7 +726,11 @@ class Run:
         Call this before the job is settled. trio cancels all tasks at once and resumes them in any order, so a worker
         may be the first to notice.
         """
-        if self.phase is not STOPPING and not worker.cancelled_alone and self.backend.isolation.was_cancelled(worker):
+        if (
+            self.phase is not STOPPING
+            and not worker.was_cancelled_alone
+            and self.backend.isolation.was_cancelled(worker)
+        ):
             self.stop_cancelled()
 
     def stop_cancelled(self) -> None:
@@ -695,8 +738,8 @@ class Run:
         self.stop(StopReason.CANCELLED)
 
     def stop_with_error(self, error: Exception, job: AbstractJob[Any] | None, message: str) -> None:
-        """Stop because of an error that is not in a job: in the policy or the journal."""
-        self.scheduler._fault = error
+        """Stop because of an error outside of the jobs: in the policy or the journal."""
+        self.scheduler._run_error = error
         self.report(job, message, error)
         self.stop(StopReason.CRITICAL)
 
@@ -706,7 +749,7 @@ class Run:
         self.stop(StopReason.INTERRUPTED)
 
     def abandon(self, worker: Worker, fault: BaseException) -> None:
-        """Stop because of an error of the engine itself; the job of `worker` fails with it."""
+        """Stop because of an error of the engine itself, with which the job of `worker` fails."""
         self.crash(fault)
         job = worker.job
         if job is not None and job._worker is worker:
@@ -722,7 +765,7 @@ class Run:
         """
         self.check_thread(f"cancel() of {job.label!r}")
         if self.phase is CHECKING or self.phase is LINKING:
-            self.cancelled_early[job] = None
+            self.cancelled_before_linking[job] = None
         elif job._worker is not None:
             job._worker.cancel_alone()
         elif not job._state.is_settled:
@@ -749,20 +792,23 @@ class Run:
         """Reject a change of the scenario from another thread, or before or after the phase RUNNING.
 
         Raises:
-            RuntimeError: the call comes from another thread, or the run has not started yet, or it is stopping.
+            RuntimeError: the call comes from another thread.
+            RuntimeError: the run has not started yet, or it is stopping.
 
         """
         self.check_thread(what)
         if self.phase is RunPhase.RUNNING and self.group.is_cancelled():
             self.stop_cancelled()
         if self.phase is not RunPhase.RUNNING:
-            state = self.phase.value if self.starts_no_more else "has not started yet"
+            state = self.phase.value if self.is_draining_or_stopping else "has not started yet"
             raise RuntimeError(f"{what}: {self.scheduler.label!r} {state}; add jobs before a run or while it runs")
 
     def admit(self, jobs: list[AbstractJob[Any]]) -> None:
         """Link jobs that were just added and checked, and make those without open requirements ready."""
         self.admitted_count += len(jobs)
-        run_once = self.closes_scheduler or not self.scheduler.keep_jobs  # no later run contains added jobs
+        run_once = (
+            self.closes_scheduler or not self.scheduler.keep_jobs
+        )  # whether the added jobs can be in no later run
         self.start_order.note_added_jobs(jobs)
         context = self._caller_context()
         for job in jobs:
@@ -770,7 +816,7 @@ class Run:
                 job._ensure_extras().runs_once = True
             if context is not None:
                 job._ensure_extras().context = context
-                job._slow_path = job._slow_path or DEFAULT_SLOW_PATH  # so that the worker looks for the context
+                job._slow_path = job._slow_path or DEFAULT_SLOW_PATH  # the slow path applies the context
             self.add_unsettled(not job._forever, job._forever)
             link(job, self.members.waits_for(job))
             if job._rule is not None and job._rule.inputs:
@@ -788,7 +834,7 @@ class Run:
         if not self.outermost().closes_scheduler:
             return None
         context, known = contextvars.copy_context(), self.group.variables
-        is_same = len(context) == len(known) + (current in context)
+        is_same = len(context) == len(known) + (current_worker_var in context)
         is_same = is_same and all(context.get(variable) is value for variable, value in known)
         return None if is_same else context
 
@@ -801,8 +847,10 @@ class Run:
 
     def report(self, job: AbstractJob[Any] | None, message: str, exception: BaseException | None = None) -> None:
         """Report an incident that is not the outcome of a job: to the log, to instruments and to `debrief()`."""
-        is_of_journal = isinstance(exception, _errors.JournalError)  # its text is complete, and it stops the run
+        is_of_journal = isinstance(
+            exception, _errors.JournalError
+        )  # an error of the journal, which stops the run, has a complete text
         if not is_of_journal or self.scheduler.logs_failures:
             _logger.warn(message, None if is_of_journal else exception)
-        self.scheduler._note_incident(job, message, exception)
+        self.scheduler._record_incident(job, message, exception)
         self.notify("incident", job, message, exception)

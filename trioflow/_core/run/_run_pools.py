@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 class RunPools:
     """The resources that the jobs of one run can take."""
 
-    __slots__ = ("_resources", "_run", "holder")
+    __slots__ = ("_resources", "_run", "resource_holder")
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
-        # By name: what the scheduler itself has taken as a job, and its own pool.
+        # By name: the resources granted to the scheduler itself as a job, and those of its own pool.
         self._resources: Final[dict[str, Resource]] = {}
-        # The innermost enclosing scheduler that has needs, which is the only pool of the members but for rates.
-        self.holder: AbstractJob[Any] | None = None
+        # The innermost enclosing scheduler with needs. Members can take only what it was granted, except rates.
+        self.resource_holder: AbstractJob[Any] | None = None
         scheduler = run.scheduler
         if run.outer_worker is not None:
             grant = scheduler._grant()
             kept: dict[str, Resource] = {} if grant is None else grant.for_members()
             self._resources.update(kept)
-            self.holder = scheduler if kept else run.outer_worker.run.pools.holder
+            self.resource_holder = scheduler if kept else run.outer_worker.run.pools.resource_holder
         if scheduler._pool is not None:
             self._resources.update(scheduler._pool._resources)
 
@@ -52,20 +52,21 @@ class RunPools:
             total = run.scheduler._run_resource_totals().get(name)
             if run.outer_worker is not None and total is None:
                 run = run.outer_worker.run
-            else:  # it is one of `RUN_RESOURCES`: unknown names were rejected before the run
+            else:  # one of `RUN_RESOURCES`, because unknown names were rejected before the run
                 run.pools._resources[name] = CountedResource(name, RUN_RESOURCES[name]() if total is None else total)
         return run.pools._resources[name]
 
     def reacquire(self, job: AbstractJob[Any]) -> None:
-        """Take the rates that a job needs again, without waiting, because the job is called again."""
+        """Charge the rates that a job needs once more, without waiting, because the job is called again."""
         if (grant := job._grant()) is not None:
             grant.reacquire()
 
-    def correct(self, job: AbstractJob[Any], amounts: Mapping[str, Any]) -> None:
-        """Correct the amounts of rates that a job has taken to those that it has used.
+    def correct_amounts(self, job: AbstractJob[Any], amounts: Mapping[str, Any]) -> None:
+        """Replace the amounts of rates that a job has taken by the amounts that it has used.
 
         Raises:
-            ValueError: the job does not need a resource of such a name, or it is not a rate, or an amount is wrong.
+            ValueError: the job does not need a resource of this name, or the resource is not a rate.
+            ValueError: an amount is out of range.
             TypeError: an amount has the wrong type.
 
         """

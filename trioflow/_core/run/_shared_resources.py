@@ -1,4 +1,4 @@
-"""Objects that the jobs of an outermost run share: made on demand, and closed at the end of the run."""
+"""Objects that the jobs of an outermost run share. They are created on demand, and closed at the end of the run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SharedResource(Protocol):
     """The interface of an object that the jobs of a run share."""
 
     async def close(self) -> None:
-        """Close the object, at the end of the run; cancelled after the outermost scheduler's `shutdown_timeout`."""
+        """Close the object, at the end of the run. The call is cancelled after the run's `shutdown_timeout`."""
         ...
 
 
@@ -26,29 +26,29 @@ R = TypeVar("R", bound=SharedResource)
 
 
 class SharedResources:
-    """The objects that the jobs of one outermost run share, those of nested runs included."""
+    """The objects that the jobs of one outermost run share, including the jobs of nested runs."""
 
     __slots__ = ("_resources", "_run")
 
     def __init__(self, run: Run) -> None:
-        self._run: Final = run  # the outermost one
+        self._run: Final = run  # the outermost run
         self._resources: Final[dict[Any, SharedResource]] = {}
 
-    def get(self, key: object, make: Callable[[Run], R]) -> R:
-        """Return the object for `key`; the first call makes it by `make(run)`, with the outermost run."""
+    def get_or_create(self, key: object, make: Callable[[Run], R]) -> R:
+        """Return the object for `key`. The first call creates it by `make(run)`, with the outermost run."""
         if key not in self._resources:
             self._resources[key] = make(self._run)
         return cast(R, self._resources[key])
 
     async def close(self, seconds: float | None) -> None:
-        """Close all objects within `seconds`, the last one first; report exceptions, and a timeout."""
+        """Close all objects within `seconds`, in reverse order of creation; report exceptions and a timeout."""
         run = self._run
         deadline = math.inf if seconds is None else run.clock() + seconds
         if not await run.backend.run_concurrently([partial(self._close_all)], deadline):
             run.report(None, f"a shared object of the jobs was not closed within shutdown_timeout={seconds} s")
 
     async def _close_all(self) -> None:
-        async with contextlib.AsyncExitStack() as stack:  # it calls every callback, even after the deadline
+        async with contextlib.AsyncExitStack() as stack:  # calls all callbacks, even after the deadline
             for resource in self._resources.values():
                 stack.push_async_callback(self._close_one, resource)
             self._resources.clear()

@@ -1,13 +1,13 @@
-"""Slots of a window that are lent while no job needs them: to the compilers that a build starts, for example.
+"""Slots of a window that are lent while no job needs them, for example to the compilers that a build starts.
 
-A lent slot counts as taken: a window of 8 has 8 slots for jobs and loans together. Jobs take precedence:
+A lent slot counts as taken, so a window of 8 has 8 slots for jobs and borrowers together. Jobs take precedence:
 
 ```
 a job is ready, but no slot is free ──► take_back: the borrower returns unused slots ──► the job starts
 a slot is free, but no job is ready ──► offer: the borrower takes the slot
 ```
 
-The borrower keeps the slots that it uses until it returns them itself.
+The borrower keeps the slots that it uses until it returns them.
 """
 
 from __future__ import annotations
@@ -40,35 +40,35 @@ class Borrower(Protocol):
 class SpareSlots:
     """The spare slots of one window, for a borrower. Use it in the event loop only."""
 
-    __slots__ = ("_workers", "borrower", "lent", "style")
+    __slots__ = ("_workers", "borrower", "jobserver_style", "lent_count")
 
     borrower: Borrower | None
-    """The object that borrows these slots, or None."""
-    lent: int
+    """The object that borrows these slots; None if there is none."""
+    lent_count: int
     """The number of lent slots."""
-    style: Any
+    jobserver_style: Any
     """The `jobserver` option of the scheduler that lends the slots."""
 
     def __init__(self, workers: Any, style: Any) -> None:  # `LendingWorkers`, which is not public
         self._workers: Final[LendingWorkers] = workers
-        self.style = style
+        self.jobserver_style = style
         self.borrower = None
-        self.lent = 0
+        self.lent_count = 0
 
     @property
     def total(self) -> int:
-        """The size of the window: all slots, including those of jobs."""
-        return self._workers.slots or 1
+        """The size of the window, which includes the slots of jobs."""
+        return self._workers.max_size or 1
 
     @property
     def is_shared(self) -> bool:
-        """Whether code outside of the run may wait for slots, of which the borrower is not notified."""
+        """Whether code outside of the run may wait for slots, without the borrower being notified."""
         return False
 
     def count_wanted(self) -> int:
         """Return the number of slots that ready jobs wait for."""
         workers, jobs = self._workers, self._workers._queue.jobs
-        # `jobs` is tested before `len`: if jobs have needs, the test updates which of them can start.
+        # Test `jobs` before `len(jobs)`: if jobs have needs, the test updates which of them can start.
         return len(jobs) if workers.free <= 0 and workers.may_start() and jobs else 0
 
     def take(self) -> bool:
@@ -77,13 +77,13 @@ class SpareSlots:
         if workers.free <= 0 or (workers._queue.jobs and workers.may_start()):
             return False
         workers.free -= 1
-        self.lent += 1
+        self.lent_count += 1
         return True
 
     def give_back(self, number: int) -> None:
         """Return slots. Call `start_waiting_jobs` afterwards, so that waiting jobs start."""
         self._workers.free += number
-        self.lent -= number
+        self.lent_count -= number
 
     def start_waiting_jobs(self) -> None:
         """Start ready jobs in the returned slots."""
@@ -96,7 +96,7 @@ class SpareSlots:
 
 
 class LimiterSlots(SpareSlots):
-    """The spare tokens of a window that is a `CapacityLimiter`, which other code may use too."""
+    """The spare tokens of a window that is a `CapacityLimiter`, which other code may use, too."""
 
     __slots__ = ("_backend", "_limiter", "_tokens")
 
@@ -122,12 +122,12 @@ class LimiterSlots(SpareSlots):
         if self.count_wanted() or not self._backend.try_acquire(self._limiter, token):
             return False
         self._tokens.append(token)
-        self.lent += 1
+        self.lent_count += 1
         return True
 
     def give_back(self, number: int) -> None:
         """Return tokens to the limiter."""
-        self.lent -= number
+        self.lent_count -= number
         for _ in range(number):
             self._limiter.release_on_behalf_of(self._tokens.pop())
 
@@ -140,46 +140,46 @@ class LendingWorkers(Workers):
     def __init__(self, run: Run, window: Any, style: Any) -> None:
         super().__init__(run, window)
         tokens = None if self.limiter is None else LimiterSlots(self, style, self.limiter)
-        self.spare: Final = tokens or SpareSlots(self, style)
+        self.spare_slots: Final = tokens or SpareSlots(self, style)
 
     @property
-    def lent(self) -> int:
+    def lent_count(self) -> int:
         """The number of lent slots."""
-        return self.spare.lent
+        return self.spare_slots.lent_count
 
     def may_start(self) -> bool:
         """Return whether jobs may still start."""
-        return not self._run.starts_no_more
+        return not self._run.is_draining_or_stopping
 
     def ensure_searcher(self) -> None:
         """Take slots back for ready jobs, ensure that a worker searches, and then offer free slots."""
-        borrower = self.spare.borrower
-        if borrower is not None and not self.searchers and (number := self.spare.count_wanted()):
+        borrower = self.spare_slots.borrower
+        if borrower is not None and not self.searchers and (number := self.spare_slots.count_wanted()):
             borrower.take_back(number)
         super().ensure_searcher()
         self._offer()
 
     def note_start(self) -> None:
-        """Note that a job starts, and offer the slots that were kept for it."""
+        """Offer the slots that were kept for a job, because it starts now."""
         super().note_start()
         self._offer()
 
     def count_startable(self) -> int:
-        """Return the number of ready jobs that can get a slot: the free ones, or else 1 if a lent slot is unused."""
-        borrower = self.spare.borrower
+        """Return how many ready jobs can get a free slot; if no slot is free, return 1 if a lent slot is unused."""
+        borrower = self.spare_slots.borrower
         return super().count_startable() or int(
             borrower is not None and self.may_start() and borrower.count_unused() > 0
         )
 
     def _offer(self) -> None:
-        if self.spare.borrower is not None and self.free > 0:
-            self.spare.borrower.offer()
+        if self.spare_slots.borrower is not None and self.free > 0:
+            self.spare_slots.borrower.offer()
 
 
 def spare_slots(run: Run | None) -> SpareSlots | None:
-    """Return the spare slots of the innermost scheduler around `run`, itself included, that lends any; or None."""
+    """Return the spare slots of the innermost run, from this one outwards, that lends slots; None if none does."""
     while run is not None:
         if isinstance(run.workers, LendingWorkers):
-            return run.workers.spare
+            return run.workers.spare_slots
         run = None if run.outer_worker is None else run.outer_worker.run
     return None

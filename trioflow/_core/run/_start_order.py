@@ -1,7 +1,7 @@
 """The order in which the ready jobs of a run start, by the policy of its scheduler.
 
-If jobs have needs, this also sets up their admission. An exception of a user's policy does not stop the run at once:
-the job whose key it computed is in no queue yet, where the end of the run would find that job.
+If jobs have needs, this also sets up their admission. If a user's policy raises an exception, the run is stopped a
+moment later, because the job is in no queue yet, where the end of the run would find it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,12 @@ def may_need_order(run: Run) -> bool:
     For most small runs the answer is no; these have no `StartOrder`.
     """
     members, policy = run.members, run.scheduler._policy
-    if members.with_scheduling or members.nested or not isinstance(policy, str) or run.scheduler._knows_durations():
+    if (
+        members.jobs_with_scheduling_options
+        or members.nested_schedulers
+        or not isinstance(policy, str)
+        or run.scheduler._knows_durations()
+    ):
         return True
     return BUILTIN_POLICIES[policy].effective_policy(False).needs_heap
 
@@ -50,15 +55,15 @@ class StartOrder:
         # Estimated durations of nested schedulers that have no expected duration of their own.
         self._nested_durations: Final[dict[BaseScheduler, float]] = {}
         self._admission_queue: AdmissionQueue | None = None
-        # The first exception of a user's policy, and the job whose key it computed.
-        self._fault: tuple[AbstractJob[Any], BaseException] | None = None
+        # The first exception of a user's policy, and the job for which it was raised.
+        self._policy_fault: tuple[AbstractJob[Any], BaseException] | None = None
 
     def prepare(self) -> Iterator[None]:
         """Choose the order before any job is ready; yield where a pause is due. O(V + E)."""
         members, policy = self._members, self._policy
-        if members.nested and policy.effective_policy(True).needs_durations:
+        if members.nested_schedulers and policy.effective_policy(True).needs_durations:
             yield from self._estimate_nested()
-        requires_members_only = not members.implied and not members.has_outside_requirements
+        requires_members_only = not members.implied_requirements and not members.has_outside_requirements
         requirements: Requirements = (lambda job: job._required) if requires_members_only else members.waits_for
         yield from self._choose_order(requirements, members.is_ordered)
 
@@ -79,22 +84,22 @@ class StartOrder:
             ranked.order.add_jobs(jobs, known, self._members.waits_for)
 
     def detach(self) -> None:
-        """Release the run, which is over."""
+        """Drop the reference to the run, which has ended."""
         if self._admission_queue is not None:
             self._admission_queue.detach()
 
     def _note_fault(self, job: AbstractJob[Any], error: BaseException) -> None:
-        """Store an exception of a user's policy; schedule `check`, which stops the run once `job` is in a queue."""
-        if self._fault is None:
-            self._fault = job, error
+        """Store an exception that a user's policy raised for a job, and schedule `check` to stop the run."""
+        if self._policy_fault is None:
+            self._policy_fault = job, error
             self._run.backend.threadsafe_caller()(self.check)
 
     def check(self) -> None:
         """Stop the run if a user's policy has raised an exception."""
-        if self._fault is None or self._run.phase is STOPPING:
+        if self._policy_fault is None or self._run.phase is STOPPING:
             return
-        job, error = self._fault
-        _, failure = self._run.backend.split(error)
+        job, error = self._policy_fault
+        _, failure = self._run.backend.split_cancellations(error)
         interruption = None if failure is None else find_interruption(failure)
         if interruption is not None:
             self._run.interrupt(interruption)
@@ -106,9 +111,15 @@ class StartOrder:
         self._run.stop_with_error(failure, job, f"{policy} has no key for {job.label!r}, so the run ends")
 
     def _choose_order(self, requirements: Requirements, in_order: bool) -> Iterator[None]:
-        """Choose the order; `in_order` means that each member comes after all its requirements."""
+        """Choose the order.
+
+        Args:
+            requirements: the jobs that each member requires.
+            in_order: whether each member comes after all jobs that it requires.
+
+        """
         scheduler, members = self._scheduler, self._members
-        demands = [demand for job in members.with_scheduling if (demand := job._scheduling) is not None]
+        demands = [demand for job in members.jobs_with_scheduling_options if (demand := job._scheduling) is not None]
         known = self._known_durations(scheduler) if self._policy.effective_policy(True).needs_durations else {}
         policy = self._policy.effective_policy(bool(known))
         has_needs = isinstance(self._jobs, SharedQueue) or any(demand.needs for demand in demands)
@@ -137,7 +148,7 @@ class StartOrder:
             return own
         inside: dict[AbstractJob[Any], float] = {
             nested: self._nested_durations[nested]
-            for nested in scheduler._members.nested
+            for nested in scheduler._members.nested_schedulers
             if nested in self._nested_durations
         }
         return {**inside, **own}
@@ -145,13 +156,13 @@ class StartOrder:
     def _estimate_nested(self) -> Iterator[None]:
         """Estimate the unknown durations of nested schedulers, as the longest path through their jobs."""
         has_learned = self._scheduler._knows_durations()
-        all_nested: list[BaseScheduler] = list(self._members.nested)
+        all_nested: list[BaseScheduler] = list(self._members.nested_schedulers)
         for nested in all_nested:  # enclosing schedulers come first
-            all_nested.extend(nested._members.nested)
+            all_nested.extend(nested._members.nested_schedulers)
         for nested in reversed(all_nested):
             members = nested._members
-            if not (has_learned or members.with_scheduling or members.nested):
-                continue  # it knows no durations of jobs
+            if not (has_learned or members.jobs_with_scheduling_options or members.nested_schedulers):
+                continue  # no job in it has a known duration
             known = self._known_durations(nested)
             if known:
                 ranks = Ranks(known)

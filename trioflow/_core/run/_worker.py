@@ -23,8 +23,8 @@ Four terms, and their invariants:
   yet, or it waits for a turn of the loop or for a token before it looks again. `Workers.searchers` is their number:
   - The code that spawns or wakes a worker counts it. A worker counts itself before it waits in `work`. It subtracts
     itself when it takes a job, parks or leaves.
-  - A worker that waits in a limiter's queue is not counted (see `Tokens`), because meanwhile it cannot start a forever
-    job or a nested scheduler.
+  - A worker that waits in a limiter's queue is not counted (see `LimiterTokens`), because it cannot start a forever job
+    or a nested scheduler meanwhile.
   - The number must not be 0 when control returns to the loop while a ready job could start, because no worker would
     look for that job. Therefore, code outside of `work` calls `ensure_searcher` after every event that makes a job
     ready or frees a slot. In `work`, a worker that takes a job and leaves others in the queue calls it, in case its own
@@ -34,7 +34,7 @@ Four terms, and their invariants:
 - A worker **parks** if it may be needed again, but finds no job, or if the turn is used up and enough workers search.
   Then its task waits, without a slot and not as a searcher, until it is woken, which is cheaper than spawning another
   worker. A run and those nested in it share their parked workers if their context variables are the same: the first
-  run that needs a worker wakes one. A parked worker belongs to the outermost of these runs, which is the `home` of the
+  run that needs a worker wakes one. A parked worker belongs to the outermost of these runs, the `parking_run` of the
   others, and is in its `Workers.parked`.
 """
 
@@ -53,8 +53,8 @@ from ..job._job import DEFAULT_SLOW_PATH
 from ..job._outcome import UNCALLED, unawaited_coroutine_error
 from ..job._trigger_rules import certainly_runs
 from ._attempts import call_job
-from ._current import apply_context, current
-from ._failure_log import BLOCKED_SECONDS
+from ._current import apply_context, current_worker_var
+from ._failure_log import MIN_BLOCKING_SECONDS
 
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
@@ -70,11 +70,11 @@ def needs_own_task(job: AbstractJob[Any]) -> bool:
 
 
 TURN_SECONDS: Final = 0.001
-"""Seconds of a turn of the event loop that all workers may use together."""
-TURN_JOBS: Final = 200
+"""How long all workers together may run jobs in one turn of the event loop, in seconds."""
+MAX_JOBS_IN_TURN: Final = 200
 """The maximum number of jobs that a worker runs before it yields to the loop, even if a virtual clock stands still."""
-MIN_IN_TURN: Final = 2
-MAX_IN_TURN: Final = 24
+MIN_WORKERS_IN_TURN: Final = 2
+MAX_WORKERS_IN_TURN: Final = 24
 """The minimum and maximum number of workers, of all runs, that wait for one turn: the minimum after a job has used
 up a turn, the maximum after many workers have had time in one."""
 
@@ -85,7 +85,7 @@ class TimeSlice:
     A worker that finds this time used up waits for the next turn. The first worker that continues in the next turn
     calls `begin`, which renews the time for all of them. Otherwise each worker would take the whole time for itself.
 
-    A worker need not wait if the loop has turned while its own job was suspended, which its mark records.
+    A worker need not wait if the loop has turned while its own job was suspended; its task snapshot shows this.
 
     At most `max_waiting` workers wait for the next turn of the loop, which wakes all of them: twice as many as found
     time left in the last turn. The others wait in `queue`. Each worker that has waited admits the next ones from the
@@ -94,18 +94,25 @@ class TimeSlice:
     """
 
     __slots__ = (
-        "clock", "ends_at", "found_time", "max_waiting", "number", "queue", "reports", "suspended_code",
+        "clock",
+        "ends_at",
+        "max_waiting",
+        "queue",
+        "reports",
+        "suspended_code",
+        "turn_number",
         "waiting_count",
+        "workers_with_time",
     )  # fmt: skip
 
     def __init__(self, clock: Callable[[], float], reports: ThreadReports) -> None:
-        self.clock: Final = clock  # the clock of the loop
-        self.number = 0  # counts the turns in which workers have renewed the time
+        self.clock: Final = clock
+        self.turn_number = 0  # counts the turns in which workers have renewed the time
         self.reports: Final = reports  # reports about jobs of all these runs, from other threads
         self.ends_at = clock() + TURN_SECONDS
-        self.waiting_count = 0  # how many workers wait for the next turn of the loop
-        self.max_waiting = MAX_IN_TURN
-        self.found_time = 0  # how many workers have found time left in this turn
+        self.waiting_count = 0
+        self.max_waiting = MAX_WORKERS_IN_TURN
+        self.workers_with_time = 0  # how many workers have found time left in this turn
         self.queue: Final[dict[Worker, None]] = {}
         # The code of functions whose job was suspended in the first turn of its run. Such jobs will probably be
         # suspended again, so if a few are ready, each gets a worker at once. A wrong guess costs a task for each job.
@@ -113,19 +120,19 @@ class TimeSlice:
 
     def begin(self, number: int, now: float) -> bool:
         """Renew the time after turn `number`, unless another worker has done so; return whether time is left."""
-        if self.number == number:
-            self.number += 1
+        if self.turn_number == number:
+            self.turn_number += 1
             self.ends_at = now + TURN_SECONDS
-            self.max_waiting = min(max(MIN_IN_TURN, 2 * self.found_time), MAX_IN_TURN)
-            self.found_time = 0
+            self.max_waiting = min(max(MIN_WORKERS_IN_TURN, 2 * self.workers_with_time), MAX_WORKERS_IN_TURN)
+            self.workers_with_time = 0
         if now > self.ends_at:
             return False
-        self.found_time += 1
+        self.workers_with_time += 1
         return True
 
     async def wait(self, worker: Worker) -> int:
         """Wait for the next turn of the loop, or in the queue for a later one; return the number to give to `begin`."""
-        number = self.number
+        number = self.turn_number
         if self.waiting_count < self.max_waiting and not self.queue:
             self.waiting_count += 1
             await worker.run.backend.yield_to_loop()
@@ -148,47 +155,48 @@ class TimeSlice:
     def _admit(self, worker: Worker) -> None:
         del self.queue[worker]
         self.waiting_count += 1
-        worker.called_in_turn = self.number
+        worker.called_in_turn = self.turn_number
 
 
 class Worker(WorkerTask):
-    """A task that runs the jobs of a run one after another; `job` is the current one."""
+    """A task that runs the jobs of a run one after another. `job` is the current job; None between jobs."""
 
     __slots__ = (
         "called_at",
         "called_in_turn",
-        "cancelled_alone",
-        "ended_by_run",
         "has_slot",
+        "is_shielded",
         "jobs_at_call",
         "run",
-        "shielded",
         "token_limiter",
+        "was_cancelled_alone",
+        "was_ended_by_run",
     )
 
     def __init__(self, run: Run, has_slot: bool, now: float = -math.inf, jobs: int = 0) -> None:
         self.run = run
         self.group = run.group
-        self.mark = self.parking = self.scope = self.task = self.timer = None
-        self.deadline = self.fires_at = math.inf
+        self.task_snapshot = self.wake_handle = self.scope = self.task = self.timer = None
+        self.deadline = self.timer_fires_at = math.inf
         self.has_slot = has_slot
-        self.called_at, self.jobs_at_call, self.called_in_turn = now, jobs, run.time_slice.number
+        self.called_at, self.jobs_at_call, self.called_in_turn = now, jobs, run.time_slice.turn_number
         self.job: AbstractJob[Any] | None = None
-        self.shielded = False  # whether it runs a forever job, which ends after all other jobs
-        # Whether it was cancelled without its run: by `cancel()` or the timeout of its job, or as in `ended_by_run`.
-        self.cancelled_alone = False
-        self.ended_by_run = False  # whether it was cancelled because the run ends its forever jobs
-        self.token_limiter: Any = None  # the limiter of which it holds a token
+        self.is_shielded = False  # True while the worker runs a forever job, which ends after all other jobs
+        # Whether the worker was cancelled, but not its run: by `cancel()` or the timeout of its job, or because the run
+        # ends its forever jobs.
+        self.was_cancelled_alone = False
+        self.was_ended_by_run = False  # whether the worker was cancelled because the run ends its forever jobs
+        self.token_limiter: Any = None  # the limiter that the worker holds a token of
 
-    def note_call(self, now: float, jobs: int) -> None:
+    def record_wake_up(self, now: float, jobs: int) -> None:
         """Record that the worker is spawned or woken now, in this turn.
 
         `jobs` is the number of ready jobs plus the number of workers that have begun to search; see `spawn_more`.
         """
-        self.called_at, self.jobs_at_call, self.called_in_turn = now, jobs, self.run.time_slice.number
+        self.called_at, self.jobs_at_call, self.called_in_turn = now, jobs, self.run.time_slice.turn_number
 
     def time_limits(self) -> Iterator[TimeLimit]:
-        """Yield the limits for which progress of its job counts: the job's own, and those of enclosing schedulers."""
+        """Yield the time limits that progress of the current job postpones: its own, and those of its schedulers."""
         extras = None if self.job is None else self.job._extras
         if extras is not None and extras.time_limit is not None:
             yield extras.time_limit
@@ -209,8 +217,8 @@ class Worker(WorkerTask):
 
     def cancel_alone(self) -> None:
         """Cancel this worker, with its job, but not its run."""
-        self.cancelled_alone = True
-        self.group.cancel_one(self)
+        self.was_cancelled_alone = True
+        self.group.cancel_worker(self)
 
     async def work(self) -> None:
         """Run ready jobs until there are none left, or until a job has changed the task.
@@ -230,20 +238,20 @@ class Worker(WorkerTask):
         workers: Workers
         backend, clock = run.backend, run.clock
         time_slice: TimeSlice = run.time_slice
-        names_tasks = self.group.names_tasks
+        must_name_tasks = self.group.must_name_tasks
         awaitable: Any
         value: Any
         error: BaseException | None
-        mark: Any  # None if the task was cancelled before its first job
+        snapshot: Any  # None if the task was cancelled before its first job
         job: Any = None  # an AbstractJob; the hot path also reads fields of Job
         nothing: Any = None  # assigned to variables that must not keep their objects alive
         settled = 0  # how many jobs were settled here that `run.unsettled` still includes
-        jobs_left = TURN_JOBS
+        jobs_left = MAX_JOBS_IN_TURN
         searching, has_run_jobs, may_continue = True, False, True
-        current.set(self)
+        current_worker_var.set(self)
         try:
-            mark = backend.isolation.enter(self)
-            tainted = not mark
+            snapshot = backend.isolation.attach_current_task(self)
+            tainted = not snapshot
             while may_continue:
                 # ---- begin to search, for the run that has spawned or woken this worker
                 run = self.run
@@ -251,16 +259,20 @@ class Worker(WorkerTask):
                 notify_start, notify_end, notify_scheduled = hooks
                 tainted = tainted or run.phase is STOPPING
                 may_continue, number, now = False, self.called_in_turn, clock()
-                workers.begun += 1
+                workers.search_count += 1
                 if not tainted:
                     workers.spawn_more(self, now)
                 while not tainted:
                     # ---- yield to the loop, if the turn is used up
                     if now > time_slice.ends_at or not jobs_left:
-                        if has_run_jobs and now > time_slice.ends_at + BLOCKED_SECONDS and mark.stood_still():
+                        if (
+                            has_run_jobs
+                            and now > time_slice.ends_at + MIN_BLOCKING_SECONDS
+                            and snapshot.is_same_iteration()
+                        ):
                             run.failure_log.report_block(run, job, now)
-                        if (has_run_jobs and mark.stood_still()) or not time_slice.begin(number, now):
-                            run.count_settled(settled)  # before a wait that may be long
+                        if (has_run_jobs and snapshot.is_same_iteration()) or not time_slice.begin(number, now):
+                            run.count_settled(settled)  # now, because the wait may be long
                             settled = 0
                             if not searching:
                                 if workers.searchers >= workers.enough_searchers:  # enough other workers search
@@ -271,11 +283,11 @@ class Worker(WorkerTask):
                             self.job = awaitable = value = None
                             number = await time_slice.wait(self)
                             now = clock()
-                            tainted = run.phase is STOPPING or not mark.intact()
+                            tainted = run.phase is STOPPING or not snapshot.is_task_unchanged()
                             if tainted or not time_slice.begin(number, now):
                                 continue
-                        jobs_left = TURN_JOBS
-                        mark.note_turn()
+                        jobs_left = MAX_JOBS_IN_TURN
+                        snapshot.record_iteration()
                     # ---- take the next ready job
                     if gated:
                         run.count_settled(settled)
@@ -285,19 +297,19 @@ class Worker(WorkerTask):
                             workers.searchers += 1
                             searching = True
                         tokens = workers.tokens
-                        job = workers.take(self) if tokens is None else await tokens.next_job(self, has_run_jobs)
+                        job = workers.take_job(self) if tokens is None else await tokens.next_job(self, has_run_jobs)
                         if job is None:
                             break
                         now = clock()
                     elif forever_ready or not self.has_slot:
                         self.job = None
-                        job = workers.take(self)
+                        job = workers.take_job(self)
                         if job is None:
                             break
                     elif ready:
                         job = ready.popleft()
                         if job._state is not SCHEDULED:
-                            continue  # it was cancelled, or it is a forever job taken from the forever queue
+                            continue  # the job was cancelled, or was taken from the forever queue
                     else:
                         run.count_settled(settled)
                         settled = 0
@@ -321,15 +333,15 @@ class Worker(WorkerTask):
                         workers.ensure_searcher()
                     # ---- run it
                     jobs_left -= 1
-                    if number != time_slice.number or not has_run_jobs:
-                        number = time_slice.number
-                        mark.note_turn()
+                    if number != time_slice.turn_number or not has_run_jobs:
+                        number = time_slice.turn_number
+                        snapshot.record_iteration()
                     has_run_jobs = True
                     self.job = job  # (1) begins
                     job._worker = self
                     job._started_at = now
                     job._state = RUNNING  # (1) ends
-                    if names_tasks:
+                    if must_name_tasks:
                         backend.name_task(self.task, job.label)
                     value = error = None  # this frame must not keep a result alive
                     awaitable = UNCALLED
@@ -339,7 +351,7 @@ class Worker(WorkerTask):
                         if options is None:
                             awaitable = job._function(*job._args)
                         else:
-                            if settled and job._forever:  # before a wait that may last until the end
+                            if settled and job._forever:  # now, because the job may run until the end
                                 run.count_settled(settled)
                                 settled = 0
                             is_plain = options is DEFAULT_SLOW_PATH and job._callbacks is None
@@ -347,7 +359,7 @@ class Worker(WorkerTask):
                         value = await awaitable
                         if value is not None and value.__class__ is CoroutineType:
                             raise unawaited_coroutine_error(job.label, value)
-                        if not mark.intact():
+                        if not snapshot.is_task_unchanged():
                             tainted = True
                             await self.reject_leftovers()
                     except BaseException as raised:
@@ -368,7 +380,7 @@ class Worker(WorkerTask):
                             settled = 0
                         if error is not None:
                             error = await self.with_leftover_errors(error)
-                            tainted = run.phase is STOPPING or not mark.intact()
+                            tainted = run.phase is STOPPING or not snapshot.is_task_unchanged()
                         if tainted and run.phase is not STOPPING:
                             run.notice_cancellation(self)
                         if error is None:
@@ -413,11 +425,11 @@ class Worker(WorkerTask):
                                         ready.append(successor)
                                         if notify_scheduled is not None:
                                             notify_scheduled(scheduler, successor)
-                                            if run.starts_no_more:
+                                            if run.is_draining_or_stopping:
                                                 break  # an instrument has drained or cancelled the run
                             if queued:
                                 run.requirement_counts.count_down_queued()  # (3) and (2) of the docstring end
-                if has_run_jobs and now > time_slice.ends_at + BLOCKED_SECONDS and mark.stood_still():
+                if has_run_jobs and now > time_slice.ends_at + MIN_BLOCKING_SECONDS and snapshot.is_same_iteration():
                     run.failure_log.report_block(run, job, now)
                 self.job = awaitable = value = error = job = successors = successor = None
                 if may_continue:
@@ -429,7 +441,7 @@ class Worker(WorkerTask):
                     hooks = notify_start = notify_end = notify_scheduled = nothing
                     await backend.park(self)
                     may_continue = searching = self.run.workers.was_woken(self)
-                    tainted = not mark.intact()
+                    tainted = not snapshot.is_task_unchanged()
                 elif (tainted or gated) and run.phase is not STOPPING:
                     run.notice_cancellation(self)
         except BaseException as fault:  # an error of the engine itself: those of jobs are handled above
@@ -442,7 +454,7 @@ class Worker(WorkerTask):
                 run.count_settled(settled)
             workers.leave(self)
             # A job's exception may keep this frame alive, which must not keep the run alive.
-            self = run = workers = scheduler = mark = job = successors = successor = nothing
+            self = run = workers = scheduler = snapshot = job = successors = successor = nothing
 
     async def reject_leftovers(self) -> None:
         """Raise an error if the job that has just returned left a scope or group open, or cancelled its own task."""
@@ -454,11 +466,14 @@ class Worker(WorkerTask):
             if errors is None:
                 raise leftover
             raise BaseExceptionGroup(f"errors from a {kind} that a job left open", [leftover, errors])
-        if self.run.backend.isolation.cancelled_natively(self):
+        if self.run.backend.isolation.has_cancelled_itself(self):
             raise _errors.JobCancelled("the job cancelled its own task: to end a job, call its cancel()")
 
     async def with_leftover_errors(self, error: BaseException) -> BaseException:
-        """Close what a failed job left open; return its exception, in a group with the errors from there if any."""
+        """Close the scopes and groups that a failed job has left open.
+
+        Return the exception of the job. If closing raises exceptions, return a group of all of them.
+        """
         kind, errors = await self.run.backend.isolation.close_leftovers(self)
         if errors is None:
             return error

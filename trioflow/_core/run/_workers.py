@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 from ..admission._priority_queues import SharedQueue
 from ..admission._window import Adaptive, max_slots
 from ..job._job import is_scheduler
-from ._limiter_tokens import Tokens, enclosing_limiter
+from ._limiter_tokens import LimiterTokens, enclosing_limiter
 from ._worker import TURN_SECONDS, Worker, needs_own_task
 
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
     from ._run import Run
 
-UNLIMITED: Final = 1 << 60
+UNLIMITED_SLOTS: Final = 1 << 60
 """The number of free slots without a window."""
 MIN_SEARCHERS: Final = 8
 MAX_SEARCHERS: Final = 24
-"""The most workers that may begin to search in one turn of the loop, at first and after many jobs were suspended.
+"""The maximum number of workers that may begin to search in one turn: at first, and after many jobs were suspended.
 
 More searchers would save turns. But all jobs that they start resume in the next turn, before any other task. And with
 16 searchers at first, nested schedulers whose jobs do nothing cost a tenth more.
 """
-FEW_SUSPENDED: Final = 64
+MIN_SUSPENDED: Final = 64
 SUSPENDED_PER_SEARCHER: Final = 8
-"""Beyond FEW_SUSPENDED, this many suspended jobs allow one more searcher."""
+"""Beyond MIN_SUSPENDED, this many suspended jobs allow one more searcher."""
 MAX_RETURNED_FRACTION: Final = 0.5
 """If more than this fraction of the workers with a suspended job have taken another job since the last call, jobs are
 not suspended for long."""
@@ -56,30 +56,32 @@ class Workers:
         self._size = window.minimum if isinstance(window, Adaptive) else window if isinstance(window, int) else None
         # The number of free slots, if the window is counted here; negative if the window has shrunk below the number of
         # running jobs.
-        self.free: int = UNLIMITED if self._size is None else self._size
+        self.free: int = UNLIMITED_SLOTS if self._size is None else self._size
         self.limiter: Final = window if window is not None and self._size is None else None
         limiter = enclosing_limiter(run) if self.limiter is None else self.limiter
-        self.tokens: Final = None if limiter is None else Tokens(run, self, limiter)
+        self.tokens: Final = None if limiter is None else LimiterTokens(run, self, limiter)
         self.is_adaptive: Final = isinstance(window, Adaptive)
         # Whether workers have to call `take` or `next_job` for each job, instead of taking it from the ready queue.
-        self.gated: Final = self.notes_each_start or self.is_adaptive or self.tokens is not None
+        self.is_gated: Final = self.notes_each_start or self.is_adaptive or self.tokens is not None
         self.searchers = 0
-        self.begun = 0  # how often a worker has begun to search after it was spawned or woken
+        self.search_count = 0  # how many times a worker has begun to search after it was spawned or woken
         # If there are this many searchers at the end of a turn, further workers park or leave.
-        self.enough_searchers: Final = 1 if self.gated else MIN_SEARCHERS
+        self.enough_searchers: Final = 1 if self.is_gated else MIN_SEARCHERS
         # If there are no more searchers than this, a worker that begins to search checks whether more are needed.
-        self._few_searchers = MIN_SEARCHERS
+        self._searcher_threshold = MIN_SEARCHERS
         self.alive: Final[dict[Worker, None]] = {}
-        self.parked: Final[dict[Worker, None]] = {}  # the workers whose home is this run; they are not in `alive`
-        self.forever = 0  # how many workers run forever jobs
+        self.parked: Final[
+            dict[Worker, None]
+        ] = {}  # the workers whose `parking_run` is this run; they are not in `alive`
+        self.forever_count = 0  # how many workers run forever jobs
 
     @property
-    def lent(self) -> int:
-        """The number of slots that are lent to builds which jobs run."""
+    def lent_count(self) -> int:
+        """The number of slots that are lent to builds, which jobs run."""
         return 0
 
     @property
-    def slots(self) -> int | None:
+    def max_size(self) -> int | None:
         """The largest size of the window; None for no limit."""
         return max_slots(self._window)
 
@@ -101,25 +103,25 @@ class Workers:
 
     def ensure_searcher(self) -> None:
         """Spawn or wake workers if a ready job could start and there is no searcher."""
-        if self.searchers or self._run.starts_no_more:
+        if self.searchers or self._run.is_draining_or_stopping:
             return
         queue, tokens = self._queue, self.tokens
         ready = queue.jobs
         if tokens is not None and tokens.is_requesting and not isinstance(ready, SharedQueue):
-            tokens.collect()  # not if jobs have needs: only workers admit these
+            tokens.collect_ready_jobs()  # not for jobs with needs, which only workers may admit
         if self.free > 0 and ready:
             # Wake a parked worker for each ready job, because that costs little.
-            home, most = self._run.home, MAX_SEARCHERS
-            if home is not self._run or (home.workers.parked and is_scheduler(ready.first())):
+            parking_run, most = self._run.parking_run, MAX_SEARCHERS
+            if parking_run is not self._run or (parking_run.workers.parked and is_scheduler(ready.first())):
                 most = 1  # leave parked workers for other runs, and for the nested scheduler that is about to start
-            number = max(1, min(len(ready), len(home.workers.parked), most))
+            number = max(1, min(len(ready), len(parking_run.workers.parked), most))
             are_few = number < len(ready) <= most and most > 1
-            if are_few and not self.gated and _code_of(ready.first()) in self._run.time_slice.suspended_code:
-                number = len(ready)  # they will probably be suspended, so that each needs a worker
+            if are_few and not self.is_gated and _function_code(ready.first()) in self._run.time_slice.suspended_code:
+                number = len(ready)  # these jobs will probably be suspended, so each of them needs a worker
             self._spawn_until(number)
         elif queue.forever and queue.has_any() and queue.forever:  # `has_any` removes cancelled jobs
-            self._spawn(False, self._run.clock(), len(queue.jobs) + self.begun)
-        elif tokens is not None and tokens.waiting and not tokens.is_requesting:
+            self._spawn(False, self._run.clock(), len(queue.jobs) + self.search_count)
+        elif tokens is not None and tokens.waiting_jobs and not tokens.is_requesting:
             self._spawn(False, self._run.clock(), 0)
 
     def spawn_more(self, newcomer: Worker, now: float) -> None:
@@ -131,18 +133,18 @@ class Workers:
         because a turn in which many jobs resume is long.
         """
         searchers = self.searchers
-        if searchers > self._few_searchers or self.gated or now > newcomer.called_at + TURN_SECONDS:
+        if searchers > self._searcher_threshold or self.is_gated or now > newcomer.called_at + TURN_SECONDS:
             return
         suspended = len(self.alive) - searchers
         if suspended <= 0:
             return
         ready = len(self._queue.jobs)
-        taken = newcomer.jobs_at_call - (ready + self.begun - 1)
+        taken = newcomer.jobs_at_call - (ready + self.search_count - 1)
         if ready > searchers and taken <= MAX_RETURNED_FRACTION * suspended:
-            more = max(0, suspended - FEW_SUSPENDED) // SUSPENDED_PER_SEARCHER
+            more = max(0, suspended - MIN_SUSPENDED) // SUSPENDED_PER_SEARCHER
             most = min(MIN_SEARCHERS + more, MAX_SEARCHERS)
-            self._few_searchers = most * 3 // 4
-            if searchers <= self._few_searchers:
+            self._searcher_threshold = most * 3 // 4
+            if searchers <= self._searcher_threshold:
                 self._spawn_until(min(most, ready))
 
     def has_suspended_job(self) -> bool:
@@ -151,30 +153,30 @@ class Workers:
 
     def note_suspension(self, job: AbstractJob[Any]) -> None:
         """Record whether `job`, which has started in the first turn of this run, is suspended now."""
-        code, suspended = _code_of(job), self._run.time_slice.suspended_code
+        code, suspended = _function_code(job), self._run.time_slice.suspended_code
         if code is not None and (job._worker is not None) is not (code in suspended):
             (suspended.discard if job._worker is None else suspended.add)(code)
 
     def count_startable(self) -> int:
         """Return the number of ready jobs that get a slot as soon as workers search."""
-        if self._run.starts_no_more:
+        if self._run.is_draining_or_stopping:
             return 0
         return max(0, self.free) + (self.searchers > 0 and self._searcher_has_slot())
 
     def _spawn_until(self, searchers: int) -> None:
         """Spawn or wake workers until there are `searchers` of them, or no free slots."""
-        now, jobs = self._run.clock(), len(self._queue.jobs) + self.begun
+        now, jobs = self._run.clock(), len(self._queue.jobs) + self.search_count
         for _ in range(min(searchers - self.searchers, self.free)):
             self.free -= 1
             self._spawn(True, now, jobs)
 
     def _spawn(self, has_slot: bool, now: float, jobs: int) -> None:
         run = self._run
-        parked = run.home.workers.parked
+        parked = run.parking_run.workers.parked
         if parked and not self._next_needs_own_task():
-            worker, _ = parked.popitem()  # the last one, whose memory may still be in the processor's cache
+            worker, _ = parked.popitem()  # the most recent one, whose memory is probably still in the CPU's cache
             worker.has_slot = has_slot
-            worker.note_call(now, jobs)
+            worker.record_wake_up(now, jobs)
             self._wake(worker)
             return
         self.searchers += 1
@@ -193,30 +195,36 @@ class Workers:
         run.backend.wake(worker)
 
     def _next_needs_own_task(self) -> bool:
-        first = self._queue.jobs.first() if self._queue.jobs else None if self.tokens is None else self.tokens.first()
+        first = (
+            self._queue.jobs.first()
+            if self._queue.jobs
+            else None
+            if self.tokens is None
+            else self.tokens.first_waiting_job()
+        )
         return self._run.needs_own_tasks or (first is not None and needs_own_task(first))
 
     def may_park(self) -> bool:
         """Return whether a worker may park: waking it later costs a fifth of spawning another."""
         run = self._run
-        if self.gated or run.needs_own_tasks or len(run.home.workers.parked) >= MAX_PARKED:
+        if self.is_gated or run.needs_own_tasks or len(run.parking_run.workers.parked) >= MAX_PARKED:
             return False
         return run.expects_ready_jobs()
 
     def park(self, worker: Worker) -> None:
-        """Move a worker to the parked workers of the run's home."""
-        run, home = self._run, self._run.home
+        """Move a worker to the parked workers of the run that holds them, the `parking_run`."""
+        run, parking_run = self._run, self._run.parking_run
         del self.alive[worker]
         if worker.has_slot:
             self.give_back_slot(worker)
-        home.workers.parked[worker] = None
-        if run is not home:
-            worker.run = home
-            home.group.adopt(worker)
+        parking_run.workers.parked[worker] = None
+        if run is not parking_run:
+            worker.run = parking_run
+            parking_run.group.adopt(worker)
         run.on_worker_left()
 
     def was_woken(self, worker: Worker) -> bool:
-        """Return whether a parked worker was woken to search. Otherwise it was cancelled, and has to leave."""
+        """Return whether a parked worker was woken to search. If not, it was cancelled, and must leave."""
         if worker not in self.parked:
             return True
         del self.parked[worker]
@@ -234,7 +242,7 @@ class Workers:
                 run.time_slice.admit_next(worker)
 
     def detach(self) -> None:
-        """Release the run, which is over. Other threads, such as that of a monitor, may still read the counts."""
+        """Drop the reference to the run, which has ended. Other threads (a monitor's) may still read the counts."""
         if self.tokens is not None:
             self.tokens.detach()
         del self._run
@@ -247,7 +255,7 @@ class Workers:
             self.give_back_slot(worker)
         if self.tokens is not None:
             self.tokens.release(worker)
-        self.forever -= worker.shielded
+        self.forever_count -= worker.is_shielded
         self.ensure_searcher()
         if self.is_adaptive:  # the window may have shrunk while this worker had a slot
             self._queue.jobs.request_round_for_others()
@@ -260,15 +268,15 @@ class Workers:
 
     def prepare_for_forever_job(self, worker: Worker) -> None:
         """Prepare a worker to run a forever job, without a slot and shielded until the end of the run."""
-        self.forever += 1
-        worker.shielded = True
+        self.forever_count += 1
+        worker.is_shielded = True
         worker.group.shield(worker)
         if worker.has_slot:
             self.give_back_slot(worker)
         if not self.searchers:
             self.ensure_searcher()
 
-    def take(self, worker: Worker) -> AbstractJob[Any] | None:
+    def take_job(self, worker: Worker) -> AbstractJob[Any] | None:
         """Take the next job that `worker` may run from the ready queue; return None if the worker has to leave.
 
         A forever job must not start before an ordinary job that became ready earlier and could start now. So a worker
@@ -289,12 +297,12 @@ class Workers:
         return any(worker.has_slot and worker.job is None for worker in self.alive)
 
     def note_start(self) -> None:
-        """Note that a job of a gated run starts, so that the next token is requested."""
+        """Request the next token, because a job of a gated run starts."""
         if self.tokens is not None:
             self.tokens.note_start()
 
 
-def _code_of(job: AbstractJob[Any]) -> CodeType | None:
+def _function_code(job: AbstractJob[Any]) -> CodeType | None:
     """Return the code of the function that a job calls, or None for a builtin or a nested scheduler."""
     called: Any = None
     if job._is_called_directly:

@@ -21,16 +21,16 @@ class SettledJobs:
     """An async iterator over the jobs of a scheduler as they settle; see `BaseScheduler.as_settled`."""
 
     def __init__(self, scheduler: BaseScheduler) -> None:
-        """Collect the jobs that have settled, and listen to the others."""
+        """Collect the jobs that have settled, and begin to watch the others."""
         self._scheduler = scheduler
-        # The job that iterates and the schedulers around it: they cannot settle before the iteration ends.
-        self._callers = {worker.job for worker in enclosing_workers()}
+        # The job that iterates and its enclosing schedulers, which cannot settle before the iteration ends.
+        self._iterating_jobs = {worker.job for worker in enclosing_workers()}
         self._listener = _weak_listener(self)
-        self._unsettled: set[AbstractJob[Any]] = set()  # the jobs that the iteration waits for
-        self._event: _backend.TaskEvent | None = None
-        self._run_ended = scheduler._will_not_reach()
+        self._unsettled_jobs: set[AbstractJob[Any]] = set()  # the jobs that the iteration waits for
+        self._change_event: _backend.TaskEvent | None = None
+        self._has_run_ended = scheduler._will_not_reach()
         settled = [job for job in scheduler if job.is_settled()]
-        self._settled = deque(sorted(settled, key=attrgetter("finished_at")))
+        self._settled_jobs = deque(sorted(settled, key=attrgetter("finished_at")))
         for job in scheduler:
             if not job.is_settled():
                 self.watch(job)
@@ -39,26 +39,26 @@ class SettledJobs:
         scheduler._settled_iterators.add(self)
 
     def watch(self, job: AbstractJob[Any]) -> None:
-        """Listen to a job until it settles. The iteration waits for it unless it is a forever job or a caller."""
-        if job.is_settled():  # a job that is added to a running scheduler may settle at once, by its rule
+        """Watch a job until it settles. The iteration waits for it, unless it is a forever job or the iterating job."""
+        if job.is_settled():  # a job that is added to a running scheduler may be BLOCKED or SKIPPED at once
             self._on_settled(job)
             return
-        if not job.forever and job not in self._callers:
-            self._unsettled.add(job)
+        if not job.forever and job not in self._iterating_jobs:
+            self._unsettled_jobs.add(job)
         job._ensure_extras().add_listener(self._listener)
 
-    def end(self) -> None:
-        """End the iteration, because the run has ended: jobs that settle in a later run are not included."""
-        self._run_ended = True
-        if self._event is not None:
-            self._event.set()
+    def end_iteration(self) -> None:
+        """End the iteration because the run has ended. It does not include jobs that settle in a later run."""
+        self._has_run_ended = True
+        if self._change_event is not None:
+            self._change_event.set()
 
     def _on_settled(self, job: AbstractJob[Any]) -> None:
-        self._unsettled.discard(job)
+        self._unsettled_jobs.discard(job)
         if job.is_settled():
-            self._settled.append(job)
-        if self._event is not None:
-            self._event.set()
+            self._settled_jobs.append(job)
+        if self._change_event is not None:
+            self._change_event.set()
 
     def __aiter__(self) -> Self:
         """Return the iterator itself."""
@@ -66,29 +66,29 @@ class SettledJobs:
 
     async def __anext__(self) -> AbstractJob[Any]:
         """Return the next job that has settled. This is a checkpoint."""
-        backend = _backend.current()
-        if self._settled or self._is_exhausted():  # otherwise it waits below, which is a checkpoint
+        backend = _backend.current_backend()
+        if self._settled_jobs or self._is_exhausted():  # otherwise, the wait below is the checkpoint
             await backend.checkpoint()
-        while not self._settled:
+        while not self._settled_jobs:
             if self._is_exhausted():
                 raise StopAsyncIteration
-            if self._event is None or self._event.is_set():
-                self._event = backend.event()
-            await self._event.wait()
-        return self._settled.popleft()
+            if self._change_event is None or self._change_event.is_set():
+                self._change_event = backend.create_event()
+            await self._change_event.wait()
+        return self._settled_jobs.popleft()
 
     def _is_exhausted(self) -> bool:
-        """Return whether no further jobs will come."""
-        return self._run_ended or not self._unsettled or self._scheduler._will_not_reach()
+        """Return whether no further jobs will settle before the iteration ends."""
+        return self._has_run_ended or not self._unsettled_jobs or self._scheduler._will_not_reach()
 
 
 def _weak_listener(iterator: SettledJobs) -> Callable[[AbstractJob[Any]], None]:
-    """Return a listener for jobs that does not keep the iterator alive."""
-    reference = weakref.ref(iterator)
+    """Return a function that tells the iterator about a settled job, but does not keep the iterator alive."""
+    iterator_ref = weakref.ref(iterator)
 
     def listener(job: AbstractJob[Any]) -> None:
-        alive = reference()
-        if alive is not None:
-            alive._on_settled(job)
+        iterator = iterator_ref()
+        if iterator is not None:
+            iterator._on_settled(job)
 
     return listener

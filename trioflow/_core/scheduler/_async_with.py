@@ -1,4 +1,4 @@
-"""`OpenBlock`: the body of `async with scheduler`, and the run of the scheduler."""
+"""`OpenBlock`: the body of an `async with scheduler` statement, and the run that it starts."""
 
 from __future__ import annotations
 
@@ -15,36 +15,37 @@ if TYPE_CHECKING:
 
 
 class OpenBlock:
-    """The body of one `async with scheduler`, while the scheduler runs in another task.
+    """The body of one `async with scheduler` statement, while the scheduler runs in another task.
 
-    If the run stops early, the body is cancelled. After `drain()`, the body continues, and leaving it raises nothing.
+    If the run stops early, the body is cancelled. After `drain()`, the body continues, and nothing is raised at its
+    end.
     """
 
     def __init__(self, scheduler: BaseScheduler) -> None:
         self._scheduler = scheduler
-        self._task_group = _backend.current().task_group()
-        self._begun = _backend.current().event()
-        self._ended = False
+        self._task_group = _backend.current_backend().create_task_group()
+        self._can_begin_event = _backend.current_backend().create_event()
+        self._has_run_ended = False
         self.run: Run | None = None  # set by `co_run`
-        self._error: BaseException | None = None  # the error of `co_run`, which is raised at the end of the block
+        self._run_error: BaseException | None = None  # raised by `co_run`, and raised again at the end of the block
 
     async def enter(self) -> None:
-        """Start the run, and return when jobs can be added."""
+        """Start the run, and return as soon as jobs can be added."""
         self._tasks = await self._task_group.__aenter__()
         self._tasks.start_soon(self._run_scheduler)
         try:
-            await self._begun.wait()
+            await self._can_begin_event.wait()
         except BaseException as error:
             self._tasks.cancel_scope.cancel()
-            await self._exit(error)
+            await self._exit_task_group(error)
             raise
-        if self._ended:
-            await self._exit(None)
+        if self._has_run_ended:
+            await self._exit_task_group(None)
             self._raise_failure()
 
     def accept_jobs(self) -> None:
-        """Let the body begin, because the run accepts jobs now."""
-        self._begun.set()
+        """Let the body begin: the run now accepts jobs."""
+        self._can_begin_event.set()
 
     async def _run_scheduler(self) -> None:
         try:
@@ -52,18 +53,18 @@ class OpenBlock:
         except BaseException as error:
             if _is_cancellation(error):
                 raise
-            self._error = error
+            self._run_error = error
         finally:
-            self._ended = True
-            self._begun.set()
+            self._has_run_ended = True
+            self._can_begin_event.set()
             if self.run is None or self.run.cancel_reason is not StopReason.COMPLETED:
                 self._tasks.cancel_scope.cancel()
 
-    async def leave(self, error: BaseException | None) -> None:
-        """Wait for the run to end; if the body has raised `error`, cancel the run first.
+    async def exit(self, error: BaseException | None) -> None:
+        """Wait for the run to end. If the body has raised `error`, cancel the run first.
 
         Raises:
-            BaseException: the failure of the run, unless the body failed for another reason.
+            BaseException: the failure of the run. It is not raised if the body has failed for another reason.
 
         """
         run = self._scheduler._run
@@ -71,38 +72,42 @@ class OpenBlock:
             if error is not None:
                 run.stop(StopReason.CANCELLED)
             run.close_block()
-        cancelled, failure = (False, None) if error is None else _backend.current().split(error)
-        if cancelled and failure is not None and self._tasks.cancel_scope.cancel_called:
-            await self._exit(None)  # the body failed while it was cancelled because of the run
+        is_cancelled, failure = (
+            (False, None) if error is None else _backend.current_backend().split_cancellations(error)
+        )
+        if is_cancelled and failure is not None and self._tasks.cancel_scope.cancel_called:
+            await self._exit_task_group(None)  # because the run was cancelling the body when the body failed
             raise failure
         try:
-            await self._exit(error)
-        except BaseException as late:
-            if error is None or not _is_cancellation(late):
+            await self._exit_task_group(error)
+        except BaseException as exit_error:
+            if error is None or not _is_cancellation(exit_error):
                 raise
-            return  # a scope around the block was cancelled: `error` leaves the block
+            return  # a scope around the block was cancelled, so Python raises `error` again
         if failure is None:
             self._raise_failure()
 
-    async def _exit(self, error: BaseException | None) -> None:
-        """Wait for the task of the run. If `error` is a cancellation, the task group gets it, and may catch it."""
-        caught = error if _is_cancellation(error) else None
-        kind, traceback = (None, None) if caught is None else (type(caught), caught.__traceback__)
+    async def _exit_task_group(self, error: BaseException | None) -> None:
+        """Wait for the task of the run. If `error` is a cancellation, pass it to the task group, which may catch it."""
+        cancellation = error if _is_cancellation(error) else None
+        kind, traceback = (None, None) if cancellation is None else (type(cancellation), cancellation.__traceback__)
         try:
-            await self._task_group.__aexit__(kind, caught, traceback)
+            await self._task_group.__aexit__(kind, cancellation, traceback)
         except BaseExceptionGroup as group:
-            interruption = find_interruption(group)  # trio raises KeyboardInterrupt in this task, not in the run's
+            interruption = find_interruption(
+                group
+            )  # trio raises KeyboardInterrupt in this task, not in that of the run
             if interruption is None:
                 raise
             raise interruption from None
 
     def _raise_failure(self) -> None:
-        if self._error is not None:
-            raise self._error
+        if self._run_error is not None:
+            raise self._run_error
         assert self.run is not None
         _failures.raise_unless_completed(self.run, self.run.cancel_reason)
 
 
 def _is_cancellation(error: BaseException | None) -> bool:
     """Return whether `error` consists of nothing but cancellations."""
-    return error is not None and _backend.current().split(error) == (True, None)
+    return error is not None and _backend.current_backend().split_cancellations(error) == (True, None)

@@ -1,8 +1,8 @@
 """`await job`: wait until a job has settled.
 
-If one job awaits another, this is recorded, so that views can show it. A cycle of waits is rejected. The waiting job
-keeps its slot, its token and its needs, and the awaited job may lack just these. That is not rejected, because it may
-get them from other jobs, but after a while it is reported.
+If one job awaits another, this is recorded, so that views can show the wait. A cycle of waits is rejected. The waiting
+job keeps its slot, its token and the resources that it needs. The awaited job may lack one of these. Such a wait is not
+rejected, because the awaited job may get what it lacks from other jobs, but after a while the wait is reported.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from ..base._waits import WaitCause
 from ..job import _errors
 from ..job._ancestors import enclosing_schedulers
 from ..job._job import AbstractJob, is_scheduler
-from ..run._current import current
+from ..run._current import current_worker_var
 from . import _explain
 
 if TYPE_CHECKING:
     from ._base_scheduler import BaseScheduler
 
-FIRST_POLL: Final = 1.0
-"""Seconds until a wait is first checked for a deadlock; the interval doubles after each check."""
+FIRST_POLL_SECONDS: Final = 1.0
+"""The number of seconds until a wait is first checked for a deadlock. The interval doubles after each check."""
 
 
 async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
@@ -44,7 +44,7 @@ async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
                 raise _errors.JobNotDone(f"{job.label!r} is {job._state.value}: no run is going to reach it")
             await _wait_for_change(waiter, job)
     if job._state is JobState.CANCELLED:
-        await _backend.current().checkpoint()  # the waiting job may have been cancelled by the same scope
+        await _backend.current_backend().checkpoint()  # the waiting job may have been cancelled by the same scope
 
 
 @contextlib.contextmanager
@@ -62,49 +62,49 @@ def _recorded_wait(waiter: AbstractJob[Any], job: AbstractJob[Any]) -> Generator
 
 
 def waiting_job() -> AbstractJob[Any] | None:
-    """Return the job in whose body, or in a task of whose body, this code runs; or None."""
-    worker = current.get(None)
-    inside = worker is not None and worker.job is not None and worker.run.backend.isolation.is_inside(worker)
-    return worker.job if worker is not None and inside else None
+    """Return the job whose body, or a task of whose body, calls this function; None if there is no such job."""
+    worker = current_worker_var.get(None)
+    is_inside = worker is not None and worker.job is not None and worker.run.backend.isolation.is_caller_inside(worker)
+    return worker.job if worker is not None and is_inside else None
 
 
 async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any]) -> None:
-    """Wait for the next event of a job, or of a scheduler around it that has not started."""
-    backend = _backend.current()
-    event = backend.event()
+    """Wait until the state of a job changes, or that of an enclosing scheduler that is not running yet."""
+    backend = _backend.current_backend()
+    event = backend.create_event()
 
     def listener(_: object) -> None:
         event.set()
 
-    watched = [job, *(enclosing for enclosing in enclosing_schedulers(job) if enclosing._run is None)]
-    for target in watched:
-        target._ensure_extras().add_listener(listener)
+    watched_jobs = [job, *(enclosing for enclosing in enclosing_schedulers(job) if enclosing._run is None)]
+    for watched in watched_jobs:
+        watched._ensure_extras().add_listener(listener)
     try:
         if waiter is not None and waiter._worker is not None and job._state is not JobState.RUNNING:
             await _poll_for_deadlock(event, waiter, job)
         await event.wait()
     finally:
-        for target in watched:
-            listeners = None if target._extras is None else target._extras.listeners
+        for watched in watched_jobs:
+            listeners = None if watched._extras is None else watched._extras.listeners
             if listeners and listener in listeners:
                 listeners.remove(listener)
 
 
 async def _poll_for_deadlock(event: _backend.TaskEvent, waiter: AbstractJob[Any], job: AbstractJob[Any]) -> None:
-    """Wait until `job` has started. Report it if `job` waits for something that `waiter` holds."""
-    run, seconds = waiter._worker.run, FIRST_POLL  # type: ignore[union-attr]
+    """Wait until `job` has started. If it waits for something that `waiter` holds, report this and return."""
+    run, seconds = waiter._worker.run, FIRST_POLL_SECONDS  # type: ignore[union-attr]
     while not (event.is_set() or job._state is JobState.RUNNING):
-        with run.backend.scope(run.clock() + seconds):
+        with run.backend.create_scope(run.clock() + seconds):
             await event.wait()
         if not event.is_set() and lacks_held_resource(job, waiter):
-            why = job._scheduler.explain(job) if job._scheduler is not None else ""
-            run.report(waiter, f"{waiter.label!r} awaits {job.label!r}, and holds what that lacks: {why}")
+            explanation = job._scheduler.explain(job) if job._scheduler is not None else ""
+            run.report(waiter, f"{waiter.label!r} awaits {job.label!r}, and holds what that lacks: {explanation}")
             return
         seconds *= 2
 
 
 def lacks_held_resource(job: AbstractJob[Any], waiter: AbstractJob[Any]) -> bool:
-    """Return whether a ready job waits for something that `waiter`, or a scheduler around it, holds."""
+    """Return whether a ready job waits for a slot, a token or a resource that `waiter` or its schedulers hold."""
     wait, scheduler = _explain.waiting(job), job._scheduler
     if wait is None or scheduler is None or scheduler._run is None or waiter._worker is None:
         return False
@@ -123,32 +123,34 @@ def lacks_held_resource(job: AbstractJob[Any], waiter: AbstractJob[Any]) -> bool
 
 
 def reject_wait_cycle(waiter: AbstractJob[Any], job: AbstractJob[Any], verb: str = "awaits") -> None:
-    """Reject a wait for a job that settles only after the waiting job. O(V + E) of the jobs that `job` waits for.
+    """Reject a wait for a job that settles only after the waiting job.
+
+    This takes time in proportion to the number of jobs that `job` waits for and their requirements.
 
     Args:
         waiter: the job that is about to wait.
-        job: the job for which it would wait.
-        verb: what the error says between the two labels.
+        job: the job for which `waiter` would wait.
+        verb: the words between the labels of the two jobs in the error message.
 
     Raises:
         RuntimeError: the wait would never end; the error shows the cycle.
 
     """
-    later = {waiter, *enclosing_schedulers(waiter)}  # these settle only after the wait
+    settling_later = {waiter, *enclosing_schedulers(waiter)}  # they settle only after the wait
     came_from: dict[AbstractJob[Any], tuple[AbstractJob[Any], str]] = {job: (waiter, verb)}
     todo = [job]
     while todo:
         needed_by = todo.pop()
-        if needed_by in later:
+        if needed_by in settling_later:
             raise RuntimeError(f"{waiter.label!r} waits for itself: {_cycle_text(waiter, needed_by, came_from)}")
-        for connection, needed in _settle_before(needed_by):
+        for needed_verb, needed in _jobs_that_settle_before(needed_by):
             if needed not in came_from:
-                came_from[needed] = needed_by, connection
+                came_from[needed] = needed_by, needed_verb
                 todo.append(needed)
 
 
-def _settle_before(job: AbstractJob[Any]) -> Iterator[tuple[str, AbstractJob[Any]]]:
-    """Yield the jobs that must settle before `job`, each with a verb that explains why."""
+def _jobs_that_settle_before(job: AbstractJob[Any]) -> Iterator[tuple[str, AbstractJob[Any]]]:
+    """Yield the jobs that must settle before `job`, each after a verb that tells how `job` depends on it."""
     if job._state is JobState.RUNNING:
         for awaited in _awaited_by(job):
             yield "awaits", awaited
@@ -172,11 +174,12 @@ def _awaited_by(job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
 def _cycle_text(
     waiter: AbstractJob[Any], last: AbstractJob[Any], came_from: dict[AbstractJob[Any], tuple[AbstractJob[Any], str]]
 ) -> str:
-    end = "" if last is waiter else f", which has {waiter.label!r} in it"
+    """Return a text that shows the cycle of waits from `waiter` to `last`, which is `waiter` or contains it."""
+    end_text = "" if last is waiter else f", which has {waiter.label!r} in it"
     steps: list[str] = []
-    step = last
-    while step is not waiter or not steps:
-        before, verb = came_from[step]
-        steps.append(f"{verb} {step.label!r}")
-        step = before
-    return f"{waiter.label!r} {', which '.join(reversed(steps))}{end}"
+    job = last
+    while job is not waiter or not steps:
+        previous_job, verb = came_from[job]
+        steps.append(f"{verb} {job.label!r}")
+        job = previous_job
+    return f"{waiter.label!r} {', which '.join(reversed(steps))}{end_text}"

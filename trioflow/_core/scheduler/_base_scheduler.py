@@ -1,4 +1,4 @@
-"""`BaseScheduler`: a set of jobs that can be run, and is itself a job. `trioflow.Scheduler` adds views to it."""
+"""`BaseScheduler`: a set of jobs that can be run and is itself a job. Its subclass `trioflow.Scheduler` adds views."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from ..job._argument_types import (
     TakesIterable,
 )
 from ..job._decorator import JobFunction, Kind, KindFunction
-from ..job._function import JOB_ADVICE, FunctionJob, Job, check_function, check_kind
+from ..job._function import ACCEPTED_ARGUMENTS, FunctionJob, Job, check_function, check_kind
 from ..job._job import AbstractJob, BoxStyle, is_scheduler, state_of
 from ..job._job_options import JobOptions, UnnamedOptions
 from ..job._option_descriptors import Option
@@ -47,7 +47,7 @@ from ..run._run import Run
 from . import _awaiting, _checks, _explain, _failures, _sync_run
 from ._as_settled import SettledJobs
 from ._async_with import OpenBlock
-from ._members import Members, levels
+from ._members import Members, iterate_schedulers
 from ._sequence import Sequence
 
 if TYPE_CHECKING:
@@ -63,14 +63,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 J = TypeVar("J", bound="AbstractJob[Any] | Sequence")
-Jobs = AbstractSet[AbstractJob[Any]]
-LabelOfMap = str | Callable[..., str] | None
-OWN: Final = ...
-"""The default of arguments for which the scheduler has a setting: use that setting."""
+JobSet = AbstractSet[AbstractJob[Any]]
+MapLabel = str | Callable[..., str] | None
+OWN_SETTING: Final = ...
+"""The default of arguments of `run` and `co_run`. It stands for the scheduler's own setting of the same name."""
 
 
 class Incident(NamedTuple):
-    """An event of a run that is not the outcome of a job, such as an exception in `co_shutdown`."""
+    """An event in a run other than the outcome of a job, such as an exception in `co_shutdown`."""
 
     job: AbstractJob[Any] | None
     message: str
@@ -78,13 +78,13 @@ class Incident(NamedTuple):
 
 
 class MapOptions(UnnamedOptions, total=False):
-    """The keyword arguments of `map`: its own, and the options of each job."""
+    """The keyword arguments of `map`: `label`, and the options of each job."""
 
-    label: LabelOfMap
+    label: MapLabel
 
 
 class BaseSchedulerOptions(JobOptions, total=False):
-    """The keyword options of `BaseScheduler`, including the options of every job."""
+    """The keyword options of `BaseScheduler`, which include the options of every job."""
 
     jobs_window: Window | None
     shutdown_timeout: float | None
@@ -101,47 +101,65 @@ class BaseSchedulerOptions(JobOptions, total=False):
 class BaseScheduler(
     AbstractJob[bool], box=BoxStyle("nested scheduler", "folder", ("[[", "]]"), place=7), keeps_time=True
 ):
-    """A set of jobs that can be run; `trioflow.Scheduler` is the subclass for users, which adds views."""
+    """A set of jobs that can be run. Users create objects of the subclass `trioflow.Scheduler`, which adds views."""
 
     __slots__ = (
-        "_backfill", "_cleanup_timeout", "_closed", "_critical_jobs", "_culprit", "_fault", "_has_waiters",
-        "_incidents", "_instruments", "_jobs_window", "_jobserver", "_keep_jobs", "_members", "_open_block", "_policy",
-        "_pool", "_run", "_settled_iterators", "_shutdown_timeout", "_stop_reason",
+        "_backfill",
+        "_cleanup_timeout",
+        "_critical_jobs",
+        "_culprit",
+        "_has_waiters",
+        "_incidents",
+        "_instruments",
+        "_is_closed",
+        "_jobs_window",
+        "_jobserver",
+        "_keep_jobs",
+        "_members",
+        "_open_block",
+        "_policy",
+        "_pool",
+        "_run",
+        "_run_error",
+        "_settled_iterators",
+        "_shutdown_timeout",
+        "_stop_reason",
     )  # fmt: skip
 
     _is_passed_as_itself: ClassVar[bool] = True
     _is_scheduler: ClassVar[bool] = True
     _cancels_once: ClassVar[bool] = False
     logs_failures: ClassVar[bool] = True
-    """Whether failed jobs and the ends of runs are logged; False in a subclass that reports them itself."""
+    """Whether failed jobs and the ends of runs are logged. A subclass that reports them itself sets it to False."""
 
     # ---- independent of runs
     _members: Members
-    _closed: bool
+    _is_closed: bool
     # ---- for the run in progress
     _run: Run | None
-    _open_block: OpenBlock | None  # set inside `async with`
+    _open_block: OpenBlock | None  # None outside of `async with`
     # ---- from the last run
     _stop_reason: StopReason | None
     _culprit: AbstractJob[Any] | None
-    _fault: Exception | None  # an error in its policy or journal, which stopped it as CRITICAL
+    _run_error: Exception | None  # an error in the policy or the journal, which stopped the run; None if there was none
     _incidents: list[Incident]
-    # Whether some job was awaited, so that waiting jobs must be woken if a run ends without reaching it.
+    # Whether any job was awaited. If so, a run that ends without reaching the awaited job must wake the waiting jobs.
     _has_waiters: bool
-    _settled_iterators: weakref.WeakSet[SettledJobs] | None  # the iterators of `as_settled()`; few schedulers have any
+    _settled_iterators: weakref.WeakSet[SettledJobs] | None  # the iterators of `as_settled()`; None in most schedulers
 
-    # ---- its settings
+    # ---- settings
     jobs_window: Option[Window | None] = Option(None, _window.check_window)
     shutdown_timeout: Option[float | None] = Option(1.0, _job_options.seconds)
     cleanup_timeout: Option[float | None] = Option(5.0, _job_options.seconds)
-    critical_jobs: Option[bool | None] = Option(None, _job_options.flag_or_none)
+    critical_jobs: Option[bool | None] = Option(None, _job_options.check_flag_or_none)
     policy: Option[PolicyName | Policy] = Option("auto", _policy_validation.check_policy)
     pool: Option[Pool | None] = Option(None, _pool.check_pool)
-    backfill: Option[int] = Option(64, _job_options.number)
-    instruments: Option[tuple[Instrument, ...], Iterable[Instrument]] = Option((), _instruments.checked)
+    backfill: Option[int] = Option(64, _job_options.check_number)
+    instruments: Option[tuple[Instrument, ...], Iterable[Instrument]] = Option((), _instruments.check_instruments)
     keep_jobs: Option[bool] = Option(True, _job_options.flag)
     jobserver: Option[Jobserver] = Option(False, _window.check_jobserver)
-    # Settings that each nested run reads. Direct access to these takes a fifth of the time of the descriptors above.
+    # Each run of a nested scheduler reads these attributes directly, because the descriptors above take five times as
+    # long.
     _jobs_window: Window | None
     _shutdown_timeout: float | None
     _policy: PolicyName | Policy
@@ -151,11 +169,11 @@ class BaseScheduler(
     _jobserver: Jobserver
 
     def __init_subclass__(cls, *, cancels_once: bool | None = None, **kwargs: Any) -> None:
-        """Record the class arguments of a subclass; those that are not given are inherited.
+        """Record the class arguments of a subclass. If an argument is not given, the value of the base class is kept.
 
         Args:
-            cancels_once: whether jobs are cancelled only once on asyncio, as programs for asyncio expect. A job that
-                is still running `shutdown_timeout` seconds later is then cancelled at each of its awaits.
+            cancels_once: whether jobs are cancelled only once on asyncio, as programs for asyncio expect. If such a job
+                is still running `shutdown_timeout` seconds later, it is then cancelled at each of its awaits.
             kwargs: arguments for other base classes.
 
         """
@@ -166,30 +184,30 @@ class BaseScheduler(
     def __init__(self, *jobs_or_sequences: Required, **options: Unpack[BaseSchedulerOptions]) -> None:
         """Check the options, which `trioflow.Scheduler` documents, and add the jobs."""
         self._members = Members(self)
-        self._run = self._open_block = self._stop_reason = self._culprit = self._fault = None
-        self._closed = self._has_waiters = False
+        self._run = self._open_block = self._stop_reason = self._culprit = self._run_error = None
+        self._is_closed = self._has_waiters = False
         self._incidents = []
         self._settled_iterators = None
-        for place, default in SETTINGS:
-            setattr(self, place, default)
+        for attribute, default in SETTING_DEFAULTS:
+            setattr(self, attribute, default)
         all_options: Any = options  # `AbstractJob` takes all options that the class declares
         super().__init__(**all_options)
         try:
             self.update(jobs_or_sequences)
         except BaseException:
             if self._scheduler is not None:
-                self._scheduler._members.forget(self)
+                self._scheduler._members.remove(self)
             raise
 
     @property
     def window_size(self) -> int | None:
-        """The current size of the window, or None for no limit. During a run, an `Adaptive` window changes its size."""
+        """The current size of the window; None for no limit. During a run, an `Adaptive` window changes its size."""
         if self._run is not None:
             return self._run.workers.size
         window = self.jobs_window
         return window.minimum if isinstance(window, Adaptive) else _window.max_slots(window)
 
-    # ---- changing it
+    # ---- adding and removing jobs
 
     def add(self, job: J) -> J:
         """Add a job, or the jobs of a Sequence, and return the argument.
@@ -207,7 +225,7 @@ class BaseScheduler(
 
         Raises:
             TypeError: `job` is not a job.
-            ValueError: it is in another scheduler, or is this scheduler or an enclosing one.
+            ValueError: the job is in another scheduler, or is this scheduler or an enclosing one.
             MissingRequirement: the scheduler is running, and a requirement is not a member.
             RuntimeError: the scheduler is closed or stopping, or the call comes from another thread.
 
@@ -217,16 +235,16 @@ class BaseScheduler(
             <AbstractJob `a` idle>
 
         """
-        plain = flatten_simple(job, state_of)
-        if plain is None:
-            plain = tuple(flatten((job,), f"add() of {self.label!r}", "_all_jobs"))
-        self._members.admit(plain, "add()")
+        flat_jobs = flatten_simple(job, state_of)
+        if flat_jobs is None:
+            flat_jobs = tuple(flatten((job,), f"add() of {self.label!r}", "_all_jobs"))
+        self._members.admit(flat_jobs, "add()")
         return job
 
     def update(self, jobs: Iterable[Required]) -> Self:
-        """Add several jobs together, as `add` does; if one is rejected, none is added.
+        """Add several jobs together, as `add` does. If any of them is rejected, none is added.
 
-        While the scheduler runs, jobs of the same call may require each other.
+        While the scheduler is running, the jobs of one call may require each other.
 
         Args:
             jobs: jobs, Sequences, None, or collections of these.
@@ -245,16 +263,16 @@ class BaseScheduler(
             2
 
         """
-        plain = flatten_simple(jobs, state_of)
-        if plain is None:
-            plain = tuple(flatten((jobs,), f"update() of {self.label!r}", "_all_jobs"))
-        self._members.admit(plain, "update()")
+        flat_jobs = flatten_simple(jobs, state_of)
+        if flat_jobs is None:
+            flat_jobs = tuple(flatten((jobs,), f"update() of {self.label!r}", "_all_jobs"))
+        self._members.admit(flat_jobs, "update()")
         return self
 
     def remove(self, job: AbstractJob[Any]) -> Self:
         """Remove a job.
 
-        Other jobs may still require it, which the next run rejects. Call `sanitize()` to drop these requirements.
+        If other jobs require this job, the next run is rejected. Call `sanitize()` to drop these requirements.
 
         Args:
             job: a member.
@@ -266,11 +284,11 @@ class BaseScheduler(
         """
         self._reject_during_run("remove()")
         self._members.check_is_member(job, "remove()")
-        self._members.forget(job)
+        self._members.remove(job)
         return self
 
     def keep_only(self, jobs: Iterable[Required]) -> Self:
-        """Remove all other members, and drop the requirements on them.
+        """Remove all members except these, and drop the requirements on the removed ones.
 
         Args:
             jobs: the members to keep, or Sequences of members.
@@ -285,12 +303,12 @@ class BaseScheduler(
         kept = set(self._members.flatten_members((jobs,), "keep_only()"))
         for job in self:
             if job not in kept:
-                self._members.forget(job)
+                self._members.remove(job)
         self._members.drop_foreign_requirements()
         return self
 
     def sanitize(self) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
-        """Drop all requirements on jobs of other schedulers, in this scheduler and in nested ones. Inputs are kept.
+        """Drop all requirements on jobs that are not in the same scheduler, at any depth. Inputs are kept.
 
         Returns:
             The dropped requirements, as pairs of a job and its former requirement.
@@ -306,10 +324,11 @@ class BaseScheduler(
 
         """
         self._reject_during_run("sanitize()")
-        return [pair for level in levels(self) for pair in level._members.drop_foreign_requirements()]
+        schedulers = iterate_schedulers(self)
+        return [pair for scheduler in schedulers for pair in scheduler._members.drop_foreign_requirements()]
 
     def close(self) -> None:
-        """Close the scheduler and all its jobs permanently; results can still be read.
+        """Close the scheduler and all its jobs permanently. Results can still be read afterwards.
 
         A closed scheduler cannot run, and accepts no jobs. The coroutine objects of jobs that never ran are closed.
 
@@ -318,7 +337,7 @@ class BaseScheduler(
 
         """
         self._reject_during_run("close()")
-        self._closed = True
+        self._is_closed = True
         for job in self._members.jobs:
             job.close()
 
@@ -327,24 +346,25 @@ class BaseScheduler(
     def topological_order(self) -> list[AbstractJob[Any]]:
         """Return the jobs in an order in which each job comes after all its requirements.
 
-        Among possible orders, jobs that were added earlier come first. Kahn 1962, O(V + E).
+        Among possible orders, jobs that were added earlier come first. This is Kahn's algorithm of 1962, which takes
+        O(V + E) time.
 
         Raises:
             CycleError: the requirements contain a cycle.
 
         """
-        _checks.find_all_implied(self._members)
+        _checks.store_all_implied_requirements(self._members)
         order = _graph_algorithms.topological_order(self._members.jobs, self._members.waits_for)
         if len(order) < len(self):
             _checks.reject_cycle(self._members)
         return order
 
     def entry_jobs(self) -> list[AbstractJob[Any]]:
-        """Return the jobs that require no other member, in the order added."""
+        """Return the jobs that require no other member, in the order in which they were added."""
         return [job for job in self._members.jobs if not self._members.member_requirements(job)]
 
     def exit_jobs(self, *, discard_forever: bool = True) -> list[AbstractJob[Any]]:
-        """Return the jobs that no member requires, in the order added.
+        """Return the jobs that no member requires, in the order in which they were added.
 
         Args:
             discard_forever: whether to leave out forever jobs.
@@ -354,7 +374,7 @@ class BaseScheduler(
         required = {requirement for job in self._members.jobs for requirement in job._required}
         return [job for job in self._members.jobs if job not in required and not (omits_forever and job._forever)]
 
-    def predecessors(self, *jobs: Required) -> Jobs:
+    def predecessors(self, *jobs: Required) -> JobSet:
         """Return the members that these jobs require directly, as an ordered set.
 
         Args:
@@ -365,11 +385,12 @@ class BaseScheduler(
             KeyError: a job is not a member.
 
         """
-        chosen = self._members.flatten_members(jobs, "predecessors()")
-        return dict.fromkeys(other for job in chosen for other in self._members.member_requirements(job)).keys()
+        members = self._members.flatten_members(jobs, "predecessors()")
+        requirements = (requirement for job in members for requirement in self._members.member_requirements(job))
+        return dict.fromkeys(requirements).keys()
 
-    def successors(self, *jobs: Required) -> Jobs:
-        """Return the members that require these jobs directly, as an ordered set. O(V + E).
+    def successors(self, *jobs: Required) -> JobSet:
+        """Return the members that require these jobs directly, as an ordered set. Takes O(V + E) time.
 
         Args:
             jobs: members, or collections of members.
@@ -379,20 +400,23 @@ class BaseScheduler(
             KeyError: a job is not a member.
 
         """
-        chosen = set(self._members.flatten_members(jobs, "successors()"))
-        return dict.fromkeys(job for job in self._members.jobs if not chosen.isdisjoint(job._required)).keys()
+        requirements = set(self._members.flatten_members(jobs, "successors()"))
+        return dict.fromkeys(job for job in self._members.jobs if not requirements.isdisjoint(job._required)).keys()
 
     def iterate_jobs(self, nested: bool = True) -> Iterator[AbstractJob[Any]]:
-        """Iterate over the jobs in the order added.
+        """Iterate over the jobs in the order in which they were added.
 
         Args:
-            nested: whether the jobs of a nested scheduler follow it, at any depth.
+            nested: whether to include the jobs of nested schedulers, at any depth. They follow their scheduler.
 
         """
         return self._members.iterate(_job_options.flag(nested, "nested", self._name_for_errors))
 
     def is_runnable(self) -> bool:
-        """Return whether the scenario can run: whether the checks before a run succeed. O(V + E)."""
+        """Return whether the scenario can run, that is, whether the checks before a run succeed.
+
+        Takes O(V + E) time.
+        """
         try:
             _checks.check_may_run(self)
             _checks.check_scenario(self)
@@ -408,7 +432,7 @@ class BaseScheduler(
     ) -> list[Job[T]]: ...
     @overload
     def map(  # type: ignore[overload-overlap]  # a function decorated with @job is no async function
-        self, function: KindFunction[T], /, *iterables: Iterable[Any], label: LabelOfMap = None, **options: Any
+        self, function: KindFunction[T], /, *iterables: Iterable[Any], label: MapLabel = None, **options: Any
     ) -> list[FunctionJob[T]]: ...
     @overload
     def map(
@@ -447,7 +471,7 @@ class BaseScheduler(
     ) -> list[Job[T]]: ...
     @overload
     def map(
-        self, function: type[T], /, *iterables: Iterable[Any], kind: Kind, label: LabelOfMap = None, **options: Any
+        self, function: type[T], /, *iterables: Iterable[Any], kind: Kind, label: MapLabel = None, **options: Any
     ) -> list[FunctionJob[T]]: ...
     @overload
     def map(
@@ -457,7 +481,7 @@ class BaseScheduler(
         /,
         *,
         kind: Kind,
-        label: LabelOfMap = None,
+        label: MapLabel = None,
         **options: Any,
     ) -> list[FunctionJob[T]]: ...
     @overload
@@ -468,7 +492,7 @@ class BaseScheduler(
         /,
         *,
         kind: Kind,
-        label: LabelOfMap = None,
+        label: MapLabel = None,
         **options: Any,
     ) -> list[FunctionJob[T]]: ...
     @overload
@@ -480,7 +504,7 @@ class BaseScheduler(
         /,
         *,
         kind: Kind,
-        label: LabelOfMap = None,
+        label: MapLabel = None,
         **options: Any,
     ) -> list[FunctionJob[T]]: ...
     @overload
@@ -493,7 +517,7 @@ class BaseScheduler(
         /,
         *,
         kind: Kind,
-        label: LabelOfMap = None,
+        label: MapLabel = None,
         **options: Any,
     ) -> list[FunctionJob[T]]: ...
     @overload
@@ -507,7 +531,7 @@ class BaseScheduler(
         /,
         *iterables: Iterable[Any],
         kind: Kind,
-        label: LabelOfMap = None,
+        label: MapLabel = None,
         **options: Any,
     ) -> list[FunctionJob[T]]: ...
     def map(
@@ -516,7 +540,7 @@ class BaseScheduler(
         /,
         *iterables: Iterable[Any],
         kind: Kind = Job,
-        label: LabelOfMap = None,
+        label: MapLabel = None,
         **options: Any,
     ) -> list[Any]:
         """Add one job for each set of arguments from the iterables, as the built-in `map` calls a function.
@@ -527,8 +551,8 @@ class BaseScheduler(
             iterables: the arguments; the shortest iterable decides how many jobs there are. Jobs among the arguments
                 become inputs.
             kind: the kind of the jobs, such as `ThreadJob` or `ProcessJob`, which take plain functions; see `job`.
-            label: a format string, such as "page {}", or a function that returns text. Each job's label is made from
-                its arguments by it. None means the text of the call.
+            label: a format string, such as "page {}", or a function that returns text. It makes the label of each job
+                from the arguments of the job. None stands for the text of the call, such as "double(1)".
             options: the options of each job; see `AbstractJob` and the kind.
 
         Returns:
@@ -557,46 +581,50 @@ class BaseScheduler(
                 raise TypeError(
                     f"map() of {self.label!r}: {short_repr(iterable)} is not iterable; give lists of arguments"
                 )
-        make: Callable[..., FunctionJob[Any]]
+        make_job: Callable[..., FunctionJob[Any]]
         if isinstance(function, JobFunction) and kind is Job:
-            make = cast("JobFunction[..., Any]", function).options(**options)
+            make_job = cast("JobFunction[..., Any]", function).options(**options)
         else:
             check_kind(kind, f"map() of {self.label!r}")
             if kind is Job:
-                check_function(function, "Job", JOB_ADVICE)
-            make = functools.partial(kind, function, **options)
+                check_function(function, "Job", ACCEPTED_ARGUMENTS)
+            make_job = functools.partial(kind, function, **options)
         argument_tuples = list(zip(*iterables, strict=False))
-        labels = [None if label is None else self._label_for(label, arguments) for arguments in argument_tuples]
-        jobs = [make(*arguments) for arguments in argument_tuples]
+        labels = [None if label is None else self._make_label(label, arguments) for arguments in argument_tuples]
+        jobs = [make_job(*arguments) for arguments in argument_tuples]
         for job, job_label in zip(jobs, labels, strict=True):
             if job_label is not None:
                 job.label = job_label
         self.update(jobs)
         return jobs
 
-    def _label_for(self, label: str | Callable[..., str], arguments: tuple[Any, ...]) -> str:
+    def _make_label(self, label: str | Callable[..., str], arguments: tuple[Any, ...]) -> str:
         """Return the label for the job of `map` with these arguments."""
         if not isinstance(label, str) and not callable(label):
             raise TypeError(
                 f"map() of {self.label!r}: label={short_repr(label)} is neither text nor a function; "
                 f"write a format string, such as 'page {{}}', or a function of the item that returns text"
             )
-        call = _labels.call_label("label", arguments, {})
+        call_text = _labels.call_label("label", arguments, {})
         try:
             text: Any = label.format(*arguments) if isinstance(label, str) else label(*arguments)
         except Exception as error:
-            what = f"label={label!r} cannot be filled in" if isinstance(label, str) else "the function of label= raised"
-            raise ValueError(f"map() of {self.label!r}: {what} for {call}: {type(error).__name__}: {error}") from error
+            problem = "cannot be filled in" if isinstance(label, str) else "the function of label= raised"
+            problem = f"label={label!r} {problem}" if isinstance(label, str) else problem
+            raise ValueError(
+                f"map() of {self.label!r}: {problem} for {call_text}: {type(error).__name__}: {error}"
+            ) from error
         if not isinstance(text, str):
-            raise TypeError(f"map() of {self.label!r}: {call} returned {type(text).__name__}; it must return text")
+            raise TypeError(f"map() of {self.label!r}: {call_text} returned {type(text).__name__}; it must return text")
         return text
 
     def as_settled(self) -> SettledJobs:
         """Iterate over the jobs as they settle, beginning with those that have settled already.
 
-        The iteration ends when all jobs have settled, apart from forever jobs and the job that iterates, or when the
-        run ends. It includes jobs that are added during the iteration. If the scheduler has not run yet, the iteration
-        waits for the first run. Do not iterate in two jobs of the same scheduler: each would wait for the other.
+        The iteration ends when the run ends, or earlier if all jobs have settled, apart from forever jobs and the job
+        that iterates. It includes jobs that are added during the iteration. If the scheduler has not run yet, the
+        iteration waits for the first run. Do not iterate in two jobs of the same scheduler, because each would wait for
+        the other.
 
         Returns:
             An async iterator over jobs.
@@ -618,11 +646,11 @@ class BaseScheduler(
         """Explain in one sentence why a job is in its state.
 
         Args:
-            job: a member, or a job nested in one.
+            job: a member, or a job nested in a member.
 
         Returns:
-            A text which names, for example, the jobs for which it waits and how long they have been running, the jobs
-            that fill the window, or the exception with which the job failed.
+            A text that names, for example, the jobs for which this job waits and how long they have been running, the
+            jobs that fill the window, or the exception with which the job failed.
 
         Raises:
             TypeError: `job` is not a job.
@@ -641,7 +669,7 @@ class BaseScheduler(
         return _explain.explain(self, job)
 
     def __contains__(self, job: object) -> bool:
-        """Return whether a job is a member; jobs of nested schedulers are no members."""
+        """Return whether a job is a member. Jobs of nested schedulers are not members."""
         return job in self._members.jobs
 
     def __len__(self) -> int:
@@ -653,7 +681,7 @@ class BaseScheduler(
         return True
 
     def __iter__(self) -> Iterator[AbstractJob[Any]]:
-        """Iterate over the members in the order added."""
+        """Iterate over the members in the order in which they were added."""
         return iter(tuple(self._members.jobs))
 
     # ---- running
@@ -663,8 +691,8 @@ class BaseScheduler(
         *,
         backend: BackendName = "trio",
         backend_options: Mapping[str, Any] | None = None,
-        timeout: float | EllipsisType | None = OWN,
-        jobs_window: Window | EllipsisType | None = OWN,
+        timeout: float | EllipsisType | None = OWN_SETTING,
+        jobs_window: Window | EllipsisType | None = OWN_SETTING,
         instruments: Iterable[Instrument] = (),
         check: bool = False,
         handle_signals: bool | _sync_run.SignalCallback = False,
@@ -684,30 +712,34 @@ class BaseScheduler(
         Args:
             backend: "trio" or "asyncio".
             backend_options: keyword arguments of `trio.run`, or the backend options of `anyio.run` for asyncio.
-            timeout: seconds for the whole run, more than 0; None for no limit; default: the scheduler's own.
-            jobs_window: the most jobs that may run at once; default: the scheduler's own.
-            instruments: instruments that watch this run, besides the scheduler's own.
-            check: whether to raise an exception instead of returning False, and for any failure, critical or not.
-            handle_signals: whether SIGTERM and SIGHUP end the run cleanly too, so that it returns False; only in the
-                main thread. A signal that is ignored, as SIGHUP is under nohup, stays ignored. Or a function that is
-                called with the number of each signal, Ctrl-C included. Python calls it at any point of the program, so
-                it must be short; it may end the process. If it returns None, the run ends cleanly. If it returns a
-                function, such as `scheduler.drain`, that function is called in the event loop instead.
+            timeout: the seconds that the whole run may take, more than 0; None for no limit. The default is the option
+                of the scheduler.
+            jobs_window: the limit on the number of jobs that run concurrently; see `Scheduler`. The default is the
+                option of the scheduler.
+            instruments: instruments that watch this run, in addition to those of the scheduler.
+            check: whether to raise an exception if the result would be False, or if any job failed, critical or not.
+            handle_signals: whether SIGTERM and SIGHUP end the run cleanly, too, so that it returns False. This is
+                possible only in the main thread. A signal that is ignored, as SIGHUP is under nohup, stays ignored.
+                Instead of a bool, give a function to be called with the number of each signal, including that of
+                Ctrl-C. Python calls it at any point of the program, so it must be short; it may end the process. If it
+                returns None, the run ends cleanly. If it returns a function, such as `scheduler.drain`, that function
+                is called in the event loop instead.
             journal: a `Journal`, or the path of one. It records each job that succeeds. A job that an earlier run has
                 recorded is restored instead of being run again.
-            unknown: none: an unknown option raises TypeError.
+            unknown: not allowed. Any other option raises TypeError.
 
         Returns:
-            True if and only if `stop_reason` is COMPLETED: all jobs but the forever jobs settled in time, and no
+            True if and only if `stop_reason` is COMPLETED. Then all jobs except forever jobs settled in time, and no
             critical job failed.
 
         Raises:
-            CycleError, MissingRequirement, ValueError: the scenario cannot run; nothing has started.
-            JournalError: the journal cannot be used; nothing has started.
-            TypeError: an option is unknown, or has the wrong type; nothing has started.
+            CycleError, MissingRequirement, ValueError: the scenario cannot run. Nothing has started.
+            JournalError: the journal cannot be used. Nothing has started.
+            TypeError: an option is unknown, or has the wrong type. Nothing has started.
             RuntimeError: an event loop is running in this thread, or the scheduler is running or closed.
             ExceptionGroup, JobTimeout, JobCancelled: with `check`, the failure of the run.
-            KeyboardInterrupt, SystemExit: the interruption of the run, not in a group, after the shutdown.
+            KeyboardInterrupt, SystemExit: the run was interrupted. The exception is raised after the shutdown, and is
+                not in a group.
 
         Example:
             >>> async def hello():
@@ -730,7 +762,7 @@ class BaseScheduler(
                 signal_handler.loop_ended()
 
         options = _job_options.check_keywords(backend_options, "backend_options", self._name_for_errors)
-        if _backend.loop_running() and not _sync_run.in_notebook_cell():
+        if _backend.loop_running() and not _sync_run.is_in_notebook_cell():
             raise RuntimeError(
                 f"{self.label!r}.run(): an event loop runs in this thread; write: await scheduler.co_run()"
             )
@@ -742,12 +774,12 @@ class BaseScheduler(
     async def co_run(
         self,
         *,
-        timeout: float | EllipsisType | None = OWN,
-        jobs_window: Window | EllipsisType | None = OWN,
+        timeout: float | EllipsisType | None = OWN_SETTING,
+        jobs_window: Window | EllipsisType | None = OWN_SETTING,
         instruments: Iterable[Instrument] = (),
         check: bool = False,
         journal: JournalProtocol | str | os.PathLike[str] | None = None,
-        _open_block: Any = None,  # an `OpenBlock`, which is not public
+        _open_block: Any = None,  # an `OpenBlock`; the annotation is `Any` because that class is not public
         **unknown: Never,
     ) -> bool:
         """Run the scenario in the running event loop of trio or asyncio.
@@ -755,24 +787,27 @@ class BaseScheduler(
         A cancellation of the caller ends the run cleanly, and is raised when everything has been shut down.
 
         Args:
-            timeout: seconds for the whole run, more than 0; None for no limit; default: the scheduler's own.
-            jobs_window: the most jobs that may run at once; default: the scheduler's own.
-            instruments: instruments that watch this run, besides the scheduler's own.
-            check: whether to raise an exception instead of returning False, and for any failure, critical or not.
-            journal: as for `run`.
-            unknown: none: an unknown option raises TypeError.
+            timeout: the seconds that the whole run may take, more than 0; None for no limit. The default is the option
+                of the scheduler.
+            jobs_window: the limit on the number of jobs that run concurrently; see `Scheduler`. The default is the
+                option of the scheduler.
+            instruments: instruments that watch this run, in addition to those of the scheduler.
+            check: whether to raise an exception if the result would be False, or if any job failed, critical or not.
+            journal: see `run`.
+            unknown: not allowed. Any other option raises TypeError.
 
         Returns:
-            True if and only if `stop_reason` is COMPLETED: all jobs but the forever jobs settled in time, and no
+            True if and only if `stop_reason` is COMPLETED. Then all jobs except forever jobs settled in time, and no
             critical job failed.
 
         Raises:
-            CycleError, MissingRequirement, ValueError: the scenario cannot run; nothing has started.
-            JournalError: the journal cannot be used; nothing has started.
-            TypeError: an option is unknown, or has the wrong type; nothing has started.
+            CycleError, MissingRequirement, ValueError: the scenario cannot run. Nothing has started.
+            JournalError: the journal cannot be used. Nothing has started.
+            TypeError: an option is unknown, or has the wrong type. Nothing has started.
             RuntimeError: there is no event loop, or the scheduler is running or closed.
             ExceptionGroup, JobTimeout, JobCancelled: with `check`, the failure of the run.
-            KeyboardInterrupt, SystemExit: the interruption from a job, not in a group, after the shutdown.
+            KeyboardInterrupt, SystemExit: a job raised this exception. It is raised again after the shutdown, and is
+                not in a group.
 
         Example:
             >>> async def main():
@@ -785,19 +820,19 @@ class BaseScheduler(
             raise _job_options.unknown_option_error(self.label, "co_run()", unknown, BaseScheduler.co_run)
         if check is not False:
             _job_options.flag(check, "check", self._name_for_errors)
-        backend = _backend.current() if self._worker is None else self._worker.run.backend
+        backend = _backend.current_backend() if self._worker is None else self._worker.run.backend
         run = self._make_run(backend, timeout, jobs_window, instruments, journal)
-        outer = run.outer_worker
+        outer_worker = run.outer_worker
         if _open_block is not None:
-            _open_block.run, run.on_open, run.closes_scheduler = run, _open_block.accept_jobs, True
+            _open_block.run, run.on_accepting_jobs, run.closes_scheduler = run, _open_block.accept_jobs, True
         pool = self._pool
         if pool is not None:
-            pool._enter(self, run.pools.holder, run.time_slice, run.clock)
+            pool._enter(self, run.pools.resource_holder, run.time_slice, run.clock)
         self._run = run
         try:
             await self._prepare(run)
             await run.execute()
-        except Exception as error:  # from the checks
+        except Exception as error:  # raised by the checks in `_prepare`
             if run.interruption is not None:
                 raise run.interruption from error
             raise
@@ -805,13 +840,13 @@ class BaseScheduler(
             self._run = None
             if pool is not None:
                 pool._leave(self)
-            if outer is not None:
-                outer.run.failure_count += run.failure_count
+            if outer_worker is not None:
+                outer_worker.run.failure_count += run.failure_count
             elif run.journal_writer is not None:
                 run.journal_writer.close()
-        if outer is not None:
-            return _failures.raise_or_true(run)
-        _failures.log_end(run)
+        if outer_worker is not None:
+            return _failures.nested_run_result(run)
+        _failures.log_run_end(run)
         if check:
             _failures.raise_unless_completed(run, run.reason, any_failure=True)
         return run.reason is StopReason.COMPLETED
@@ -823,12 +858,18 @@ class BaseScheduler(
         subject = self._name_for_errors
         if self._worker is None and self._scheduler is not None and self._scheduler._run is not None:
             raise RuntimeError(f"{subject()} is a job of {self._scheduler.label!r}, which is running, and will run it")
-        options = self._slow_path  # read directly, for speed: each attempt of a nested scheduler makes a new run
-        assert options is not None  # only a plain `Job` has none
-        seconds = options.timeout if timeout is OWN else _job_options.seconds(timeout, "timeout", subject)
-        window = self._jobs_window if jobs_window is OWN else _window.check_window(jobs_window, "jobs_window", subject)
+        options = (
+            self._slow_path
+        )  # read directly, which is faster: each attempt of a nested scheduler calls this method
+        assert options is not None  # it is None only for some objects of `Job`
+        seconds = options.timeout if timeout is OWN_SETTING else _job_options.seconds(timeout, "timeout", subject)
+        window = (
+            self._jobs_window
+            if jobs_window is OWN_SETTING
+            else _window.check_window(jobs_window, "jobs_window", subject)
+        )
         if window is not None and not isinstance(window, (int, Adaptive)):
-            problem = backend.check_limiter(window)
+            problem = backend.limiter_problem(window)
             if problem is not None:
                 raise TypeError(f"jobs_window={short_repr(window)} of {subject()}: {problem}")
             holder = token_holder(window)
@@ -842,24 +883,24 @@ class BaseScheduler(
         self._check_jobserver(window)
         all_instruments = self._instruments
         if not (isinstance(instruments, tuple) and not instruments):
-            all_instruments = (*all_instruments, *_instruments.checked(instruments, "instruments", subject))
+            all_instruments = (*all_instruments, *_instruments.check_instruments(instruments, "instruments", subject))
         return Run(
             self, backend, all_instruments, seconds, window, None if journal is None else self._open_journal(journal)
         )
 
     def _open_journal(self, journal: Any) -> RunJournal:
-        """Open a journal for a run; `trioflow.Scheduler` overrides this."""
+        """Open the journal that is given as the option of a run. `trioflow.Scheduler` overrides this method."""
         raise NotImplementedError(f"{type(self).__name__} has no journals")
 
     async def _prepare(self, run: Run) -> None:
-        """Check the scenario and reset its jobs, with checkpoints in between."""
+        """Check the scenario and reset its jobs, with checkpoints, so that other tasks of the program can run."""
         members = self._members
-        if members.added_during_run or members.nested:
-            self._drop_added()
-        if members.needs_check() if run.outer_worker is None else members.unchecked:
-            for _ in _checks.check(members):
+        if members.jobs_added_during_run or members.nested_schedulers:
+            self._remove_jobs_added_during_runs()
+        if members.needs_check() if run.outer_worker is None else members.is_unchecked:
+            for _ in _checks.check_members(members):
                 await run.backend.checkpoint()
-        if members.needs_reset or members.nested:
+        if members.needs_reset or members.nested_schedulers:
             for _ in self._reset_jobs():
                 await run.backend.checkpoint()
         else:
@@ -867,8 +908,8 @@ class BaseScheduler(
             members.needs_reset = True
 
     def _reset_jobs(self) -> Iterator[None]:
-        """Reset all jobs, at any depth, that the last run has changed; yield where a pause is due."""
-        for scheduler in levels(self):
+        """Reset all jobs, at any depth, that the last run has changed. Yield whenever other tasks should get a turn."""
+        for scheduler in iterate_schedulers(self):
             members = scheduler._members
             scheduler._reset_outcome()
             jobs = members.jobs if members.needs_reset else ()
@@ -880,23 +921,24 @@ class BaseScheduler(
             members.needs_reset = scheduler is self
 
     def _reset_outcome(self) -> None:
-        self._stop_reason = self._culprit = self._fault = None
+        self._stop_reason = self._culprit = self._run_error = None
         self._incidents = []
-        self._members.dropped_failures = 0
+        self._members.dropped_failure_count = 0
 
-    def _drop_added(self) -> None:
-        """Remove the jobs that were added during earlier runs, in nested schedulers too."""
-        for level in levels(self):
-            if level._members.added_during_run:
-                level._members.forget_added()
+    def _remove_jobs_added_during_runs(self) -> None:
+        """Remove the jobs that were added during earlier runs, here and in nested schedulers."""
+        for scheduler in iterate_schedulers(self):
+            if scheduler._members.jobs_added_during_run:
+                scheduler._members.remove_jobs_added_during_runs()
 
     def cancel(self) -> None:
-        """Cancel all jobs and end the run cleanly; its `stop_reason` is CANCELLED.
+        """Cancel all jobs and end the run cleanly. Its `stop_reason` is then CANCELLED.
 
-        A nested scheduler is cancelled, or kept from starting, like any other job, which is no critical failure.
+        A nested scheduler is cancelled or kept from starting like any other job. This is not a critical failure.
 
         Raises:
-            RuntimeError: neither it nor its scheduler is running; or the call comes from another thread.
+            RuntimeError: neither this scheduler nor the one that contains it is running.
+            RuntimeError: the call comes from another thread.
 
         """
         if self._run is not None and self._worker is None:
@@ -906,7 +948,7 @@ class BaseScheduler(
             super().cancel()
 
     def progress(self, fraction: float | None = None) -> None:
-        """Reject the call, because only the jobs of a scheduler report progress.
+        """Raise an error, because only the jobs of a scheduler report progress.
 
         Raises:
             TypeError: always.
@@ -920,13 +962,13 @@ class BaseScheduler(
         Then the run ends as usual: forever jobs are cancelled, services are ended, and jobs are shut down. Its
         `stop_reason` is DRAINED, and its result is False. SCHEDULED jobs end CANCELLED, and jobs that were not reached
         stay IDLE. Nested schedulers that are running are drained too, and end CANCELLED as jobs. Running jobs may still
-        be restarted or retried. If the timeout, a critical failure or the like stops the run meanwhile, the remaining
-        jobs are cancelled, and `stop_reason` is still DRAINED.
+        be restarted or retried. If the timeout or a critical failure, for example, stops the run meanwhile, the
+        remaining jobs are cancelled, and `stop_reason` is still DRAINED.
 
-        A second call does nothing. Neither does a call on a run that is stopping.
+        If the run is draining or stopping already, this does nothing.
 
         Raises:
-            RuntimeError: it is not running, or the call comes from another thread.
+            RuntimeError: the scheduler is not running, or the call comes from another thread.
 
         Example:
             >>> async def first(scheduler):
@@ -945,10 +987,10 @@ class BaseScheduler(
         self._run.drain()
 
     async def __aenter__(self) -> Self:
-        """Start the run, which accepts jobs until the end of the block.
+        """Start the run, which accepts jobs until the end of the `async with` body.
 
         Raises:
-            CycleError, MissingRequirement, ValueError: the scenario cannot run; nothing has started.
+            CycleError, MissingRequirement, ValueError: the scenario cannot run. Nothing has started.
             RuntimeError: the scheduler is running already, or is closed.
 
         """
@@ -961,22 +1003,22 @@ class BaseScheduler(
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait for all jobs, or cancel the run if the block raised an exception; then close the scheduler.
+        """Wait for all jobs, or cancel the run if the body has raised an exception. Then close the scheduler.
 
-        If the run stops early, the block is cancelled, and leaving it raises the failure of the run. After `drain()`,
-        the block continues, and leaving it raises nothing, unless something else stops the run.
+        If the run stops early, the body is cancelled, and the failure of the run is raised at the end of the body.
+        After `drain()`, the body continues, and nothing is raised at its end unless something else stops the run.
 
         Raises:
             ExceptionGroup: the critical failures that stopped the run.
             JobTimeout: the run did not end in time.
             JobCancelled: the run was cancelled.
-            BaseException: the exception of the block, or the interruption of the run, not in a group.
+            BaseException: the body raised this exception, or the exception interrupted the run. It is not in a group.
 
         """
         block, self._open_block = self._open_block, None
         assert block is not None
         try:
-            await block.leave(error)
+            await block.exit(error)
         finally:
             self.close()
 
@@ -984,17 +1026,17 @@ class BaseScheduler(
 
     @property
     def stop_reason(self) -> StopReason | None:
-        """The reason why the last run stopped, or None before the end of the first run."""
+        """The reason why the last run stopped; None before the end of the first run."""
         return self._stop_reason
 
     @property
     def culprit(self) -> AbstractJob[Any] | None:
-        """The member that stopped the last run, or None. If it is a scheduler, that has a `culprit` of its own."""
+        """The member that stopped the last run; None if no member did. A member that is a scheduler has a `culprit`."""
         return self._culprit
 
     @property
     def timed_out(self) -> bool:
-        """Whether a timeout stopped the last run, or, for a nested scheduler, one of its attempts."""
+        """Whether a timeout stopped the last run or, for a nested scheduler, any of its attempts."""
         return self._stop_reason is StopReason.TIMEOUT or super().timed_out
 
     @property
@@ -1007,7 +1049,7 @@ class BaseScheduler(
 
         The jobs of nested schedulers are included, but not the nested schedulers themselves. Results that were dropped
         because of `keep_result=False` are left out. A result that has stayed on a cluster is represented by a
-        placeholder, which `job.result()` resolves. This raises nothing, whatever the outcome of the run.
+        placeholder, which `job.result()` resolves. This method never raises, whatever the outcome of the run.
 
         Example:
             >>> async def divide(a, b):
@@ -1043,40 +1085,46 @@ class BaseScheduler(
             ExceptionGroup: at least one job FAILED in the last run.
 
         """
-        _failures.raise_group(self, _failures.failed_jobs(self))
+        _failures.raise_failure_group(self, _failures.failed_jobs(self))
 
     # ---- for the rest of the package
 
     def _knows_durations(self) -> bool:
-        """Return whether there are durations besides the `expected_duration` of members; a subclass may learn some."""
+        """Return whether durations are known from elsewhere than the members' `expected_duration`.
+
+        A subclass may override this method and `_expected_durations`.
+        """
         return False
 
     def _expected_durations(self, jobs: Iterable[AbstractJob[Any]] | None = None) -> dict[AbstractJob[Any], float]:
-        """Return the known expected durations of members, in seconds; policies use no others.
+        """Return the known expected durations of members, in seconds. Policies use them.
 
         Args:
-            jobs: the members in question, or None for all.
+            jobs: the members to look up; None for all members.
 
         """
-        # Other members have no `expected_duration`.
+        # The members that are not in `jobs_with_scheduling_options` have no `expected_duration`.
         return {
             job: seconds
-            for job in (self._members.with_scheduling if jobs is None else jobs)
+            for job in (self._members.jobs_with_scheduling_options if jobs is None else jobs)
             if (seconds := job.expected_duration) is not None
         }
 
-    def _admit_requirements(self, job: AbstractJob[Any], new: list[AbstractJob[Any]]) -> None:
-        """Check new requirements of a member; during a run, count them. `AbstractJob.requires` calls this."""
-        self._members.unchecked = True
+    def _admit_requirements(self, job: AbstractJob[Any], requirements: list[AbstractJob[Any]]) -> None:
+        """Record that a member gets new requirements. During a run, check and count them, too.
+
+        `AbstractJob.requires` calls this method.
+        """
+        self._members.is_unchecked = True
         if self._run is not None:
             self._run.check_growing(f"requires() of {job.label!r}")
-            _checks.check_new_requirements(self._members, job, new)
-            _requirement_counts.link(job, new)
+            _checks.check_new_requirements(self._members, job, requirements)
+            _requirement_counts.link(job, requirements)
 
     def _innermost_run(self) -> Run | None:
-        """Return the run in progress of this scheduler, or else that of the nearest enclosing one that has a run."""
+        """Return the run in progress of this scheduler or of the nearest enclosing one; None if there is no run."""
         scheduler: BaseScheduler | None = self
-        while scheduler is not None:  # not by `enclosing_schedulers`, which takes 1 µs more for each `add`
+        while scheduler is not None:  # not `enclosing_schedulers`, which would take 1 µs more in each `add`
             if scheduler._run is not None:
                 return scheduler._run
             scheduler = scheduler._scheduler
@@ -1088,11 +1136,11 @@ class BaseScheduler(
         )
 
     def _run_resource_totals(self) -> Mapping[str, int]:
-        """Return the totals of those `RUN_RESOURCES` that belong to this scheduler alone."""
+        """Return the totals of those `RUN_RESOURCES` that this scheduler provides for its own jobs."""
         return {}
 
     def _check_may_run(self) -> None:
-        if self._closed:
+        if self._is_closed:
             raise RuntimeError(f"{self.label!r} is closed; make a new Scheduler")
         if self._run is not None:
             raise RuntimeError(f"{self.label!r} is running already; wait for that run to end")
@@ -1108,13 +1156,16 @@ class BaseScheduler(
         await _awaiting.wait_settled(self, job)
 
     def _reject_wait_cycle(self) -> None:
-        """Raise an error if one of its own jobs awaits this outermost scheduler."""
+        """Raise an error if this scheduler, which is outermost, is awaited by one of its own jobs."""
         waiter = _awaiting.waiting_job()
         if waiter is not None:
             _awaiting.reject_wait_cycle(waiter, self)
 
     def _will_not_reach(self, job: AbstractJob[Any] | None = None) -> bool:
-        """Return whether the run has ended, or is draining, and so will not reach `job`; False before a run."""
+        """Return whether `job` will not be reached, because the run has ended or is draining; False before a run.
+
+        This also records that a job or an iterator is waiting; see `_has_waiters`.
+        """
         for scheduler in (self, *enclosing_schedulers(self)):
             scheduler._has_waiters = True
             if scheduler._run is not None:
@@ -1124,33 +1175,33 @@ class BaseScheduler(
         return False
 
     def _notify_unreached(self) -> None:
-        """Wake all jobs that await jobs which will not be reached."""
+        """Wake all jobs that await a job which will not be reached."""
         if self._has_waiters:
             for job in self.iterate_jobs():
                 if job._extras is not None and job._state is JobState.IDLE:
                     job._extras.notify_listeners(job)
 
-    def _note_incident(self, job: AbstractJob[Any] | None, message: str, exception: BaseException | None) -> None:
+    def _record_incident(self, job: AbstractJob[Any] | None, message: str, exception: BaseException | None) -> None:
         self._incidents.append(Incident(job, message, exception))
 
     def _store_outcome(self, run: Run) -> None:
-        """Store the result of a run that has ended, and wake all jobs that await jobs which were not reached."""
+        """Store the result of a run that has ended, and wake all jobs that await a job which was not reached."""
         self._stop_reason, self._culprit = run.reason, run.culprit
         self._run = None
         self._notify_unreached()
         if self._settled_iterators is not None:
             for iterator in tuple(self._settled_iterators):
-                iterator.end()
+                iterator.end_iteration()
             self._settled_iterators = None
 
     def _extend_settled_iterators(self, jobs: list[AbstractJob[Any]]) -> None:
-        """Add new jobs to the iterators of `as_settled()`."""
+        """Make the iterators of `as_settled()` watch new jobs, too."""
         for iterator in tuple(self._settled_iterators or ()):
             for job in jobs:
                 iterator.watch(job)
 
     def _interrupt(self, interruption: BaseException | None) -> bool:
-        """Stop the run because of a signal; return False if there is no run."""
+        """Stop the run because of a signal. Return False if there is no run."""
         if self._run is None:
             return False
         self._run.interrupt(interruption)
@@ -1162,37 +1213,37 @@ class BaseScheduler(
 
     def _needs_shutdown(self) -> bool:
         todo: list[AbstractJob[Any]] = [self]
-        for job in todo:  # no recursion: schedulers may be nested to any depth
+        for job in todo:  # a loop without recursion, because schedulers may be nested to any depth
             if not is_scheduler(job):
                 if job._needs_shutdown():
                     return True
             elif type(job).co_shutdown is not BaseScheduler.co_shutdown:
                 return True
             elif job._stop_reason is None:
-                todo += job._members.shutting_down
+                todo += job._members.jobs_with_shutdown
         return False
 
     async def co_shutdown(self) -> None:
-        """Shut down its jobs if it has not run; otherwise its own run has done so."""
-        run = next((level._run for level in enclosing_schedulers(self) if level._run is not None), None)
+        """Shut down the jobs of a nested scheduler that has not run. Otherwise, its own run has shut them down."""
+        run = next((enclosing._run for enclosing in enclosing_schedulers(self) if enclosing._run is not None), None)
         if self._stop_reason is None and run is not None:
             await _ending.shut_down_nested(run, self)
 
     def __repr__(self) -> str:
         """Show the label, the state and the number of members."""
-        running = "running" if self._run is not None else self._stop_reason.value if self._stop_reason else "idle"
-        jobs = f"{len(self)} job{'s' * (len(self) != 1)}"
-        return f"<{type(self).__name__} `{_labels.printable(self.label)}` {running}, {jobs}>"
+        state = "running" if self._run is not None else self._stop_reason.value if self._stop_reason else "idle"
+        job_count = f"{len(self)} job{'s' * (len(self) != 1)}"
+        return f"<{type(self).__name__} `{_labels.printable(self.label)}` {state}, {job_count}>"
 
 
 def interrupt(scheduler: BaseScheduler, interruption: BaseException) -> None:
-    """Stop the run of a scheduler as Ctrl-C does, with this exception. Without a run, do nothing."""
+    """Stop the run of a scheduler, as Ctrl-C does, so that it raises this exception. Do nothing if there is no run."""
     scheduler._interrupt(interruption)
 
 
-SETTINGS: Final = tuple(
+SETTING_DEFAULTS: Final = tuple(
     (option.attribute, option.default)
     for option in BaseScheduler._declared_options.values()
     if option.attribute in BaseScheduler.__slots__
 )
-"""The attributes that store a scheduler's settings, with their defaults."""
+"""The names of the attributes that store a scheduler's settings, each with the default value."""

@@ -1,6 +1,6 @@
 """The checks before a run, and before a running scheduler accepts new jobs or requirements.
 
-`check` is a generator, so that its caller can let other tasks run during the check of a large scenario.
+`check_members` is a generator, so that its caller can let other tasks run during the check of a large scenario.
 """
 
 from __future__ import annotations
@@ -26,52 +26,58 @@ if TYPE_CHECKING:
     from ._members import Members
 
 _visit_marks: Final = itertools.count(-2, -1)
-"""Values of `_pending` that mark visited jobs. They are negative, unlike any count of requirements."""
+"""Negative numbers. Each check writes one to `job._pending` of all jobs that it visits; requirement counts are >= 0."""
 
 
-def check(members: Members) -> Iterator[None]:
-    """Check the jobs of a scheduler, at any depth, in O(V + E); yield where a pause is due.
+def check_members(members: Members) -> Iterator[None]:
+    """Check the jobs of a scheduler, at any depth, in O(V + E) time. Yield whenever other tasks should get a turn.
 
     Raises:
         CycleError: jobs require each other in a circle.
-        MissingRequirement: a requirement is not in the same scheduler, or an input is in an unrelated one.
-        ValueError: a requirement is a forever job; or a one-shot job has run already, or would run again.
+        MissingRequirement: a requirement is not in the same scheduler, or an input is in an unrelated scheduler.
+        ValueError: a requirement is a forever job.
+        ValueError: a one-shot job has run already, or could run more than once.
         RuntimeError: a nested scheduler is running or closed.
 
     """
     todo: list[tuple[Members, bool]] = [(members, False)]
     checked_members: dict[BaseScheduler, Members] = {}
     while todo:
-        parent, repeated = todo.pop()
-        checked_members[parent.owner] = parent
-        parent.implied = {}
-        yield from _check_jobs(parent, repeated)
-        for nested in parent.nested:
+        level, may_repeat = todo.pop()  # each level is the members of one scheduler
+        checked_members[level.owner] = level
+        level.implied_requirements = {}
+        yield from _check_jobs(level, may_repeat)
+        for nested in level.nested_schedulers:
             check_may_run(nested)
-            todo.append((nested._members, repeated or nested._may_repeat()))
-    if any(parent.has_outside_requirements for parent in checked_members.values()):
-        find_all_implied(members)
+            todo.append((nested._members, may_repeat or nested._may_repeat()))
+    if any(level.has_outside_requirements for level in checked_members.values()):
+        store_all_implied_requirements(members)
     reject_shared_pools(checked_members, members.owner)
-    for parent in checked_members.values():
-        check_needs(parent.owner, parent.with_scheduling, members.owner)
-        if parent.has_outside_requirements:
-            _reject_unreachable_inputs(parent, checked_members)
-        parent.unchecked = False
-        parent.is_ordered = parent.is_ordered and not parent.implied
-        parent.may_change_unseen = parent.may_change_unseen or parent.has_outside_requirements
-        if not parent.is_ordered:
-            reject_cycle(parent)
+    for level in checked_members.values():
+        check_needs(level.owner, level.jobs_with_scheduling_options, members.owner)
+        if level.has_outside_requirements:
+            _reject_unreachable_inputs(level, checked_members)
+        level.is_unchecked = False
+        level.is_ordered = level.is_ordered and not level.implied_requirements
+        level.needs_recheck = level.needs_recheck or level.has_outside_requirements
+        if not level.is_ordered:
+            reject_cycle(level)
 
 
-def _check_jobs(members: Members, repeated: bool) -> Iterator[None]:
-    """Check the jobs of one scheduler and their requirements; yield where a pause is due.
+def _check_jobs(members: Members, may_repeat: bool) -> Iterator[None]:
+    """Check the jobs of one scheduler and their requirements. Yield whenever other tasks should get a turn.
 
-    Usually each job was added after all its requirements, so that there can be no cycle. This finds out whether it was,
-    by a mark in `_pending` of each visited job. If not, the caller has to search the graph for cycles.
+    Usually each job was added after all its requirements, so that there can be no cycle. To find out whether this is
+    the case, mark each visited job in its `_pending`. If it is not the case, the caller must search for cycles.
+
+    Args:
+        members: the members of the scheduler.
+        may_repeat: whether the scheduler may run several times, because it or one around it may be retried.
+
     """
     mark, owner = next(_visit_marks), members.owner
-    outside = False
-    members.may_change_unseen, members.is_ordered = bool(members.nested), True
+    has_outside_requirements = False
+    members.needs_recheck, members.is_ordered = bool(members.nested_schedulers), True
     for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(members.jobs):
         for job in chunk:
             for requirement in job._required:
@@ -80,108 +86,115 @@ def _check_jobs(members: Members, repeated: bool) -> Iterator[None]:
                     if requirement._scheduler is owner:
                         members.is_ordered = False
                     else:
-                        outside = True
+                        has_outside_requirements = True
             job._pending = mark
-            # A job with a check of its own, or that can run only once, always has a `_slow_path`.
+            # Each job that has a check of its own, and each one-shot job, has a `_slow_path`.
             if job._slow_path is not None and (job._has_own_check or job._is_one_shot()):
-                members.may_change_unseen = True
-                check_one_shot(job, repeated)
+                members.needs_recheck = True
+                check_one_shot(job, may_repeat)
         if pause_is_due:
             yield
-    members.has_outside_requirements = outside
+    members.has_outside_requirements = has_outside_requirements
 
 
 def check_may_run(scheduler: BaseScheduler) -> None:
-    """Reject a scheduler that cannot run, whatever its jobs.
+    """Reject a scheduler that cannot run, whatever its jobs are.
 
     Raises:
-        RuntimeError: it is running or closed.
-        ValueError: it has `jobserver`, but no limited window.
+        RuntimeError: the scheduler is running or closed.
+        ValueError: the scheduler has `jobserver`, but no limited window.
 
     """
     scheduler._check_may_run()
     scheduler._check_jobserver(scheduler._jobs_window)
 
 
-def check_needs(level: BaseScheduler, jobs: Iterable[AbstractJob[Any]], outermost: BaseScheduler) -> None:
+def check_needs(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]], outermost: BaseScheduler) -> None:
     """Reject members of a scheduler whose needs can never be met.
 
     Args:
-        level: the scheduler.
+        scheduler: the scheduler.
         jobs: the members to check.
         outermost: the outermost scheduler of the run.
 
     Raises:
-        ValueError: a job needs a resource that no pool has, or more than it can ever get.
+        ValueError: a job needs a resource that no pool has.
+        ValueError: a job needs more of a resource than it can ever get.
 
     """
     if jobs_with_needs := [job for job in jobs if job._needs()]:
-        resources = AvailableResources(level, outermost)
+        resources = AvailableResources(scheduler, outermost)
         for job in jobs_with_needs:
-            resources.reject_unmeetable(job)
+            resources.reject_unmeetable_needs(job)
 
 
 class AvailableResources:
     """The resources that the members of a scheduler can take, in a run of the scheduler `outermost`.
 
-    If an enclosing scheduler has needs, its members share what it has taken. Outside of it, they can take rates only,
-    which are not held. So nothing inside waits for a resource that is held outside, and there is no deadlock.
+    If an enclosing scheduler has needs, its members share the resources that it has taken. From pools outside of it,
+    they can take only rates, which no job holds. So no member waits for a resource that is held outside, and there is
+    no deadlock.
     """
 
-    def __init__(self, level: BaseScheduler, outermost: BaseScheduler) -> None:
-        levels = [level]
-        is_inside = level is not outermost
+    def __init__(self, scheduler: BaseScheduler, outermost: BaseScheduler) -> None:
+        levels = [scheduler]  # from the inside to the outside
+        is_inside = scheduler is not outermost
         while (outer := levels[-1]._scheduler) is not None and (is_inside or outer._run is not None):
             levels.append(outer)
             is_inside = is_inside and outer is not outermost
-        self.available: dict[str, Resource] = {}
-        self.holder: BaseScheduler | None = None  # the innermost enclosing scheduler with needs
-        # By name of a resource: the services that hold some of it until the run ends.
-        self._services: dict[str, list[AbstractJob[Any]]] = {}
-        self._outside_names: set[str] = set()  # resources outside of `holder`
+        self.resources_by_name: dict[str, Resource] = {}
+        self.resource_holder: BaseScheduler | None = None  # the innermost enclosing scheduler with needs
+        # For the name of each resource, the services that hold some of the resource until the run ends.
+        self._services_by_resource: dict[str, list[AbstractJob[Any]]] = {}
+        self._outside_resource_names: set[str] = set()  # in pools outside of `resource_holder`
         for level in reversed(levels):
             if level is not levels[-1]:
                 self._enter_nested(level)
             if level._pool is not None:
-                self.available.update(level._pool._resources)
+                self.resources_by_name.update(level._pool._resources)
                 for name in level._pool._resources:
-                    self._services.pop(name, None)
+                    self._services_by_resource.pop(name, None)
             for service in level._members.services:
-                for name in () if _has_ended(service) else service._needs():
-                    self._services.setdefault(name, []).append(service)
+                for name in () if _has_settled_in_run(service) else service._needs():
+                    self._services_by_resource.setdefault(name, []).append(service)
 
     def _enter_nested(self, scheduler: BaseScheduler) -> None:
-        """Restrict the resources to what a nested scheduler with needs has taken, and rates."""
-        share: dict[str, Resource] = {}
+        """If a nested scheduler has needs, leave only rates and the resources that the scheduler takes."""
+        taken_resources: dict[str, Resource] = {}
         for name, amount in scheduler._needs().items():
-            resource = self.available.get(name)
+            resource = self.resources_by_name.get(name)
             # Any other need of the scheduler is rejected when the scheduler itself is checked.
             if isinstance(resource, CountedResource) and not isinstance(amount, tuple):
-                share[name] = resource.for_members(amount)
-        if share:
-            self.holder = scheduler
-            self._outside_names.update(self.available)
-            self.available = {name: rate for name, rate in self.available.items() if not rate.is_held} | share
-            self._services.clear()
+                taken_resources[name] = resource.for_members(amount)
+        if taken_resources:
+            self.resource_holder = scheduler
+            self._outside_resource_names.update(self.resources_by_name)
+            self.resources_by_name = {
+                name: rate for name, rate in self.resources_by_name.items() if not rate.is_held
+            } | taken_resources
+            self._services_by_resource.clear()
 
-    def reject_unmeetable(self, job: AbstractJob[Any]) -> None:
+    def reject_unmeetable_needs(self, job: AbstractJob[Any]) -> None:
         """Reject a member whose needs can never be met.
 
         Raises:
-            ValueError: it needs a resource that no pool has, or more than services leave.
+            ValueError: the job needs a resource that no pool has.
+            ValueError: the job needs more of a resource than services leave free.
 
         """
         for name, amount in job._needs().items():
             if name in _job_options.RUN_RESOURCES:
                 continue
-            if name not in self.available:
-                raise ValueError(f"{job.label!r} needs {name}={_amounts.need_text(amount)}, {self._missing_text(name)}")
-            resource = self.available[name]
+            if name not in self.resources_by_name:
+                raise ValueError(
+                    f"{job.label!r} needs {name}={_amounts.need_text(amount)}, {self._missing_resource_text(name)}"
+                )
+            resource = self.resources_by_name[name]
             need = resource.need(amount, job)
             services = [
                 service
-                for service in self._services.get(name, ())
-                if service is not job and _may_wait_beside(job, service)
+                for service in self._services_by_resource.get(name, ())
+                if service is not job and _may_wait_for_service(job, service)
             ]
             if isinstance(resource, CountedResource) and services:
                 reserved = sum(resource.need(service._needs()[name], service) for service in services)
@@ -193,58 +206,62 @@ class AvailableResources:
                         f"run ends ({names}): it could never start; give the pool more, or let the services need less"
                     )
 
-    def _missing_text(self, name: str) -> str:
-        if self.holder is not None and name in self._outside_names:
+    def _missing_resource_text(self, name: str) -> str:
+        if self.resource_holder is not None and name in self._outside_resource_names:
             return (
-                f"which is in a pool outside of {self.holder.label!r}: that scheduler has needs, and is the only pool "
-                f"of its members, but for rates; add {name}= to its needs"
+                f"which is in a pool outside of {self.resource_holder.label!r}: that scheduler has needs, and is the "
+                f"only pool of its members, but for rates; add {name}= to its needs"
             )
-        available_text = f"they have {', '.join(self.available)}" if self.available else "there is none"
+        available_text = f"they have {', '.join(self.resources_by_name)}" if self.resources_by_name else "there is none"
         remedy = f"give its scheduler pool=Pool({name}=...), or leave it out of needs="
         return f"which is in no pool around it ({available_text}): {remedy}"
 
 
-def _has_ended(job: AbstractJob[Any]) -> bool:
+def _has_settled_in_run(job: AbstractJob[Any]) -> bool:
     """Return whether a job has settled in the run in progress."""
     run = job._scheduler._run if job._scheduler is not None else None
     return job._state.is_settled and run is not None and run.phase is not CHECKING
 
 
-def _may_wait_beside(job: AbstractJob[Any], service: AbstractJob[Any]) -> bool:
+def _may_wait_for_service(job: AbstractJob[Any], service: AbstractJob[Any]) -> bool:
     """Return whether a job may have to wait for a resource that a service holds.
 
-    It has not if the service starts after the job, or if it is a clean-up job, which never waits.
+    The job need not wait if the service starts only after it, or if the job is a clean-up job, which never waits.
     """
-    home = service._scheduler
-    if home is None or (job._rule is not None and job._rule.run_if == "failed"):
+    scheduler = service._scheduler
+    if scheduler is None or (job._rule is not None and job._rule.run_if == "failed"):
         return False
-    member = next(member for enclosing, member in ancestors_with_members(job) if enclosing is home)
-    return member not in _graph_algorithms.reachable([service], home._members.waits_for)
+    member = next(member for enclosing, member in ancestors_with_members(job) if enclosing is scheduler)
+    return member not in _graph_algorithms.reachable([service], scheduler._members.waits_for)
 
 
-def reject_shared_pools(levels: Iterable[BaseScheduler], outermost: BaseScheduler) -> None:
-    """Reject a pool that belongs to schedulers both inside and outside of a scheduler with needs.
+def reject_shared_pools(schedulers: Iterable[BaseScheduler], outermost: BaseScheduler) -> None:
+    """Reject a pool that is used by schedulers both inside and outside of a scheduler with needs.
+
+    Args:
+        schedulers: the schedulers that may have pools.
+        outermost: the outermost scheduler of the run.
 
     Raises:
-        ValueError: there is such a pool.
+        ValueError: a pool is used by such schedulers.
 
     """
     users: dict[Pool, dict[AbstractJob[Any], AbstractJob[Any] | None]] = {}
-    for level in levels:
-        if level._pool is not None:
+    for scheduler in schedulers:
+        if scheduler._pool is not None:
             register_user(
-                users.setdefault(level._pool, dict(level._pool._users)),
-                level,
-                AvailableResources(level, outermost).holder,
+                users.setdefault(scheduler._pool, dict(scheduler._pool._users)),
+                scheduler,
+                AvailableResources(scheduler, outermost).resource_holder,
             )
 
 
 def check_requirement(job: AbstractJob[Any], requirement: AbstractJob[Any], scheduler: BaseScheduler) -> None:
-    """Reject a requirement outside of `scheduler` that is no input, and a forever job that is no service.
+    """Reject a requirement that a run could not wait for.
 
     Raises:
-        MissingRequirement: it is not in `scheduler`, and not an input from a scheduler of the same tree.
-        ValueError: it is a forever job, but not a service.
+        MissingRequirement: the requirement is not in `scheduler`, and it is no input from a scheduler of the same tree.
+        ValueError: the requirement is a forever job, but not a service.
 
     """
     if requirement._scheduler is not scheduler:
@@ -252,18 +269,19 @@ def check_requirement(job: AbstractJob[Any], requirement: AbstractJob[Any], sche
         if not is_input or find_common_scheduler(job, requirement) is None:
             raise _errors.MissingRequirement(job, requirement, scheduler)
     if requirement._forever and not requirement._is_service:
-        subject, what = map(repr, _labels.distinct_names([job, requirement]))
+        job_name, requirement_name = map(repr, _labels.distinct_names([job, requirement]))
         raise ValueError(
-            f"{subject} requires {what}, which is a forever job, so it would wait until the end; "
-            f"remove the requirement, or make {what} a Service, which reports when it is ready"
+            f"{job_name} requires {requirement_name}, which is a forever job, so it would wait until the end; "
+            f"remove the requirement, or make {requirement_name} a Service, which reports when it is ready"
         )
 
 
 def check_late_input(job: AbstractJob[Any], input_job: AbstractJob[Any], scheduler: BaseScheduler) -> None:
-    """Reject an unsettled input from outside of a running scheduler, which cannot wait for it any more.
+    """Reject an unsettled input from outside of a scheduler that is running already and cannot wait for the input.
 
     Raises:
-        MissingRequirement, ValueError: as in `check_requirement`; or the input has not settled.
+        MissingRequirement, ValueError: as in `check_requirement`.
+        ValueError: the input has not settled.
 
     """
     check_requirement(job, input_job, scheduler)
@@ -274,81 +292,83 @@ def check_late_input(job: AbstractJob[Any], input_job: AbstractJob[Any], schedul
         )
 
 
-def _imply_late(members: Members, job: AbstractJob[Any]) -> None:
+def _add_implied_requirements(members: Members, job: AbstractJob[Any]) -> None:
     """Make a job that was added to a running scheduler wait for the members that contain its inputs.
 
-    This includes the inputs of jobs that are nested in it.
+    If the job is a scheduler, it also waits for the inputs of the jobs nested in it.
 
     Raises:
         ValueError: an input outside of the scheduler has not settled.
 
     """
     scheduler = members.owner
-    enclosing = [scheduler, *enclosing_schedulers(scheduler)]
-    inside = job.iterate_jobs() if is_scheduler(job) else iter(())
-    for user in itertools.chain([job], inside):
+    schedulers_around = [scheduler, *enclosing_schedulers(scheduler)]
+    nested_jobs = job.iterate_jobs() if is_scheduler(job) else iter(())
+    for user in itertools.chain([job], nested_jobs):
         for input_job in user._rule.inputs if user._rule is not None else ():
-            nearest = find_common_scheduler(user, input_job)
-            if nearest is None or nearest[0] not in enclosing:
-                continue  # both are inside the new job
-            common_scheduler, _, provider = nearest
+            common = find_common_scheduler(user, input_job)
+            if common is None or common[0] not in schedulers_around:
+                continue  # the input and its user are both inside the new job
+            common_scheduler, _, provider = common
             if common_scheduler is not scheduler:
                 check_late_input(user, input_job, scheduler)
             elif input_job._scheduler is not scheduler or user is not job:
-                members.implied.setdefault(job, {})[provider] = None
+                members.implied_requirements.setdefault(job, {})[provider] = None
 
 
-def find_all_implied(members: Members) -> None:
-    """Find the requirements that inputs from other schedulers imply, at any depth, without any checks."""
-    checked_members: dict[BaseScheduler, Members] = {}
+def store_all_implied_requirements(members: Members) -> None:
+    """Store the requirements that inputs from other schedulers imply, at any depth, in the `Members`. Check nothing."""
+    members_by_scheduler: dict[BaseScheduler, Members] = {}
     todo: list[Members] = [members]
     while todo:
-        parent = todo.pop()
-        checked_members[parent.owner] = parent
-        parent.implied = {}
-        todo += [nested._members for nested in parent.nested]
-    for parent in checked_members.values():
-        for job in parent.jobs:
+        level = todo.pop()  # the members of one scheduler
+        members_by_scheduler[level.owner] = level
+        level.implied_requirements = {}
+        todo += [nested._members for nested in level.nested_schedulers]
+    for level in members_by_scheduler.values():
+        for job in level.jobs:
             for input_job in job._rule.inputs if job._rule is not None else ():
-                home = input_job._scheduler
-                if home is None or home is parent.owner:
+                input_scheduler = input_job._scheduler
+                if input_scheduler is None or input_scheduler is level.owner:
                     continue
-                nearest = find_common_scheduler(job, input_job)
-                if nearest is not None and nearest[0] in checked_members:
-                    common_scheduler, user, provider = nearest
-                    checked_members[common_scheduler].implied.setdefault(user, {})[provider] = None
-                    home._members.used_outside.add(input_job)
+                common = find_common_scheduler(job, input_job)
+                if common is not None and common[0] in members_by_scheduler:
+                    common_scheduler, user, provider = common
+                    members_by_scheduler[common_scheduler].implied_requirements.setdefault(user, {})[provider] = None
+                    input_scheduler._members.members_used_outside.add(input_job)
 
 
-def find_implied(scheduler: BaseScheduler) -> None:
-    """Find the requirements of members that the inputs of jobs nested in them imply, without any checks. O(V + E).
+def store_implied_requirements(scheduler: BaseScheduler) -> None:
+    """Store the requirements that inputs from other schedulers imply, unless a run is in progress.
 
-    During a run this does nothing, because the run has found them; so any thread may call it then.
+    Takes O(V + E) time. During a run this does nothing, because the run has stored these requirements. So during a run
+    any thread may call this function.
     """
     if all(level._run is None for level in (scheduler, *enclosing_schedulers(scheduler))):
-        find_all_implied(scheduler._members)
+        store_all_implied_requirements(scheduler._members)
 
 
 def check_scenario(scheduler: BaseScheduler) -> None:
-    """Check a scheduler and its jobs at any depth, as before a run. O(V + E).
+    """Check a scheduler and its jobs at any depth, as before a run, in O(V + E) time.
 
     Raises:
         CycleError, MissingRequirement, ValueError, RuntimeError: the scenario cannot run.
 
     """
-    for _ in check(scheduler._members):
+    for _ in check_members(scheduler._members):
         pass
 
 
 def _reject_unreachable_inputs(members: Members, checked_members: dict[BaseScheduler, Members]) -> None:
-    """Reject unsettled inputs from outside of the checked schedulers, for which no run would wait."""
+    """Reject unsettled inputs from outside of the checked schedulers, because no run would wait for them."""
     for job in members.jobs:
         for input_job in job._rule.inputs if job._rule is not None else ():
-            nearest = find_common_scheduler(job, input_job)
-            if nearest is None or nearest[0] in checked_members:
+            common = find_common_scheduler(job, input_job)
+            if common is None or common[0] in checked_members:
                 continue
-            common_scheduler, waiting, _ = nearest
-            if common_scheduler._run is None or waiting._pending >= 0:  # else `waiting` is being added, and will wait
+            common_scheduler, user, _ = common
+            # In all other cases, `user` is just being added to the common scheduler, and will wait for the input.
+            if common_scheduler._run is None or user._pending >= 0:
                 check_late_input(job, input_job, members.owner)
 
 
@@ -356,7 +376,7 @@ def reject_cycle(members: Members) -> None:
     """Reject a cycle in the graph of a scheduler's jobs.
 
     Raises:
-        CycleError: there is one.
+        CycleError: the graph has a cycle.
 
     """
     cycle = _graph_algorithms.find_cycle(members.jobs, members.waits_for)
@@ -364,8 +384,14 @@ def reject_cycle(members: Members) -> None:
         raise _errors.CycleError(cycle)
 
 
-def check_one_shot(job: AbstractJob[Any], repeated: bool) -> None:
-    """Reject a one-shot job that has run or would run again, and a job that fails its own check."""
+def check_one_shot(job: AbstractJob[Any], may_repeat: bool) -> None:
+    """Reject a one-shot job that has run already or could run more than once, and a job that fails its own check.
+
+    Args:
+        job: the job.
+        may_repeat: whether the scheduler of the job may run several times.
+
+    """
     if job._has_own_check:
         job.check_before_run()
     if not job._is_one_shot():
@@ -375,7 +401,7 @@ def check_one_shot(job: AbstractJob[Any], repeated: bool) -> None:
             f"{job.label!r} has run already, and can run only once: it was made from a coroutine object, or was in an "
             f"open scheduler; make a new job from the function: Job(function, *args)"
         )
-    if repeated or job._may_repeat():
+    if may_repeat or job._may_repeat():
         raise ValueError(
             f"{job.label!r} was made from a coroutine object, which cannot be restarted or retried: "
             f"make it from the function: Job(function, *args)"
@@ -385,50 +411,57 @@ def check_one_shot(job: AbstractJob[Any], repeated: bool) -> None:
 # ---- while it runs
 
 
-def check_new(members: Members, new: list[AbstractJob[Any]]) -> None:
-    """Check jobs that have just been added to a running scheduler, and may require each other.
+def check_new_jobs(members: Members, new_jobs: list[AbstractJob[Any]]) -> None:
+    """Check jobs that have just been added to a running scheduler. These jobs may require each other.
 
     Raises:
-        CycleError, MissingRequirement, ValueError, RuntimeError: as in `check`.
+        CycleError, MissingRequirement, ValueError, RuntimeError: as in `check_members`.
 
     """
-    for job in new:
+    for job in new_jobs:
         for requirement in job._required:
             check_requirement(job, requirement, members.owner)
-        check_one_shot(job, repeated=False)
+        check_one_shot(job, may_repeat=False)
         if is_scheduler(job):
             check_may_run(job)
             check_scenario(job)
-        _imply_late(members, job)
-    # Usually new jobs have no requirements. Without the test, the search would take a fifth of the time to add one job.
-    cycle = _graph_algorithms.find_cycle(new, members.waits_for) if any(map(members.waits_for, new)) else None
+        _add_implied_requirements(members, job)
+    # The search takes a fifth of the time of adding one job. It is skipped if the new jobs wait for no members.
+    cycle = _graph_algorithms.find_cycle(new_jobs, members.waits_for) if any(map(members.waits_for, new_jobs)) else None
     if cycle is not None:
         raise _errors.CycleError(cycle)
 
 
-def check_new_needs(scheduler: BaseScheduler, new: Iterable[AbstractJob[Any]], outermost: BaseScheduler) -> None:
-    """Check the needs of jobs just added to a scheduler, at any depth, in a run of the scheduler `outermost`.
+def check_new_needs(scheduler: BaseScheduler, new_jobs: Iterable[AbstractJob[Any]], outermost: BaseScheduler) -> None:
+    """Check the needs of jobs that have just been added to a scheduler, and of the jobs nested in them.
+
+    Args:
+        scheduler: the scheduler.
+        new_jobs: the jobs that were added.
+        outermost: the outermost scheduler of the run.
 
     Raises:
-        ValueError: a need can never be met, or a new service leaves too little for a waiting job.
+        ValueError: a need can never be met.
+        ValueError: a new service leaves too little of a resource for a waiting job.
 
     """
-    checked: list[AbstractJob[Any]] = []
-    for job in new:
-        checked += [job, *job.iterate_jobs()] if is_scheduler(job) else [job]
-    if any(job._is_service and job._needs() for job in new):
-        checked += [job for job in scheduler.iterate_jobs() if job._state in (JobState.IDLE, JobState.SCHEDULED)]
-    for job in checked:
+    to_check: list[AbstractJob[Any]] = []
+    for job in new_jobs:
+        to_check += [job, *job.iterate_jobs()] if is_scheduler(job) else [job]
+    if any(job._is_service and job._needs() for job in new_jobs):
+        to_check += [job for job in scheduler.iterate_jobs() if job._state in (JobState.IDLE, JobState.SCHEDULED)]
+    for job in to_check:
         if job._scheduler is not None:
             check_needs(job._scheduler, [job], outermost)
 
 
-def check_new_requirements(members: Members, job: AbstractJob[Any], new: list[AbstractJob[Any]]) -> None:
+def check_new_requirements(members: Members, job: AbstractJob[Any], new_requirements: list[AbstractJob[Any]]) -> None:
     """Check the new requirements of a job of a running scheduler.
 
     Raises:
-        RuntimeError: the job is no longer IDLE, or a requirement awaits the job.
-        CycleError: a requirement waits for the job.
+        RuntimeError: the job is no longer IDLE.
+        RuntimeError: the body of a new requirement is awaiting the job.
+        CycleError: a new requirement requires the job, directly or indirectly.
         MissingRequirement, ValueError: as in `check_requirement`.
 
     """
@@ -436,17 +469,20 @@ def check_new_requirements(members: Members, job: AbstractJob[Any], new: list[Ab
         raise RuntimeError(
             f"requires() of {job.label!r}: it is {job._state.value}; only an idle job can get more requirements"
         )
-    for requirement in new:
+    for requirement in new_requirements:
         check_requirement(job, requirement, members.owner)
     if _graph_algorithms.has_path(
-        [job], _requirement_counts.successors_of, new, lambda other: () if other.is_done() else members.waits_for(other)
+        [job],
+        _requirement_counts.successors_of,
+        new_requirements,
+        lambda other: () if other.is_done() else members.waits_for(other),
     ):
         waited_for = _graph_algorithms.reachable(
-            new, lambda other: () if other.is_done() or other is job else members.waits_for(other)
+            new_requirements, lambda other: () if other.is_done() or other is job else members.waits_for(other)
         )
         edges = {other: members.waits_for(other) for other in waited_for}
-        edges[job] = [*members.waits_for(job), *new]
+        edges[job] = [*members.waits_for(job), *new_requirements]
         cycle = _graph_algorithms.find_cycle(edges, lambda node: [other for other in edges[node] if other in edges])
         raise _errors.CycleError(cycle or [job])
-    for requirement in new if members.owner._has_waiters else ():
+    for requirement in new_requirements if members.owner._has_waiters else ():
         _awaiting.reject_wait_cycle(job, requirement, "requires")

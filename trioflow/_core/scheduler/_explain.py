@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from ..run._run import Run
     from ._base_scheduler import BaseScheduler
 
-MAX_NAMED = 5
-"""The maximum number of jobs that a text names; the others are counted."""
+MAX_NAMED_JOBS = 5
+"""The maximum number of jobs that a text names. If there are more, the text gives the number of the others."""
 
 
 def explain(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
-    """Return a sentence that explains the state of a job; see `BaseScheduler.explain`."""
-    why = job._extras.not_restored if job._extras is not None else None
-    not_restored = "" if why is None else f"; it was not restored: {why}"
-    return f"{job.label!r} {EXPLANATIONS[job._state](job._scheduler or scheduler, job)}{not_restored}"
+    """Return a sentence that explains why a job is in its state; see `BaseScheduler.explain`."""
+    reason = job._extras.not_restored_reason if job._extras is not None else None
+    not_restored_text = "" if reason is None else f"; it was not restored: {reason}"
+    return f"{job.label!r} {EXPLAIN_FUNCTIONS[job._state](job._scheduler or scheduler, job)}{not_restored_text}"
 
 
 def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
@@ -36,24 +36,23 @@ def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         return _explain_without_run(scheduler)
     if run.phase is RunPhase.CHECKING:
         return f"waits for the start of {scheduler.label!r}, which is being checked"
-    if (
-        run.phase is RunPhase.STOPPING or run.group.deadline_passed()
-    ):  # on trio, jobs may unwind before the run notices its deadline
+    # On trio, jobs may be cancelled before the run notices that its deadline has passed.
+    if run.phase is RunPhase.STOPPING or run.group.has_deadline_passed():
         reason = run.reason or StopReason.TIMEOUT
         return f"will not be reached: {scheduler.label!r} is stopping ({reason.value})"
     if run.phase is RunPhase.DRAINING:
         return f"will not be reached: {scheduler.label!r} is draining, and starts no more jobs"
     if run.phase is not RunPhase.RUNNING:
         return f"waits for the start of {scheduler.label!r}, which is being prepared"
-    waiting = still_waits_for(job)
-    if not waiting:
+    unsettled = still_waits_for(job)
+    if not unsettled:
         return "has no open requirements, and is about to be scheduled"
-    progress = "; ".join(_progress_text(other, run.clock()) for other in waiting[:MAX_NAMED])
-    return f"waits for {_job_names(waiting)}: {progress}"
+    progress_text = "; ".join(_progress_text(other, run.clock()) for other in unsettled[:MAX_NAMED_JOBS])
+    return f"waits for {_job_names(unsettled)}: {progress_text}"
 
 
 def still_waits_for(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
-    """Return the members of its scheduler that a job still waits for: neither settled nor ready services."""
+    """Return the members that must settle before a job can start, without those that are settled or ready services."""
     scheduler = job._scheduler
     members = [] if scheduler is None else scheduler._members.waits_for(job)
     return [other for other in members if not (other._state.is_settled or other._is_ready())]
@@ -63,13 +62,13 @@ def _explain_without_run(scheduler: BaseScheduler) -> str:
     outer = scheduler._scheduler
     for enclosing in (scheduler, *enclosing_schedulers(scheduler)):
         if enclosing._run is not None and outer is not None:
-            why = EXPLANATIONS[scheduler._state](outer, scheduler)
-            return f"waits for its scheduler {scheduler.label!r}, which {why}"
+            explanation = EXPLAIN_FUNCTIONS[scheduler._state](outer, scheduler)
+            return f"waits for its scheduler {scheduler.label!r}, which {explanation}"
         if enclosing._stop_reason is not None:
             return f"was not reached: the run of {enclosing.label!r} stopped before ({enclosing._stop_reason.value})"
         if enclosing._scheduler is not None and enclosing._state.is_settled:
-            why = EXPLANATIONS[enclosing._state](enclosing._scheduler, enclosing)
-            return f"was not reached: its scheduler {enclosing.label!r} {why}"
+            explanation = EXPLAIN_FUNCTIONS[enclosing._state](enclosing._scheduler, enclosing)
+            return f"was not reached: its scheduler {enclosing.label!r} {explanation}"
     return f"is idle: {scheduler.label!r} is not running"
 
 
@@ -77,7 +76,7 @@ def _explain_scheduled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     run = scheduler._run
     if run is None:
         return "is scheduled"
-    return next(why(run, job) for find, why in CAUSES if find(run, job) is not None)
+    return next(explain_wait(run, job) for find_wait, explain_wait in WAIT_FUNCTIONS if find_wait(run, job) is not None)
 
 
 def waiting(job: AbstractJob[Any]) -> Waiting | None:
@@ -99,18 +98,18 @@ def waiting(job: AbstractJob[Any]) -> Waiting | None:
     """
     run = None if job._scheduler is None else job._scheduler._run
     if run is not None and job._state is JobState.RUNNING:
-        awaits = job._extras.awaited_jobs if job._extras is not None else ()
-        return Waiting(WaitCause.JOBS, text=f"awaits {_job_names(list(awaits))}") if awaits else None
+        awaited_jobs = job._extras.awaited_jobs if job._extras is not None else ()
+        return Waiting(WaitCause.JOBS, text=f"awaits {_job_names(list(awaited_jobs))}") if awaited_jobs else None
     if run is None or job._state is not JobState.SCHEDULED:
         return None
-    return next(cause for find, _ in CAUSES if (cause := find(run, job)) is not None)
+    return next(wait for find_wait, _ in WAIT_FUNCTIONS if (wait := find_wait(run, job)) is not None)
 
 
 def waiting_since(job: AbstractJob[Any]) -> float | None:
-    """Return the time when a SCHEDULED job began to wait, on the clock of `job.started_at`.
+    """Return the time when a SCHEDULED job began to wait, on the same clock as `job.started_at`.
 
-    This is the time of its last throttle, or else the time when the last of its requirements settled. It is unknown
-    (None) if the job requires nothing or a service, and None if the job is not SCHEDULED.
+    If the job was throttled, this is the end of its last throttled interval. Otherwise, it is the time when the last of
+    its requirements settled. Return None if the job requires nothing or a service, or if it is not SCHEDULED.
     """
     scheduler = job._scheduler
     if scheduler is None or job._state is not JobState.SCHEDULED:
@@ -121,8 +120,8 @@ def waiting_since(job: AbstractJob[Any]) -> float | None:
     return None if None in times else max((time for time in times if time is not None), default=None)
 
 
-def status_of(job: AbstractJob[Any]) -> str:
-    """Return the status text of a RUNNING job, or else the jobs that it awaits; "" if there is none."""
+def get_status_text(job: AbstractJob[Any]) -> str:
+    """Return the status text of a RUNNING job. If it has none, return which jobs it awaits; otherwise return ""."""
     if job._state is not JobState.RUNNING:
         return ""
     if not job._has_status_text or job.redact:
@@ -135,12 +134,12 @@ def status_of(job: AbstractJob[Any]) -> str:
         return ""  # an error in a user's method must not stop a view
 
 
-# ---- why a SCHEDULED job waits: for each cause, a function that detects it, and one that explains it
+# ---- why a SCHEDULED job waits: for each cause, a function that detects the cause, and one that explains it
 
 
-def _token_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
+def _find_token_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
     tokens = run.workers.tokens
-    return Waiting(WaitCause.TOKEN, text="no free token") if tokens is not None and job in tokens.waiting else None
+    return Waiting(WaitCause.TOKEN, text="no free token") if tokens is not None and job in tokens.waiting_jobs else None
 
 
 def _explain_token_wait(run: Run, job: AbstractJob[Any]) -> str:
@@ -152,105 +151,116 @@ def _explain_token_wait(run: Run, job: AbstractJob[Any]) -> str:
         if level._run is not None and level._run.workers.limiter is not None
     )
     holders_text = (
-        f"{_token_holders_text(run.scheduler, tokens.limiter)}{_earlier_jobs_text(run, job, tokens.in_order())}"
+        f"{_token_holders_text(run.scheduler, tokens.limiter)}{_earlier_jobs_text(run, job, tokens.waiting_in_order())}"
     )
     return f"waits for a token of the window of {owner.label!r}, a limiter that is used up: {holders_text}"
 
 
-def _slot_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
+def _find_slot_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
     return Waiting(WaitCause.SLOT, text="no free slot") if run.workers.free <= 0 else None
 
 
 def _explain_slot_wait(run: Run, job: AbstractJob[Any]) -> str:
-    running = [worker.job for worker in run.workers.alive if worker.job is not None and not worker.shielded]
-    running += [] if run.workers.tokens is None else run.workers.tokens.in_order()
-    lent = f", and {run.workers.lent} lent to the builds among them" if run.workers.lent else ""
-    before = _earlier_jobs_text(run, job, run.queue.jobs.in_order())
-    return f"waits for a slot: the window is full, with {_job_names(running)}{lent}{before}"
+    running = [worker.job for worker in run.workers.alive if worker.job is not None and not worker.is_shielded]
+    running += [] if run.workers.tokens is None else run.workers.tokens.waiting_in_order()
+    lent_text = f", and {run.workers.lent_count} lent to the builds among them" if run.workers.lent_count else ""
+    before_text = _earlier_jobs_text(run, job, run.queue.jobs.in_order())
+    return f"waits for a slot: the window is full, with {_job_names(running)}{lent_text}{before_text}"
 
 
-def _resource_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
+def _find_resource_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
     return run.queue.jobs.waiting(job) if isinstance(run.queue.jobs, SharedQueue) else None
 
 
 def _explain_resource_wait(run: Run, job: AbstractJob[Any]) -> str:
-    why = run.queue.jobs.explain_wait(job) if isinstance(run.queue.jobs, SharedQueue) else None
-    return why or "is ready, and starts within this turn of the event loop or the next"
+    explanation = run.queue.jobs.explain_wait(job) if isinstance(run.queue.jobs, SharedQueue) else None
+    return explanation or "is ready, and starts within this turn of the event loop or the next"
 
 
-def _loop_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
+def _find_loop_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
     return Waiting(WaitCause.LOOP)
 
 
-CAUSES: Final = (
-    (_token_wait, _explain_token_wait),
-    (_slot_wait, _explain_slot_wait),
-    (_resource_wait, _explain_resource_wait),
-    (_loop_wait, _explain_resource_wait),  # its needs are free, but reserved for jobs before it
+WAIT_FUNCTIONS: Final = (
+    (_find_token_wait, _explain_token_wait),
+    (_find_slot_wait, _explain_slot_wait),
+    (_find_resource_wait, _explain_resource_wait),
+    # Explained as a wait for resources, because the resources that the job needs may be reserved for earlier jobs.
+    (_find_loop_wait, _explain_resource_wait),
 )
-"""The functions for each cause, in order of precedence."""
+"""For each cause of a wait, the functions that detect and explain it. The first cause that is detected is used."""
 
 
 def _earlier_jobs_text(run: Run, job: AbstractJob[Any], in_order: list[AbstractJob[Any]]) -> str:
-    """Return a text about the waiting jobs that priorities or the policy put before `job`; "" if there are none."""
+    """Return a text about the jobs in `in_order` that priorities or the policy put before `job`; "" if there are none.
+
+    Args:
+        run: the run of the jobs.
+        job: a waiting job.
+        in_order: all jobs that wait for the same thing, in the order in which they will start.
+
+    """
     ready = run.queue.jobs
     if not isinstance(ready, HeapQueue):
         return ""
     order = ready.order
-    waiting = (other for other in in_order if other._state is JobState.SCHEDULED)
-    before = list(itertools.takewhile(lambda other: other is not job, waiting))
-    why = ["priority"] if any(other.priority > job.priority for other in before) else []
-    if order.policy.needs_heap and any(other.priority == job.priority for other in before):
-        why.append(order.policy.reason(job, order.outlook))
-    return (
-        f"; before it {'come' if len(before) > 1 else 'comes'} {_job_names(before)} ({', '.join(why)})" if why else ""
-    )
+    scheduled_jobs = (other for other in in_order if other._state is JobState.SCHEDULED)
+    earlier_jobs = list(itertools.takewhile(lambda other: other is not job, scheduled_jobs))
+    reasons = ["priority"] if any(other.priority > job.priority for other in earlier_jobs) else []
+    if order.policy.needs_heap and any(other.priority == job.priority for other in earlier_jobs):
+        reasons.append(order.policy.reason(job, order.outlook))
+    if not reasons:
+        return ""
+    verb = "come" if len(earlier_jobs) > 1 else "comes"
+    return f"; before it {verb} {_job_names(earlier_jobs)} ({', '.join(reasons)})"
 
 
 def _token_holders_text(scheduler: BaseScheduler, limiter: Any) -> str:
-    """Return a text about the holders of a limiter's tokens: jobs of the whole scenario, and the number of others."""
+    """Return a text about the holders of a limiter's tokens. It names jobs of the scenario and counts other tasks."""
     root = outermost_scheduler(scheduler)
     running: list[AbstractJob[Any]] = []
     for job in [root, *root.iterate_jobs()]:
         run = job._run if is_scheduler(job) else None
         workers = () if run is None else run.workers.alive
         running += [worker.job for worker in workers if worker.job is not None and worker.token_limiter is limiter]
-    others = limiter.borrowed_tokens - len(running)
-    holders = ([_job_names(running)] if running else []) + ([f"{others} elsewhere"] if others else [])
+    other_count = limiter.borrowed_tokens - len(running)
+    holders = ([_job_names(running)] if running else []) + ([f"{other_count} elsewhere"] if other_count else [])
     return "with " + ", and ".join(holders)
 
 
 def _explain_running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
-    since = f"has been running for {_units.duration_text(job.elapsed or 0.0)}"
+    duration = f"has been running for {_units.duration_text(job.elapsed or 0.0)}"
     if job._is_ready():
-        return f"{since}, and is ready for those that require it"
+        return f"{duration}, and is ready for those that require it"
     if job._is_service:
-        return f"{since}, and has not reported that it is ready"
-    parts = [since]
+        return f"{duration}, and has not reported that it is ready"
+    parts = [duration]
     if job.attempts > 1:
         parts.append(f"in attempt {job.attempts}")
     if job.fraction_done is not None:
         parts.append(f"and is {_units.percent_text(job.fraction_done)} done")
-    for target in () if job._extras is None else job._extras.awaited_jobs[:MAX_NAMED]:
-        why = EXPLANATIONS[target._state](target._scheduler or scheduler, target)
-        parts.append(f"and awaits {target.label!r}, which {why}")
+    for awaited in () if job._extras is None else job._extras.awaited_jobs[:MAX_NAMED_JOBS]:
+        explanation = EXPLAIN_FUNCTIONS[awaited._state](awaited._scheduler or scheduler, awaited)
+        parts.append(f"and awaits {awaited.label!r}, which {explanation}")
     return ", ".join(parts)
 
 
 def _explain_succeeded(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     if job.restored:
         return "was restored: the journal has its result"
-    was_cut = job.timed_out and job.on_timeout == "move_on"  # otherwise an earlier attempt timed out
-    moved_on = ": its timeout cancelled it, which on_timeout='move_on' makes a success" if was_cut else ""
-    return f"succeeded after {_units.duration_text(job.elapsed or 0.0)}{moved_on}"
+    # With another `on_timeout`, it was an earlier attempt that timed out, not the one that succeeded.
+    was_cancelled_by_timeout = job.timed_out and job.on_timeout == "move_on"
+    timeout_text = ": its timeout cancelled it, which on_timeout='move_on' makes a success"
+    duration = _units.duration_text(job.elapsed or 0.0)
+    return f"succeeded after {duration}{timeout_text if was_cancelled_by_timeout else ''}"
 
 
 def _explain_failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     error: Any = job.raised_exception()
-    ended = ""
+    effect = ""
     if scheduler._culprit is job:  # a KeyboardInterrupt stops the run even if the job is not critical
-        ended = "; it was critical, and ended the run" if isinstance(error, Exception) else "; that ended the run"
-    return f"failed after {_units.duration_text(job.elapsed or 0.0)}, with {one_line_error(error)}{ended}"
+        effect = "; it was critical, and ended the run" if isinstance(error, Exception) else "; that ended the run"
+    return f"failed after {_units.duration_text(job.elapsed or 0.0)}, with {one_line_error(error)}{effect}"
 
 
 def _explain_cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
@@ -277,7 +287,7 @@ def _explain_skipped(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     return f"was skipped: {_job_names([job for job in job._required if job._state is JobState.SKIPPED])} was skipped"
 
 
-EXPLANATIONS = {
+EXPLAIN_FUNCTIONS = {
     JobState.IDLE: _explain_idle,
     JobState.SCHEDULED: _explain_scheduled,
     JobState.RUNNING: _explain_running,
@@ -296,5 +306,5 @@ def _progress_text(job: AbstractJob[Any], now: float) -> str:
 
 
 def _job_names(jobs: list[AbstractJob[Any]]) -> str:
-    named = ", ".join(map(repr, _labels.distinct_names(jobs[:MAX_NAMED])))
-    return named + (f" and {len(jobs) - MAX_NAMED} more" if len(jobs) > MAX_NAMED else "")
+    named = ", ".join(map(repr, _labels.distinct_names(jobs[:MAX_NAMED_JOBS])))
+    return named + (f" and {len(jobs) - MAX_NAMED_JOBS} more" if len(jobs) > MAX_NAMED_JOBS else "")

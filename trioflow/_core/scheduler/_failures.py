@@ -1,4 +1,4 @@
-"""The log line and the exception at the end of a run, and the failures that they report."""
+"""The log line and the exception at the end of a run, and the failed jobs that both report."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from ..job import _errors
 from ..job._job import AbstractJob, is_scheduler
 from ..job._labels import shorten
 from ..job._outcome import Failure, add_note
-from ..run._idle_timeouts import OF_JOBS
+from ..run._idle_timeouts import JOB_EVENTS_NOUN
 
 if TYPE_CHECKING:
     from ..run._run import Run
     from ._base_scheduler import BaseScheduler
 
-LISTING: Final = "; debrief(listing=True) shows where each job was"
+LISTING_ADVICE: Final = "; debrief(listing=True) shows where each job was"
+"""The end of a log line about a run that was stopped."""
 
 
 def failed_jobs(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
-    """Return the jobs that FAILED with an `Exception` of their own, at any depth, in the order of settling."""
+    """Return the jobs at any depth that FAILED with an `Exception` of their own, in the order in which they settled."""
     jobs = [job for job in scheduler.iterate_jobs() if job._state is JobState.FAILED and not failed_through_member(job)]
     return sorted((job for job in jobs if isinstance(job.raised_exception(), Exception)), key=_settling_number)
 
@@ -29,7 +30,7 @@ def failed_jobs(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
 def critical_failures(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
     """Return the jobs whose failure was critical in `scheduler`, in the order in which they settled.
 
-    If a nested scheduler failed because of its own jobs, they are returned instead.
+    If a nested scheduler failed because of its own jobs, these jobs are returned in place of the nested scheduler.
     """
     failures: list[AbstractJob[Any]] = []
     todo: list[BaseScheduler] = [scheduler]
@@ -43,35 +44,36 @@ def critical_failures(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
     return sorted(failures, key=_settling_number)
 
 
-def log_end(run: Run) -> None:
-    """Log how many jobs failed in an outermost run, and why it stopped, unless an exception will say so."""
+def log_run_end(run: Run) -> None:
+    """Log how many jobs failed in an outermost run, and whether a timeout, a drain or a signal stopped the run."""
     scheduler = run.scheduler
     if not scheduler.logs_failures:
         return
-    # `run.failure_count` also counts failures in attempts of nested schedulers that were repeated.
-    number = scheduler._members.dropped_failures + len(failed_jobs(scheduler)) if run.failure_count else 0
-    failures = f"{number} job{'s' * (number != 1)} of {shorten(scheduler.label)!r} failed" if number else ""
+    # `run.failure_count` is not used, because it also counts failures in earlier attempts of nested schedulers.
+    count = scheduler._members.dropped_failure_count + len(failed_jobs(scheduler)) if run.failure_count else 0
+    failures_text = f"{count} job{'s' * (count != 1)} of {shorten(scheduler.label)!r} failed" if count else ""
     if run.reason is StopReason.TIMEOUT:
-        idle = f"after {scheduler.idle_timeout:g} s without {OF_JOBS}" if run.idle_timed_out else ""
-        end = f"the run of {shorten(scheduler.label)!r} stopped {idle or f'after its timeout of {run.timeout:g} s'}"
-        _logger.warn(f"{end}{failures and '; '}{failures}", advice=LISTING, about="end")
+        idle_text = f"after {scheduler.idle_timeout:g} s without {JOB_EVENTS_NOUN}" if run.idle_timed_out else ""
+        timeout_text = idle_text or f"after its timeout of {run.timeout:g} s"
+        end_text = f"the run of {shorten(scheduler.label)!r} stopped {timeout_text}"
+        _logger.warn(f"{end_text}{failures_text and '; '}{failures_text}", advice=LISTING_ADVICE, about="end")
     elif run.reason in (StopReason.DRAINED, StopReason.INTERRUPTED):
         how = "no more jobs were started" if run.reason is StopReason.DRAINED else "a signal ended it cleanly"
-        end = f"the run of {shorten(scheduler.label)!r} {STOP_REASON_TEXTS[run.reason]}: {how}"
-        _logger.warn(f"{end}{failures and '; '}{failures}", advice=LISTING, about="end")
-    elif number > (run.reason is StopReason.CRITICAL):  # a single critical failure has been logged
-        hint = "; debrief() shows the tracebacks" if scheduler.keep_jobs else ""
-        end = "the run stopped"
+        end_text = f"the run of {shorten(scheduler.label)!r} {STOP_REASON_TEXTS[run.reason]}: {how}"
+        _logger.warn(f"{end_text}{failures_text and '; '}{failures_text}", advice=LISTING_ADVICE, about="end")
+    elif count > (run.reason is StopReason.CRITICAL):  # a single critical failure has been logged already
+        advice = "; debrief() shows the tracebacks" if scheduler.keep_jobs else ""
+        end_text = "the run stopped"
         if run.reason is StopReason.COMPLETED:
-            end = f"{'it is not' if number == 1 else 'none is'} critical, so the run counts as a success"
-        _logger.warn(f"{failures}; {end}", advice=hint, about="end")
+            end_text = f"{'it is not' if count == 1 else 'none is'} critical, so the run counts as a success"
+        _logger.warn(f"{failures_text}; {end_text}", advice=advice, about="end")
 
 
-def raise_group(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]]) -> None:
-    """Raise the exceptions of these jobs as a group, if there are any.
+def raise_failure_group(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]]) -> None:
+    """Raise a group of the exceptions of these jobs. If there are no jobs, do nothing.
 
     Raises:
-        ExceptionGroup: there is at least one exception.
+        ExceptionGroup: there is at least one job.
 
     """
     exceptions: list[Exception] = []
@@ -88,39 +90,39 @@ def raise_unless_completed(run: Run, reason: StopReason | None, *, any_failure: 
 
     Args:
         run: the run.
-        reason: the reason of its stop.
-        any_failure: whether a completed run raises its failures too.
+        reason: why the run stopped.
+        any_failure: whether to raise the failures of jobs even if the run completed.
 
     Raises:
-        ExceptionGroup: the critical failures that stopped the run; or all failures, if it completed.
+        ExceptionGroup: the critical failures that stopped the run; if the run completed, all failures.
         Exception: an error in the policy or the journal, which ended the run.
         JobTimeout: the run did not end in time.
         JobCancelled: the run was cancelled, drained, or interrupted by a signal.
 
     """
     scheduler = run.scheduler
-    if scheduler._fault is not None and scheduler._culprit is None:
-        raise scheduler._fault
+    if scheduler._run_error is not None and scheduler._culprit is None:
+        raise scheduler._run_error
     match reason:
         case StopReason.CRITICAL:
-            raise_group(scheduler, critical_failures(scheduler))
+            raise_failure_group(scheduler, critical_failures(scheduler))
         case StopReason.TIMEOUT:
             idle = cast(float, scheduler.idle_timeout) if run.idle_timed_out else None
-            raise _errors.JobTimeout(scheduler, idle or run.timeout or 0.0, None if idle is None else OF_JOBS)
+            raise _errors.JobTimeout(scheduler, idle or run.timeout or 0.0, None if idle is None else JOB_EVENTS_NOUN)
         case StopReason.CANCELLED | StopReason.INTERRUPTED | StopReason.DRAINED:
             raise _errors.JobCancelled(f"the run of {scheduler.label!r} {STOP_REASON_TEXTS[reason]}")
         case _:
-            if any_failure and run.failure_count:  # saves a search of all jobs
-                raise_group(scheduler, failed_jobs(scheduler))
+            if any_failure and run.failure_count:  # if the count is 0, there is no need to search all jobs
+                raise_failure_group(scheduler, failed_jobs(scheduler))
 
 
-def raise_or_true(run: Run) -> bool:
-    """Return True if the run of a nested scheduler completed; otherwise raise its failure as a job.
+def nested_run_result(run: Run) -> bool:
+    """Return True if the run of a nested scheduler completed; otherwise raise the scheduler's failure as a job.
 
     Raises:
-        BaseException: the exception of the critical job that stopped it, or an error in its policy.
-        JobTimeout: it did not end in time.
-        JobCancelled: it was cancelled or drained.
+        BaseException: the exception of the critical job that stopped the run, or an error in the policy.
+        JobTimeout: the run did not end in time.
+        JobCancelled: the run was cancelled or drained.
 
     """
     if run.reason is COMPLETED:
@@ -139,5 +141,6 @@ def failed_through_member(job: AbstractJob[Any]) -> bool:
 
 
 def _settling_number(job: AbstractJob[Any]) -> int:
+    """Return the sort key that puts failed jobs in the order in which they settled."""
     failure: Failure = job._outcome
     return failure.number

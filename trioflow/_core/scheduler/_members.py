@@ -1,7 +1,6 @@
 """`Members`: the jobs of one scheduler, in the order in which they were added.
 
-The scheduler's public methods add, remove and find jobs by these methods. A run reads the attributes. Nothing here
-starts a job.
+The public methods of a scheduler use this class to add, remove and find jobs. A run reads its attributes.
 """
 
 from __future__ import annotations
@@ -26,78 +25,87 @@ if TYPE_CHECKING:
 
 
 class Members:
-    """The ordered set of the jobs of one scheduler, `owner`, with what runs need to know about them."""
+    """The ordered set of the jobs of one scheduler, the `owner`, with facts about these jobs that runs need."""
 
     def __init__(self, owner: BaseScheduler) -> None:
         self.owner: Final = owner
         self.jobs: Final[dict[AbstractJob[Any], None]] = {}
         # The nested schedulers among the jobs.
-        self.nested: Final[dict[BaseScheduler, None]] = {}
+        self.nested_schedulers: Final[dict[BaseScheduler, None]] = {}
         # The jobs whose class defines `co_shutdown`.
-        self.shutting_down: Final[dict[AbstractJob[Any], None]] = {}
+        self.jobs_with_shutdown: Final[dict[AbstractJob[Any], None]] = {}
         # The services among the jobs.
         self.services: Final[dict[AbstractJob[Any], None]] = {}
-        # The jobs with options about the start order or needs.
-        self.with_scheduling: Final[dict[AbstractJob[Any], None]] = {}
-        # The jobs that were added during a run, with the innermost run at that time. The next run removes them.
-        self.added_during_run: Final[dict[AbstractJob[Any], Run]] = {}
-        # Whether the set, or a requirement of a member, has changed since the last check.
-        self.unchecked = True
-        # How many FAILED jobs were dropped in the last run, because of `keep_jobs=False`.
-        self.dropped_failures = 0
-        # Whether a run has changed some of the jobs.
+        # The jobs with an option that affects when they start: `needs`, `priority` or `expected_duration`.
+        self.jobs_with_scheduling_options: Final[dict[AbstractJob[Any], None]] = {}
+        # The jobs that were added during a run, each with the innermost run at that time. The next run removes them.
+        self.jobs_added_during_run: Final[dict[AbstractJob[Any], Run]] = {}
+        # Whether the set of jobs or a requirement of one of them has changed since the last check.
+        self.is_unchecked = True
+        # How many FAILED jobs were removed during the last run, because of `keep_jobs=False`.
+        self.dropped_failure_count = 0
+        # Whether a run has changed the state of some of the jobs, so that they must be reset before the next run.
         self.needs_reset = False
-        # ---- results of the last check, or of `find_all_implied`
-        # Whether a check may have another result although the set is the same: a job may run only once, for example.
-        self.may_change_unseen = True
+        # ---- results of the last check, or of `store_all_implied_requirements`
+        # Whether a new check may have another result even if nothing has changed, e.g. because a job can run only once.
+        self.needs_recheck = True
         # Whether each job was added after all its requirements.
         self.is_ordered = False
-        # Requirements of members that the inputs of jobs nested in them imply.
-        self.implied: dict[AbstractJob[Any], dict[AbstractJob[Any], None]] = {}
-        # Members whose results jobs in other schedulers use.
-        self.used_outside: Final[set[AbstractJob[Any]]] = set()
+        # For each member, others that it must also wait for: each contains an input of the member or of a job nested in
+        # the member.
+        self.implied_requirements: dict[AbstractJob[Any], dict[AbstractJob[Any], None]] = {}
+        # The members whose results are used by jobs in other schedulers.
+        self.members_used_outside: Final[set[AbstractJob[Any]]] = set()
         # Whether a member requires a job that is not a member.
         self.has_outside_requirements = False
 
     # ---- look-up
 
     def waits_for(self, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
-        """Return the members that must settle before `job`: its requirements, and those that nested inputs imply."""
+        """Return the members that must settle before `job` starts: its requirements and the implied requirements."""
         owner = self.owner
         members = [requirement for requirement in job._required if requirement._scheduler is owner]
-        implied = self.implied.get(job)
+        implied = self.implied_requirements.get(job)
         return members if implied is None else list(dict.fromkeys([*members, *implied]))
 
     def member_requirements(self, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
-        """Return the members that `job` requires itself."""
+        """Return the members that `job` requires directly."""
         return [requirement for requirement in job._required if requirement in self.jobs]
 
-    def flatten_members(self, argument: Any, what: str) -> list[AbstractJob[Any]]:
-        """Return the jobs in `argument` as a list; all of them must be members. Errors name the call `what`.
+    def flatten_members(self, argument: Any, call_text: str) -> list[AbstractJob[Any]]:
+        """Return the jobs in an argument as a list, and check that all of them are members.
+
+        Args:
+            argument: a job, a Sequence, None, or a collection of these.
+            call_text: the name of the public method, such as "keep_only()", for error messages.
 
         Raises:
             TypeError: an argument is not a job.
             KeyError: a job is not a member.
 
         """
-        jobs = list(flatten(argument, what, "_all_jobs"))
+        jobs = list(flatten(argument, call_text, "_all_jobs"))
         for job in jobs:
-            self.check_is_member(job, what)
+            self.check_is_member(job, call_text)
         return jobs
 
-    def check_is_member(self, job: object, what: str) -> None:
-        """Reject a job that is not a member. The error names the call `what`.
+    def check_is_member(self, job: object, call_text: str) -> None:
+        """Reject a job that is not a member.
+
+        Args:
+            job: the job.
+            call_text: the name of the public method, such as "remove()", for the error message.
 
         Raises:
-            KeyError: it is not a member.
+            KeyError: the job is not a member.
 
         """
         if not isinstance(job, AbstractJob) or job not in self.jobs:
             name = repr(job.label) if isinstance(job, AbstractJob) else short_repr(job)
-            raise KeyError(f"{what}: {name} is not in {self.owner.label!r}")
+            raise KeyError(f"{call_text}: {name} is not in {self.owner.label!r}")
 
     def iterate(self, nested: bool) -> Iterator[AbstractJob[Any]]:
-        """Yield the jobs; with `nested`, the jobs of each nested scheduler follow it, at any depth."""
+        """Yield the jobs. If `nested` is true, also yield the jobs in nested schedulers, each after its scheduler."""
         stack = [iter(tuple(self.jobs))]
         while stack:
             for job in stack[-1]:
@@ -111,124 +119,137 @@ class Members:
     # ---- changes
 
     def needs_check(self) -> bool:
-        """Return whether an outermost run has to check the jobs: something may have changed since the last check."""
-        return self.unchecked or self.may_change_unseen or bool(self.with_scheduling) or self.owner._pool is not None
+        """Return whether an outermost run must check the jobs, because the last check may no longer be valid."""
+        return (
+            self.is_unchecked
+            or self.needs_recheck
+            or bool(self.jobs_with_scheduling_options)
+            or self.owner._pool is not None
+        )
 
-    def admit(self, jobs: tuple[AbstractJob[Any], ...], what: str) -> None:
-        """Add jobs, and those of their inputs that belong to no scheduler; if one is rejected, none is added."""
+    def admit(self, jobs: tuple[AbstractJob[Any], ...], call_text: str) -> None:
+        """Add jobs, and those of their inputs that belong to no scheduler. If any job is rejected, add none of them."""
         owner, members = self.owner, self.jobs
-        if owner._closed:
-            raise RuntimeError(f"{what}: {owner.label!r} is closed; make a new Scheduler")
+        if owner._is_closed:
+            raise RuntimeError(f"{call_text}: {owner.label!r} is closed; make a new Scheduler")
         run = owner._innermost_run()
         if run is None and (owner if owner._scheduler is None else outermost_scheduler(owner))._open_block is not None:
-            raise RuntimeError(f"{what}: {owner.label!r} is draining, and accepts no jobs")
-        foreign = [job for job in jobs if (job._scheduler is not None or job._is_scheduler) and job not in members]
-        if foreign:
-            self._check_foreign(foreign, {owner, *jobs} if run is None else set())
-        for job in foreign:
+            raise RuntimeError(f"{call_text}: {owner.label!r} is draining, and accepts no jobs")
+        to_check = [job for job in jobs if (job._scheduler is not None or job._is_scheduler) and job not in members]
+        if to_check:
+            self._reject_foreign_jobs(to_check, {owner, *jobs} if run is None else set())
+        for job in to_check:
             if job._scheduler is not None:
                 job._scheduler._members.release_inputs(job)
-        new: Collection[AbstractJob[Any]] = _with_inputs(jobs)
+        new_jobs: Collection[AbstractJob[Any]] = _with_inputs(jobs)
         if members:
-            new = [job for job in new if job not in members]
+            new_jobs = [job for job in new_jobs if job not in members]
         if run is None:
-            self.unchecked = True
-            self.insert(new)
+            self.is_unchecked = True
+            self.insert(new_jobs)
         else:
-            self._admit_late(list(new), run, what)
+            self._admit_during_run(list(new_jobs), run, call_text)
 
-    def _admit_late(self, new: list[AbstractJob[Any]], run: Run, what: str) -> None:
-        """Add jobs while the owner, or an enclosing scheduler, is running."""
+    def _admit_during_run(self, new_jobs: list[AbstractJob[Any]], run: Run, call_text: str) -> None:
+        """Add jobs while the owner or an enclosing scheduler is running."""
         owner = self.owner
-        run.check_growing(f"{what} of {owner.label!r}")
+        run.check_growing(f"{call_text} of {owner.label!r}")
         is_running = owner._run is not None
         if not is_running and owner._state.is_settled:
-            raise RuntimeError(f"{what}: {owner.label!r} has settled already in the run of {run.scheduler.label!r}")
-        self.insert(new)
+            raise RuntimeError(
+                f"{call_text}: {owner.label!r} has settled already in the run of {run.scheduler.label!r}"
+            )
+        self.insert(new_jobs)
         try:
-            _checks.check_new_needs(owner, new, run.scheduler)
+            _checks.check_new_needs(owner, new_jobs, run.scheduler)
             if is_running:
-                _checks.check_new(self, new)
+                _checks.check_new_jobs(self, new_jobs)
         except BaseException:
-            for job in new:
-                self.forget(job)
+            for job in new_jobs:
+                self.remove(job)
             raise
-        for job in new if is_running else ():
+        for job in new_jobs if is_running else ():
             if job._has_run_state():
                 job._reset()
-        self.unchecked = True
-        self.added_during_run.update(dict.fromkeys(new, run))
+        self.is_unchecked = True
+        self.jobs_added_during_run.update(dict.fromkeys(new_jobs, run))
         if owner._run is not None:
-            owner._run.admit(new)
-            owner._extend_settled_iterators(new)
+            owner._run.admit(new_jobs)
+            owner._extend_settled_iterators(new_jobs)
 
     def insert(self, jobs: Iterable[AbstractJob[Any]]) -> None:
-        """Add jobs that belong to no scheduler."""
+        """Add jobs that belong to no scheduler, without any checks."""
         owner, members = self.owner, self.jobs
         for job in jobs:
             members[job] = None
             job._scheduler = owner
             if job._has_own_shutdown:
-                self.shutting_down[job] = None
+                self.jobs_with_shutdown[job] = None
             if job._scheduling is not None:
-                self.with_scheduling[job] = None
+                self.jobs_with_scheduling_options[job] = None
             if job._has_run_state():
                 self.needs_reset = True
             if job._is_scheduler:
-                self.nested[cast("BaseScheduler", job)] = None
+                self.nested_schedulers[cast("BaseScheduler", job)] = None
             elif job._is_service:
                 self.services[job] = None
 
     def update_scheduling_options(self, job: AbstractJob[Any]) -> None:
-        """Record whether a member has options about the start order or needs."""
+        """Update `jobs_with_scheduling_options` after an option of a member was set."""
         if job._scheduling is not None:
-            self.with_scheduling[job] = None
+            self.jobs_with_scheduling_options[job] = None
         else:
-            self.with_scheduling.pop(job, None)
+            self.jobs_with_scheduling_options.pop(job, None)
 
-    def forget(self, job: AbstractJob[Any]) -> None:
-        """Remove a job, which then belongs to no scheduler. Others may still require it."""
+    def remove(self, job: AbstractJob[Any]) -> None:
+        """Remove a job, which then belongs to no scheduler. Other jobs may still require it."""
         self._discard(job)
-        self.unchecked = True
+        self.is_unchecked = True
         job._scheduler = None
 
-    def may_drop(self, job: AbstractJob[Any]) -> bool:
-        """Return whether a settled job is no longer needed, for a `co_shutdown` or the report of a critical failure."""
+    def can_be_dropped(self, job: AbstractJob[Any]) -> bool:
+        """Return whether a settled job may be removed during a run.
+
+        It is still needed if its `co_shutdown` has to be called, or if its failure was critical and has to be reported.
+        """
         failed = job._state is JobState.FAILED or job._state is JobState.BLOCKED
         return not (failed and job.is_critical()) and not (job._has_own_shutdown and job._needs_shutdown())
 
-    def drop(self, job: AbstractJob[Any]) -> None:
-        """Remove a settled job that never runs again, and its references to others; `job.scheduler` stays."""
-        self.dropped_failures += job._state is JobState.FAILED
+    def drop_settled(self, job: AbstractJob[Any]) -> None:
+        """Remove a settled job that never runs again, with its references to other jobs except `job.scheduler`."""
+        self.dropped_failure_count += job._state is JobState.FAILED
         self._discard(job)
-        self.used_outside.discard(job)
+        self.members_used_outside.discard(job)
         job._required, job._rule = (), None
 
     def _discard(self, job: AbstractJob[Any]) -> None:
         del self.jobs[job]
-        records = (
-            self.added_during_run,
-            self.nested,
-            self.shutting_down,
-            self.with_scheduling,
+        collections = (
+            self.jobs_added_during_run,
+            self.nested_schedulers,
+            self.jobs_with_shutdown,
+            self.jobs_with_scheduling_options,
             self.services,
-            self.implied,
+            self.implied_requirements,
         )
-        for known in records:
-            known.pop(job, None)  # type: ignore[call-overload]
+        for jobs in collections:
+            jobs.pop(job, None)  # type: ignore[call-overload]
 
     def release_inputs(self, job: AbstractJob[Any]) -> None:
-        """Remove an input, and those of its inputs that are members: they are about to move to another scheduler."""
+        """Remove an input that moves to another scheduler, and those of its own inputs that are members."""
         todo = [job]
         for moved in todo:
             if moved in self.jobs:
-                self.forget(moved)
+                self.remove(moved)
                 todo += inputs_of(moved)
 
-    def _check_foreign(self, foreign: list[AbstractJob[Any]], new_parents: set[AbstractJob[Any]]) -> None:
-        """Reject jobs of other schedulers, except inputs that are, or will be, in one nested in `new_parents`."""
+    def _reject_foreign_jobs(self, jobs: list[AbstractJob[Any]], new_parents: set[AbstractJob[Any]]) -> None:
+        """Reject jobs of other schedulers, except inputs in schedulers that are or will be nested in `new_parents`.
+
+        Also reject a scheduler that is the owner or contains it.
+        """
         users: dict[BaseScheduler, dict[AbstractJob[Any], AbstractJob[Any]]] = {}
-        for job in foreign:
+        for job in jobs:
             other_scheduler = job._scheduler
             if other_scheduler is None:
                 if self.owner is job or is_inside(self.owner, job):
@@ -240,69 +261,68 @@ class Members:
                 users[other_scheduler] = {input_job: user for user in other_scheduler for input_job in inputs_of(user)}
             user, remedy = users[other_scheduler].get(job), "remove it there first"
             if user is not None:
-                levels = [other_scheduler, *enclosing_schedulers(other_scheduler)]
-                if other_scheduler._innermost_run() is None and not new_parents.isdisjoint(levels):
+                schedulers_around = [other_scheduler, *enclosing_schedulers(other_scheduler)]
+                if other_scheduler._innermost_run() is None and not new_parents.isdisjoint(schedulers_around):
                     continue
-                before = f", or add {levels[-1].label!r} before" if new_parents else ""
-                remedy = f"it came there as an input of {user.label!r}; leave this add() of it out{before}"
+                alternative = f", or add {schedulers_around[-1].label!r} before" if new_parents else ""
+                remedy = f"it came there as an input of {user.label!r}; leave this add() of it out{alternative}"
             raise ValueError(
                 f"{job.label!r} is in the scheduler {other_scheduler.label!r}; "
                 f"it cannot be in {self.owner.label!r} too: {remedy}"
             )
 
-    def forget_added(self) -> None:
-        """Remove the jobs that were added during runs that have ended, and drop the requirements on them."""
-        dropped = {job: None for job, run in self.added_during_run.items() if run.scheduler._run is not run}
-        for job in dropped:
-            self.forget(job)
-        if dropped:
-            self._drop_requirements(dropped.__contains__)
+    def remove_jobs_added_during_runs(self) -> None:
+        """Remove the jobs that were added during runs that have ended, and drop the requirements on these jobs."""
+        removed_jobs = {job: None for job, run in self.jobs_added_during_run.items() if run.scheduler._run is not run}
+        for job in removed_jobs:
+            self.remove(job)
+        if removed_jobs:
+            self._drop_requirements(removed_jobs.__contains__)
 
     def drop_foreign_requirements(self) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
-        """Drop requirements that are neither members nor inputs; return pairs of a job and its former requirement."""
+        """Drop requirements that are neither members nor inputs. Return them, as pairs of a job and its requirement."""
         return self._drop_requirements(lambda job: job._scheduler is not self.owner)
 
     def _drop_requirements(
         self, is_dropped: Callable[[AbstractJob[Any]], bool]
     ) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
-        dropped: list[tuple[AbstractJob[Any], AbstractJob[Any]]] = []
+        dropped_pairs: list[tuple[AbstractJob[Any], AbstractJob[Any]]] = []
         for job in self.jobs:
-            foreign = [other for other in job._required if is_dropped(other) and other not in inputs_of(job)]
-            if foreign:
-                job._drop_requirements(foreign)
-                dropped += [(job, other) for other in foreign]
-        return dropped
+            dropped = [other for other in job._required if is_dropped(other) and other not in inputs_of(job)]
+            if dropped:
+                job._drop_requirements(dropped)
+                dropped_pairs += [(job, requirement) for requirement in dropped]
+        return dropped_pairs
 
 
-def levels(scheduler: BaseScheduler) -> Iterator[BaseScheduler]:
-    """Yield a scheduler and all schedulers nested in it, each one before those nested in it."""
+def iterate_schedulers(scheduler: BaseScheduler) -> Iterator[BaseScheduler]:
+    """Yield a scheduler and all schedulers nested in it at any depth, each scheduler before those nested in it."""
     todo = [scheduler]
-    for level in todo:
-        yield level
-        todo += level._members.nested
+    for scheduler in todo:
+        yield scheduler
+        todo += scheduler._members.nested_schedulers
 
 
 def waits_for(scheduler: BaseScheduler, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
-    """Return the members of `scheduler` that must settle before `job` may start.
+    """Return the members of `scheduler` that must settle before `job` may start, even if they have settled already.
 
-    These are its requirements, and the members that contain an input of a job nested in it, whether they have settled
-    or not.
+    These are the requirements of `job`, and the members that contain an input of `job` or of a job nested in it.
     """
     return scheduler._members.waits_for(job)
 
 
 def nested_schedulers(scheduler: BaseScheduler) -> list[BaseScheduler]:
-    """Return the nested schedulers among the members, in the order added."""
-    return list(scheduler._members.nested)
+    """Return the nested schedulers among the members of a scheduler, in the order in which they were added."""
+    return list(scheduler._members.nested_schedulers)
 
 
 def is_droppable(scheduler: BaseScheduler, job: AbstractJob[Any]) -> bool:
-    """Return whether a scheduler with `keep_jobs=False` drops a settled job, which is not needed for its end."""
-    return not scheduler.keep_jobs and scheduler._members.may_drop(job)
+    """Return whether a scheduler removes a settled job: if it has `keep_jobs=False` and no longer needs the job."""
+    return not scheduler.keep_jobs and scheduler._members.can_be_dropped(job)
 
 
 def _with_inputs(jobs: Iterable[AbstractJob[Any]]) -> dict[AbstractJob[Any], None]:
-    """Return the jobs, each after those of its inputs that belong to no scheduler, at any depth."""
+    """Return the jobs and, before each job, those of its inputs, and of their inputs, that belong to no scheduler."""
     ordered: dict[AbstractJob[Any], None] = {}
     for job in jobs:
         rule = job._rule
@@ -315,6 +335,7 @@ def _with_inputs(jobs: Iterable[AbstractJob[Any]]) -> dict[AbstractJob[Any], Non
 
 
 def _append_inputs_first(job: AbstractJob[Any], ordered: dict[AbstractJob[Any], None]) -> None:
+    """Append to `ordered` the inputs of a job that belong to no scheduler, at any depth, and then the job."""
     entered: set[AbstractJob[Any]] = set()
     stack = [job]
     while stack:
@@ -327,31 +348,35 @@ def _append_inputs_first(job: AbstractJob[Any], ordered: dict[AbstractJob[Any], 
 
 
 def expected_durations(scheduler: BaseScheduler) -> dict[AnyJob, float]:
-    """Return the known expected durations of the members, in seconds.
+    """Return the known expected durations of the members of a scheduler, in seconds.
 
-    The `durations` of the outermost scheduler take precedence over a member's own `expected_duration`.
+    The option `durations` of the outermost scheduler takes precedence over `expected_duration` of a member.
     """
     return scheduler._expected_durations()
 
 
 def learned_durations(scheduler: BaseScheduler) -> dict[AnyJob, float]:
-    """Return `expected_durations`, or nothing if they are only the members' own `expected_duration`."""
+    """Return `expected_durations` if durations are known from elsewhere than the members' own `expected_duration`.
+
+    Otherwise, return an empty dict.
+    """
     return scheduler._expected_durations() if scheduler._knows_durations() else {}
 
 
-def in_order(scheduler: BaseScheduler) -> list[AnyJob]:
-    """Return the members, each after those for which it waits; jobs in cycles are left out. O(V + E).
+def members_in_order(scheduler: BaseScheduler) -> list[AnyJob]:
+    """Return the members of a scheduler, each after those for which it waits, without the jobs in cycles.
 
-    Unlike `scheduler.topological_order()`, this does not find implied requirements. It uses those that the last run, or
-    `find_implied`, has found.
+    Takes O(V + E) time. Unlike `scheduler.topological_order()`, this does not look for implied requirements. It uses
+    those that the last run or `store_implied_requirements` has stored.
     """
     return topological_order(list(scheduler), scheduler._members.waits_for)
 
 
 def ranks_of(scheduler: BaseScheduler) -> dict[AnyJob, float]:
-    """Return the rank of each member: the seconds of the longest path from its start to an exit.
+    """Return the rank of each member: how many seconds its longest path to the end of an exit job is expected to take.
 
-    The policy "critical-path" starts jobs in the order of their ranks; see `Outlook.rank`. O(V + E).
+    The policy "critical-path" starts jobs in the order of their ranks; see `Outlook.rank`. Takes O(V + E) time.
     """
-    known = expected_durations(scheduler)
-    return longest_paths(in_order(scheduler), scheduler._members.waits_for, known, median_duration(known.values()))
+    durations = expected_durations(scheduler)
+    default = median_duration(durations.values())
+    return longest_paths(members_in_order(scheduler), scheduler._members.waits_for, durations, default)

@@ -25,7 +25,7 @@ class Sequence:
         jobs_or_sequences: the jobs, in order; None is skipped.
         required: the requirements of the first job.
         scheduler: a scheduler to which the jobs are added, including jobs that are appended later.
-        unknown: none: an unknown option raises TypeError.
+        unknown: not allowed. Any other option raises TypeError.
 
     Raises:
         TypeError: an argument is not a job, `scheduler` is not a Scheduler, or an option is unknown.
@@ -39,7 +39,7 @@ class Sequence:
 
     """
 
-    __slots__ = ("_first_requires", "_scheduler", "jobs")
+    __slots__ = ("_first_job_requirements", "_scheduler", "jobs")
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Sequence:
         if unknown:
             raise unknown_option("Sequence", "a Sequence", unknown, Sequence.__init__)
         self.jobs: list[AbstractJob[Any]] = []
-        self._first_requires: list[Any] = []
+        self._first_job_requirements: list[Any] = []
         if scheduler is not None and not is_scheduler(scheduler):
             raise not_a_scheduler_error(scheduler, "a Sequence")
         self._scheduler = scheduler
@@ -75,22 +75,22 @@ class Sequence:
         return self
 
     def _append(self, jobs_or_sequences: Iterable[Required], subject: str) -> None:
-        new = list(flatten(jobs_or_sequences, subject, "_all_jobs"))
-        for job in new:
+        new_jobs = list(flatten(jobs_or_sequences, subject, "_all_jobs"))
+        for job in new_jobs:
             if self.jobs:
                 job.requires(self.jobs[-1])
-            elif self._first_requires:
-                job.requires(self._first_requires)
+            elif self._first_job_requirements:
+                job.requires(self._first_job_requirements)
             self.jobs.append(job)
         if self._scheduler is not None:
-            self._scheduler.update(new)
+            self._scheduler.update(new_jobs)
 
     def requires(self, *requirements: Required, remove: bool = False) -> Self:
-        """Make the first job require these jobs; in an empty sequence, the first job that is appended.
+        """Make the first job require these jobs. In an empty sequence, this is the first job that is appended later.
 
         Args:
             requirements: jobs, Sequences, None, or collections of these.
-            remove: whether to remove these requirements instead.
+            remove: whether to remove these requirements instead of adding them.
 
         Returns:
             The sequence itself.
@@ -104,9 +104,9 @@ class Sequence:
         if self.jobs:
             self.jobs[0].requires(required, remove=remove)
         elif remove:
-            self._first_requires = [job for job in self._first_requires if job not in required]
+            self._first_job_requirements = [job for job in self._first_job_requirements if job not in required]
         else:
-            self._first_requires += required
+            self._first_job_requirements += required
         return self
 
     def __len__(self) -> int:

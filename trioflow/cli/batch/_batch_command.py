@@ -1,4 +1,4 @@
-"""`trioflow batch`: one command line for many arguments, with the options and exit codes of GNU parallel."""
+"""The definition of `trioflow batch`, with the options and exit codes of GNU parallel."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ...batch import BatchError, _batch_pool, _quantities, _sources, _start_cond
 from ...batch._halt import Halt
 from ...batch._options import Options
 from ...batch._template import REPLACEMENT_STRINGS
-from . import OTHER_ERROR
+from . import OTHER_ERROR_CODE
 
-CODES: Final = """\b
+EXIT_CODES_HELP: Final = """\b
 Exit codes:
   0    all commands succeeded
   1    the number of commands that failed, up to 100; with
@@ -28,7 +28,7 @@ Exit codes:
   141  the reader of the output is gone
   255  the command line is wrong, or the batch could not go on
 """
-OF_PARALLEL: Final = {
+PARALLEL_OPTION_HINTS: Final = {
     **dict.fromkeys(("--eta", "--progress"), "--bar shows the progress"),
     **dict.fromkeys(("--resume", "--resume-failed", "--retry-failed"), "--journal FILE goes on where a batch ended"),
     **dict.fromkeys(("-u", "--ungroup"), "--line-buffer prints each line as it comes"),
@@ -36,12 +36,12 @@ OF_PARALLEL: Final = {
     "--files": "--results DIR saves what the commands write",
     "--will-cite": "leave it out",
 }
-"""Options of GNU parallel, each with what to do instead."""
+"""Maps options of GNU parallel that trioflow lacks to hints on what to use instead."""
 T = TypeVar("T")
 
 
 def option_type(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """Return the option type for a parsing function that raises ValueError."""
+    """Create an option type of click from a function that parses a value or raises ValueError."""
 
     def convert(value: str) -> T:
         try:
@@ -53,49 +53,49 @@ def option_type(parse: Callable[[str], T]) -> Callable[[str], T]:
 
 
 def merge_values(_: click.Context, option: click.Parameter, mappings: Sequence[dict[str, T]]) -> dict[str, T]:
-    """Merge the values of a repeatable option by name."""
-    result: dict[str, T] = {}
-    for one in mappings:
-        for name in one:
-            if name in result:
+    """Merge the values of a repeatable option, which are mappings, into one mapping."""
+    merged: dict[str, T] = {}
+    for mapping in mappings:
+        for name in mapping:
+            if name in merged:
                 raise click.BadParameter(f"{name} is in two of them: write each name once")
-        result.update(one)
-    return result
+        merged.update(mapping)
+    return merged
 
 
 class InvalidUsage(click.UsageError):
-    """The command line is wrong."""
+    """An error in the command line of `trioflow batch`."""
 
-    exit_code = OTHER_ERROR
+    exit_code = OTHER_ERROR_CODE
 
 
 class BatchAborted(click.ClickException):
-    """The batch cannot start, or cannot go on."""
+    """An error that keeps the batch from starting or continuing."""
 
-    exit_code = OTHER_ERROR
+    exit_code = OTHER_ERROR_CODE
 
 
 class BatchCommand(click.Command):
-    """A command whose own errors all have one exit code, which is not a number of failures."""
+    """A click command whose errors all have the exit code 255, which differs from all numbers of failed commands."""
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:
-        """Read the command line, with the exit code for its errors."""
-        with set_exit_code():
+        """Parse the command line; translate errors."""
+        with translate_usage_errors():
             return super().make_context(*args, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the batch, with the exit code for its errors."""
-        with set_exit_code():
+        """Run the batch; translate errors."""
+        with translate_usage_errors():
             return super().invoke(ctx)
 
 
 @contextlib.contextmanager
-def set_exit_code() -> Generator[None]:
-    """Set the exit code of errors that leave the block."""
+def translate_usage_errors() -> Generator[None]:
+    """Translate errors raised in the body of the `with` statement into errors with the exit code of a batch."""
     try:
         yield
     except click.NoSuchOption as error:
-        hint = OF_PARALLEL.get(error.option_name)
+        hint = PARALLEL_OPTION_HINTS.get(error.option_name)
         raise InvalidUsage(f"{error.message} {hint}" if hint else error.format_message(), error.ctx) from None
     except click.UsageError as error:
         raise InvalidUsage(error.format_message(), error.ctx) from None
@@ -106,7 +106,7 @@ def set_exit_code() -> Generator[None]:
 @click.command(
     name="batch",
     cls=BatchCommand,
-    epilog=CODES,
+    epilog=EXIT_CODES_HELP,
     context_settings={"allow_interspersed_args": False},  # after the first word, options belong to the command
 )
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND]... [::: ARGUMENT...]...")
@@ -123,7 +123,10 @@ def set_exit_code() -> Generator[None]:
 )
 @click.option("-F", "--ssh-config", type=click.Path(), metavar="FILE", help="Configuration of ssh, with -S.")
 @click.option(
-    "--timeout", type=option_type(_quantities.parse_time_limit), metavar="TIME", help="End a command that takes longer."
+    "--timeout",
+    type=option_type(_quantities.parse_time_limit),
+    metavar="TIME",
+    help="End a command that takes longer.",
 )
 @click.option("--retries", type=click.IntRange(min=0), default=1, metavar="N", help="Run a command up to N times.")
 @click.option(
@@ -211,9 +214,15 @@ def set_exit_code() -> Generator[None]:
     help="Read arguments from a file, - for stdin.",
 )
 @click.option("-0", "--null", is_flag=True, help="Lines of files and of stdin end in NUL.")
-@click.option("-d", "--delimiter", type=option_type(_sources.delimiter), metavar="C", help="Arguments end in this.")
 @click.option(
-    "-C", "--colsep", type=option_type(_sources.column_separator), metavar="REGEXP", help="Cut lines into {1}, {2}, ..."
+    "-d", "--delimiter", type=option_type(_sources.parse_delimiter), metavar="C", help="Arguments end in this."
+)
+@click.option(
+    "-C",
+    "--colsep",
+    type=option_type(_sources.parse_column_separator),
+    metavar="REGEXP",
+    help="Cut lines into {1}, {2}, ...",
 )
 @click.option("--header", type=click.Choice([":"]), metavar=":", help="The first line names the columns: {name}.")
 @click.option("-N", "items_per_command", type=click.IntRange(min=0), metavar="N", help="Give each command N arguments.")
@@ -240,13 +249,13 @@ def command(**options: Any) -> int:
     """  # noqa: D301 - click needs the character itself
     parsed = Options(**options)
     try:
-        parsed.check()
+        parsed.check_conflicts()
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     if os.environ.get("PARALLEL"):
-        what = "the options in the variable PARALLEL are not used; give those you need on the command line"
-        click.echo(f"trioflow batch: {what}: {printable(os.environ['PARALLEL'])}", err=True)
-    from . import _batch_run  # late, because --help does not need it
+        warning = "the options in the variable PARALLEL are not used; give those you need on the command line"
+        click.echo(f"trioflow batch: {warning}: {printable(os.environ['PARALLEL'])}", err=True)
+    from . import _batch_run  # imported here, because --help does not need it
 
     return _batch_run.run(parsed)
 

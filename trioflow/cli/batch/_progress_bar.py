@@ -1,4 +1,4 @@
-"""The bar of a batch: the two lines that a monitor shows of a run, at the bottom of the terminal while it runs."""
+"""The progress bar of a batch: the two header lines of a monitor, at the bottom of the terminal."""
 
 from __future__ import annotations
 
@@ -10,103 +10,106 @@ from typing import Final
 
 from ... import JobState
 from ...batch._batch import Batch
-from ...view.monitor._display import Line
+from ...view.monitor._display import StyledLine
 from ...view.monitor._model import JobCounts
 from ...view.monitor._run_header import RunHeader
 from ...view.monitor._terminal import TerminalDisplay
 from ...view.text._symbols import Symbols
 from ...view.text._verdict import Verdict
 
-INTERVAL: Final = 0.1
-"""Seconds between two pictures, at least."""
+MIN_REDRAW_INTERVAL: Final = 0.1
+"""The minimum time between two redraws of the bar, in seconds."""
 MIN_SAMPLES: Final = 3
-"""The number of commands that must have run before there is an estimate."""
+"""The minimum number of ended commands for an estimate of the remaining time."""
 
 
 class BatchProgress:
-    """The figures of a batch for the lines of a monitor; its tally counts commands, not jobs."""
+    """The progress of a batch, in the form that the header of a monitor shows. It counts commands instead of jobs."""
 
-    ending = ""
-    ended = None
-    slots = None
-    slots_taken = 0
-    forever_jobs = 0
+    ending_word = ""
+    ended_at = None
+    slot_count = None
+    used_slot_count = 0
+    forever_count = 0
 
     def __init__(self, batch: Batch) -> None:
         self._batch: Final = batch
-        self._began: Final = time.monotonic()
+        self._start_time: Final = time.monotonic()
         self.label: Final[str] = batch.scheduler.label
 
     @property
-    def total(self) -> int | None:
-        """The number of commands; None if not known yet."""
-        return self._batch.expected
+    def job_count(self) -> int | None:
+        """The number of all commands; None while it is unknown."""
+        return self._batch.expected_count
 
     @property
-    def failed(self) -> int:
+    def failure_count(self) -> int:
         """The number of commands that have failed."""
-        return self._batch.tally.failed
+        return self._batch.tally.failed_count
 
     @property
-    def tally(self) -> JobCounts:
+    def root_counts(self) -> JobCounts:
         """The number of commands in each state."""
         batch, counts = self._batch, JobCounts(None)
-        counts.settled[JobState.SUCCEEDED] = batch.tally.succeeded
-        counts.settled[JobState.FAILED] = batch.tally.failed
-        counts.restored = batch.restored
-        counts.running = batch.running
-        done = batch.tally.succeeded + batch.tally.failed
-        counts.jobs = done + counts.running if batch.expected is None else batch.expected
+        counts.settled_counts[JobState.SUCCEEDED] = batch.tally.succeeded_count
+        counts.settled_counts[JobState.FAILED] = batch.tally.failed_count
+        counts.restored_count = batch.restored_count
+        counts.running_count = batch.running_count
+        done = batch.tally.succeeded_count + batch.tally.failed_count
+        counts.job_count = done + counts.running_count if batch.expected_count is None else batch.expected_count
         return counts
 
     def elapsed(self) -> float:
-        """Return the seconds since the batch began."""
-        return time.monotonic() - self._began
+        """Return the time since the start of the batch, in seconds."""
+        return time.monotonic() - self._start_time
 
     def verdict(self) -> Verdict:
-        """Return no verdict: the bar is gone at the end."""
+        """Raise NotImplementedError, because the bar is removed before there is a verdict."""
         raise NotImplementedError
 
     def remaining(self) -> float | None:
-        """Return the estimated remaining seconds at the current pace; None if unknown."""
-        tally = self.tally
-        done = sum(tally.settled.values())
-        if self.total is None or done - tally.restored < MIN_SAMPLES:
+        """Estimate the remaining time in seconds from the mean time per ended command.
+
+        Return None if too few commands have ended, or if the number of commands is unknown.
+        """
+        counts = self.root_counts
+        done = sum(counts.settled_counts.values())
+        if self.job_count is None or done - counts.restored_count < MIN_SAMPLES:
             return None
-        return self.elapsed() / (done - tally.restored) * max(0, self.total - done)
+        return self.elapsed() / (done - counts.restored_count) * max(0, self.job_count - done)
 
 
 class ProgressBar:
-    """Shows the progress of a batch on the standard error; hidden while other output is printed."""
+    """A progress bar on the standard error, which is hidden while other output is printed."""
 
     def __init__(self) -> None:
         self._progress: BatchProgress | None = None
-        self._lines: RunHeader | None = None  # while it is shown
-        self._display: Final = TerminalDisplay(sys.stderr, self._draw, INTERVAL)
+        self._header: RunHeader | None = None  # None while the bar is not shown
+        self._display: Final = TerminalDisplay(sys.stderr, self._draw, MIN_REDRAW_INTERVAL)
 
     @contextlib.contextmanager
-    def shown(self, batch: Batch) -> Generator[None]:
-        """Show the bar during a block."""
+    def show(self, batch: Batch) -> Generator[None]:
+        """Show the bar during the body of the `with` statement."""
         self._progress = BatchProgress(batch)
-        self._lines = RunHeader(self._progress, Symbols.for_stream(sys.stderr))
+        self._header = RunHeader(self._progress, Symbols.for_stream(sys.stderr))
         self._display.start()
         try:
             yield
         finally:
-            self._lines = None
+            self._header = None
             self._display.stop()
 
     def update(self) -> None:
-        """Schedule an update after the end of a command."""
+        """Redraw the bar soon, because a command has ended."""
         self._display.wake()
 
     @contextlib.contextmanager
-    def aside(self) -> Generator[bool]:
-        """Hide the bar during a block."""
+    def hide_for_print(self) -> Generator[bool]:
+        """Hide the bar during the body of the `with` statement, which prints other output."""
         with self._display.pause():
             yield True
 
-    def _draw(self, columns: int, height: int) -> list[Line]:
-        if self._lines is None or self._progress is None:
+    def _draw(self, columns: int, height: int) -> list[StyledLine]:
+        if self._header is None or self._progress is None:
             return []
-        return self._lines.lines(columns, self._progress.remaining())[:height]
+        return self._header.lines(columns, self._progress.remaining())[:height]

@@ -1,9 +1,8 @@
 """The interface of asynciojobs 0.21, implemented on trioflow: jobs, schedulers, sequences, watches.
 
-A scheduler of this module holds what the program may change at any time: the sets of jobs and of requirements, and the
-settings of each job. Each run builds a `trioflow.Scheduler`, with one trioflow job for each job. Nested schedulers run
-as jobs in the same way. `docs/coming-from/asynciojobs.md` lists the differences, and shows the same program written for
-trioflow.
+As in asynciojobs, the program may change a scheduler's jobs, their requirements and their settings at any time. So each
+run builds a new `trioflow.Scheduler`, with one trioflow job for each job. A nested scheduler runs as a job that builds
+its own. `docs/coming-from/asynciojobs.md` lists the differences, and shows the same program written for trioflow.
 
 On asyncio, a job is cancelled once, as asyncio programs expect, so that a `finally` clause can await. A job that has
 not ended within `shutdown_timeout` is then cancelled again at each await (`cancels_once=True` of the scheduler class).
@@ -27,7 +26,7 @@ from .scheduler import Scheduler as Scheduler
 from .sequence import Sequence as Sequence
 from .watch import Watch as Watch
 
-_load_backend("asyncio")  # takes 40 ms, which the first run should not need
+_load_backend("asyncio")  # takes 40 ms, by which the first run would start later
 
 __all__ = [
     "AbstractJob",
@@ -47,21 +46,21 @@ __version__ = "0.21.3"
 
 
 def stand_in() -> None:
-    """Make `import asynciojobs` import this module, in the whole process, for libraries such as apssh.
+    """Make `import asynciojobs` import this module in the whole process, for libraries such as apssh.
 
-    Call it before anything imports asynciojobs.
+    Call this function before any module imports asynciojobs.
 
     Raises:
         RuntimeError: asynciojobs has already been imported.
 
     """
-    own = {name.replace(__name__, "asynciojobs", 1): sys.modules[name] for name in sys.modules if _is_here(name)}
+    own = {name.replace(__name__, "asynciojobs", 1): sys.modules[name] for name in sys.modules if _is_own_module(name)}
     if any(name.startswith("asynciojobs.") and sys.modules[name] is not own.get(name) for name in sys.modules):
         raise RuntimeError("asynciojobs was imported already: call stand_in() before anything imports it")
     sys.modules.update(own)
 
 
-def _is_here(module: str) -> bool:
+def _is_own_module(module: str) -> bool:
     return module == __name__ or module.startswith(f"{__name__}.")
 
 

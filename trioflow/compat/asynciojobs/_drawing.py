@@ -1,4 +1,4 @@
-"""The graph of a scheduler in the language of Graphviz, with the styles that its jobs define."""
+"""The graph of a scheduler in Graphviz's DOT language, with the styles that its jobs define."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from .purescheduler import PureScheduler
 
 
-def style_of_job(job: AbstractJob) -> dict[str, str]:
-    """Return the default attributes of a job's box, or of a nested scheduler's frame."""
+def default_dot_style(job: AbstractJob) -> dict[str, str]:
+    """Return the default DOT attributes of a job's box, or of a nested scheduler's frame."""
     label = job.graph_label()
     if label is None:
-        shown = job.label if job.label is not None else job.text_label() or "NOLABEL"
-        label = f"{job.repr_id()}: {shown}"
-    nested = job._trioflow_nested() is not None
+        label_text = job.label if job.label is not None else job.text_label() or "NOLABEL"
+        label = f"{job.repr_id()}: {label_text}"
+    nested = job._trioflow_as_scheduler() is not None
     style = ([] if nested else ["rounded"]) + (["dashed"] if job.forever else [])
     critical = {"color": "red", "penwidth": "2"} if job.is_critical() else {"penwidth": "0.5"}
     return {"style": ",".join(style), "label": label, "shape": "box", **critical}
@@ -39,8 +39,8 @@ def dot_source(scheduler: PureScheduler) -> str:
 def _body_lines(scheduler: PureScheduler) -> Iterator[str]:
     """Yield the statements for nodes and frames, then those for edges."""
     edges: list[str] = []
-    for job, _, is_end in _listing.walk(scheduler):
-        nested: Any = job._trioflow_nested()
+    for job, _, is_end in _listing.walk_jobs(scheduler):
+        nested: Any = job._trioflow_as_scheduler()
         if is_end:
             yield "}"
             continue
@@ -49,34 +49,46 @@ def _body_lines(scheduler: PureScheduler) -> Iterator[str]:
         else:
             yield f"subgraph {nested.dot_cluster_name()} {{"
             yield f"graph [{_attributes(job)}];"
-            if not nested.jobs:  # dot does not draw a frame without content, so lines could not end there
+            if not nested.jobs:  # dot draws no frame without content, and edges could not end at it
                 yield f'{job.repr_id()} [style=invis, label=""];'
         edges += _edge_lines(job)
     yield from edges
 
 
 def _edge_lines(job: AbstractJob) -> Iterator[str]:
-    """Yield statements for the edges from a job's requirements; edges of a scheduler end at its frame."""
-    head, at_head = _node(job, "lhead", first=True)
+    """Yield statements for the edges from a job's requirements to the job.
+
+    An edge from or to a nested scheduler ends at the scheduler's frame.
+    """
+    head, head_clip = _edge_end(job, "lhead", is_head=True)
     for required in sorted(job.required, key=lambda requirement: requirement.repr_id()):
-        tail, at_tail = _node(required, "ltail", first=False)
-        frames = ", ".join(filter(None, (at_head, at_tail)))
+        tail, tail_clip = _edge_end(required, "ltail", is_head=False)
+        frames = ", ".join(filter(None, (head_clip, tail_clip)))
         yield f"{tail} -> {head} [{frames}];" if frames else f"{tail} -> {head};"
 
 
-def _node(job: Any, frame: str, first: bool) -> tuple[str, str]:
-    """Return the node where an edge begins or ends, and the attribute that clips it at a frame, or ""."""
-    nested: Any = job._trioflow_nested()
+def _edge_end(job: Any, clip_attribute: str, is_head: bool) -> tuple[str, str]:
+    """Return the node where an edge begins or ends, and the attribute that clips the edge at a frame.
+
+    The attribute is "" for a job that is not a scheduler.
+
+    Args:
+        job: the job at this end of the edge.
+        clip_attribute: the name of the attribute: "lhead" or "ltail".
+        is_head: whether the edge ends here.
+
+    """
+    nested: Any = job._trioflow_as_scheduler()
     if nested is None:
         return job.repr_id(), ""
     inner = nested
     while inner is not None and inner.jobs:
-        ends = list(inner.entry_jobs() if first else inner.exit_jobs(discard_forever=False))
-        box = ends[len(ends) // 2]
-        inner = box._trioflow_nested()
+        candidates = list(inner.entry_jobs() if is_head else inner.exit_jobs(discard_forever=False))
+        end_job = candidates[len(candidates) // 2]
+        inner = end_job._trioflow_as_scheduler()
         if inner is None or not inner.jobs:
-            return box.repr_id(), f"{frame}={nested.dot_cluster_name()}"
-    return job.repr_id(), f"{frame}={nested.dot_cluster_name()}"
+            return end_job.repr_id(), f"{clip_attribute}={nested.dot_cluster_name()}"
+    return job.repr_id(), f"{clip_attribute}={nested.dot_cluster_name()}"
 
 
 def _attributes(job: AbstractJob) -> str:

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 CRITICAL, EXCEPTION, STARTED, FOREVER = "⚠★☉∞"
 IDLE, SCHEDULED, RUNNING, DONE = "⚐⚑↺☓"
 
-PLAIN: Final = str.maketrans(
+ASCII_SIGNS: Final = str.maketrans(
     {CRITICAL: "!", EXCEPTION: "*", STARTED: "o", FOREVER: "8", IDLE: "-", SCHEDULED: "w", RUNNING: ">", DONE: "x"}
 )
-"""ASCII replacements for the signs, for streams that cannot encode them."""
+"""Maps each sign to its ASCII replacement, for streams that cannot encode the sign."""
 
 
-def format_signs(job: AbstractJob) -> str:
-    """Return the four signs of a job, or spaces: critical, exception, state, forever.
+def state_signs(job: AbstractJob) -> str:
+    """Return the four signs of a job: critical, exception, state and forever. An absent sign is a space.
 
     A cancelled job has the sign for done, so that a cancelled forever job does not look like a running one.
     """
@@ -47,87 +47,95 @@ def format_result(job: AbstractJob) -> str:
 
 
 def format_numbers(jobs: Iterable[AbstractJob]) -> str:
-    """Return the sorted numbers of jobs as text, with labels for jobs without a number."""
-    shown = [(job._trioflow.number is None, job._trioflow.number or f"`{job._trioflow_name()}`") for job in jobs]
+    """Return the sorted numbers of jobs as text. Jobs without a number are shown by their labels."""
+    shown = [
+        (job._trioflow.listing_number is None, job._trioflow.listing_number or f"`{job._trioflow_label_text()}`")
+        for job in jobs
+    ]
     return "{" + ", ".join(text for _, text in sorted(shown)) + "}"
 
 
 def listing_lines(scheduler: PureScheduler, details: bool, silence_done_jobs: bool) -> Iterator[str]:
-    """Yield the lines of a listing; all jobs must have numbers."""
-    for job, depth, is_end in walk(scheduler):
+    """Yield the lines of a listing. All jobs must have numbers."""
+    for job, depth, is_end in walk_jobs(scheduler):
         marks = "><"[is_end] * depth
-        nested = job._trioflow_nested()
+        nested = job._trioflow_as_scheduler()
         if nested is not None and is_end:
             yield f"{job.repr_id()} --end-- {marks} {job.repr_main()} {nested.repr_exits()}"
             continue
         if silence_done_jobs and nested is None and job.is_done():
             continue
-        parts = [job.repr_id(), job.repr_short(), marks, job.repr_main(), job.repr_result(), job.repr_requires()]
-        line = " ".join(part for part in parts if part)
+        columns = [job.repr_id(), job.repr_short(), marks, job.repr_main(), job.repr_result(), job.repr_requires()]
+        line = " ".join(part for part in columns if part)
         yield f"{line} -> {nested.repr_entries()}" if nested is not None else line
         more = job.details() if details else None
         if more is not None:
             yield more
 
 
-def walk(
+def walk_jobs(
     scheduler: PureScheduler, jobs: Iterable[AbstractJob] | None = None
 ) -> Iterator[tuple[AbstractJob, int, bool]]:
-    """Yield each job with its depth and False, in topological order; nested schedulers again at their end, with True.
+    """Yield (job, depth, False) for each job in topological order.
+
+    After the jobs of a nested scheduler, yield (scheduler, depth, True).
 
     Args:
         scheduler: the scheduler.
-        jobs: its direct members in topological order, if the caller has computed that.
+        jobs: the direct members of the scheduler in topological order; None to compute the order.
 
     """
     outermost = iter(scheduler.topological_order() if jobs is None else jobs)
-    todo: list[tuple[Iterator[AbstractJob], AbstractJob | None]] = [(outermost, None)]
-    while todo:
-        jobs, outer = todo[-1]
+    stack: list[tuple[Iterator[AbstractJob], AbstractJob | None]] = [(outermost, None)]
+    while stack:
+        jobs, outer = stack[-1]
         job = next(jobs, None)
         if job is None:
-            todo.pop()
+            stack.pop()
             if outer is not None:
-                yield outer, len(todo), True
+                yield outer, len(stack), True
             continue
-        nested = job._trioflow_nested()
-        yield job, len(todo) - 1, False
+        nested = job._trioflow_as_scheduler()
+        yield job, len(stack) - 1, False
         if nested is not None:
-            todo.append((nested.topological_order(), job))
+            stack.append((nested.topological_order(), job))
 
 
 def assign_numbers(scheduler: PureScheduler, jobs: Iterable[AbstractJob] | None = None) -> None:
-    """Number all jobs in topological order; the jobs of nested schedulers come directly after their scheduler.
+    """Number all jobs in topological order. The jobs of a nested scheduler come directly after that scheduler.
 
     Args:
         scheduler: the scheduler.
-        jobs: its direct members in topological order, if the caller has computed that.
+        jobs: the direct members of the scheduler in topological order; None to compute the order.
 
     Raises:
         Exception: requirements form a cycle, or lead out of a scheduler.
 
     """
-    all_jobs = [job for job, _, is_end in walk(scheduler, jobs) if not is_end]
+    all_jobs = [job for job, _, is_end in walk_jobs(scheduler, jobs) if not is_end]
     width = len(str(len(all_jobs)))
-    for place, job in enumerate(all_jobs, 1):
-        job._trioflow.number = f"{place:0{width}d}"
+    for number, job in enumerate(all_jobs, 1):
+        job._trioflow.listing_number = f"{number:0{width}d}"
 
 
-def safe_listing_lines(scheduler: PureScheduler, silence_done_jobs: bool, prefix: str = "") -> Iterator[str]:
-    """Yield the lines of a listing in creation order; the numbers begin with those of the scheduler, as in `3.1`."""
-    for place, job in enumerate(scheduler, 1):
-        job._trioflow.number = f"{prefix}.{place}"
+def unordered_listing_lines(scheduler: PureScheduler, silence_done_jobs: bool, prefix: str = "") -> Iterator[str]:
+    """Yield the lines of a listing in creation order, which exists even if the requirements are invalid.
+
+    The number of a nested job begins with that of its scheduler, as in `3.1`.
+    """
+    for number, job in enumerate(scheduler, 1):
+        job._trioflow.listing_number = f"{prefix}.{number}"
     for job in scheduler:
-        nested = job._trioflow_nested()
+        nested = job._trioflow_as_scheduler()
         if not silence_done_jobs or nested is not None or not job.is_done():
             yield f"{job.repr_short()} {job.repr_id()} {job.repr_main()} {job.repr_requires()}".rstrip()
         if nested is not None:
-            yield from safe_listing_lines(nested, silence_done_jobs, job.repr_id().removeprefix("."))
+            yield from unordered_listing_lines(nested, silence_done_jobs, job.repr_id().removeprefix("."))
             yield f"--end-- {job.repr_id()}"
 
 
 def debrief_lines(scheduler: PureScheduler) -> Iterator[str]:
-    """Yield the lines of a report on all exceptions, critical ones first and with their tracebacks."""
+    """Yield the lines of a report on all exceptions. Critical exceptions come first, with tracebacks."""
     failed = [job for job in scheduler.iterate_jobs() if job.raised_exception()]
     critical = [job for job in failed if job.is_critical()]
     if not failed:
@@ -145,7 +153,7 @@ def debrief_lines(scheduler: PureScheduler) -> Iterator[str]:
 
 
 def _user_frames(exception: BaseException) -> Any:
-    """Return the traceback of an exception from the first frame of the job's own code."""
+    """Return the traceback of an exception without the frames of trioflow, which come before those of the job."""
     package = __file__.rpartition("/")[0]
     start = frame = exception.__traceback__
     while frame is not None:
@@ -156,11 +164,11 @@ def _user_frames(exception: BaseException) -> Any:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print lines; replace signs that the standard output cannot encode."""
+    """Print lines, replacing signs that the standard output cannot encode."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     for line in lines:
         try:
             line.encode(encoding)
         except UnicodeEncodeError:
-            line = line.translate(PLAIN).encode(encoding, "backslashreplace").decode(encoding)
+            line = line.translate(ASCII_SIGNS).encode(encoding, "backslashreplace").decode(encoding)
         print(line)

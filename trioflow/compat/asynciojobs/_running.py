@@ -1,4 +1,4 @@
-"""The trioflow jobs and schedulers that run the jobs of one run."""
+"""The trioflow scheduler that is built for each run, and the trioflow jobs that run the jobs of asynciojobs."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ if TYPE_CHECKING:
     from .purescheduler import PureScheduler
 
 CHECKPOINTS_BEFORE_FAILURE: Final = 4
-"""The number of turns of the event loop that a job waits before its exception can end the run.
+"""The number of checkpoints that a failed job passes before it raises its exception, which may end the run.
 
-In asynciojobs, all jobs that may start at the same time start before any of them can end the run.
+As in asynciojobs, all jobs that can start at the same time then start before one of them can end the run.
 """
 
 
 class RunScheduler(trioflow.Scheduler, cancels_once=True):
-    """The trioflow scheduler of one run; on asyncio it cancels jobs once."""
+    """The trioflow scheduler of one run. On asyncio, it cancels each job only once."""
 
 
-class Host(trioflow.AbstractJob[Any]):
+class JobAdapter(trioflow.AbstractJob[Any]):
     """The trioflow job that runs one job of asynciojobs in one run."""
 
-    __slots__ = ("after", "job")
+    __slots__ = ("awaited_forever_jobs", "job")
 
     job: AbstractJob
-    after: Iterable[Host]
-    """Required forever jobs, which this job awaits itself, because trioflow rejects them as requirements."""
+    awaited_forever_jobs: Iterable[JobAdapter]
+    """The required forever jobs. This job awaits them itself, because trioflow rejects forever jobs as requirements."""
 
     def __init__(self, job: AbstractJob, label: str, critical: bool, forever: bool) -> None:
-        # The usual case, in which the defaults of the scheduler are right: checking options would double the time.
+        # In the usual case the scheduler's defaults are right. Passing options takes twice the time, for checks.
         if critical and not forever:
             super().__init__(label=label)
         else:
             super().__init__(label=label, critical=critical, forever=forever)
         self.job = job
-        self.after = ()
+        self.awaited_forever_jobs = ()
 
     async def co_run(self) -> Any:
         """Run the job."""
-        for host in self.after:
-            await host.wait_settled()
+        for adapter in self.awaited_forever_jobs:
+            await adapter.wait_settled()
         try:
             return await self.job.co_run()
         except (Exception, KeyboardInterrupt, SystemExit):
@@ -57,7 +57,7 @@ class Host(trioflow.AbstractJob[Any]):
             raise
 
 
-class HostWithShutdown(Host):
+class JobAdapterWithShutdown(JobAdapter):
     """The trioflow job that runs a job with a `co_shutdown`."""
 
     __slots__ = ()
@@ -68,26 +68,28 @@ class HostWithShutdown(Host):
 
 
 def run_in_event_loop(function: Callable[[], Awaitable[Any]], backend: BackendName, label: str) -> Any:
-    """Run `function()` in a new event loop, which Ctrl-C ends cleanly, and return its result; also in a notebook cell.
+    """Run `function()` in a new event loop, which Ctrl-C ends cleanly, and return its result.
+
+    This also works in a notebook cell.
 
     Raises:
         RuntimeError: an event loop is running in this thread.
 
     """
-    value: Any = None
+    result: Any = None
     error: Exception | None = None
 
     async def call() -> None:
-        nonlocal value, error
+        nonlocal result, error
         try:
-            value = await function()
-        except Exception as raised:  # for the caller; not the failure of a trioflow job
+            result = await function()
+        except Exception as raised:  # raised in the caller below; the trioflow job itself must not fail
             error = raised
 
     trioflow.Scheduler(trioflow.Job(call, label=label), label=label, shutdown_timeout=None).run(backend=backend)
     if error is not None:
         raise error
-    return value
+    return result
 
 
 class VerbosePrinter(Instrument):
@@ -105,5 +107,5 @@ class VerbosePrinter(Instrument):
         if job.is_done():
             self._print(job, "DONE    ")
 
-    def _print(self, host: Any, event: str) -> None:
-        self.scheduler._trioflow_print(f"{self.scheduler.stats()} {event}: {host.job.repr_id()} {host.job!r}")
+    def _print(self, adapter: Any, event: str) -> None:
+        self.scheduler._trioflow_print(f"{self.scheduler.stats()} {event}: {adapter.job.repr_id()} {adapter.job!r}")

@@ -21,14 +21,14 @@ _serial_numbers: Final = itertools.count()
 
 
 class JobFields:
-    """The private fields of a job, in one attribute, so that subclasses may use all other names."""
+    """The private fields of a job. They are in one attribute, so that subclasses may use all other names."""
 
-    __slots__ = ("host", "number", "serial")
+    __slots__ = ("adapter", "listing_number", "serial_number")
 
     def __init__(self) -> None:
-        self.serial: Final = next(_serial_numbers)  # defines the order of creation
-        self.number: str | None = None  # the number in listings and graphs
-        self.host: _running.Host | None = None  # the trioflow job of the last run
+        self.serial_number: Final = next(_serial_numbers)  # defines the order of creation
+        self.listing_number: str | None = None  # the number in listings and graphs
+        self.adapter: _running.JobAdapter | None = None  # the trioflow job that ran this job in the last run
 
 
 class AbstractJob:
@@ -40,7 +40,7 @@ class AbstractJob:
         forever: whether the run does not wait for the job, and cancels it at the end.
         critical: whether an exception in the job ends the run at once.
         label: the label in listings; None for the result of `text_label()`.
-        required: the requirements: jobs, Sequences (their last job), None, and collections of these.
+        required: the requirements: jobs, Sequences, None, and collections of these. A Sequence stands for its last job.
         scheduler: a scheduler to add the job to.
 
     Raises:
@@ -87,11 +87,11 @@ class AbstractJob:
     # ---- the work
 
     async def co_run(self) -> Any:
-        """Do the job's work, and return its result; a subclass defines this method."""
+        """Do the job's work, and return its result. Subclasses define this method."""
         raise NotImplementedError(f"{type(self).__name__} must define async def co_run(self)")
 
     async def co_shutdown(self) -> Any:
-        """Release the job's resources; each run calls this at its end, even if the job has not started."""
+        """Release the job's resources. Each run calls this method at its end, even if the job has not started."""
 
     def standalone_run(self) -> Any:
         """Run the job alone, outside any scheduler, and return its result."""
@@ -100,11 +100,12 @@ class AbstractJob:
     # ---- requirements
 
     def requires(self, *requirements: Any, remove: bool = False) -> Self:
-        """Add requirements: the job starts when they are done, even if they failed.
+        """Add requirements. The job starts when they are done, even if they failed.
 
         Args:
-            requirements: jobs, Sequences (their last job), None, and collections of these. The job itself is ignored.
-            remove: whether to remove these requirements instead.
+            requirements: jobs, Sequences, None, and collections of these. A Sequence stands for its last job. The job
+                itself is ignored.
+            remove: whether to remove the requirements instead of adding them.
 
         Returns:
             The job itself.
@@ -127,16 +128,16 @@ class AbstractJob:
     def _trioflow_last_jobs(self) -> list[AbstractJob]:
         return [self]
 
-    def _trioflow_nested(self) -> Scheduler | None:
-        """Return the job itself if it is a scheduler."""
+    def _trioflow_as_scheduler(self) -> Scheduler | None:
+        """Return the job itself if it is a scheduler; None if it is another job."""
         return None
 
     # ---- state and outcome
 
     def is_idle(self) -> bool:
-        """Return whether the job waits for requirements, or no run has begun."""
-        host = self._trioflow.host
-        return host is None or (host.started_at is None and not host.is_scheduled())
+        """Return whether the job waits for requirements. Before the first run, return True."""
+        adapter = self._trioflow.adapter
+        return adapter is None or (adapter.started_at is None and not adapter.is_scheduled())
 
     def is_scheduled(self) -> bool:
         """Return whether all requirements are done, so that the job waits for a slot, or has started."""
@@ -144,31 +145,31 @@ class AbstractJob:
 
     def is_running(self) -> bool:
         """Return whether the job has started; this remains True after its end."""
-        host = self._trioflow.host
-        return host is not None and host.started_at is not None
+        adapter = self._trioflow.adapter
+        return adapter is not None and adapter.started_at is not None
 
     def is_done(self) -> bool:
-        """Return whether the job has run to its end, which a cancelled job has not."""
-        host = self._trioflow.host
-        return host is not None and host.is_done()
+        """Return whether the job has run to its end. This is False for a cancelled job."""
+        adapter = self._trioflow.adapter
+        return adapter is not None and adapter.is_done()
 
-    def _trioflow_name(self) -> str:
-        """Return the label, or the default one."""
+    def _trioflow_label_text(self) -> str:
+        """Return the label; without a label, the default label."""
         return label_text(self)
 
     def _trioflow_was_cancelled(self) -> bool:
         """Return whether the job was cancelled after it had started."""
-        host = self._trioflow.host
-        return host is not None and host.started_at is not None and host.is_settled() and not host.is_done()
+        adapter = self._trioflow.adapter
+        return adapter is not None and adapter.started_at is not None and adapter.is_settled() and not adapter.is_done()
 
     def is_critical(self) -> bool | None:
         """Return whether an exception in the job ends the run."""
         return self.critical
 
     def raised_exception(self) -> Any:
-        """Return the exception that the job raised; None if it raised none, False if it is idle."""
-        host = self._trioflow.host
-        return False if host is None or self.is_idle() else host.raised_exception()
+        """Return the exception that the job raised; None if it has raised none; False if it is idle."""
+        adapter = self._trioflow.adapter
+        return False if adapter is None or self.is_idle() else adapter.raised_exception()
 
     def result(self) -> Any:
         """Return the job's result; None if it raised an exception.
@@ -177,10 +178,10 @@ class AbstractJob:
             ValueError: the job has not run to its end.
 
         """
-        host = self._trioflow.host
-        if host is None or not host.is_done():
+        adapter = self._trioflow.adapter
+        if adapter is None or not adapter.is_done():
             raise ValueError(f"{label_text(self)!r} has no result: it has not run to its end")
-        return host.result() if host.raised_exception() is None else None
+        return adapter.result() if adapter.raised_exception() is None else None
 
     # ---- listings and graphs
 
@@ -194,7 +195,7 @@ class AbstractJob:
 
     def dot_style(self) -> dict[str, str]:
         """Return the attributes of the job's node in Graphviz; a subclass may extend them."""
-        return _drawing.style_of_job(self)
+        return _drawing.default_dot_style(self)
 
     def details(self) -> str | None:
         """Return the text below the job's line in a listing with details; None for no text."""
@@ -202,11 +203,11 @@ class AbstractJob:
 
     def repr_id(self) -> str:
         """Return the job's number in the last listing, graph or run; `??` if there was none."""
-        return self._trioflow.number or "??"
+        return self._trioflow.listing_number or "??"
 
     def repr_short(self) -> str:
         """Return the job's four signs: critical, exception, state, forever."""
-        return _listing.format_signs(self)
+        return _listing.state_signs(self)
 
     def repr_main(self) -> str:
         """Return the job's class and label."""
@@ -272,7 +273,7 @@ class Job(AbstractJob):
         return await self.corun
 
     async def co_shutdown(self) -> Any:
-        """Await the coroutine object for the shutdown, if there is one that has not been awaited."""
+        """Await the coroutine object `coshutdown`, if there is one that has not been awaited."""
         coroutine, self.coshutdown = self.coshutdown, None
         if coroutine is not None:
             await coroutine
@@ -306,25 +307,25 @@ def has_shutdown(job: AbstractJob) -> bool:
     method = type(job).co_shutdown
     if method is Job.co_shutdown and isinstance(job, Job):
         return job.coshutdown is not None
-    nested = job._trioflow_nested()
-    if nested is not None and method.__module__.startswith(f"{__package__}."):  # only shuts down its jobs
+    nested = job._trioflow_as_scheduler()
+    if nested is not None and method.__module__.startswith(f"{__package__}."):  # this method only shuts down its jobs
         return any(has_shutdown(member) for member in nested.jobs)
     return method is not AbstractJob.co_shutdown
 
 
 def label_text(job: AbstractJob) -> str:
-    """Return the label of a job, or the default one."""
+    """Return the label of a job; if it has none, its default label."""
     label = job.label if job.label is not None else job.text_label()
     return "NOLABEL" if label is None else str(label)
 
 
 def in_creation_order(jobs: Iterable[AbstractJob]) -> list[AbstractJob]:
     """Return jobs in the order in which they were created."""
-    return sorted(jobs, key=_serial)
+    return sorted(jobs, key=_serial_number)
 
 
-def _serial(job: AbstractJob) -> int:
-    return job._trioflow.serial
+def _serial_number(job: AbstractJob) -> int:
+    return job._trioflow.serial_number
 
 
 def last_jobs(requirements: Any, subject: object) -> Iterable[AbstractJob]:
@@ -347,7 +348,7 @@ def last_jobs(requirements: Any, subject: object) -> Iterable[AbstractJob]:
             yield from jobs
 
 
-def members(items: Any, subject: object) -> Iterable[AbstractJob]:
+def flatten_members(items: Any, subject: object) -> Iterable[AbstractJob]:
     """Yield the jobs among items, and all jobs of the Sequences among them; skip None.
 
     Raises:

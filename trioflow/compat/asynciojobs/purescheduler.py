@@ -11,7 +11,7 @@ import trioflow
 from trioflow.abc import BackendName
 
 from . import _drawing, _listing, _running
-from .job import AbstractJob, Job, has_shutdown, in_creation_order, label_text, members, was_awaited
+from .job import AbstractJob, Job, flatten_members, has_shutdown, in_creation_order, label_text, was_awaited
 from .watch import Watch, wall_clock
 
 if TYPE_CHECKING:
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
     from graphviz import Source
 
-_debugging = False
+_is_debugging = False
 
 
 def set_debug(debug: bool) -> None:
-    """Make all schedulers verbose, whatever their option `verbose`.
+    """Make all schedulers verbose, even those with `verbose=False`.
 
     Args:
-        debug: True to make all schedulers verbose, False to use their options again.
+        debug: True to make all schedulers verbose; False to make only those with `verbose=True` verbose again.
 
     """
-    global _debugging
-    _debugging = debug
+    global _is_debugging
+    _is_debugging = debug
 
 
 class PureScheduler:
@@ -42,7 +42,7 @@ class PureScheduler:
         timeout: the time limit for a run in seconds; None for no limit.
         shutdown_timeout: the time limit in seconds for all `co_shutdown` calls together at the end of a run, and for a
             cancelled job to end; None for no limit.
-        watch: a watch whose elapsed time begins each line of `verbose`; None for the time of day.
+        watch: the watch whose elapsed time is at the start of each line of `verbose`; None to print the time of day.
         verbose: whether to print a line when a job starts and when it is done.
 
     Raises:
@@ -71,7 +71,7 @@ class PureScheduler:
     verbose: bool
 
     # The trioflow scheduler of the current or the last run.
-    _trioflow_run: trioflow.Scheduler | None = None
+    _trioflow_run_scheduler: trioflow.Scheduler | None = None
     _trioflow_time_limit: float | None = None
     _trioflow_is_shut_down = False
     _trioflow_is_running = False
@@ -106,7 +106,7 @@ class PureScheduler:
             TypeError: an item is neither a job nor a Sequence.
 
         """
-        self.jobs.update(members(jobs, type(self).__name__))
+        self.jobs.update(flatten_members(jobs, type(self).__name__))
         return self
 
     def add(self, job: Any) -> Any:
@@ -152,7 +152,7 @@ class PureScheduler:
         if scan_schedulers:
             yield self  # type: ignore[misc]  # a PureScheduler is not a job; asynciojobs yields it all the same
         for job in self:
-            nested = job._trioflow_nested()
+            nested = job._trioflow_as_scheduler()
             if nested is None:
                 yield job
             else:
@@ -169,7 +169,7 @@ class PureScheduler:
         return True
 
     def topological_order(self) -> Iterator[AbstractJob]:
-        """Yield the jobs, each after its requirements, otherwise in the order in which they were created.
+        """Yield the jobs so that each comes after its requirements. Otherwise they are in the order of creation.
 
         Raises:
             Exception: requirements form a cycle, or lead out of the scheduler.
@@ -181,7 +181,7 @@ class PureScheduler:
             yield from in_creation_order(self.jobs)
 
     def sanitize(self, verbose: bool | None = None) -> bool:
-        """Drop requirements that are not in the scheduler, also in nested schedulers.
+        """Drop requirements on jobs outside the scheduler. Do the same in nested schedulers.
 
         Args:
             verbose: whether to print the dropped requirements; None for the scheduler's own `verbose`.
@@ -190,18 +190,18 @@ class PureScheduler:
             False if a requirement was dropped.
 
         """
-        fine = True
+        is_clean = True
         for job in self:
             missing = job.required - self.jobs
             if missing:
                 job.required -= missing
-                fine = False
+                is_clean = False
                 if self.verbose if verbose is None else verbose:
                     print(f"WARNING: {len(missing)} requirement(s) of {job!r} are not in {self!r}: dropped")
-            nested = job._trioflow_nested()
+            nested = job._trioflow_as_scheduler()
             if nested is not None:
-                fine = nested.sanitize(verbose) and fine
-        return fine
+                is_clean = nested.sanitize(verbose) and is_clean
+        return is_clean
 
     def entry_jobs(self) -> Iterator[AbstractJob]:
         """Yield the jobs without requirements."""
@@ -235,11 +235,11 @@ class PureScheduler:
     def predecessors_upstream(self, *starts: AbstractJob) -> set[AbstractJob]:
         """Return the requirements of these jobs, direct and indirect."""
         upstream: set[AbstractJob] = set()
-        todo = builtins.list(starts)
-        while todo:
-            new = todo.pop().required - upstream
-            upstream |= new
-            todo += new
+        stack = builtins.list(starts)
+        while stack:
+            added = stack.pop().required - upstream
+            upstream |= added
+            stack += added
         return upstream
 
     def successors_downstream(self, *starts: AbstractJob, compute_backlinks: bool = True) -> set[AbstractJob]:
@@ -255,11 +255,11 @@ class PureScheduler:
             for required in job.required:
                 backlinks.setdefault(required, []).append(job)
         downstream: set[AbstractJob] = set()
-        todo = builtins.list(starts)
-        while todo:
-            new = set(backlinks.get(todo.pop(), ())) - downstream
-            downstream |= new
-            todo += new
+        stack = builtins.list(starts)
+        while stack:
+            added = set(backlinks.get(stack.pop(), ())) - downstream
+            downstream |= added
+            stack += added
         return downstream
 
     def bypass_and_remove(self, job: AbstractJob) -> None:
@@ -277,8 +277,13 @@ class PureScheduler:
         self.jobs.remove(job)
 
     def keep_only(self, remains: Iterable[Any]) -> None:
-        """Remove all jobs except these and those of these Sequences, and requirements on removed jobs."""
-        self.jobs &= set(members(remains, "keep_only()"))
+        """Remove all jobs except the given ones, and drop requirements on removed jobs.
+
+        Args:
+            remains: the jobs to keep, and Sequences of such jobs.
+
+        """
+        self.jobs &= set(flatten_members(remains, "keep_only()"))
         for job in self.jobs:
             job.required &= self.jobs
 
@@ -302,11 +307,11 @@ class PureScheduler:
         kept = set(self.jobs)
         kept_ends: set[AbstractJob] = set()
         if starts is not None:
-            first = set(members(starts, "keep_only_between()"))
+            first = set(flatten_members(starts, "keep_only_between()"))
             kept &= self.successors_downstream(*first)
             kept_ends |= first if keep_starts else set()
         if ends is not None:
-            last = set(members(ends, "keep_only_between()"))
+            last = set(flatten_members(ends, "keep_only_between()"))
             kept &= self.predecessors_upstream(*last)
             kept_ends |= last if keep_ends else set()
         self.keep_only(kept | kept_ends)
@@ -351,7 +356,8 @@ class PureScheduler:
             Exception: requirements form a cycle, or lead out of the scheduler.
             ValueError: the coroutine object of a job has been awaited already.
             RuntimeError: the scheduler is running.
-            BaseException: the exception of a critical job, or TimeoutError; only if this is a critical `Scheduler`.
+            BaseException: a critical job raised an exception, and this is a critical `Scheduler`.
+            TimeoutError: the run timed out, and this is a critical `Scheduler`.
 
         """
         return await self._trioflow_co_run(self.timeout, self.jobs_window)
@@ -363,80 +369,90 @@ class PureScheduler:
         run, jobs = self._trioflow_build_run()
         if not self._trioflow_is_job_of_a_run():
             _listing.assign_numbers(self, jobs)
-        awaited = [label_text(job) for job in jobs if job._trioflow.host is not None and was_awaited(job)]
+        awaited = [label_text(job) for job in jobs if job._trioflow.adapter is not None and was_awaited(job)]
         if awaited:
             raise ValueError(
                 f"the coroutine objects of these jobs were awaited already: {', '.join(awaited)}; "
                 f"to run them again, make them anew, or give them a new corun"
             )
         self._trioflow_reset()
-        for host in run:
-            assert isinstance(host, _running.Host)
-            host.job._trioflow.host = host
-        self._trioflow_run = run
+        for adapter in run:
+            assert isinstance(adapter, _running.JobAdapter)
+            adapter.job._trioflow.adapter = adapter
+        self._trioflow_run_scheduler = run
         self._trioflow_time_limit = timeout
         self._trioflow_is_shut_down = True  # the run shuts its jobs down at its end
         instruments = [*self._trioflow_instruments]
-        if self.verbose or _debugging:
+        if self.verbose or _is_debugging:
             self._trioflow_print(f"SCHEDULER {self.stats()}: {len(self.jobs)} jobs to run")
             instruments.append(_running.VerbosePrinter(self))
         self._trioflow_is_running = True
         try:
-            fine = await run.co_run(timeout=_seconds(timeout), jobs_window=jobs_window, instruments=instruments)
+            has_succeeded = await run.co_run(
+                timeout=_positive_timeout(timeout), jobs_window=jobs_window, instruments=instruments
+            )
         finally:
             self._trioflow_is_running = False
-        if not fine:
+        if not has_succeeded:
             self._trioflow_print(f"SCHEDULER {self.stats()}: {self.why()}")
-            self._trioflow_raise()
-        return fine
+            self._trioflow_raise_failure()
+        return has_succeeded
 
-    def _trioflow_raise(self) -> None:
-        """Raise the exception that ended the run, if this scheduler does so."""
+    def _trioflow_raise_failure(self) -> None:
+        """Raise the exception that ended the run, if the scheduler is critical. A PureScheduler never is."""
 
     def _trioflow_build_run(self) -> tuple[trioflow.Scheduler, builtins.list[AbstractJob]]:
-        """Return a trioflow scheduler with a `Host` for each job, and the jobs in topological order.
+        """Return a trioflow scheduler with a `JobAdapter` for each job, and the jobs in topological order.
 
         Raises:
             Exception: requirements form a cycle, or lead out of the scheduler.
 
         """
         jobs = in_creation_order(self.jobs)
-        lasting = self._trioflow_forever_jobs()
-        hosts: dict[AbstractJob, _running.Host] = {}
-        later: builtins.list[AbstractJob] = []
+        lasting_jobs = self._trioflow_lasting_jobs()
+        adapters: dict[AbstractJob, _running.JobAdapter] = {}
+        jobs_with_requirements: builtins.list[AbstractJob] = []
         for job in jobs:
-            kind = _running.HostWithShutdown if has_shutdown(job) else _running.Host
-            hosts[job] = kind(job, label_text(job), self._trioflow_is_critical(job), job in lasting)
+            adapter_class = _running.JobAdapterWithShutdown if has_shutdown(job) else _running.JobAdapter
+            adapters[job] = adapter_class(job, label_text(job), self._trioflow_is_critical(job), job in lasting_jobs)
             if job.required:
-                later.append(job)
+                jobs_with_requirements.append(job)
         try:
-            for job in later:
-                hosts[job].requires(
-                    *[hosts[earlier] for earlier in in_creation_order(job.required) if earlier not in lasting]
+            for job in jobs_with_requirements:
+                adapters[job].requires(
+                    *[
+                        adapters[requirement]
+                        for requirement in in_creation_order(job.required)
+                        if requirement not in lasting_jobs
+                    ]
                 )
-                if lasting:
-                    hosts[job].after = tuple(hosts[earlier] for earlier in job.required if earlier in lasting)
+                if lasting_jobs:
+                    adapters[job].awaited_forever_jobs = tuple(
+                        adapters[requirement] for requirement in job.required if requirement in lasting_jobs
+                    )
             run = _running.RunScheduler(
-                *hosts.values(),
+                *adapters.values(),
                 label=self._trioflow_label(),
-                shutdown_timeout=_seconds(self.shutdown_timeout),
+                shutdown_timeout=_positive_timeout(self.shutdown_timeout),
                 critical_jobs=True,
             )
-            if later:
-                jobs = [host.job for host in run.topological_order() if isinstance(host, _running.Host)]
+            if jobs_with_requirements:
+                jobs = [adapter.job for adapter in run.topological_order() if isinstance(adapter, _running.JobAdapter)]
         except KeyError as error:
-            stranger = label_text(error.args[0])
-            raise Exception(f"{stranger!r} is required and is not in {self!r}: add it, or call sanitize()") from None
+            missing_label = label_text(error.args[0])
+            raise Exception(
+                f"{missing_label!r} is required and is not in {self!r}: add it, or call sanitize()"
+            ) from None
         except trioflow.CycleError as error:
             raise Exception(str(error)) from error
         return run, jobs
 
-    def _trioflow_forever_jobs(self) -> set[AbstractJob]:
-        """Return the forever jobs, except those that an ordinary job requires, directly or indirectly."""
-        lasting = {job for job in self.jobs if job.forever}
-        if lasting and any(not job.required.isdisjoint(lasting) for job in self.jobs):
-            lasting -= self.predecessors_upstream(*(self.jobs - lasting))
-        return lasting
+    def _trioflow_lasting_jobs(self) -> set[AbstractJob]:
+        """Return the forever jobs that no ordinary job requires, directly or indirectly."""
+        lasting_jobs = {job for job in self.jobs if job.forever}
+        if lasting_jobs and any(not job.required.isdisjoint(lasting_jobs) for job in self.jobs):
+            lasting_jobs -= self.predecessors_upstream(*(self.jobs - lasting_jobs))
+        return lasting_jobs
 
     def _trioflow_is_critical(self, job: AbstractJob) -> bool:
         return bool(job.is_critical())
@@ -449,11 +465,11 @@ class PureScheduler:
 
     def _trioflow_reset(self) -> None:
         """Reset this scheduler, its jobs and nested schedulers to the state before a run."""
-        self._trioflow_run = None
+        self._trioflow_run_scheduler = None
         self._trioflow_is_shut_down = False
         for job in self.jobs:
-            job._trioflow.host = None
-            nested = job._trioflow_nested()
+            job._trioflow.adapter = None
+            nested = job._trioflow_as_scheduler()
             if nested is not None:
                 nested._trioflow_reset()
 
@@ -463,7 +479,7 @@ class PureScheduler:
     # ---- shutting down
 
     def shutdown(self) -> bool | None:
-        """Shut all jobs down, unless a run has done so.
+        """Shut all jobs down, unless a run has already shut them down.
 
         Returns:
             True if all ended in time; None if there was nothing to do.
@@ -478,7 +494,7 @@ class PureScheduler:
         return done
 
     async def co_shutdown(self) -> bool | None:
-        """Shut all jobs down within `shutdown_timeout`, unless a run has done so.
+        """Shut all jobs down within `shutdown_timeout`, unless a run has already shut them down.
 
         Returns:
             True if all ended in time; None if there was nothing to do.
@@ -490,16 +506,16 @@ class PureScheduler:
         shutdowns = [
             trioflow.Job(job.co_shutdown, label=f"shutdown of {label_text(job)}") for job in self if has_shutdown(job)
         ]
-        return await trioflow.Scheduler(*shutdowns, timeout=_seconds(self.shutdown_timeout)).co_run()
+        return await trioflow.Scheduler(*shutdowns, timeout=_positive_timeout(self.shutdown_timeout)).co_run()
 
     def close_idle_jobs(self) -> None:
-        """Close the coroutine objects of jobs that have not started, also in nested schedulers."""
+        """Close the coroutine objects of jobs that have not started, including jobs in nested schedulers."""
         for job in self.iterate_jobs():
             if isinstance(job, Job) and job.is_idle():
                 job.close()
 
     def close_all_jobs(self) -> None:
-        """Close all coroutine objects that have not been awaited, also in nested schedulers."""
+        """Close all coroutine objects that have not been awaited, including those of jobs in nested schedulers."""
         for job in self.iterate_jobs():
             if isinstance(job, Job):
                 job.close()
@@ -508,33 +524,39 @@ class PureScheduler:
 
     def failed_time_out(self) -> float | bool:
         """Return the timeout that ended the last run; False if no timeout did."""
-        run = self._trioflow_run
+        run = self._trioflow_run_scheduler
         ended = run is not None and run.stop_reason is trioflow.StopReason.TIMEOUT
         return self._trioflow_time_limit or 0.0 if ended else False
 
     def failed_critical(self) -> bool:
         """Return whether an exception of a critical job ended the last run."""
-        run = self._trioflow_run
+        run = self._trioflow_run_scheduler
         return run is not None and run.stop_reason is trioflow.StopReason.CRITICAL
 
     def why(self) -> str:
         """Return the reason why the last run ended as text: `FINE`, or the problem."""
-        run = self._trioflow_run
+        run = self._trioflow_run_scheduler
         if run is None or run.stop_reason is None or run.stop_reason is trioflow.StopReason.COMPLETED:
             return "FINE"
         if self.failed_time_out() is not False:
             return f"TIMED OUT after {self._trioflow_time_limit}s"
         if self.failed_critical():
             culprit = run.culprit
-            return f"CRITICAL exception of {culprit.job.repr_main() if isinstance(culprit, _running.Host) else 'a job'}"
+            job_text = culprit.job.repr_main() if isinstance(culprit, _running.JobAdapter) else "a job"
+            return f"CRITICAL exception of {job_text}"
         return run.stop_reason.name
 
     def stats(self) -> str:
         """Return the number of jobs that are done, running, idle and cancelled as text: `5D + 2R + 1I + 1C = 9`."""
-        return self._trioflow_counts("{}D", "{}R", "{}I", "{}C")
+        return self._trioflow_format_counts("{}D", "{}R", "{}I", "{}C")
 
-    def _trioflow_counts(self, *words: str) -> str:
-        """Return the number of jobs in each state, in the given formats for done, running, idle and cancelled jobs."""
+    def _trioflow_format_counts(self, *words: str) -> str:
+        """Return the number of jobs in each state as text.
+
+        Args:
+            words: the formats for the numbers of done, running, idle and cancelled jobs, e.g. "{} done".
+
+        """
         done = sum(job.is_done() for job in self.jobs)
         started = sum(job.is_running() for job in self.jobs)
         cancelled = sum(job._trioflow_was_cancelled() for job in self.jobs)
@@ -543,7 +565,7 @@ class PureScheduler:
         return f"{' + '.join(shown if cancelled else shown[:-1])} = {len(self.jobs)}"
 
     def __repr__(self) -> str:
-        counts = self._trioflow_counts("{} done", "{} ongoing", "{} idle", "{} cancelled")
+        counts = self._trioflow_format_counts("{} done", "{} ongoing", "{} idle", "{} cancelled")
         return f"{type(self).__name__} with {counts} job(s)"
 
     def repr_entries(self) -> str:
@@ -578,7 +600,7 @@ class PureScheduler:
             silence_done_jobs: whether to omit jobs that are done.
 
         """
-        _listing.print_lines(_listing.safe_listing_lines(self, silence_done_jobs))
+        _listing.print_lines(_listing.unordered_listing_lines(self, silence_done_jobs))
 
     def debrief(self, details: bool = False, silence_done_jobs: bool = False) -> None:
         """Print why the last run ended, the listing, and all exceptions, with tracebacks for critical jobs.
@@ -666,6 +688,6 @@ class PureScheduler:
         return self.export_as_graphic(filename, "svg")
 
 
-def _seconds(timeout: float | None) -> float | None:
-    """Return a timeout that trioflow accepts: more than 0, or None."""
+def _positive_timeout(timeout: float | None) -> float | None:
+    """Return a timeout that trioflow accepts: None, or a positive number in place of 0 and negative numbers."""
     return None if timeout is None else max(timeout, 1e-6)

@@ -12,8 +12,8 @@ from .watch import Watch
 class Scheduler(PureScheduler, AbstractJob):
     """A scheduler that is also a job, which other jobs may require.
 
-    If it is critical, which is the default, its run does not return False but raises: the exception of the critical
-    job that ended the run, or `TimeoutError`.
+    By default, a scheduler is critical. The run of a critical scheduler does not return False, but raises the exception
+    of the critical job that ended the run. After a timeout, it raises `TimeoutError`.
 
     Args:
         jobs_or_sequences: see `PureScheduler`.
@@ -58,15 +58,15 @@ class Scheduler(PureScheduler, AbstractJob):
         )
         super(PureScheduler, self).__init__(**kwds)
 
-    def _trioflow_raises(self) -> bool:
+    def _trioflow_should_raise(self) -> bool:
         return bool(self.is_critical())
 
-    def _trioflow_raise(self) -> None:
-        if not self._trioflow_raises():
+    def _trioflow_raise_failure(self) -> None:
+        if not self._trioflow_should_raise():
             return
         if self.failed_time_out() is not False:
             raise TimeoutError(f"{self._trioflow_label()!r} {self.why()}")
-        culprit = None if self._trioflow_run is None else self._trioflow_run.culprit
+        culprit = None if self._trioflow_run_scheduler is None else self._trioflow_run_scheduler.culprit
         exception = None if culprit is None else culprit.raised_exception()
         if exception is not None:
             raise exception
@@ -75,12 +75,12 @@ class Scheduler(PureScheduler, AbstractJob):
         """Return the name of the scheduler's frame in graphs."""
         return f"cluster_{self.repr_id()}"
 
-    def _trioflow_nested(self) -> Scheduler:
+    def _trioflow_as_scheduler(self) -> Scheduler:
         return self
 
     def _trioflow_is_job_of_a_run(self) -> bool:
-        host = self._trioflow.host
-        return host is not None and host.is_running()
+        adapter = self._trioflow.adapter
+        return adapter is not None and adapter.is_running()
 
     def _trioflow_label(self) -> str:
         return label_text(self) if self.label is not None else type(self).__name__

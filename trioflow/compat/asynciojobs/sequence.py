@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .job import AbstractJob, Job, members
+from .job import AbstractJob, Job, flatten_members
 
 if TYPE_CHECKING:
     from .purescheduler import PureScheduler
@@ -47,7 +47,7 @@ class Sequence:
 
         """
         for item in sequences_or_jobs:
-            new = list(members([item], "a Sequence"))
+            new = list(flatten_members([item], "a Sequence"))
             if new and self.jobs:
                 new[0].requires(self.jobs[-1])
             if isinstance(item, AbstractJob) or new:

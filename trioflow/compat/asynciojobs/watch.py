@@ -9,9 +9,9 @@ class Watch:
     """A stopwatch that measures the time since its creation, or since the last `reset()`.
 
     Args:
-        message: a text to print now, after the time.
-        show_elapsed: whether to print the elapsed time now.
-        show_wall_clock: whether to print the time of day now.
+        message: the text that the constructor prints after the time.
+        show_elapsed: whether the constructor prints the elapsed time.
+        show_wall_clock: whether the constructor prints the time of day.
 
     Example:
         >>> from trioflow.compat.asynciojobs import Watch
@@ -48,7 +48,7 @@ class Watch:
         return f"{self.seconds():07.3f}"
 
     def print_elapsed(self, suffix: str = " ") -> None:
-        """Print the time since the start, a space and `suffix`, without a newline."""
+        """Print the elapsed time, a space and `suffix`, without a newline."""
         print(self.elapsed(), suffix, end="")
 
     @staticmethod

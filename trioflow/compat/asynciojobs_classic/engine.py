@@ -20,7 +20,7 @@ class AbstractJob(asynciojobs.AbstractJob):
     Args:
         forever: whether the run does not wait for the job, and cancels it at the end.
         label: the label in listings.
-        critical: whether an exception in the job ends the run; also true if the scheduler is critical.
+        critical: whether an exception in the job ends the run. In a critical scheduler, all jobs are critical.
         required: the requirements.
         scheduler: a scheduler to add the job to.
         requires: further requirements; another name of `required`.
@@ -37,13 +37,16 @@ class AbstractJob(asynciojobs.AbstractJob):
         *,
         requires: Any = None,
     ) -> None:
-        both = [required, requires]
-        super().__init__(forever=forever, label=label, critical=critical, required=both, scheduler=scheduler)
+        requirements = [required, requires]
+        super().__init__(forever=forever, label=label, critical=critical, required=requirements, scheduler=scheduler)
 
     def is_critical(self) -> bool:
-        """Return whether an exception in the job ends the run: it is critical, or its scheduler in the last run was."""
-        host = self._trioflow.host
-        return bool(self.critical) or (host is not None and host.is_critical())
+        """Return whether an exception in the job ends the run.
+
+        This is the case if the job is critical, or if its scheduler was critical in the last run.
+        """
+        adapter = self._trioflow.adapter
+        return bool(self.critical) or (adapter is not None and adapter.is_critical())
 
 
 class Job(asynciojobs.Job, AbstractJob):
@@ -211,7 +214,7 @@ class Scheduler(asynciojobs.PureScheduler):
 
 
 class Engine(Scheduler):
-    """A `Scheduler`, under its first name.
+    """A `Scheduler` under the name that it had in the first versions.
 
     Example:
         >>> from trioflow.compat.asynciojobs_classic import Engine, PrintJob
@@ -228,7 +231,7 @@ class SchedulerJob(Scheduler, asynciojobs.Scheduler, AbstractJob):
 
     Args:
         jobs_or_sequences: jobs, Sequences and None.
-        critical: whether all jobs of the scheduler are critical, and the scheduler itself as a job.
+        critical: whether the scheduler itself, as a job, and all its jobs are critical.
         kwds: the arguments of `Scheduler` in `trioflow.compat.asynciojobs`.
 
     Raises:
@@ -245,5 +248,5 @@ class SchedulerJob(Scheduler, asynciojobs.Scheduler, AbstractJob):
     def __init__(self, *jobs_or_sequences: Any, critical: bool | None = False, **kwds: Any) -> None:
         asynciojobs.Scheduler.__init__(self, *jobs_or_sequences, critical=critical, **kwds)
 
-    def _trioflow_raises(self) -> bool:
-        return self._trioflow_is_job_of_a_run() and super()._trioflow_raises()
+    def _trioflow_should_raise(self) -> bool:
+        return self._trioflow_is_job_of_a_run() and super()._trioflow_should_raise()

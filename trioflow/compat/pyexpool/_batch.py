@@ -1,10 +1,10 @@
 """`Batch`: a scheduler that runs in its own thread, from the first `execute` to the end of `join`.
 
-It has no reference to the pool, only to the pool's `Outcomes`, so a pool is deleted with the user's last reference to
-it. The deletion ends the batch.
+A batch refers to the pool's `Outcomes`, but not to the pool. So the pool is deleted when the user drops the last
+reference to it, and the deletion terminates the batch.
 
-This code runs only in the thread of the event loop, unless a comment or docstring says otherwise; other threads `post`
-calls to that thread.
+Unless a comment or docstring says otherwise, this code runs only in the thread of the event loop. Other threads use
+`post` to call functions there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ... import AbstractJob as AnyJob
 from ... import Job as TrioflowJob
 from ... import JobCancelled, JobState, JobTimeout, Scheduler
 from ...abc import Instrument
-from ._callbacks import Callbacks, logger
+from ._callbacks import CallbackThread, logger
 from ._job import JobInfo
 from ._latch import Latch
 from ._run import JobRun
@@ -32,10 +32,10 @@ from ._task import Task, with_outer_tasks
 Ts = TypeVarTuple("Ts")
 
 END_TIMEOUT: Final = 8.0
-"""Seconds for which the end of a pool or program waits for its commands to end; more than their `terminate_grace`.
+"""The maximum time, in seconds, to wait for commands to end when a pool is deleted or the program exits.
 
-The guard of the run then kills the other processes. The limit keeps a callback that blocks from keeping the program
-alive.
+It is longer than the commands' `terminate_grace`. After this time, the guard of the run kills the remaining processes.
+Without a limit, a callback that blocks would keep the program alive.
 """
 
 
@@ -45,7 +45,7 @@ class Outcomes:
 
     failures: list[JobInfo] = field(default_factory=list[JobInfo])
     tasks: set[Task] = field(default_factory=set[Task])
-    jobsdone: int = 0
+    succeeded_count: int = 0
 
 
 class UnloggedScheduler(Scheduler):
@@ -55,40 +55,41 @@ class UnloggedScheduler(Scheduler):
 
 
 class Batch(Instrument):
-    """A thread with a scheduler, and the methods by which other threads use it."""
+    """A scheduler that runs in its own thread, with methods that other threads may call."""
 
-    callbacks: Callbacks
-    gate: trio.Semaphore
+    callbacks: CallbackThread
+    start_gate: trio.Semaphore
     _token: trio.lowlevel.TrioToken
     _scheduler: Scheduler
-    _closing: trio.Event
+    _close_event: trio.Event
 
     def __init__(self, workers: int, name: str, outcomes: Outcomes) -> None:
         """Start the thread, and wait until jobs can be submitted."""
-        self.began: Final = time.monotonic()
-        self.over: Final = Latch()
-        self.interruption: BaseException | None = None  # a SystemExit or the like of a callback, which `join` raises
-        self.cancelled = False  # whether jobs were terminated
-        self.next_start = 0.0  # the earliest time for the next start of a process
+        self.start_time: Final = time.monotonic()
+        self.ended_latch: Final = Latch()
+        self.callback_exit: BaseException | None = None  # a SystemExit or similar from a callback; `join` raises it
+        self.was_cancelled = False  # whether jobs were terminated
+        self.next_start_time = 0.0  # the earliest time at which the next process may start, on trio's clock
         self._workers: Final = workers
         self._name: Final = name
-        self._process: Final = os.getpid()
+        self._owner_pid: Final = os.getpid()
         self._outcomes: Final = outcomes
-        self._is_joining = False  # whether a thread waits for the end; only then can tasks be over
-        self._runs: Final[dict[JobRun, None]] = {}  # an ordered set of the unsettled jobs
-        self._concurrent = 0  # the number of unsettled jobs that have a slot or wait for one
-        self._timers: Final[dict[Task, TrioflowJob[None]]] = {}
+        self._is_joining = False  # whether a thread waits for the end; before that, tasks are never over
+        self._unsettled_runs: Final[dict[JobRun, None]] = {}  # an ordered set
+        self._concurrent_count = 0  # the number of unsettled jobs that have a slot or wait for one
+        self._timers_by_task: Final[dict[Task, TrioflowJob[None]]] = {}
         self._tasks: Final[dict[Task, None]] = {}  # an ordered set of the tasks of all jobs
-        self._ready: Final = Latch()
+        self._ready_latch: Final = Latch()
         self._thread: Final = threading.Thread(target=self._run_thread, name=f"pyexpool {name}", daemon=True)
         self._is_abandoned = False
         try:
             self._thread.start()
-            self._ready.wait()
+            self._ready_latch.wait()
         except BaseException:  # a signal handler has raised, so the caller does not get this batch
             self._is_abandoned = True
-            with contextlib.suppress(AttributeError):  # `_closing` is not set yet; the thread checks `_is_abandoned`
-                self.post(self._closing.set)
+            # If the thread has not created `_close_event` yet, it will see `_is_abandoned`.
+            with contextlib.suppress(AttributeError):
+                self.post(self._close_event.set)
             raise
 
     # ---- from any thread
@@ -102,46 +103,51 @@ class Batch(Instrument):
         return True
 
     def submit(self, run: JobRun) -> bool:
-        """Add a job, and wait until it is queued or has started, or until its end if it is not concurrent.
+        """Add a job. Wait until it is queued or has started; if it is not concurrent, wait until it has ended.
 
-        Return False if the batch has ended.
+        Return False if the batch has ended and refused the job.
         """
-        if self.cancelled or not self.post(self._add_run, run):
+        if self.was_cancelled or not self.post(self._add_run, run):
             return False
-        if run.concurrent and self.callbacks.is_here():
+        if run.is_concurrent and self.callbacks.is_current_thread():
             return True
         try:
-            self.callbacks.wait(run.begun if run.concurrent else run.over)
+            self.callbacks.wait(run.started_latch if run.is_concurrent else run.ended_latch)
         except BaseException:  # a signal handler has raised
-            if not run.concurrent:
+            if not run.is_concurrent:
                 self.post(self._cancel_run, run)
             raise
-        return not run.refused
+        return not run.was_refused
 
-    def is_here(self) -> bool:
-        """Return whether the calling thread belongs to the batch, and so must not wait for the end of the batch."""
-        return threading.current_thread() is self._thread or self.callbacks.is_here()
+    def owns_current_thread(self) -> bool:
+        """Return whether the calling thread belongs to the batch. Such a thread must not wait for the batch to end."""
+        return threading.current_thread() is self._thread or self.callbacks.is_current_thread()
 
     @property
     def is_forked_copy(self) -> bool:
-        """Whether this process is a fork of the one that started the thread, and so has no such thread."""
-        return os.getpid() != self._process
+        """Whether this process was forked from the one that started the thread. A forked process has no such thread."""
+        return os.getpid() != self._owner_pid
 
-    def end(self) -> None:
-        """Terminate all jobs, and wait for their end, at most `END_TIMEOUT`."""
+    def terminate(self) -> None:
+        """Terminate all jobs, and wait until they have ended, but at most `END_TIMEOUT`."""
         if self.is_forked_copy:
             return
-        self.post(self._cancel)
-        if not self.is_here():
-            self.over.wait(END_TIMEOUT)
+        self.post(self._cancel_all)
+        if not self.owns_current_thread():
+            self.ended_latch.wait(END_TIMEOUT)
 
-    def wait_until_over(self, seconds: float | None) -> bool:
-        """Wait until all jobs have ended; terminate them after a time limit in seconds; return whether none was."""
+    def wait_until_ended(self, seconds: float | None) -> bool:
+        """Wait until all jobs have ended, and return whether they ended without being terminated.
+
+        Args:
+            seconds: the time limit after which the jobs are terminated; None for no limit.
+
+        """
         self.post(self._start_joining)
-        if not self.over.wait(seconds):
-            self.post(self._cancel)
-            self.over.wait()
-        return not self.cancelled
+        if not self.ended_latch.wait(seconds):
+            self.post(self._cancel_all)
+            self.ended_latch.wait()
+        return not self.was_cancelled
 
     # ---- the thread
 
@@ -150,88 +156,88 @@ class Batch(Instrument):
             trio.run(self._run_scheduler)
         except BaseException as error:
             logger.error("the pool %r has broken down: %r", self._name, error, exc_info=error)
-            self.cancelled = True
+            self.was_cancelled = True
         finally:
-            self._ready.open()
-            self.over.open()
-            for run in self._runs:  # empty, unless the scheduler has crashed
-                run.begun.open()
-                run.over.open()
+            self._ready_latch.open()
+            self.ended_latch.open()
+            for run in self._unsettled_runs:  # empty unless the scheduler has crashed
+                run.started_latch.open()
+                run.ended_latch.open()
 
     async def _run_scheduler(self) -> None:
         """Run the scheduler until the batch closes, then call the remaining callbacks."""
         self._token = trio.lowlevel.current_trio_token()
-        self._closing, self.gate = trio.Event(), trio.Semaphore(1)
-        self.callbacks = Callbacks(self._interrupt)
+        self._close_event, self.start_gate = trio.Event(), trio.Semaphore(1)
+        self.callbacks = CallbackThread(self._interrupt)
         self._scheduler = UnloggedScheduler(jobs_window=self._workers, label=self._name, instruments=[self])
         try:
             with contextlib.suppress(JobCancelled):
                 async with self._scheduler:
-                    self._ready.open()
+                    self._ready_latch.open()
                     if self._is_abandoned:
-                        self._closing.set()
-                    await self._closing.wait()
+                        self._close_event.set()
+                    await self._close_event.wait()
         finally:
-            self._closing.set()
+            self._close_event.set()
             self._is_joining = True
-            self._close_tasks(self._tasks)
+            self._close_ended_tasks(self._tasks)
             await self.callbacks.drain()
             self.callbacks.close()
 
     def _interrupt(self, error: BaseException) -> None:
-        """Terminate all jobs because of an exception that left a callback; any thread may call this."""
-        self.interruption = self.interruption or error
-        self.post(self._cancel)
+        """Terminate all jobs because a callback has raised SystemExit or the like. Any thread may call this."""
+        self.callback_exit = self.callback_exit or error
+        self.post(self._cancel_all)
 
     # ---- in the event loop
 
     def _add_run(self, run: JobRun) -> None:
         """Add a job to the scheduler, or refuse it if the batch is closing."""
-        if self._closing.is_set():
-            run.refused = True
-            run.begun.open()
-            run.over.open()
+        if self._close_event.is_set():
+            run.was_refused = True
+            run.started_latch.open()
+            run.ended_latch.open()
             self.callbacks.wake()
             return
         run.batch = self
-        self._runs[run] = None
-        if run.concurrent:
-            run.queued = self._concurrent >= self._workers
-            self._concurrent += 1
+        self._unsettled_runs[run] = None
+        if run.is_concurrent:
+            run.was_queued = self._concurrent_count >= self._workers
+            self._concurrent_count += 1
         tasks = tuple(with_outer_tasks(run.job.task))
         self._tasks.update(dict.fromkeys(tasks))
         self._outcomes.tasks.update(tasks)
         self._scheduler.add(run)
         for task in tasks:
             self._start_timer(task)
-        if any(task._expired for task in tasks):
+        if any(task._has_timed_out for task in tasks):
             run.cancel()
-        if run.queued:
-            run.begun.open()
+        if run.was_queued:
+            run.started_latch.open()
 
     def _cancel_run(self, run: JobRun) -> None:
-        if run in self._runs:
+        if run in self._unsettled_runs:
             run.cancel()
 
-    def _cancel(self) -> None:
-        if not self._closing.is_set():
-            self.cancelled = True
-            self._closing.set()
+    def _cancel_all(self) -> None:
+        if not self._close_event.is_set():
+            self.was_cancelled = True
+            self._close_event.set()
             self._scheduler.cancel()
 
     def _start_joining(self) -> None:
         self._is_joining = True
-        self._close_tasks(self._tasks)
+        self._close_ended_tasks(self._tasks)
         self._close_if_idle()
 
     def _close_if_idle(self) -> None:
-        """Close the batch if there are no jobs, after the pending callbacks of tasks, which may add jobs."""
-        if self._is_joining and not self._runs and not self._closing.is_set():
+        """Close the batch if there are no jobs. Call pending callbacks of tasks first, because they may add jobs."""
+        if self._is_joining and not self._unsettled_runs and not self._close_event.is_set():
             self.callbacks.post(lambda: self.post(self._close))
 
     def _close(self) -> None:
-        if not self._runs:
-            self._closing.set()
+        if not self._unsettled_runs:
+            self._close_event.set()
 
     # ---- when a job has settled
 
@@ -240,74 +246,74 @@ class Batch(Instrument):
         if isinstance(job, JobRun):
             try:
                 self._record_outcome(job)
-            except Exception as error:  # trioflow would remove this instrument, and `join` would wait forever
+            except Exception as error:  # if it left this method, trioflow would remove the instrument, and `join` hang
                 self._interrupt(error)
             finally:
-                job.begun.open()
-                job.over.open()
+                job.started_latch.open()
+                job.ended_latch.open()
                 self.callbacks.wake()
             self._close_if_idle()
 
     def _record_outcome(self, run: JobRun) -> None:
         """Count a settled job in the outcomes of the pool and in its task."""
-        del self._runs[run]
-        self._concurrent -= run.concurrent
-        succeeded = run.state is JobState.SUCCEEDED
-        if succeeded:
-            self._outcomes.jobsdone += 1
+        del self._unsettled_runs[run]
+        self._concurrent_count -= run.is_concurrent
+        has_succeeded = run.state is JobState.SUCCEEDED
+        if has_succeeded:
+            self._outcomes.succeeded_count += 1
         else:
             self._outcomes.failures.append(JobInfo(run.job))
             self._log_failure(run)
         if run.job.task is not None:
-            run.job.task.finished(run.job, succeeded)
-            self._close_tasks(with_outer_tasks(run.job.task))
+            run.job.task.finished(run.job, has_succeeded)
+            self._close_ended_tasks(with_outer_tasks(run.job.task))
 
     def _log_failure(self, run: JobRun) -> None:
         error = run.raised_exception()
         if isinstance(error, JobTimeout):
             logger.warning("job %r did not end within its timeout of %g s", run.job.name, run.job.timeout)
-        elif error is not None and not run.reported:
+        elif error is not None and not run.is_failure_logged:
             logger.warning("job %r has failed: %s", run.job.name, error)
 
     # ---- tasks
 
-    def _close_tasks(self, tasks: Any) -> None:
-        """Call the callbacks of tasks that are over, and of their outer tasks, if a thread waits for the end."""
+    def _close_ended_tasks(self, tasks: Any) -> None:
+        """If a thread waits in `join`, close the tasks that are over, and the outer tasks that are over then."""
         for task in tuple(tasks) if self._is_joining else ():
             for closed in with_outer_tasks(task):
-                if not closed._close():
+                if not closed._close_if_over():
                     break
-                self._call_callbacks(closed)
+                self._finish_task(closed)
                 if closed.task is not None:
-                    closed.task.finished(closed, closed._succeeded)
+                    closed.task.finished(closed, closed._has_succeeded)
 
-    def _call_callbacks(self, task: Task) -> None:
+    def _finish_task(self, task: Task) -> None:
         """Cancel the timer of a task that is over, and call its callbacks."""
-        timer = self._timers.pop(task, None)
-        if timer is not None and not self._closing.is_set() and not timer.is_settled():
+        timer = self._timers_by_task.pop(task, None)
+        if timer is not None and not self._close_event.is_set() and not timer.is_settled():
             timer.cancel()
         if task.ondone is not None or task.onfinish is not None:
-            self.callbacks.post(task._end)
+            self.callbacks.post(task._call_end_callbacks)
         else:
-            task._end()
+            task._call_end_callbacks()
 
     def _start_timer(self, task: Task) -> None:
-        """Start the timer of a task with a timeout, unless it is running already."""
-        if task.timeout and not task._expired and task not in self._timers:
-            timer = TrioflowJob(self._time_out, task, forever=True, label=f"timeout of {task.name}")
-            self._timers[task] = timer
+        """Start the timer of a task that has a timeout, unless the timer is running already."""
+        if task.timeout and not task._has_timed_out and task not in self._timers_by_task:
+            timer = TrioflowJob(self._terminate_at_deadline, task, forever=True, label=f"timeout of {task.name}")
+            self._timers_by_task[task] = timer
             self._scheduler.add(timer)
 
-    async def _time_out(self, task: Task) -> None:
+    async def _terminate_at_deadline(self, task: Task) -> None:
         """Wait for the deadline of a task, then terminate its jobs."""
         if task._deadline is None:
             task._deadline = time.monotonic() + task.timeout
         await trio.sleep(task._deadline - time.monotonic())
-        task._expired = True
-        del self._timers[task]
+        task._has_timed_out = True
+        del self._timers_by_task[task]
         logger.warning(
             "task %r did not end within its timeout of %g s: its jobs are terminated", task.name, task.timeout
         )
-        for run in tuple(self._runs):
+        for run in tuple(self._unsettled_runs):
             if run.belongs_to(task):
                 run.cancel()

@@ -1,4 +1,4 @@
-"""`Callbacks`: a thread that calls a pool's callbacks one after the other, so that they do not block the event loop."""
+"""`CallbackThread`: calls the callbacks of a pool in a thread, so that they do not block the event loop."""
 
 from __future__ import annotations
 
@@ -14,63 +14,75 @@ from ._latch import Latch
 
 logger: Final = logging.getLogger("trioflow.compat.pyexpool")
 
-Call = Callable[[], object]
+ScheduledCall = Callable[[], object]
 
 
-def call_logged(callback: Callable[[Any], object] | None, owner: Any, what: str) -> Exception | None:
-    """Call a callback with its job or task; log and return an `Exception` that it raises."""
+def call_logged(callback: Callable[[Any], object] | None, owner: Any, callback_name: str) -> Exception | None:
+    """Call a callback with its job or task. If it raises an `Exception`, log and return it; otherwise return None."""
     if callback is None:
         return None
     try:
         callback(owner)
     except Exception as error:
-        logger.error("%s of %s %r raised %r", what, type(owner).__name__.lower(), owner.name, error, exc_info=error)
+        logger.error(
+            "%s of %s %r raised %r", callback_name, type(owner).__name__.lower(), owner.name, error, exc_info=error
+        )
         return error
     return None
 
 
-class Callbacks:
-    """A thread that calls functions; it starts with the first call.
+class CallbackThread:
+    """A thread that calls functions one after the other. It starts at the first call.
 
-    A callback may wait for jobs that need further callbacks: while it waits, it calls those itself.
+    A callback may wait for jobs whose own callbacks must be called in this thread, too. While it waits, it calls them.
     """
 
     def __init__(self, interrupt: Callable[[BaseException], None]) -> None:
-        """Take a function to call, in any thread, with a SystemExit or similar exception of a callback."""
+        """Create the object without starting a thread.
+
+        Args:
+            interrupt: called in this or another thread if a callback raises SystemExit or the like, with the exception.
+
+        """
         self._interrupt: Final = interrupt
         self._token: Final = trio.lowlevel.current_trio_token()
-        self._calls: Final = queue.SimpleQueue[Call]()  # reentrant: a signal handler may interrupt a `put`
+        self._call_queue: Final = queue.SimpleQueue[
+            ScheduledCall
+        ]()  # reentrant: a signal handler may interrupt a `put`
         self._thread: threading.Thread | None = None
-        self._closed = False
+        self._is_closed = False
 
     # ---- from the event loop
 
-    async def call(self, callback: Callable[[Any], object] | None, owner: Any, what: str) -> Exception | None:
-        """Call a callback, and wait for its end despite cancellation; log and return an `Exception` that it raises."""
+    async def call(self, callback: Callable[[Any], object] | None, owner: Any, callback_name: str) -> Exception | None:
+        """Call a callback, and wait until it returns, even if the caller is cancelled.
+
+        If it raises an `Exception`, log and return it; otherwise return None.
+        """
         if callback is None:
             return None
-        called, raised = trio.Event(), list[Exception | None]()
+        called_event, errors = trio.Event(), list[Exception | None]()
 
         def call() -> None:
             try:
-                raised.append(call_logged(callback, owner, what))
+                errors.append(call_logged(callback, owner, callback_name))
             except BaseException as error:
                 self._interrupt(error)
             finally:
-                self._token.run_sync_soon(called.set)
+                self._token.run_sync_soon(called_event.set)
 
         self.post(call)
         with trio.CancelScope(shield=True):
-            await called.wait()
-        return raised[0] if raised else None
+            await called_event.wait()
+        return errors[0] if errors else None
 
     async def drain(self) -> None:
         """Wait until all posted functions have been called."""
         if self._thread is not None:
             await self.call(lambda _: None, None, "")
 
-    def post(self, call: Call) -> None:
-        """Schedule a call of a function in the thread."""
+    def post(self, call: ScheduledCall) -> None:
+        """Schedule a function to be called in the thread."""
         if self._thread is None:
             thread = threading.Thread(target=self._run_thread, name="pyexpool callbacks", daemon=True)
             try:
@@ -79,7 +91,7 @@ class Callbacks:
                 call()
                 return
             self._thread = thread
-        self._calls.put(call)
+        self._call_queue.put(call)
 
     def close(self) -> None:
         """End the thread after all scheduled calls."""
@@ -88,13 +100,16 @@ class Callbacks:
 
     # ---- from any thread
 
-    def is_here(self) -> bool:
+    def is_current_thread(self) -> bool:
         """Return whether the caller is a callback."""
         return threading.current_thread() is self._thread
 
     def wait(self, latch: Latch) -> None:
-        """Wait for a latch; a waiting callback calls other callbacks meanwhile. Call `wake` after opening the latch."""
-        if not self.is_here():
+        """Wait until a latch is open. A callback that waits calls other callbacks until `wake` is called.
+
+        The thread that opens the latch must call `wake` afterwards.
+        """
+        if not self.is_current_thread():
             latch.wait()
             return
         while not latch.is_open():
@@ -103,24 +118,24 @@ class Callbacks:
     def wake(self) -> None:
         """Make waiting callbacks check their latches again."""
         if self._thread is not None:
-            self._calls.put(_do_nothing)
+            self._call_queue.put(_do_nothing)
 
     # ---- in its own thread
 
     def _run_thread(self) -> None:
-        while not self._closed:
+        while not self._is_closed:
             self._call_next()
 
     def _call_next(self) -> None:
-        call = self._calls.get()
+        call = self._call_queue.get()
         try:
             call()
         except BaseException as error:
             self._interrupt(error)
 
     def _end(self) -> None:
-        self._closed = True
+        self._is_closed = True
 
 
 def _do_nothing() -> None:
-    """Do nothing: a call of this ends a wait for the next call."""
+    """Do nothing. Scheduling this function wakes a callback that waits for the next call."""

@@ -8,18 +8,18 @@ import os
 from types import EllipsisType
 from typing import IO, Any, Final
 
-Output = str | os.PathLike[str] | int | IO[Any] | None
+StreamTarget = str | os.PathLike[str] | int | IO[Any] | None
 """The target of output: a file name, `PIPE`, `STDOUT`, `DEVNULL` or an open file; None for the target of `print`."""
-OutputOption = Output | EllipsisType
-"""The target of output as an option, which is `...` if it was not given."""
+StreamTargetOption = StreamTarget | EllipsisType
+"""The target of output as an option: a target, or `...` if the user gave none."""
 
 
 def check_name(value: Any, kind: str) -> str:
     """Check the name of a job, task or pool, and return it.
 
     Raises:
-        TypeError: it is not a string.
-        ValueError: it is empty.
+        TypeError: the name is not a string.
+        ValueError: the name is empty.
 
     """
     if not isinstance(value, str):
@@ -29,13 +29,13 @@ def check_name(value: Any, kind: str) -> str:
     return value
 
 
-_reported: Final = set[str]()
+_warned_options: Final = set[str]()
 
 
-def warn_without_effect(value: Any, default: Any, option: str, subject: str) -> None:
-    """Log that an argument has no effect, unless it is the default; each argument is reported once."""
-    if value != default and option not in _reported:
-        _reported.add(option)
+def warn_if_ineffective(value: Any, default: Any, option: str, subject: str) -> None:
+    """Log that an argument has no effect, unless it has its default value. Each argument is reported once."""
+    if value != default and option not in _warned_options:
+        _warned_options.add(option)
         logging.getLogger("trioflow.compat.pyexpool").warning(
             "%s=%r of %s has no effect here: jobs of one category are not ended together, and a job's size is not "
             "compared; give those that belong together a Task with a timeout (reported once)",
@@ -47,8 +47,8 @@ def check_seconds(value: Any, option: str, subject: str) -> float:
     """Check a number of seconds, and return it.
 
     Raises:
-        TypeError: it is not a number.
-        ValueError: it is NaN or below 0.
+        TypeError: the value is not a number.
+        ValueError: the number is NaN or below 0.
 
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -62,7 +62,7 @@ def check_callback(value: Any, option: str, subject: str) -> Any:
     """Check a callback, which may be None, and return it.
 
     Raises:
-        TypeError: it is not callable.
+        TypeError: the value is neither callable nor None.
 
     """
     if value is not None and not callable(value):

@@ -28,12 +28,13 @@ class Job:
     Args:
         name: the name of the job.
         workdir: the working directory of the process; None for that of this program.
-        args: the program and its arguments. If this is None or empty, there is no process, and only the callbacks are
+        args: the program and its arguments. If this is None or empty, the job starts no process, but its callbacks are
             called.
-        timeout: the time limit in seconds, from each start, after which the process is terminated; 0 for no limit.
+        timeout: the time limit of the process in seconds, after which it is terminated; 0 for no limit. A restarted
+            process has the whole time again.
         ontimeout: whether to start the job again after its timeout, instead of letting it fail.
         task: the task that the job belongs to.
-        startdelay: the number of seconds to wait after the start of the job, before `execute` returns and before the
+        startdelay: the number of seconds to wait after the job has started. Only then does `execute` return, and the
             next job starts.
         onstart: called before each start of the process. If it raises, the process is not started.
         ondone: called if the exit code is 0; it can read `proc.stdout`.
@@ -45,8 +46,8 @@ class Job:
             standard output.
         rsrtonto: the newer name of `ontimeout`.
         onfinish: called after each end of the job, whether it succeeded or not.
-        category: stored for callbacks and `JobInfo`, without any other effect; if it is given, this is logged.
-        size: stored for callbacks, without any other effect; if it is given, this is logged.
+        category: stored for callbacks and `JobInfo`, without any other effect. A warning is logged if it is given.
+        size: stored for callbacks, without any other effect. A warning is logged if it is given.
         slowdown: stored for callbacks, without any other effect.
         omitafn: stored for callbacks, without any other effect.
         memkind: stored for callbacks, without any other effect.
@@ -55,7 +56,7 @@ class Job:
         perrlog: not supported; see `poutlog`.
 
     Attributes:
-        proc: the `Process`, from its start on; None if it has not been started.
+        proc: the `Process`; None until it has started.
         tstart: the time of the start, as returned by `time.time`, before `onstart`; None before the start.
         tstop: the time of the end, after `ondone`; None before the end.
 
@@ -86,8 +87,8 @@ class Job:
         onstart: Callback | None = None,
         ondone: Callback | None = None,
         params: Any = None,
-        stdout: _checks.OutputOption = ...,
-        stderr: _checks.OutputOption = ...,
+        stdout: _checks.StreamTargetOption = ...,
+        stderr: _checks.StreamTargetOption = ...,
         *,
         rsrtonto: bool | None = None,
         onfinish: Callback | None = None,
@@ -110,8 +111,8 @@ class Job:
         self.onstart: Callback | None = _checks.check_callback(onstart, "onstart", subject)
         self.ondone: Callback | None = _checks.check_callback(ondone, "ondone", subject)
         self.onfinish: Callback | None = _checks.check_callback(onfinish, "onfinish", subject)
-        _checks.warn_without_effect(category, None, "category", subject)
-        _checks.warn_without_effect(size, 0, "size", subject)
+        _checks.warn_if_ineffective(category, None, "category", subject)
+        _checks.warn_if_ineffective(size, 0, "size", subject)
         self.category: Any = category
         self.size: float = size
         self.slowdown: float = slowdown
@@ -124,12 +125,12 @@ class Job:
             )
         self.task: Task | None = check_task(task, subject)
         self.params: Any = task.params if params is None and task is not None else params
-        self.stdout: _checks.Output = choose_output(stdout, "stdout", task)
-        self.stderr: _checks.Output = choose_output(stderr, "stderr", task)
+        self.stdout: _checks.StreamTarget = choose_output(stdout, "stdout", task)
+        self.stderr: _checks.StreamTarget = choose_output(stderr, "stderr", task)
         self.tstart: float | None = None
         self.tstop: float | None = None
         self.proc: Process | None = None
-        self._executed = False
+        self._was_executed = False
         if task is not None:
             task.add(self)
 
@@ -145,17 +146,17 @@ class Job:
     @property
     def pipedout(self) -> str | None:
         """The standard output as text; None until the job has ended, or if the output is not a PIPE."""
-        return self._piped("stdout")
+        return self._piped_text("stdout")
 
     @property
     def pipederr(self) -> str | None:
         """The standard error as text; None until the job has ended, or if the output is not a PIPE."""
-        return self._piped("stderr")
+        return self._piped_text("stderr")
 
-    def _piped(self, name: str) -> str | None:
+    def _piped_text(self, name: str) -> str | None:
         if self.proc is None or self.proc.returncode is None:
             return None
-        return self.proc._text(name)
+        return self.proc._stream_text(name)
 
     def __repr__(self) -> str:
         """Show whether the job has started or ended, and the exit code."""
@@ -182,22 +183,28 @@ class Process:
         self.args: Final = args
         self.pid: Final = pid
         self.returncode: int | None = None
-        self._send: Final = send
-        self._ended: Final = Latch()
-        self._files: dict[str, BinaryIO] = {}
+        self._deliver_signal: Final = send
+        self._ended_latch: Final = Latch()
+        self._files_by_stream: dict[str, BinaryIO] = {}
         self._result: CommandResult | None = None
 
-    def _end(self, result: CommandResult | None, piped: Iterable[Literal["stdout", "stderr"]]) -> None:
-        """Record the result of the process; None if it is unknown, which counts as exit code 0, as in `subprocess`."""
+    def _record_end(self, result: CommandResult | None, piped: Iterable[Literal["stdout", "stderr"]]) -> None:
+        """Record that the process has ended.
+
+        Args:
+            result: the result; None if it is unknown, which counts as exit code 0, as in `subprocess`.
+            piped: the streams that were captured.
+
+        """
         self._result = result
         if result is not None:
-            self._files = {name: result.open(name) for name in piped}
+            self._files_by_stream = {name: result.open(name) for name in piped}
         self.returncode = 0 if result is None else result.returncode
-        self._ended.open()
+        self._ended_latch.open()
 
-    def _text(self, name: str) -> str | None:
+    def _stream_text(self, name: str) -> str | None:
         """Return the whole captured output of a stream as text, even if its file has been read."""
-        if self._result is None or name not in self._files:
+        if self._result is None or name not in self._files_by_stream:
             return None
         return (getattr(self._result, name) or b"").decode(errors="replace")
 
@@ -205,15 +212,15 @@ class Process:
 
     @property
     def stdout(self) -> BinaryIO | None:
-        """The standard output as a binary file, None if it is not a PIPE; waits until the process has ended."""
-        self._ended.wait()
-        return self._files.get("stdout")
+        """The standard output as a binary file; None if it is not a PIPE. Waits until the process has ended."""
+        self._ended_latch.wait()
+        return self._files_by_stream.get("stdout")
 
     @property
     def stderr(self) -> BinaryIO | None:
-        """The standard error as a binary file, None if it is not a PIPE; waits until the process has ended."""
-        self._ended.wait()
-        return self._files.get("stderr")
+        """The standard error as a binary file; None if it is not a PIPE. Waits until the process has ended."""
+        self._ended_latch.wait()
+        return self._files_by_stream.get("stderr")
 
     def poll(self) -> int | None:
         """Return the exit code; None while the process runs."""
@@ -229,27 +236,30 @@ class Process:
             subprocess.TimeoutExpired: the process has not ended in time; it continues to run.
 
         """
-        if not self._ended.wait(timeout):
+        if not self._ended_latch.wait(timeout):
             assert timeout is not None
             raise subprocess.TimeoutExpired(list(self.args), timeout)
         assert self.returncode is not None
         return self.returncode
 
     def communicate(self) -> tuple[bytes | None, bytes | None]:
-        """Wait for the process, and return its standard output and standard error; None for one that is not a PIPE."""
+        """Wait until the process has ended, and return its standard output and its standard error.
+
+        A stream that is not a PIPE is returned as None.
+        """
         stdout, stderr = self.stdout, self.stderr
         return None if stdout is None else stdout.read(), None if stderr is None else stderr.read()
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to the process, but not to its children; do nothing if it has ended.
+        """Send a signal to the process, but not to its children. Do nothing if the process has ended.
 
         Raises:
-            ValueError: the number is not that of a signal.
+            ValueError: there is no signal with this number.
 
         """
         valid = signal.Signals(number)
         if self.returncode is None:
-            self._send(valid)
+            self._deliver_signal(valid)
 
     def terminate(self) -> None:
         """Send SIGTERM."""
@@ -272,9 +282,9 @@ class JobInfo:
         pid: the process id; None if there was no process.
         code: the exit code, negative for a signal; None if there was no process.
         tstart: the time of the start, as returned by `time.time`; None if the job was not started.
-        tstop: the time of the end; None if it is unknown.
-        duration: the seconds from the start to the end; None if one of them is unknown.
-        task: the name of the task, or None.
+        tstop: the time of the end, as returned by `time.time`; None if it is unknown.
+        duration: the seconds from the start to the end; None if one of these times is unknown.
+        task: the name of the task; None if the job belongs to no task.
         category: the category of the job.
 
     Args:

@@ -15,12 +15,12 @@ import time
 from typing import Final
 
 SIGNAL_CHECK_INTERVAL: Final = 0.1
-"""Maximum number of seconds for which one wait for the lock lasts.
+"""The maximum duration, in seconds, of one wait for the lock.
 
 Python checks for signals before it waits for a lock. A signal that arrives after that check, or that the system
 delivers to another thread, is not handled until the wait ends. Without a limit, this may be never: of 400 programs that
-received SIGTERM as they began to wait, 8 hung. A waiter that missed its wake-up, because a handler raised in another
-waiter, also tests the latch again after this time.
+received SIGTERM as they began to wait, 8 hung. The limit also helps a waiter that misses its wake-up because a handler
+raised in another waiter: it tests the latch again after this time.
 """
 
 
@@ -31,8 +31,8 @@ class Latch:
 
     def __init__(self) -> None:
         self._is_open = False
-        # Held until the latch opens, and then briefly by each waiter. A lock is implemented in C, and its timeout
-        # applies even if a signal handler takes longer; that of `SimpleQueue.get` does not before Python 3.13.
+        # The lock is held until the latch opens, and then briefly by each waiter. It is implemented in C, so handlers
+        # cannot interrupt it. Before Python 3.13, `SimpleQueue.get` ignores its timeout if a handler takes longer.
         self._lock: Final = threading.Lock()
         self._lock.acquire()
 
@@ -43,22 +43,22 @@ class Latch:
     def open(self) -> None:
         """Open the latch, and wake all waiters."""
         self._is_open = True
-        self._wake()
+        self._wake_waiter()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until the latch is open, or for a number of seconds, and return whether it is open."""
-        ends = math.inf if seconds is None else time.monotonic() + seconds
+        """Wait until the latch is open, but at most for a number of seconds, and return whether it is open."""
+        deadline = math.inf if seconds is None else time.monotonic() + seconds
         while not self._is_open:
-            remaining = ends - time.monotonic()
+            remaining = deadline - time.monotonic()
             if remaining <= 0:
                 return False
             try:
                 self._lock.acquire(timeout=min(SIGNAL_CHECK_INTERVAL, remaining))
             finally:
                 if self._is_open:
-                    self._wake()  # wakes the next waiter
+                    self._wake_waiter()  # wakes the next waiter
         return True
 
-    def _wake(self) -> None:
+    def _wake_waiter(self) -> None:
         with contextlib.suppress(RuntimeError):  # the lock is not held
             self._lock.release()

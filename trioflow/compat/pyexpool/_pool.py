@@ -26,9 +26,9 @@ MEMORY_HINT: Final = (
 class ExecPool:
     """A pool of workers that runs jobs in processes, at most `workers` at once.
 
-    No process outlives the pool. If `join` times out, or at `clear`, at the end of a `with` block, at the deletion of
-    the last reference (also in a signal handler) or at the end of the program, all processes of the pool and their
-    children get SIGTERM, and SIGKILL five seconds later.
+    No process outlives the pool. All processes of the pool and their children get SIGTERM, and SIGKILL five seconds
+    later, when `join` times out, when `clear` is called, at the end of a `with` block, when the last reference to the
+    pool is deleted (even in a signal handler), and when the program exits.
 
     Args:
         workers: the maximum number of jobs that run at once; by default the number of CPUs.
@@ -40,8 +40,8 @@ class ExecPool:
         wksnum: the newer name of `workers`.
 
     Attributes:
-        alive: whether the pool accepts jobs. It is False after `join` has terminated jobs, until it is set to True or
-            `clear` is called.
+        alive: whether the pool accepts jobs. After `join` has terminated jobs, it is False until the user sets it to
+            True or calls `clear`.
         failures: a `JobInfo` for each job that failed or was terminated.
         tasks: the tasks of all executed jobs.
 
@@ -87,7 +87,7 @@ class ExecPool:
     @property
     def jobsdone(self) -> int:
         """The number of jobs that have succeeded."""
-        return self._outcomes.jobsdone
+        return self._outcomes.succeeded_count
 
     # ---- running
 
@@ -101,11 +101,12 @@ class ExecPool:
             job: a job that has not been executed before.
             concur: whether not to wait for the end of the job. A job with `concur=False` starts at once, without
                 waiting for a worker.
-            older: `async`, the older name of `concur`, now a keyword of Python: `**{"async": False}`.
+            older: the argument `async`, the older name of `concur`. It has become a keyword of Python, so write
+                `**{"async": False}`.
 
         Returns:
-            0, or -1 if the job could not be started; with `concur=False` the exit code, negative for a signal;
-            `errno.EINTR` if the pool is not `alive`.
+            0 if the job was queued or started, -1 if it could not be started, and `errno.EINTR` if the pool is not
+            `alive`. With `concur=False`, the exit code of the process, which is negative for a signal.
 
         Raises:
             TypeError: `job` is not a `Job`.
@@ -115,33 +116,33 @@ class ExecPool:
         concurrent = _is_concurrent(concur, older)
         if not self.alive:
             return errno.EINTR
-        run = JobRun(_claim(job), concurrent)
+        run = JobRun(_mark_executed(job), concurrent)
         batch = self._submit(run)
         if batch is None:
             return errno.EINTR
         if not concurrent:
-            return run.code
-        if job.startdelay and not run.queued and not batch.is_here():
+            return run.exit_code
+        if job.startdelay and not run.was_queued and not batch.owns_current_thread():
             time.sleep(job.startdelay)
-        return run.start_code if run.begun.is_open() else 0
+        return run.start_code if run.started_latch.is_open() else 0
 
     def _submit(self, run: JobRun) -> Batch | None:
         """Return the batch that accepted the run; None if a callback calls this while the pool is being terminated."""
         while True:
-            batch = self._open_batch()
+            batch = self._get_or_start_batch()
             if batch.submit(run):
                 return batch
-            if batch.is_here():
+            if batch.owns_current_thread():
                 return None
-            batch.over.wait()  # the batch was about to end
+            batch.ended_latch.wait()  # the batch was about to end
             run.reset()
 
-    def _open_batch(self) -> Batch:
+    def _get_or_start_batch(self) -> Batch:
         with self._lock:
             batch = self._current_batch()
-            if batch is None or batch.over.is_open():
+            if batch is None or batch.ended_latch.is_open():
                 self._batch = batch = Batch(self._workers, self.name or "ExecPool", self._outcomes)
-                self._finalizer = weakref.finalize(self, Batch.end, batch)  # also at the end of the program
+                self._finalizer = weakref.finalize(self, Batch.terminate, batch)  # is called at program exit, too
             return batch
 
     def _current_batch(self) -> Batch | None:
@@ -152,12 +153,12 @@ class ExecPool:
         """Wait until all jobs have ended, including jobs that callbacks add.
 
         Args:
-            timeout: the time limit in seconds from the first `execute`, after which the other jobs are terminated; 0
-                for no limit.
+            timeout: the time limit in seconds, counted from the first `execute`; 0 for no limit. After this time, the
+                remaining jobs are terminated.
 
         Returns:
-            True if no job was terminated, whether the jobs succeeded or failed. False if jobs were terminated, or if no
-            job was executed since the last `join`.
+            True if all jobs ended by themselves, whether they succeeded or failed. False if jobs were terminated, or if
+            no job has been executed since the last `join`.
 
         Raises:
             RuntimeError: the caller is a callback, which would wait for itself.
@@ -169,14 +170,14 @@ class ExecPool:
         batch = self._current_batch()
         if batch is None:
             return False
-        if batch.is_here():
+        if batch.owns_current_thread():
             raise RuntimeError("join() in a callback would wait for itself: call it where execute() was called")
-        remaining = max(0.0, batch.began + seconds - time.monotonic()) if seconds else None
-        finished = batch.wait_until_over(remaining)
+        remaining = max(0.0, batch.start_time + seconds - time.monotonic()) if seconds else None
+        finished = batch.wait_until_ended(remaining)
         self._detach(batch)
         self.alive = self.alive and finished
-        if batch.interruption is not None:
-            raise batch.interruption
+        if batch.callback_exit is not None:
+            raise batch.callback_exit
         return finished
 
     # ---- ending
@@ -186,13 +187,13 @@ class ExecPool:
         self._terminate()
         self.failures.clear()
         self.tasks.clear()
-        self._outcomes.jobsdone = 0
+        self._outcomes.succeeded_count = 0
         self.alive = True
 
     def _terminate(self) -> None:
         batch = self._current_batch()
         if batch is not None:
-            batch.end()
+            batch.terminate()
             self._detach(batch)
 
     def _detach(self, batch: Batch) -> None:
@@ -208,7 +209,7 @@ class ExecPool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Terminate all jobs that have not ended; call `join` at the end of the block to wait for them."""
+        """Terminate all jobs that have not ended. To wait for them, call `join` at the end of the `with` block."""
         self.__finalize__()
 
     def __finalize__(self) -> None:
@@ -222,7 +223,7 @@ class ExecPool:
             self.__finalize__()
 
     def __repr__(self) -> str:
-        """Show the number of workers, and of jobs that are done or failed."""
+        """Show the number of workers, of jobs that are done, and of jobs that failed."""
         shown = f"{self._workers} workers, {self.jobsdone} done, {len(self.failures)} failed"
         return f"<ExecPool {self.name or ''}{' ' if self.name else ''}{shown}>"
 
@@ -244,10 +245,10 @@ def _is_concurrent(concur: bool, older: dict[str, bool]) -> bool:
     return bool(concurrent)
 
 
-def _claim(job: Any) -> Job:
+def _mark_executed(job: Any) -> Job:
     if not isinstance(job, Job):
         raise TypeError(f"execute({job!r}): give a Job")
-    if job._executed:
+    if job._was_executed:
         raise ValueError(f"job {job.name!r} was executed already: make a new one")
-    job._executed = True
+    job._was_executed = True
     return job

@@ -27,51 +27,51 @@ if TYPE_CHECKING:
     from ._batch import Batch
 
 
-class JobRun(AbstractJob[None], keeps_time=True):  # its end may take long: its command has `terminate_grace`
+class JobRun(AbstractJob[None], keeps_time=True):  # its cancellation may take as long as the `terminate_grace`
     """The run of one job, including all its restarts.
 
-    A job for whose end `execute` waits takes no slot and does not use the gate, so it starts at once. It is a forever
-    job for trioflow.
+    If `execute` waits for the job to end, the job takes no slot and does not use the gate, so that it starts at once.
+    To trioflow, such a job is a forever job.
     """
 
     batch: Batch  # set when the batch has accepted the job
 
-    def __init__(self, job: Job, concurrent: bool) -> None:
-        super().__init__(label=job.name, forever=not concurrent)
+    def __init__(self, job: Job, is_concurrent: bool) -> None:
+        super().__init__(label=job.name, forever=not is_concurrent)
         self.job: Final = job
-        self.concurrent: Final = concurrent
-        self.begun = Latch()  # open when the job is queued or has started, or never will start
-        self.over = Latch()  # open when the job has ended
-        self.refused = False  # whether the batch had ended when the job was added
-        self.reported = False  # whether the failure has been logged already, as that of a callback
-        self.queued = False  # whether the job was queued because there was no free worker
+        self.is_concurrent: Final = is_concurrent
+        self.started_latch = Latch()  # opens when the job is queued, when it has started, or when it cannot start
+        self.ended_latch = Latch()  # open when the job has ended
+        self.was_refused = False  # whether the batch was closing when the job was submitted
+        self.is_failure_logged = False  # True if the job failed because `onstart` raised, which has been logged
+        self.was_queued = False  # whether the job was queued because there was no free worker
         self._holds_gate = False
-        self._started = False
+        self._has_started = False
 
     # ---- for the thread that called `execute`
 
     def reset(self) -> None:
-        """Prepare for another batch, after a batch has refused the job."""
-        self.refused = False
-        self.begun, self.over = Latch(), Latch()
+        """Prepare the job for submission to another batch, after a batch has refused it."""
+        self.was_refused = False
+        self.started_latch, self.ended_latch = Latch(), Latch()
 
     @property
-    def code(self) -> int:
+    def exit_code(self) -> int:
         """The return value of `execute` after it has waited for the end of the job."""
         process = self.job.proc
         if process is not None and process.returncode is not None:
             return process.returncode
-        return 0 if self._started else -1
+        return 0 if self._has_started else -1
 
     @property
     def start_code(self) -> int:
         """The return value of `execute` after it has waited for the start of the job."""
-        return 0 if self.queued or self._started else -1
+        return 0 if self.was_queued or self._has_started else -1
 
     # ---- the run
 
     async def co_run(self) -> None:
-        """Run the job; after a timeout, run it again if it has `rsrtonto`.
+        """Run the job. If it has `rsrtonto`, run it again after each timeout.
 
         Raises:
             CommandError: the process failed.
@@ -79,15 +79,15 @@ class JobRun(AbstractJob[None], keeps_time=True):  # its end may take long: its 
             Exception: `onstart` raised it.
 
         """
-        while not await self._attempt():
+        while not await self._run_once():
             pass
 
-    async def _attempt(self) -> bool:
+    async def _run_once(self) -> bool:
         """Run the job once; return False if it must be restarted."""
         job, call = self.job, self.batch.callbacks.call
         job.tstart = job.tstop = job.proc = None
         try:
-            await self._execute()
+            await self._run_process()
             await call(job.ondone, job, "ondone")
             return True
         except JobTimeout:
@@ -100,44 +100,44 @@ class JobRun(AbstractJob[None], keeps_time=True):  # its end may take long: its 
                 with trio.CancelScope(shield=True):
                     await call(job.onfinish, job, "onfinish")
 
-    async def _execute(self) -> None:
+    async def _run_process(self) -> None:
         """Call `onstart`, and run the process until it ends."""
         job = self.job
         try:
-            await self._pass_gate()
+            await self._acquire_gate()
             job.tstart = time.time()
             error = await self.batch.callbacks.call(job.onstart, job, "onstart")
             await trio.lowlevel.checkpoint_if_cancelled()
             if error is not None:
-                self.reported = True
+                self.is_failure_logged = True
                 raise error
             if job.args:
                 await self._run_command()
             else:
-                self._has_started()
+                self._mark_started()
         finally:
-            self._leave_gate()
+            self._release_gate()
 
     # ---- the gate: one job starts at a time, and the next one after `startdelay`
 
-    async def _pass_gate(self) -> None:
-        if self.concurrent:
-            await self.batch.gate.acquire()
+    async def _acquire_gate(self) -> None:
+        if self.is_concurrent:
+            await self.batch.start_gate.acquire()
             self._holds_gate = True
-            await trio.sleep_until(self.batch.next_start)
+            await trio.sleep_until(self.batch.next_start_time)
 
-    def _leave_gate(self) -> None:
+    def _release_gate(self) -> None:
         if self._holds_gate:
             self._holds_gate = False
-            self.batch.gate.release()
-        self.begun.open()
+            self.batch.start_gate.release()
+        self.started_latch.open()
 
-    def _has_started(self) -> None:
+    def _mark_started(self) -> None:
         """Record the start, and release the gate to the next job."""
-        self._started = True
+        self._has_started = True
         if self._holds_gate and self.job.startdelay:
-            self.batch.next_start = trio.current_time() + self.job.startdelay
-        self._leave_gate()
+            self.batch.next_start_time = trio.current_time() + self.job.startdelay
+        self._release_gate()
 
     # ---- the process
 
@@ -159,7 +159,7 @@ class JobRun(AbstractJob[None], keeps_time=True):  # its end may take long: its 
         try:
             await command.co_run()
         except CommandError as error:
-            if not _is_end_unknown(error) or piped:
+            if not _is_exit_code_unknown(error) or piped:
                 raise
             if job.proc is None:  # the process ended before it could be recorded
                 self._record_start(command)
@@ -168,16 +168,16 @@ class JobRun(AbstractJob[None], keeps_time=True):  # its end may take long: its 
                 raise JobTimeout(command, job.timeout) from error
         finally:
             if job.proc is not None:
-                job.proc._end(command.last_result, piped)
+                job.proc._record_end(command.last_result, piped)
 
     def _record_start(self, command: CommandJob) -> None:
         """Record the process that has been started."""
 
-        def send(number: int) -> None:
-            self.batch.post(_send_signal, command, number)
+        def send(signal_number: int) -> None:
+            self.batch.post(_send_signal, command, signal_number)
 
         self.job.proc = Process(command.command, command.pid, send)
-        self._has_started()
+        self._mark_started()
 
     def _piped_streams(self) -> list[Literal["stdout", "stderr"]]:
         names: tuple[Literal["stdout", "stderr"], ...] = ("stdout", "stderr")
@@ -190,14 +190,17 @@ class JobRun(AbstractJob[None], keeps_time=True):  # its end may take long: its 
         return task in with_outer_tasks(self.job.task)
 
 
-def _send_signal(command: CommandJob, number: int) -> None:
-    """Send a signal to a process if it still exists; call this in the event loop, which also reaps the process."""
+def _send_signal(command: CommandJob, signal_number: int) -> None:
+    """Send a signal to a process if it still exists.
+
+    Call this only in the event loop. The event loop reaps the process, so the pid cannot belong to another one here.
+    """
     if command.pid is not None:
         with contextlib.suppress(OSError):  # the process has ended, or runs as another user
             posix.has_exited(command.pid)
-            os.kill(command.pid, number)
+            os.kill(command.pid, signal_number)
 
 
-def _is_end_unknown(error: CommandError) -> bool:
+def _is_exit_code_unknown(error: CommandError) -> bool:
     """Return whether the exit code of the process is unknown because this program ignores SIGCHLD."""
     return isinstance(error.__cause__, (ChildProcessError, ProcessLookupError))

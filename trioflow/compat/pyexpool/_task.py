@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     Callback = Callable[["Task"], object]
 
 _counts_lock: Final = threading.RLock()
-"""Held while the counts of a task change, because jobs are created in one thread and end in another.
+"""Protects the counts of all tasks, because jobs are created in one thread and end in another.
 
-It is reentrant, because a signal handler may interrupt its holder and create jobs.
+The lock is reentrant, because a signal handler may interrupt its holder and create jobs.
 """
 
 
@@ -35,7 +35,7 @@ class Task:
         name: the name of the task.
         timeout: the time limit in seconds for the whole task, from the first `execute` of one of its jobs; 0 for no
             limit. After the timeout, its jobs are terminated, and no more are started.
-        onstart: called with the task when the first job or subtask is added, in the thread that creates this one.
+        onstart: called with the task when its first job or subtask is created, in the thread that creates it.
         ondone: called with the task when it is over, if all jobs and subtasks succeeded.
         params: any object, for callbacks; the default for the `params` of its jobs.
         stdout: the default target of the standard output of its jobs; see `Job`.
@@ -48,8 +48,8 @@ class Task:
         tstart: the time of the start, as returned by `time.time`; None before the start.
         tstop: the time of the end, after `ondone`; None before the end.
         numadded: the number of jobs and subtasks that were added directly.
-        numdone: the number of these that have succeeded.
-        numterm: the number of these that have failed or were terminated.
+        numdone: the number of direct jobs and subtasks that have succeeded.
+        numterm: the number of direct jobs and subtasks that have failed or were terminated.
 
     Raises:
         TypeError, ValueError: an argument is invalid.
@@ -73,8 +73,8 @@ class Task:
         onstart: Callback | None = None,
         ondone: Callback | None = None,
         params: Any = None,
-        stdout: _checks.OutputOption = ...,
-        stderr: _checks.OutputOption = ...,
+        stdout: _checks.StreamTargetOption = ...,
+        stderr: _checks.StreamTargetOption = ...,
         *,
         onfinish: Callback | None = None,
         task: Task | None = None,
@@ -88,8 +88,8 @@ class Task:
         self.onfinish: Callback | None = _checks.check_callback(onfinish, "onfinish", subject)
         self.params: Any = params
         self.task: Task | None = check_task(task, subject)
-        self.stdout: _checks.Output = choose_output(stdout, "stdout", task)
-        self.stderr: _checks.Output = choose_output(stderr, "stderr", task)
+        self.stdout: _checks.StreamTarget = choose_output(stdout, "stdout", task)
+        self.stderr: _checks.StreamTarget = choose_output(stderr, "stderr", task)
         self.latency: float | None = latency
         self.tstart: float | None = None
         self.tstop: float | None = None
@@ -97,13 +97,13 @@ class Task:
         self.numdone: int = 0
         self.numterm: int = 0
         self._deadline: float | None = None  # on time.monotonic; set when the first job is executed
-        self._expired = False  # whether the timeout has passed
-        self._closed = False  # whether the task is over, so that it counts in its outer task
+        self._has_timed_out = False  # whether the timeout has passed
+        self._is_closed = False  # whether the task is over, so that it counts in its outer task
         if task is not None:
             task.add(self)
 
     def add(self, subtask: Job | Task) -> None:
-        """Count a new job or subtask; a job or task that is created with `task=` calls this itself.
+        """Count a new job or subtask. Jobs and tasks that are created with `task=` call this method themselves.
 
         Args:
             subtask: the new job or subtask.
@@ -114,12 +114,12 @@ class Task:
             if first:
                 self.tstart = time.time()
             self.numadded += 1
-            self._closed, self.tstop = False, None
+            self._is_closed, self.tstop = False, None
         if first:
             call_logged(self.onstart, self, "onstart")
 
     def finished(self, subtask: Job | Task, succeed: bool) -> None:
-        """Count a job or subtask that is over; the pool calls this.
+        """Count a job or subtask that is over. The pool calls this method.
 
         Args:
             subtask: the job or subtask.
@@ -132,20 +132,20 @@ class Task:
             else:
                 self.numterm += 1
 
-    def _close(self) -> bool:
+    def _close_if_over(self) -> bool:
         """Close the task if all its jobs and subtasks are over; return whether this call has closed it."""
         with _counts_lock:
-            is_over = not self._closed and self.numdone + self.numterm == self.numadded
-            self._closed = self._closed or is_over
+            is_over = not self._is_closed and self.numdone + self.numterm == self.numadded
+            self._is_closed = self._is_closed or is_over
             return is_over
 
     @property
-    def _succeeded(self) -> bool:
-        return not self.numterm and not self._expired
+    def _has_succeeded(self) -> bool:
+        return not self.numterm and not self._has_timed_out
 
-    def _end(self) -> None:
+    def _call_end_callbacks(self) -> None:
         """Record the end of the task, and call its callbacks `ondone` and `onfinish`."""
-        if self._succeeded:
+        if self._has_succeeded:
             call_logged(self.ondone, self, "ondone")
         self.tstop = time.time()
         call_logged(self.onfinish, self, "onfinish")
@@ -159,7 +159,7 @@ def check_task(task: Any, subject: str) -> Any:
     """Check the argument `task`, which may be None, and return it.
 
     Raises:
-        TypeError: it is not a `Task`.
+        TypeError: the value is neither a `Task` nor None.
 
     """
     if task is not None and not isinstance(task, Task):
@@ -167,11 +167,20 @@ def check_task(task: Any, subject: str) -> Any:
     return task
 
 
-def choose_output(option: _checks.OutputOption, name: str, task: Task | None) -> _checks.Output:
-    """Return the target of "stdout" or "stderr": the option, or if it was not given the task's, or that of `sys`."""
+def choose_output(option: _checks.StreamTargetOption, name: str, task: Task | None) -> _checks.StreamTarget:
+    """Return the target of a stream.
+
+    This is the option, if the user gave it. Otherwise it is the target of the task, or, without a task, that of `sys`.
+
+    Args:
+        option: the target that the user gave, or `...`.
+        name: "stdout" or "stderr".
+        task: the task; None if there is none.
+
+    """
     if not isinstance(option, EllipsisType):
         return option
-    target: _checks.Output = getattr(sys if task is None else task, name)
+    target: _checks.StreamTarget = getattr(sys if task is None else task, name)
     return target
 
 

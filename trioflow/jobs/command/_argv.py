@@ -1,4 +1,4 @@
-"""The arguments of a command: their validation, the substitution of jobs, and their display as a command line."""
+"""The arguments of a command: validation, conversion to strings, and display as a command line."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from typing import Any, Final
 from ...abc import AbstractJob, flag, label_inside, without_middle
 from ...abc import short_repr as shown_value
 from ._granted import granted
-from ._output_sinks import Spool
+from ._output_sinks import OutputSpool
 from ._result import CommandResult
 
-REDACTED: Final = "command …"
+REDACTED_COMMAND: Final = "command …"
 """The text that replaces a redacted command in labels and logs."""
-LABEL_LENGTH: Final = 60
+MAX_LABEL_LENGTH: Final = 60
 """The maximum length of the command line in a default label, in characters."""
-PATH_LIKE: Final[Any] = os.PathLike
-IN_MEMORY: Final[Any] = (bytes, bytearray, memoryview)
-JOB: Final[Any] = AbstractJob
-SHELL: Final = "/bin/sh"
-LABEL_ARGUMENTS: Final = 20
-"""How many of the first and of the last arguments a default label takes into account."""
+# These types are annotated as Any, because isinstance() with a generic class narrows a value to a partly unknown type.
+PATH_LIKE_TYPE: Final[Any] = os.PathLike
+BYTES_TYPES: Final[Any] = (bytes, bytearray, memoryview)
+JOB_TYPE: Final[Any] = AbstractJob
+SHELL_PATH: Final = "/bin/sh"
+MAX_LABEL_EDGE_ARGUMENTS: Final = 20
+"""The maximum number of arguments from the start of a command, and also from its end, in a default label."""
 
 
 def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
@@ -35,33 +36,37 @@ def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
 
     """
     if flag(shell, "shell", subject):
-        if not isinstance(command, (str, bytes, JOB)):
+        if not isinstance(command, (str, bytes, JOB_TYPE)):
             raise TypeError(f"{subject}: with shell=True give the command as one string, not {shown_value(command)}")
         if isinstance(command, (str, bytes)) and not command.strip():
             raise ValueError(f"{subject}: the command is empty: give a line for the shell")
-        command = SHELL, "-c", command
-    elif isinstance(command, (str, bytes, PATH_LIKE, JOB)) or not hasattr(command, "__iter__"):
-        is_one = isinstance(command, (str, bytes, PATH_LIKE, JOB))
-        such = f"CommandJob({display(command).split()!r})" if is_one else f"not {shown_value(command)}"
-        raise TypeError(f"{subject}: give a list, {such}, or a shell's line with shell=True")
+        command = SHELL_PATH, "-c", command
+    elif isinstance(command, (str, bytes, PATH_LIKE_TYPE, JOB_TYPE)) or not hasattr(command, "__iter__"):
+        is_single = isinstance(command, (str, bytes, PATH_LIKE_TYPE, JOB_TYPE))
+        advice = f"CommandJob({display_text(command).split()!r})" if is_single else f"not {shown_value(command)}"
+        raise TypeError(f"{subject}: give a list, {advice}, or a shell's line with shell=True")
     arguments: tuple[Any, ...] = tuple(command)
     if not arguments:
         raise ValueError(f"{subject}: the command is empty: give a program and its arguments")
     for number, argument in enumerate(arguments):
-        if not isinstance(argument, (JOB, granted)):
-            argument_text(argument, number, subject)
+        if not isinstance(argument, (JOB_TYPE, granted)):
+            convert_argument(argument, number, subject)
     if arguments[0] in ("", b""):
         raise ValueError(f"{subject}: argument 0 is empty: give the name of a program")
     return arguments
 
 
-def argument_text(argument: Any, number: int | str, subject: str) -> str | bytes:
-    """Convert an argument to a string or bytes; a `CommandResult` becomes its output, as in a shell's `$(...)`.
+def convert_argument(argument: Any, number: int | str, subject: str) -> str | bytes:
+    """Convert an argument to a string or bytes. A `CommandResult` becomes its output, as in a shell's `$(...)`.
 
     Args:
-        argument: the argument, without placeholders.
-        number: its position, for errors.
-        subject: the name of the job, for errors.
+        argument: the argument, which must not be a placeholder.
+        number: the position of the argument, for error messages.
+        subject: the name of the job, for error messages.
+
+    Raises:
+        TypeError: the argument cannot be converted, or is a result without captured output.
+        ValueError: the argument contains a NUL.
 
     """
     value: Any = argument
@@ -70,7 +75,7 @@ def argument_text(argument: Any, number: int | str, subject: str) -> str | bytes
         result = _captured_output(argument, number, subject)
     elif isinstance(argument, (int, float)) and not isinstance(argument, bool):
         result = str(argument)
-    elif isinstance(argument, PATH_LIKE):
+    elif isinstance(argument, PATH_LIKE_TYPE):
         result = os.fspath(value)  # pyright: ignore[reportUnknownVariableType]
     if not isinstance(result, (str, bytes)):
         raise TypeError(
@@ -89,10 +94,10 @@ def _captured_output(result: CommandResult, number: int | str, subject: str) -> 
     return output.rstrip(b"\n")
 
 
-def not_captured_error(what: str) -> TypeError:
+def not_captured_error(subject: str) -> TypeError:
     """Return the error for a `CommandResult` whose output is needed but was not captured."""
     return TypeError(
-        f"{what} is the result of a command whose output was not captured: give that one stdout=subprocess.PIPE"
+        f"{subject} is the result of a command whose output was not captured: give that one stdout=subprocess.PIPE"
     )
 
 
@@ -100,57 +105,69 @@ def fill_arguments(arguments: Iterable[Any], job: AbstractJob[Any]) -> list[str 
     """Convert the arguments of a job to strings or bytes, with its granted resources filled in."""
     arguments = [value.text(job) if isinstance(value, granted) else value for value in arguments]
     return [
-        argument if type(argument) is str and "\0" not in argument else argument_text(argument, number, repr(job.label))
+        argument
+        if type(argument) is str and "\0" not in argument
+        else convert_argument(argument, number, repr(job.label))
         for number, argument in enumerate(arguments)
     ]
 
 
-def check_input(value: Any, job: AbstractJob[Any]) -> Any:
-    """Return the standard input of a command unchanged; raise a TypeError if it cannot be read."""
-    if value is None or isinstance(value, (*IN_MEMORY, Spool, int, str, PATH_LIKE)):
+def check_stdin(value: Any, job: AbstractJob[Any]) -> Any:
+    """Return the standard input of a command unchanged if a command can read it.
+
+    Raises:
+        TypeError: the value is not bytes, a path, an open file, or None.
+
+    """
+    if value is None or isinstance(value, (*BYTES_TYPES, OutputSpool, int, str, PATH_LIKE_TYPE)):
         return value
     with contextlib.suppress(AttributeError, OSError):
-        value.fileno()  # io.BytesIO has the method but no descriptor
+        value.fileno()  # raises an error for an io.BytesIO, which has this method but no descriptor
         return value
     raise TypeError(
-        f"stdin of {job.label!r}: {display(value)}, a {type(value).__name__}: "
+        f"stdin of {job.label!r}: {display_text(value)}, a {type(value).__name__}: "
         f"give bytes, a path, an open file, or a job"
     )
 
 
 def join_command(arguments: Iterable[str | bytes], shell: bool) -> str:
-    """Join a command's arguments to a line for a shell, with quotes."""
+    """Join a command's arguments into one shell command line, quoted where needed."""
     words = [os.fsdecode(argument) for argument in arguments]
     return words[2] if shell else shlex.join(words)
 
 
-def shell_line(command: Any, shell: bool) -> str:
-    """Join the user's command to a line for a shell, with jobs replaced by their labels."""
-    return display(command) if shell else " ".join(map(_quote, command))
+def display_command_line(command: Any, shell: bool) -> str:
+    """Join the user's command into one shell command line, with jobs replaced by their labels."""
+    return display_text(command) if shell else " ".join(map(_quoted_text, command))
 
 
 def default_label(command: Any, shell: bool, depth: int) -> str:
-    """Return the default label of a command: its shortened command line, with jobs nested at most `depth` deep."""
+    """Return the default label of a command: its shortened command line, with labels nested at most `depth` deep."""
     words = (command,) if shell else tuple(command)
-    if len(words) > 2 * LABEL_ARGUMENTS:
-        words = (*words[:LABEL_ARGUMENTS], "…", *words[-LABEL_ARGUMENTS:])
-    return shorten(" ".join(display(word, depth) if shell else _quote(word, depth) for word in words))
+    if len(words) > 2 * MAX_LABEL_EDGE_ARGUMENTS:
+        words = (*words[:MAX_LABEL_EDGE_ARGUMENTS], "…", *words[-MAX_LABEL_EDGE_ARGUMENTS:])
+    return shorten_command_line(
+        " ".join(display_text(word, depth) if shell else _quoted_text(word, depth) for word in words)
+    )
 
 
-def shorten(text: str) -> str:
-    """Shorten a command line to `LABEL_LENGTH` characters by omitting its middle, and put it on one line."""
-    around = 2 * LABEL_LENGTH
-    text = text if len(text) <= 2 * around else f"{text[:around]}…{text[-around:]}"
-    return without_middle(" ".join(text.split()), LABEL_LENGTH)
+def shorten_command_line(text: str) -> str:
+    """Shorten a command line to `MAX_LABEL_LENGTH` characters by omitting its middle, and put it on one line."""
+    end_length = 2 * MAX_LABEL_LENGTH
+    text = text if len(text) <= 2 * end_length else f"{text[:end_length]}…{text[-end_length:]}"
+    return without_middle(" ".join(text.split()), MAX_LABEL_LENGTH)
 
 
-def _quote(argument: Any, depth: int | None = None) -> str:
-    text = display(argument, depth)
-    return text if isinstance(argument, (JOB, granted)) or text == "…" else shlex.quote(text)
+def _quoted_text(argument: Any, depth: int | None = None) -> str:
+    text = display_text(argument, depth)
+    return text if isinstance(argument, (JOB_TYPE, granted)) or text == "…" else shlex.quote(text)
 
 
-def display(argument: Any, depth: int | None = None) -> str:
-    """Return an argument as text; for a job its label or, with a depth, its form inside of a default label."""
-    if isinstance(argument, JOB):
+def display_text(argument: Any, depth: int | None = None) -> str:
+    """Return an argument as text for display. A job is shown by its label in angle brackets.
+
+    If `depth` is given, the text is for a default label, in which labels of jobs are nested at most `depth` deep.
+    """
+    if isinstance(argument, JOB_TYPE):
         return f"<{argument.label if depth is None else label_inside(argument, depth)}>"
-    return os.fsdecode(argument) if isinstance(argument, (bytes, PATH_LIKE)) else str(argument)
+    return os.fsdecode(argument) if isinstance(argument, (bytes, PATH_LIKE_TYPE)) else str(argument)

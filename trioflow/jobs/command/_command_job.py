@@ -9,23 +9,31 @@ from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 from ... import _posix as posix
 from ..._core.api.journals import OptionalFile
 from ...abc import AbstractJob, BoxStyle, JobKind, JobOptions, given_of, run_of, size_text
-from ..posix._process_groups import memory
+from ..posix._process_groups import group_memory
 from . import _argv, _granted
-from ._exit_codes import Check, successful_codes
+from ._exit_codes import CheckOption, parse_check
 from ._process_run import ProcessRun
 from ._result import CommandResult
-from ._spawn_options import CommandOptions, Leftovers, Path, Pin, encode_environment, granted_variables, path_tuple
+from ._spawn_options import (
+    AnyPath,
+    CommandOptions,
+    LeftoversOption,
+    PinOption,
+    encode_environment,
+    path_tuple,
+    variables_with_placeholders,
+)
 
 if TYPE_CHECKING:
     from ..._core.api.journals import Depfile
     from ...abc import Work
     from ..posix._processes import Process
 
-    Callback = Callable[["CommandJob"], object]
+    JobCallback = Callable[["CommandJob"], object]
 
 
 MIB: Final = 1 << 20
-"""The unit, in bytes, of the memory in a status; whole MiB are easier to read, because a status changes each second."""
+"""One MiB in bytes. A status shows memory rounded to whole MiB, because a number that changes often must be short."""
 
 
 class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", "/]"), place=5), keeps_time=True):
@@ -38,58 +46,61 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
     program is killed, its commands are killed too.
 
     Relative paths are relative to this program's working directory, not to `cwd`; only a program whose name contains a
-    "/" is looked up from `cwd`. The command's environment contains a variable `TRIOFLOW_RUN`. If this program has a
-    terminal, a command gets a session without a terminal: Ctrl-C reaches only this program, which ends its commands,
-    and a command that asks for a password fails at once. Under a virtual clock, `timeout` and `terminate_grace` take no
-    real time.
+    "/" is looked up from `cwd`. The environment variable `TRIOFLOW_RUN` marks the command's processes. If this program
+    has a terminal, a command gets a session without a terminal. So Ctrl-C reaches only this program, which ends its
+    commands, and a command that asks for a password fails at once. Under a virtual clock, `timeout` and
+    `terminate_grace` take no real time.
 
     Args:
-        command: the program and its arguments: strings, bytes, paths, numbers, `granted("gpu")`, which is replaced by
-            the resources granted to this job, or jobs, which are replaced by their results; another CommandJob, with
-            `stdout=PIPE`, is replaced by its output without trailing newlines.
-        shell: whether the command is a single string, for `/bin/sh`.
-        cwd: the working directory of the command; None for this program's.
-        env: the complete environment, a mapping; None for this program's. A value may be `granted("gpu")`.
+        command: the program and its arguments: strings, bytes, paths, numbers, jobs, or `granted("gpu")`. A job is
+            replaced by its result; a CommandJob with `stdout=PIPE` is replaced by its output without trailing newlines.
+            `granted("gpu")` is replaced by the resources granted to this job.
+        shell: whether the command is a single string that `/bin/sh` executes.
+        cwd: the working directory of the command; None for that of this program.
+        env: a mapping with the complete environment; None for that of this program. A value may be `granted("gpu")`.
         stdin: the standard input: bytes, a path, an open file, or a job whose result is bytes or a `CommandResult`;
             None for an empty input.
-        stdout: the destination of the standard output: a file to append to, by its path (missing parent directories are
-            created); an open file; `subprocess.PIPE`, to capture it; `subprocess.DEVNULL`; or None, for where `print`
-            writes.
-        stderr: the same for the standard error; or `subprocess.STDOUT`, to merge it into the standard output.
-        check: which exits count as success; any other raises a `CommandError`. True: exit code 0. False: all.
-            Otherwise a list of exit codes and names of signals: `[0, 4, "TERM"]`. A signal is equivalent to the exit
-            code 128 plus its number, as which a shell reports it.
-        terminate_grace: seconds from SIGTERM to SIGKILL, 0 or more; also the time that processes left in the command's
-            group have to exit.
-        on_start: called with the job at each attempt, as soon as its process exists.
-        on_done: called with the job when it has succeeded.
-        on_settled: called with the job when it is about to settle, whatever its outcome, after `on_done`. Both may call
-            `result()`; the job still holds its slot. Callbacks are plain functions, called in the event loop; if one
-            raises, the job fails.
-        on_line: called with the job and each line of output, without its line ending, as it arrives; a stream that is
-            None is then not printed. A line of more than 64 KiB arrives in pieces.
-        tag: if True, prints each line as it arrives, prefixed with the job's label. If a string, this template is the
-            prefix; it may contain `{label}` and `{time}`, the local time of arrival as 14:03:59, or in another format,
-            `{time:%H:%M:%S.%f}` (see `strftime`).
+        stdout: the destination of the standard output: the path of a file, an open file, `subprocess.PIPE` to capture
+            the output, `subprocess.DEVNULL`, or None for the place where `print` writes. A file given by its path is
+            appended to, and missing parent directories are created.
+        stderr: the same for the standard error, or `subprocess.STDOUT` to merge it into the standard output.
+        check: which exit codes count as success; any other raises a `CommandError`. True means only 0, False means all.
+            A list may contain exit codes and names of signals, e.g. `[0, 4, "TERM"]`. A signal is equivalent to the
+            exit code with which a shell reports it: 128 plus the signal's number.
+        terminate_grace: seconds from SIGTERM to SIGKILL, 0 or more. After the program has exited by itself, the
+            remaining processes of its group have the same time to exit.
+        on_start: called with the job at each attempt, as soon as its process exists. Callbacks are plain functions,
+            called in the event loop. If a callback raises, the job fails.
+        on_done: called with the job when it has succeeded. It may call `result()`, and the job still holds its slot.
+        on_settled: called with the job when it is about to settle, whatever its outcome, after `on_done`. It may call
+            `result()`, and the job still holds its slot.
+        on_line: called with the job and each line of output as it arrives, without the line ending. With `on_line`, a
+            stream whose option is None is not printed. A line of more than 64 KiB arrives in pieces.
+        tag: True prints each line as it arrives, prefixed with the job's label. A string is a template for the prefix,
+            in which `{label}` and `{time}` are replaced. `{time}` is the local time of arrival, such as 14:03:59;
+            `{time:%H:%M:%S.%f}` chooses another format (see `strftime`).
         nice: the number to add to this program's niceness, up to 19; only root may give less than 0.
         memory_limit: the maximum address space of each process of the command, in bytes (RLIMIT_AS).
-        pin: "slot" runs the command in the k-th slot of the window on the k-th CPU, modulo the number of CPUs (Linux).
-        leftovers: what happens to processes left in the group after the command has exited by itself: "wait" gives them
-            `terminate_grace` seconds to exit, "end" ends them at once.
+        pin: "slot" binds the command to one CPU. A command in the k-th slot of the window is bound to the k-th CPU,
+            modulo the number of CPUs. This needs Linux.
+        leftovers: what happens to processes left in the group after the program has exited by itself. "wait" gives them
+            `terminate_grace` seconds to exit; "end" ends them at once.
         reads: the input files: files, directories, patterns such as `"src/**/*.h"`, and a `Depfile`, in which a
-            compiler lists the files it has read. With a journal, the command runs again when one of these has changed.
-            Without `reads`, it is restored even if its input files have changed.
+            compiler lists the files it has read. With a journal, the command runs again when an input file has changed.
+            Without `reads`, the job's result is restored even if input files have changed.
         writes: the output files and directories. If one is missing after the command has succeeded, the job fails with
-            a `CommandError`, unless it is an `OptionalFile`. With a journal, the command runs again when one of them
-            has changed; before that, files written by a killed or failed command are renamed to NAME.partial.
+            a `CommandError`, unless the file is an `OptionalFile`. With a journal, the command runs again when an
+            output file has changed. Before that, files written by a killed or failed command are renamed to
+            NAME.partial.
         append: whether output is appended to the files named by `stdout` and `stderr`, which may be the same file.
-            False truncates them when an attempt begins.
-        options: the options of every job; see `AbstractJob`. An `idle_timeout`, of the command or of an enclosing
-            scheduler, restarts with each output; for this, all output passes through this program.
+            If False, each attempt first truncates the files.
+        options: the options of every job; see `AbstractJob`. An `idle_timeout` of the command, or of an enclosing
+            scheduler, restarts whenever output arrives. For this, all output passes through this program.
 
     Raises:
-        TypeError, ValueError: the command or an option is invalid; from the job itself, a result cannot be an argument.
-        CommandError: from the job itself: the command could not be started, or has failed.
+        TypeError, ValueError: the command or an option is invalid, or, when the job runs, the result of a job cannot be
+            an argument.
+        CommandError: when the job runs: the command could not be started, or has failed.
 
     Example:
         >>> import subprocess
@@ -104,13 +115,13 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
 
     __slots__ = (
         "_command",
-        "_granted_env",
-        "_latest",
+        "_env_placeholders",
+        "_latest_result",
         "_options",
         "_process",
     )
-    _latest: CommandResult | None
-    _process: Process | None  # set while it runs
+    _latest_result: CommandResult | None
+    _process: Process | None  # set while the process runs
 
     def __init__(
         self,
@@ -118,45 +129,45 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         /,
         *,
         shell: bool = False,
-        cwd: Path | None = None,
+        cwd: AnyPath | None = None,
         env: Mapping[str, Any] | Mapping[bytes, Any] | None = None,
-        stdin: bytes | Path | int | IO[Any] | AbstractJob[Any] | None = None,
-        stdout: Path | int | IO[Any] | None = None,
-        stderr: Path | int | IO[Any] | None = None,
-        check: Check = True,
+        stdin: bytes | AnyPath | int | IO[Any] | AbstractJob[Any] | None = None,
+        stdout: AnyPath | int | IO[Any] | None = None,
+        stderr: AnyPath | int | IO[Any] | None = None,
+        check: CheckOption = True,
         terminate_grace: float = 5.0,
-        on_start: Callback | None = None,
-        on_done: Callback | None = None,
-        on_settled: Callback | None = None,
+        on_start: JobCallback | None = None,
+        on_done: JobCallback | None = None,
+        on_settled: JobCallback | None = None,
         on_line: Callable[[CommandJob, str], object] | None = None,
         tag: bool | str = False,
         nice: int | None = None,
         memory_limit: int | None = None,
-        pin: Pin | None = None,
-        leftovers: Leftovers = "wait",
-        reads: Path | Depfile | Iterable[Path | Depfile] = (),
-        writes: Path | OptionalFile | Iterable[Path | OptionalFile] = (),
+        pin: PinOption | None = None,
+        leftovers: LeftoversOption = "wait",
+        reads: AnyPath | Depfile | Iterable[AnyPath | Depfile] = (),
+        writes: AnyPath | OptionalFile | Iterable[AnyPath | OptionalFile] = (),
         append: bool = True,
         **options: Unpack[JobOptions],
     ) -> None:
         subject = repr(options.get("label") or "CommandJob")
         posix.require(f"CommandJob {subject}")
         arguments = _argv.check_arguments(command, shell, subject)
-        job, read = (stdin, None) if isinstance(stdin, AbstractJob) else (None, stdin)
+        stdin_job, stdin_value = (stdin, None) if isinstance(stdin, AbstractJob) else (None, stdin)
         self._options: Final = CommandOptions(
-            shell, cwd, encode_environment(env, subject), read,
-            stdout, stderr, successful_codes(check, subject), terminate_grace, on_start, on_line, tag,
+            shell, cwd, encode_environment(env, subject), stdin_value,
+            stdout, stderr, parse_check(check, subject), terminate_grace, on_start, on_line, tag,
             nice, memory_limit, pin, leftovers,
             path_tuple(reads, "reads", subject), path_tuple(writes, "writes", subject), append,
         )  # fmt: skip
         self._options.validate(subject)
         self._command: Final = arguments
-        self._process = self._latest = None
-        super().__init__(*arguments, job, on_done=on_done, on_settled=on_settled, **options)
-        self._granted_env: Final = granted_variables(env)
-        _granted.check_placeholders([*arguments, *self._granted_env.values()], self, subject)
+        self._process = self._latest_result = None
+        super().__init__(*arguments, stdin_job, on_done=on_done, on_settled=on_settled, **options)
+        self._env_placeholders: Final = variables_with_placeholders(env)
+        _granted.check_placeholders([*arguments, *self._env_placeholders.values()], self, subject)
 
-    # ---- what it is
+    # ---- the command, its process and its result
 
     @property
     def command(self) -> tuple[Any, ...]:
@@ -164,7 +175,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         return self._command[2:] if self._options.shell else self._command
 
     @property
-    def _display_command(self) -> Any:
+    def _displayed_command(self) -> Any:
         """The command for display: its arguments, or the line for the shell."""
         return self._command[2] if self._options.shell else self._command
 
@@ -175,48 +186,49 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
 
     @property
     def last_result(self) -> CommandResult | None:
-        """The result of the latest process, even if it failed or was ended; None before the first has ended."""
-        return self._latest
+        """The result of the latest process, even if it failed or was ended; None before the first process has ended."""
+        return self._latest_result
 
     @property
     def elapsed(self) -> float | None:
         """Seconds from the job's start to its end, or until now while it runs; None if it has not started.
 
-        For a job restored from a journal, this is the time of the command when it ran, or None without a result.
+        For a job restored from a journal, this is the duration of the command when it ran, or None if the journal has
+        no result.
         """
         stored = self.result(default=None) if self.restored else None
         return stored.elapsed if isinstance(stored, CommandResult) else super().elapsed
 
     def default_label(self, depth: int) -> str:
-        """Return the command line, shortened."""
-        return _argv.default_label(self._display_command, self._options.shell, depth)
+        """Return the shortened command line, in which labels of other jobs are nested at most `depth` deep."""
+        return _argv.default_label(self._displayed_command, self._options.shell, depth)
 
     def command_line(self) -> str:
         """Return the whole command line."""
-        return _argv.shell_line(self._display_command, self._options.shell)
+        return _argv.display_command_line(self._displayed_command, self._options.shell)
 
     def status_text(self) -> str:
         """Return the memory of the process group, as "312 MiB"; "" if it is unknown, as on systems without /proc."""
         process = self._process
-        size = None if process is None else memory.of(process.pid)
+        size = None if process is None else group_memory.get_group_bytes(process.pid)
         return "" if size is None else size_text(max(1, round(size / MIB)) * MIB)
 
     def failure_group(self) -> str:
         """Return the name of the program."""
-        return _argv.display(self._command[0])
+        return _argv.display_text(self._command[0])
 
     def for_journal(self) -> Work:
         """Return the command, its options, and its input and output files, including the files of its streams."""
-        from ...abc import HashOnly, Work  # imported late: few runs have a journal, and these take as long as the rest
+        from ...abc import HashOnly, Work  # imported late, because few runs have a journal, and the import is slow
 
         options = self._options
-        *arguments, job = given_of(self)
-        hidden = None if options.env is None else HashOnly(options.env)
+        *arguments, stdin_job = given_of(self)
+        hashed_env = None if options.env is None else HashOnly(options.env)
         stdin, streams = options.streams_for_journal()
         return Work(
             what="command",
             arguments=arguments,
-            options=[options.shell, options.cwd, hidden, stdin if job is None else job, *streams],
+            options=[options.shell, options.cwd, hashed_env, stdin if stdin_job is None else stdin_job, *streams],
             reads=options.files_read(),
             writes=[path.path if isinstance(path, OptionalFile) else path for path in options.writes],
             appends=options.files_written() if options.append else (),
@@ -225,9 +237,9 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
 
     def forget_run(self) -> None:
         """Reset the result of the latest run."""
-        self._latest = None
+        self._latest_result = None
 
-    # ---- running
+    # ---- running the command
 
     async def co_run(self) -> CommandResult:
         """Run the command once.
@@ -240,8 +252,13 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         """
         return await ProcessRun(self, run_of(self)).run()
 
-    def _input(self, stdin: Any) -> Any:
-        """Return the standard input of the command; `stdin` is the result of the job given as the option, or None."""
+    def _stdin_value(self, stdin: Any) -> Any:
+        """Return the value to use as the standard input of the command.
+
+        Args:
+            stdin: the result of the job that was given as the option `stdin`; None if the option is not a job.
+
+        """
         if stdin is None:
             return self._options.stdin
         if not isinstance(stdin, CommandResult):
@@ -252,4 +269,4 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
 
     def _terminate(self, process: Process) -> None:
         """Send SIGTERM to a process and its whole group."""
-        process.signal(signal.SIGTERM)
+        process.signal_group(signal.SIGTERM)

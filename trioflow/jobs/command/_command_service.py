@@ -4,7 +4,7 @@ The function of the service runs a `CommandJob` and, at the same time, waits unt
 
 ```
 check before start ──► CommandJob runs ────────────► it ends: a failure, with the end of its output
-                         └─► ready? ──► started(...)     cancelled: SIGTERM, grace period, SIGKILL, as every command
+                         └─► ready? ──► started(...)     cancelled: SIGTERM, grace period, SIGKILL, like any command
                                └─► timeout: a failure that names the condition
 ```
 """
@@ -26,16 +26,16 @@ from ...abc import JobOptions, RunHandle, callback, run_of
 from ._command_job import CommandJob
 from ._readiness import OutputLine, Readiness, make_readiness, poll_until
 from ._result import CommandError, CommandResult
-from ._spawn_options import Path, is_path
-from ._start_errors import TAIL_BYTES, file_size, file_tail
+from ._spawn_options import AnyPath, is_path
+from ._start_errors import MAX_TAIL_BYTES, file_size, file_tail
 
 if TYPE_CHECKING:
     import pathlib
 
     from ...abc import AbstractJob
 
-KEPT_LINES: Final = 50
-"""How many of the latest lines of output are kept for errors."""
+MAX_KEPT_LINES: Final = 50
+"""How many of the latest lines of output are kept for error messages."""
 
 
 class CommandService(Service[Any], keeps_time=True):
@@ -45,32 +45,34 @@ class CommandService(Service[Any], keeps_time=True):
     its process group gets SIGTERM, and SIGKILL after `terminate_grace` seconds. If the program ends earlier, the
     service fails at once, whatever the exit code; the error includes the end of its output.
 
-    The program must be ready within its `timeout`; otherwise the error names the condition, and includes the end of its
-    output. Without a `timeout`, the wait is unlimited. `retry` and `restarts` apply until the program is ready.
+    The program must be ready within the service's `timeout`; otherwise the error names the condition, and includes the
+    end of the output. Without a `timeout`, the wait is unlimited. `retry` and `restarts` apply until the program is
+    ready.
 
-    The program must stay in the foreground. If it turns itself into a daemon, it seems to end at once; most daemons
-    have an option against this, such as `nginx -g 'daemon off;'`.
+    The program must stay in the foreground. If it turns itself into a daemon, the service seems to end at once. Most
+    daemons have an option against this, such as `nginx -g 'daemon off;'`.
 
     Args:
         command: the program and its arguments, as for a `CommandJob`; jobs among them are replaced by their results.
-        ready: the condition under which the program is ready: `PortOpen(5432)`, it accepts connections on this port;
-            `OutputLine("ready to accept")`, it has written a line with this text; `CommandSucceeds(["pg_isready"])`,
-            this command succeeds; or a `pathlib.Path`, this file has been created, or this socket accepts connections.
-            The result of the service is the number of the port, the line, the `CommandResult`, or the path.
-        stdout: the destination of the standard output, as for a `CommandJob`. If it is None, and `stderr` is no file
-            either, the lines of both are printed to this program's standard error as they arrive.
+        ready: the condition under which the program is ready. With `PortOpen(5432)`, the program must accept
+            connections on this port; with `OutputLine("ready to accept")`, it must write a line with this text. With
+            `CommandSucceeds(["pg_isready"])`, this command must succeed. With a `pathlib.Path`, this file must be
+            created, or this socket must accept connections. The result of the service is the number of the port, the
+            line, the `CommandResult`, or the path.
+        stdout: the destination of the standard output, as for a `CommandJob`. If `stdout` is None and `stderr` is not a
+            file, the lines of both streams are printed to this program's standard error as they arrive.
         stderr: the same for the standard error.
         on_start: called with the service at each attempt, as soon as its process exists.
         on_line: called with the service and each line of output, which is then not printed.
-        tag: prints each line with a prefix, as for a `CommandJob`.
+        tag: whether to print each line with a prefix, or a template for the prefix, as for a `CommandJob`.
         shell, cwd, env, stdin, terminate_grace, nice, memory_limit, append: as for a `CommandJob`.
         options: the options of every job; see `AbstractJob`.
 
     Raises:
         TypeError, ValueError: the command or an option is invalid.
-        CommandError: from the job itself: the program could not be started, or ended by itself.
-        JobTimeout: from the job itself: the program was not ready in time.
-        RuntimeError: from the job itself: another program uses the port.
+        CommandError: when the service runs: the program could not be started, or ended by itself.
+        JobTimeout: when the service runs: the program was not ready in time.
+        RuntimeError: when the service runs: another program uses the port.
 
     Example:
         >>> import subprocess, sys
@@ -85,7 +87,16 @@ class CommandService(Service[Any], keeps_time=True):
 
     _runs_commands: ClassVar[bool] = True
     _has_status_text: ClassVar[bool] = True
-    __slots__ = ("_echoes", "_files", "_job", "_on_line", "_on_start", "_readiness", "_tail", "ready")
+    __slots__ = (
+        "_job",
+        "_latest_lines",
+        "_on_line",
+        "_on_start",
+        "_output_files",
+        "_readiness",
+        "_should_print_lines",
+        "ready",
+    )
 
     def __init__(
         self,
@@ -94,11 +105,11 @@ class CommandService(Service[Any], keeps_time=True):
         *,
         ready: Readiness | pathlib.Path,
         shell: bool = False,
-        cwd: Path | None = None,
+        cwd: AnyPath | None = None,
         env: Mapping[str, Any] | None = None,
-        stdin: bytes | Path | int | IO[Any] | AbstractJob[Any] | None = None,
-        stdout: Path | int | IO[Any] | None = None,
-        stderr: Path | int | IO[Any] | None = None,
+        stdin: bytes | AnyPath | int | IO[Any] | AbstractJob[Any] | None = None,
+        stdout: AnyPath | int | IO[Any] | None = None,
+        stderr: AnyPath | int | IO[Any] | None = None,
         terminate_grace: float = 5.0,
         on_start: Callable[[CommandService], object] | None = None,
         on_line: Callable[[CommandService, str], object] | None = None,
@@ -117,25 +128,27 @@ class CommandService(Service[Any], keeps_time=True):
         self._on_start: Final = on_start
         self._on_line: Final = on_line
         streams = (stdout, stderr)
-        seen = [stream is None or (isinstance(stream, int) and stream in (PIPE, STDOUT)) for stream in streams]
-        self._files: Final = [stream for stream in streams if is_path(stream)]
-        if on_line is not None and not all(seen):
+        can_read_lines = all(
+            stream is None or (isinstance(stream, int) and stream in (PIPE, STDOUT)) for stream in streams
+        )
+        self._output_files: Final = [stream for stream in streams if is_path(stream)]
+        if on_line is not None and not can_read_lines:
             raise ValueError(f"on_line of {subject}: its output goes elsewhere; leave out stdout= and stderr=")
-        if isinstance(ready, OutputLine) and not all(seen) and not self._files:
+        if isinstance(ready, OutputLine) and not can_read_lines and not self._output_files:
             raise ValueError(f"ready={ready!r} of {subject}: its output cannot be read; give a path, or leave it out")
-        self._echoes: Final = on_line is None and not tag and stdout is None
-        self._tail: Final[collections.deque[str]] = collections.deque(maxlen=KEPT_LINES)
+        self._should_print_lines: Final = on_line is None and not tag and stdout is None
+        self._latest_lines: Final[collections.deque[str]] = collections.deque(maxlen=MAX_KEPT_LINES)
         self._job: Final = CommandJob(
             command, shell=shell, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr,
-            terminate_grace=terminate_grace, on_start=self._has_started,
-            on_line=self._record_line if all(seen) else None, tag=tag, nice=nice, memory_limit=memory_limit,
+            terminate_grace=terminate_grace, on_start=self._report_start,
+            on_line=self._record_line if can_read_lines else None, tag=tag, nice=nice, memory_limit=memory_limit,
             leftovers="end", append=append,
             label=options.get("label"), redact=options.get("redact", False),
         )  # fmt: skip
         options["label"] = self._job.label
         super().__init__(_serve, command, stdin, **options)
 
-    # ---- what it is
+    # ---- the command, its process and its result
 
     @property
     def command(self) -> tuple[Any, ...]:
@@ -149,7 +162,7 @@ class CommandService(Service[Any], keeps_time=True):
 
     @property
     def last_result(self) -> CommandResult | None:
-        """The result of the latest process, however it ended; None before the first has ended."""
+        """The result of the latest process, however it ended; None before the first process has ended."""
         return self._job.last_result
 
     def command_line(self) -> str:
@@ -167,70 +180,71 @@ class CommandService(Service[Any], keeps_time=True):
         """Return the memory of the process group, as "312 MiB"; "" if it is unknown, as on systems without /proc."""
         return self._job.status_text()
 
-    # ---- its output
+    # ---- the start and the output of the program
 
-    def _has_started(self, job: CommandJob) -> None:
+    def _report_start(self, job: CommandJob) -> None:
         if self._on_start is not None:
             self._on_start(self)
 
     def _record_line(self, job: CommandJob, line: str) -> None:
-        self._tail.append(line)
-        self._readiness.line(line)
+        self._latest_lines.append(line)
+        self._readiness.process_line(line)
         if self._on_line is not None:
             self._on_line(self, line)
-        elif self._echoes:
+        elif self._should_print_lines:
             print(line, file=sys.stderr)
 
-    def _output_tail(self, sizes: Mapping[Any, int]) -> str:
-        """Return the end of the output; of output files, only the part after their `sizes` before the start."""
-        text = "\n".join(self._tail)
-        for path, size in sizes.items():
-            text += (file_tail(path, size) or b"").decode(errors="backslashreplace")
-        return text.strip()[-TAIL_BYTES:]
+    def _output_tail(self, initial_sizes: Mapping[Any, int]) -> str:
+        """Return the end of the output. `initial_sizes` has the size of each output file before the service started."""
+        output = "\n".join(self._latest_lines)
+        for path, size in initial_sizes.items():
+            output += (file_tail(path, size) or b"").decode(errors="backslashreplace")
+        return output.strip()[-MAX_TAIL_BYTES:]
 
-    # ---- running
+    # ---- running the program
 
-    async def _run(self, status: Any) -> None:
-        """Run the command, and call `status.started()` when it is ready; this ends only with an exception.
+    async def _run(self, task_status: Any) -> None:
+        """Run the program, and call `task_status.started()` when it is ready. The program must not end by itself.
 
         Raises:
-            CommandError: the command could not be started, or has ended.
-            JobTimeout: the command was not ready in time.
+            CommandError: the program could not be started, or has ended by itself.
+            JobTimeout: the program was not ready in time.
 
         """
         run, job = run_of(self), self._job
-        self._tail.clear()
+        self._latest_lines.clear()
         self._readiness.check_before_start()
-        sizes = {path: file_size(path) for path in self._files}
-        failure: list[Exception] = []  # the exception of the wait for readiness
-        ready: list[bool] = []
+        initial_sizes = {path: file_size(path) for path in self._output_files}
+        readiness_errors: list[Exception] = []  # the exception raised while waiting for readiness, if there was one
+        is_ready = False
 
-        async def get_ready() -> None:
+        async def report_readiness() -> None:
+            nonlocal is_ready
             try:
-                result = await self._ready_in_time(run, sizes)
+                result = await self._wait_until_ready(run, initial_sizes)
             except Exception as error:
-                failure.append(error)
-                group.cancel_scope.cancel()
+                readiness_errors.append(error)
+                task_group.cancel_scope.cancel()
             else:
-                ready.append(True)
-                status.started(result)
+                is_ready = True
+                task_status.started(result)
 
-        ended: Exception | CommandResult | None = None
-        async with anyio.create_task_group() as group:
-            group.start_soon(get_ready)
+        outcome: Exception | CommandResult | None = None
+        async with anyio.create_task_group() as task_group:
+            task_group.start_soon(report_readiness)
             try:
-                ended = await job.co_run()
+                outcome = await job.co_run()
             except Exception as error:
-                ended = error
-            group.cancel_scope.cancel()
-        if failure:
-            raise failure[0]
-        if isinstance(ended, Exception) and not isinstance(ended, CommandError):
-            raise ended  # the error of a callback, for example
-        assert ended is not None  # a cancellation would have left the task group as an exception
-        raise self._early_end_error(ended, bool(ready), self._output_tail(sizes))
+                outcome = error
+            task_group.cancel_scope.cancel()
+        if readiness_errors:
+            raise readiness_errors[0]
+        if isinstance(outcome, Exception) and not isinstance(outcome, CommandError):
+            raise outcome  # the error of a callback, for example
+        assert outcome is not None  # a cancellation would have left the task group as an exception
+        raise self._early_end_error(outcome, is_ready, self._output_tail(initial_sizes))
 
-    async def _ready_in_time(self, run: RunHandle, sizes: Mapping[Any, int]) -> Any:
+    async def _wait_until_ready(self, run: RunHandle, initial_sizes: Mapping[Any, int]) -> Any:
         """Wait until the service is ready, and return its result.
 
         Raises:
@@ -239,58 +253,61 @@ class CommandService(Service[Any], keeps_time=True):
         """
         try:
             with run.time_limit(self, "sign of being ready", cancels=True):
-                ready, failure = None, None
-                async with anyio.create_task_group() as group:
-                    if self._files and isinstance(self._readiness, OutputLine):
-                        group.start_soon(self._read_files, run, sizes)
+                result, wait_error = None, None
+                async with anyio.create_task_group() as task_group:
+                    if self._output_files and isinstance(self._readiness, OutputLine):
+                        task_group.start_soon(self._poll_output_files, run, initial_sizes)
                     try:
-                        ready = await self._readiness.wait(run)
+                        result = await self._readiness.wait(run)
                     except Exception as error:
-                        failure = error  # raised after the task group, which would wrap it in an ExceptionGroup
-                    group.cancel_scope.cancel()
-                if failure is not None:
-                    raise failure
-                return ready
-        except JobTimeout as over:
-            over.add_note(f"It waited for {self._readiness}.{self._readiness.latest_failure()}")
-            if end := self._output_tail(sizes):
-                over.add_note(f"The end of the output of {self.label!r}:\n{end}")
+                        wait_error = error  # raised after the task group, which would wrap it in an ExceptionGroup
+                    task_group.cancel_scope.cancel()
+                if wait_error is not None:
+                    raise wait_error
+                return result
+        except JobTimeout as timeout_error:
+            timeout_error.add_note(f"It waited for {self._readiness}.{self._readiness.latest_failure()}")
+            if output := self._output_tail(initial_sizes):
+                timeout_error.add_note(f"The end of the output of {self.label!r}:\n{output}")
             raise
 
-    async def _read_files(self, run: RunHandle, sizes: Mapping[Any, int]) -> None:
-        """Poll the output files for new lines, as there is no portable notification of a growing file."""
-        places = dict(sizes)
+    async def _poll_output_files(self, run: RunHandle, initial_sizes: Mapping[Any, int]) -> None:
+        """Poll the output files for new lines, because there is no portable notification of a growing file."""
+        positions = dict(initial_sizes)
 
         def read_new_lines() -> None:
-            for path, place in places.items():
+            for path, position in positions.items():
                 with contextlib.suppress(OSError), open(path, "rb") as file:
-                    file.seek(place)
+                    file.seek(position)
                     *lines, _ = file.read().split(b"\n")
-                    places[path] += sum(len(line) + 1 for line in lines)
+                    positions[path] += sum(len(line) + 1 for line in lines)
                     for line in lines:
-                        self._readiness.line(line.decode(errors="backslashreplace"))
+                        self._readiness.process_line(line.decode(errors="backslashreplace"))
 
         async def poll_files() -> None:
             read_new_lines()
 
         await poll_until(run, poll_files)
 
-    def _early_end_error(self, ended: CommandError | CommandResult, was_ready: bool, output: str) -> CommandError:
+    def _early_end_error(self, outcome: CommandError | CommandResult, was_ready: bool, output: str) -> CommandError:
         """Return the error for a service whose command has ended by itself."""
-        if isinstance(ended, CommandError) and ended.result is None:
-            return ended  # the command was not started
-        result = ended.result if isinstance(ended, CommandError) else ended
+        if isinstance(outcome, CommandError) and outcome.result is None:
+            return outcome  # the command was not started
+        result = outcome.result if isinstance(outcome, CommandError) else outcome
         assert result is not None
-        how = f"exit code {result.returncode}" if result.signal is None else f"signal {result.signal}"
-        when = "while it was in use" if was_ready else f"before it was ready, which is for {self._readiness}"
+        cause = f"exit code {result.returncode}" if result.signal is None else f"signal {result.signal}"
+        phase = "while it was in use" if was_ready else f"before it was ready, which is for {self._readiness}"
         hint = "" if result.returncode else "; a service must stay in the foreground, and most have an option for that"
         line = self._job.command_line()
-        what = f"the service ended {when}, with {how}{hint}"
-        return CommandError(self, line, what, result, output.encode(), "output")
+        message = f"the service ended {phase}, with {cause}{hint}"
+        return CommandError(self, line, message, result, output.encode(), "output")
 
 
 async def _serve(*_: Any, task_status: Any) -> None:
-    """Run the command of the current service; a bound method instead would make a reference cycle with the service."""
+    """Run the command of the current service.
+
+    This is not a method, because a service that stores its own bound method would be in a reference cycle.
+    """
     service = current_job()
     assert isinstance(service, CommandService)
     await service._run(task_status)

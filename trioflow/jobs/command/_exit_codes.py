@@ -7,19 +7,19 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from ...abc import short_repr
-from ..posix._processes import describe
+from ..posix._processes import describe_exit
 
-Check = bool | Iterable[int | str]
-"""The type of `check=`: True for exit code 0 only, False for any end, or exit codes and names of signals."""
+CheckOption = bool | Iterable[int | str]
+"""The type of `check=`: True (only exit code 0), False (any exit), or exit codes and names of signals."""
 ZERO_ONLY: Final = frozenset([0])
-MAX_CODE: Final = 255
+MAX_EXIT_CODE: Final = 255
 """The maximum exit code."""
 SIGNAL_OFFSET: Final = 128
-"""The exit code of a shell is this plus the signal's number if a signal ended the command."""
+"""If a signal ends a command, a shell reports this number plus the number of the signal as the exit code."""
 
 
-def successful_codes(check: Check, subject: str) -> frozenset[int] | None:
-    """Return the exit codes that count as success, with signals as negative numbers; None for all.
+def parse_check(check: CheckOption, subject: str) -> frozenset[int] | None:
+    """Return the exit codes that count as success, with signals as negative numbers, or None if all count as success.
 
     Raises:
         TypeError, ValueError: `check` has an element that is neither an exit code nor a signal.
@@ -32,25 +32,26 @@ def successful_codes(check: Check, subject: str) -> frozenset[int] | None:
             f"check={short_repr(check)} of {subject}: "
             f"give True, False, or a list of exit codes and signals, as [0, 4, 'TERM']"
         )
-    codes = frozenset(_code(code, subject) for code in check)
+    codes = frozenset(_parse_exit_code(code, subject) for code in check)
     if not codes:
         raise ValueError(f"check=[] of {subject}: then no command could succeed; for any end of it give False")
     return codes
 
 
-def describe_failure(allowed: frozenset[int] | None, returncode: int) -> str | None:
+def describe_failure(success_codes: frozenset[int] | None, returncode: int) -> str | None:
     """Return a description of a command's failure, or None if its exit code counts as success.
 
-    A signal is equivalent to the exit code 128 plus its number, as which a shell reports it.
+    A signal is equivalent to the exit code with which a shell reports it: 128 plus the signal's number.
     """
-    if allowed is None or returncode in allowed:
+    if success_codes is None or returncode in success_codes:
         return None
-    if not 0 <= returncode <= SIGNAL_OFFSET and SIGNAL_OFFSET - returncode in allowed:  # -15 and 143
+    # For example, -15 and 143 are equivalent: each is 128 minus the other.
+    if not 0 <= returncode <= SIGNAL_OFFSET and SIGNAL_OFFSET - returncode in success_codes:
         return None
-    return describe(returncode) if returncode else "exit code 0, which is not in check="
+    return describe_exit(returncode) if returncode else "exit code 0, which is not in check="
 
 
-def _code(value: Any, subject: str) -> int:
+def _parse_exit_code(value: Any, subject: str) -> int:
     if isinstance(value, signal.Signals):
         return -value
     if isinstance(value, str):
@@ -65,6 +66,6 @@ def _code(value: Any, subject: str) -> int:
         raise TypeError(
             f"check of {subject}: found {short_repr(value)} in the list; give exit codes and names of signals"
         )
-    if not -signal.NSIG < value <= MAX_CODE:
-        raise ValueError(f"check of {subject}: {value} is not an exit code: they go from 0 to {MAX_CODE}")
+    if not -signal.NSIG < value <= MAX_EXIT_CODE:
+        raise ValueError(f"check of {subject}: {value} is not an exit code: they go from 0 to {MAX_EXIT_CODE}")
     return value

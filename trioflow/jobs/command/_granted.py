@@ -15,14 +15,15 @@ from ...abc import AbstractJob
 class granted:
     r"""A placeholder for granted resources, in the arguments or `env` of a `CommandJob` or `SshJob`.
 
-    It is replaced when the job starts: by the names of the granted units, joined by commas as `CUDA_VISIBLE_DEVICES`
-    requires; for a `Rate`, by the amounts taken, such as `requests=1,tokens=800`; for other resources, by the amount.
+    It is replaced when the job starts. Named units are replaced by their names, joined by commas as
+    `CUDA_VISIBLE_DEVICES` requires. A `Rate` is replaced by the amounts taken, such as `requests=1,tokens=800`. Any
+    other resource is replaced by the granted amount.
 
     Args:
         name: the name of a resource that the job needs.
 
     Raises:
-        ValueError: when the job is created: the job does not need this resource.
+        ValueError: the job does not need this resource; raised when the job is created.
 
     Example:
         >>> import subprocess
@@ -49,17 +50,17 @@ class granted:
 
 
 def fill_environment(
-    env: Mapping[bytes, bytes], own: dict[bytes, granted], job: AbstractJob[Any]
+    env: Mapping[bytes, bytes], placeholders: dict[bytes, granted], job: AbstractJob[Any]
 ) -> dict[bytes, bytes]:
-    """Return `env` with the variables in `own`, in which placeholders are replaced by the resources of `job`."""
-    return {**env, **{name: os.fsencode(value.text(job)) for name, value in own.items()}}
+    """Return `env` with the variables in `placeholders` set to the resources granted to `job`, as text."""
+    return {**env, **{name: os.fsencode(value.text(job)) for name, value in placeholders.items()}}
 
 
 def check_placeholders(values: Iterable[Any], job: AbstractJob[Any], subject: str) -> None:
     """Check that the job needs the resource of each placeholder among the values.
 
     Raises:
-        ValueError: the job does not need such a resource.
+        ValueError: a placeholder names a resource that the job does not need.
 
     """
     for value in values:

@@ -13,10 +13,11 @@ a slot becomes free ──► put into a pipe ──► a client takes it ──
 
 The kernel does not report that a process waits to read from a pipe. Therefore the pipes are polled while one command
 leaves tokens unused that another might need, or while jobs wait for slots that are in use as tokens. The interval grows
-while nothing changes. If the window is a limiter with other users, it does not report their demand either, and is
-polled while any command runs.
+while nothing changes. A limiter that serves as the window does not report the demand of its other users, so with such a
+window the pipes are polled while any command runs.
 
-Both styles use a named pipe: the command gets its name ("fifo"), or two open descriptors ("pipe").
+The pipe is a named pipe. If the scheduler's option `jobserver` is "fifo", the command gets the name of the pipe. If the
+option is "pipe", the command gets two open descriptors of the pipe. If it is True, the installed make decides.
 """
 
 from __future__ import annotations
@@ -39,65 +40,67 @@ if TYPE_CHECKING:
     from ...abc import RunHandle, SpareSlots
 
 TOKEN: Final = b"+"
+"""The byte that stands for a token in a pipe."""
 PIPE_NUMBERS: Final = itertools.count(1)
-"""The counter for the names of the pipes."""
-FIRST_PAUSE: Final = 0.005
-LONGEST_PAUSE: Final = 0.1
-"""The bounds of the interval between polls, in seconds. A compiler runs longer than the first; a poll takes 10 µs."""
+"""The counter from which the pipes get their names."""
+MIN_POLL_INTERVAL: Final = 0.005
+MAX_POLL_INTERVAL: Final = 0.1
+"""The bounds of the interval between polls, in seconds. A poll takes only 10 µs."""
 MIN_MAKE_VERSION: Final = (4, 4)
 """The first version of GNU make that accepts the name of a jobserver's pipe."""
 
 
-class TokenPipes:
+class TokenPipeDirectory:
     """The directory of a run's token pipes."""
 
     def __init__(self, run: RunHandle) -> None:
-        """Prepare without a directory, which is created for the first client."""
+        """Store the run. The directory is created when the first client is added."""
         self._run: Final = run
-        self._directory: str | None = None
+        self._directory_path: str | None = None
 
-    def join(self, slots: SpareSlots) -> Client:
-        """Create a client, for one command, of the jobserver that lends these slots.
+    def add_client(self, slots: SpareSlots) -> JobserverClient:
+        """Create a client, for one command, of the jobserver that lends these slots. Create the jobserver if needed.
 
         Raises:
             OSError: the pipe cannot be created.
 
         """
-        if self._directory is None:
-            self._directory = tempfile.mkdtemp(prefix="trioflow-jobserver-")
+        if self._directory_path is None:
+            self._directory_path = tempfile.mkdtemp(prefix="trioflow-jobserver-")
         server = slots.borrower if isinstance(slots.borrower, Jobserver) else Jobserver(slots, self._run.clock)
-        return server.join(self._directory)
+        return server.add_client(self._directory_path)
 
     async def close(self) -> None:
-        """Remove the directory; all commands have ended, and their pipes are closed."""
-        if self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)
+        """Remove the directory, after all commands have ended and their pipes have been closed."""
+        if self._directory_path is not None:
+            shutil.rmtree(self._directory_path, ignore_errors=True)
 
 
 class Jobserver:
-    """Lends the slots of one window to the commands that run in it."""
+    """The jobserver of one window, which lends the window's spare slots to commands as tokens."""
 
     def __init__(self, slots: SpareSlots, clock: Callable[[], float]) -> None:
         self._slots: Final = slots
         self._clock: Final = clock
-        self._clients: Final[dict[Client, None]] = {}  # ordered by the last token that each was given
-        self._pause = FIRST_PAUSE
-        self._in_use = 0  # the number of tokens in use at the last poll
+        # The keys are ordered: the client that has waited longest since it got its latest token comes first.
+        self._clients: Final[dict[JobserverClient, None]] = {}
+        self._poll_interval = MIN_POLL_INTERVAL
+        self._latest_in_use_count = 0  # the number of tokens that were in use at the latest poll
         self._cancel_poll: Callable[[], None] | None = None
 
-    def join(self, directory: str) -> Client:
-        """Create a client, with a pipe in the directory, for another command."""
+    def add_client(self, directory: str) -> JobserverClient:
+        """Create a client for another command, with a pipe in the directory."""
         path = os.path.join(directory, f"{next(PIPE_NUMBERS)}")
-        client = Client(self, path, self._slots.total, uses_pipe_names(self._slots.style))
+        client = JobserverClient(self, path, self._slots.total, uses_pipe_names(self._slots.jobserver_style))
         self._clients[client] = None
         self._slots.borrower = self
         self.offer()
         return client
 
-    def leave(self, client: Client) -> None:
+    def remove_client(self, client: JobserverClient) -> None:
         """Remove the client of a command that has ended, and take back all its tokens."""
         del self._clients[client]
-        self._slots.give_back(client.lent)
+        self._slots.give_back(client.lent_token_count)
         if not self._clients:
             self._slots.borrower = None
             if self._cancel_poll is not None:
@@ -110,29 +113,29 @@ class Jobserver:
     def offer(self) -> None:
         """Lend all spare slots, by putting tokens into the pipes."""
         while self._clients and self._slots.take():
-            self._choose_client().put()
+            self._choose_client().lend_token()
         self._schedule_poll()
 
     def take_back(self, number: int) -> None:
         """Take up to `number` unused tokens out of the pipes, and return their slots."""
-        for client in sorted(self._clients, key=Client.count_unused, reverse=True):
-            number -= self._take_from(client, number)
+        for client in sorted(self._clients, key=JobserverClient.count_unused, reverse=True):
+            number -= self._reclaim_tokens(client, number)
         self._schedule_poll()
 
     def count_unused(self) -> int:
         """Return the number of tokens that are still in the pipes."""
-        return sum(min(client.count_unused(), client.lent) for client in self._clients)
+        return sum(min(client.count_unused(), client.lent_token_count) for client in self._clients)
 
-    def _take_from(self, client: Client, number: int) -> int:
-        taken = client.take(number)
-        self._slots.give_back(taken)
-        return taken
+    def _reclaim_tokens(self, client: JobserverClient, number: int) -> int:
+        count = client.reclaim_tokens(number)
+        self._slots.give_back(count)
+        return count
 
-    def _choose_client(self) -> Client:
+    def _choose_client(self) -> JobserverClient:
         """Return the client for the next token.
 
-        It is the one with the fewest unused tokens; among several, the one with the most tokens in use; among these,
-        the one whose latest token is the oldest.
+        This is the client with the fewest unused tokens. If several have equally few, the client with the most tokens
+        in use is chosen, and if that is a tie too, the client that has waited longest since its latest token.
         """
         client = min(self._clients, key=lambda client: (client.count_unused(), -client.count_in_use()))
         self._clients[client] = self._clients.pop(client)
@@ -143,131 +146,139 @@ class Jobserver:
     def _schedule_poll(self) -> None:
         """Schedule a poll of the pipes if needed."""
         if self._cancel_poll is None and self._needs_poll():
-            self._cancel_poll = self._slots.call_at(self._clock() + self._pause, self._poll)
+            self._cancel_poll = self._slots.call_at(self._clock() + self._poll_interval, self._poll)
 
     def _needs_poll(self) -> bool:
         if self._slots.is_shared:
             return bool(self._clients)
-        if not self._slots.lent:
+        if not self._slots.lent_count:
             return False
         if self._slots.count_wanted():
             return True
-        inside = [client.count_unused() for client in self._clients]
-        return any(inside) and not all(inside)
+        unused_counts = [client.count_unused() for client in self._clients]
+        return any(unused_counts) and not all(unused_counts)
 
     def _poll(self) -> None:
         """Take back tokens if jobs wait for slots; otherwise move unused tokens to commands that may need them."""
         self._cancel_poll = None
-        in_use = self._slots.lent - self.count_unused()
-        self._pause = FIRST_PAUSE if in_use != self._in_use else min(2 * self._pause, LONGEST_PAUSE)
-        self._in_use = in_use
-        if wanted := self._slots.count_wanted():
-            self.take_back(wanted)
+        tokens_in_use = self._slots.lent_count - self.count_unused()
+        has_changed = tokens_in_use != self._latest_in_use_count
+        self._poll_interval = MIN_POLL_INTERVAL if has_changed else min(2 * self._poll_interval, MAX_POLL_INTERVAL)
+        self._latest_in_use_count = tokens_in_use
+        if wanted_count := self._slots.count_wanted():
+            self.take_back(wanted_count)
             self._slots.start_waiting_jobs()
         else:
             self._move_unused_tokens()
         self.offer()
 
     def _move_unused_tokens(self) -> None:
-        without = [client for client in self._clients if not client.count_unused()]
-        without.sort(key=Client.count_in_use, reverse=True)
-        with_some = sorted((client for client in self._clients if client.count_unused()), key=Client.count_in_use)
-        for client, other in zip(with_some, without, strict=False):
-            if client.take(1):
-                other.put()
-                self._clients[other] = self._clients.pop(other)
+        givers = [client for client in self._clients if client.count_unused()]
+        receivers = [client for client in self._clients if not client.count_unused()]
+        givers.sort(key=JobserverClient.count_in_use)
+        receivers.sort(key=JobserverClient.count_in_use, reverse=True)
+        for giver, receiver in zip(givers, receivers, strict=False):
+            if giver.reclaim_tokens(1):
+                receiver.lend_token()
+                self._clients[receiver] = self._clients.pop(receiver)
 
 
-class Client:
-    """A command as a client of the jobserver, and its token pipe.
+class JobserverClient:
+    """A client of the jobserver: a command and its token pipe.
 
     Args:
         server: the jobserver of the window.
         path: the path of the pipe to create.
-        slots: the size of the window, which make shows as its `-j`.
-        by_name: whether the command gets the name of the pipe instead of two descriptors.
+        slot_count: the size of the window, which make shows as its `-j`.
+        uses_pipe_name: whether the command gets the name of the pipe instead of two descriptors.
 
     Raises:
         OSError: the pipe cannot be created.
 
     """
 
-    __slots__ = ("_own", "_path", "_server", "descriptors", "flags", "lent")
+    __slots__ = ("_pipe_descriptor", "_pipe_path", "_server", "inherited_descriptors", "lent_token_count", "make_flags")
 
-    def __init__(self, server: Jobserver, path: str, slots: int, by_name: bool) -> None:
+    def __init__(self, server: Jobserver, path: str, slot_count: int, uses_pipe_name: bool) -> None:
         self._server: Final = server
-        self._path: Final = path
-        self.lent = 0  # the number of tokens lent: those in the pipe, and those in use
-        self.descriptors: Final[list[int]] = []  # inherited by the command
+        self._pipe_path: Final = path
+        self.lent_token_count = 0  # tokens in the pipe, and tokens in use by the command and its children
+        self.inherited_descriptors: Final[list[int]] = []  # the descriptors that the command inherits
         posix.mkfifo(path, 0o600)
         with contextlib.ExitStack() as stack:
             stack.callback(os.unlink, path)
-            self._own: Final = os.open(path, os.O_RDWR | posix.O_NONBLOCK)
-            stack.callback(os.close, self._own)
-            for flag in () if by_name else (os.O_RDONLY, os.O_WRONLY):
-                self.descriptors.append(os.open(path, flag))  # not the same as `_own`: these block
-                stack.callback(os.close, self.descriptors[-1])
+            self._pipe_descriptor: Final = os.open(path, os.O_RDWR | posix.O_NONBLOCK)
+            stack.callback(os.close, self._pipe_descriptor)
+            for flag in () if uses_pipe_name else (os.O_RDONLY, os.O_WRONLY):
+                # Unlike `_descriptor`, the inherited descriptors are blocking.
+                self.inherited_descriptors.append(os.open(path, flag))
+                stack.callback(os.close, self.inherited_descriptors[-1])
             stack.pop_all()
-        place = f"fifo:{path}" if by_name else ",".join(map(str, self.descriptors))
-        self.flags: Final = f"-j{slots} --jobserver-auth={place}"
+        auth = f"fifo:{path}" if uses_pipe_name else ",".join(map(str, self.inherited_descriptors))
+        self.make_flags: Final = f"-j{slot_count} --jobserver-auth={auth}"
 
-    def environment(self, env: Mapping[bytes, bytes] | None) -> dict[bytes, bytes]:
+    def add_to_environment(self, env: Mapping[bytes, bytes] | None) -> dict[bytes, bytes]:
         """Return the command's environment with the jobserver added to MAKEFLAGS."""
         variables = dict(posix.environb if env is None else env)
-        words = [word for word in variables.get(b"MAKEFLAGS", b"").split(b" ") if not JOBSERVER_FLAGS.match(word)]
-        variables[b"MAKEFLAGS"] = b" ".join([*words, self.flags.encode()] if any(words) else [b"", self.flags.encode()])
+        words = [
+            word for word in variables.get(b"MAKEFLAGS", b"").split(b" ") if not JOBSERVER_FLAG_PATTERN.match(word)
+        ]
+        variables[b"MAKEFLAGS"] = b" ".join(
+            [*words, self.make_flags.encode()] if any(words) else [b"", self.make_flags.encode()]
+        )
         return variables
 
     def count_unused(self) -> int:
         """Return the number of tokens in the pipe."""
-        return int(struct.unpack("i", posix.fcntl.ioctl(self._own, posix.termios.FIONREAD, b"\0\0\0\0"))[0])
+        return int(struct.unpack("i", posix.fcntl.ioctl(self._pipe_descriptor, posix.termios.FIONREAD, b"\0\0\0\0"))[0])
 
     def count_in_use(self) -> int:
         """Return the number of tokens that the command and its children use."""
-        return self.lent - self.count_unused()
+        return self.lent_token_count - self.count_unused()
 
-    def put(self) -> None:
+    def lend_token(self) -> None:
         """Put a token into the pipe."""
-        self.lent += 1
-        os.write(self._own, TOKEN)
+        self.lent_token_count += 1
+        os.write(self._pipe_descriptor, TOKEN)
 
-    def take(self, number: int) -> int:
-        """Take up to `number` tokens out of the pipe, and return how many were taken."""
-        taken = 0
+    def reclaim_tokens(self, number: int) -> int:
+        """Take up to `number` unused tokens out of the pipe, and return how many were taken."""
+        count = 0
         with contextlib.suppress(BlockingIOError):
-            taken = len(os.read(self._own, min(number, self.lent))) if number > 0 and self.lent else 0
-        self.lent -= taken
-        return taken
+            size = min(number, self.lent_token_count)
+            count = len(os.read(self._pipe_descriptor, size)) if size > 0 else 0
+        self.lent_token_count -= count
+        return count
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Close and remove the pipe after the end of the command."""
-        for descriptor in (self._own, *self.descriptors):
+        for descriptor in (self._pipe_descriptor, *self.inherited_descriptors):
             os.close(descriptor)
-        with contextlib.suppress(OSError):  # the command has removed it
-            os.unlink(self._path)
-        self._server.leave(self)
+        with contextlib.suppress(OSError):  # the command may have removed the pipe
+            os.unlink(self._pipe_path)
+        self._server.remove_client(self)
 
 
-JOBSERVER_FLAGS: Final = re.compile(rb"-j\d*$|--jobserver-(auth|fds|style)=")
-"""Matches the words in MAKEFLAGS that refer to another jobserver, to be removed."""
+JOBSERVER_FLAG_PATTERN: Final = re.compile(rb"-j\d*$|--jobserver-(auth|fds|style)=")
+"""Matches the words in an inherited MAKEFLAGS that refer to another jobserver. These words are removed."""
 
 
 def uses_pipe_names(style: object) -> bool:
-    """Return whether clients get the name of their pipe; `style` is a scheduler's option `jobserver`."""
+    """Return whether clients get the names of their pipes if `style` is the scheduler's option `jobserver`."""
     return style == "fifo" or (style is True and accepts_pipe_names(shutil.which("make")))
 
 
 @functools.cache
 def accepts_pipe_names(make: str | None) -> bool:
-    """Return whether a GNU make accepts the name of a jobserver's pipe.
+    """Return whether the `make` at this path accepts the name of a jobserver's pipe.
 
-    The result is True if there is no make, or it is another make, because other clients of a jobserver accept names.
+    The result is also True if there is no GNU make, because all other clients of a jobserver accept names.
     """
     if make is None:
         return True
     try:
-        answer = subprocess.run([make, "--version"], capture_output=True, text=True, timeout=5, check=False).stdout
+        output = subprocess.run([make, "--version"], capture_output=True, text=True, timeout=5, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
         return True
-    version = re.match(r"GNU Make (\d+)\.(\d+)", answer)
+    version = re.match(r"GNU Make (\d+)\.(\d+)", output)
     return version is None or (int(version[1]), int(version[2])) >= MIN_MAKE_VERSION

@@ -16,25 +16,25 @@ from typing import Any, BinaryIO, Final, Protocol
 from ... import _posix as posix
 from ...abc import printable
 
-SPOOL_LIMIT: Final = 1 << 20
-"""The maximum size, in bytes, of captured output in memory; larger output goes to disk."""
-LINE_LIMIT: Final = 1 << 16
-"""The size, in bytes, above which an incomplete line is forwarded in pieces."""
+SPOOL_LIMIT_BYTES: Final = 1 << 20
+"""The maximum size, in bytes, of captured output that is kept in memory. Larger output is kept on disk."""
+LINE_LIMIT_BYTES: Final = 1 << 16
+"""The size, in bytes, above which an incomplete line is forwarded without waiting for its end."""
 
 
 def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
-    """Write all data, and block while a pipe is full, even if another program has made the descriptor non-blocking."""
+    """Write all data, and wait while a pipe is full, even if another program has made the descriptor non-blocking."""
     view = memoryview(data)
     while view:
         try:
             view = view[os.write(descriptor, view) :]
         except BlockingIOError:
-            poll = posix.poll()  # select() takes no descriptor above 1,023
+            poll = posix.poll()  # unlike select(), poll() accepts descriptors above 1,023
             poll.register(descriptor, posix.POLLOUT)
             poll.poll()
 
 
-class Sink(Protocol):
+class OutputSink(Protocol):
     """A receiver of a command's output."""
 
     def write(self, data: bytes) -> object:
@@ -46,7 +46,7 @@ class Sink(Protocol):
         ...
 
 
-class Spool:
+class OutputSpool:
     """Captured output on disk, in an unnamed temporary file that is deleted with this object."""
 
     __slots__ = ("__weakref__", "_descriptor", "_size")
@@ -68,13 +68,13 @@ class Spool:
             return file.read()
 
     def reopen(self) -> int:
-        """Open another descriptor, positioned at the start of the file; this needs /proc."""
+        """Return a new descriptor of the file, positioned at its start. This needs /proc."""
         return os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY)
 
-    def read_at(self, size: int, at: int) -> bytes:
-        """Return up to `size` bytes from position `at`."""
-        piece: bytes = posix.pread(self._descriptor, size, at)
-        return piece
+    def read_at(self, size: int, position: int) -> bytes:
+        """Return up to `size` bytes from the given position."""
+        data: bytes = posix.pread(self._descriptor, size, position)
+        return data
 
     def open(self) -> BinaryIO:
         """Open a file object at the start of the output."""
@@ -89,9 +89,9 @@ class Spool:
 
 
 class SpoolReader(io.RawIOBase):
-    """A raw stream that reads a spool, with a position of its own."""
+    """A raw stream that reads a spool from its own position."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: OutputSpool) -> None:
         self._spool = spool
         self._position = 0
 
@@ -117,84 +117,90 @@ class SpoolReader(io.RawIOBase):
         return self._position
 
 
-class Capture:
-    """A sink that stores the whole output, in memory up to `SPOOL_LIMIT` bytes, otherwise on disk."""
+class CaptureSink:
+    """A sink that stores the whole output, in memory up to `SPOOL_LIMIT_BYTES` bytes, otherwise on disk."""
 
-    __slots__ = ("_data", "_spool")
+    __slots__ = ("_buffer", "_spool")
 
     def __init__(self) -> None:
-        self._data = bytearray()
-        self._spool: Spool | None = None
+        self._buffer = bytearray()
+        self._spool: OutputSpool | None = None
 
     def write(self, data: bytes) -> None:
-        """Append data; move all data to disk when it exceeds the limit."""
-        if self._spool is None and len(self._data) + len(data) > SPOOL_LIMIT:
-            self._spool = Spool()
-            self._spool.write(self._data)
-            self._data.clear()
+        """Append data, and move the output to disk if it exceeds the limit."""
+        if self._spool is None and len(self._buffer) + len(data) > SPOOL_LIMIT_BYTES:
+            self._spool = OutputSpool()
+            self._spool.write(self._buffer)
+            self._buffer.clear()
         if self._spool is None:
-            self._data += data
+            self._buffer += data
         else:
             self._spool.write(data)
 
     def finish(self) -> None:
         """Do nothing: no cleanup is needed."""
 
-    def captured(self) -> bytes | Spool:
+    def output(self) -> bytes | OutputSpool:
         """Return the whole output, as bytes or as a spool on disk."""
-        return bytes(self._data) if self._spool is None else self._spool
+        return bytes(self._buffer) if self._spool is None else self._spool
 
 
 class LineSink:
-    r"""A sink that calls a function with each line as text, without its line ending; invalid UTF-8 becomes \\xNN."""
+    r"""A sink that calls a function with each line of output as text, without the line ending.
 
-    __slots__ = ("_rest", "_take")
+    Bytes that are not valid UTF-8 become `\xNN`.
+    """
 
-    def __init__(self, take: Callable[[str], object]) -> None:
-        self._take: Final = take
-        self._rest = b""
+    __slots__ = ("_incomplete_line", "_on_line")
+
+    def __init__(self, on_line: Callable[[str], object]) -> None:
+        self._on_line: Final = on_line
+        self._incomplete_line = b""
 
     def write(self, data: bytes) -> None:
-        """Forward the lines that are complete."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        """Forward the complete lines, and store the incomplete last line."""
+        *lines, self._incomplete_line = (self._incomplete_line + data).split(b"\n")
         for line in lines:
             self._forward(line)
-        while len(self._rest) > LINE_LIMIT:
-            line, self._rest = self._rest[:LINE_LIMIT], self._rest[LINE_LIMIT:]
+        while len(self._incomplete_line) > LINE_LIMIT_BYTES:
+            line, self._incomplete_line = (
+                self._incomplete_line[:LINE_LIMIT_BYTES],
+                self._incomplete_line[LINE_LIMIT_BYTES:],
+            )
             self._forward(line)
 
     def finish(self) -> None:
         """Forward the last line if it does not end with a newline."""
-        if self._rest:
-            line, self._rest = self._rest, b""
+        if self._incomplete_line:
+            line, self._incomplete_line = self._incomplete_line, b""
             self._forward(line)
 
     def _forward(self, line: bytes) -> None:
-        self._take(line.removesuffix(b"\r").decode(errors="backslashreplace"))
+        self._on_line(line.removesuffix(b"\r").decode(errors="backslashreplace"))
 
 
 class FileSink:
-    """A sink that writes to a text or binary file object, and flushes it at the end; if `at_once`, after each write."""
+    """A sink that writes to a text or binary file object, and flushes it at the end or, if requested, at each write."""
 
-    __slots__ = ("_at_once", "_decoder", "_file", "_flush")
+    __slots__ = ("_decoder", "_file", "_flush", "_flushes_each_write")
 
-    def __init__(self, file: Any, *, at_once: bool = False) -> None:
+    def __init__(self, file: Any, *, flush_each_write: bool = False) -> None:
         self._file: Final = file
         self._flush: Final = getattr(file, "flush", None) or _no_flush
-        self._at_once: Final = at_once
-        binary = isinstance(file, (io.RawIOBase, io.BufferedIOBase)) or "b" in str(getattr(file, "mode", ""))
-        self._decoder: Final = None if binary else codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        self._flushes_each_write: Final = flush_each_write
+        is_binary = isinstance(file, (io.RawIOBase, io.BufferedIOBase)) or "b" in str(getattr(file, "mode", ""))
+        self._decoder: Final = None if is_binary else codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
     def write(self, data: bytes) -> None:
         """Write data to the file."""
         self._file.write(data if self._decoder is None else self._decoder.decode(data))
-        if self._at_once:
+        if self._flushes_each_write:
             self._flush()
 
     def finish(self) -> None:
-        """Write an incomplete last character, escaped, and flush the file."""
-        if self._decoder is not None and (rest := self._decoder.decode(b"", final=True)):
-            self._file.write(rest)
+        """Write the bytes of an incomplete last character, escaped, and flush the file."""
+        if self._decoder is not None and (incomplete := self._decoder.decode(b"", final=True)):
+            self._file.write(incomplete)
         self._flush()
 
 
@@ -205,11 +211,11 @@ def _no_flush() -> None:
 class DescriptorSink:
     """A sink that writes to a descriptor, and closes the descriptor when it is finished or garbage-collected."""
 
-    __slots__ = ("__weakref__", "_close", "_descriptor")
+    __slots__ = ("__weakref__", "_close_once", "_descriptor")
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor: Final = descriptor
-        self._close: Final = weakref.finalize(self, os.close, self._descriptor)
+        self._close_once: Final = weakref.finalize(self, os.close, self._descriptor)
 
     def write(self, data: bytes) -> None:
         """Write data, and block while the pipe is full."""
@@ -217,61 +223,63 @@ class DescriptorSink:
 
     def finish(self) -> None:
         """Close the descriptor; a second call does nothing."""
-        self._close()
+        self._close_once()
 
 
 class ActivitySink:
-    """A sink that calls a function for each piece of output, which an `idle_timeout` counts as a sign of life."""
+    """A sink that calls a function whenever output arrives. The function restarts an `idle_timeout`."""
 
-    __slots__ = ("_alive",)
+    __slots__ = ("_on_output",)
 
-    def __init__(self, alive: Callable[[], None]) -> None:
-        self._alive: Final = alive
+    def __init__(self, on_output: Callable[[], None]) -> None:
+        self._on_output: Final = on_output
 
     def write(self, data: bytes) -> None:
         """Call the function."""
-        self._alive()
+        self._on_output()
 
     def finish(self) -> None:
         """Do nothing: no cleanup is needed."""
 
 
-def tag_maker(template: bool | str, name: str, values: Mapping[str, str]) -> Callable[[], str] | None:
-    """Return a function that makes the tag for each line; None for no tags.
+def make_tag_function(template: bool | str, name: str, values: Mapping[str, str]) -> Callable[[], str] | None:
+    """Return a function that returns the tag for the next line, or None if lines have no tags.
 
     Args:
-        template: the user's `tag=`: True for the name, or a template, in which `{time}` is replaced by the time of the
-            line, and other names in braces by their values.
-        name: the name of the job or node; control characters in it are escaped.
-        values: the values for names in braces; control characters in them are escaped.
+        template: the user's `tag=`: True to use the name as the tag, False for no tags, or a template. In a template,
+            `{time}` is replaced by the current time, and any other name in braces by its value in `values`.
+        name: the name of the job or node. Control characters in the name are escaped.
+        values: the values of names in braces. Control characters in the values are escaped.
 
     """
 
-    def value(match: re.Match[str]) -> str:
+    def replacement(match: re.Match[str]) -> str:
         if match["name"] == "time" and "time" not in values:
-            return datetime.now().astimezone().strftime(match["format"] or TIME)
+            return datetime.now().astimezone().strftime(match["format"] or TIME_FORMAT)
         return match[0] if match["format"] or match["name"] not in values else printable(values[match["name"]])
 
     if not isinstance(template, str):
         return (lambda: f"{printable(name)}: ") if template else None
-    return (lambda: _IN_BRACES.sub(value, template)) if template else None
+    return (lambda: _PLACEHOLDER_PATTERN.sub(replacement, template)) if template else None
 
 
-TIME: Final = "%H:%M:%S"
+TIME_FORMAT: Final = "%H:%M:%S"
 """The default format of `{time}` in a tag."""
-_IN_BRACES: Final = re.compile(r"\{(?P<name>\w+)(?::(?P<format>[^{}]+))?\}")
+_PLACEHOLDER_PATTERN: Final = re.compile(r"\{(?P<name>\w+)(?::(?P<format>[^{}]+))?\}")
 
 
-def line_sinks(name: str, on_line: Callable[[str], object] | None, tag: Callable[[], str] | None) -> list[Sink]:
+def make_line_sinks(
+    name: str, on_line: Callable[[str], object] | None, tag: Callable[[], str] | None
+) -> list[OutputSink]:
     """Return the sinks that process a stream by lines.
 
     Args:
         name: "stdout" or "stderr".
-        on_line: a function to call with each line; None for none.
+        on_line: a function to call with each line, or None.
         tag: a function that returns the prefix with which each line is printed; None to print nothing.
 
     """
-    readers = [] if on_line is None else [on_line]
+    callbacks = [] if on_line is None else [on_line]
     if tag is not None:
-        readers.append(lambda line: print(tag() + line, file=getattr(sys, name)))
-    return [LineSink(read) for read in readers]
+        callbacks.append(lambda line: print(tag() + line, file=getattr(sys, name)))
+    return [LineSink(callback) for callback in callbacks]

@@ -1,10 +1,10 @@
 """One run of a command's process: its start, the wait for its end, and the end of its process group.
 
 ```
-start ──► wait, reading its pipes ──► it has exited: reap it with wait4
+start ──► wait and read its pipes ──► the process has exited: reap it with wait4
              │ timeout, cancellation,        ▼
-             │ or a callback that raised     wait for the rest of its group, at most terminate_grace seconds
-             ▼                               ▼ the same, or the seconds are over
+             │ or error in a callback     wait for the rest of its group, at most terminate_grace seconds
+             ▼                               ▼ timeout, cancellation, error, or these seconds are over
           SIGTERM to the group ──► terminate_grace seconds ──► SIGKILL to the group ──► empty the pipes
 ```
 """
@@ -20,14 +20,14 @@ from ..._core.api import JobTimeout
 from ...abc import arguments_of
 from .._env_propagation import propagated_variables
 from ..posix._guard import Guard
-from ..posix._process_groups import KILL_PAUSE, end_group, until_empty
+from ..posix._process_groups import KILL_INTERVAL, end_group, wait_until_empty
 from ..posix._processes import Process, renice, spawn
 from . import _argv, _resource_limits, _start_errors
 from ._granted import fill_environment
-from ._jobserver import Client, TokenPipes
+from ._jobserver import JobserverClient, TokenPipeDirectory
 from ._result import CommandError, CommandResult
 from ._spawn_queue import SpawnQueue
-from ._streams import Streams
+from ._streams import ProcessStreams
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,16 +39,16 @@ if TYPE_CHECKING:
 class ProcessRun:
     """One process of a command job, from its start until the end of its process group."""
 
-    # ---- set when it starts
+    # ---- set when the process starts
     _command: list[str | bytes]
-    _input: Any
-    _began: float
-    _limit: TimeLimit
-    _streams: Streams
+    _stdin: Any
+    _started_at: float
+    _time_limit: TimeLimit
+    _streams: ProcessStreams
     _process: Process
-    _stderr_size: int
-    _client: Client | None = None  # its client of a jobserver, if it has one
-    # ---- set when it has ended
+    _initial_stderr_size: int
+    _jobserver_client: JobserverClient | None = None  # None if the scheduler has no jobserver
+    # ---- set when the process has ended
     _result: CommandResult
 
     def __init__(self, job: CommandJob, run: RunHandle) -> None:
@@ -56,8 +56,8 @@ class ProcessRun:
         self._options: Final = job._options
         self._run: Final = run
         self._clock: Final = run.clock
-        self._wait: Final = run.wait_readable
-        self._error: JobTimeout | None = None  # set if the timeout has ended the process or the rest of its group
+        self._wait_readable: Final = run.wait_readable
+        self._job_timeout: JobTimeout | None = None  # set if the timeout has ended the process or the rest of its group
 
     async def run(self) -> CommandResult:
         """Start the command, wait until its whole process group has ended, and return the result.
@@ -69,56 +69,57 @@ class ProcessRun:
 
         """
         job = self._job
-        self._options.check_open(repr(job.label))
-        starts = self._run.shared(SpawnQueue)
+        self._options.check_files_open(repr(job.label))
+        spawn_queue = self._run.shared(SpawnQueue)
         with _resource_limits.hold_slot(self._options.pin, self._run, job) as cpu:
-            self._prepare()
-            asked = self._clock()
+            self._prepare_command()
+            requested_at = self._clock()
             try:
-                if await starts.start(lambda: self._start(cpu)):
-                    self._run.note_hold(job, asked)
-                with starts.running(), self._limit:
+                if await spawn_queue.start_when_possible(lambda: self._start(cpu)):
+                    self._run.note_hold(job, requested_at)
+                with spawn_queue.count_as_running(), self._time_limit:
                     await self._wait_for_end()
             finally:
-                if self._client is not None:
-                    self._client.leave()
-        if self._streams.pipes.error is not None:
-            raise self._streams.pipes.error
-        if self._error is not None:
-            raise self._error
+                if self._jobserver_client is not None:
+                    self._jobserver_client.close()
+        if self._streams.pipes.sink_error is not None:
+            raise self._streams.pipes.sink_error
+        if self._job_timeout is not None:
+            raise self._job_timeout
         result = self._result
-        failure = self._options.failure(result.returncode) or self._options.missing_output()
+        failure = self._options.describe_failure(result.returncode) or self._options.describe_missing_output()
         if failure is not None:
-            written = "output" if self._options.stderr == subprocess.STDOUT else "standard error"
-            raise CommandError(job, self._command_line, failure, result, self._stderr_tail(), written)
+            stream_name = "output" if self._options.stderr == subprocess.STDOUT else "standard error"
+            raise CommandError(job, self._command_line, failure, result, self._stderr_tail(), stream_name)
         return result
 
-    # ---- the start
+    # ---- starting the process
 
-    def _prepare(self) -> None:
+    def _prepare_command(self) -> None:
         job = self._job
         *arguments, stdin = arguments_of(job)
         self._command = _argv.fill_arguments(arguments, job)
-        self._input = _argv.check_input(job._input(stdin), job)
+        self._stdin = _argv.check_stdin(job._stdin_value(stdin), job)
 
     def _start(self, cpu: int | None) -> None:
         job = self._job
-        self._began = self._clock()
-        self._limit = limit = self._run.time_limit(job, "output")
+        self._started_at = self._clock()
+        self._time_limit = limit = self._run.time_limit(job, "output")
         try:
-            if self._client is None and (slots := self._run.spare_slots()) is not None:
-                self._client = self._run.shared(TokenPipes).join(slots)
-            self._streams = Streams(job, self._input, limit.alive if limit.needs_signs else None)
+            if self._jobserver_client is None and (slots := self._run.spare_slots()) is not None:
+                self._jobserver_client = self._run.shared(TokenPipeDirectory).add_client(slots)
+            self._streams = ProcessStreams(job, self._stdin, limit.alive if limit.needs_signs else None)
         except OSError as error:
             raise CommandError(job, self._command_line, _start_errors.stream_error_message(error)) from error
-        self._stderr_size = _start_errors.stderr_size(self._options)
+        self._initial_stderr_size = _start_errors.stderr_size(self._options)
         try:
             self._process = job._process = self._spawn(cpu)
         except OSError as error:
             self._streams.close()
-            why = _start_errors.start_error_message(error, self._command, job._options, redact=job.redact)
-            # The cause names the program; its traceback has only frames of subprocess.
-            raise CommandError(job, self._command_line, why) from None if job.redact else error.with_traceback(None)
+            message = _start_errors.start_error_message(error, self._command, job._options, redact=job.redact)
+            # The cause names the program, so the error of a redacted job has no cause. The traceback of the cause is
+            # dropped, because it has only frames of `subprocess`.
+            raise CommandError(job, self._command_line, message) from None if job.redact else error.with_traceback(None)
         except BaseException:
             self._streams.close()
             raise
@@ -130,23 +131,23 @@ class ProcessRun:
             return spawn(
                 self._run.shared(Guard),
                 command,
-                environment=self._environment(),
-                added=propagated_variables(self._env_variable),
+                environment=self._command_environment(),
+                overrides=propagated_variables(self._get_command_variable),
                 cwd=options.cwd,
                 stdin=streams.stdin,
                 stdout=streams.stdout,
                 stderr=streams.stderr,
-                kept=() if self._client is None else self._client.descriptors,
+                pass_fds=() if self._jobserver_client is None else self._jobserver_client.inherited_descriptors,
             )
 
-    def _env_variable(self, name: str) -> str | None:
+    def _get_command_variable(self, name: str) -> str | None:
         value = (self._options.env or {}).get(os.fsencode(name))
         return None if value is None else os.fsdecode(value)
 
-    def _environment(self) -> Mapping[bytes, bytes] | None:
-        env, own = self._options.env, self._job._granted_env
-        variables = env if env is None or not own else fill_environment(env, own, self._job)
-        return variables if self._client is None else self._client.environment(variables)
+    def _command_environment(self) -> Mapping[bytes, bytes] | None:
+        env, placeholders = self._options.env, self._job._env_placeholders
+        variables = env if env is None or not placeholders else fill_environment(env, placeholders, self._job)
+        return variables if self._jobserver_client is None else self._jobserver_client.add_to_environment(variables)
 
     def _set_up_process(self) -> None:
         """Watch the pipes of the started process, set its niceness, and call `on_start`."""
@@ -164,109 +165,111 @@ class ProcessRun:
     def _command_line(self) -> str:
         return _argv.join_command(self._command, self._options.shell)
 
-    # ---- the wait
+    # ---- waiting for the end of the process
 
     async def _wait_for_end(self) -> None:
-        """Wait until the process and its group have ended; end them if that takes too long or on an error."""
+        """Wait until the process and its group have ended, and end them on a timeout, a cancellation or an error."""
         is_over = False
         try:
             self._set_up_process()
-            exited = await self._wait_for_exit_in_time() or self._process.has_exited()
-            is_over = exited and self._streams.pipes.error is None and await self._wait_for_group()
+            has_exited = await self._wait_for_exit_in_time() or self._process.has_exited()
+            is_over = has_exited and self._streams.pipes.sink_error is None and await self._wait_for_group()
         finally:
             try:
                 if not is_over:
                     await self._end_group()
             finally:
-                self._finish()
+                self._finish_process()
 
     async def _wait_for_exit_in_time(self) -> bool:
-        """Wait until the process has exited; return False if the time limit is exceeded, or a sink fails."""
+        """Wait until the process has exited, and return True; return False on a timeout or if a sink fails."""
         while True:
-            until = self._limit.deadline
-            if await self._wait_for_exit(until):
+            deadline = self._time_limit.deadline
+            if await self._wait_for_exit(deadline):
                 return True
-            if self._limit.deadline <= until:
-                # output that arrived while the event loop was blocked may extend the deadline
+            if self._time_limit.deadline <= deadline:
+                # Output that arrived while the event loop was blocked may extend the deadline.
                 self._streams.pipes.forward_available()
-            if self._streams.pipes.error is not None or self._limit.deadline <= until:
+            if self._streams.pipes.sink_error is not None or self._time_limit.deadline <= deadline:
                 return False
 
     async def _wait_for_exit(self, deadline: float) -> bool:
-        return await self._streams.pipes.forward_until_ended(self._wait, deadline)
+        return await self._streams.pipes.forward_until_ended(self._wait_readable, deadline)
 
     async def _wait_for_group(self) -> bool:
-        """Reap the exited process, and wait for the rest of its group; return False if that must be ended."""
+        """Reap the exited process, wait for the rest of its group, and return False if the rest must be ended."""
         self._reap()
-        if not self._process.has_left_others():
+        if not self._process.has_remaining_members():
             return True
         if self._options.leftovers == "end":
             return False
-        grace_ends = self._clock() + self._options.terminate_grace
-        return await until_empty(self._run, self._process, min(grace_ends, self._limit.end), self._pause)
+        grace_deadline = self._clock() + self._options.terminate_grace
+        return await wait_until_empty(
+            self._run, self._process, min(grace_deadline, self._time_limit.end), self._forward_or_sleep
+        )
 
-    # ---- the end
+    # ---- ending the process group
 
     async def _end_group(self) -> None:
         """Send SIGTERM to the group, and SIGKILL after the grace period; a cancellation does not interrupt this."""
         process = self._process
-        grace_ends = self._clock() + self._options.terminate_grace
-        self._streams.pipes.ending = True
-        self._error = self._timeout_error()
+        grace_deadline = self._clock() + self._options.terminate_grace
+        self._streams.pipes.is_ending = True
+        self._job_timeout = self._timeout_error()
         self._job._terminate(process)
-        process.signal(posix.SIGCONT)  # a stopped process would not handle SIGTERM
-        ended = process.returncode is not None or await self._kill_after_grace(grace_ends)
-        if ended and process.returncode is None:
+        process.signal_group(posix.SIGCONT)  # a stopped process would not handle SIGTERM
+        has_ended = process.returncode is not None or await self._kill_after_grace(grace_deadline)
+        if has_ended and process.returncode is None:
             self._reap()
-        if not ended or not await end_group(self._run, process, grace_ends, self._pause):
+        if not has_ended or not await end_group(self._run, process, grace_deadline, self._forward_or_sleep):
             self._run.report(f"{self._job.label!r}: {_start_errors.not_permitted_message(process.pid)}", self._job)
 
     def _timeout_error(self) -> JobTimeout | None:
-        """Return a JobTimeout if the time limit is the reason for ending the command, otherwise None."""
-        job, limit = self._job, self._limit
+        """Return a `JobTimeout` if the command is being ended because of its time limit, otherwise None."""
+        job, limit = self._job, self._time_limit
         if not self._process.has_exited():
             return limit.error() if limit.is_over else None
         if job.timeout is None or self._clock() < limit.end:
             return None
-        return JobTimeout(job, job.timeout)  # waiting for the rest of its group took too long
+        return JobTimeout(job, job.timeout)  # the process has exited, but the rest of its group has not ended in time
 
-    async def _kill_after_grace(self, grace_ends: float) -> bool:
-        """Wait for the process, and kill it when the grace period ends; return False if that is not permitted."""
-        until = grace_ends
-        while not await self._run.outlast(lambda until=until: self._wait_for_exit(until)):  # type: ignore[misc]
-            if not self._process.signal(posix.SIGKILL):
+    async def _kill_after_grace(self, grace_deadline: float) -> bool:
+        """Wait for the process, kill it when the grace period ends, and return False if that is not permitted."""
+        deadline = grace_deadline
+        while not await self._run.outlast(lambda deadline=deadline: self._wait_for_exit(deadline)):  # type: ignore[misc]
+            if not self._process.signal_group(posix.SIGKILL):
                 return False
-            until = self._clock() + KILL_PAUSE
+            deadline = self._clock() + KILL_INTERVAL
         return True
 
     def _reap(self) -> None:
         try:
             self._process.reap()
         except ChildProcessError as error:
-            raise CommandError(self._job, self._command_line, _start_errors.REAPED) from error
+            raise CommandError(self._job, self._command_line, _start_errors.REAPED_MESSAGE) from error
 
-    async def _pause(self, until: float) -> None:
-        await self._streams.pipes.forward_until(self._wait, until)
+    async def _forward_or_sleep(self, until: float) -> None:
+        await self._streams.pipes.forward_remaining(self._wait_readable, until)
         await self._run.sleep_until(until)
 
-    def _finish(self) -> None:
+    def _finish_process(self) -> None:
         """Free the resources of the process, and store its result."""
-        self._process.forget()
+        self._process.unregister()
         self._streams.close()
         self._job._process = None
         if self._process.returncode is not None:
-            self._result = self._job._latest = self._new_result()
+            self._result = self._job._latest_result = self._make_result()
 
-    # ---- its result
+    # ---- the result
 
-    def _new_result(self) -> CommandResult:
+    def _make_result(self) -> CommandResult:
         process, streams = self._process, self._streams
         assert process.returncode is not None
         assert process.usage is not None
-        elapsed = self._clock() - self._began
-        kept = streams.captured("stdout"), streams.captured("stderr")
-        return CommandResult(process.returncode, elapsed, process.usage, *kept, process.own_peak, process.pid)
+        elapsed = self._clock() - self._started_at
+        output = streams.captured_output("stdout"), streams.captured_output("stderr")
+        return CommandResult(process.returncode, elapsed, process.usage, *output, process.rss_before_exec, process.pid)
 
     def _stderr_tail(self) -> bytes | None:
         """Return the last bytes of the standard error, if it was captured or written to a file, otherwise None."""
-        return _start_errors.stderr_tail(self._result, self._options, self._stderr_size)
+        return _start_errors.stderr_tail(self._result, self._options, self._initial_stderr_size)

@@ -28,15 +28,15 @@ from ._result import CommandError
 if TYPE_CHECKING:
     from ...abc import RunHandle
 
-FIRST_PAUSE: Final = 0.01
-LONGEST_PAUSE: Final = 0.1
+MIN_POLL_INTERVAL: Final = 0.01
+MAX_POLL_INTERVAL: Final = 0.1
 """The bounds of the interval between two tests, in seconds."""
 
 
 class Readiness(ABC):
     """A condition that a service meets when it is ready."""
 
-    def check_before_start(self) -> None:  # noqa: B027  # most have nothing to check
+    def check_before_start(self) -> None:  # noqa: B027  # not abstract: most conditions have nothing to check
         """Prepare for an attempt, before the service is started.
 
         Raises:
@@ -44,7 +44,7 @@ class Readiness(ABC):
 
         """
 
-    def line(self, text: str) -> None:  # noqa: B027  # and ignore output
+    def process_line(self, text: str) -> None:  # noqa: B027  # not abstract: most conditions ignore the output
         """Process a line of the service's output."""
 
     @abstractmethod
@@ -56,12 +56,12 @@ class Readiness(ABC):
         return ""
 
 
-async def poll_until(run: RunHandle, find: Callable[[], Awaitable[Any]]) -> Any:
-    """Call `find` at growing intervals until its result is not None, and return the result."""
-    pause = FIRST_PAUSE
-    while (result := await find()) is None:
-        await run.sleep_until(run.clock() + pause)
-        pause = min(LONGEST_PAUSE, pause * 1.5)
+async def poll_until(run: RunHandle, probe: Callable[[], Awaitable[Any]]) -> Any:
+    """Call `probe` at growing intervals until its result is not None, and return the result."""
+    interval = MIN_POLL_INTERVAL
+    while (result := await probe()) is None:
+        await run.sleep_until(run.clock() + interval)
+        interval = min(MAX_POLL_INTERVAL, interval * 1.5)
     return result
 
 
@@ -109,7 +109,7 @@ class PortOpen(Readiness):
         """Make sure that the port is free.
 
         Raises:
-            RuntimeError: another program listens there.
+            RuntimeError: another program listens on the port.
 
         """
         with contextlib.suppress(OSError), socket.create_connection((self.host, self.number), timeout=0.2):
@@ -119,7 +119,7 @@ class PortOpen(Readiness):
             )
 
     async def wait(self, run: RunHandle) -> int:
-        """Try to connect until it succeeds."""
+        """Try to connect until a connection succeeds, and return the number of the port."""
         return await poll_until(run, self._try_connect)  # type: ignore[no-any-return]
 
     async def _try_connect(self) -> int | None:
@@ -158,8 +158,8 @@ class OutputLine(Readiness):
                 f"OutputLine({short_repr(text)}): give a part of the line, or a compiled regular expression of text"
             )
         self.text: Final = text
-        self._lines: list[str] = []
-        self._arrived: anyio.Event | None = None
+        self._matching_lines: list[str] = []
+        self._match_event: anyio.Event | None = None
 
     def __repr__(self) -> str:
         """Return the constructor call."""
@@ -170,25 +170,25 @@ class OutputLine(Readiness):
         return f"a line with {self.text if isinstance(self.text, str) else self.text.pattern!r} in its output"
 
     def check_before_start(self) -> None:
-        """Forget the line of an earlier attempt."""
-        self._lines.clear()
-        self._arrived = anyio.Event()
+        """Discard the matching line of an earlier attempt."""
+        self._matching_lines.clear()
+        self._match_event = anyio.Event()
 
-    def line(self, text: str) -> None:
+    def process_line(self, text: str) -> None:
         """Store the first line that matches, and wake `wait`."""
-        if not self._lines and self._matches(text):
-            self._lines.append(text)
-            if self._arrived is not None:
-                self._arrived.set()
+        if not self._matching_lines and self._matches(text):
+            self._matching_lines.append(text)
+            if self._match_event is not None:
+                self._match_event.set()
 
-    def _matches(self, text: str) -> bool:
-        return self.text in text if isinstance(self.text, str) else self.text.search(text) is not None
+    def _matches(self, line: str) -> bool:
+        return self.text in line if isinstance(self.text, str) else self.text.search(line) is not None
 
     async def wait(self, run: RunHandle) -> str:
         """Wait for a line that matches, and return it."""
-        assert self._arrived is not None
-        await self._arrived.wait()
-        return self._lines[0]
+        assert self._match_event is not None
+        await self._match_event.wait()
+        return self._matching_lines[0]
 
 
 @final
@@ -215,7 +215,7 @@ class CommandSucceeds(Readiness):
         self.command: Final = command
         all_options: dict[str, Any] = {"stdout": DEVNULL, "stderr": PIPE, **options}
         self._job: Final = CommandJob(command, **all_options)
-        self._latest: CommandError | None = None
+        self._latest_error: CommandError | None = None
 
     def __repr__(self) -> str:
         """Return the constructor call."""
@@ -226,7 +226,7 @@ class CommandSucceeds(Readiness):
         return f"{self._job.command_line()!r} to succeed"
 
     async def wait(self, run: RunHandle) -> Any:
-        """Run the command until it succeeds."""
+        """Run the command repeatedly until it succeeds, and return its result."""
         return await poll_until(run, self._try_command)
 
     async def _try_command(self) -> Any:
@@ -235,12 +235,12 @@ class CommandSucceeds(Readiness):
         except CommandError as error:
             if error.returncode is None:
                 raise  # the command could not be started
-            self._latest = error
+            self._latest_error = error
             return None
 
     def latest_failure(self) -> str:
         """Return a space and a sentence about the latest failure of the command; "" if there was none."""
-        return "" if self._latest is None else f" It failed the last time: {self._latest}."
+        return "" if self._latest_error is None else f" It failed the last time: {self._latest_error}."
 
 
 @final
@@ -249,17 +249,17 @@ class FileExists(Readiness):
 
     def __init__(self, path: Path) -> None:
         self._path: Final = path
-        self._before: tuple[int, int] | None = None
+        self._initial_identity: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         """Return the condition as an infinitive clause for error messages."""
         return f"{str(self._path)!r} to be there"
 
     def check_before_start(self) -> None:
-        """Record the identity of a file that exists already."""
-        self._before = self._identity()
+        """Record the identity of the file if it exists already."""
+        self._initial_identity = self._file_identity()
 
-    def _identity(self) -> tuple[int, int] | None:
+    def _file_identity(self) -> tuple[int, int] | None:
         try:
             status = os.stat(self._path)
         except OSError:
@@ -267,7 +267,7 @@ class FileExists(Readiness):
         return status.st_ino, status.st_mtime_ns
 
     async def wait(self, run: RunHandle) -> Path:
-        """Poll until the file exists, and return its path."""
+        """Poll until the file is new or the socket accepts connections, and return the path."""
         return await poll_until(run, self._find_file)  # type: ignore[no-any-return]
 
     async def _find_file(self) -> Path | None:
@@ -276,7 +276,7 @@ class FileExists(Readiness):
         except OSError:
             return None
         if not is_socket:
-            return self._path if self._identity() != self._before else None
+            return self._path if self._file_identity() != self._initial_identity else None
         with socket.socket(posix.AF_UNIX) as client:
             client.setblocking(False)
             try:

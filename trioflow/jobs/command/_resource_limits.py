@@ -16,49 +16,50 @@ if TYPE_CHECKING:
     from ...abc import AbstractJob, RunHandle
     from ._spawn_options import CommandOptions
 
-ULIMIT: Final = 'ulimit -v "$0" && exec "$@"'
+ULIMIT_SCRIPT: Final = 'ulimit -v "$0" && exec "$@"'
+"""A script that limits the address space to `$0` KiB, and then executes the command."""
 
 
-class SlotNumbers:
-    """The numbers of a window's slots, from 1; a pinned command takes the lowest free one."""
+class NumberedSlots:
+    """The numbers of a window's slots, counted from 1. Each pinned command takes the lowest free number."""
 
-    __slots__ = ("_free", "_last")
+    __slots__ = ("_free_numbers", "_highest_number")
 
     def __init__(self) -> None:
-        self._free: Final[list[int]] = []
-        self._last = 0
+        self._free_numbers: Final[list[int]] = []
+        self._highest_number = 0
 
-    def take(self) -> int:
+    def take_lowest(self) -> int:
         """Take the lowest free slot, and return its number."""
-        if self._free:
-            return heapq.heappop(self._free)
-        self._last += 1
-        return self._last
+        if self._free_numbers:
+            return heapq.heappop(self._free_numbers)
+        self._highest_number += 1
+        return self._highest_number
 
     def give_back(self, number: int) -> None:
         """Free a slot."""
-        heapq.heappush(self._free, number)
+        heapq.heappush(self._free_numbers, number)
 
 
-class SlotsByScheduler:
+class NumberedSlotsByScheduler:
     """The numbered slots of all schedulers in an outermost run."""
 
     def __init__(self, _: RunHandle) -> None:
         """Create an empty collection; the argument is not needed."""
-        self._by_scheduler: Final[dict[Any, SlotNumbers]] = {}
+        self._slots_by_scheduler: Final[dict[Any, NumberedSlots]] = {}
 
-    def for_job(self, job: AbstractJob[Any]) -> SlotNumbers:
-        """Return the slots of the job's scheduler; jobs without a scheduler, called by other jobs, share one set."""
-        return self._by_scheduler.setdefault(job.scheduler, SlotNumbers())
+    def slots_for_job(self, job: AbstractJob[Any]) -> NumberedSlots:
+        """Return the slots of the job's scheduler. Jobs without a scheduler share one set of slots."""
+        return self._slots_by_scheduler.setdefault(job.scheduler, NumberedSlots())
 
     async def close(self) -> None:
         """Do nothing: no cleanup is needed."""
 
 
 @contextlib.contextmanager
-def _pinned_cpu(run: RunHandle, job: AbstractJob[Any]) -> Generator[int]:
-    slots = run.shared(SlotsByScheduler).for_job(job)
-    number = slots.take()
+def _hold_numbered_slot(run: RunHandle, job: AbstractJob[Any]) -> Generator[int]:
+    slots = run.shared(NumberedSlotsByScheduler).slots_for_job(job)
+    number = slots.take_lowest()
     try:
         cpus = sorted(posix.sched_getaffinity(0))
         yield cpus[(number - 1) % len(cpus)]
@@ -66,54 +67,61 @@ def _pinned_cpu(run: RunHandle, job: AbstractJob[Any]) -> Generator[int]:
         slots.give_back(number)
 
 
-_NO_CONTEXT: Final = contextlib.nullcontext()
+_NULL_CONTEXT: Final = contextlib.nullcontext()
 
 
 def hold_slot(pin: str | None, run: RunHandle, job: AbstractJob[Any]) -> contextlib.AbstractContextManager[int | None]:
-    """Hold a slot of the job's window during a block, and yield the CPU of the slot; None if `pin` is None."""
-    return _NO_CONTEXT if pin is None else _pinned_cpu(run, job)
+    """Return a context manager that holds a slot of the job's window, and yields the CPU of the slot.
+
+    If `pin` is None, the context manager does nothing and yields None.
+    """
+    return _NULL_CONTEXT if pin is None else _hold_numbered_slot(run, job)
 
 
 def pinned_to_cpu(cpu: int | None) -> contextlib.AbstractContextManager[None]:
-    """Pin processes started in a block to a CPU, if any: a child inherits the affinity of the thread that starts it."""
-    return _NO_CONTEXT if cpu is None else _affinity(cpu)
+    """Return a context manager that pins the processes started within it to a CPU.
+
+    The context manager sets the affinity of this thread, which child processes inherit. If `cpu` is None, it does
+    nothing.
+    """
+    return _NULL_CONTEXT if cpu is None else _set_affinity(cpu)
 
 
 @contextlib.contextmanager
-def _affinity(cpu: int) -> Generator[None]:
-    before = posix.sched_getaffinity(0)
+def _set_affinity(cpu: int) -> Generator[None]:
+    original_affinity = posix.sched_getaffinity(0)
     posix.sched_setaffinity(0, {cpu})
     try:
         yield
     finally:
-        posix.sched_setaffinity(0, before)
+        posix.sched_setaffinity(0, original_affinity)
 
 
 def wrap_command(command: list[str | bytes], options: CommandOptions) -> Sequence[str | bytes]:
-    """Return the command to start; for a memory limit, a shell that sets the limit and then execs the command.
+    """Return the command to start. If it has a memory limit, this is a shell that sets the limit and execs the command.
 
-    If this program set the limit instead, it would come too late for the command's first allocations.
+    If this program set the limit after the start instead, the command's first allocations would not be limited.
 
     Raises:
-        OSError: the program does not exist, or is not executable; the shell would only write a message.
+        OSError: the program does not exist, or is not executable. The shell would only print a message about this.
 
     """
     if options.memory_limit is None:
         return command
     _check_program(os.fsdecode(command[0]), options)
-    return ["/bin/sh", "-c", ULIMIT, str(max(1, options.memory_limit // 1024)), *command]
+    return ["/bin/sh", "-c", ULIMIT_SCRIPT, str(max(1, options.memory_limit // 1024)), *command]
 
 
 def _check_program(program: str, options: CommandOptions) -> None:
     if "/" in program:
         path: str | None = os.path.join(os.fsdecode(options.cwd or "."), program)
     else:
-        path = shutil.which(program, path=_path_variable(options))
+        path = shutil.which(program, path=_search_path(options))
     if path is None or not os.path.exists(path):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)
     if not (os.path.isfile(path) and os.access(path, os.X_OK)):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), program)
 
 
-def _path_variable(options: CommandOptions) -> Any:
+def _search_path(options: CommandOptions) -> Any:
     return None if options.env is None else os.fsdecode(options.env.get(b"PATH", b""))

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, final
 from ..._core.api import TrioflowError
 from ...abc import duration, short_repr, whole_number
 from ..posix._processes import Rusage, as_signal
-from ._output_sinks import Spool
+from ._output_sinks import OutputSpool
 
 if TYPE_CHECKING:
     from ...abc import AbstractJob
 
-RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
+RSS_UNIT_BYTES: Final = 1 if sys.platform == "darwin" else 1024
+"""The unit of `ru_maxrss`, in bytes."""
 
 
 @final
@@ -24,14 +25,15 @@ class CommandResult:
 
     Attributes:
         returncode: the exit code; if a signal ended the process, the signal's negative number, as in `subprocess`.
-        signal: the signal that ended the process, or None: a `signal.Signals`, or an int for a signal without a name.
+        signal: the signal that ended the process, as a `signal.Signals`, or as an int if the signal has no name; None
+            if the process exited by itself.
         elapsed: seconds from the start of the process until its whole group had ended.
         pid: the id of the process; None for a command on a node, and for a result restored from a journal.
         user_time: CPU seconds in user mode, of the process and the children that it waited for.
         system_time: CPU seconds in the kernel, of the same processes.
-        max_rss: the peak resident memory, in bytes, of the largest of these processes; None if unknown. On Linux it is
-            unknown if it does not exceed the memory of this program at the start of the command, because the kernel
-            includes the moment before exec, when the process is a copy of this program.
+        max_rss: the peak resident memory, in bytes, of the largest of these processes; None if unknown. On Linux the
+            peak is unknown if it does not exceed the memory of this program at the start of the command, because the
+            kernel includes the moment before exec, when the process is a copy of this program.
 
     Example:
         >>> import subprocess
@@ -50,9 +52,9 @@ class CommandResult:
         returncode: int,
         elapsed: float,
         usage: Rusage,
-        stdout: bytes | Spool | None,
-        stderr: bytes | Spool | None,
-        least_rss: int = 0,
+        stdout: bytes | OutputSpool | None,
+        stderr: bytes | OutputSpool | None,
+        rss_before_exec: int = 0,
         pid: int | None = None,
     ) -> None:
         self.returncode: Final = returncode
@@ -61,7 +63,7 @@ class CommandResult:
         self.pid: Final = pid
         self.user_time: Final = usage.ru_utime
         self.system_time: Final = usage.ru_stime
-        self.max_rss: Final = usage.ru_maxrss * RSS_UNIT if usage.ru_maxrss > least_rss else None
+        self.max_rss: Final = usage.ru_maxrss * RSS_UNIT_BYTES if usage.ru_maxrss > rss_before_exec else None
         self._stdout: Final = stdout
         self._stderr: Final = stderr
 
@@ -71,12 +73,12 @@ class CommandResult:
 
         Each access reads `spooled` output into memory; for large output use `open`.
         """
-        return self._stdout.read() if isinstance(self._stdout, Spool) else self._stdout
+        return self._stdout.read() if isinstance(self._stdout, OutputSpool) else self._stdout
 
     @property
     def stderr(self) -> bytes | None:
         """The bytes of the standard error; None if it was not captured. See `stdout`."""
-        return self._stderr.read() if isinstance(self._stderr, Spool) else self._stderr
+        return self._stderr.read() if isinstance(self._stderr, OutputSpool) else self._stderr
 
     @property
     def text(self) -> str:
@@ -98,13 +100,13 @@ class CommandResult:
         """
         output = self.stdout
         if output is None:
-            raise _not_captured("stdout")
+            raise _not_captured_error("stdout")
         return output.decode(errors="replace")
 
     @property
     def spooled(self) -> bool:
         """Whether captured output is on disk because of its size, in a file that is deleted with this object."""
-        return isinstance(self._stdout, Spool) or isinstance(self._stderr, Spool)
+        return isinstance(self._stdout, OutputSpool) or isinstance(self._stderr, OutputSpool)
 
     def open(self, stream: Literal["stdout", "stderr"] = "stdout") -> BinaryIO:
         """Open a file for reading the captured output from the beginning; spooled output is not loaded into memory.
@@ -116,23 +118,23 @@ class CommandResult:
             ValueError: the stream was not captured.
 
         """
-        kept = {"stdout": self._stdout, "stderr": self._stderr}.get(stream)
-        if kept is None:
-            raise _not_captured(stream)
-        return kept.open() if isinstance(kept, Spool) else io.BytesIO(kept)
+        output = {"stdout": self._stdout, "stderr": self._stderr}.get(stream)
+        if output is None:
+            raise _not_captured_error(stream)
+        return output.open() if isinstance(output, OutputSpool) else io.BytesIO(output)
 
     def __repr__(self) -> str:
         """Show the exit code or signal, the captured output or its size, and the duration."""
-        shown = [f"returncode={self.returncode}"]
+        fields = [f"returncode={self.returncode}"]
         if self.signal is not None:
-            shown = [f"signal={getattr(self.signal, 'name', self.signal)}"]
-        for name, kept in (("stdout", self._stdout), ("stderr", self._stderr)):
-            if kept is not None:
-                shown.append(f"{name}={len(kept)} bytes" if len(kept) > MAX_SHOWN_BYTES else f"{name}={kept!r}")
-        return f"<CommandResult {', '.join(shown)}, {self.elapsed:.3f} s>"
+            fields = [f"signal={getattr(self.signal, 'name', self.signal)}"]
+        for name, output in (("stdout", self._stdout), ("stderr", self._stderr)):
+            if output is not None:
+                fields.append(f"{name}={len(output)} bytes" if len(output) > MAX_SHOWN_BYTES else f"{name}={output!r}")
+        return f"<CommandResult {', '.join(fields)}, {self.elapsed:.3f} s>"
 
 
-def _not_captured(stream: str) -> ValueError:
+def _not_captured_error(stream: str) -> ValueError:
     return ValueError(f"{stream!r} was not captured: give the job {stream}=subprocess.PIPE")
 
 
@@ -141,44 +143,46 @@ MAX_SHOWN_BYTES: Final = 60
 
 
 class CommandError(TrioflowError):
-    """A command could not be started, has exited with a code other than 0, or was ended by a signal.
+    """A command could not be started, or has failed: by its exit code, a signal, or a missing output file.
 
     Attributes:
-        job: the job.
+        job: the job that ran the command.
         command: the command line, quoted as for a shell.
-        returncode: the exit code, negative for a signal; None if the command was not started.
+        returncode: the exit code, or the negative number of a signal; None if the command was not started.
         result: the `CommandResult`; None if the command was not started.
         stderr: the end of the standard error, if it was captured or written to a file; otherwise None.
 
     """
 
-    __module__ = "trioflow"  # for tracebacks of programs that never access `trioflow.CommandError`, which sets it
+    # The first access to `trioflow.CommandError` sets this, but tracebacks must show the public name even before that.
+    __module__ = "trioflow"
 
     def __init__(
         self,
         job: AbstractJob[Any],
         command: str,
-        what: str,
+        failure: str,
         result: CommandResult | None = None,
         stderr: bytes | None = None,
-        written: str = "standard error",
+        stream_name: str = "standard error",
     ) -> None:
         self.job: AbstractJob[Any] = job
         self.command: str = command
         self.result: CommandResult | None = result
         self.returncode: int | None = None if result is None else result.returncode
         self.stderr: bytes | None = stderr
-        shown = (
+        shown_command = (
             "command …"
             if job.redact
             else command
             if len(command) <= MAX_COMMAND_LENGTH
             else command[:MAX_COMMAND_LENGTH] + "..."
         )
-        shown = shown.encode(errors="backslashreplace").decode()  # surrogates, for invalid UTF-8, cannot be printed
-        message = f"{what}: {shown}" if result is not None else f"{what}. The command: {shown}"
-        if stderr and stderr.strip() and not job.redact:  # it may quote the arguments
-            message += f". Its {written} ended:\n" + stderr.strip().decode(errors="backslashreplace")
+        # Invalid UTF-8 has been decoded to surrogates, which cannot be printed.
+        shown_command = shown_command.encode(errors="backslashreplace").decode()
+        message = f"{failure}: {shown_command}" if result is not None else f"{failure}. The command: {shown_command}"
+        if stderr and stderr.strip() and not job.redact:  # the output may quote redacted arguments
+            message += f". Its {stream_name} ended:\n" + stderr.strip().decode(errors="backslashreplace")
         super().__init__(message)
 
 
@@ -188,14 +192,15 @@ MAX_COMMAND_LENGTH: Final = 500
 
 # ---- retries that depend on the exit code
 
-Attempt = Callable[[], Awaitable[Any]]
+AttemptFunction = Callable[[], Awaitable[Any]]
+"""An async function that makes one attempt to run a job."""
 
 
 def exited_with(*codes: int) -> Callable[[BaseException], bool]:
     """Return a predicate for the exceptions of commands that failed with one of these exit codes.
 
     Args:
-        codes: exit codes; for a signal its negative number: `-signal.SIGSEGV`. Without codes, any exit code matches.
+        codes: exit codes, or negative signal numbers such as `-signal.SIGSEGV`. Without codes, any exit code matches.
 
     Returns:
         A function of an exception, suitable for stamina's `on=` and tenacity's `retry_if_exception`. It returns False
@@ -212,22 +217,22 @@ def exited_with(*codes: int) -> Callable[[BaseException], bool]:
     for code in codes:
         if not isinstance(code, int):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"exited_with({short_repr(code)}): give exit codes, whole numbers")
-    chosen = frozenset(codes)
+    accepted_codes = frozenset(codes)
 
     def has_exited_with(error: BaseException) -> bool:
         code = error.returncode if isinstance(error, CommandError) else None
-        return code is not None and (code in chosen or not chosen)
+        return code is not None and (code in accepted_codes or not accepted_codes)
 
     return has_exited_with
 
 
-def retry_on_exit(*codes: int, times: int = 1, delay: float = 0.0) -> Callable[[Attempt], Attempt]:
+def retry_on_exit(*codes: int, times: int = 1, delay: float = 0.0) -> Callable[[AttemptFunction], AttemptFunction]:
     """Return a decorator that retries a command only when it exits with one of these codes.
 
     Args:
-        codes: exit codes; for a signal its negative number. Without codes, any exit code of a failure matches.
+        codes: exit codes, or negative signal numbers. Without codes, any exit code of a failure matches.
         times: the maximum number of retries, 0 or more.
-        delay: seconds before each retry, 0 or more; the job keeps its slot meanwhile.
+        delay: seconds before each retry, 0 or more. The job keeps its slot during the delay.
 
     Returns:
         A value for a job's `retry=`.
@@ -245,9 +250,9 @@ def retry_on_exit(*codes: int, times: int = 1, delay: float = 0.0) -> Callable[[
     whole_number(times, "times", "retry_on_exit()", "")
     duration(delay, "delay", "retry_on_exit()")
 
-    def decorate(attempt: Attempt) -> Attempt:
-        async def repeated() -> Any:
-            from anyio import sleep  # imported late: reading results does not need it
+    def decorate(attempt: AttemptFunction) -> AttemptFunction:
+        async def run_with_retries() -> Any:
+            from anyio import sleep  # imported late, because programs that only read results do not need anyio
 
             for _ in range(times):
                 try:
@@ -258,6 +263,6 @@ def retry_on_exit(*codes: int, times: int = 1, delay: float = 0.0) -> Callable[[
                 await sleep(delay)
             return await attempt()
 
-        return repeated
+        return run_with_retries
 
     return decorate

@@ -12,26 +12,27 @@ from ..._core.api.journals import Depfile, OptionalFile
 from ...abc import callback, duration, file_path, flag, is_among, short_repr
 from ..posix._processes import check_limits
 from . import _exit_codes
-from ._argv import IN_MEMORY
+from ._argv import BYTES_TYPES
 from ._granted import granted
 
 if TYPE_CHECKING:
     from ._command_job import CommandJob
 
-    Callback = Callable[[CommandJob], object]
-    OnLine = Callable[[CommandJob, str], object]
+    JobCallback = Callable[[CommandJob], object]
+    LineCallback = Callable[[CommandJob, str], object]
 
-Pin = Literal["slot"]
-Leftovers = Literal["wait", "end"]
-Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-SPECIAL_VALUES: Final = (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)
-LARGEST_DESCRIPTOR: Final = 1 << 31
+PinOption = Literal["slot"]
+LeftoversOption = Literal["wait", "end"]
+AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+SUBPROCESS_CONSTANTS: Final = (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)
+"""The integers, all negative, that `subprocess` accepts as streams in place of descriptors."""
+DESCRIPTOR_LIMIT: Final = 1 << 31
 """The first number that is too large for a descriptor, which is a C `int`."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommandOptions:
-    """The options of one command; see `CommandJob`."""
+    """The options of one command that concern its process; see `CommandJob`."""
 
     shell: bool = False
     cwd: Any = None
@@ -39,22 +40,22 @@ class CommandOptions:
     stdin: Any = None
     stdout: Any = None
     stderr: Any = None
-    allowed: frozenset[int] | None = _exit_codes.ZERO_ONLY  # the exit codes of success; see `successful_codes`
+    success_codes: frozenset[int] | None = _exit_codes.ZERO_ONLY  # None: any exit code counts as success
     terminate_grace: float = 5.0
-    on_start: Callback | None = None
-    on_line: OnLine | None = None
+    on_start: JobCallback | None = None
+    on_line: LineCallback | None = None
     tag: bool | str = False
     nice: int | None = None
     memory_limit: int | None = None
-    pin: Pin | None = None
-    leftovers: Leftovers = "wait"
-    reads: tuple[Path | Depfile, ...] = ()
-    writes: tuple[Path | OptionalFile, ...] = ()
+    pin: PinOption | None = None
+    leftovers: LeftoversOption = "wait"
+    reads: tuple[AnyPath | Depfile, ...] = ()
+    writes: tuple[AnyPath | OptionalFile, ...] = ()
     append: bool = True
 
-    def failure(self, returncode: int) -> str | None:
+    def describe_failure(self, returncode: int) -> str | None:
         """Return a description of the command's failure, or None if its exit code counts as success."""
-        return _exit_codes.describe_failure(self.allowed, returncode)
+        return _exit_codes.describe_failure(self.success_codes, returncode)
 
     def validate(self, subject: str) -> None:
         """Check the options of the job called `subject`.
@@ -66,10 +67,10 @@ class CommandOptions:
         duration(self.terminate_grace, "terminate_grace", subject)
         for name in ("on_start", "on_line"):
             callback(getattr(self, name), name, subject)
-        if not is_among(self.pin, (None, *get_args(Pin))):
+        if not is_among(self.pin, (None, *get_args(PinOption))):
             raise ValueError(f"pin={short_repr(self.pin)} of {subject}: choose 'slot', or None")
-        if not is_among(self.leftovers, get_args(Leftovers)):
-            choices = " or ".join(map(repr, get_args(Leftovers)))
+        if not is_among(self.leftovers, get_args(LeftoversOption)):
+            choices = " or ".join(map(repr, get_args(LeftoversOption)))
             raise ValueError(f"leftovers={short_repr(self.leftovers)} of {subject}: choose {choices}")
         if self.pin is not None and not hasattr(os, "sched_setaffinity"):
             raise ValueError(f"pin={short_repr(self.pin)} of {subject}: this system cannot bind a process to a CPU")
@@ -81,21 +82,21 @@ class CommandOptions:
         check_limits(self.nice, self.memory_limit, subject)
         if self.cwd is not None and not isinstance(self.cwd, bytes):
             file_path(self.cwd, "cwd", subject)
-        readable = (
-            self.stdin is None or type(self.stdin) is int or isinstance(self.stdin, IN_MEMORY) or is_path(self.stdin)
+        is_readable = (
+            self.stdin is None or type(self.stdin) is int or isinstance(self.stdin, BYTES_TYPES) or is_path(self.stdin)
         )
-        if not readable and not hasattr(self.stdin, "fileno"):
+        if not is_readable and not hasattr(self.stdin, "fileno"):
             raise TypeError(f"stdin={short_repr(self.stdin)} of {subject}: give bytes, a path, an open file, or a job")
         if isinstance(self.stdin, int) and self.stdin in (subprocess.PIPE, subprocess.STDOUT):
             raise ValueError(f"stdin of {subject}: give what it is to read: bytes, a path, an open file, or a job")
-        for name, kind in (("reads", Depfile), ("writes", OptionalFile)):
+        for name, entry_type in (("reads", Depfile), ("writes", OptionalFile)):
             for entry in getattr(self, name):
-                if not is_path(entry.path if isinstance(entry, kind) else entry):
+                if not is_path(entry.path if isinstance(entry, entry_type) else entry):
                     raise TypeError(f"{name}={short_repr(entry)} of {subject}: give a list of paths")
         self._check_output("stdout", self.stdout, subject)
         self._check_output("stderr", self.stderr, subject)
 
-    def check_open(self, subject: str) -> None:
+    def check_files_open(self, subject: str) -> None:
         """Check that the files given by the user are still open, before the command starts.
 
         Raises:
@@ -106,30 +107,30 @@ class CommandOptions:
             if getattr(getattr(self, name), "closed", False) is True:
                 raise ValueError(f"{name} of {subject} is a closed file: keep it open until the job has ended")
 
-    def missing_output(self) -> str | None:
-        """Return a message about the first output file that is missing; None if all exist."""
+    def describe_missing_output(self) -> str | None:
+        """Return a message about the first output file that is missing, or None if all exist."""
         for path in (*self.writes, *(depfile.path for depfile in self.reads if isinstance(depfile, Depfile))):
             if not isinstance(path, OptionalFile) and not os.path.exists(path):
                 return f"it has not written {os.fsdecode(path)!r}"
         return None
 
-    def files_read(self) -> list[Path | Depfile]:
+    def files_read(self) -> list[AnyPath | Depfile]:
         """Return the files in `reads`, and the file for the standard input if it was given by its path."""
-        named = [
+        input_files = [
             Depfile(file.path, self.cwd) if isinstance(file, Depfile) and file.cwd is None else file
             for file in self.reads
         ]
-        return [*named, self.stdin] if is_path(self.stdin) else named
+        return [*input_files, self.stdin] if is_path(self.stdin) else input_files
 
-    def files_written(self) -> list[Path]:
+    def files_written(self) -> list[AnyPath]:
         """Return the files for the standard output and error that were given by their paths."""
         return [stream for stream in (self.stdout, self.stderr) if is_path(stream)]
 
     def streams_for_journal(self) -> tuple[Any, list[str | None]]:
-        """Return what identifies the streams in a journal: the standard input, and the kinds of both outputs.
+        """Return the standard input and the kinds of both outputs, by which a journal recognizes the streams.
 
-        The list of kinds is empty if both outputs are inherited. Files given by their paths are left out, because
-        the journal records them as files read and written.
+        The list of kinds is empty if both outputs are inherited. The paths of files are left out, because the journal
+        records them as files read and written.
         """
         kinds = [_output_kind(stream) for stream in (self.stdout, self.stderr)]
         return None if is_path(self.stdin) else self.stdin, kinds if any(kinds) else []
@@ -144,12 +145,12 @@ class CommandOptions:
             )
         if is_path(value):
             file_path(value, name, subject)
-        if isinstance(value, int) and not min(SPECIAL_VALUES) <= value < LARGEST_DESCRIPTOR:
+        if isinstance(value, int) and not min(SUBPROCESS_CONSTANTS) <= value < DESCRIPTOR_LIMIT:
             raise ValueError(f"{name}={short_repr(value)} of {subject}: there is no such descriptor")
         if name == "stdout" and isinstance(value, int) and value == subprocess.STDOUT:
             raise ValueError(f"stdout=STDOUT of {subject}: this is for stderr, which then goes where stdout goes")
-        goes_by_lines = self.on_line is not None or self.tag
-        if goes_by_lines and not (value is None or value in SPECIAL_VALUES):
+        is_line_by_line = self.on_line is not None or self.tag
+        if is_line_by_line and not (value is None or value in SUBPROCESS_CONSTANTS):
             raise ValueError(
                 f"{name}={short_repr(value)} of {subject}: with on_line or tag, output is handed over line by line; "
                 f"leave {name} out, or give PIPE to capture it as well"
@@ -157,7 +158,7 @@ class CommandOptions:
 
 
 def encode_environment(env: Mapping[Any, Any] | None, subject: str) -> dict[bytes, bytes] | None:
-    """Encode an environment as bytes, with an empty value for each `granted()` placeholder; None stays None.
+    """Encode an environment as bytes, with an empty value for each `granted()` placeholder. If it is None, return None.
 
     Raises:
         TypeError, ValueError: a name or value cannot be in an environment.
@@ -173,16 +174,16 @@ def encode_environment(env: Mapping[Any, Any] | None, subject: str) -> dict[byte
         if isinstance(value, granted):
             value = ""
         try:
-            key, text = os.fsencode(name), os.fsencode(value)
+            encoded_name, encoded_value = os.fsencode(name), os.fsencode(value)
         except TypeError:
             raise TypeError(
                 f"env of {subject}: {name!r}: {short_repr(value)}; names and values must be strings"
             ) from None
-        if b"=" in key or b"\0" in key + text or not key:
+        if b"=" in encoded_name or b"\0" in encoded_name + encoded_value or not encoded_name:
             raise ValueError(
                 f"env of {subject}: {name!r}: {short_repr(value)}; no NUL can be in either, and no '=' in a name"
             )
-        variables[key] = text
+        variables[encoded_name] = encoded_value
     return variables
 
 
@@ -190,7 +191,7 @@ def check_mapping(value: Any, name: str, subject: str) -> None:
     """Check that the value of the option `name` is a mapping.
 
     Raises:
-        TypeError: it is not.
+        TypeError: the value is not a mapping.
 
     """
     if not isinstance(value, Mapping):
@@ -200,8 +201,8 @@ def check_mapping(value: Any, name: str, subject: str) -> None:
 def _is_encoded(env: Mapping[Any, Any]) -> bool:
     """Return whether an environment consists of valid bytes, so that it needs no conversion.
 
-    All names and values are checked together for speed. A batch passes the same environment to each command, and
-    checking its hundred variables one by one took a fifth of the CPU time.
+    All names and values are checked together for speed. A batch passes the same environment to each command. Checking a
+    hundred variables one by one would take a fifth of the batch's CPU time.
     """
     if not {*map(type, env), *map(type, env.values())} <= {bytes} or b"" in env:
         return False
@@ -209,7 +210,7 @@ def _is_encoded(env: Mapping[Any, Any]) -> bool:
     return b"=" not in names and b"\0" not in names and b"\0" not in values
 
 
-def granted_variables(env: Mapping[Any, Any] | None) -> dict[bytes, granted]:
+def variables_with_placeholders(env: Mapping[Any, Any] | None) -> dict[bytes, granted]:
     """Return the variables whose values are `granted()` placeholders, to be filled in when the command starts."""
     if not env or granted not in map(type, env.values()):
         return {}
@@ -217,7 +218,7 @@ def granted_variables(env: Mapping[Any, Any] | None) -> dict[bytes, granted]:
 
 
 def path_tuple(value: Any, name: str, subject: str) -> tuple[Any, ...]:
-    """Return paths as a tuple; a single path becomes a tuple of one.
+    """Return the value of the option `name`, which is a path or an iterable of paths, as a tuple.
 
     Raises:
         TypeError: `value` is neither a path nor an iterable.
@@ -238,6 +239,6 @@ def is_path(value: Any) -> bool:
 def _output_kind(value: Any) -> str | None:
     if value is None:
         return None
-    if isinstance(value, int) and value in SPECIAL_VALUES:
+    if isinstance(value, int) and value in SUBPROCESS_CONSTANTS:
         return {subprocess.PIPE: "PIPE", subprocess.DEVNULL: "DEVNULL", subprocess.STDOUT: "STDOUT"}[value]
     return "path" if is_path(value) else "file"

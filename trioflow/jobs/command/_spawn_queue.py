@@ -1,4 +1,4 @@
-"""The queue of a run's commands to start: if the system has no room for another process, a start waits for an exit."""
+"""The queue in which the commands of a run wait to be started while the system lacks resources for another process."""
 
 from __future__ import annotations
 
@@ -14,107 +14,108 @@ import anyio
 from ... import _posix as posix
 from ..posix import _processes
 from ._result import CommandError
-from ._start_errors import LACKING_RESOURCES
+from ._start_errors import RESOURCE_ERROR_MESSAGES
 
 if TYPE_CHECKING:
     from ...abc import RunHandle
 
 SPARE_DESCRIPTORS: Final = 24
-"""How many descriptors must be free to start a command. A start takes up to half of them."""
+"""How many descriptors must be free before a command is started. The start of a command uses up to half of them."""
 
 
 class SpawnQueue:
-    """Starts the commands of a run, first come, first served, while the system has room for them.
+    """A first-come, first-served queue that starts the commands of a run as long as the system has resources for them.
 
-    If a start fails for lack of descriptors, processes or memory, it is tried again when another command of the run has
-    ended. If no other command is running, the error is raised.
+    If a command cannot be started for lack of descriptors, processes or memory, it is tried again when another command
+    of the run has ended. If no other command is running, the error is raised.
     """
 
     def __init__(self, run: RunHandle) -> None:
         """Create an empty queue."""
         self._run: Final = run
-        self._running = 0
-        self._waiting: Final[collections.deque[anyio.Event]] = collections.deque()
+        self._running_count = 0
+        self._waiting_events: Final[collections.deque[anyio.Event]] = collections.deque()
         self._has_warned = False
 
     @contextlib.contextmanager
-    def running(self) -> Generator[None]:
-        """Count a command as running during the block."""
-        self._running += 1
+    def count_as_running(self) -> Generator[None]:
+        """Count a command as running while the `with` block is active."""
+        self._running_count += 1
         try:
             yield
         finally:
-            self._running -= 1
+            self._running_count -= 1
             self._wake_next()
 
-    async def start(self, start: Callable[[], None]) -> bool:
-        """Call `start()`, again and again while the system lacks room for a process, and return whether it had to wait.
+    async def start_when_possible(self, start_process: Callable[[], None]) -> bool:
+        """Call `start_process()`, retry while the system lacks resources, and return whether the command had to wait.
 
         Raises:
-            CommandError: `start()` failed for another reason, or no other command is running.
+            CommandError: `start_process()` failed for another reason, or no other command runs that could free
+                resources.
 
         """
-        has_waited = bool(self._waiting)
+        has_waited = bool(self._waiting_events)
         if has_waited:
-            await self._wait(at_end=True)
+            await self._wait_in_queue(at_end=True)
         try:
-            while (lack := self._try_start(start)) is not None:
+            while (shortage := self._try_start(start_process)) is not None:
                 has_waited = True
-                self._warn(lack)
-                await self._wait(at_end=False)
+                self._warn_once(shortage)
+                await self._wait_in_queue(at_end=False)
         finally:
-            self._wake_next()  # there may be room for another command
+            self._wake_next()  # the next command tries to start, because there may be resources for it
         return has_waited
 
-    def _try_start(self, start: Callable[[], None]) -> str | None:
-        """Call `start()`, and return None; if the system lacks room, return the reason why the command must wait."""
-        if self._running and not has_room() and not _processes.raise_limit():
-            return LACKING_RESOURCES[errno.EMFILE]
+    def _try_start(self, start_process: Callable[[], None]) -> str | None:
+        """Call `start_process()`, and return None on success, or the reason why the command must wait for resources."""
+        if self._running_count and not has_spare_descriptors() and not _processes.raise_file_limit():
+            return RESOURCE_ERROR_MESSAGES[errno.EMFILE]
         try:
-            start()
+            start_process()
         except CommandError as error:
-            number = getattr(error.__cause__, "errno", None)
-            if number == errno.EMFILE and _processes.raise_limit():
-                return self._try_start(start)
-            if number not in LACKING_RESOURCES or not self._running:
+            error_number = getattr(error.__cause__, "errno", None)
+            if error_number == errno.EMFILE and _processes.raise_file_limit():
+                return self._try_start(start_process)
+            if error_number not in RESOURCE_ERROR_MESSAGES or not self._running_count:
                 raise
-            return LACKING_RESOURCES[number]
+            return RESOURCE_ERROR_MESSAGES[error_number]
         return None
 
-    def _warn(self, lack: str) -> None:
+    def _warn_once(self, shortage: str) -> None:
         if not self._has_warned:
             self._has_warned = True
-            number = self._running
-            runs = "1 command runs" if number == 1 else f"{number} commands run"
-            self._run.report(f"{runs}, and others wait until one has ended: {lack}")
+            count = self._running_count
+            subject = "1 command runs" if count == 1 else f"{count} commands run"
+            self._run.report(f"{subject}, and others wait until one has ended: {shortage}")
 
-    async def _wait(self, *, at_end: bool) -> None:
+    async def _wait_in_queue(self, *, at_end: bool) -> None:
         event = anyio.Event()
-        add = self._waiting.append if at_end else self._waiting.appendleft
-        add(event)
+        enqueue = self._waiting_events.append if at_end else self._waiting_events.appendleft
+        enqueue(event)
         try:
             await event.wait()
         except BaseException:
-            if event in self._waiting:
-                self._waiting.remove(event)
+            if event in self._waiting_events:
+                self._waiting_events.remove(event)
             else:
                 self._wake_next()
             raise
 
     def _wake_next(self) -> None:
-        if self._waiting:
-            self._waiting.popleft().set()
+        if self._waiting_events:
+            self._waiting_events.popleft().set()
 
     async def close(self) -> None:
-        """Restore this program's limit of open files, which starts may have raised."""
-        _processes.restore_limit()
+        """Restore this program's limit on open files, which starting commands may have raised."""
+        _processes.restore_file_limit()
 
 
-def has_room() -> bool:
+def has_spare_descriptors() -> bool:
     """Return whether at least `SPARE_DESCRIPTORS` descriptors are free."""
     try:
-        lowest = os.dup(0)
+        lowest_free_descriptor = os.dup(0)
     except OSError as error:
-        return error.errno == errno.EBADF  # this program has no standard input
-    os.close(lowest)
-    return bool(lowest + SPARE_DESCRIPTORS <= posix.resource.getrlimit(posix.resource.RLIMIT_NOFILE)[0])
+        return error.errno == errno.EBADF  # descriptor 0 is closed; other errors mean that no descriptor is free
+    os.close(lowest_free_descriptor)
+    return bool(lowest_free_descriptor + SPARE_DESCRIPTORS <= posix.resource.getrlimit(posix.resource.RLIMIT_NOFILE)[0])

@@ -1,6 +1,6 @@
 """The standard streams of a process: opened before it starts, and closed after its end.
 
-Output that this program captures, splits into lines or forwards is read from pipes (`_pipes`).
+If this program captures output, splits it into lines, or forwards it, the output is read from pipes (see `_pipes`).
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ._argv import IN_MEMORY
+from ._argv import BYTES_TYPES
 from ._output_sinks import (
     ActivitySink,
-    Capture,
+    CaptureSink,
     DescriptorSink,
     FileSink,
     LineSink,
-    Sink,
-    Spool,
-    line_sinks,
-    tag_maker,
+    OutputSink,
+    OutputSpool,
+    make_line_sinks,
+    make_tag_function,
     write_all,
 )
 from ._pipes import OutputPipes
@@ -35,32 +35,33 @@ if TYPE_CHECKING:
     from ._command_job import CommandJob
 
 
-class Streams:
+class ProcessStreams:
     """The standard streams of one process, and the captured output.
 
     Attributes:
         pipes: the pipes for output that passes through this program.
         stdin: the descriptor that the process inherits; None for an empty input.
-        stdout: the descriptor that the process inherits, or `subprocess.DEVNULL`; None for this program's own.
+        stdout: the descriptor that the process inherits, or `subprocess.DEVNULL`; None for that of this program.
         stderr: the same for the standard error, or `subprocess.STDOUT`.
 
     """
 
-    def __init__(self, job: CommandJob, stdin: Any, alive: Callable[[], None] | None) -> None:
+    def __init__(self, job: CommandJob, stdin: Any, on_output: Callable[[], None] | None) -> None:
         """Open the streams.
 
         Args:
             job: the command.
             stdin: the standard input, as for `CommandJob`.
-            alive: called for each piece of output, all of which then passes through this program; None if not needed.
+            on_output: a function to call whenever output arrives, or None. If it is given, all output passes through
+                this program.
 
         """
         self._job: Final = job
-        self._alive: Final = alive
+        self._on_output: Final = on_output
         self.pipes: Final = OutputPipes()
-        self._write_ends: Final[set[int]] = set()  # the write ends of the pipes
-        self._inherited: Final[list[int]] = []  # descriptors to close once the process has inherited them
-        self._captures: Final[dict[str, Capture]] = {}
+        self._write_ends: Final[set[int]] = set()
+        self._inherited_descriptors: Final[list[int]] = []  # descriptors to close once the process has inherited them
+        self._captures_by_stream: Final[dict[str, CaptureSink]] = {}
         try:
             self.stdin: Final = self._open_input(stdin)
             self.stdout: Final = self._descriptor_for(1, self._open_output("stdout", job._options.stdout))
@@ -76,12 +77,12 @@ class Streams:
             return None
         if isinstance(value, int):
             return value
-        if isinstance(value, Spool):
+        if isinstance(value, OutputSpool):
             return self._close_after_start(
-                value.reopen() if os.path.isdir("/proc/self") else _nameless_file(value.read())
+                value.reopen() if os.path.isdir("/proc/self") else _create_unnamed_file(value.read())
             )
-        if isinstance(value, IN_MEMORY):
-            return self._close_after_start(_nameless_file(value))
+        if isinstance(value, BYTES_TYPES):
+            return self._close_after_start(_create_unnamed_file(value))
         if is_path(value):
             return self._close_after_start(os.open(value, os.O_RDONLY))
         return int(value.fileno())
@@ -92,38 +93,39 @@ class Streams:
             return subprocess.STDOUT if self.stdout is None else self.stdout
         if value == subprocess.DEVNULL:
             return subprocess.DEVNULL
-        sinks: list[Sink] = []
+        sinks: list[OutputSink] = []
         if value == subprocess.PIPE:
-            self._captures[name] = Capture()
-            sinks.append(self._captures[name])
+            self._captures_by_stream[name] = CaptureSink()
+            sinks.append(self._captures_by_stream[name])
         job, on_line = self._job, options.on_line
-        tag = tag_maker(options.tag, job.label, {"label": str(job.label)})
-        sinks += line_sinks(name, None if on_line is None else partial(on_line, job), tag)
+        tag = make_tag_function(options.tag, job.label, {"label": str(job.label)})
+        sinks += make_line_sinks(name, None if on_line is None else partial(on_line, job), tag)
         if sinks:
-            return self._pipe(sinks)
+            return self._open_pipe(sinks)
         if isinstance(value, int):
             return value
         if is_path(value):
-            return self._close_after_start(open_output(value, truncate=not options.append))
-        return self._inherit(name, value)
+            return self._close_after_start(open_output_file(value, truncate=not options.append))
+        return self._descriptor_of_file(name, value)
 
-    def _descriptor_for(self, own: int, descriptor: int | None) -> int | None:
+    def _descriptor_for(self, standard_descriptor: int, descriptor: int | None) -> int | None:
         """Return the descriptor that the process inherits.
 
-        This is `descriptor` or, if all output must pass through this program, a pipe whose data is forwarded to
-        `descriptor` (to `own` if it is None).
+        This is `descriptor` itself, unless all output must pass through this program. In that case it is the write end
+        of a pipe, whose data is forwarded to `descriptor`, or to this program's own `standard_descriptor` if
+        `descriptor` is None.
         """
-        if self._alive is None or descriptor in self._write_ends:
+        if self._on_output is None or descriptor in self._write_ends:
             return descriptor
         if descriptor == subprocess.DEVNULL:
-            return self._pipe([])
-        return self._pipe([DescriptorSink(os.dup(own if descriptor is None else descriptor))])
+            return self._open_pipe([])
+        return self._open_pipe([DescriptorSink(os.dup(standard_descriptor if descriptor is None else descriptor))])
 
-    def _inherit(self, name: str, value: Any) -> int | None:
+    def _descriptor_of_file(self, name: str, value: Any) -> int | None:
         """Return the descriptor of an open file, or of a pipe whose data is forwarded to the file.
 
         If `value` is None, the file is `sys.stdout` or `sys.stderr`. In a notebook, or in a test that captures output,
-        that object has no usable descriptor, even if it has a `fileno()`. While a monitor displays its picture, the
+        these files have no usable descriptor, even if they have a `fileno()`. While a monitor displays its picture, the
         descriptor is not used either, because the output would overwrite the picture.
         """
         file = getattr(sys, name) if value is None else value
@@ -131,56 +133,59 @@ class Streams:
             return subprocess.DEVNULL
         if value is None and file is getattr(sys, f"__{name}__"):
             return None
-        has_picture = getattr(file, "has_picture", None)  # None: not a monitor's stream
+        has_picture = getattr(file, "has_picture", None)  # None if `file` is not the stream of a monitor
         if has_picture:
-            return self._pipe([LineSink(lambda line: print_line(file, line))])
+            return self._open_pipe([LineSink(lambda line: print_line(file, line))])
         if value is not None or has_picture is not None or isinstance(file, io.TextIOWrapper):
             with contextlib.suppress(OSError, AttributeError, ValueError):
                 return int(file.fileno())
-        return self._pipe([FileSink(file)])
+        return self._open_pipe([FileSink(file)])
 
-    def _pipe(self, sinks: list[Sink]) -> int:
-        if self._alive is not None:
-            sinks = [*sinks, ActivitySink(self._alive)]
-        write_end = self._close_after_start(self.pipes.open(sinks))
+    def _open_pipe(self, sinks: list[OutputSink]) -> int:
+        if self._on_output is not None:
+            sinks = [*sinks, ActivitySink(self._on_output)]
+        write_end = self._close_after_start(self.pipes.open_pipe(sinks))
         self._write_ends.add(write_end)
         return write_end
 
     def _close_after_start(self, descriptor: int) -> int:
-        self._inherited.append(descriptor)
+        self._inherited_descriptors.append(descriptor)
         return descriptor
 
     # ---- after the start
 
     def watch_process(self, exit_descriptor: int) -> None:
         """Close this program's copies of the inherited descriptors, and start watching the pipes."""
-        self._close_inherited()
-        self.pipes.watch(exit_descriptor)
+        self._close_inherited_descriptors()
+        self.pipes.watch_command(exit_descriptor)
 
     def close(self) -> None:
         """Read the remaining data from the pipes, and close them, even if a process still holds a write end."""
-        self._close_inherited()
+        self._close_inherited_descriptors()
         self.pipes.close()
 
-    def captured(self, name: str) -> bytes | Spool | None:
+    def captured_output(self, name: str) -> bytes | OutputSpool | None:
         """Return the captured output of a stream, or None if it was not captured."""
-        capture = self._captures.get(name)
-        return None if capture is None else capture.captured()
+        capture = self._captures_by_stream.get(name)
+        return None if capture is None else capture.output()
 
-    def _close_inherited(self) -> None:
-        for descriptor in self._inherited:
+    def _close_inherited_descriptors(self) -> None:
+        for descriptor in self._inherited_descriptors:
             os.close(descriptor)
-        self._inherited.clear()
+        self._inherited_descriptors.clear()
 
 
 def print_line(file: Any, line: str) -> None:
-    """Print a line of output; characters that the stream cannot encode are escaped."""
+    """Print a line of output, and escape the characters that the stream cannot encode."""
     encoding = file.encoding or "utf-8"
     file.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 
-def open_output(path: Any, *, truncate: bool = False) -> int:
-    """Open a file for appending, after truncating it if `truncate`; create it and its parent directories if needed."""
+def open_output_file(path: Any, *, truncate: bool = False) -> int:
+    """Open a file for appending, create it and its parent directories if needed, and return the descriptor.
+
+    If `truncate` is true, the previous content is removed.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if truncate else 0)
     try:
         return os.open(path, flags, 0o666)
@@ -189,8 +194,11 @@ def open_output(path: Any, *, truncate: bool = False) -> int:
         return os.open(path, flags, 0o666)
 
 
-def _nameless_file(data: Any) -> int:
-    """Return a descriptor of an unnamed file with this content; unlike a pipe, a file needs no writer."""
+def _create_unnamed_file(data: Any) -> int:
+    """Return a descriptor of an unnamed file with this content.
+
+    The file is complete before the command starts, whereas a pipe would have to be written while the command reads.
+    """
     with tempfile.TemporaryFile(buffering=0) as file:
         write_all(file.fileno(), data)
         file.seek(0)

@@ -1,1 +1,1 @@
-"""Processes and process groups, and the guard that lets none of them outlive its run."""
+"""Processes and process groups, and the guard that ends those that have outlived their run."""

@@ -1,9 +1,9 @@
 """The guard of a run: one small process that kills the run's commands if the controller dies.
 
 The controller is the program that runs the scheduler. The guard is a shell that reads from a pipe, whose other end the
-controller holds. It costs a millisecond to start, a megabyte while it waits, and nothing per command. If it reads that
-the run has ended cleanly, it exits. If the pipe closes without that line, the controller is dead, and the shell execs
-Python, which runs `_guard_script`.
+controller holds. The shell starts in a millisecond and uses a megabyte of memory, however many commands run.
+If the shell reads that the run has ended cleanly, it exits. If the pipe closes before that, the controller is dead, and
+the shell execs Python, which runs `_guard_script`.
 
 ```
 controller ─ pipe ──────────────────────► sh: read line; exec python _guard_script
@@ -12,9 +12,9 @@ controller ─ pipe ────────────────────
     └── TRIOFLOW_RUN=mark in the environment of each command ─────────►│ kills each process with the mark
 ```
 
-The controller enters a command into the table after spawning it. If it is killed just before that, the guard finds
-the command by its mark: a child holds a copy of the pipe until its exec, so the pipe does not close before the mark
-can be read.
+The controller enters a command into the table after spawning it. If the controller is killed just before that, the
+guard finds the command by its mark. A new process holds a copy of the pipe until its exec, so the pipe does not close
+before the mark is in the environment of the process.
 """
 
 from __future__ import annotations
@@ -40,36 +40,43 @@ if TYPE_CHECKING:
 MARK_VARIABLE: Final = b"TRIOFLOW_RUN"
 """The environment variable with the marks of the runs that a command belongs to, outermost first, joined by ":"."""
 TABLE_SIZE: Final = 1 << 22
-"""Bytes of the table, four for each running command; the first four hold the last index. Unused pages cost nothing."""
-STDERR: Final = 2
-GRACE: Final = 0.5
-"""Seconds from SIGTERM to SIGKILL for processes that have left their command's group and outlived the run."""
+"""The size of the table in bytes, four for each running command. The first four bytes hold the highest index.
+
+Pages of the table that are not used take no memory.
+"""
+STDERR_DESCRIPTOR: Final = 2
+TERMINATE_GRACE: Final = 0.5
+"""The time from SIGTERM to SIGKILL, in seconds, for processes that have left their groups and outlived the run."""
 INHERITED_DESCRIPTORS: Final[set[int]] = set()
-"""Descriptors that each guard inherits: a lock on one of them is held until the guard has exited."""
+"""Descriptors that each guard inherits, so that locks on them are held until the guard has exited."""
 END_LINE: Final = b"ended\n"
-"""The line on which the guard exits. On any other line, or at the end of the pipe, it kills."""
-SHELL: Final = 'trap "" HUP INT TERM; read line; test "$line" = ended || exec "$0" -S -E -I "$@"'
+"""The line that makes the guard exit. Any other line, or the end of the pipe, makes it kill the commands."""
+SHELL_SCRIPT: Final = 'trap "" HUP INT TERM; read line; test "$line" = ended || exec "$0" -S -E -I "$@"'
+"""The script of the guard. `$0` is Python, and `$@` are its arguments: `_guard_script` with the table and the mark."""
 
 
 class ProcessGroupTable:
     """The process groups of the running commands, in memory shared with the guard."""
 
     def __init__(self) -> None:
-        self.descriptor: Final = _memory()
+        self.descriptor: Final = _create_memory_file()
         size = _table_size()
         try:
             os.truncate(self.descriptor, size)
-            self._map: Final = mmap.mmap(self.descriptor, size)  # the map duplicates the descriptor
+            self._memory_map: Final = mmap.mmap(self.descriptor, size)  # has its own duplicate of the descriptor
         except BaseException:
             os.close(self.descriptor)
             raise
-        self._entries: Final = memoryview(self._map).cast("i")
-        self._free: Final[list[int]] = []
+        self._entries: Final = memoryview(self._memory_map).cast("i")
+        self._free_indexes: Final[list[int]] = []
 
-    def enter(self, group: int) -> int:
-        """Add a group and return its index; 0 if the table is full, so that only its mark identifies the group."""
-        if self._free:
-            index = self._free.pop()
+    def add_group(self, group: int) -> int:
+        """Add a group, and return its index.
+
+        The index is 0 if the table is full. Then the guard must find the processes of the group by their mark.
+        """
+        if self._free_indexes:
+            index = self._free_indexes.pop()
         elif self._entries[0] + 1 < len(self._entries):
             index = self._entries[0] + 1
             self._entries[0] = index
@@ -78,115 +85,122 @@ class ProcessGroupTable:
         self._entries[index] = group
         return index
 
-    def leave(self, index: int) -> None:
-        """Remove the group with this index."""
+    def remove_group(self, index: int) -> None:
+        """Remove the group with this index; an index of 0 is ignored."""
         if index:
             self._entries[index] = 0
-            self._free.append(index)
+            self._free_indexes.append(index)
 
     def close(self) -> None:
         """Free the memory."""
         self._entries.release()
-        self._map.close()
+        self._memory_map.close()
         os.close(self.descriptor)
 
 
 def _table_size() -> int:
-    """Return the size of a table. A limit on the size of files also holds for memory with a descriptor."""
+    """Return the size of the table in bytes. This is less than `TABLE_SIZE` if the limit on file sizes requires it."""
     limit = posix.resource.getrlimit(posix.resource.RLIMIT_FSIZE)[0]
     return TABLE_SIZE if limit == posix.resource.RLIM_INFINITY else min(TABLE_SIZE, limit // 4 * 4)
 
 
 class Guard:
-    """The controller's side of the guard: the process, the mark of an outermost run, and the sweep at its end."""
+    """The controller's side of the guard of an outermost run: the process, the run's mark, and the sweep at the end."""
 
     def __init__(self, run: RunHandle) -> None:
         self._run: Final = run
         self.mark: Final = f"{os.getpid()}-{os.urandom(8).hex()}"
-        self.marks: Final = b":".join(filter(None, [posix.environb.get(MARK_VARIABLE), self.mark.encode()]))
-        self._environ: Any = None  # the environment of which `_marked` is a copy
-        self._marked: dict[bytes, bytes] = {}
+        self.joined_marks: Final = b":".join(filter(None, [posix.environb.get(MARK_VARIABLE), self.mark.encode()]))
+        self._controller_environment: Any = None  # the environment of this program when it was last copied
+        self._marked_copy: dict[bytes, bytes] = {}  # the latest copy of that environment, with the marks added
         self.has_terminal: Final = _has_terminal()
-        self.survey: Final = LivenessScan()
-        with contextlib.ExitStack() as held:  # closes the others if one fails
-            self.nothing: Final = os.open(os.devnull, os.O_RDWR)
-            held.callback(os.close, self.nothing)
+        self.liveness_scan: Final = LivenessScan()
+        with contextlib.ExitStack() as resources:  # closes what was opened if a later step fails
+            self.null_descriptor: Final = os.open(os.devnull, os.O_RDWR)
+            resources.callback(os.close, self.null_descriptor)
             self.table: Final = ProcessGroupTable()
-            held.callback(self.table.close)
-            read_end, self.pipe = os.pipe()
-            held.callback(os.close, self.pipe)
-            held.callback(_alive.discard, self)
-            _alive.add(self)
+            resources.callback(self.table.close)
+            read_end, self.pipe_write_end = os.pipe()
+            resources.callback(os.close, self.pipe_write_end)
+            resources.callback(_live_guards.discard, self)
+            _live_guards.add(self)
             try:
                 self._process: Final = self._start(read_end)
             finally:
                 os.close(read_end)
-            self._held: Final = held.pop_all()
+            self._exit_stack: Final = resources.pop_all()
 
     def _start(self, read_end: int) -> subprocess.Popen[bytes]:
         environment = dict(posix.environb)
-        environment.pop(MARK_VARIABLE, None)  # the guard of an enclosing run must not kill this one
+        environment.pop(MARK_VARIABLE, None)  # so that the guard of an enclosing run does not kill this guard
         script = _guard_script.__file__
         return subprocess.Popen(
-            ["/bin/sh", "-c", SHELL, sys.executable or "python3", script, str(self.table.descriptor), self.mark],
+            ["/bin/sh", "-c", SHELL_SCRIPT, sys.executable or "python3", script, str(self.table.descriptor), self.mark],
             stdin=read_end,
-            stdout=self.nothing,
-            stderr=self.nothing,
+            stdout=self.null_descriptor,
+            stderr=self.null_descriptor,
             env=environment,
             cwd="/",
             pass_fds=(self.table.descriptor, *INHERITED_DESCRIPTORS),
             start_new_session=True,
         )
 
-    def environment(self, own: Mapping[bytes, bytes] | None) -> dict[bytes, bytes]:
-        """Return the environment of a command, `own` or the controller's, with the mark added."""
-        if own is not None:
-            return {**own, MARK_VARIABLE: self.marks}
-        now: Any = getattr(os.environ, "_data", None)  # copying os.environ takes 20 µs, comparing this takes one
-        if now is None or now != self._environ:
-            self._environ = dict(posix.environb) if now is None else dict(now)
-            self._marked = {**self._environ, MARK_VARIABLE: self.marks}
-        return self._marked
+    def marked_environment(self, env: Mapping[bytes, bytes] | None) -> dict[bytes, bytes]:
+        """Return the environment for a command: `env`, or the controller's if `env` is None, with the marks added."""
+        if env is not None:
+            return {**env, MARK_VARIABLE: self.joined_marks}
+        # A comparison of the underlying dictionaries takes 1 µs, whereas a copy of os.environ takes 20 µs.
+        current_environment: Any = getattr(os.environ, "_data", None)
+        if current_environment is None or current_environment != self._controller_environment:
+            self._controller_environment = (
+                dict(posix.environb) if current_environment is None else dict(current_environment)
+            )
+            self._marked_copy = {**self._controller_environment, MARK_VARIABLE: self.joined_marks}
+        return self._marked_copy
 
     async def close(self) -> None:
-        """End all processes that have outlived the run's commands, then the guard itself."""
-        # If this is interrupted, the guard does the rest. It needs a line for that, because the pipe stays open as long
-        # as a forked child holds a copy.
-        line = b"\n"
+        """End all processes that have outlived their commands, and then the guard itself."""
+        # If the sweep is interrupted, the guard ends the remaining processes. An empty line tells the guard to do so,
+        # because the end of the pipe would not be seen while a forked child holds a copy of the pipe.
+        message = b"\n"
         try:
             await self._sweep()
-            line = END_LINE
+            message = END_LINE
         finally:
             with contextlib.suppress(BrokenPipeError):  # the guard was killed
-                os.write(self.pipe, line)
-            self._held.close()
-            self._process.wait()  # the shell ends as soon as it has read its line
+                os.write(self.pipe_write_end, message)
+            self._exit_stack.close()
+            self._process.wait()  # the guard exits as soon as it has read the message and ended the processes
 
     async def _sweep(self) -> None:
         """End all processes with the mark, by SIGTERM and then SIGKILL, until none is left."""
         clock = self._run.clock
-        number, until = signal.SIGTERM, clock() + GRACE
-        mark, signalled = self.mark.encode(), set[int]()
-        while left := _guard_script.find_marked(mark):
-            _guard_script.end(left if number == posix.SIGKILL else set(left) - signalled, number)
-            signalled.update(left)
-            await self._run.sleep_until(clock() + _guard_script.PAUSE)
-            if clock() >= until:
-                number = posix.SIGKILL
+        signal_number, deadline = signal.SIGTERM, clock() + TERMINATE_GRACE
+        mark, signalled_pids = self.mark.encode(), set[int]()
+        while pids := _guard_script.find_marked_pids(mark):
+            new_pids = set(pids) - signalled_pids
+            _guard_script.signal_all(pids if signal_number == posix.SIGKILL else new_pids, signal_number)
+            signalled_pids.update(pids)
+            await self._run.sleep_until(clock() + _guard_script.SCAN_INTERVAL)
+            if clock() >= deadline:
+                signal_number = posix.SIGKILL
 
 
-_alive: Final[weakref.WeakSet[Guard]] = weakref.WeakSet()
+_live_guards: Final[weakref.WeakSet[Guard]] = weakref.WeakSet()
 
 
-def _forget_in_child() -> None:
-    """Close the pipes in a child that was forked without exec, as by multiprocessing: it is not a controller."""
-    for guard in tuple(_alive):
+def _close_pipes_in_child() -> None:
+    """Close the guards' pipes in a child that was forked without exec, e.g. by multiprocessing.
+
+    Otherwise the pipes would stay open after the death of the controller.
+    """
+    for guard in tuple(_live_guards):
         with contextlib.suppress(OSError):
-            os.close(guard.pipe)
-    _alive.clear()
+            os.close(guard.pipe_write_end)
+    _live_guards.clear()
 
 
-posix.on_fork(_forget_in_child)
+posix.on_fork(_close_pipes_in_child)
 
 
 def _has_terminal() -> bool:
@@ -198,8 +212,8 @@ def _has_terminal() -> bool:
     return True
 
 
-def _memory() -> int:
-    """Return a descriptor of a nameless file, in memory if the system supports that."""
+def _create_memory_file() -> int:
+    """Create a file without a name, in memory if the system supports that, and return its descriptor."""
     if sys.platform == "linux" and hasattr(os, "memfd_create"):
         return os.memfd_create("trioflow")
     with tempfile.TemporaryFile() as file:

@@ -1,8 +1,8 @@
-"""The guard's program after the death of the controller: kill the remaining processes of the run.
+"""The program that the guard executes after the death of the controller, to kill the remaining processes of the run.
 
-This is a separate program that uses only the standard library. The sweep at the end of a run imports it too. It
-finds a process by its group, which the controller has entered into a table, or by the mark of the run in its
-environment: children inherit that, whatever session or group they move to.
+This module uses only the standard library. The controller imports it for the sweep at the end of a run. A process
+is found by its group, which the controller has entered into a table, or by the mark of the run in its environment,
+which children inherit even if they move to another session or group.
 """
 
 import contextlib
@@ -13,72 +13,74 @@ import sys
 import time
 from collections.abc import Iterable
 
-PATIENCE = 10.0  # seconds after which it gives up on processes that cannot be killed
-PAUSE = 0.005  # seconds between two scans of all processes
-ROUNDS = 50  # the most scans for new processes, on a machine that starts some all the time
+KILL_TIMEOUT = 10.0  # seconds after which the guard gives up on processes that cannot be killed
+SCAN_INTERVAL = 0.005  # seconds between two scans of all processes
+MAX_SCANS = 50  # the maximum number of scans in `find_marked_pids`, in case new processes start all the time
 
 
-def find_marked(mark: bytes) -> list[int]:
-    """Return the pids of the processes whose environment contains `mark`.
+def find_marked_pids(mark: bytes) -> list[int]:
+    """Return the pids of the processes with `mark` in their environment.
 
-    A program that daemonizes itself forks and exits twice. It may exit before it is scanned, and its child may not have
-    been listed yet. So the scan is repeated for new processes, until there are none.
+    A process that becomes a daemon forks and exits twice. It may exit before it is scanned, and its child may have
+    started after the processes were listed. So the scan is repeated for new processes until there are none.
     """
     pids: list[int] = []
-    seen: set[str] = set()
-    for _ in range(ROUNDS):
-        new = processes() - seen
-        if not new:
+    scanned_pids: set[str] = set()
+    for _ in range(MAX_SCANS):
+        new_pids = list_pids() - scanned_pids
+        if not new_pids:
             break
-        pids += [int(name) for name in new if mark in environment(name)]
-        seen |= new
+        pids += [int(pid) for pid in new_pids if mark in read_environment(pid)]
+        scanned_pids |= new_pids
     return pids
 
 
-def processes() -> set[str]:
-    """Return the pids of all processes, as text; none on a system without /proc."""
+def list_pids() -> set[str]:
+    """Return the pids of all processes, as strings; the set is empty on a system without /proc."""
     return set(filter(str.isdigit, os.listdir("/proc"))) if os.path.isdir("/proc/self") else set()
 
 
-def environment(name: str) -> bytes:
+def read_environment(pid: str) -> bytes:
     """Return the environment of a process; empty if it may not be read."""
-    with contextlib.suppress(OSError), open("/proc/" + name + "/environ", "rb") as file:
+    with contextlib.suppress(OSError), open("/proc/" + pid + "/environ", "rb") as file:
         return file.read()
     return b""
 
 
-def end(pids: Iterable[int], number: int) -> None:
-    """Send a signal to processes as if simultaneously.
+def signal_all(pids: Iterable[int], signal_number: int) -> None:
+    """Send a signal to several processes, as if at the same time.
 
-    They are stopped first. Otherwise a shell whose command ends a moment before it does would start its next command.
+    The processes are stopped first. Otherwise a shell might start its next command when the current command has been
+    ended, before the shell itself gets the signal.
     """
     if sys.platform == "win32":
         return
-    for step in (signal.SIGSTOP, number, signal.SIGCONT):
+    for next_signal in (signal.SIGSTOP, signal_number, signal.SIGCONT):
         for pid in pids:
             with contextlib.suppress(OSError):
-                os.kill(pid, step)
+                os.kill(pid, next_signal)
 
 
-def groups(descriptor: int) -> list[int]:
-    """Return the process groups in the table, one for each running command."""
-    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as table, memoryview(table) as view, view.cast("i") as all_:
-        return [number for number in all_[: all_[0] + 1].tolist()[1:] if number]
+def read_groups(descriptor: int) -> list[int]:
+    """Return the process groups in the table: one for each running command."""
+    table = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+    with table, memoryview(table) as view, view.cast("i") as entries:
+        return [group for group in entries[: entries[0] + 1].tolist()[1:] if group]
 
 
 def main(descriptor: int, mark: bytes) -> None:
     """Kill all groups in the table, then all processes with the mark, until none is left."""
     if sys.platform == "win32":
         return
-    for group in groups(descriptor):
+    for group in read_groups(descriptor):
         with contextlib.suppress(OSError):
             os.killpg(group, signal.SIGKILL)
-    until = time.monotonic() + PATIENCE
-    left = find_marked(mark)
-    while left and time.monotonic() < until:
-        end(left, signal.SIGKILL)
-        time.sleep(PAUSE)
-        left = find_marked(mark)
+    deadline = time.monotonic() + KILL_TIMEOUT
+    pids = find_marked_pids(mark)
+    while pids and time.monotonic() < deadline:
+        signal_all(pids, signal.SIGKILL)
+        time.sleep(SCAN_INTERVAL)
+        pids = find_marked_pids(mark)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Process groups: how to end them (a grace period, then SIGKILL, until no member lives), and their memory."""
+"""Process groups: how to end them, by SIGKILL after a grace period, and how to measure their memory."""
 
 from __future__ import annotations
 
@@ -15,90 +15,95 @@ if TYPE_CHECKING:
     from ...abc import RunHandle
     from ._processes import Process
 
-FIRST_PAUSE: Final = 0.001
-SURVEY_PAUSE: Final = 0.008
-LAST_PAUSE: Final = 0.064
-"""Seconds between two tests of a group; polling is needed, as no event reports the end of its last member."""
-KILL_PAUSE: Final = 0.5
-"""Seconds after which SIGKILL is sent again; this shows whether the rest of the group can be signalled at all."""
+MIN_POLL_INTERVAL: Final = 0.001
+MAX_POLL_INTERVAL: Final = 0.064
+"""The bounds of the interval between two tests whether a group has ended, in seconds. No event reports its end."""
+MIN_ZOMBIE_SCAN_INTERVAL: Final = 0.008
+"""Once the interval between two tests, in seconds, is at least this, a test also recognizes a group of zombies."""
+KILL_INTERVAL: Final = 0.5
+"""The interval, in seconds, at which SIGKILL is repeated, to see whether the remaining members can be signalled."""
 
-Pause = Callable[[float], Awaitable[None]]
-"""Waits until a time of the clock, and does other work, such as passing on output, meanwhile."""
+PauseFunction = Callable[[float], Awaitable[None]]
+"""A function that waits until a time of the run's clock, and may do other work meanwhile, such as passing on output."""
 
 
-async def end_process(run: RunHandle, process: Process, patience: float) -> None:
-    """Wait `patience` seconds for a process to exit; then kill its group, and wait until the process has exited.
+async def end_process(run: RunHandle, process: Process, grace: float) -> None:
+    """Wait up to `grace` seconds for a process to exit; after that, kill its group, and wait for the exit.
 
     A cancellation does not interrupt this.
     """
     wait = partial(run.wait_readable, process.exit_descriptor)
-    if not (patience and await run.outlast(partial(wait, run.clock() + patience))):
-        process.signal(posix.SIGKILL)
+    if not (grace and await run.outlast(partial(wait, run.clock() + grace))):
+        process.signal_group(posix.SIGKILL)
         await run.outlast(wait)
 
 
-async def until_empty(run: RunHandle, process: Process, until: float, pause_until: Pause) -> bool:
-    """Wait until the group of a reaped process has no living members; return False when the clock reaches `until`."""
-    pause = FIRST_PAUSE
-    while process.has_left_others():
-        if pause >= SURVEY_PAUSE and process.has_left_only_zombies():
+async def wait_until_empty(run: RunHandle, process: Process, deadline: float, pause_until: PauseFunction) -> bool:
+    """Wait until the group of a reaped process has no living members, or until a time of the run's clock.
+
+    Return False if the group still has living members at that time.
+    """
+    pause = MIN_POLL_INTERVAL
+    while process.has_remaining_members():
+        if pause >= MIN_ZOMBIE_SCAN_INTERVAL and process.has_left_only_zombies():
             return True
         now = run.clock()
-        if now >= until:
+        if now >= deadline:
             return False
-        await pause_until(min(now + pause, until))
-        pause = min(2 * pause, LAST_PAUSE)
+        await pause_until(min(now + pause, deadline))
+        pause = min(2 * pause, MAX_POLL_INTERVAL)
     return True
 
 
-async def end_group(run: RunHandle, process: Process, grace_ends: float, pause_until: Pause) -> bool:
-    """Wait until the group of a reaped process has no living members; kill them after the grace period.
+async def end_group(run: RunHandle, process: Process, grace_deadline: float, pause_until: PauseFunction) -> bool:
+    """Wait until the group of a reaped process has no living members. After the grace period, kill those that are left.
 
-    A cancellation does not interrupt this. Return False if the living members belong to another user, so that this
-    program may not signal them.
+    A cancellation does not interrupt this. Return False if this program may not signal the living members, because they
+    belong to another user.
     """
 
-    def pause(until: float) -> Awaitable[None]:
-        return run.outlast(lambda: pause_until(until))
+    def pause_shielded(deadline: float) -> Awaitable[None]:
+        return run.outlast(lambda: pause_until(deadline))
 
-    while not await until_empty(run, process, grace_ends, pause):
-        if not process.signal(posix.SIGKILL):
+    while not await wait_until_empty(run, process, grace_deadline, pause_shielded):
+        if not process.signal_group(posix.SIGKILL):
             return False
-        grace_ends = run.clock() + KILL_PAUSE
+        grace_deadline = run.clock() + KILL_INTERVAL
     return True
 
 
-# ---- groups that only look alive
+# ---- groups that consist of zombies
 
-SCAN_PAUSE_FACTOR: Final = 4
-"""The minimum pause between two scans, as a multiple of the duration of the earlier one."""
+SCAN_INTERVAL_FACTOR: Final = 4
+"""The minimum interval between two scans, as a multiple of the duration of the first of them."""
 HAS_PROC: Final = os.path.isdir("/proc/self")
 DEAD_STATES: Final = (b"Z", b"X")
+"""The states, in the `stat` of proc(5), of zombies and of dead processes."""
 
 
 class LivenessScan:
-    """The process groups that had a living member at the last scan of all processes.
+    """A scan of all processes, which finds the process groups that have a living member.
 
-    Some programs that run as process 1, above all in containers, reap orphans late or never. Groups of such zombies
-    seem to have members. One scan serves all groups that are ending.
+    Some programs that run as process 1, especially in containers, reap orphans late or never. A group of such zombies
+    still exists, although none of its members is alive. One scan serves all groups that are being ended.
     """
 
-    __slots__ = ("_began", "_living", "_next")
+    __slots__ = ("_living_groups", "_next_scan_at", "_scan_started_at")
 
     def __init__(self) -> None:
-        self._began = self._next = 0.0
-        self._living: set[int] = set()
+        self._scan_started_at = self._next_scan_at = 0.0
+        self._living_groups: set[int] = set()
 
     def are_all_dead(self, group: int, since: float) -> bool:
         """Return whether all members of a group are known to be dead, from a scan that began after `since`."""
         if not HAS_PROC:
             return False
         now = time.monotonic()
-        if now >= self._next:
-            self._began, self._living = now, {group for group, _ in living_processes()}
-            end = time.monotonic()
-            self._next = end + SCAN_PAUSE_FACTOR * (end - now)
-        return self._began >= since and group not in self._living
+        if now >= self._next_scan_at:
+            self._scan_started_at, self._living_groups = now, {group for group, _ in living_processes()}
+            scan_end = time.monotonic()
+            self._next_scan_at = scan_end + SCAN_INTERVAL_FACTOR * (scan_end - now)
+        return self._scan_started_at >= since and group not in self._living_groups
 
 
 def living_processes() -> Iterator[tuple[int, list[bytes]]]:
@@ -106,7 +111,7 @@ def living_processes() -> Iterator[tuple[int, list[bytes]]]:
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as stat:
-                # the second field is the program's name in brackets, which may contain any character
+                # The second field is the program's name in brackets. It may contain any character.
                 fields = stat.read().rpartition(b")")[2].split()
                 if fields[0] not in DEAD_STATES:
                     yield int(fields[2]), fields
@@ -114,49 +119,51 @@ def living_processes() -> Iterator[tuple[int, list[bytes]]]:
 
 # ---- memory: an occasional scan of all processes, for all commands
 
-LOOK_PAUSE: Final = 1.0
-"""The minimum number of seconds between two scans."""
-LOOK_REST: Final = 100
-"""A factor: after a scan that took a second, the next one starts this many seconds later.
+MIN_MEMORY_SCAN_INTERVAL: Final = 1.0
+"""The minimum time between two scans, in seconds."""
+MEMORY_SCAN_INTERVAL_FACTOR: Final = 100
+"""The minimum time between two scans, as a multiple of the duration of the first of them.
 
-So scans take 1 % of one core at most. One takes 1.5 ms with 180 processes, so `LOOK_PAUSE` decides up to about a
-thousand.
+So scans use at most 1 % of one core. A scan of 180 processes takes 1.5 ms. With fewer than about 1,000 processes,
+`MIN_MEMORY_SCAN_INTERVAL` determines the interval.
 """
-RSS: Final = 21
-"""The index of the resident pages among the fields of `stat`, the 24th of proc(5), as the first here is the third."""
+RSS_FIELD_INDEX: Final = 21
+"""The index of the number of resident pages, which is field 24 of `stat` in proc(5); field 3 has the index 0."""
 
 
 class GroupMemory:
-    """The memory of all process groups at the latest scan; usable from any thread."""
+    """The memory of all process groups, as of the latest scan. It can be used from any thread."""
 
-    __slots__ = ("_bytes", "_next")
+    __slots__ = ("_bytes_by_group", "_next_scan_at")
 
     def __init__(self) -> None:
-        self._next = -1.0  # the time of the next scan
-        self._bytes: dict[int, int] = {}  # replaced as a whole, so that no thread sees it half filled
+        self._next_scan_at = -1.0  # before this time, the latest scan is used
+        self._bytes_by_group: dict[int, int] = {}  # each scan replaces it, so that no thread sees partial results
 
-    def of(self, group: int) -> int | None:
-        """Return the bytes that the processes of a group have in memory; None if that is unknown (yet).
+    def get_group_bytes(self, group: int) -> int | None:
+        """Return how many bytes of memory the processes of a group use; None if that is unknown.
 
-        Memory shared by several of them is counted for each.
+        Memory that several processes share is counted for each of them.
         """
         if not HAS_PROC:
             return None
         now = time.monotonic()
-        if now >= self._next:
-            self._next = now + LOOK_PAUSE  # meanwhile other threads use the last scan
-            self._bytes = _memory_by_group()
-            end = time.monotonic()
-            self._next = max(now + LOOK_PAUSE, end + LOOK_REST * (end - now))
-        return self._bytes.get(group)
+        if now >= self._next_scan_at:
+            self._next_scan_at = now + MIN_MEMORY_SCAN_INTERVAL  # other threads use the latest scan meanwhile
+            self._bytes_by_group = _memory_by_group()
+            scan_end = time.monotonic()
+            self._next_scan_at = max(
+                now + MIN_MEMORY_SCAN_INTERVAL, scan_end + MEMORY_SCAN_INTERVAL_FACTOR * (scan_end - now)
+            )
+        return self._bytes_by_group.get(group)
 
 
 def _memory_by_group() -> dict[int, int]:
-    page, sizes = posix.sysconf("SC_PAGE_SIZE"), dict[int, int]()
+    page_size, sizes = posix.sysconf("SC_PAGE_SIZE"), dict[int, int]()
     for group, fields in living_processes():
-        sizes[group] = sizes.get(group, 0) + int(fields[RSS]) * page
+        sizes[group] = sizes.get(group, 0) + int(fields[RSS_FIELD_INDEX]) * page_size
     return sizes
 
 
-memory: Final = GroupMemory()
-"""One for the whole program, because it describes the machine, not a run."""
+group_memory: Final = GroupMemory()
+"""The only instance. All runs share it, because one scan finds the process groups of all runs."""

@@ -1,7 +1,7 @@
-"""A process that leads its own group: spawn it, wait for it, signal its group, and reap it with `wait4`.
+"""Processes that lead their own groups: how to spawn them, wait for them, signal their groups, and reap them.
 
-The pid of a process, which is also the number of its group, is not reused before the process is reaped. So a signal
-is sent to the group either before that, or while the group is known to have members.
+The pid of a process, which is also the number of its group, is not reused before the process is reaped. A signal is
+sent to the group only before that, or while the group is known to have members.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 from ... import _posix as posix
 from ...abc import short_repr
-from ._guard import STDERR
+from ._guard import STDERR_DESCRIPTOR
 
 if TYPE_CHECKING:
     from ._guard import Guard
 
 
 class Rusage(Protocol):
-    """CPU seconds and peak memory, like the `resource.struct_rusage` of `os.wait4`."""
+    """The interface of resource usage: CPU seconds and peak memory, with the names of `resource.struct_rusage`."""
 
     @property
     def ru_utime(self) -> float: ...
@@ -36,8 +36,8 @@ class Rusage(Protocol):
     def ru_maxrss(self) -> int: ...
 
 
-class Usage(NamedTuple):
-    """Resource usage that does not come from `os.wait4`: reported by a node, or restored from a journal."""
+class ReportedUsage(NamedTuple):
+    """Resource usage that a node has reported, or that is restored from a journal."""
 
     ru_utime: float
     ru_stime: float
@@ -45,59 +45,66 @@ class Usage(NamedTuple):
 
 
 class Process:
-    """A process that leads its own group; the group is in the guard's table."""
+    """A process that leads its own group. The group is in the guard's table."""
 
     __slots__ = (
-        "_entry",
         "_guard",
         "_is_child",
         "_reaped_at",
+        "_table_index",
         "exit_descriptor",
-        "own_peak",
         "pid",
         "returncode",
+        "rss_before_exec",
         "usage",
     )
 
     def __init__(self, guard: Guard, pid: int, is_child: bool = True) -> None:
-        """Enter a process into the guard's table: one just spawned, or one forked by a child that will reap it.
+        """Enter a new process into the guard's table.
+
+        Args:
+            guard: the guard of the run.
+            pid: the id of the process.
+            is_child: whether the process is a child of this program. If not, its parent reaps it.
 
         Raises:
-            OSError: no descriptor is left, so it was killed; or it is not a child, and the system has no pidfd.
+            OSError: no descriptor is left, or the process is not a child of this program and the system has no pidfd.
+                In both cases, the process was killed.
 
         """
         self._guard: Final = guard
         self.pid: Final = pid
         self._is_child: Final = is_child
-        self._entry: int | None = guard.table.enter(pid)
+        self._table_index: int | None = guard.table.add_group(pid)
         self.returncode: int | None = None
         self.usage: Rusage | None = None
-        # Until its exec the process was this program, also for the kernel: `usage.ru_maxrss` is no less than this.
-        self.own_peak: Final = (
+        # Until its exec, the process is a copy of this program, and its memory is counted for `usage.ru_maxrss`. So
+        # `usage.ru_maxrss` is never less than this value.
+        self.rss_before_exec: Final = (
             posix.resource.getrusage(posix.resource.RUSAGE_SELF).ru_maxrss if sys.platform == "linux" else 0
         )
-        self.exit_descriptor = -1  # becomes readable when the process has exited
+        self.exit_descriptor = -1  # a descriptor that becomes readable when the process has exited
         try:
             self.exit_descriptor = _exit_descriptor(pid) if is_child else posix.pidfd_open(pid)
-        except BaseException:  # no descriptor is left
-            self.signal(posix.SIGKILL)
+        except BaseException:  # no descriptor could be opened
+            self.signal_group(posix.SIGKILL)
             if is_child:
                 self.reap()
-            self.forget()
+            self.unregister()
             raise
 
-    def signal(self, number: int) -> bool:
-        """Send a signal to the whole group, which must still exist; return False if no member may be signalled."""
+    def signal_group(self, number: int) -> bool:
+        """Send a signal to the whole group, which must still exist. Return False if this program may not signal it."""
         try:
             posix.killpg(self.pid, number)
         except ProcessLookupError:
             pass
-        except PermissionError:  # sudo: the whole group belongs to another user
+        except PermissionError:  # the whole group belongs to another user, e.g. because of sudo
             return False
         return True
 
     def has_exited(self) -> bool:
-        """Return whether the process has exited, reaped or not."""
+        """Return whether the process has exited, even if it was not reaped yet."""
         if self.returncode is not None:
             return True
         if not self._is_child:
@@ -113,21 +120,21 @@ class Process:
         """Collect the exit code and the resource usage of the exited process.
 
         Raises:
-            ChildProcessError: other code in this program has collected them.
+            ChildProcessError: other code in this program has reaped the process.
 
         """
-        self._close()
+        self._close_exit_descriptor()
         _, status, self.usage = posix.wait4(self.pid, 0)
-        self.was_reaped(os.waitstatus_to_exitcode(status))
+        self.record_exit_code(os.waitstatus_to_exitcode(status))
 
-    def was_reaped(self, returncode: int) -> None:
-        """Record the exit code that the parent of the process has collected."""
-        self._close()
+    def record_exit_code(self, returncode: int) -> None:
+        """Record the exit code of a process that its parent has reaped."""
+        self._close_exit_descriptor()
         self.returncode = returncode
         self._reaped_at = time.monotonic()
 
-    def has_left_others(self) -> bool:
-        """Return whether the group still has members, once the process itself has been reaped."""
+    def has_remaining_members(self) -> bool:
+        """Return whether the group still has members, alive or zombies, once the process itself has been reaped."""
         try:
             posix.killpg(self.pid, 0)
         except ProcessLookupError:
@@ -139,25 +146,25 @@ class Process:
 
     def has_left_only_zombies(self) -> bool:
         """Return whether the remaining members of the group are zombies that their parent does not reap."""
-        if not self._guard.survey.are_all_dead(self.pid, self._reaped_at):
+        if not self._guard.liveness_scan.are_all_dead(self.pid, self._reaped_at):
             return False
-        self._reap_orphans()  # they may have died since the last call
+        self._reap_orphans()  # orphans may have died since the last call
         return True
 
     def _reap_orphans(self) -> None:
-        """Reap the group's zombies that are children of this program: orphans are adopted by process 1."""
+        """Reap zombies of the group that this program has adopted. If this program is process 1, it adopts orphans."""
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-self.pid, posix.WNOHANG)[0]:
                 pass
 
-    def forget(self) -> None:
-        """Remove the group from the guard's table, even if the process, another user's, still runs."""
-        self._close()
-        if self._entry is not None:
-            self._guard.table.leave(self._entry)
-            self._entry = None
+    def unregister(self) -> None:
+        """Remove the group from the guard's table, even if it still has members, and close the exit descriptor."""
+        self._close_exit_descriptor()
+        if self._table_index is not None:
+            self._guard.table.remove_group(self._table_index)
+            self._table_index = None
 
-    def _close(self) -> None:
+    def _close_exit_descriptor(self) -> None:
         if self.exit_descriptor >= 0:
             os.close(self.exit_descriptor)
             self.exit_descriptor = -1
@@ -168,12 +175,12 @@ def spawn(
     command: Sequence[str | bytes],
     *,
     environment: Mapping[bytes, bytes] | None = None,
-    added: Mapping[str, str] | None = None,
+    overrides: Mapping[str, str] | None = None,
     cwd: Any = None,
     stdin: int | None = None,
     stdout: int | None = None,
     stderr: int | None = None,
-    kept: Sequence[int] = (),
+    pass_fds: Sequence[int] = (),
 ) -> Process:
     """Start a program in its own process group, with the run's mark in its environment.
 
@@ -187,49 +194,49 @@ def spawn(
     Args:
         guard: the guard of the run.
         command: the program and its arguments.
-        environment: its variables; None for this program's.
-        cwd: the directory to run it in; None for this program's.
-        stdin: the descriptor for its standard input; None for an empty one.
-        stdout: the descriptor for its standard output; None for this program's.
-        stderr: the descriptor for its standard error; None for this program's.
-        kept: more descriptors to inherit, under the same numbers.
-        added: variables that take precedence over the environment.
+        environment: the environment of the program; None for that of this program.
+        cwd: the directory to run the program in; None for that of this program.
+        stdin: the descriptor for the standard input; None for an empty input.
+        stdout: the descriptor for the standard output; None for that of this program.
+        stderr: the descriptor for the standard error; None for that of this program.
+        pass_fds: further descriptors to inherit, under the same numbers.
+        overrides: variables that take precedence over the environment.
 
     Raises:
         OSError, ValueError: the program could not be started.
 
     """
-    read = guard.nothing if stdin is None else stdin
-    variables: Mapping[bytes, bytes] = guard.environment(environment)
-    if added:
-        variables = {**variables, **{os.fsencode(name): os.fsencode(value) for name, value in added.items()}}
+    stdin_descriptor = guard.null_descriptor if stdin is None else stdin
+    variables: Mapping[bytes, bytes] = guard.marked_environment(environment)
+    if overrides:
+        variables = {**variables, **{os.fsencode(name): os.fsencode(value) for name, value in overrides.items()}}
     pid = None
-    if (
-        cwd is None and not kept and (environment is None or "/" in os.fsdecode(command[0]))
-    ):  # Popen searches another PATH
-        pid = _spawn_plainly(guard, command, variables, read, stdout, stderr)
+    # posix_spawnp() would search the PATH of this program, even if the command gets another environment.
+    can_find_program = environment is None or "/" in os.fsdecode(command[0])
+    if cwd is None and not pass_fds and can_find_program:
+        pid = _spawn_with_posix_spawn(guard, command, variables, stdin_descriptor, stdout, stderr)
     if pid is None:
-        started: Any = subprocess.Popen(
+        popen: Any = subprocess.Popen(
             command,
-            stdin=read,
+            stdin=stdin_descriptor,
             stdout=stdout,
             stderr=stderr,
             cwd=cwd,
             env=cast("Any", variables),
-            pass_fds=kept,
+            pass_fds=pass_fds,
             start_new_session=guard.has_terminal,
             process_group=None if guard.has_terminal else 0,
         )
-        started.returncode = 0  # so that Popen never waits for it
-        pid = started.pid
-    if _lower_limit is not None:
-        with contextlib.suppress(OSError):  # it has ended
-            limits: Any = posix.resource  # `prlimit` exists on Linux only
-            limits.prlimit(pid, posix.resource.RLIMIT_NOFILE, _lower_limit)
+        popen.returncode = 0  # so that Popen never waits for the process
+        pid = popen.pid
+    if _original_limit is not None:
+        with contextlib.suppress(OSError):  # the process may have ended already
+            limits: Any = posix.resource  # typed as Any, because `prlimit` exists on Linux only
+            limits.prlimit(pid, posix.resource.RLIMIT_NOFILE, _original_limit)
     return Process(guard, pid)
 
 
-def _spawn_plainly(
+def _spawn_with_posix_spawn(
     guard: Guard,
     command: Sequence[str | bytes],
     variables: Mapping[bytes, bytes],
@@ -237,92 +244,103 @@ def _spawn_plainly(
     stdout: int | None,
     stderr: int | None,
 ) -> int | None:
-    """Start a program in the current directory and return its pid; None if it needs `subprocess`."""
+    """Start a program in the current directory by `posix_spawnp`, and return its pid.
+
+    Return None if the program must be started by `subprocess` instead.
+    """
     actions: list[tuple[int, int, int]] = []
     for number, stream in enumerate((stdin, stdout, stderr)):
         if stream == subprocess.STDOUT:
             actions.append((posix.POSIX_SPAWN_DUP2, 1, 2))
         elif stream is not None:
-            source = guard.nothing if stream == subprocess.DEVNULL else stream
-            if source <= STDERR:
-                return None  # an earlier action might overwrite it
+            source = guard.null_descriptor if stream == subprocess.DEVNULL else stream
+            if source <= STDERR_DESCRIPTOR:
+                return None  # an earlier file action might overwrite this descriptor
             actions.append((posix.POSIX_SPAWN_DUP2, source, number))
     if (inherited := _inheritable_descriptors()) is None:
         return None
-    closed = [(posix.POSIX_SPAWN_CLOSE, descriptor) for descriptor in inherited]
-    group: Any = {"setsid": True} if guard.has_terminal else {"setpgroup": 0}
+    close_actions = [(posix.POSIX_SPAWN_CLOSE, descriptor) for descriptor in inherited]
+    group_options: Any = {"setsid": True} if guard.has_terminal else {"setpgroup": 0}
     try:
         pid: int = posix.posix_spawnp(
-            command[0], list(command), variables, file_actions=[*actions, *closed], setsigdef=RESTORED_SIGNALS, **group
+            command[0],
+            list(command),
+            variables,
+            file_actions=[*actions, *close_actions],
+            setsigdef=RESTORED_SIGNALS,
+            **group_options,
         )
         return pid
     except (OSError, ValueError, NotImplementedError):
         return None
 
 
-MANY_DESCRIPTORS: Final = 150
-"""The number of open descriptors above which `subprocess`, which lets the kernel close them, is faster than this."""
-HAS_LIST: Final = os.path.isdir("/proc/self/fd")
+MAX_DESCRIPTORS_TO_CLOSE: Final = 150
+"""The maximum number of descriptors to check one by one. Above it, `subprocess`, which need not do so, is faster."""
+FD_DIRECTORY_EXISTS: Final = os.path.isdir("/proc/self/fd")
 
 
 def _inheritable_descriptors() -> list[int] | None:
-    """Return the descriptors that a child would inherit besides the standard streams; None if unknown.
+    """Return the descriptors besides the standard streams that a child would inherit; None if they are unknown.
 
-    Descriptors that this program inherited, or made inheritable at any time, are not for its commands. Python's own are
-    closed anyway (PEP 446).
+    This program has inherited these descriptors, or has made them inheritable. They must be closed in commands. All
+    other descriptors that Python opens are not inherited (PEP 446).
     """
-    if not HAS_LIST:
+    if not FD_DIRECTORY_EXISTS:
         return None
     descriptors = os.listdir("/proc/self/fd")
-    if len(descriptors) > MANY_DESCRIPTORS:
+    if len(descriptors) > MAX_DESCRIPTORS_TO_CLOSE:
         return None
-    result: list[int] = []
+    inheritable: list[int] = []
     for descriptor in map(int, descriptors):
-        with contextlib.suppress(OSError):  # the descriptor of the listing, closed now
-            if descriptor > STDERR and os.get_inheritable(descriptor):
-                result.append(descriptor)
-    return result
+        with contextlib.suppress(OSError):  # the descriptor with which the directory was listed is closed
+            if descriptor > STDERR_DESCRIPTOR and os.get_inheritable(descriptor):
+                inheritable.append(descriptor)
+    return inheritable
 
 
-# ---- the limit of open files: raised for this program, restored for its commands
+# ---- the limit on open files, which is raised for this program and restored for its commands
 
-_lower_limit: tuple[int, int] | None = None
-"""The soft and the hard limit before the limit was raised; None until then."""
+_original_limit: tuple[int, int] | None = None
+"""The soft and the hard limit on open files before they were raised; None until then."""
 
 
-def raise_limit() -> bool:
-    """Raise this program's soft limit of open files to its hard limit; return False if that cannot be done (again)."""
-    global _lower_limit
+def raise_file_limit() -> bool:
+    """Raise this program's soft limit on open files to its hard limit.
+
+    Return False if the soft limit equals the hard limit already, or cannot be raised.
+    """
+    global _original_limit
     soft, hard = posix.resource.getrlimit(posix.resource.RLIMIT_NOFILE)
     if soft == hard or not hasattr(posix.resource, "prlimit"):
         return False
     try:
         posix.resource.setrlimit(posix.resource.RLIMIT_NOFILE, (hard, hard))
-    except (OSError, ValueError):  # above the system's current limit
+    except (OSError, ValueError):  # the hard limit exceeds the system's current limit
         return False
-    _lower_limit = soft, hard
+    _original_limit = soft, hard
     return True
 
 
-def restore_limit() -> None:
-    """Restore the limit of open files."""
-    global _lower_limit
-    if _lower_limit is not None:
+def restore_file_limit() -> None:
+    """Restore the limit on open files, if it was raised."""
+    global _original_limit
+    if _original_limit is not None:
         with contextlib.suppress(OSError, ValueError):
-            posix.resource.setrlimit(posix.resource.RLIMIT_NOFILE, _lower_limit)
-        _lower_limit = None
+            posix.resource.setrlimit(posix.resource.RLIMIT_NOFILE, _original_limit)
+        _original_limit = None
 
 
 def as_signal(number: int) -> signal.Signals | int:
-    """Return a signal as `signal.Signals`; a real-time signal has no name and remains a number."""
+    """Return a signal as `signal.Signals`, or as its number if it is a real-time signal, which has no name."""
     try:
         return signal.Signals(number)
     except ValueError:
         return number
 
 
-def describe(returncode: int) -> str:
-    """Describe how a process ended."""
+def describe_exit(returncode: int) -> str:
+    """Describe how a process ended, from its return code."""
     if returncode >= 0:
         return f"exit code {returncode}"
     number = as_signal(-returncode)
@@ -330,16 +348,19 @@ def describe(returncode: int) -> str:
 
 
 RESTORED_SIGNALS: Final = (posix.SIGPIPE, posix.SIGXFSZ)
-"""Signals that Python ignores; programs that it starts should not."""
+"""The signals that Python ignores, but that the programs it starts should not ignore."""
 
 
 def _exit_descriptor(pid: int) -> int:
-    """Return a descriptor that becomes readable when a child exits: a pidfd, or a pipe that a thread closes."""
+    """Return a descriptor that becomes readable when a child exits.
+
+    This is a pidfd, or, if the system has none, the read end of a pipe that a thread closes when the child exits.
+    """
     with contextlib.suppress(NotImplementedError):
         try:
             descriptor: int = posix.pidfd_open(pid)
         except OSError as error:
-            if error.errno not in _NO_PIDFD:
+            if error.errno not in NO_PIDFD_ERRORS:
                 raise
         else:
             return descriptor
@@ -350,8 +371,8 @@ def _exit_descriptor(pid: int) -> int:
     return read_end
 
 
-_NO_PIDFD: Final = (errno.ENOSYS, errno.EPERM)
-"""Errors of a kernel before 5.3, and of a sandbox that does not know the call."""
+NO_PIDFD_ERRORS: Final = (errno.ENOSYS, errno.EPERM)
+"""The errors that pidfd_open() raises in kernels before 5.3, and in sandboxes that do not know the call."""
 
 
 def _close_at_exit(pid: int, write_end: int) -> None:
@@ -364,37 +385,43 @@ def _close_at_exit(pid: int, write_end: int) -> None:
 
 # ---- limits of a process
 
-LIMIT_BOUND: Final = 1 << 63
-"""The upper bound of memory limits, in bytes: a shell's `ulimit` misreads larger numbers as small ones."""
+MAX_MEMORY_LIMIT: Final = 1 << 63
+"""The upper bound of memory limits, in bytes. The `ulimit` of a shell misreads larger numbers as small ones."""
 
 
 def check_limits(nice: Any, memory_limit: Any, subject: str) -> None:
-    """Check the options of the job called `subject`.
+    """Check the options `nice` and `memory_limit` of a job.
+
+    Args:
+        nice: the value of the option.
+        memory_limit: the value of the option.
+        subject: the name of the job, for error messages.
 
     Raises:
-        TypeError, ValueError: an option that makes no sense; the error names it.
+        TypeError: an option has the wrong type.
+        ValueError: an option is out of range.
 
     """
-    for name, value, wanted in (
+    for name, value, expectation in (
         ("nice", nice, "a whole number, added to this program's own"),
         ("memory_limit", memory_limit, "a whole number of bytes"),
     ):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-            raise TypeError(f"{name}={short_repr(value)} of {subject}: give {wanted}, or None")
-    if memory_limit is not None and not 0 < memory_limit < LIMIT_BOUND:
-        wanted = "a positive number of bytes, below 2**63"
-        raise ValueError(f"memory_limit={short_repr(memory_limit)} of {subject}: give {wanted}, or None")
+            raise TypeError(f"{name}={short_repr(value)} of {subject}: give {expectation}, or None")
+    if memory_limit is not None and not 0 < memory_limit < MAX_MEMORY_LIMIT:
+        expectation = "a positive number of bytes, below 2**63"
+        raise ValueError(f"memory_limit={short_repr(memory_limit)} of {subject}: give {expectation}, or None")
 
 
 def renice(process: Process, nice: int) -> None:
-    """Set the priority of a group that was just started, relative to this program's own.
+    """Set the priority of a group that was just started, relative to that of this program.
 
-    Setting it before the start would change this program's own priority, which it may not be allowed to restore.
+    To set the priority before the start, this program would have to lower its own, which only root can raise again.
 
     Raises:
-        PermissionError: only root may raise a priority.
+        PermissionError: the priority would be raised, which only root may do.
 
     """
-    own = posix.getpriority(posix.PRIO_PROCESS, 0)
+    own_priority = posix.getpriority(posix.PRIO_PROCESS, 0)
     with contextlib.suppress(ProcessLookupError):
-        posix.setpriority(posix.PRIO_PGRP, process.pid, max(-20, min(19, own + nice)))
+        posix.setpriority(posix.PRIO_PGRP, process.pid, max(-20, min(19, own_priority + nice)))

@@ -1,4 +1,4 @@
-"""Sending on non-blocking sockets: the sending task waits while the other end is full."""
+"""Functions that send data through non-blocking sockets. The task waits while the buffer of the socket is full."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ import anyio
 from ... import _posix as posix
 
 
-async def send_all(there: socket.socket, data: bytes) -> None:
+async def send_all(peer: socket.socket, data: bytes) -> None:
     """Send all data.
 
     Raises:
-        OSError: the data was not sent, or only in part.
+        OSError: some of the data could not be sent.
 
     """
-    left = memoryview(data)
-    while left:
+    remaining = memoryview(data)
+    while remaining:
         try:
-            left = left[there.send(left) :]
+            remaining = remaining[peer.send(remaining) :]
         except BlockingIOError:
-            await anyio.wait_writable(there)
+            await anyio.wait_writable(peer)
 
 
-async def send_with_descriptors(there: socket.socket, message: bytes, descriptors: Sequence[int]) -> None:
-    """Send a short message with descriptors; if this is cancelled, the message has not been sent.
+async def send_with_descriptors(peer: socket.socket, message: bytes, descriptors: Sequence[int]) -> None:
+    """Send a short message together with descriptors. If the call is cancelled, nothing was sent.
 
     Raises:
-        OSError: the message was not sent.
+        OSError: nothing was sent.
 
     """
     while True:
         try:
-            posix.send_fds(there, [message], descriptors)
+            posix.send_fds(peer, [message], descriptors)
         except BlockingIOError:
-            await anyio.wait_writable(there)
+            await anyio.wait_writable(peer)
         else:
             return

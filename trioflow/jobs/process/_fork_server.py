@@ -1,18 +1,18 @@
-"""The server of a run's worker processes: one new interpreter that forks them, instead of one interpreter for each.
+"""The fork server of a run: one new interpreter that forks all worker processes of the run.
 
-This program itself cannot fork them: it has threads and an event loop, and a lock that another thread holds at the
-fork would stay locked in the child. `multiprocessing` has a server too, but that is started once per program, with
-the environment and the standard streams of that time, and does not end with a run.
+This program itself must not fork them, because it has threads: a lock that another thread holds at the fork would stay
+locked in the child. The fork server of `multiprocessing` is not used, because it is started once per program,
+keeps the environment and the standard streams of its start, and does not end with a run.
 
 ```
-this program ── socket: fork a worker for this socket; reap that one ───────► server
+this program ── socket: requests to fork a worker or to reap one ───────────► server
     │                                                                         │ fork
     ├── socket: functions, results ─────────────────────────────────────────► worker
-    └── pidfd: has it exited? ──────────────────────────────────────────────► worker
+    └── pidfd: becomes readable when the worker has exited ─────────────────► worker
 ```
 
-A worker is not a child of this program, so the server reaps it on request. Until then its pid is not reused, and its
-group can be signalled like that of a child.
+A worker is not a child of this program, so the server reaps it on request. Until the worker is reaped, its pid is not
+reused, and its group can be signalled like that of a child.
 """
 
 from __future__ import annotations
@@ -39,160 +39,164 @@ if TYPE_CHECKING:
     from ...abc import RunHandle
 
 PROCESS_JOB_MODULE: Final = f"{__package__}._process_job"
-"""The module that a main module with a ProcessJob imports."""
-PATIENCE: Final = 1.0
-"""Seconds for the server to reap workers that were forked but never used, before it is killed."""
+"""The module of `ProcessJob`. Every main module with a ProcessJob imports it, so the server imports it beforehand."""
+CLOSE_TIMEOUT: Final = 1.0
+"""The time in seconds that the server has to reap unused workers at the end, before it is killed."""
 
 
 def can_fork() -> bool:
     """Return whether workers may be forked on this system.
 
-    This needs `/proc`, to count the server's threads, and a pidfd, to watch a process that is not a child; only Linux
-    has both. On macOS, moreover, system libraries start their own threads.
+    Forking needs `/proc`, to count the server's threads, and a pidfd, to watch a process that is not a child. Only
+    Linux has both. On macOS, moreover, system libraries start their own threads.
     """
     try:
         os.close(posix.pidfd_open(os.getpid()))
-    except (NotImplementedError, OSError):  # not Linux, or a kernel before 5.3, or a sandbox
+    except (NotImplementedError, OSError):
+        # The system is not Linux, the kernel is older than 5.3, or a sandbox forbids the call.
         return False
-    return os.path.isdir(_worker_main.THREADS)
+    return os.path.isdir(_worker_main.THREADS_DIRECTORY)
 
 
 class ForkServer:
     """The server process, and the controller's end of the socket to it.
 
     Args:
-        run: the run of the workers.
-        path: sys.path of the workers.
-        modules: names of the modules to import before forking.
+        run: the run that the workers belong to.
+        sys_path: the `sys.path` of the workers.
+        module_names: the modules that the server imports before it forks workers.
 
     Raises:
         OSError: no more processes or descriptors are allowed.
 
     """
 
-    def __init__(self, run: RunHandle, path: Sequence[str], modules: Sequence[str]) -> None:
+    def __init__(self, run: RunHandle, sys_path: Sequence[str], module_names: Sequence[str]) -> None:
         self._run: Final = run
         self._guard: Final = run.shared(Guard)
-        self._turn: Final = anyio.Lock()  # guards the socket
-        self._begun: Final[list[tuple[socket.socket, Any]]] = []  # workers whose pids were not received yet
-        self.environment: Final = self._guard.environment(None)
-        self._control, theirs = socket.socketpair(posix.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control.setblocking(False)
+        self._socket_lock: Final = anyio.Lock()  # held from the sending of a request until its answer has arrived
+        # For each worker that was requested, but whose pid has not arrived yet: its socket and its output channel.
+        self._unanswered_requests: Final[list[tuple[socket.socket, Any]]] = []
+        self.environment: Final = self._guard.marked_environment(None)  # the environment that forked workers inherit
+        self._server_socket, server_end = socket.socketpair(posix.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._server_socket.setblocking(False)
         try:
-            self._control.send(pickle.dumps((list(path), list(modules), self._guard.has_terminal)))
+            self._server_socket.send(pickle.dumps((list(sys_path), list(module_names), self._guard.has_terminal)))
             command = [sys.executable, "-P", _worker_main.__file__, "server"]
-            self._process: Final[Process] = spawn(self._guard, command, stdin=theirs.fileno())
+            self._process: Final[Process] = spawn(self._guard, command, stdin=server_end.fileno())
         except BaseException:
-            self._control.close()
+            self._server_socket.close()
             raise
         finally:
-            theirs.close()
+            server_end.close()
 
-    async def fork(self) -> tuple[socket.socket, Process, Any] | None:
-        """Fork a worker, and return its socket, its process and its output; None if the server cannot fork.
+    async def fork_worker(self) -> tuple[socket.socket, Process, Any] | None:
+        """Fork a worker, and return its socket, its process and its output channel; None if the server cannot fork.
 
         Raises:
             OSError: no more processes or descriptors are allowed.
 
         """
-        begun = self._begun.pop() if self._begun else await self._request()
-        if begun is None:
+        request = self._unanswered_requests.pop() if self._unanswered_requests else await self._request_worker()
+        if request is None:
             return None
-        ours, output = begun
+        worker_socket, output = request
         try:
-            answer = await self._received(ours)
-        except BaseException:  # cancelled; the next call returns this worker
-            self._begun.append(begun)
+            answer = await self._receive_packed_number(worker_socket)
+        except BaseException:  # if this call is cancelled, the next call returns the requested worker
+            self._unanswered_requests.append(request)
             raise
         try:
-            pid = _worker_main.PACKED_NUMBER.unpack(answer)[0] if answer else _worker_main.UNSAFE_TO_FORK
+            pid = _worker_main.NUMBER_FORMAT.unpack(answer)[0] if answer else _worker_main.UNSAFE_TO_FORK
             if pid < 0:
                 raise OSError(-pid, f"{os.strerror(-pid)}: a worker process could not be forked")
             if pid != _worker_main.UNSAFE_TO_FORK:
-                return ours, Process(self._guard, pid, is_child=False), output
+                return worker_socket, Process(self._guard, pid, is_child=False), output
         except BaseException:
-            ours.close()
+            worker_socket.close()
             raise
-        ours.close()
+        worker_socket.close()
         return None
 
-    async def _request(self) -> tuple[socket.socket, Any] | None:
-        """Request a worker, and return its socket and its output; None if the server has ended."""
-        ours, theirs = socket.socketpair()
+    async def _request_worker(self) -> tuple[socket.socket, Any] | None:
+        """Request a worker, and return its socket and its output channel; return None if the server has ended."""
+        controller_end, worker_end = socket.socketpair()
         try:
-            ours.setblocking(False)
-            with own_output() as (output, descriptors):
-                async with self._turn:
-                    await send_with_descriptors(self._control, b"", [theirs.fileno(), *descriptors])
-            return ours, output
+            controller_end.setblocking(False)
+            with open_output_channel() as (output, descriptors):
+                async with self._socket_lock:
+                    await send_with_descriptors(self._server_socket, b"", [worker_end.fileno(), *descriptors])
+            return controller_end, output
         except ConnectionError:
-            ours.close()
+            controller_end.close()
             return None
         except BaseException:
-            ours.close()
+            controller_end.close()
             raise
         finally:
-            theirs.close()
+            worker_end.close()
 
-    async def reap(self, process: Process) -> bool:
-        """Reap a worker that has exited; return False if the server has ended, so that its exit status is unknown."""
-        async with self._turn:
+    async def reap_worker(self, process: Process) -> bool:
+        """Reap a worker that has exited. Return False if the server has ended, so that the exit status is unknown."""
+        async with self._socket_lock:
             with contextlib.suppress(ConnectionError):
-                await send_with_descriptors(self._control, _worker_main.PACKED_NUMBER.pack(process.pid), [])
-                # Shielded from cancellation, because otherwise the next caller would get this answer.
-                if answer := await self._run.outlast(partial(self._received, self._control)):
-                    process.was_reaped(os.waitstatus_to_exitcode(_worker_main.PACKED_NUMBER.unpack(answer)[0]))
+                await send_with_descriptors(self._server_socket, _worker_main.NUMBER_FORMAT.pack(process.pid), [])
+                # If a cancellation interrupted this, the next caller would get the answer for this worker.
+                if answer := await self._run.outlast(partial(self._receive_packed_number, self._server_socket)):
+                    process.record_exit_code(os.waitstatus_to_exitcode(_worker_main.NUMBER_FORMAT.unpack(answer)[0]))
                     return True
         return False
 
-    async def _received(self, own: socket.socket) -> bytes:
-        """Return a packed number from a socket, or an empty message at its end."""
+    async def _receive_packed_number(self, source: socket.socket) -> bytes:
+        """Receive a packed number from a socket; return empty bytes if the other end is closed."""
         while True:
             try:
-                return own.recv(_worker_main.PACKED_NUMBER.size)
+                return source.recv(_worker_main.NUMBER_FORMAT.size)
             except BlockingIOError:
-                await anyio.wait_readable(own)
+                await anyio.wait_readable(source)
             except ConnectionResetError:
                 return b""
 
     async def close(self) -> None:
-        """End the server; all workers in use have been reaped."""
+        """End the server. All workers that were used must have been reaped before."""
         process = self._process
-        self._control.close()
-        patience = PATIENCE if self._begun else 0.0
-        while self._begun:
-            self._begun.pop()[0].close()
-        await end_process(self._run, process, patience)
+        self._server_socket.close()
+        grace = CLOSE_TIMEOUT if self._unanswered_requests else 0.0
+        while self._unanswered_requests:
+            self._unanswered_requests.pop()[0].close()
+        await end_process(self._run, process, grace)
         try:
             process.reap()
         finally:
-            process.forget()
+            process.unregister()
 
 
 @contextlib.contextmanager
-def own_output() -> Generator[tuple[Any, list[int]]]:
-    """Yield the channel for a worker's output and its descriptors 1 and 2, or None and none for this program's.
+def open_output_channel() -> Generator[tuple[Any, list[int]]]:
+    """Yield the channel for a worker's output, and a list with the descriptors for its standard output and error.
 
-    A monitor that displays a picture provides such channels on standard output, to show which job has printed.
+    A live monitor provides such channels, so that it can show which job has printed a line. If there is no live
+    monitor, the channel is None and there are no descriptors, so the worker inherits the streams of this program.
     """
     output, stdout, stderr = None, cast(Any, sys.stdout), sys.stderr
     if getattr(stdout, "has_picture", False):
-        output = stdout.open_output()
+        output = stdout.open_output_pipe()
     if output is None:
         yield None, []
         return
     try:
-        yield output, [output.descriptor, output.descriptor if getattr(stderr, "has_picture", True) else 2]
+        yield output, [output.write_end, output.write_end if getattr(stderr, "has_picture", True) else 2]
     finally:
-        os.close(output.descriptor)
+        os.close(output.write_end)
 
 
 def modules_to_import(preparation: dict[str, Any]) -> list[str]:
-    """Return the modules for a server to import: ours if the main module will, and those named by the program.
+    """Return the names of the modules that the server imports before forking.
 
-    Programs name them by `multiprocessing.set_forkserver_preload`.
+    They are `PROCESS_JOB_MODULE`, if workers will import the main module, and the modules that the program has named by
+    `multiprocessing.set_forkserver_preload`.
     """
-    imports_main = "init_main_from_name" in preparation or "init_main_from_path" in preparation
-    theirs = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
-    named: list[str] = getattr(theirs, "_preload_modules", [])
-    return [PROCESS_JOB_MODULE] * imports_main + [name for name in named if name != "__main__"]
+    will_import_main = "init_main_from_name" in preparation or "init_main_from_path" in preparation
+    stdlib_server = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
+    preloaded_names: list[str] = getattr(stdlib_server, "_preload_modules", [])
+    return [PROCESS_JOB_MODULE] * will_import_main + [name for name in preloaded_names if name != "__main__"]

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, cast, overload
 from ... import _posix as posix
 from ...abc import BoxStyle, FunctionJob, JobOptions, call_of, carried, name_of, need_of_run, run_of
 from .. import T
-from .._executor import call_in
-from .._pickling import MainRejectingPickler, describe_unpicklable, make_sendable
+from .._executor import call_in_executor
+from .._pickling import MainRejectingPickler, describe_unpicklable, make_picklable
 from ..posix._processes import check_limits
 from . import _worker_main
-from ._call_places import LOCAL, WORKERS, RemoteValue, call_place_of
+from ._processes_option import LOCAL_PROCESSES, WORKER_PROCESSES_RESOURCE, RemoteValue, find_executor
 from ._worker_pool import WorkerDied, WorkerPool, has_main_file
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 D = TypeVar("D")
 
-EXIT_PATIENCE: Final = 1.0
-"""Seconds that a worker which has closed its socket gets to exit by itself, before it is killed."""
+EXIT_TIMEOUT: Final = 1.0
+"""The time in seconds that a worker has to exit after it has closed its socket, before it is killed."""
 
 
 class ProcessOptions(JobOptions, total=False):
@@ -56,43 +56,45 @@ class ProcessJob(
 ):
     """A Python function with its arguments, called in a worker process of this machine or by the scheduler's executor.
 
-    `Scheduler(processes=...)` chooses the place, for nested schedulers too: an executor, as for an `ExecutorJob`, or a
-    `trioflow.dask.Cluster`. The following applies to the default, worker processes of this machine.
+    `Scheduler(processes=...)` chooses what makes the calls, also in nested schedulers: an executor, as for an
+    `ExecutorJob`, or a `trioflow.dask.Cluster`. The following applies to the default, worker processes of this machine.
 
     A run has at most one worker process for each CPU, or `processes=N`; a job that waits for one is SCHEDULED. The
-    process and its whole process group are killed when the job is cancelled or its time is over. Otherwise the process
-    is reused for other jobs of the run and ends with the run, so a function may see what an earlier one has changed
-    in its module. On Linux, one new interpreter for each run, the server, forks the processes; elsewhere each is a new
-    interpreter. The function, its arguments and its result are pickled. The worker must be able to import the function
-    by its name. It imports this program's main module under another name, so code that must run only once belongs below
-    `if __name__ == "__main__":`. The server imports only the modules that the program has named by
-    `multiprocessing.set_forkserver_preload`. In the worker, `current_job()` is not this job, but an object that can
-    report its `progress`, up to a hundred times a second.
+    process and its whole process group are killed when the job is cancelled or times out. Otherwise the process is
+    reused for other jobs of the run and ends with the run, so a function may see what an earlier call has changed in
+    its module. On Linux, one new interpreter per run, called the server, forks the processes. On other systems, each
+    process is a new interpreter. The function, its arguments and its result are pickled. The worker must be able to
+    import the function by its name. The worker imports this program's main module under another name, so code that must
+    run only once belongs below `if __name__ == "__main__":`. The server imports only the modules that the program has
+    named by `multiprocessing.set_forkserver_preload`. In the worker, `current_job()` is not this job, but an object
+    that can report its `progress`, up to a hundred times a second.
 
-    An exception of the function arrives with its type, its arguments and its attributes, except those that cannot be
-    pickled, which a note names. If its type cannot be imported by name, it becomes a RuntimeError with its name and
-    text.
+    If the function raises an exception, the job raises one with the same type, arguments and attributes. A note names
+    those that were lost because they cannot be pickled. If the type cannot be imported by name, the exception becomes a
+    RuntimeError with the name of the type and the text of the exception.
 
     Args:
         function: a plain function, defined at the top level of a module.
         args: positional arguments of the call; jobs among them are replaced by their results, see `Job`.
         kwargs: keyword arguments of the call; jobs among them are replaced, too.
-        memory_limit: bytes of address space for the process during the call, and for each process that it starts
-            (RLIMIT_AS); beyond it, the function gets a MemoryError. Python itself and imported modules need some
-            hundred million bytes.
-        nice: the decrease of its process's priority from this program's, up to 19; only root may give less than 0. Such
-            a process serves only jobs with the same `nice`.
+        memory_limit: the maximum address space, in bytes, of the process during the call, and of each process that it
+            starts (RLIMIT_AS). Above this limit, the function gets a MemoryError. Python itself and imported modules
+            may need a few hundred million bytes.
+        nice: the number to add to this program's niceness, up to 19; only root may give less than 0. A process with a
+            changed niceness serves only jobs with the same `nice`.
         options: the options of every job; see `AbstractJob`. A timeout counts from the start of the job, which may have
-            to start a process first. The first one of a run takes some 100 ms, plus the time to import the main module.
-            In an executor it counts as for an `ExecutorJob`, and on a cluster as for a `DaskJob`.
+            to start a process first. Starting the first process of a run takes about 100 ms, plus the time to import
+            the main module. In an executor, a timeout counts as for an `ExecutorJob`, and on a cluster as for a
+            `DaskJob`.
 
     Raises:
-        TypeError: an async function (`Job` runs those), or something that is not callable; when the job runs, a value
-            that cannot be pickled, which the error names.
-        ValueError: an option out of its range; before a run, a `memory_limit` or `nice` where `processes` is not this
-            machine.
-        RuntimeError: when the job runs, the process has died, or the function called sys.exit().
-        OSError: when the job runs, no more processes or descriptors are allowed, or a `nice` below 0.
+        TypeError: the function is async (use `Job` for those) or not callable. When the job runs: a value cannot be
+            pickled, which the error names.
+        ValueError: an option is out of its range. Before a run: the job has a `memory_limit` or a `nice`, but its call
+            is not made by a worker process of this machine.
+        RuntimeError: when the job runs: the process has died, or the function called sys.exit().
+        OSError: when the job runs: no more processes or descriptors are allowed, or `nice` is below 0 and this program
+            does not run as root.
 
     Example:
         >>> job = ProcessJob(sum, [1, 2, 3])
@@ -103,9 +105,10 @@ class ProcessJob(
 
     """
 
-    __slots__ = ("_memory_limit", "_nice", "_process")
+    __slots__ = ("_memory_limit", "_nice", "_pid")
 
-    # Type checkers compare up to three arguments with the function's parameters; a job may be given for a value.
+    # With these overloads, type checkers compare up to three arguments with the function's parameters. Each argument is
+    # a value or a job with such a value as its result.
     @overload
     def __init__(
         self,
@@ -166,31 +169,32 @@ class ProcessJob(
         check_limits(nice, memory_limit, repr(options.get("label") or name_of(function)))
         self._memory_limit: Final = memory_limit
         self._nice: Final = nice
-        self._process: int | None = None
+        self._pid: int | None = None
         super().__init__(function, args, kwargs, options)
 
     @property
     def pid(self) -> int | None:
-        """The id of its process while it runs; None before and afterwards."""
-        return self._process
+        """The id of the job's process while the job runs; None before and afterwards."""
+        return self._pid
 
     def check_before_run(self) -> None:
-        """Claim a worker process of this machine; or reject options that another place cannot apply.
+        """Declare whether the job needs a worker process of this machine, and reject options that would have no effect.
 
         Raises:
-            ValueError: `memory_limit` or `nice` was given.
+            ValueError: `memory_limit` or `nice` was given, but an executor or a cluster makes the call.
             NotImplementedError: this machine's worker processes need a POSIX system.
 
         """
-        place = call_place_of(self)
-        if place is None:
+        executor = find_executor(self)
+        if executor is None:
             posix.require(f"{self.label!r}, a ProcessJob without processes=,", posix.WORKERS_ALTERNATIVE)
-        need_of_run(self, WORKERS, 0 if self.forever or place is not None else 1)
-        limit = f"memory_limit={self._memory_limit}" if self._memory_limit is not None else f"nice={self._nice}"
-        if (self._memory_limit is not None or self._nice is not None) and place is not None:
+        need_of_run(self, WORKER_PROCESSES_RESOURCE, 0 if self.forever or executor is not None else 1)
+        option_value = f"memory_limit={self._memory_limit}" if self._memory_limit is not None else f"nice={self._nice}"
+        if (self._memory_limit is not None or self._nice is not None) and executor is not None:
             raise ValueError(
-                f"{self.label!r} has {limit}, which only worker processes of this machine can apply, and processes= is "
-                f"{place!r}: leave it out, or put the job into a nested Scheduler(processes={LOCAL!r})"
+                f"{self.label!r} has {option_value}, which only worker processes of this machine can apply, and "
+                f"processes= is {executor!r}: leave it out, or put the job into a nested "
+                f"Scheduler(processes={LOCAL_PROCESSES!r})"
             )
 
     @overload
@@ -198,15 +202,15 @@ class ProcessJob(
     @overload
     def result(self, *, default: D) -> T | D: ...
     def result(self, **options: Any) -> Any:
-        """Return the result of the job, or raise why it has none, as for every job.
+        """Return the result of the job, or raise an exception if it has none, like `AbstractJob.result`.
 
         A value kept on a cluster is transferred at each call.
 
         Args:
-            options: `default=`, to return if the job has no result.
+            options: `default=`, the value to return if the job has no result.
 
         Raises:
-            BaseException: as `AbstractJob.result`.
+            BaseException: any exception that `AbstractJob.result` raises.
             RuntimeError: the value was kept on a cluster that no longer has it.
 
         """
@@ -214,54 +218,55 @@ class ProcessJob(
         return value.fetch(self.label) if isinstance(value, RemoteValue) else value
 
     async def co_run(self) -> T:
-        """Call the function in a worker process, or at the place that its scheduler's `processes` names.
+        """Call the function in a worker process of this machine, or by the executor that `processes=` has chosen.
 
         Raises:
-            Exception: what the function raised, with its traceback in the worker as a note.
-            TypeError: something cannot be pickled.
-            RuntimeError: the process has died; the function raised SystemExit, KeyboardInterrupt or another
-                BaseException there; or this was not called by a run.
+            Exception: the function raised this exception. A note has the traceback of the worker.
+            TypeError: an argument or the result cannot be pickled.
+            RuntimeError: the process has died.
+            RuntimeError: the function raised SystemExit, KeyboardInterrupt or another BaseException.
+            RuntimeError: this method was not called by a run.
 
         """
-        run, place = run_of(self), call_place_of(self)
-        if place is None:
+        run, executor = run_of(self), find_executor(self)
+        if executor is None:
             with run.time_limit(self, cancels=True):
-                return await self._call_here(run)
-        if isinstance(place, Executor):
-            return await call_in(place, self)
-        return cast(T, await place.call(self))
+                return await self._call_in_worker(run)
+        if isinstance(executor, Executor):
+            return await call_in_executor(executor, self)
+        return cast(T, await executor.make_call(self))
 
-    async def _call_here(self, run: RunHandle) -> T:
+    async def _call_in_worker(self, run: RunHandle) -> T:
         """Call the function in a worker process of this machine."""
-        request = self._request()
+        request = self._pickle_call()
         pool = run.shared(WorkerPool)
-        process = await pool.take(self._nice or 0)
-        self._process = process.pid
-        process.begin(self)
+        process = await pool.take_worker(self._nice or 0)
+        self._pid = process.pid
+        process.assign_job(self)
         try:
-            answer = await process.call(request, self._memory_limit or 0, self._take_progress)
+            answer = await process.send_request(request, self._memory_limit or 0, self._record_progress)
         except WorkerDied:
-            how = await process.end(EXIT_PATIENCE)
-            raise RuntimeError(f"{self.label!r}: its process has died: {how}") from None
+            exit_description = await process.end(EXIT_TIMEOUT)
+            raise RuntimeError(f"{self.label!r}: its process has died: {exit_description}") from None
         except BaseException:
             await process.end()
             raise
         finally:
-            self._process = None
-        pool.park(process)
-        return self._unpack(answer)
+            self._pid = None
+        pool.give_back(process)
+        return self._load_answer(answer)
 
-    def _take_progress(self, report: bytes) -> None:
-        """Record progress reported by the function, unless another job has called this one outside the run."""
+    def _record_progress(self, report: bytes) -> None:
+        """Record progress that the function has reported, if this job was started by the run and not by another job."""
         if self.is_running():
             self.progress(pickle.loads(report))
 
-    def _request(self) -> bytes:
-        """Return the pickled call."""
+    def _pickle_call(self) -> bytes:
+        """Return a pickle of the function, its arguments, and the environment variables for the call."""
         call = call_of(self)
         make_pickler, buffer = pickle.Pickler if has_main_file() else MainRejectingPickler, io.BytesIO()
         try:
-            request = (make_sendable(call.func), call.args, call.keywords, dict(carried()))
+            request = (make_picklable(call.func), call.args, call.keywords, dict(carried()))
             make_pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(request)
         except Exception as error:
             raise TypeError(
@@ -269,12 +274,12 @@ class ProcessJob(
             ) from error
         return buffer.getvalue()
 
-    def _unpack(self, answer: bytes) -> T:
-        """Return the result of the function, or raise its exception."""
+    def _load_answer(self, answer: bytes) -> T:
+        """Unpickle the answer of a worker, and return the result of the function or raise its exception."""
         try:
             has_returned, value, note = pickle.loads(answer)
             if not has_returned:
-                value = _worker_main.rebuild(value)
+                value = _worker_main.rebuild_error(value)
         except Exception as error:
             raise TypeError(f"{self.label!r}: its result cannot be unpickled here: {error!r}") from error
         if has_returned:
@@ -284,6 +289,6 @@ class ProcessJob(
         if self._memory_limit is not None and isinstance(value, MemoryError):
             advice = "give it more, or let its function hold less at once"
             _worker_main.add_note(value, f"{self.label!r} had memory_limit={self._memory_limit}: {advice}")
-        if not isinstance(value, Exception):  # sys.exit() or Ctrl-C there must not end this program
+        if not isinstance(value, Exception):  # a sys.exit() or Ctrl-C in the worker must not end this program
             raise RuntimeError(f"{self.label!r}: its function raised {value!r} in its process") from value
         raise value

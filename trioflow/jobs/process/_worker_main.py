@@ -1,13 +1,13 @@
-"""A worker process: it receives calls through a socket, makes them, and sends back the results.
+"""The program of a worker process, which receives calls through a socket, makes them, and sends back the results.
 
-This file is a separate program that uses only the standard library, so that a worker need not import trioflow. Its
-socket replaces its standard input. A message is its length in eight bytes, followed by a pickle. To a worker, eight
-bytes with the memory limit of the call follow the length. From a worker, the length is preceded by a byte: whether
-this is the answer, or else progress of the call.
+The program uses only the standard library, so that a worker need not import trioflow. The socket is its standard input.
+A message to a worker consists of the length of a pickle in eight bytes, the memory limit of the call in eight bytes,
+and the pickle. A message from a worker consists of one byte, which is 1 for an answer and 0 for a report of progress,
+the length of a pickle in eight bytes, and the pickle.
 
-With the argument "server", the program is the server of `_fork_server`, and forks the workers, which saves them the
-start of an interpreter. It imports no modules of the user's unless the user has named them: the state of a random
-generator, a connection or an open file would be shared by all workers.
+With the argument "server", the program is the server of `_fork_server`. It forks the workers, so that no worker needs
+to start its own interpreter. The server imports only those of the user's modules that the user has named, because all
+workers would share the state of these modules, such as open files, connections, and random generators.
 """
 
 from __future__ import annotations
@@ -36,35 +36,36 @@ if sys.platform != "win32":
     import resource
 
 REQUEST_HEADER = struct.Struct("!QQ")
-"""The length of a message to a worker, and the memory limit of a call in bytes, or 0."""
+"""The header of a message to a worker: the length of the pickle, and the memory limit of the call (0 for no limit)."""
 ANSWER_HEADER = struct.Struct("!?Q")
-PACKED_NUMBER = struct.Struct("!q")
-"""A pid, a negative errno of a failed fork, or an exit status."""
+"""The header of a message from a worker: whether it is an answer, and the length of the pickle."""
+NUMBER_FORMAT = struct.Struct("!q")
+"""The format of a number in messages of the server: a pid, the negative errno of a failed fork, or an exit status."""
 UNSAFE_TO_FORK = 0
-"""The server's answer, in place of a pid, if it cannot fork safely."""
+"""The number that the server sends in place of a pid if it cannot fork safely."""
 MAX_MESSAGE_BYTES = 1 << 16
-"""The largest size of a message to the server, in bytes."""
-THREADS = "/proc/self/task"
-MODULE_NAME = "trioflow: where a job is called elsewhere"
-"""The name under which `current_job()` finds this module, which runs as a script and is not imported."""
+"""The maximum size of a message to the server, in bytes."""
+THREADS_DIRECTORY = "/proc/self/task"
+REMOTE_JOB_MODULE = "trioflow: where a job is called elsewhere"
+"""The key of this module in `sys.modules`, for `current_job()`; the module runs as a script and is not imported."""
 PROGRESS_INTERVAL = 0.01
-"""Seconds between two reports of progress; a function may report more often, and some reports are dropped."""
+"""The minimum time between two reports of progress, in seconds. More frequent reports are dropped."""
 
 
 class WorkerCall:
-    """The return value of `current_job()` in a worker process: it can report progress, and nothing else."""
+    """A call of a function in this worker process. `current_job()` returns it, so the function can report progress."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._lock = threading.Lock()
-        self._next = 0.0
+        self._next_report_at = 0.0
         self._is_over = False
 
     def progress(self, fraction: float | None = None) -> None:
-        """Report that the call is alive, and the fraction of its work that is done; see `AbstractJob.progress`.
+        """Report that the call makes progress, and the fraction of its work that is done; see `AbstractJob.progress`.
 
         Raises:
-            TypeError, ValueError: it is not a number from 0 to 1.
+            TypeError, ValueError: the fraction is not a number from 0 to 1.
             RuntimeError: the call has ended.
 
         """
@@ -77,60 +78,67 @@ class WorkerCall:
             if self._is_over:
                 raise RuntimeError("progress(): the function of the ProcessJob has ended; call it before")
             now = time.monotonic()
-            if now < self._next and fraction != 1:
+            if now < self._next_report_at and fraction != 1:
                 return
-            self._next = now + PROGRESS_INTERVAL
-            send(self._stream, False, pickle.dumps(None if fraction is None else float(fraction)))
+            self._next_report_at = now + PROGRESS_INTERVAL
+            send_message(self._stream, False, pickle.dumps(None if fraction is None else float(fraction)))
 
     def __getattr__(self, name: str) -> Any:
-        """Raise an error with the alternative: the job itself is in another process."""
+        """Raise an error for any other attribute of a job, because the job itself is in another process."""
         raise AttributeError(
             f"current_job().{name}: in the process of a ProcessJob, current_job() can only report progress(); "
             f"give the function what it needs as arguments, or use a ThreadJob"
         )
 
-    def end(self, message: bytes) -> None:
-        """Send the answer; progress cannot be reported any more."""
+    def send_answer(self, message: bytes) -> None:
+        """Send the answer of the call. After that, the call can no longer report progress."""
         with self._lock:
             self._is_over = True
-            send(self._stream, True, message)
+            send_message(self._stream, True, message)
 
 
-current: WorkerCall | None = None
-"""The current call of this process."""
+current_call: WorkerCall | None = None
+"""The call that this process is making; None between two calls."""
 
 
 def main() -> None:
-    """Serve calls until the other end closes."""
-    global current
+    """Serve calls until the other end of the socket is closed."""
+    global current_call
     if sys.platform == "win32":
         return
-    sys.modules[MODULE_NAME] = sys.modules[__name__]
-    stream: Any = open_stream()
+    sys.modules[REMOTE_JOB_MODULE] = sys.modules[__name__]
+    stream: Any = take_over_stdin()
     if sys.argv[1:] == ["server"]:
         stream = fork_workers(stream)
         if stream is None:
             return
-    os.register_at_fork(after_in_child=stream.close)  # a child's copy would keep the socket open when this process dies
-    preparation, _ = receive(stream)
+    # Otherwise, a child would keep the socket open after the death of this process.
+    os.register_at_fork(after_in_child=stream.close)
+    preparation, _ = receive_request(stream)
     if not preparation:
         return
-    prepare(pickle.loads(preparation))
-    while (request := receive(stream))[0]:
-        current = WorkerCall(stream)
+    prepare_process(pickle.loads(preparation))
+    while (request := receive_request(stream))[0]:
+        current_call = WorkerCall(stream)
         message = call_and_pickle(*request)
-        flush()  # buffers would be lost: this process is killed in the end
+        flush_output()  # not left to the exit of the interpreter, because this process will be killed
         try:
-            current.end(message)
+            current_call.send_answer(message)
         except ConnectionError:  # the controlling program was killed
             return
-        current = None
+        current_call = None
 
 
-def prepare(preparation: Any) -> None:
-    """Set sys.path, sys.argv and the directory, and import the main module, which must not start workers itself."""
+def prepare_process(preparation: Any) -> None:
+    """Copy the environment, sys.path, sys.argv, directory and main module of the controlling program to this process.
+
+    Args:
+        preparation: the data from `multiprocessing.spawn.get_preparation_data`, and the environment if it has changed
+            since the start of the server.
+
+    """
     environment = preparation.pop("environment", None)
-    if environment and sys.platform != "win32":  # it has changed since the server was started
+    if environment and sys.platform != "win32":
         os.environb.clear()
         os.environb.update(environment)
     process: Any = multiprocessing.current_process()
@@ -141,82 +149,92 @@ def prepare(preparation: Any) -> None:
         process._inheriting = False
 
 
-def flush() -> None:
-    """Flush the standard streams."""
+def flush_output() -> None:
+    """Flush the standard output and the standard error."""
     for output in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # closed, broken, or an object of the user's
+        with contextlib.suppress(Exception):  # the stream is closed or broken, or a user's object takes its place
             output.flush()
 
 
-def open_stream() -> Any:
-    """Move the socket away from standard input, which then is empty."""
-    socket = os.dup(0)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    return os.fdopen(socket, "r+b", buffering=0)
+def take_over_stdin() -> Any:
+    """Return a stream for the socket that is the standard input, and replace the standard input by an empty file."""
+    socket_descriptor = os.dup(0)
+    null_descriptor = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null_descriptor, 0)
+    os.close(null_descriptor)
+    return os.fdopen(socket_descriptor, "r+b", buffering=0)
 
 
 def fork_workers(stream: BinaryIO) -> BinaryIO | None:
-    """Fork a worker for each socket received; return its stream in each worker, and None here at the end.
+    """Run the server: fork a worker for each socket that arrives.
 
     The first message is a pickle of sys.path, the modules to import here, and whether each worker gets its own session.
-    Every later message is either empty and brings a socket, with two descriptors if the worker's output has its own
-    channel, or is the pid of an exited worker, and is answered with its exit status. Until then that pid is not reused.
-    The first message through a worker's socket is its pid.
+    There are two kinds of later messages:
+
+    - An empty message with a socket requests a worker. If the worker's output has its own channel, two descriptors for
+      the output follow the socket. The worker first sends its pid through the socket.
+    - The pid of an exited worker requests its exit status. Until then, the pid is not reused.
+
+    Returns:
+        In each forked worker, the stream of its socket. In the server, None when the program has closed the connection.
+
     """
     if sys.platform == "win32":
         return None
     control = socket.socket(fileno=os.dup(stream.fileno()))
     stream.close()
-    path, modules, has_session = pickle.loads(control.recv(MAX_MESSAGE_BYTES))
-    sys.path[:] = path
-    for name in modules:
-        with contextlib.suppress(Exception):  # a function that needs it raises this error in the worker
+    sys_path, module_names, needs_session = pickle.loads(control.recv(MAX_MESSAGE_BYTES))
+    sys.path[:] = sys_path
+    for name in module_names:
+        with contextlib.suppress(Exception):  # a function that needs the module will raise this error in the worker
             importlib.import_module(name)
-    flush()  # or each worker would write the buffers, too
-    for_children = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if ignored, exit statuses would be lost
-    clean = can_fork_safely()
-    gc.freeze()  # a worker's collector would write to, and so copy, shared pages
+    flush_output()  # otherwise, each worker would write the buffered output again
+    # If this program ignored SIGCHLD, the exit statuses of workers would be lost.
+    original_handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    is_fork_safe = can_fork_safely()
+    gc.freeze()  # otherwise, the workers' garbage collectors would write to shared pages, so that each page is copied
     while True:
         try:
-            message, received, _, _ = socket.recv_fds(control, MAX_MESSAGE_BYTES, 3)
+            message, descriptors, _, _ = socket.recv_fds(control, MAX_MESSAGE_BYTES, 3)
         except ConnectionError:  # the program has exited without reading the last answer
             break
-        if received:
-            theirs, *outputs = received
-            is_server = fork(theirs, clean)
-            for number, output in enumerate(outputs, 1):
+        if descriptors:
+            worker_descriptor, *output_descriptors = descriptors
+            is_server = fork_worker(worker_descriptor, is_fork_safe)
+            for standard_descriptor, output_descriptor in enumerate(output_descriptors, 1):
                 if not is_server:
-                    os.dup2(output, number)
-                os.close(output)
+                    os.dup2(output_descriptor, standard_descriptor)
+                os.close(output_descriptor)
             if is_server:
-                os.close(theirs)
+                os.close(worker_descriptor)
                 continue
             control.close()
-            signal.signal(signal.SIGCHLD, for_children)
-            (os.setsid if has_session else os.setpgrp)()
-            worker = os.fdopen(theirs, "r+b", buffering=0)
+            signal.signal(signal.SIGCHLD, original_handler)
+            (os.setsid if needs_session else os.setpgrp)()
+            worker_stream = os.fdopen(worker_descriptor, "r+b", buffering=0)
             with contextlib.suppress(OSError):  # the program has closed its end
-                worker.write(PACKED_NUMBER.pack(os.getpid()))
-            return worker
+                worker_stream.write(NUMBER_FORMAT.pack(os.getpid()))
+            return worker_stream
         if not message:
             break
-        status = os.waitpid(PACKED_NUMBER.unpack(message)[0], 0)[1]
+        status = os.waitpid(NUMBER_FORMAT.unpack(message)[0], 0)[1]
         with contextlib.suppress(ConnectionError):
-            control.send(PACKED_NUMBER.pack(status))
+            control.send(NUMBER_FORMAT.pack(status))
     with contextlib.suppress(ChildProcessError):
-        while True:  # unclaimed workers exit at the end of their socket
+        while True:  # reap the workers whose exit statuses were not requested; a worker exits when its socket is closed
             os.wait()
     return None
 
 
-def fork(theirs: int, clean: bool) -> bool:
-    """Fork a process, or send the error through its socket; return whether this is still the server."""
+def fork_worker(worker_descriptor: int, is_fork_safe: bool) -> bool:
+    """Fork a worker. Return False in the worker and True in the server.
+
+    If the server cannot fork, it sends the reason through the socket of the worker.
+    """
     if sys.platform == "win32":
         return True
     status = UNSAFE_TO_FORK
-    if clean:
+    if is_fork_safe:
         try:
             if not os.fork():
                 return False
@@ -225,39 +243,43 @@ def fork(theirs: int, clean: bool) -> bool:
         else:
             return True
     with contextlib.suppress(OSError):  # the program has closed its end
-        os.write(theirs, PACKED_NUMBER.pack(status))
+        os.write(worker_descriptor, NUMBER_FORMAT.pack(status))
     return True
 
 
 def can_fork_safely() -> bool:
-    """Return whether this process has no other threads at a fork: a lock held by one would stay locked in the child.
+    """Return whether this process has only one thread when it forks.
 
-    Some libraries, such as OpenBLAS, end their threads before a fork. So this forks once, and then counts threads.
+    A lock that another thread holds at the fork would stay locked in the child forever. Some libraries, such as
+    OpenBLAS, end their threads before a fork, so this function counts the threads after a trial fork.
     """
     if sys.platform == "win32":
         return False
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # raised since Python 3.12 if there are threads
+        warnings.simplefilter("ignore", DeprecationWarning)  # raised since Python 3.12 if other threads run at the fork
         child = os.fork()
     if not child:
         os._exit(0)
     os.waitpid(child, 0)
     try:
-        return len(os.listdir(THREADS)) == 1
+        return len(os.listdir(THREADS_DIRECTORY)) == 1
     except OSError:
         return False
 
 
-def receive(stream: BinaryIO) -> tuple[bytes, int]:
-    """Return the next message and the memory limit of its call; an empty message at the end."""
+def receive_request(stream: BinaryIO) -> tuple[bytes, int]:
+    """Receive the next message, and return it with the memory limit of its call.
+
+    If the other end has closed the connection, return an empty message and 0.
+    """
     if not (header := read_exactly(stream, REQUEST_HEADER.size)):
         return b"", 0
-    length, memory = REQUEST_HEADER.unpack(header)
-    return read_exactly(stream, length), memory
+    length, memory_limit = REQUEST_HEADER.unpack(header)
+    return read_exactly(stream, length), memory_limit
 
 
 def read_exactly(stream: BinaryIO, size: int) -> bytes:
-    """Read exactly `size` bytes; return nothing at the end."""
+    """Read exactly `size` bytes; return empty bytes if the stream ends before that."""
     pieces: list[bytes] = []
     while size:
         try:
@@ -271,190 +293,210 @@ def read_exactly(stream: BinaryIO, size: int) -> bytes:
     return b"".join(pieces)
 
 
-def send(stream: BinaryIO, is_answer: bool, message: bytes) -> None:
-    """Send a message."""
+def send_message(stream: BinaryIO, is_answer: bool, message: bytes) -> None:
+    """Send an answer or a report of progress to the controlling program."""
     stream.write(ANSWER_HEADER.pack(is_answer, len(message)) + message)
     stream.flush()
 
 
-def pack(message: bytes, memory: int = 0) -> bytes:
-    """Return a message to a worker with its header."""
-    return REQUEST_HEADER.pack(len(message), memory) + message
+def pack_request(message: bytes, memory_limit: int = 0) -> bytes:
+    """Return a message to a worker, with its header."""
+    return REQUEST_HEADER.pack(len(message), memory_limit) + message
 
 
-class Limited:
-    """Limits the address space of this process, and of processes that it starts, in a block.
+class MemoryLimit:
+    """A context manager that limits the address space of this process, and of processes that it starts.
 
-    `contextlib` is not used because it writes to passing exceptions, and so changes exceptions of a frozen type.
+    This is a class because `contextlib.contextmanager` sets attributes of exceptions that pass through, and so fails
+    for exceptions of a frozen type.
 
     Args:
-        memory: bytes; 0 for no limit.
+        byte_count: the limit in bytes; 0 for no limit.
 
     """
 
-    def __init__(self, memory: int) -> None:
-        self._memory = memory
+    def __init__(self, byte_count: int) -> None:
+        self._byte_count = byte_count
 
     def __enter__(self) -> None:
         """Set the limit."""
-        if self._memory and sys.platform != "win32":
-            self._before = resource.getrlimit(resource.RLIMIT_AS)
-            hard = self._before[1]
-            most = self._memory if hard == resource.RLIM_INFINITY else min(self._memory, hard)
-            resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+        if self._byte_count and sys.platform != "win32":
+            self._original_limits = resource.getrlimit(resource.RLIMIT_AS)
+            hard_limit = self._original_limits[1]
+            soft_limit = self._byte_count if hard_limit == resource.RLIM_INFINITY else min(self._byte_count, hard_limit)
+            resource.setrlimit(resource.RLIMIT_AS, (soft_limit, hard_limit))
 
     def __exit__(self, *_: object) -> None:
         """Restore the limit."""
-        if self._memory and sys.platform != "win32":
-            resource.setrlimit(resource.RLIMIT_AS, self._before)
+        if self._byte_count and sys.platform != "win32":
+            resource.setrlimit(resource.RLIMIT_AS, self._original_limits)
 
 
-class Variables:
-    """Sets environment variables during a call."""
+class EnvironmentVariables:
+    """A context manager that sets environment variables during a call."""
 
     def __init__(self, variables: dict[str, str]) -> None:
         self._variables = variables
-        self._before = {name: os.environ.get(name) for name in variables}
+        self._original_values = {name: os.environ.get(name) for name in variables}
 
     def __enter__(self) -> None:
         os.environ.update(self._variables)
 
     def __exit__(self, *_: object) -> None:
-        for name, value in self._before.items():
+        for name, value in self._original_values.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
 
 
-def call_and_pickle(request: bytes, memory: int = 0) -> bytes:
-    """Make a call, and return a pickle of whether it returned, the value or exception, and a note.
+def call_and_pickle(request: bytes, memory_limit: int = 0) -> bytes:
+    """Make a call, and return a pickle of three values: whether the call returned, its value or exception, and a note.
 
     Args:
-        request: a pickle of the function and its arguments.
-        memory: bytes of address space for the call; 0 for no limit.
+        request: a pickle of the function, its arguments, and the environment variables for the call.
+        memory_limit: the limit on the address space during the call, in bytes; 0 for no limit.
 
     """
     try:
-        with Limited(memory):
-            function, args, keywords, variables = pickle.loads(request)
+        with MemoryLimit(memory_limit):
+            function, args, kwargs, variables = pickle.loads(request)
     except BaseException as error:
         return pickle_error(
             error, f"in a worker process, which could not load the function or an argument: {safe_text(repr, error)}"
         )
     try:
-        with Limited(memory), Variables(variables):
-            value = function(*args, **keywords)
+        with MemoryLimit(memory_limit), EnvironmentVariables(variables):
+            value = function(*args, **kwargs)
     except BaseException as error:
-        frames = error.__traceback__ and error.__traceback__.tb_next  # leave out this frame
-        trace = "".join(traceback.format_exception(type(error), error, frames)).rstrip()
-        return pickle_error(error, f"in a worker process:\n{trace}")
-    return pickle_value(value, function)
+        frames = error.__traceback__ and error.__traceback__.tb_next  # without the frame of this function
+        traceback_text = "".join(traceback.format_exception(type(error), error, frames)).rstrip()
+        return pickle_error(error, f"in a worker process:\n{traceback_text}")
+    return pickle_return_value(value, function)
 
 
-def pickle_value(value: Any, function: Callable[..., Any]) -> bytes:
-    """Return the answer with a value, or with an error if it cannot be pickled."""
+def pickle_return_value(value: Any, function: Callable[..., Any]) -> bytes:
+    """Return the pickled answer with a function's return value, or with an error if the value cannot be pickled."""
     try:
         return pickle.dumps((True, value, ""), pickle.HIGHEST_PROTOCOL)
     except Exception as error:
         name = getattr(function, "__qualname__", repr(function))
-        kind, why = type(value).__qualname__, safe_text(str, error)
-        what = f"{name} returned a {kind}, which cannot be pickled to be sent back: {why}"
-        return pickle_error(TypeError(what), "")
+        type_name, reason = type(value).__qualname__, safe_text(str, error)
+        message = f"{name} returned a {type_name}, which cannot be pickled to be sent back: {reason}"
+        return pickle_error(TypeError(message), "")
 
 
 def pickle_error(error: BaseException, note: str) -> bytes:
-    """Return the answer with an exception, in the form of `make_portable`."""
-    return pickle.dumps((False, make_portable(error), note), pickle.HIGHEST_PROTOCOL)
+    """Return the pickled answer for a call that has raised an exception. `note` is added to the exception later."""
+    return pickle.dumps((False, take_error_apart(error), note), pickle.HIGHEST_PROTOCOL)
 
 
-# ---- exceptions. A pickle of one is a call of its type with its `args`, which is wrong for all that have an `__init__`
-# with other arguments: they cannot be loaded, or are changed.
+# ---- exceptions. By default, an exception is unpickled by calling its type with its `args`. If the `__init__` of the
+# type takes other arguments, this call fails, or returns a different exception.
 
 
-def make_portable(error: BaseException) -> bytes | tuple[Any, ...]:
-    """Return an exception in the form that `rebuild` takes: it keeps its type, if that can be imported by name.
+def take_error_apart(error: BaseException) -> bytes | tuple[Any, ...]:
+    """Take an exception apart into values that can be pickled, from which `rebuild_error` restores the exception.
 
-    An exception with its own pickling is pickled. Any other becomes its type, arguments, attributes, the members of a
-    group, and the names of the parts that cannot be pickled.
+    The values are the type of the exception, its arguments, its attributes, the members if it is a group, and the names
+    of the parts that were omitted because they cannot be pickled. An exception that defines its own pickling is pickled
+    as a whole. If the type cannot be imported by name, a RuntimeError takes the place of the exception.
     """
-    kind: type[BaseException] = type(error)
+    error_type: type[BaseException] = type(error)
     is_group = isinstance(error, BaseExceptionGroup)
     try:
-        if kind in copyreg.dispatch_table or not (is_builtin(kind.__reduce__) and is_builtin(kind.__reduce_ex__)):
+        if error_type in copyreg.dispatch_table or not (
+            is_builtin_method(error_type.__reduce__) and is_builtin_method(error_type.__reduce_ex__)
+        ):
             return pickle_loadable(error)
-        pickle_loadable(kind)
+        pickle_loadable(error_type)
         reduced: Any = error.__reduce__()
         members: Any = reduced[1][1] if is_group else None
-        args: Any = reduced[1] if members is None else reduced[1][:1]  # a group has its message and its members
-        lost: list[str] = []
+        # The arguments of a group are its message and its members.
+        args: Any = reduced[1] if members is None else reduced[1][:1]
+        omitted_parts: list[str] = []
         args = tuple(
-            arg if is_sendable(arg, f"argument {number}", lost) else safe_text(repr, arg)
+            arg if is_sendable(arg, f"argument {number}", omitted_parts) else safe_text(repr, arg)
             for number, arg in enumerate(args, 1)
         )
-        state: dict[str, Any] = {**slot_attributes(error), **(reduced[2] if len(reduced) > 2 else {})}
-        attributes = {name: value for name, value in state.items() if is_sendable(value, f"attribute {name!r}", lost)}
-        parts: tuple[Any, ...] = kind, args, attributes, members and tuple(map(make_portable, members)), lost
-        if type(rebuild(parts)) is not kind:
+        all_attributes: dict[str, Any] = {**slot_attributes(error), **(reduced[2] if len(reduced) > 2 else {})}
+        attributes = {
+            name: value
+            for name, value in all_attributes.items()
+            if is_sendable(value, f"attribute {name!r}", omitted_parts)
+        }
+        parts: tuple[Any, ...] = (
+            error_type,
+            args,
+            attributes,
+            members and tuple(map(take_error_apart, members)),
+            omitted_parts,
+        )
+        if type(rebuild_error(parts)) is not error_type:
             raise TypeError
     except Exception:
-        return pickle_loadable(RuntimeError(f"{kind.__qualname__}: {safe_text(str, error)}"))
+        return pickle_loadable(RuntimeError(f"{error_type.__qualname__}: {safe_text(str, error)}"))
     return parts
 
 
-def is_builtin(method: Any) -> bool:
-    """Return whether a method of a type is built in, not written in Python."""
+def is_builtin_method(method: Any) -> bool:
+    """Return whether a method is a built-in one, not written in Python."""
     return hasattr(method, "__objclass__")
 
 
 def slot_attributes(error: BaseException) -> dict[str, Any]:
-    """Return the attributes of an exception that are in slots, which its own `__reduce__` leaves out."""
-    slotted = (vars(base) for base in type(error).__mro__ if "__slots__" in vars(base))
-    names = (name for own in slotted for name, what in own.items() if isinstance(what, types.MemberDescriptorType))
+    """Return the attributes of an exception that are stored in slots, which `BaseException.__reduce__` leaves out."""
+    namespaces = (vars(base) for base in type(error).__mro__ if "__slots__" in vars(base))
+    names = (
+        name
+        for namespace in namespaces
+        for name, value in namespace.items()
+        if isinstance(value, types.MemberDescriptorType)
+    )
     return {name: getattr(error, name) for name in names if hasattr(error, name)}
 
 
 def safe_text(convert: Callable[[Any], str], value: Any) -> str:
-    """Return `str` or `repr` of a value, or a note that it raises."""
+    """Return `str` or `repr` of a value; if that raises an exception, return a text that says so."""
     try:
         return convert(value)
     except Exception as error:
         return f"<its __{convert.__name__}__ raised {type(error).__name__}>"
 
 
-def is_sendable(value: Any, what: str, lost: list[str]) -> bool:
-    """Return whether a value can be pickled; otherwise add `what` to the lost parts."""
+def is_sendable(value: Any, description: str, omitted_parts: list[str]) -> bool:
+    """Return whether a value can be pickled and unpickled; if not, append its description to `omitted_parts`."""
     try:
         pickle_loadable(value)
     except Exception:
-        lost.append(what)
+        omitted_parts.append(description)
         return False
     return True
 
 
 def pickle_loadable(value: Any) -> bytes:
-    """Return a pickle that can be loaded: some values can be pickled but not unpickled."""
+    """Pickle a value, and unpickle it once as a check, because some values can be pickled but not unpickled."""
     pickled = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     pickle.loads(pickled)
     return pickled
 
 
-def rebuild(parts: bytes | tuple[Any, ...]) -> BaseException:
-    """Return the exception that `make_portable` has packed."""
+def rebuild_error(parts: bytes | tuple[Any, ...]) -> BaseException:
+    """Restore an exception that `take_error_apart` has taken apart."""
     if isinstance(parts, bytes):
         loaded: BaseException = pickle.loads(parts)
         return loaded
-    kind, args, attributes, members, lost = parts
+    error_type, args, attributes, members, omitted_parts = parts
     if members is not None:
-        args = *args, [rebuild(member) for member in members]
-    builtin: Any = next(base for base in kind.__mro__ if base.__module__ == "builtins")
-    error: BaseException = builtin.__new__(kind, *args)
-    with contextlib.suppress(Exception):  # it takes other arguments, and its state is in its attributes
-        builtin.__init__(error, *args)
+        args = *args, [rebuild_error(member) for member in members]
+    builtin_type: Any = next(base for base in error_type.__mro__ if base.__module__ == "builtins")
+    error: BaseException = builtin_type.__new__(error_type, *args)
+    with contextlib.suppress(Exception):  # fails if `__init__` takes other arguments; the attributes are set below
+        builtin_type.__init__(error, *args)
     for name, value in attributes.items():
         object.__setattr__(error, name, value)  # works even for a frozen type
-    for what in lost:
-        add_note(error, f"it came from a worker process without its {what}, which cannot be pickled")
+    for description in omitted_parts:
+        add_note(error, f"it came from a worker process without its {description}, which cannot be pickled")
     return error
 
 

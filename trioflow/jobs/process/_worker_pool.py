@@ -1,4 +1,4 @@
-"""The worker processes of a run: started on demand, reused, and ended with the run."""
+"""The worker processes of a run, which are started on demand, reused, and ended with the run."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ import anyio
 from ... import _posix as posix
 from ..posix._guard import Guard
 from ..posix._process_groups import end_group, end_process
-from ..posix._processes import Process, describe, renice, spawn
+from ..posix._processes import Process, describe_exit, renice, spawn
 from ..posix._sockets import send_all
 from . import _worker_main
-from ._fork_server import ForkServer, can_fork, modules_to_import, own_output
+from ._fork_server import ForkServer, can_fork, modules_to_import, open_output_channel
 
 if TYPE_CHECKING:
     from ...abc import AbstractJob, RunHandle
 
-PIECE_BYTES: Final = 1 << 20
-"""Bytes of one read."""
-IMPORTED: Final = (
+MAX_READ_BYTES: Final = 1 << 20
+"""The maximum size of one read from a worker's socket, in bytes."""
+RUN_DURING_IMPORT_MESSAGE: Final = (
     "a worker process of a ProcessJob imports the main module, and that starts a run with a ProcessJob: "
     'put what is to happen once below `if __name__ == "__main__":`'
 )
 
 
 class WorkerDied(Exception):
-    """The worker process has ended during a call."""
+    """The exception raised when a worker process has ended during a call."""
 
 
 class WorkerProcess:
     """One worker process, and the controller's end of the socket to it.
 
     Args:
-        run: the run that it works for.
-        socket: the controller's end.
+        run: the run that the worker belongs to.
+        socket: the controller's end of the socket.
         process: the process.
-        preparation: sent to it before the first request.
-        server: the server that has forked it, if it is not a child of this program.
-        output: its own channel for output, if it has one.
+        preparation: the data for `_worker_main.prepare_process`, sent before the first request.
+        server: the server that has forked the process; None if the process is a child of this program.
+        output: the channel for the worker's output; None if the worker inherits the streams of this program.
 
     Attributes:
-        nice: the decrease of its priority from this program's.
+        nice: the number that was added to this program's niceness for the worker.
 
     """
 
@@ -69,7 +69,7 @@ class WorkerProcess:
         self._socket: Final = socket
         self._process: Final = process
         self._server: Final = server
-        self._unsent = _worker_main.pack(pickle.dumps(preparation))
+        self._unsent_preparation = _worker_main.pack_request(pickle.dumps(preparation))
 
     @property
     def pid(self) -> int:
@@ -80,36 +80,38 @@ class WorkerProcess:
         """Return whether the worker can still make calls."""
         return not self._process.has_exited()
 
-    def begin(self, job: AbstractJob[Any]) -> None:
-        """Assign the worker to a job; its output is shown as the job's."""
+    def assign_job(self, job: AbstractJob[Any]) -> None:
+        """Assign the worker to a job, so that its output is shown as the output of the job."""
         if self._output is not None:
-            self._output.begin(job)
+            self._output.attribute_output_to(job)
 
     def renice(self, nice: int) -> None:
-        """Set its priority, once: only root could raise it again.
+        """Set the niceness of the worker to that of this program plus `nice`.
+
+        This is done at most once for each worker, because only root may reduce the niceness again.
 
         Raises:
-            PermissionError: only root may raise a priority.
+            PermissionError: `nice` is below 0, which is for root only.
 
         """
         renice(self._process, nice)
         self.nice = nice
 
-    async def call(self, request: bytes, memory: int, progress: Callable[[bytes], object]) -> bytes:
-        """Send a request and return the answer; call `progress` with each earlier report.
+    async def send_request(self, request: bytes, memory_limit: int, on_progress: Callable[[bytes], object]) -> bytes:
+        """Send a request, call `on_progress` with each report of progress, and return the answer.
 
         Args:
             request: a pickle of the call.
-            memory: bytes of address space for the call; 0 for no limit.
-            progress: a function of one argument.
+            memory_limit: the limit on the address space during the call, in bytes; 0 for no limit.
+            on_progress: a function that takes the pickle of a report of progress.
 
         Raises:
             WorkerDied: the process ended before it answered.
 
         """
         try:
-            await send_all(self._socket, self._unsent + _worker_main.pack(request, memory))
-            self._unsent = b""
+            await send_all(self._socket, self._unsent_preparation + _worker_main.pack_request(request, memory_limit))
+            self._unsent_preparation = b""
             while True:
                 is_answer, size = _worker_main.ANSWER_HEADER.unpack(
                     await self._receive(_worker_main.ANSWER_HEADER.size)
@@ -117,15 +119,16 @@ class WorkerProcess:
                 message = await self._receive(size)
                 if is_answer:
                     return message
-                progress(message)
+                on_progress(message)
         except (BrokenPipeError, ConnectionResetError):
             raise WorkerDied from None
 
     async def _receive(self, size: int) -> bytes:
+        """Receive exactly `size` bytes."""
         data = bytearray()
         while len(data) < size:
             try:
-                piece = self._socket.recv(min(size - len(data), PIECE_BYTES))
+                piece = self._socket.recv(min(size - len(data), MAX_READ_BYTES))
             except BlockingIOError:
                 await anyio.wait_readable(self._socket)
                 continue
@@ -134,56 +137,58 @@ class WorkerProcess:
             data += piece
         return bytes(data)
 
-    async def end(self, patience: float = 0.0) -> str:
-        """Kill the process group after `patience` seconds, and return a description of how the process ended."""
+    async def end(self, grace: float = 0.0) -> str:
+        """Give the process `grace` seconds to exit, kill its group, and return a description of how it ended."""
         process, run = self._process, self._run
         self._socket.close()
-        await end_process(run, process, patience)
+        await end_process(run, process, grace)
         try:
-            how = await self._reap()
-            if process.has_left_others():
-                process.signal(posix.SIGKILL)
+            description = await self._reap()
+            if process.has_remaining_members():
+                process.signal_group(posix.SIGKILL)
                 await end_group(run, process, run.clock(), run.sleep_until)
         finally:
-            process.forget()
-        return how
+            process.unregister()
+        return description
 
     async def _reap(self) -> str:
-        """Reap the process, or let the server reap it, and return a description of how it ended."""
+        """Reap the process, or let the server reap it, and return a description of how the process ended."""
         if self._server is None:
             self._process.reap()
-        elif not await self._run.outlast(partial(self._server.reap, self._process)):
-            self._process.was_reaped(0)  # the system may have reaped it
+        elif not await self._run.outlast(partial(self._server.reap_worker, self._process)):
+            # This exit code is a placeholder. After the end of the server, the system reaps its workers.
+            self._process.record_exit_code(0)
             return "its exit code is unknown, because the process that had forked it has ended too"
-        return describe(self._process.returncode or 0)
+        return describe_exit(self._process.returncode or 0)
 
 
 class WorkerPool:
-    """The parked worker processes of an outermost run, and the server that forks them."""
+    """The idle worker processes of an outermost run, and the server that forks them."""
 
     def __init__(self, run: RunHandle) -> None:
         self._run: Final = run
-        run.shared(Guard)  # made before the pool, and so closed after it
-        self._idle: Final[defaultdict[int, list[WorkerProcess]]] = defaultdict(list)  # the idle workers by `nice`
+        run.shared(Guard)  # created before the pool, so that it is closed after the pool
+        self._idle_workers: Final[defaultdict[int, list[WorkerProcess]]] = defaultdict(list)  # keyed by their `nice`
         self._server: ForkServer | None = None
-        self._forks = can_fork()
+        self._can_fork = can_fork()
 
-    async def take(self, nice: int) -> WorkerProcess:
-        """Return a parked process of this priority, or a new one.
+    async def take_worker(self, nice: int) -> WorkerProcess:
+        """Return an idle worker with this `nice`, or start one.
 
         Raises:
-            OSError: no more processes or descriptors are allowed, or a priority that is for root only.
+            OSError: no more processes or descriptors are allowed.
+            PermissionError: `nice` is below 0, which is for root only.
             SystemExit: this program is itself a worker that is importing its main module.
 
         """
-        idle = self._idle[nice]
-        while idle:
-            worker = idle.pop()
+        idle_workers = self._idle_workers[nice]
+        while idle_workers:
+            worker = idle_workers.pop()
             if worker.is_alive():
                 return worker
             await worker.end()
         preparation = _preparation_data()
-        worker = (await self._fork(preparation) if self._forks else None) or self._spawn(preparation)
+        worker = (await self._fork_worker(preparation) if self._can_fork else None) or self._spawn_worker(preparation)
         if nice:
             try:
                 worker.renice(nice)
@@ -192,63 +197,71 @@ class WorkerPool:
                 raise PermissionError(f"nice={nice} is for root only") from error
         return worker
 
-    def park(self, worker: WorkerProcess) -> None:
-        """Park a process for the next job."""
-        self._idle[worker.nice].append(worker)
+    def give_back(self, worker: WorkerProcess) -> None:
+        """Keep a worker that has answered, for another job."""
+        self._idle_workers[worker.nice].append(worker)
 
     async def close(self) -> None:
-        """End all processes of the pool."""
+        """End all workers of the pool, and the server."""
         try:
-            for idle in self._idle.values():
-                while idle:
-                    await idle.pop().end()
+            for idle_workers in self._idle_workers.values():
+                while idle_workers:
+                    await idle_workers.pop().end()
         finally:
             if self._server is not None:
                 await self._server.close()
 
-    async def _fork(self, preparation: dict[str, Any]) -> WorkerProcess | None:
-        """Return a process forked by the server, or None if the server cannot fork."""
+    async def _fork_worker(self, preparation: dict[str, Any]) -> WorkerProcess | None:
+        """Let the server fork a worker, and return the worker; return None if the server cannot fork."""
         server = self._server
         if server is None:
             server = self._server = ForkServer(self._run, preparation["sys_path"], modules_to_import(preparation))
-        if (forked := await server.fork()) is None:
-            self._forks = False
+        if (forked_worker := await server.fork_worker()) is None:
+            self._can_fork = False
             return None
-        environment = self._run.shared(Guard).environment(None)
+        environment = self._run.shared(Guard).marked_environment(None)
         if environment is not server.environment:
             preparation["environment"] = environment
-        socket, process, output = forked
+        socket, process, output = forked_worker
         return WorkerProcess(self._run, socket, process, preparation, server, output)
 
-    def _spawn(self, preparation: dict[str, Any]) -> WorkerProcess:
-        """Start a process as a new interpreter."""
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
+    def _spawn_worker(self, preparation: dict[str, Any]) -> WorkerProcess:
+        """Start a worker as a new interpreter."""
+        controller_end, worker_end = socket.socketpair()
+        controller_end.setblocking(False)
         command = [sys.executable, "-P", _worker_main.__file__]
         try:
-            with own_output() as (output, descriptors):
+            with open_output_channel() as (output, descriptors):
                 stdout, stderr = descriptors or (None, None)
-                process = spawn(self._run.shared(Guard), command, stdin=theirs.fileno(), stdout=stdout, stderr=stderr)
+                process = spawn(
+                    self._run.shared(Guard), command, stdin=worker_end.fileno(), stdout=stdout, stderr=stderr
+                )
         except BaseException:
-            ours.close()
+            controller_end.close()
             raise
         finally:
-            theirs.close()
-        return WorkerProcess(self._run, ours, process, preparation, output=output)
+            worker_end.close()
+        return WorkerProcess(self._run, controller_end, process, preparation, output=output)
 
 
 def has_main_file() -> bool:
-    """Return whether a worker can import this program's main module; a notebook or a prompt has none."""
+    """Return whether a worker can import this program's main module, which a notebook or a prompt does not have."""
     main = sys.modules["__main__"]
     return getattr(main, "__spec__", None) is not None or os.path.exists(getattr(main, "__file__", None) or "")
 
 
 def _preparation_data() -> dict[str, Any]:
-    """Return the data with which a worker finds this program's functions, in the form of `multiprocessing`."""
+    """Return the data that a worker needs to import this program's functions, as `multiprocessing` prepares it.
+
+    Raises:
+        SystemExit: this program is itself a worker that is importing its main module. A failed job would not be enough:
+            the whole program would run again in each worker.
+
+    """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
-        raise SystemExit(IMPORTED)  # a failed job is not enough: the whole program would run again in each worker
+        raise SystemExit(RUN_DURING_IMPORT_MESSAGE)
     preparation: dict[str, Any] = multiprocessing.spawn.get_preparation_data("trioflow worker")
     if not os.path.exists(preparation.get("init_main_from_path", "")):  # the program was read from a pipe
         preparation.pop("init_main_from_path", None)
-    preparation.pop("authkey", None)  # it cannot be pickled, and workers do not need it
+    preparation.pop("authkey", None)  # the key cannot be pickled, and workers do not need it
     return preparation

@@ -38,7 +38,7 @@ from ._nodes import LocalNode
 from ._session_channels import SshProcess
 from ._sftp_operations import filter_errors, parse_fetched
 from ._ssh_errors import SshError, Unreachable
-from ._transport import OPENSSH, READY, Diagnostics, Gateway
+from ._transport import OPENSSH_CLIENT, READY, Diagnostics, Gateway
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,14 +54,14 @@ MIN_PAUSE: Final = 0.5
 """Seconds between the first two attempts; each further pause is twice as long. All vary randomly by up to half."""
 MAX_PAUSE: Final = 8.0
 """The maximum pause between attempts, in seconds, before its random variation."""
-JITTER: Final = 0.02
+MAX_JITTER: Final = 0.02
 """The maximum random delay, in seconds, of a handshake that begins while others are under way."""
 MAX_CONCURRENT_STARTS: Final = 32
 """The maximum number of connections and queries of ssh's settings that start at the same time.
 
 Starting a connection takes about 30 ms of this machine's CPU, a query 7 ms.
 """
-START_SECONDS: Final = 1.0
+MAX_START_SECONDS: Final = 1.0
 """Seconds after which a connection no longer counts as starting: it then waits for a slow node."""
 CLOSE_TIMEOUT: Final = 2.0
 """Seconds until a connection that does not end on SIGTERM is killed; also the time limit for querying settings."""
@@ -86,8 +86,8 @@ class Connections:
         """Create an empty collection."""
         self.run: Final = run
         self.guard: Final = run.shared(Guard)  # made first, and so closed last
-        self.transport: Final = OPENSSH
-        self._by_node: Final[dict[SshNode, Connection]] = {}
+        self.transport: Final = OPENSSH_CLIENT
+        self._connections_by_node: Final[dict[SshNode, Connection]] = {}
         self._local_connections: Final[dict[LocalNode, LocalConnection]] = {}
         self.start_limiter: Final = anyio.CapacityLimiter(MAX_CONCURRENT_STARTS)
         self.handshakes: Final = Handshakes()
@@ -101,9 +101,9 @@ class Connections:
 
     def ssh_connection(self, node: SshNode) -> Connection:
         """Return the connection to a node, which may not be open yet."""
-        if node not in self._by_node:
-            self._by_node[node] = Connection(self, node, len(self._by_node))
-        return self._by_node[node]
+        if node not in self._connections_by_node:
+            self._connections_by_node[node] = Connection(self, node, len(self._connections_by_node))
+        return self._connections_by_node[node]
 
     @property
     def directory(self) -> str:
@@ -115,7 +115,7 @@ class Connections:
     async def close(self) -> None:
         """Close all connections, those to gateways last."""
         try:
-            opened = [connection for connection in self._by_node.values() if connection.process is not None]
+            opened = [connection for connection in self._connections_by_node.values() if connection.process is not None]
             gateways = {connection.node.gateway for connection in opened}
             for is_gateway in (False, True):
                 closing = [connection for connection in opened if (connection.node in gateways) is is_gateway]
@@ -193,7 +193,7 @@ class Connection:
         self._lock: Final = anyio.Lock()  # held while opening
         self.sessions: Final = anyio.CapacityLimiter(node.max_sessions)  # for its commands and transfers
         self._is_ready = False  # whether `process` has printed READY
-        self._mux_works = True  # False if the ssh does not speak the multiplexing protocol
+        self._is_mux_supported = True  # False if the ssh does not speak the multiplexing protocol
         self._failure: SshError | None = None  # the failure of the last attempt
         self._failures = 0
         self._query_lock: Final = anyio.Lock()  # held during the query of the settings
@@ -233,11 +233,11 @@ class Connection:
 
         """
         guard = self._connections.guard
-        if self._mux_works:
+        if self._is_mux_supported:
             try:
-                return await request_session(self.run, self.socket, line, guard.environment(None), streams)
+                return await request_session(self.run, self.socket, line, guard.marked_environment(None), streams)
             except MuxUnavailable as failure:
-                self._mux_works = not failure.is_final
+                self._is_mux_supported = not failure.is_final
         stdin, stdout, stderr = streams
         return SshProcess(spawn(guard, self.command(line), stdin=stdin, stdout=stdout, stderr=stderr))
 
@@ -310,7 +310,7 @@ class Connection:
         while True:
             async with handshakes.slot(self) as others:
                 if others:
-                    await anyio.sleep(random.uniform(0, JITTER))
+                    await anyio.sleep(random.uniform(0, MAX_JITTER))
                 diagnostics, taken = await self._connect(gateway, seconds_left)
             if diagnostics is None:
                 return
@@ -321,7 +321,7 @@ class Connection:
             seconds_left -= taken + wait
             if seconds_left <= 0 or (attempts >= MAX_ATTEMPTS and not diagnostics.is_crowded):
                 times = "once" if attempts == 1 else f"{attempts} times"
-                raise Unreachable(self.node, f"it cannot be reached (tried {times}): {diagnostics.what}")
+                raise Unreachable(self.node, f"it cannot be reached (tried {times}): {diagnostics.problem}")
             await anyio.sleep(wait)
             pause = min(2 * pause, MAX_PAUSE)
 
@@ -363,7 +363,7 @@ class Connection:
                 output = self._start(gateway)
                 process = self.process
                 assert process is not None
-                self._is_ready = await self._until_ready(output, began + min(seconds, START_SECONDS))
+                self._is_ready = await self._until_ready(output, began + min(seconds, MAX_START_SECONDS))
             if not (self._is_ready or process.has_exited()):
                 self._is_ready = await self._until_ready(output, began + seconds)
             if self._is_ready:
@@ -421,12 +421,12 @@ class Connection:
         """Return the message of the diagnostics, completed with the names of the key files concerned."""
         identity, known = self.node.identity, self.node.known_hosts
         if diagnostics.asks_for_login and identity is not None and not _exists(identity):
-            return f"{diagnostics.what}; identity={os.fspath(identity)!r}: there is no such file"
+            return f"{diagnostics.problem}; identity={os.fspath(identity)!r}: there is no such file"
         if not diagnostics.asks_for_keys:
-            return diagnostics.what
+            return diagnostics.problem
         if known is None:
             known = " or ".join((await self._query_settings()).get("userknownhostsfile", "").split())
-        return diagnostics.what.replace("{keys}", os.fspath(known) or "the files of known hosts")
+        return diagnostics.problem.replace("{keys}", os.fspath(known) or "the files of known hosts")
 
     async def _query_settings(self) -> dict[str, str]:
         """Return ssh's settings for the node as a dict, which is empty if the query fails."""
@@ -446,7 +446,7 @@ class Connection:
     def request_end(self) -> None:
         """Send SIGTERM to the ssh that holds the connection; do not wait for its exit."""
         if self.process is not None:
-            self.process.signal(signal.SIGTERM)
+            self.process.signal_group(signal.SIGTERM)
 
     async def end(self, patience: float = CLOSE_TIMEOUT) -> None:
         """Close the connection, and end its ssh and helper processes; a cancellation does not interrupt this.
@@ -461,16 +461,16 @@ class Connection:
             return
         wait, outlast = run.wait_readable, run.outlast
         until = run.clock() + patience
-        process.signal(signal.SIGTERM)
+        process.signal_group(signal.SIGTERM)
         while not await outlast(lambda: wait(process.exit_descriptor, run.clock() + SIGNAL_INTERVAL)):
-            process.signal(signal.SIGTERM if run.clock() < until else posix.SIGKILL)
+            process.signal_group(signal.SIGTERM if run.clock() < until else posix.SIGKILL)
         try:
             process.reap()
-            if process.has_left_others():
-                process.signal(posix.SIGKILL)
+            if process.has_remaining_members():
+                process.signal_group(posix.SIGKILL)
                 await end_group(run, process, run.clock(), run.sleep_until)
         finally:
-            process.forget()
+            process.unregister()
             self.process = None
 
 

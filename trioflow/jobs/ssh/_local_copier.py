@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-PIECE = 1 << 20
+COPY_SIZE = 1 << 20
 """The number of bytes copied at once."""
 
 
@@ -39,7 +39,7 @@ def put(source: str, place: str) -> None:
     elif stat.S_ISREG(status.st_mode):
         descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.S_IRUSR | stat.S_IWUSR)
         with open(descriptor, "wb") as target, open(source, "rb") as file:
-            shutil.copyfileobj(file, target, PIECE)
+            shutil.copyfileobj(file, target, COPY_SIZE)
     else:
         raise OSError(f"{source!r} is not a file or a directory")
     os.utime(place, ns=(status.st_atime_ns, status.st_mtime_ns))

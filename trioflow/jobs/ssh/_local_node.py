@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from . import _local_copier
-from ._sftp_operations import IN_THE_WAY
+from ._sftp_operations import DIRECTORY_IN_PLACE_HINT
 
 if TYPE_CHECKING:
     from ._nodes import LocalNode
@@ -68,7 +68,7 @@ class LocalConnection:
         """Return the error messages of the copy command, with advice on known problems."""
         output = output.strip()
         return (
-            output + b"; " + IN_THE_WAY
+            output + b"; " + DIRECTORY_IN_PLACE_HINT
             if output.startswith(b"rename ") and output.endswith(b"Is a directory")
             else output
         )

@@ -42,7 +42,7 @@ from ..posix._sockets import send_all, send_with_descriptors
 if TYPE_CHECKING:
     from ...abc import RunHandle
 
-VERSION: Final = 4
+PROTOCOL_VERSION: Final = 4
 HELLO: Final = 0x0000_0001
 NEW_SESSION: Final = 0x1000_0002
 DENIED: Final = 0x8000_0002
@@ -55,7 +55,7 @@ MAX_REQUEST_BYTES: Final = 256 * 1024
 """The maximum size of a request, in bytes (CHANNEL_MUX_MAX_PACKET)."""
 MAX_ANSWER_BYTES: Final = 1 << 16
 """The maximum size of an answer, in bytes; an answer has a few numbers, or a reason."""
-PIECE_BYTES: Final = 4096
+READ_SIZE: Final = 4096
 """The maximum number of bytes read at once."""
 LOST_SESSION_CODE: Final = 255
 """The exit code of a session whose connection was lost; ssh uses the same."""
@@ -100,12 +100,12 @@ async def request_session(
         try:
             sock.connect(path)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_REQUEST_BYTES)  # a whole request fits
-            sock.send(_encode_message(struct.pack(">II", HELLO, VERSION)))
+            sock.send(_encode_message(struct.pack(">II", HELLO, PROTOCOL_VERSION)))
             while not (answers := messages.read()):
                 if messages.is_closed:
                     raise MuxUnavailable
                 await run.wait_readable(sock.fileno())
-            if answers[0][:8] != struct.pack(">II", HELLO, VERSION):
+            if answers[0][:8] != struct.pack(">II", HELLO, PROTOCOL_VERSION):
                 raise MuxUnavailable(is_final=True)
             await _send(sock, request, streams)
         except OSError as error:
@@ -147,7 +147,7 @@ class MessageReader:
     """A reader of the messages that arrive on a socket.
 
     Attributes:
-        are_over: whether no more messages will come, because the socket was closed or a message is too long.
+        is_closed: whether no more messages will come, because the socket was closed or a message is too long.
 
     """
 
@@ -161,7 +161,7 @@ class MessageReader:
         """Read once without blocking, and return the messages completed by this."""
         with contextlib.suppress(BlockingIOError):
             try:
-                data = self._socket.recv(PIECE_BYTES)
+                data = self._socket.recv(READ_SIZE)
             except ConnectionError:
                 data = b""
             self.is_closed = self.is_closed or not data

@@ -59,7 +59,7 @@ class NodeSession:
 
         """
         self._limit: Final = limit
-        self.latest: CommandResult | None = None  # the result of the latest command
+        self.latest_result: CommandResult | None = None  # the result of the latest command
         self._job: Final[Any] = job
         self._connection: Final = connection
         self._grace: Final = grace
@@ -127,7 +127,7 @@ class NodeSession:
             await attempt.run()
         finally:
             if attempt.report.returncode is not None:
-                self.latest = attempt.result()
+                self.latest_result = attempt.result()
         return attempt
 
     async def transfer(self, operations: Sequence[Operation], description: str) -> Sequence[str]:
@@ -158,7 +158,9 @@ class NodeSession:
             if not result.returncode:
                 return connection.parse_listing(result.stdout or b"", operations)
             message = connection.explain_errors(result.stderr or b"")
-            await retries.allow_another(message, others, never_started=connection.never_started(_text(message)))
+            await retries.allow_another(
+                message, others, never_started=connection.never_started(_decode_message(message))
+            )
 
     async def remove_files(self, paths: Sequence[str]) -> None:
         """Remove files on the node within a time limit; a cancellation does not interrupt this.
@@ -201,7 +203,7 @@ class NodeSession:
     def _check_result(
         self, stderr_tail: bytes, written: str, description: str, allowed: frozenset[int] | None
     ) -> CommandResult:
-        result = self.latest
+        result = self.latest_result
         assert result is not None
         failure = _exit_codes.describe_failure(allowed, result.returncode)
         if failure is not None:
@@ -230,7 +232,7 @@ class _RetryDecision:
             SshError: no further attempt is allowed.
 
         """
-        connection, text = self._connection, _text(message)
+        connection, text = self._connection, _decode_message(message)
         if connection.is_full(text) and self._refused < MAX_REFUSALS:
             self._refused += 1
             connection.lower_session_limit(others)
@@ -242,5 +244,5 @@ class _RetryDecision:
             raise SshError(connection.node, f"{self._description}: {what}", started=not never_started)
 
 
-def _text(message: bytes) -> str:
+def _decode_message(message: bytes) -> str:
     return message.decode(errors="backslashreplace")

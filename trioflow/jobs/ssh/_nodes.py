@@ -150,14 +150,14 @@ class LocalNode:
 
 
 Node = SshNode | LocalNode
-HERE: Final = ":"
+LOCAL_NAME: Final = ":"
 """The name that stands for this machine in lists of nodes, as in GNU parallel."""
 
 
 def make_node(value: Node | str) -> Node:
     """Return the node for a name; return a node unchanged."""
     if isinstance(value, str):
-        return LocalNode() if value == HERE else SshNode(value)
+        return LocalNode() if value == LOCAL_NAME else SshNode(value)
     if not isinstance(value, Node):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"node={short_repr(value)} of SshJob(): give an SshNode, a LocalNode, or the name of a node")
     return value
@@ -191,7 +191,7 @@ class SshNodes(Sequence[Node]):
 
     def __init__(self, nodes: str | os.PathLike[str] | Iterable[str | Node], **options: Any) -> None:
         entries: list[Node] = []
-        for entry in _entries(nodes):
+        for entry in _iterate_entries(nodes):
             if isinstance(entry, Node):
                 entries.append(entry)
             elif isinstance(entry, str):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -214,12 +214,12 @@ class SshNodes(Sequence[Node]):
 
     def __repr__(self) -> str:
         """Show the names of the nodes; if there are many, only the first, the last, and the number."""
-        if len(self) <= MAX_NAMES_SHOWN:
+        if len(self) <= MAX_NAMES_IN_REPR:
             return f"<SshNodes {', '.join(node.name for node in self)}>"
         return f"<SshNodes {self[0].name} ... {self[-1].name}, {len(self)} nodes>"
 
 
-MAX_NAMES_SHOWN: Final = 3
+MAX_NAMES_IN_REPR: Final = 3
 """The maximum number of nodes for which `repr` shows all names."""
 MAX_NODES: Final = 100_000
 """The maximum number of nodes in one range; a larger range is rejected as a mistake."""
@@ -238,19 +238,19 @@ def _check_word(word: Any, name: str, subject: str) -> None:
         )
 
 
-def _entries(nodes: Any) -> Iterator[Any]:
+def _iterate_entries(nodes: Any) -> Iterator[Any]:
     if isinstance(nodes, os.PathLike) or (isinstance(nodes, str) and os.path.isfile(nodes)):
         for line in Path(nodes).read_text(encoding="utf-8").splitlines():  # pyright: ignore[reportUnknownArgumentType]
-            yield from _split(line.partition("#")[0])
+            yield from _split_names(line.partition("#")[0])
     elif isinstance(nodes, str):
-        yield from _split(nodes)
+        yield from _split_names(nodes)
     elif isinstance(nodes, Iterable):
         yield from nodes
     else:
         raise TypeError(f"SshNodes({short_repr(nodes)}): give a list, a path, or a range like 'node[01-37]'")
 
 
-def _split(text: str) -> list[str]:
+def _split_names(text: str) -> list[str]:
     """Split a text at commas and spaces outside of brackets."""
     return [word for word in re.split(r"[\s,]+(?![^\[\]]*\])", text) if word]
 
@@ -295,7 +295,7 @@ def _alternatives(inside: str, text: str) -> list[str]:
 
 def _parse_node(written: str, options: dict[str, Any]) -> Node:
     """Parse "user@host:port", or ":" for this machine; the user and port take precedence over the options."""
-    if written == HERE:
+    if written == LOCAL_NAME:
         return LocalNode()
     match = _NODE_PATTERN.fullmatch(written)
     if match is None:

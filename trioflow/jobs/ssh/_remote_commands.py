@@ -22,12 +22,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..command._command_job import CommandJob
-from ..command._output_sinks import ActivitySink, Capture, DescriptorSink, FileSink, LineSink, Sink, Spool, line_sinks
+from ..command._output_sinks import (
+    ActivitySink,
+    CaptureSink,
+    DescriptorSink,
+    FileSink,
+    LineSink,
+    OutputSink,
+    OutputSpool,
+    make_line_sinks,
+)
 from ..command._result import CommandError, CommandResult
 from ..command._spawn_options import is_path
-from ..command._start_errors import TAIL_BYTES, stream_error_message
-from ..command._streams import open_output, print_line
-from ..posix._processes import Process, Usage
+from ..command._start_errors import MAX_TAIL_BYTES, stream_error_message
+from ..command._streams import open_output_file, print_line
+from ..posix._processes import Process, ReportedUsage
 from ._mux import LOST_SESSION_CODE
 from ._session_channels import Channel, input_sockets
 from ._ssh_errors import SshError
@@ -110,8 +119,8 @@ class RemoteCommand:
         self._spec: Final = spec
         self._command: Final = command
         self._initial_input: Final = initial_input
-        self._tail: Final = _Tail()
-        self._login_tail: Final = _Tail()
+        self._tail: Final = _TailSink()
+        self._login_tail: Final = _TailSink()
         self._stdout: Final = _LocalOutput("stdout", stdio)
         if stdio.is_merged:
             self._stdout.sinks.append(self._tail)
@@ -120,10 +129,13 @@ class RemoteCommand:
         except BaseException:
             self._stdout.close()
             raise
-        self._gate: Final = _StartGate(self._stdout.sinks)
+        self._gate: Final = _StartBuffer(self._stdout.sinks)
         self._filter: Final = ReportFilter(token, [self._tail, *self._stderr.sinks], self._login_tail, self._gate.open)
         activity_sinks = [ActivitySink(spec.limit.alive)] * spec.limit.needs_signs
-        self._sinks: Final[Sequence[Sequence[Sink]]] = [self._gate, *activity_sinks], [self._filter, *activity_sinks]
+        self._sinks: Final[Sequence[Sequence[OutputSink]]] = (
+            [self._gate, *activity_sinks],
+            [self._filter, *activity_sinks],
+        )
 
     _elapsed: float
 
@@ -169,7 +181,7 @@ class RemoteCommand:
         """Return the result of the command, which must have ended."""
         report = self.report
         assert report.returncode is not None
-        usage = Usage(report.user_time, report.system_time)
+        usage = ReportedUsage(report.user_time, report.system_time)
         return CommandResult(
             _negative_signal(report.returncode), self._elapsed, usage, self._stdout.captured(), self._stderr.captured()
         )
@@ -224,8 +236,8 @@ class SessionCommand(RemoteCommand):
         finally:
             await channel.end(spec.grace + KILL_MARGIN)
             self._elapsed = run.clock() - began
-        if channel.pipes.error is not None:
-            raise channel.pipes.error
+        if channel.pipes.sink_error is not None:
+            raise channel.pipes.sink_error
 
 
 class LocalCommand(RemoteCommand):
@@ -271,7 +283,7 @@ class _LocalWrapper(CommandJob):
         finally:
             self._close_input()
 
-    def _input(self, stdin: Any) -> int:
+    def _stdin_value(self, stdin: Any) -> int:
         return self._wrapper_end.fileno()
 
     def _terminate(self, process: Process) -> None:
@@ -297,18 +309,18 @@ class _LocalOutput:
 
         """
         target = getattr(stdio, name)
-        self._capture: Final = Capture() if target == subprocess.PIPE else None
-        self.sinks: list[Sink] = [] if self._capture is None else [self._capture]
-        lines = line_sinks(name, stdio.on_line, stdio.tag)
+        self._capture: Final = CaptureSink() if target == subprocess.PIPE else None
+        self.sinks: list[OutputSink] = [] if self._capture is None else [self._capture]
+        lines = make_line_sinks(name, stdio.on_line, stdio.tag)
         self.sinks += lines
         if is_path(target):
-            self.sinks.append(DescriptorSink(open_output(target, truncate=stdio.truncate)))
+            self.sinks.append(DescriptorSink(open_output_file(target, truncate=stdio.truncate)))
         elif not (lines or target in (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)):
-            self.sinks += _sinks_for(getattr(sys, name) if target is None else target)
+            self.sinks += _make_sinks(getattr(sys, name) if target is None else target)
 
-    def captured(self) -> bytes | Spool | None:
+    def captured(self) -> bytes | OutputSpool | None:
         """Return the captured output; None if it was not captured."""
-        return None if self._capture is None else self._capture.captured()
+        return None if self._capture is None else self._capture.output()
 
     def close(self) -> None:
         """Close the file opened by path, if any; needed if the command has not started, or another sink has failed."""
@@ -322,7 +334,7 @@ class _SinkFile:
 
     mode: Final = "wb"
 
-    def __init__(self, sinks: Sequence[Sink]) -> None:
+    def __init__(self, sinks: Sequence[OutputSink]) -> None:
         self._sinks: Final = sinks
 
     def write(self, data: bytes) -> None:
@@ -336,10 +348,10 @@ class _SinkFile:
             sink.finish()
 
 
-class _StartGate:
+class _StartBuffer:
     """A sink that buffers the standard output until the command starts; the login shell may have written it."""
 
-    def __init__(self, sinks: Sequence[Sink]) -> None:
+    def __init__(self, sinks: Sequence[OutputSink]) -> None:
         self.buffer = b""
         self._sinks: Final = sinks
         self._is_open = False
@@ -376,8 +388,8 @@ class _StartGate:
                 sink.write(data)
 
 
-class _Tail:
-    """A sink that keeps the last bytes of a stream, at most `TAIL_BYTES`."""
+class _TailSink:
+    """A sink that keeps the last bytes of a stream, at most `MAX_TAIL_BYTES`."""
 
     def __init__(self) -> None:
         self.data: Final = bytearray()
@@ -385,13 +397,13 @@ class _Tail:
     def write(self, data: bytes) -> None:
         """Append data, and drop the oldest bytes above the limit."""
         self.data.extend(data)
-        del self.data[:-TAIL_BYTES]
+        del self.data[:-MAX_TAIL_BYTES]
 
     def finish(self) -> None:
         """Do nothing: no cleanup is needed."""
 
 
-def _sinks_for(file: Any) -> list[Sink]:
+def _make_sinks(file: Any) -> list[OutputSink]:
     """Return the sinks for an open file or a descriptor.
 
     A stream on which a monitor draws is printed to line by line, above the monitor's picture.
@@ -402,7 +414,7 @@ def _sinks_for(file: Any) -> list[Sink]:
         file = open(file, "wb", buffering=0, closefd=False)  # noqa: SIM115 - the caller closes it
     if getattr(file, "has_picture", None):
         return [LineSink(lambda text: print_line(file, text))]
-    return [FileSink(file, at_once=True)]
+    return [FileSink(file, flush_each_write=True)]
 
 
 def _negative_signal(code: int) -> int:

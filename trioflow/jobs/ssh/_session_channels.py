@@ -24,7 +24,7 @@ from ..command._pipes import OutputPipes
 
 if TYPE_CHECKING:
     from ...abc import RunHandle
-    from ..command._output_sinks import Sink
+    from ..command._output_sinks import OutputSink
     from ..posix._processes import Process
 
 KILL_INTERVAL: Final = 0.5
@@ -57,7 +57,7 @@ class SessionProcess(Protocol):
         ...
 
 
-Begin = Callable[[str, Sequence[int]], Awaitable[SessionProcess]]
+BeginSession = Callable[[str, Sequence[int]], Awaitable[SessionProcess]]
 """A function that begins a session, given a shell command line and three descriptors: its input, output and error."""
 
 
@@ -76,17 +76,17 @@ class SshProcess:
 
     def kill(self) -> None:
         """Send SIGKILL to the process group."""
-        self._process.signal(posix.SIGKILL)
+        self._process.signal_group(posix.SIGKILL)
 
     def finish(self) -> int:
         """Reap the process, kill any other processes in its group, and return the exit code."""
         process = self._process
         try:
             process.reap()
-            if process.has_left_others():
-                process.signal(posix.SIGKILL)
+            if process.has_remaining_members():
+                process.signal_group(posix.SIGKILL)
         finally:
-            process.forget()
+            process.unregister()
         assert process.returncode is not None
         return process.returncode
 
@@ -122,7 +122,7 @@ class Channel:
 
     """
 
-    def __init__(self, run: RunHandle, sinks: Sequence[Sequence[Sink]]) -> None:
+    def __init__(self, run: RunHandle, sinks: Sequence[Sequence[OutputSink]]) -> None:
         """Create a channel without a session.
 
         Args:
@@ -137,7 +137,7 @@ class Channel:
         self._sinks: Final = sinks
         self._session: SessionProcess | None = None
 
-    async def start(self, begin: Begin, line: str, initial_input: bytes) -> None:
+    async def start(self, begin: BeginSession, line: str, initial_input: bytes) -> None:
         """Begin a session that runs `line` on the node and reads `initial_input` first.
 
         Raises:
@@ -151,10 +151,10 @@ class Channel:
             theirs.callback(input_there.close)
             streams = [input_there.fileno()]
             for sinks in self._sinks:
-                streams.append(self.pipes.open(sinks))
+                streams.append(self.pipes.open_pipe(sinks))
                 theirs.callback(os.close, streams[-1])
             self._session = session = await begin(line, streams)
-            self.pipes.watch(session.exit_descriptor, session.has_ended)
+            self.pipes.watch_command(session.exit_descriptor, session.has_ended)
             ours.pop_all()
 
     async def end(self, patience: float) -> None:
@@ -168,7 +168,7 @@ class Channel:
         if session is None:
             return
         self._input.close()
-        pipes.ending = True
+        pipes.is_ending = True
         until = run.clock() + patience
         while not await run.outlast(lambda until=until: pipes.forward_until_ended(run.wait_readable, until)):  # type: ignore[misc]
             session.kill()

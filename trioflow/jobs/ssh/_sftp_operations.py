@@ -42,7 +42,7 @@ class Get:
         quote(self.pattern)
         pattern = "".join(f"\\{character}" if character in " \t\"'#" else character for character in self.pattern)
         get = f"get -pR {pattern} {quote(self.directory + '/')}"
-        return f"{LISTING}{pattern}\n{get}" if self.has_wildcards else get
+        return f"{LISTING_COMMAND}{pattern}\n{get}" if self.has_wildcards else get
 
     @property
     def has_wildcards(self) -> bool:
@@ -54,18 +54,18 @@ class Get:
 class Rename:
     """The renaming of a file on the node, which replaces any file with the new name."""
 
-    path: str
-    place: str
+    old_path: str
+    new_path: str
 
     def sftp_command(self) -> str:
         """Return the sftp command."""
-        return f"rename {quote(self.path)} {quote(self.place)}"
+        return f"rename {quote(self.old_path)} {quote(self.new_path)}"
 
 
 Operation = MakeDirectory | Put | Get | Rename
 
 
-LISTING: Final = "-ls -1 "
+LISTING_COMMAND: Final = "-ls -1 "
 """The sftp command that lists files; because of the leading "-", sftp continues if the command fails."""
 
 
@@ -80,7 +80,7 @@ def parse_fetched(output: bytes, operations: Iterable[Operation]) -> list[str]:
     patterns = (get.pattern for get in fetched if get.has_wildcards)
     lines, depth = [get.pattern for get in fetched if not get.has_wildcards], 0
     for line in output.decode(errors="replace").splitlines():
-        if line.startswith(f"sftp> {LISTING}"):
+        if line.startswith(f"sftp> {LISTING_COMMAND}"):
             depth = next(patterns, "").rstrip("/").count("/")
         elif not line.startswith("sftp> ") and line.count("/") <= depth:
             lines.append(line)
@@ -97,14 +97,14 @@ def filter_errors(output: bytes) -> bytes:
     if lines == [b"Connection closed"]:
         lines.append(b"does its sshd have a Subsystem sftp?")
     if lines and lines[-1].startswith(b"remote rename ") and lines[-1].endswith(b": Failure"):
-        lines.append(IN_THE_WAY)
+        lines.append(DIRECTORY_IN_PLACE_HINT)
     if lines and lines[-1].startswith(b"write remote ") and lines[-1].endswith(b": Failure"):
-        lines.append(NO_ROOM)
+        lines.append(DISK_FULL_HINT)
     return b"; ".join(lines) or output
 
 
-IN_THE_WAY: Final = b"if a directory has that name, let to= end with a '/': then the file goes into it"
-NO_ROOM: Final = b"look whether the disk of the node is full (df), or a quota used up"
+DIRECTORY_IN_PLACE_HINT: Final = b"if a directory has that name, let to= end with a '/': then the file goes into it"
+DISK_FULL_HINT: Final = b"look whether the disk of the node is full (df), or a quota used up"
 
 
 def quote(path: str) -> str:

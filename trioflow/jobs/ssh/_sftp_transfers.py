@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ... import _posix as posix
-from ..command._output_sinks import Spool
+from ..command._output_sinks import OutputSpool
 from ..command._spawn_options import is_path
 from ._node_session import NodeSession
 from ._remote_commands import Stdio
@@ -29,7 +29,7 @@ REPLACE_SCRIPT: Final = (
     'else mv -f -- "$1" "$2"; fi'
 )
 """A shell script that moves $1 to $2, and replaces an existing directory $2, moved to $3, even if it is read-only."""
-NO_OUTPUT: Final = Stdio(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+NO_REDIRECTION: Final = Stdio(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 async def push(session: NodeSession, sources: Sequence[str], to: str, description: str) -> None:
@@ -45,7 +45,7 @@ async def push(session: NodeSession, sources: Sequence[str], to: str, descriptio
     _check_names([posixpath.basename(copy.target) for copy in copies], description)
     operations: list[Operation] = []
     for copy in copies:
-        operations += map(MakeDirectory, _parents(posixpath.dirname(copy.target)))
+        operations += map(MakeDirectory, _iterate_parents(posixpath.dirname(copy.target)))
         operations.append(Put(copy.source, copy.temporary_path))
         if not copy.is_directory:
             operations.append(Rename(copy.temporary_path, copy.target))
@@ -62,7 +62,7 @@ async def push(session: NodeSession, sources: Sequence[str], to: str, descriptio
                     copy.target,
                     copy.temporary_path + ".old",
                 ]
-                await session.run(words, NO_OUTPUT, f"mv {copy.temporary_path} {copy.target}")
+                await session.run(words, NO_REDIRECTION, f"mv {copy.temporary_path} {copy.target}")
     except BaseException:
         await session.remove_files([copy.temporary_path for copy in copies])
         raise
@@ -86,13 +86,13 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, descriptio
     new = _new_directory(directory or ".")
     try:
         paths = await session.transfer([Get(session.node_path(source), new) for source in sources], description)
-        _check_fetched(paths, description)
+        _check_fetched_names(paths, description)
         names = sorted(os.listdir(new))
         if not to_directory and len(names) != 1:
             raise SshError(session.node, f"{description}: these are {len(names)} files: let to= end with a '/'")
         places = [os.path.join(directory, name) if to_directory else to for name in names]
         for name, place in zip(names, places, strict=True):
-            _replace(os.path.join(new, name), place, os.path.join(new, name + ".old"))
+            _replace_directory(os.path.join(new, name), place, os.path.join(new, name + ".old"))
         return places
     finally:
         _remove_tree(new)
@@ -192,7 +192,7 @@ def _check_names(names: Sequence[str], description: str) -> None:
         )
 
 
-def _check_fetched(fetched: Sequence[str], description: str) -> None:
+def _check_fetched_names(fetched: Sequence[str], description: str) -> None:
     """Raise a ValueError if two fetched paths end with the same name, and so would overwrite each other."""
     places: dict[str, str] = {}
     for path in map(posixpath.normpath, fetched):
@@ -210,7 +210,7 @@ def _new_directory(parent: str) -> str:
     return os.path.abspath(tempfile.mkdtemp(prefix=INCOMPLETE_PREFIX, dir=parent))
 
 
-def _parents(directory: str) -> list[str]:
+def _iterate_parents(directory: str) -> list[str]:
     """Return a directory and its ancestors, outermost first."""
     parents: list[str] = []
     while directory and directory not in ("/", ".", "~"):
@@ -219,7 +219,7 @@ def _parents(directory: str) -> list[str]:
     return parents[::-1]
 
 
-def _replace(new: str, place: str, old: str) -> None:
+def _replace_directory(new: str, place: str, old: str) -> None:
     if os.path.isdir(place) and not os.path.islink(place):
         _move(place, old)
     _move(new, place)
@@ -246,7 +246,7 @@ def _remove_tree(directory: str) -> None:
 
 
 def _write_content(file: Any, content: Any) -> None:
-    if isinstance(content, Spool):
+    if isinstance(content, OutputSpool):
         with content.open() as source:
             shutil.copyfileobj(source, file)
     elif isinstance(content, (bytes, bytearray, memoryview)):

@@ -13,9 +13,9 @@ from ... import _posix as posix
 from ...abc import AbstractJob, BoxStyle, HashOnly, JobKind, JobOptions, Work, arguments_of, given_of, run_of
 from .._env_propagation import propagated_variables
 from ..command import _argv, _granted
-from ..command._exit_codes import Check, successful_codes
+from ..command._exit_codes import CheckOption, parse_check
 from ..command._granted import granted
-from ..command._output_sinks import tag_maker
+from ..command._output_sinks import make_tag_function
 from ..command._result import CommandResult
 from ..command._spawn_options import CommandOptions, check_mapping, is_path
 from . import _sftp_transfers
@@ -24,7 +24,7 @@ from ._node_session import NodeSession
 from ._nodes import LocalNode, Node, SshNode, make_node
 from ._remote_commands import Stdio
 from ._ssh_errors import Unreachable
-from ._steps import Command, Program, Pull, Push, Script, Step, Values, fill_word, interpreter, parse_steps
+from ._steps import Command, PlaceholderValues, Program, Pull, Push, Script, Step, fill_word, interpreter, parse_steps
 
 if TYPE_CHECKING:
     from ...abc import RunHandle, TimeLimit
@@ -129,7 +129,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
         stdin: bytes | Path | int | IO[Any] | AbstractJob[Any] | None = None,
         stdout: Path | int | IO[Any] | None = None,
         stderr: Path | int | IO[Any] | None = None,
-        check: Check = True,
+        check: CheckOption = True,
         terminate_grace: float = 5.0,
         on_line: Callable[[SshJob, str], object] | None = None,
         tag: bool | str = False,
@@ -144,7 +144,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
         job, read = (stdin, None) if isinstance(stdin, AbstractJob) else (None, stdin)
         on_own_line: Any = on_line
         self._options: Final = CommandOptions(
-            cwd=cwd, stdin=read, stdout=stdout, stderr=stderr, allowed=successful_codes(check, subject),
+            cwd=cwd, stdin=read, stdout=stdout, stderr=stderr, success_codes=parse_check(check, subject),
             terminate_grace=terminate_grace, on_line=on_own_line, tag=tag, append=append,
         )  # fmt: skip
         self._options.validate(subject)
@@ -199,7 +199,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
             stdin = stdin._stdout
         connection = run.shared(Connections).for_node(self._node)
         session = NodeSession(self, connection, self._options.terminate_grace, reconnect=self.attempts > 1, limit=limit)
-        runner = _StepRunner(self, session, Values(texts), stdin)
+        runner = _StepRunner(self, session, PlaceholderValues(texts), stdin)
         try:
             results = [
                 await runner.run(step, [fill_word(part, number, self) for number, part in enumerate(words)])
@@ -214,17 +214,17 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
                 run.report(f"{failure}; its jobs are skipped")
             return None
         finally:
-            self._latest = session.latest
+            self._latest = session.latest_result
         return results if self._is_list else results[0]
 
     def default_label(self, depth: int) -> str:
         """Return the name of the node and the first step, shortened."""
         first, *others = self._steps
-        return f"{self._node.name}: {_argv.shorten(first._describe(depth))}{'; …' if others else ''}"
+        return f"{self._node.name}: {_argv.shorten_command_line(first._describe(depth))}{'; …' if others else ''}"
 
     def redacted_label(self) -> str:
         """Return the name of the node, with the steps redacted."""
-        return f"{self._node.name}: {_argv.REDACTED}"
+        return f"{self._node.name}: {_argv.REDACTED_COMMAND}"
 
     def command_line(self) -> str:
         """Return the name of the node and all steps in full."""
@@ -259,12 +259,12 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
 class _StepRunner:
     """Runs the steps of a job, after filling in their values."""
 
-    def __init__(self, job: SshJob, session: NodeSession, values: Values, stdin: Any) -> None:
-        job._options.check_open(repr(job.label))
+    def __init__(self, job: SshJob, session: NodeSession, values: PlaceholderValues, stdin: Any) -> None:
+        job._options.check_files_open(repr(job.label))
         self._options: Final = job._options
         self._job: Final = job
         self._values: Final = values
-        self._stdin: Final = _argv.check_input(stdin, job)
+        self._stdin: Final = _argv.check_stdin(stdin, job)
         self._session: Final = session
         self._truncates = not job._options.append  # the next command empties its output files
 
@@ -315,7 +315,7 @@ class _StepRunner:
             return await self._run(words, description, enters_directory=False)
 
     def _redact(self, text: str) -> str:
-        return _argv.REDACTED if self._job.redact else text
+        return _argv.REDACTED_COMMAND if self._job.redact else text
 
     def _directory(self) -> str | None:
         cwd = self._options.cwd
@@ -333,16 +333,16 @@ class _StepRunner:
             stdout=self._fill_path(options.stdout),
             stderr=self._fill_path(options.stderr),
             on_line=None if on_line is None else lambda line: on_line(job, line),
-            tag=tag_maker(options.tag, job._node.name, {"label": str(job.label), **self._values.by_name}),
+            tag=make_tag_function(options.tag, job._node.name, {"label": str(job.label), **self._values.by_name}),
             truncate=self._truncates,
             env=self._variables(),
         )
         self._truncates = False
         if self._stdin is None:
-            return await self._session.run(words, stdio, description, allowed=options.allowed)
+            return await self._session.run(words, stdio, description, allowed=options.success_codes)
         async with _sftp_transfers.temporary_file(self._session, self._stdin) as path:
             stdio = dataclasses.replace(stdio, stdin=path)
-            return await self._session.run(words, stdio, description, allowed=options.allowed)
+            return await self._session.run(words, stdio, description, allowed=options.success_codes)
 
     def _variables(self) -> dict[str, str]:
         own = {name: self._fill_variable(value) for name, value in self._job._env.items()}

@@ -30,7 +30,7 @@ class Step:
         self.words: Final = tuple(words)
         for number, word in enumerate(self.words):
             if not isinstance(word, (AbstractJob, granted)):
-                _argv.argument_text(word, number, subject or type(self).__name__)
+                _argv.convert_argument(word, number, subject or type(self).__name__)
 
     def __repr__(self) -> str:
         """Show the step as the user wrote it."""
@@ -43,7 +43,7 @@ class Step:
             depth: how many levels of nested calls are shown for jobs among the words; None for all.
 
         """
-        return f"{type(self).__name__}({', '.join(_argv.display(word, depth) for word in self.words)})"
+        return f"{type(self).__name__}({', '.join(_argv.display_text(word, depth) for word in self.words)})"
 
     def _files_read(self) -> Iterable[Any]:
         """Return the local files that the step sends to the node."""
@@ -74,7 +74,7 @@ class Command(Step):
 
     def _describe(self, depth: int | None = None) -> str:
         """Return the command line of the step."""
-        return str(self.words[0]) if self.is_line else " ".join(_argv.display(word, depth) for word in self.words)
+        return str(self.words[0]) if self.is_line else " ".join(_argv.display_text(word, depth) for word in self.words)
 
 
 class Program(Step):
@@ -95,7 +95,7 @@ class Program(Step):
 
     def _describe(self, depth: int | None = None) -> str:
         """Return the step as the user wrote it."""
-        script, args, beside = self._split_words([_argv.display(word, depth) for word in self.words])
+        script, args, beside = self._split_words([_argv.display_text(word, depth) for word in self.words])
         words = [script, *args, *([f"includes=[{', '.join(beside)}]"] if beside else [])]
         return f"{type(self).__name__}({', '.join(words)})"
 
@@ -280,7 +280,7 @@ def _parse_step(value: Any, subject: str) -> Step:
     )
 
 
-class Values:
+class PlaceholderValues:
     """The values for placeholders in braces: `{node}`, and the names in `values=`."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
@@ -322,7 +322,7 @@ def _decode_path(value: Any) -> Any:
 def fill_word(value: Any, place: int | str, job: AbstractJob[Any]) -> str:
     """Return a word, or the value of a placeholder, as text; replace `granted()` by the job's resources."""
     return os.fsdecode(
-        _argv.argument_text(value.text(job) if isinstance(value, granted) else value, place, repr(job.label))
+        _argv.convert_argument(value.text(job) if isinstance(value, granted) else value, place, repr(job.label))
     )
 
 
@@ -334,5 +334,5 @@ def interpreter(script: bytes) -> list[str]:
 
 
 def _copy_line(step: Step, depth: int | None) -> str:
-    *sources, to = (_argv.display(word, depth) for word in step.words)
+    *sources, to = (_argv.display_text(word, depth) for word in step.words)
     return f"{type(step).__name__}({', '.join(sources)}, to={to})"

@@ -34,15 +34,15 @@ class Diagnostics:
     """An explanation of ssh's error messages.
 
     Attributes:
-        what: the problem, with advice.
+        problem: the problem, with advice.
         is_final: whether another attempt would be useless, because the login or the settings were rejected.
         is_crowded: whether the node closed the connection before authentication, perhaps for having too many.
-        asks_for_keys: whether `what` contains `{keys}`, a placeholder for the names of the known_hosts files.
+        asks_for_keys: whether `problem` contains `{keys}`, a placeholder for the names of the known_hosts files.
         asks_for_login: whether the node did not accept the login.
 
     """
 
-    what: str
+    problem: str
     is_final: bool = False
     is_crowded: bool = False
     asks_for_keys: bool = False
@@ -56,7 +56,7 @@ class OpenSsh:
         """Return the ssh command that opens a connection, prints `READY`, and holds it until SIGTERM."""
         options = [
             *("-N", "-M", "-S", _escape_percent(socket)),
-            *_settings(
+            *_setting_options(
                 ControlPersist="no",
                 BatchMode="yes",  # never prompt: there is no terminal
                 ConnectTimeout=str(max(1, round(node.connect_timeout))),
@@ -66,9 +66,9 @@ class OpenSsh:
             ),
         ]
         # a connection that hangs would block all its sessions
-        options += _settings(ServerAliveInterval="15", ServerAliveCountMax="3")
+        options += _setting_options(ServerAliveInterval="15", ServerAliveCountMax="3")
         if gateway is not None:
-            options += _settings(ProxyCommand=_proxy_command(gateway))
+            options += _setting_options(ProxyCommand=_proxy_command(gateway))
         return ["ssh", *options, *_node_options(node), "--", node.hostname]
 
     def run(self, node: SshNode, socket: str, line: str) -> Sequence[str]:
@@ -77,8 +77,8 @@ class OpenSsh:
 
     def transfer(self, node: SshNode, socket: str) -> Sequence[str]:
         """Return the sftp command that reads commands from its standard input and stops at the first that fails."""
-        port = () if node.port is None else _settings(Port=str(node.port))
-        user = () if node.username is None else _settings(User=node.username)
+        port = () if node.port is None else _setting_options(Port=str(node.port))
+        user = () if node.username is None else _setting_options(User=node.username)
         config = () if node.config is None else ("-F", str(node.config))
         return ["sftp", "-b", "-", *config, *_control_options(socket), *port, *user, "--", _add_brackets(node.hostname)]
 
@@ -134,7 +134,7 @@ class OpenSsh:
         return "refused by peer" in text
 
 
-OPENSSH: Final = OpenSsh()
+OPENSSH_CLIENT: Final = OpenSsh()
 _BAD_SETTINGS: Final = re.compile(
     "[Bb]ad configuration option|terminating, .* bad configuration|command-line line|Can't open user config file"
     "|Bad owner or permissions"
@@ -143,13 +143,13 @@ FAILING_PROXY: Final = "false"
 """A ProxyCommand that fails, so that ssh and sftp cannot open connections of their own."""
 
 
-def _settings(**given_value: str) -> list[str]:
+def _setting_options(**given_value: str) -> list[str]:
     return [word for name, value in given_value.items() for word in ("-o", f"{name}={value}")]
 
 
 def _control_options(socket: str) -> list[str]:
-    path = _settings(ControlPath=_quote(_escape_percent(socket)))
-    settings = _settings(
+    path = _setting_options(ControlPath=_quote(_escape_percent(socket)))
+    settings = _setting_options(
         ControlMaster="no",
         ProxyCommand=FAILING_PROXY,
         BatchMode="yes",
@@ -170,11 +170,11 @@ def _node_options(node: SshNode) -> list[str]:
     if node.port is not None:
         options += ["-p", str(node.port)]
     if node.identity is not None:  # not -i, which checks the file before it expands %
-        options += _settings(IdentityFile=_file_setting(node.identity))
+        options += _setting_options(IdentityFile=_file_setting(node.identity))
     if node.known_hosts is not None:
-        options += _settings(UserKnownHostsFile=_file_setting(node.known_hosts))
+        options += _setting_options(UserKnownHostsFile=_file_setting(node.known_hosts))
     if node.accept_new:
-        options += _settings(StrictHostKeyChecking="accept-new")
+        options += _setting_options(StrictHostKeyChecking="accept-new")
     return options
 
 

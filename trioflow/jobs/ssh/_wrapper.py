@@ -31,7 +31,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ..command._output_sinks import Sink
+from ..command._output_sinks import OutputSink
 
 # The parameters of the script:
 #   $t the token; $g the grace period in tenths of a second; $i a file for the command's standard input, or empty;
@@ -45,14 +45,14 @@ from ..command._output_sinks import Sink
 # script's own variables, because the command's variables may have the same names.
 #
 # Where sleep accepts only whole seconds, `nap` sleeps for one second and counts it as ten tenths.
-_START: Final = 'start() { eval "$e"; exec "$@"; };'
-_NAP: Final = 'nap() { if sleep "$1"; then n=$((n+$2)); else sleep 1; n=$((n+10)); fi; };'
+_START_SCRIPT: Final = 'start() { eval "$e"; exec "$@"; };'
+_NAP_SCRIPT: Final = 'nap() { if sleep "$1"; then n=$((n+$2)); else sleep 1; n=$((n+10)); fi; };'
 _HAS_MEMBERS: Final = (
     "left() { kill -0 -$p && if [ -r /proc/self/stat ]; then "
     'cat /proc/[0-9]*/stat | grep -q ") [^ZX] [0-9]* $p "; fi; };'
 )
 """Defines `left`, which tests whether a process of the command's group, $p, is alive."""
-_ENDING: Final = (
+_END_SCRIPT: Final = (
     "n=0; kill -TERM -$p || kill -TERM $p; kill -CONT -$p; "
     "while kill -0 -$p || kill -0 $p; do "
     'if [ "$n" -ge "$g" ]; then kill -KILL -$p || kill -KILL $p; fi; '
@@ -60,9 +60,9 @@ _ENDING: Final = (
     "nap .1 1; done;"
 )
 """Ends a command: sends SIGTERM and SIGCONT, waits for the grace period, then sends SIGKILL."""
-_WAIT: Final = 'wait $p; c=$? n=0; if [ "$c" -gt 256 ]; then c=$((c-128)); fi;'
+_WAIT_SCRIPT: Final = 'wait $p; c=$? n=0; if [ "$c" -gt 256 ]; then c=$((c-128)); fi;'
 """Waits for the command, and sets $c to its exit code. For a signal, ksh adds 256 to its number, other shells 128."""
-_LEFTOVERS: Final = (
+_LEFTOVERS_SCRIPT: Final = (
     "while left; do "
     'if [ "$n" -ge $((2*g+10)) ]; then break; fi; '
     'if [ "$n" -ge $((2*g)) ]; then kill -KILL -$p; '
@@ -76,25 +76,25 @@ _LINES: Final = (
     'if [ -n "$i" ]; then exec 5<"$i"; rm -f -- "$i"; else exec 5</dev/null; fi;',
     'if [ "$v" -gt 0 ]; then e=$(dd ibs=1 count="$v" <&3); case $e in *"#$t") ;; *) exit 1;; esac; fi;',
     'if s=$(command -v setsid); then set -- "$s" "$@"; else set -m; fi;',
-    _START,
-    _NAP,
+    _START_SCRIPT,
+    _NAP_SCRIPT,
     _HAS_MEMBERS,
     "printf '\\036%s start\\n' \"$t\" >&4;",
     'if [ -n "$m" ]; then start "$@" <&5 2>&1 3<&- 4>&- 5<&- & else start "$@" <&5 2>&4 3<&- 4>&- 5<&- & fi;',
     "p=$!;",
     "( read -r x <&3;",
-    _ENDING,
+    _END_SCRIPT,
     ") >/dev/null 4>&- 5<&- &",
     "v=$!; exec 3<&- 5<&-;",
-    _WAIT,
-    _LEFTOVERS,
+    _WAIT_SCRIPT,
+    _LEFTOVERS_SCRIPT,
     "kill -KILL $v;",
     "printf '\\036%s end %s ' \"$t\" $c >&4; times >&4; exit $c",
 )
-SCRIPT: Final = " ".join(_LINES)
+WRAPPER_SCRIPT: Final = " ".join(_LINES)
 # Decodes the words, and runs the script. Words with a backslash, a quote, an exclamation mark or a line break are
 # encoded (`_encode_word`), because login shells differ in reading them, even in quotes.
-UNPACK: Final = (
+UNPACK_SCRIPT: Final = (
     'for a do shift; case $a in 1*) a=$(printf %b. "$a"); a=${a%.};; esac; set -- "$@" "${a#?}"; done; '
     's=$1; shift; eval "$s"'
 )
@@ -121,7 +121,9 @@ def login_shell_line(
 
     """
     parameters = (token, str(round(grace * 10)), stdin, "1" if merged else "", str(size))
-    return f"exec /bin/sh -c '{UNPACK}' trioflow " + " ".join(map(_encode_word, (SCRIPT, *parameters, *words)))
+    return f"exec /bin/sh -c '{UNPACK_SCRIPT}' trioflow " + " ".join(
+        map(_encode_word, (WRAPPER_SCRIPT, *parameters, *words))
+    )
 
 
 def export_variables(env: Mapping[str, str], token: str) -> bytes:
@@ -158,7 +160,11 @@ class ReportFilter:
     """
 
     def __init__(
-        self, token: str, sinks: Sequence[Sink], before: Sink | None = None, started: Callable[[], object] | None = None
+        self,
+        token: str,
+        sinks: Sequence[OutputSink],
+        before: OutputSink | None = None,
+        started: Callable[[], object] | None = None,
     ) -> None:
         self._mark: Final = b"\x1e" + token.encode() + b" "
         self._sinks: Final = tuple(sinks)

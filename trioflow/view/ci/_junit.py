@@ -1,12 +1,12 @@
 """`JUnit`: an instrument that writes a run as JUnit XML, for CI systems.
 
 JUnit XML has no standard. The file has the structure that pytest writes, and that Jenkins, GitLab and GitHub Actions
-read: a flat list of suites, each with its test cases. Suites are never nested, because some readers ignore nested ones.
+read: a flat list of suites, each with its test cases. Suites are not nested, because some programs ignore such suites.
 """
 
 from __future__ import annotations
 
-import html as escapes
+import html
 import re
 import socket
 from collections.abc import Iterator
@@ -17,9 +17,9 @@ from ..._core.api.views import JobState
 from ..trace._spans import Span
 from ._test_cases import CiReport, CiRun, exception_headline, unfinished_reason
 
-ANSI: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-"""Terminal escape sequences: colours, titles, cursor movements."""
-NOT_IN_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+ANSI_ESCAPE_PATTERN: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+"""Terminal escape sequences, which set colors and titles or move the cursor."""
+INVALID_XML_CHARACTERS: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """The characters that XML 1.0 forbids (section 2.2)."""
 
 
@@ -27,13 +27,13 @@ NOT_IN_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U001
 class JUnit(CiReport):
     """An instrument that writes a run as JUnit XML, one test case per job, for Jenkins, GitLab, GitHub and others.
 
-    Each scheduler is a suite. A FAILED job, including one that timed out, is a failure; the text of the failure has
-    the traceback and the end of the command's captured output. A job that is BLOCKED, SKIPPED or CANCELLED, or that
-    the run never reached, is skipped, with the reason. A forever job that was cancelled at the end of the run has
-    passed. The file has nothing that `redact=True` hides.
+    Each scheduler is a suite. A FAILED job, including one that timed out, is reported as a failure. The text of the
+    failure contains the traceback and the end of the command's captured output. A job that is BLOCKED, SKIPPED or
+    CANCELLED, or that the run never reached, is reported as skipped, with the reason. A forever job that was cancelled
+    at the end of the run is reported as passed. The file contains nothing that `redact=True` hides.
 
     Args:
-        path: the file; each run replaces it at its end.
+        path: the file, which is replaced at the end of each run.
 
     Example:
         >>> import tempfile
@@ -56,28 +56,31 @@ def xml_lines(run: CiRun) -> Iterator[str]:
     """Yield the lines of the JUnit XML file for a run."""
     suites: dict[str, list[Span]] = {run.label: []}
     for span in run.cases:
-        suites.setdefault(run.suite(span), []).append(span)
+        suites.setdefault(run.suite_name(span), []).append(span)
     yield '<?xml version="1.0" encoding="UTF-8"?>\n'
     yield f"<testsuites name={_quote(run.label)} {_format_counts(run.cases)} time={_format_time(run.seconds)}>\n"
-    when = datetime.fromtimestamp(run.began, UTC).isoformat(timespec="seconds")
-    for name, spans in suites.items():
-        time = _format_time(sum(span.elapsed or 0.0 for span in spans))
-        origin = f'timestamp="{when}" hostname={_quote(socket.gethostname())}'
-        yield f"<testsuite name={_quote(name)} {_format_counts(spans)} time={time} {origin}>\n"
+    timestamp = datetime.fromtimestamp(run.start_time, UTC).isoformat(timespec="seconds")
+    for suite_name, spans in suites.items():
+        total_time = _format_time(sum(span.elapsed or 0.0 for span in spans))
+        attributes = f'timestamp="{timestamp}" hostname={_quote(socket.gethostname())}'
+        yield f"<testsuite name={_quote(suite_name)} {_format_counts(spans)} time={total_time} {attributes}>\n"
         for span in spans:
-            yield from _case_lines(run, name, span)
+            yield from _case_lines(run, suite_name, span)
         yield "</testsuite>\n"
     yield "</testsuites>\n"
 
 
-def _case_lines(run: CiRun, suite: str, span: Span) -> Iterator[str]:
+def _case_lines(run: CiRun, suite_name: str, span: Span) -> Iterator[str]:
     """Yield the lines of one test case."""
-    yield f"<testcase classname={_quote(suite)} name={_quote(span.label)} time={_format_time(span.elapsed or 0.0)}>"
+    name, time = _quote(span.label), _format_time(span.elapsed or 0.0)
+    yield f"<testcase classname={_quote(suite_name)} name={name} time={time}>"
     if span.state is JobState.FAILED:
-        # Some readers show only the text of the failure.
-        details = "\n".join([run.traceback(span), *(f"Its {name}:\n{text}" for name, text in run.outputs(span))])
-        kind = _quote(type(span.exception).__qualname__)
-        yield f"\n<failure type={kind} message={_quote(exception_headline(span))}>{_escape(details)}</failure>\n"
+        # The output is part of the failure's text, because some programs show nothing else of a test case.
+        details = "\n".join(
+            [run.format_traceback(span), *(f"Its {name}:\n{text}" for name, text in run.command_outputs(span))]
+        )
+        attributes = f"type={_quote(type(span.exception).__qualname__)} message={_quote(exception_headline(span))}"
+        yield f"\n<failure {attributes}>{_escape(details)}</failure>\n"
     elif unfinished_reason(span):
         yield f"\n<skipped message={_quote(unfinished_reason(span))}/>\n"
     if span.restored:
@@ -87,9 +90,9 @@ def _case_lines(run: CiRun, suite: str, span: Span) -> Iterator[str]:
 
 def _format_counts(spans: list[Span]) -> str:
     """Return the counts of test cases as XML attributes."""
-    failed = sum(span.state is JobState.FAILED for span in spans)
-    skipped = sum(bool(unfinished_reason(span)) for span in spans)
-    return f'tests="{len(spans)}" failures="{failed}" errors="0" skipped="{skipped}"'
+    failure_count = sum(span.state is JobState.FAILED for span in spans)
+    skipped_count = sum(bool(unfinished_reason(span)) for span in spans)
+    return f'tests="{len(spans)}" failures="{failure_count}" errors="0" skipped="{skipped_count}"'
 
 
 def _format_time(seconds: float) -> str:
@@ -98,21 +101,23 @@ def _format_time(seconds: float) -> str:
 
 def strip_ansi(text: str) -> str:
     """Return a text without terminal escape sequences."""
-    return ANSI.sub("", text)
+    return ANSI_ESCAPE_PATTERN.sub("", text)
 
 
 def escape_invalid_characters(text: str) -> str:
-    """Return a text with characters that XML forbids escaped as in Python, and without terminal escape sequences."""
-    return NOT_IN_XML.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), strip_ansi(text))
+    """Return a text without terminal escape sequences. Characters that XML forbids are escaped as in Python."""
+    return INVALID_XML_CHARACTERS.sub(
+        lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), strip_ansi(text)
+    )
 
 
 def _escape(text: str) -> str:
-    return escapes.escape(escape_invalid_characters(text), quote=False)
+    return html.escape(escape_invalid_characters(text), quote=False)
 
 
 def _quote(text: str) -> str:
     """Return a text as an XML attribute value in quotes."""
-    text = escapes.escape(escape_invalid_characters(text)).translate(
-        {ord(blank): f"&#{ord(blank)};" for blank in "\t\n\r"}
+    escaped = html.escape(escape_invalid_characters(text)).translate(
+        {ord(whitespace): f"&#{ord(whitespace)};" for whitespace in "\t\n\r"}
     )
-    return f'"{text}"'
+    return f'"{escaped}"'

@@ -1,4 +1,4 @@
-"""`CiRun`: a finished run as test cases, one per job; and `CiReport`, the base class of the instruments for CI."""
+"""A finished run as test cases (`CiRun`), and the base class of the instruments for CI systems (`CiReport`)."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from ..._core.api.views import PACKAGE_PREFIX, BaseScheduler, JobState, StopReas
 from .._state_styles import STATE_STYLES
 from ..graph import _render
 from ..text import _debrief, _exception_text, _verdict
-from ..trace._event_recorder import Recorder, read_output_end
+from ..trace._event_recorder import EventRecorder, read_output_end
 from ..trace._span_builder import TraceRecord, build_record
 from ..trace._spans import Span, or_infinity
 
-MAX_OUTPUT: Final = 1 << 16
-"""The number of bytes kept from the end of each output of a failed command; CI systems reject files of many MB."""
-MAX_DRAWN: Final = 2000
-"""The number of jobs above which a summary has no graph; drawing takes 0.1 s per thousand jobs."""
+MAX_OUTPUT_BYTES: Final = 1 << 16
+"""The largest number of bytes kept from the end of each output of a failed command. CI systems reject large files."""
+MAX_GRAPH_JOBS: Final = 2000
+"""The largest number of jobs in a summary with a graph. Drawing the graph takes 0.1 s per thousand jobs."""
 
 
-class CiReport(Recorder):
-    """Base class of instruments that write a file at the end of the outermost run.
+class CiReport(EventRecorder):
+    """The base class of instruments that write a file at the end of the outermost run.
 
-    If the file cannot be written, a warning is logged, and `is_written` is False; the run is not affected.
+    If the file cannot be written, a warning is logged, and `is_written` is False. The run is not affected.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -36,7 +36,7 @@ class CiReport(Recorder):
         self.is_written: bool = False
 
     def __repr__(self) -> str:
-        """Show the path."""
+        """Return the class name and the path of the file."""
         return f"<{type(self).__name__} to {self.path!r}>"
 
     @abstractmethod
@@ -44,14 +44,14 @@ class CiReport(Recorder):
         """Write the report of a run to `path`."""
 
     def before_run(self, scheduler: BaseScheduler) -> None:
-        """Start recording at the outermost run."""
+        """Record the start of a run. At the outermost run, this starts a new record."""
         super().before_run(scheduler)
         self.is_written = False
 
     def after_run(self, scheduler: BaseScheduler) -> None:
-        """Write the file at the end of the outermost run."""
+        """Record the end of a run. If it was the outermost run, write the file."""
         super().after_run(scheduler)
-        if self._running:
+        if self._running_schedulers:
             return
         try:
             self._write(CiRun(build_record(self._log)))
@@ -63,81 +63,89 @@ class CiReport(Recorder):
 
 
 class CiRun:
-    """A finished run and its test cases: its jobs, and the nested schedulers that failed by themselves."""
+    """A finished run as test cases.
+
+    There is a case for each job, and for each nested scheduler that failed although none of its jobs failed.
+    """
 
     def __init__(self, record: TraceRecord) -> None:
-        root = record.roots[0]
+        root_run = record.root_runs[0]
         self._record: Final = record
-        self.label: Final = root.label
+        self.label: Final = root_run.label
         self.tally: Final = record.tally
-        self.began: Final = record.began + record.wall_offset  # the time of day
-        self.seconds: Final = record.now - record.began
-        self.verdict: Final = record.verdict(root, root.reason or StopReason.INTERRUPTED)
+        self.start_time: Final = record.start_time + record.wall_offset  # in seconds since the epoch
+        self.seconds: Final = record.end_time - record.start_time
+        self.verdict: Final = record.verdict(root_run, root_run.stop_reason or StopReason.INTERRUPTED)
         self.cases: Final = sorted(record.counted_spans, key=lambda span: or_infinity(span.finished_at))
         self.failures: Final = [span for span in self.cases if span.state is JobState.FAILED]
 
-    def suite(self, span: Span) -> str:
+    def suite_name(self, span: Span) -> str:
         """Return the labels of a job's enclosing schedulers, the outermost first, joined by slashes."""
         return "/".join([self.label, *(outer.label for outer in reversed(self._record.enclosing_spans(span)))])
 
-    def traceback(self, span: Span) -> str:
-        """Return the traceback of a failed job, without output that `outputs` yields."""
+    def format_traceback(self, span: Span) -> str:
+        """Return the traceback of a failed job. A message that quotes an output from `outputs` is shortened."""
         failure = self._record.failures[span.number]
         text = _exception_text.format_traceback(failure.exception, failure.traceback)
         message = _exception_text.safe_message(failure.exception)
-        last = message.rstrip().rpartition("\n")
-        is_quoted = last[1] and any(output.rstrip().endswith(last[2]) for _, output in self.outputs(span))
-        return text.replace(message, headline(message)) if is_quoted else text
+        _, newline, last_line = message.rstrip().rpartition("\n")
+        quotes_output = newline and any(output.rstrip().endswith(last_line) for _, output in self.command_outputs(span))
+        return text.replace(message, headline(message)) if quotes_output else text
 
-    def outputs(self, span: Span) -> Iterator[tuple[str, str]]:
+    def command_outputs(self, span: Span) -> Iterator[tuple[str, str]]:
         """Yield the name and the text of each captured output of a failed command."""
         job: Any = self._record.jobs[span.number]
         if span.number not in self._record.commands or job.redact:  # the output may quote secret arguments
             return
         for name, stream in (("output", "stdout"), ("standard error", "stderr")):
-            end, before = read_output_end(job.last_result, stream, MAX_OUTPUT)
-            text = (end or b"").decode(errors="backslashreplace")
+            output_end, skipped_bytes = read_output_end(job.last_result, stream, MAX_OUTPUT_BYTES)
+            text = (output_end or b"").decode(errors="backslashreplace")
             if text.strip():
-                yield name, f"[{before} bytes before this are left out]\n{text}" if before else text
+                yield name, f"[{skipped_bytes} bytes before this are left out]\n{text}" if skipped_bytes else text
 
     def failure_groups(self) -> list[list[Span]]:
-        """Return lists of failed jobs with equal failures, critical ones first."""
+        """Return the failed jobs, grouped by equal failures. Groups of critical jobs come first."""
         failures = self._record.failures
         return _debrief.group_failures((span, span.critical, failures[span.number]) for span in self.failures)
 
-    def graph(self) -> str:
-        """Return the graph as a Mermaid flowchart; "" if it has too many jobs to be readable."""
-        if len(self.cases) > MAX_DRAWN:
+    def mermaid_graph(self) -> str:
+        """Return the graph as a Mermaid flowchart, or an empty string if it has too many jobs to be readable."""
+        if len(self.cases) > MAX_GRAPH_JOBS:
             return ""
-        return _render.readable_mermaid(self._record.roots[0].scheduler, self._record.critical_jobs)
+        return _render.readable_mermaid(self._record.root_runs[0].scheduler, self._record.critical_path_jobs)
 
     def failing_line(self, span: Span) -> str:
-        """Return file, number and text of the user's line that failed; "" if the traceback has no frame of theirs."""
-        place = self.place(span)
-        if place is None:
+        """Return the file, number and text of the line where the user's code failed. Empty if it is not known."""
+        location = self.failing_location(span)
+        if location is None:
             return ""
-        return f"{place[0]}:{place[1]}: {linecache.getline(*place).strip()}".rstrip(": ")
+        return f"{location[0]}:{location[1]}: {linecache.getline(*location).strip()}".rstrip(": ")
 
-    def place(self, span: Span) -> tuple[str, int] | None:
-        """Return file and line of the innermost frame in the working directory, where the user's code failed."""
-        here = os.path.join(os.getcwd(), "")
+    def failing_location(self, span: Span) -> tuple[str, int] | None:
+        """Return the file and the line number where the user's code failed.
+
+        This is the innermost frame of the traceback with a file in the working directory. Return None if there is none.
+        """
+        working_directory = os.path.join(os.getcwd(), "")
         frames = traceback.extract_tb(self._record.failures[span.number].traceback)
-        for name, line in reversed([(os.path.abspath(frame.filename), frame.lineno or 1) for frame in frames]):
-            if name.startswith(here) and "site-packages" not in name and not name.startswith(PACKAGE_PREFIX):
-                return name.removeprefix(here), line
+        for frame in reversed(frames):
+            filename = os.path.abspath(frame.filename)
+            is_library = "site-packages" in filename or filename.startswith(PACKAGE_PREFIX)
+            if filename.startswith(working_directory) and not is_library:
+                return filename.removeprefix(working_directory), frame.lineno or 1
         return None
 
 
 def exception_headline(span: Span) -> str:
-    """Return a job's exception on one line, without quoted output; "" if there is none."""
-    return "" if span.exception is None else _exception_text.first_line(span.exception, 300)
+    """Return a job's exception on one line, without quoted output. Empty if there is no exception."""
+    return "" if span.exception is None else _exception_text.first_line_text(span.exception, 300)
 
 
 def unfinished_reason(span: Span) -> str:
-    """Return the reason why a job did not run to its end; "" if it did, or is a forever job that ended with the run."""
-    if _verdict.counted_state(span.state, span.forever) == _verdict.FOREVER:
+    """Return why a job did not run to its end. Empty if it did, or if it is a forever job that ended with the run."""
+    if _verdict.tally_key(span.state, span.forever) == _verdict.FOREVER_KEY:
         return ""
-    words, error = STATE_STYLES[span.state].unfinished, span.exception
+    words, error = STATE_STYLES[span.state].unfinished_reason, span.exception
     if span.state is JobState.BLOCKED and isinstance(error, RequirementFailed):
-        return f"{words}, because {_verdict.root_failure_words(error.requirement)}"
+        return f"{words}, because {_verdict.root_failure_text(error.requirement)}"
     return words

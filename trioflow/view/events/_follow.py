@@ -1,4 +1,4 @@
-"""`Follower`: shows a run on a monitor from its file of events."""
+"""`Follower`: reads the events of a run from a file, and shows the run on a monitor."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from ..._core.api.views import JobState, StopReason, WaitCause, Waiting
-from ..monitor._model import Model
+from ..monitor._model import RunModel
 from ..monitor._monitor import Monitor
-from ..monitor._records import JobRecord, SchedulerRecord, Source
-from . import _format as f
+from ..monitor._records import JobRecord, RunSource, SchedulerRecord
+from . import _format
 
 POLL_INTERVAL: Final = 0.1
-"""Seconds between two polls for new lines: Python has no portable notification that a file has grown."""
+"""Seconds between two polls for new lines. Python has no portable function that waits until a file grows."""
 READ_SIZE: Final = 1 << 16
 
 
-class BadEvents(Exception):
-    """The events have an unsupported version; the text names it."""
+class UnsupportedEventVersion(Exception):
+    """An event in the file has a version of the format that is not supported. The message names the version."""
 
 
 def read_lines(descriptor: int) -> Iterator[bytes | None]:
-    """Yield the lines of a file or a pipe, and None each time a file has no further whole line yet.
+    """Yield the complete lines of a file or a pipe. Yield None whenever a file has no further complete line yet.
 
-    The iterator ends at the end of a pipe; for a file, it never ends.
+    For a pipe, the iterator stops when all writers have closed the pipe. For a file, it never stops.
     """
     is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
     partial = b""
     while True:
-        piece = os.read(descriptor, READ_SIZE)
-        if piece:
-            *whole, partial = (partial + piece).split(b"\n")
-            yield from whole
+        chunk = os.read(descriptor, READ_SIZE)
+        if chunk:
+            *lines, partial = (partial + chunk).split(b"\n")
+            yield from lines
         elif is_file:
             yield None
         else:
             return
 
 
-class JobIdentity(NamedTuple):
-    """The path and the label of a job whose events are read from a file."""
+class FollowedJob(NamedTuple):
+    """A job whose events are read from a file: only its path and its label are known."""
 
     path: str
     label: str
 
 
-class Follower(Source):
-    """A source of a monitor that replays the events of a run, line by line.
+class Follower(RunSource):
+    """A reader that replays the events of a run, line by line, and answers the queries of the monitor that shows it.
 
     Args:
         monitor: the monitor that shows the run.
@@ -63,59 +63,63 @@ class Follower(Source):
 
     def __init__(self, monitor: Monitor) -> None:
         self._monitor: Final = monitor
-        self._model: Model | None = None  # present while the run is shown
+        self._model: RunModel | None = None  # None unless the monitor shows a run in progress
         self._root: SchedulerRecord | None = None
-        self._jobs: Final[dict[str, JobRecord]] = {}
-        self._requires: Final[dict[JobRecord, list[str]]] = {}
-        self._is_live = False  # whether all lines so far have been read, and the run goes on
-        self._latest = 0.0  # the time of the latest event
-        self._offset = 0.0
-        self._process: tuple[int | None, str | None] = None, None  # id and host
-        self.ended = False
-        self.known_events = 0
-        """The number of lines that are known events."""
-        self.missing_lines = 0
-        """The number of lines that the file lacks, compared with the count in its last line."""
-        self._lines = 0  # the number of lines of this run, counted as in `RunEnded.lines`
+        self._jobs_by_path: Final[dict[str, JobRecord]] = {}
+        self._required_paths_by_job: Final[dict[JobRecord, list[str]]] = {}
+        self._is_live = False  # whether the run is in progress, and all lines written so far have been read
+        self._latest_event_at = 0.0  # in seconds since the run began
+        self._wall_clock_offset = 0.0  # the time of day at which the run began, in seconds since 1970
+        self._pid_and_host: tuple[int | None, str | None] = None, None
+        self.has_ended = False
+        self.known_event_count = 0
+        """The number of lines that were events of a known kind."""
+        self.missing_line_count = 0
+        """The number of lines that are missing in the file, according to the count in its last line."""
+        self._received_line_count = 0  # the number of lines of this run that `RunEnded.lines` counts
 
     # ---- the interface
 
-    def feed(self, line: bytes) -> None:
-        """Replay the next line; skip it if it is not a known event.
+    def replay_line(self, line: bytes) -> None:
+        """Replay the next line. Ignore the line if it is not a known event.
 
         Raises:
-            BadEvents: the event has another version.
+            UnsupportedEventVersion: the event has an unsupported version.
 
         """
         try:
-            event = f.decode(line)
-        except msgspec.DecodeError:  # the base class of ValidationError
+            event = _format.decode(line)
+        except msgspec.DecodeError:  # includes its subclass ValidationError
             self._check_version(line)
             return
-        self.known_events += 1
-        starts = isinstance(event, f.RunStarted) and not event.path
-        self._latest = event.at if starts else max(self._latest, event.at)
-        self._offset = event.time - event.at
-        self._lines = 0 if starts else self._lines
-        ends = isinstance(event, f.RunEnded) and not event.path
-        self._lines += not (ends or isinstance(event, (f.JobWaiting, f.JobProgress, f.LinesDropped)))
-        if self._root is None and not starts:  # the first line is missing
-            self._root = SchedulerRecord(JobIdentity("", "run"), None)
-        if not isinstance(event, (f.RunStarted, f.JobAdded)) or (event.path and isinstance(event, f.RunStarted)):
+        self.known_event_count += 1
+        is_start = isinstance(event, _format.RunStarted) and not event.path
+        self._latest_event_at = event.at if is_start else max(self._latest_event_at, event.at)
+        self._wall_clock_offset = event.time - event.at
+        self._received_line_count = 0 if is_start else self._received_line_count
+        is_end = isinstance(event, _format.RunEnded) and not event.path
+        self._received_line_count += not (
+            is_end or isinstance(event, (_format.JobWaiting, _format.JobProgress, _format.LinesDropped))
+        )
+        if self._root is None and not is_start:  # the `run_started` line is missing
+            self._root = SchedulerRecord(FollowedJob("", "run"), None)
+        if not isinstance(event, (_format.RunStarted, _format.JobAdded)) or (
+            event.path and isinstance(event, _format.RunStarted)
+        ):
             self._start_monitor()
-        HANDLERS[type(event)](self, event)
+        EVENT_HANDLERS[type(event)](self, event)
 
-    def catch_up(self) -> None:
-        """Show the run, and let its clock advance: all lines so far have been read."""
+    def start_live_clock(self) -> None:
+        """Let the displayed clock advance. Call this once all lines written so far have been read."""
         self._start_monitor()
-        self._is_live = not self.ended
+        self._is_live = not self.has_ended
 
     def is_abandoned(self) -> bool:
-        """Return whether the run has not ended, although its process on this machine has."""
-        pid, host = self._process
-        if self.ended or pid is None or host != socket.gethostname():
+        """Return whether the run's process, if it is on this machine, has exited before the run ended."""
+        pid, host = self._pid_and_host
+        if self.has_ended or pid is None or host != socket.gethostname():
             return False
-        if sys.platform == "win32":  # os.kill(pid, 0) would end it
+        if sys.platform == "win32":  # on Windows, os.kill(pid, 0) would terminate the process
             return False
         try:
             os.kill(pid, 0)
@@ -129,172 +133,183 @@ class Follower(Source):
         """Draw the last picture, and release the terminal."""
         self._is_live = False
         if self._model is not None:
-            self._model.end()
+            self._model.run_ended()
             self._model = None
 
     def _check_version(self, line: bytes) -> None:
-        """Raise `BadEvents` if a line is an event of another version."""
+        """Raise `UnsupportedEventVersion` if a line is an event of an unsupported version."""
         try:
             fields = msgspec.json.decode(line, type=dict[str, Any])
         except msgspec.DecodeError:
             return
         if "event" in fields and fields.get("v") != 1:
-            raise BadEvents(f"its events have version {fields.get('v')!r}, and this trioflow reads version 1")
+            raise UnsupportedEventVersion(
+                f"its events have version {fields.get('v')!r}, and this trioflow reads version 1"
+            )
 
     def _start_monitor(self) -> None:
-        """Start the monitor once all jobs have been read."""
-        if self._root is not None and self._model is None and not self.ended:
-            self._model = self._monitor._watch(self._root, self)
+        """Start the monitor if a run is in progress and the monitor does not show it yet."""
+        if self._root is not None and self._model is None and not self.has_ended:
+            self._model = self._monitor._show_run(self._root, self)
 
     def _find_job(self, path: str) -> JobRecord:
-        """Return a job by its path; create a placeholder if the `job_added` event was dropped."""
-        job = self._jobs.get(path)
+        """Return the record of the job with this path. If its `job_added` event was dropped, create a placeholder."""
+        job = self._jobs_by_path.get(path)
         if job is None:
             assert self._root is not None
-            job = self._jobs[path] = JobRecord(JobIdentity(path, path), self._root)
+            job = self._jobs_by_path[path] = JobRecord(FollowedJob(path, path), self._root)
             self._add_job(self._root, job)
         return job
 
-    def _add_job(self, outer: SchedulerRecord, job: JobRecord) -> None:
-        outer.add(job)
+    def _add_job(self, scheduler: SchedulerRecord, job: JobRecord) -> None:
+        scheduler.add_member(job)
         if self._model is not None:
-            self._model.add(job)
+            self._model.job_added(job)
 
     def _find_scheduler(self, path: str) -> SchedulerRecord | None:
-        scheduler = self._jobs.get(path) if path else self._root
+        scheduler = self._jobs_by_path.get(path) if path else self._root
         return scheduler if isinstance(scheduler, SchedulerRecord) else None
 
     # ---- queries by the monitor
 
     @property
-    def window(self) -> int | None:  # type: ignore[override]
-        """The number of slots of the outermost scheduler."""
-        return None if self._root is None else self._root.window
+    def root_slot_count(self) -> int | None:  # type: ignore[override]
+        """The number of slots of the outermost scheduler; None if there is no limit."""
+        return None if self._root is None else self._root.slot_count
 
     def clock(self) -> float:
-        """Return the current time on the clock of a run in progress, otherwise the time of its latest event."""
-        return max(self._latest, time.time() - self._offset) if self._is_live else self._latest
+        """Return the number of seconds since the run began.
+
+        They are counted until now if the run is in progress, and otherwise until the latest event.
+        """
+        return (
+            max(self._latest_event_at, time.time() - self._wall_clock_offset)
+            if self._is_live
+            else self._latest_event_at
+        )
 
     def time_of_day(self) -> float:
         """Return the time of day that corresponds to `clock`."""
-        return self._offset + self.clock()
+        return self._wall_clock_offset + self.clock()
 
-    def waits_for(self, job: JobRecord) -> list[JobRecord]:
-        """Return the jobs of its scheduler that must settle before a job may start."""
-        return [self._jobs[path] for path in self._requires.get(job, ()) if path in self._jobs]
+    def required_members(self, job: JobRecord) -> list[JobRecord]:
+        """Return the jobs that must settle before `job` may start."""
+        return [
+            self._jobs_by_path[path] for path in self._required_paths_by_job.get(job, ()) if path in self._jobs_by_path
+        ]
 
     # ---- the events
 
-    def run_started(self, event: f.RunStarted) -> None:
-        """Begin a run."""
+    def run_started(self, event: _format.RunStarted) -> None:
+        """Begin a new outermost run without any records, or begin the run of a nested scheduler."""
         if not event.path:
-            self._jobs.clear()
-            self._requires.clear()
-            self._root = SchedulerRecord(JobIdentity("", event.label), None)
-            self._root.window = event.window
-            self._process = event.pid, event.host
-            self._model, self._is_live, self.ended = None, False, False
+            self._jobs_by_path.clear()
+            self._required_paths_by_job.clear()
+            self._root = SchedulerRecord(FollowedJob("", event.label), None)
+            self._root.slot_count = event.window
+            self._pid_and_host = event.pid, event.host
+            self._model, self._is_live, self.has_ended = None, False, False
             return
         nested = self._find_job(event.path)
         if isinstance(nested, SchedulerRecord) and self._model is not None:
-            nested.window = event.window
-            if not self._model.tallies[nested].is_fresh:
+            nested.slot_count = event.window
+            if not self._model.counts_by_scheduler[nested].are_all_jobs_waiting:
                 for job in nested.iterate_jobs():
-                    job.forget_run()
-                self._model.begin_nested(nested)
+                    job.reset_run_fields()
+                self._model.nested_run_started(nested)
 
-    def job_added(self, event: f.JobAdded) -> None:
-        """Add a job to its scheduler."""
-        outer = self._find_scheduler(event.inside)
-        if outer is None:
+    def job_added(self, event: _format.JobAdded) -> None:
+        """Add a job to its scheduler. If the scheduler already has the job, update its record."""
+        scheduler = self._find_scheduler(event.inside)
+        if scheduler is None:
             return
-        job = self._jobs.get(event.path)
+        job = self._jobs_by_path.get(event.path)
         is_new = job is None
         if job is None:
-            kind = SchedulerRecord if event.scheduler else JobRecord
-            job = self._jobs[event.path] = kind(JobIdentity(event.path, event.label), outer)
-        job.forever, job.critical, job.is_service = event.forever, event.critical, event.service
+            record_class = SchedulerRecord if event.scheduler else JobRecord
+            job = self._jobs_by_path[event.path] = record_class(FollowedJob(event.path, event.label), scheduler)
+        job.forever, job.is_critical, job.is_service = event.forever, event.critical, event.service
         job.expected_duration, job.retry = event.expected, event.retry
-        self._requires[job] = event.requires
+        self._required_paths_by_job[job] = event.requires
         if is_new:
-            self._add_job(outer, job)
+            self._add_job(scheduler, job)
 
-    def job_scheduled(self, event: f.JobScheduled) -> None:
+    def job_scheduled(self, event: _format.JobScheduled) -> None:
         """Mark a job as scheduled."""
-        self._current_model().schedule(self._find_job(event.path))
+        self._current_model().job_scheduled(self._find_job(event.path))
 
-    def job_waiting(self, event: f.JobWaiting) -> None:
-        """Record what a job waits for."""
-        self._find_job(event.path).waiting = Waiting(WaitCause(event.cause), event.resource, event.waiting_for)
+    def job_waiting(self, event: _format.JobWaiting) -> None:
+        """Record why a job waits."""
+        self._find_job(event.path).current_wait = Waiting(WaitCause(event.cause), event.resource, event.waiting_for)
 
-    def job_started(self, event: f.JobStarted) -> None:
+    def job_started(self, event: _format.JobStarted) -> None:
         """Mark a job as running."""
-        self._current_model().start(self._find_job(event.path), event.at)
+        self._current_model().job_started(self._find_job(event.path), event.at)
 
-    def job_attempt(self, event: f.JobAttempt) -> None:
-        """Record the number of the attempt."""
-        self._current_model().start_attempt(self._find_job(event.path), event.attempt)
+    def job_attempt(self, event: _format.JobAttempt) -> None:
+        """Record the start of a further attempt."""
+        self._current_model().job_retried(self._find_job(event.path), event.attempt)
 
-    def job_progress(self, event: f.JobProgress) -> None:
-        """Record the progress of a job, unless it has settled by now."""
+    def job_progress(self, event: _format.JobProgress) -> None:
+        """Record the progress of a job that is still running."""
         job = self._find_job(event.path)
         if job.state is JobState.RUNNING:
             job.fraction_done, job.status = event.fraction, event.status
 
-    def job_ready(self, event: f.JobReady) -> None:
+    def job_ready(self, event: _format.JobReady) -> None:
         """Mark a service as ready."""
-        self._current_model().mark_ready(self._find_job(event.path))
+        self._current_model().job_ready(self._find_job(event.path))
 
-    def job_finished(self, event: f.JobFinished) -> None:
+    def job_finished(self, event: _format.JobFinished) -> None:
         """Record the outcome of a job."""
         job = self._find_job(event.path)
         job.attempts = event.attempts if job.started_at is not None else 0
-        job.timed_out, job.restored, job.through_member = event.timed_out, event.restored, event.through_member
+        job.timed_out, job.restored, job.failed_through_member = event.timed_out, event.restored, event.through_member
         job.error = None if event.exception is None else placeholder_exception(event.exception)
-        self._current_model().finish(job, JobState(event.state), event.at)
+        self._current_model().job_finished(job, JobState(event.state), event.at)
 
-    def run_ended(self, event: f.RunEnded) -> None:
-        """End a run."""
+    def run_ended(self, event: _format.RunEnded) -> None:
+        """Record the end of a run. If it was the outermost run, close the monitor."""
         scheduler = self._find_scheduler(event.path)
         if scheduler is None:
             return
         scheduler.stop_reason = StopReason.INTERRUPTED if event.reason is None else StopReason(event.reason)
-        scheduler.culprit = None if event.culprit is None else self._jobs.get(event.culprit)
+        scheduler.culprit = None if event.culprit is None else self._jobs_by_path.get(event.culprit)
         if scheduler is self._root:
-            self.ended = True
-            self.missing_lines = max(0, (event.lines or 0) - self._lines)
+            self.has_ended = True
+            self.missing_line_count = max(0, (event.lines or 0) - self._received_line_count)
             if self._model is not None and event.jobs is not None:
                 self._model.replace_counts(event.jobs, event.failures)
             self.close()
 
-    def skip(self, event: f.Event) -> None:
+    def ignore_event(self, event: _format.Event) -> None:
         """Ignore an event that monitors do not show."""
 
-    def _current_model(self) -> Model:
+    def _current_model(self) -> RunModel:
         assert self._model is not None
         return self._model
 
 
-HANDLERS: Final[dict[type[f.Event], Callable[[Follower, Any], None]]] = {
-    f.RunStarted: Follower.run_started,
-    f.JobAdded: Follower.job_added,
-    f.JobScheduled: Follower.job_scheduled,
-    f.JobWaiting: Follower.job_waiting,
-    f.JobStarted: Follower.job_started,
-    f.JobAttempt: Follower.job_attempt,
-    f.JobProgress: Follower.job_progress,
-    f.JobReady: Follower.job_ready,
-    f.JobFinished: Follower.job_finished,
-    f.RunEnded: Follower.run_ended,
-    f.IncidentEvent: Follower.skip,
-    f.LinesDropped: Follower.skip,
+EVENT_HANDLERS: Final[dict[type[_format.Event], Callable[[Follower, Any], None]]] = {
+    _format.RunStarted: Follower.run_started,
+    _format.JobAdded: Follower.job_added,
+    _format.JobScheduled: Follower.job_scheduled,
+    _format.JobWaiting: Follower.job_waiting,
+    _format.JobStarted: Follower.job_started,
+    _format.JobAttempt: Follower.job_attempt,
+    _format.JobProgress: Follower.job_progress,
+    _format.JobReady: Follower.job_ready,
+    _format.JobFinished: Follower.job_finished,
+    _format.RunEnded: Follower.run_ended,
+    _format.IncidentEvent: Follower.ignore_event,
+    _format.LinesDropped: Follower.ignore_event,
 }
 
 
 def placeholder_exception(text: str) -> BaseException:
-    """Return an exception that views print as the given text, like the original."""
+    """Return an exception that views print as `text`, the text of the original exception."""
     name, _, message = text.partition(": ")
     if not re.fullmatch(r"\w+", name):
         name, message = "Exception", text
-    kind: Any = type(name, (Exception,), {})
-    return kind(*([message] if message else []))  # type: ignore[no-any-return]
+    exception_type: Any = type(name, (Exception,), {})
+    return exception_type(*([message] if message else []))  # type: ignore[no-any-return]

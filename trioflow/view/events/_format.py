@@ -1,8 +1,8 @@
 """The format of the lines of `Events`: one class for each event.
 
-The JSON Schema `events.schema.json` describes the same format for other programs. A field that has its default value
-is left out of the line. Readers ignore unknown fields and events, so these may be added; any other change of the
-format increments the version, `v`.
+The JSON Schema `events.schema.json` describes this format for other programs. A line omits each field that has its
+default value. Fields and events may be added, because readers ignore those that they do not know. Any other change of
+the format increments the version, `v`.
 """
 
 from __future__ import annotations
@@ -12,42 +12,45 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-SCHEMA: Final = Path(__file__).with_name("events.schema.json")
+SCHEMA_FILE: Final = Path(__file__).with_name("events.schema.json")
 
 
 class Event(msgspec.Struct, tag_field="event", omit_defaults=True, gc=False):
-    """The fields that every event has."""
+    """An event of a run, with the fields that all events have."""
 
     v: Literal[1]
     time: float
     """The time of day in seconds since 1970, as returned by `time.time()`."""
     at: float
-    """Seconds since the outermost run began, on the clock of the run."""
+    """The number of seconds since the outermost run began, on the clock of the run."""
     path: str
     """The path of the job or scheduler that the event is about; "" for the outermost scheduler."""
 
 
 class RunStarted(Event, tag="run_started"):
-    """The outermost scheduler, or a nested one, begins a run."""
+    """The outermost scheduler or a nested scheduler begins a run."""
 
     label: str
     jobs: int
-    """The number of jobs in the scheduler, without the jobs of nested schedulers."""
+    """The number of jobs in the scheduler, without the jobs of its nested schedulers."""
     window: int | None = None
     adaptive: bool = False
     pid: int | None = None
-    """The id of the process; for the outermost run only."""
+    """The process id. Only the outermost run has it."""
     host: str | None = None
-    """The name of the machine; for the outermost run only."""
+    """The name of the machine. Only the outermost run has it."""
 
 
 class JobAdded(Event, tag="job_added"):
-    """A job exists: written for every job when the outermost run begins, and for each job added later."""
+    """A job is part of the run.
+
+    This event is written for each job when the outermost run begins, and later for each job that is added.
+    """
 
     label: str
     kind: str
     inside: str = ""
-    """The path of the nested scheduler that the job belongs to."""
+    """The path of the nested scheduler that the job belongs to; "" for a job of the outermost scheduler."""
     requires: list[str] = []
     scheduler: bool = False
     service: bool = False
@@ -56,18 +59,18 @@ class JobAdded(Event, tag="job_added"):
     expected: float | None = None
     """The expected duration in seconds."""
     retry: int = 0
-    """The number of retries; 0 if a decorator decides on retries."""
+    """The maximum number of further attempts; 0 if a decorator decides whether there are any."""
 
 
 class JobScheduled(Event, tag="job_scheduled"):
-    """A job is ready to start: its requirements have settled, or it ran, was throttled, and has to wait again."""
+    """A job is ready to start because its requirements have settled, or waits again because it was throttled."""
 
     throttled: int = 0
     """The number of times that the job has been throttled."""
 
 
 class JobWaiting(Event, tag="job_waiting"):
-    """A scheduled job waits for something else than before; checked twice a second."""
+    """The reason why a scheduled job waits has changed. The reasons are checked twice a second."""
 
     waiting_for: str
     cause: str
@@ -83,13 +86,13 @@ class JobStarted(Event, tag="job_started"):
 
 
 class JobAttempt(Event, tag="job_attempt"):
-    """A further attempt begins."""
+    """A job begins another attempt after its first one."""
 
     attempt: int
 
 
 class JobProgress(Event, tag="job_progress"):
-    """A running job has reported progress; checked twice a second."""
+    """A running job has reported progress. The reports are checked twice a second."""
 
     fraction: float | None = None
     status: str = ""
@@ -125,11 +128,17 @@ class RunEnded(Event, tag="run_ended"):
     reason: str | None = None
     culprit: str | None = None
     lines: int | None = None
-    """For the outermost run, the number of its other lines, except `job_waiting`, `job_progress`, `lines_dropped`."""
+    """The number of earlier lines of the outermost run, except `job_waiting`, `job_progress` and `lines_dropped`.
+
+    None for nested runs.
+    """
     jobs: dict[str, int] | None = None
-    """The number of jobs in each state, forever jobs as "forever"; for the outermost run, if `keep_jobs` is set."""
+    """The number of jobs in each state, with "forever" for forever jobs that neither failed nor were blocked.
+
+    None for nested runs, and if the scheduler has `keep_jobs=False`.
+    """
     failures: int = 0
-    """The number of jobs that failed, including schedulers that failed for a reason of their own."""
+    """The number of failed jobs, including schedulers that failed for another reason than a failed member."""
 
 
 class LinesDropped(Event, tag="lines_dropped"):
@@ -158,7 +167,10 @@ _encode: Final = msgspec.json.Encoder(enc_hook=str).encode
 
 
 def encode(event: Event) -> bytes:
-    """Return an event as a line of JSON; surrogates, as in file names that are not UTF-8, are escaped."""
+    """Return an event as a line of JSON.
+
+    Surrogates, which occur in file names that are not UTF-8, are escaped.
+    """
     try:
         return _encode(event) + b"\n"
     except UnicodeEncodeError:
@@ -166,7 +178,7 @@ def encode(event: Event) -> bytes:
 
 
 def _escape_surrogates(value: Any) -> Any:
-    """Return JSON values with surrogates escaped in all strings."""
+    """Return a JSON value in which the surrogates in all strings are escaped."""
     # isinstance() would narrow the type to `list[Unknown]`, which pyright rejects.
     if type(value) in (str,):
         return value.encode(errors="backslashreplace").decode()
@@ -180,8 +192,8 @@ def _escape_surrogates(value: Any) -> Any:
 decode: Final = msgspec.json.Decoder(AnyEvent).decode
 
 
-def schema() -> dict[str, Any]:
-    """Return the JSON Schema of a line, as stored in the file `SCHEMA`."""
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a line. `SCHEMA_FILE` contains the same schema."""
     (event,), components = msgspec.json.schema_components([AnyEvent], ref_template="#/$defs/{name}")
     header = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A line of trioflow.Events"}
     return {**header, **event, "$defs": components}

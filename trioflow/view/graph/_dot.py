@@ -1,8 +1,9 @@
-"""`digraph`: writes a drawing in the language of Graphviz, with the attributes of its boxes, frames and lines.
+"""Convert a drawing to a `graphviz.Digraph`, with the attributes of its boxes, frames and lines.
 
-A line to a nested scheduler ends at the border of its frame. dot draws lines only between boxes, and can clip them at
-a frame (`lhead`, `ltail`); `_frame_anchors` chooses the boxes. Invisible lines between the other boxes at the borders
-keep the jobs that require a nested scheduler below all of its frame.
+A nested scheduler is drawn as a frame, which is a cluster in the language of dot. dot draws lines only between boxes,
+so a line to a frame leads to a box in the frame, and dot clips the line at the border (`lhead`, `ltail`). The module
+`_frame_anchors` chooses this box. Further lines, to other boxes at the border, are invisible: they make dot place the
+jobs that require a nested scheduler below the whole frame of that scheduler.
 """
 
 from __future__ import annotations
@@ -12,56 +13,61 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from ..._core.api.views import AnyJob, BaseScheduler, box_of, printable
-from .._state_styles import STATE_STYLES, Colours
-from ..text._listing import Begin, End
+from .._state_styles import STATE_STYLES, BoxColors
+from ..text._listing import BeginRow, EndRow
 from . import _style
-from ._drawing import Drawing, DrawnAs, LineKind
-from ._frame_anchors import Anchor, FrameEnds, Point, PointPlace
+from ._drawing import Drawing, DrawingRole, LineKind
+from ._frame_anchors import Anchor, FrameAnchors, InvisiblePoint, PointPosition
 
 if TYPE_CHECKING:
     from graphviz import Digraph
 
 
-def digraph(drawing: Drawing, direction: _style.Direction) -> Digraph:
-    """Return a drawing as a `graphviz.Digraph`. O(V + E)."""
+def make_digraph(drawing: Drawing, direction: _style.Direction) -> Digraph:
+    """Convert a drawing to a `graphviz.Digraph`, in O(V + E) time for V jobs and E lines."""
     from graphviz import Digraph
 
     graph = Digraph(
-        graph_attr={**GRAPH, "rankdir": direction},
-        node_attr=NODE,
-        edge_attr=EDGE,
+        graph_attr={**GRAPH_DEFAULTS, "rankdir": direction},
+        node_attr=NODE_DEFAULTS,
+        edge_attr=EDGE_DEFAULTS,
     )
     DotWriter(drawing, graph, direction).write()
     return graph
 
 
 class DotWriter:
-    """A writer of a drawing into a `Digraph`.
+    """A writer that adds the boxes, frames and lines of a drawing to a `Digraph`.
 
-    It writes statement by statement, because `Digraph.subgraph` would copy the text of each level of nesting again.
+    The writer opens and closes frames by single statements. `Digraph.subgraph` would copy the text of a nested frame
+    once for each frame around it.
     """
 
     def __init__(self, drawing: Drawing, graph: Digraph, direction: _style.Direction) -> None:
-        """Name the jobs, and choose the ends of the lines; `graph` must be empty."""
+        """Choose the names of the nodes and the ends of the lines. `graph` must be empty."""
         self._drawing: Final = drawing
         self._graph: Final = graph
-        self._order: Final = 1 if direction == "TB" else -1  # with "LR", dot orders a rank from bottom to top
-        self._names: Final = {**drawing.numbers, **{job: f"?{n}" for n, job in enumerate(drawing.outside_jobs(), 1)}}
-        self._ends: Final = FrameEnds(drawing)
-        # Written last, because dot puts a box into the frame in which a line first names it.
+        # If the direction is "LR", dot orders the boxes of a rank from bottom to top.
+        self._rank_step: Final = 1 if direction == "TB" else -1
+        self._node_names: Final = {
+            **drawing.job_numbers,
+            **{job: f"?{number}" for number, job in enumerate(drawing.outside_jobs(), 1)},
+        }
+        self._anchors: Final = FrameAnchors(drawing)
+        # Invisible edges are written last, because dot puts a box into the frame where an edge first mentions it.
         self._invisible_edges: Final[list[tuple[Anchor, Anchor]]] = []
 
     def write(self) -> None:
-        """Write the boxes, the frames and the lines."""
-        for item in self._drawing.items():
-            if isinstance(item, End):
-                self._close_frame(item.job)
-            elif isinstance(item, Begin):
-                self._open_frame(item.job)
+        """Add the boxes, the frames and the lines to the graph."""
+        for row in self._drawing.drawn_rows():
+            if isinstance(row, EndRow):
+                self._close_frame(row.job)
+            elif isinstance(row, BeginRow):
+                self._open_frame(row.job)
             else:
-                self._write_box(item.job)
+                self._write_box(row.job)
         for job in self._drawing.outside_jobs():
-            self._graph.node(self._names[job], **outside_attributes(job))
+            self._graph.node(self._node_names[job], **outside_attributes(job))
         for (tail, head), line in self._drawing.lines.items():
             self._write_line(tail, head, line)
         for start, end in self._invisible_edges:
@@ -71,67 +77,67 @@ class DotWriter:
         self._graph.body.append(f'\tsubgraph "{self._frame_name(scheduler)}" {{\n')
         jobs = self._drawing.jobs_drawn_as(scheduler)
         self._graph.attr("graph", **frame_attributes(jobs, self._drawing.paths[scheduler]))
-        for point in self._ends.points(scheduler):
-            attributes = EMPTY if point.place is PointPlace.MIDDLE else INVISIBLE
+        for point in self._anchors.find_points(scheduler):
+            attributes = EMPTY_FRAME_TEXT if point.position is PointPosition.MIDDLE else INVISIBLE_POINT
             self._graph.node(self._anchor_name(point), **attributes)
-            self._invisible_edges.extend(self._ends.ties(point))
+            self._invisible_edges.extend(self._anchors.alignment_edges(point))
 
     def _close_frame(self, scheduler: BaseScheduler) -> None:
-        """Close a frame, and fix the order of the boxes in its first rank, which dot would reverse."""
-        first = [self._names[job] for job in self._ends.first(scheduler)]
-        if 1 < len(first) <= MAX_IN_ORDER:
-            chain = " -> ".join(f'"{name}"' for name in first[:: self._order])
+        """Close a frame, and keep dot from reversing the order of the boxes in its first rank."""
+        names = [self._node_names[job] for job in self._anchors.first_rank_boxes(scheduler)]
+        if 1 < len(names) <= MAX_ORDERED_BOXES:
+            chain = " -> ".join(f'"{name}"' for name in names[:: self._rank_step])
             self._graph.body.append(f"\t{{ rank=same {chain} [style=invis] }}\n")
         self._graph.body.append("\t}\n")
 
     def _write_box(self, job: AnyJob) -> None:
         jobs, path = self._drawing.jobs_drawn_as(job), self._drawing.paths[job]
-        if self._drawing.role(job) is DrawnAs.JUNCTION:
-            self._graph.node(self._names[job], **POINT, tooltip=tooltip(jobs, path))
+        if self._drawing.get_role(job) is DrawingRole.JUNCTION:
+            self._graph.node(self._node_names[job], **JUNCTION_POINT, tooltip=tooltip_text(jobs, path))
         else:
-            marks = CRITICAL_PATH_BOX if job in self._drawing.critical else {}
-            self._graph.node(self._names[job], **job_attributes(jobs, path), **marks)
+            border = CRITICAL_PATH_BOX if job in self._drawing.critical_path_jobs else {}
+            self._graph.node(self._node_names[job], **job_attributes(jobs, path), **border)
 
     def _write_line(self, tail: AnyJob, head: AnyJob, line: LineKind) -> None:
-        """Write the visible line, and note the invisible lines beside it."""
-        attributes = {**LINES[line], **(WHEN_FAILED if head.run_if == "failed" else {})}
-        if (tail, head) in self._drawing.critical_lines:
+        """Write a visible line, and collect the invisible lines that accompany it."""
+        attributes = {**LINE_ATTRIBUTES[line], **(RUN_IF_FAILED_LINE if head.run_if == "failed" else {})}
+        if (tail, head) in self._drawing.critical_path_lines:
             attributes |= CRITICAL_PATH_LINE
-        if self._drawing.role(head) is DrawnAs.JUNCTION:
+        if self._drawing.get_role(head) is DrawingRole.JUNCTION:
             attributes["arrowhead"] = "none"
-        start, end = self._ends.anchors_of_line(tail, head)
+        start, end = self._anchors.choose_line_anchors(tail, head)
         if start is not tail:
             attributes["ltail"] = self._frame_name(tail)
         if end is not head:
             attributes["lhead"] = self._frame_name(head)
         self._graph.edge(self._anchor_name(start), self._anchor_name(end), **attributes)
-        self._invisible_edges.extend(self._ends.invisible_edges(tail, head))
+        self._invisible_edges.extend(self._anchors.invisible_edges(tail, head))
 
     def _frame_name(self, scheduler: AnyJob) -> str:
-        return f"cluster {self._names[scheduler]}"
+        return f"cluster {self._node_names[scheduler]}"
 
     def _anchor_name(self, anchor: Anchor) -> str:
-        if isinstance(anchor, Point):
-            return f"{self._names[anchor.scheduler]} {anchor.place.value}"
-        return self._names[anchor]
+        if isinstance(anchor, InvisiblePoint):
+            return f"{self._node_names[anchor.scheduler]} {anchor.position.value}"
+        return self._node_names[anchor]
 
 
-Attributes = dict[str, str]
+DotAttributes = dict[str, str]
 
-FONT: Final = "Helvetica,Arial,sans-serif"
-FAINT: Final = "#7b8794"
-GRAPH: Final[Attributes] = {
+FONT_FAMILIES: Final = "Helvetica,Arial,sans-serif"
+FAINT_COLOR: Final = "#7b8794"
+GRAPH_DEFAULTS: Final[DotAttributes] = {
     "compound": "true",
     "newrank": "true",  # otherwise dot may give the two ends of a line between frames the same rank
-    "fontname": FONT,
+    "fontname": FONT_FAMILIES,
     "fontsize": "11",
     "nodesep": "0.25",
     "ranksep": "0.45",
     "pad": "0.15",
     "bgcolor": "white",
 }
-NODE: Final[Attributes] = {
-    "fontname": FONT,
+NODE_DEFAULTS: Final[DotAttributes] = {
+    "fontname": FONT_FAMILIES,
     "fontsize": "11",
     "shape": "box",
     "style": "rounded,filled",
@@ -139,132 +145,150 @@ NODE: Final[Attributes] = {
     "margin": "0.14,0.06",
     "penwidth": "1",
 }
-EDGE: Final[Attributes] = {"fontname": FONT, "fontsize": "10", "color": FAINT, "arrowsize": "0.65", "penwidth": "1"}
-LINES: Final[Mapping[LineKind, Attributes]] = {
+EDGE_DEFAULTS: Final[DotAttributes] = {
+    "fontname": FONT_FAMILIES,
+    "fontsize": "10",
+    "color": FAINT_COLOR,
+    "arrowsize": "0.65",
+    "penwidth": "1",
+}
+LINE_ATTRIBUTES: Final[Mapping[LineKind, DotAttributes]] = {
     LineKind.ORDER: {},
     LineKind.DATA: {"color": "#1d5fa6", "penwidth": "1.8", "dir": "both", "arrowtail": "dot"},
     LineKind.DETOUR: {"style": "dotted", "penwidth": "1.6"},
 }
-CRITICAL_PATH_LINE: Final[Attributes] = {"color": _style.CRITICAL_PATH_COLOUR, "penwidth": "2.4"}
-CRITICAL_PATH_BOX: Final[Attributes] = {"peripheries": "2"}
-MAX_IN_ORDER: Final = 40
-"""The number of boxes in the first rank of a frame above which dot decides on their order."""
-WHEN_FAILED: Final[Attributes] = {"style": "dashed"}
-SQUARE: Final[Attributes] = {"style": "filled"}
-STACK: Final[Attributes] = {**SQUARE, "shape": "box3d", "margin": "0.16,0.1"}
-POINT: Final[Attributes] = {"shape": "point", "width": "0.06", "color": FAINT, "label": ""}
-OUTSIDE: Final[Attributes] = {"style": "rounded,dotted", "color": FAINT, "fontcolor": "#616e7c"}
-INVISIBLE: Final[Attributes] = {"shape": "point", "style": "invis", "width": "0.01", "height": "0.01", "label": ""}
-EMPTY: Final[Attributes] = {
+CRITICAL_PATH_LINE: Final[DotAttributes] = {"color": _style.CRITICAL_PATH_COLOR, "penwidth": "2.4"}
+CRITICAL_PATH_BOX: Final[DotAttributes] = {"peripheries": "2"}
+MAX_ORDERED_BOXES: Final = 40
+"""If the first rank of a frame has more boxes than this, their order is left to dot."""
+RUN_IF_FAILED_LINE: Final[DotAttributes] = {"style": "dashed"}
+SQUARE_BOX: Final[DotAttributes] = {"style": "filled"}
+BUNDLE_BOX: Final[DotAttributes] = {**SQUARE_BOX, "shape": "box3d", "margin": "0.16,0.1"}
+JUNCTION_POINT: Final[DotAttributes] = {"shape": "point", "width": "0.06", "color": FAINT_COLOR, "label": ""}
+OUTSIDE_BOX: Final[DotAttributes] = {"style": "rounded,dotted", "color": FAINT_COLOR, "fontcolor": "#616e7c"}
+INVISIBLE_POINT: Final[DotAttributes] = {
+    "shape": "point",
+    "style": "invis",
+    "width": "0.01",
+    "height": "0.01",
+    "label": "",
+}
+EMPTY_FRAME_TEXT: Final[DotAttributes] = {
     "shape": "plaintext",
     "style": "",
-    "fontcolor": FAINT,
+    "fontcolor": FAINT_COLOR,
     "fontsize": "9",
     "label": "(empty)",
     "height": "0.2",
     "margin": "0.05,0",
 }
 
-LABEL_COLUMNS: Final = 32
-"""The number of characters per line of a label; longer labels are wrapped."""
+MAX_LABEL_WIDTH: Final = 32
+"""The maximum number of characters in a line of a label. Longer labels are wrapped."""
 MAX_LABEL_LINES: Final = 4
-"""The number of lines of a label; only the tooltip has the rest."""
+"""The maximum number of lines of a label. The rest of a longer label is shown only in the tooltip."""
 
 MAX_PATH_LENGTH: Final = 1000
-"""The number of characters kept from the end of a path; with a thousand levels, paths would be most of the text."""
+"""The maximum length of a path in a tooltip. A longer path loses its beginning.
+
+With a thousand levels of nesting, complete paths would make up most of the file.
+"""
 
 
-def job_attributes(jobs: list[AnyJob], path: str) -> Attributes:
+def job_attributes(jobs: list[AnyJob], path: str) -> DotAttributes:
     """Return the attributes of the box for one job or a bundle of jobs."""
     label, remarks = _style.caption(jobs)
-    box = STACK if len(jobs) > 1 else shape_attributes(jobs[0])
+    box = BUNDLE_BOX if len(jobs) > 1 else shape_attributes(jobs[0])
     return {
         "label": _html_label(label, remarks) if remarks else plain_label(label),
-        "tooltip": tooltip(jobs, path),
-        **colour_attributes(_style.box_colours(jobs)),
+        "tooltip": tooltip_text(jobs, path),
+        **color_attributes(_style.box_colors(jobs)),
         **box,
         **_mark_attributes(jobs[0], box),
     }
 
 
-def frame_attributes(schedulers: list[AnyJob], path: str) -> Attributes:
+def frame_attributes(schedulers: list[AnyJob], path: str) -> DotAttributes:
     """Return the attributes of the frame for one nested scheduler or a bundle of them."""
     label, remarks = _style.caption(schedulers, is_frame=True)
     return {
-        **FRAME,
+        **FRAME_DEFAULTS,
         "label": _html_label(label, remarks, "b"),
-        "tooltip": tooltip(schedulers, path),
-        "fillcolor": STATE_STYLES[_style.shown_state(schedulers)].light.frame,
-        "color": _style.box_colours(schedulers).line,
-        "penwidth": "1",  # otherwise it inherits the enclosing frame's
-        **_mark_attributes(schedulers[0], FRAME),
+        "tooltip": tooltip_text(schedulers, path),
+        "fillcolor": STATE_STYLES[_style.shown_state(schedulers)].light_colors.frame,
+        "color": _style.box_colors(schedulers).outline,
+        "penwidth": "1",  # otherwise a frame inherits the width of the enclosing frame's border
+        **_mark_attributes(schedulers[0], FRAME_DEFAULTS),
     }
 
 
-FRAME: Final[Attributes] = {"style": "rounded,filled", "labeljust": "l", "margin": "10"}
+FRAME_DEFAULTS: Final[DotAttributes] = {"style": "rounded,filled", "labeljust": "l", "margin": "10"}
 
 
-def outside_attributes(job: AnyJob) -> Attributes:
+def outside_attributes(job: AnyJob) -> DotAttributes:
     """Return the attributes of the box for a requirement outside the scheduler."""
-    return {**OUTSIDE, "label": plain_label(printable(f"? {job.label}")), "tooltip": tooltip([job], job.path)}
+    return {**OUTSIDE_BOX, "label": plain_label(printable(f"? {job.label}")), "tooltip": tooltip_text([job], job.path)}
 
 
-def colour_attributes(colours: Colours) -> Attributes:
-    """Return the attributes for the colours of a box."""
-    fill, line, text, _ = colours
+def color_attributes(colors: BoxColors) -> DotAttributes:
+    """Return the attributes for the colors of a box."""
+    fill, line, text, _ = colors
     return {"fillcolor": fill, "color": line, "fontcolor": text}
 
 
-def shape_attributes(job: AnyJob) -> Attributes:
-    """Return the attributes for the shape of a job's box, which the class of the job defines, except defaults."""
+def shape_attributes(job: AnyJob) -> DotAttributes:
+    """Return the attributes for the shape of a job's box that differ from `NODE_DEFAULTS`.
+
+    The class of a job defines the shape of its box.
+    """
     box = box_of(job)
-    attributes = {"shape": box.shape, "style": NODE["style"] if box.rounded else SQUARE["style"]}
-    return {name: value for name, value in attributes.items() if value != NODE[name]}
+    attributes = {"shape": box.shape, "style": NODE_DEFAULTS["style"] if box.rounded else SQUARE_BOX["style"]}
+    return {name: value for name, value in attributes.items() if value != NODE_DEFAULTS[name]}
 
 
-def _mark_attributes(job: AnyJob, shape: Attributes) -> Attributes:
-    """Return the attributes that mark critical and forever jobs, given those of the shape."""
-    marks: Attributes = {}
+def _mark_attributes(job: AnyJob, shape: DotAttributes) -> DotAttributes:
+    """Return the attributes that mark critical and forever jobs. `shape` contains the attributes of the job's shape."""
+    marks: DotAttributes = {}
     if job.is_critical():
         marks["penwidth"] = "2.6"
     if job.forever:
-        marks["style"] = f"{shape.get('style', NODE['style'])},dashed"
+        marks["style"] = f"{shape.get('style', NODE_DEFAULTS['style'])},dashed"
     return marks
 
 
-def tooltip(jobs: list[AnyJob], path: str) -> str:
-    """Return the text of the tooltip: class, path and state, escaped for dot."""
-    where = path if len(path) <= MAX_PATH_LENGTH else f"…{path[-MAX_PATH_LENGTH:]}"
-    and_more = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
-    shown = f"{type(jobs[0]).__name__}: {where}{and_more} ({_style.shown_state(jobs).value})"
-    return escape(shown).replace("\\", "\\\\")  # dot unescapes tooltips twice
+def tooltip_text(jobs: list[AnyJob], path: str) -> str:
+    """Return the text of a tooltip: class, path and state, escaped for dot."""
+    short_path = path if len(path) <= MAX_PATH_LENGTH else f"…{path[-MAX_PATH_LENGTH:]}"
+    more_text = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
+    unescaped = f"{type(jobs[0]).__name__}: {short_path}{more_text} ({_style.shown_state(jobs).value})"
+    return escape_line(unescaped).replace("\\", "\\\\")  # dot unescapes tooltips twice
 
 
 # ---- text
 
 
 def plain_label(label: str) -> str:
-    """Return a printable label wrapped into lines, as a plain label of dot."""
-    return r"\n".join(map(escape, _wrap(label)))
+    """Wrap a printable label, and return it in the syntax of a plain dot label."""
+    return r"\n".join(map(escape_line, _wrap_label(label)))
 
 
 def _html_label(label: str, remarks: list[str], tag: str = "") -> str:
-    """Return a printable label, with remarks in small print below it, as an HTML-like label of dot."""
-    lines = [_tag_line(line, tag) for line in _wrap(label)]
-    small = [f'<font point-size="9">{_tag_line(remark, "i")}</font>' for remark in remarks]
-    return f"<{'<br/>'.join([*lines, *small])}>"
+    """Return a printable label with remarks in small print below it, in the syntax of an HTML-like dot label."""
+    lines = [_tag_line(line, tag) for line in _wrap_label(label)]
+    remark_lines = [f'<font point-size="9">{_tag_line(remark, "i")}</font>' for remark in remarks]
+    return f"<{'<br/>'.join([*lines, *remark_lines])}>"
 
 
 def _tag_line(line: str, tag: str) -> str:
-    shown = escape(line)
-    return f"<{tag}>{shown}</{tag}>" if tag and shown else shown  # dot rejects an empty element
+    escaped = escape_line(line)
+    return f"<{tag}>{escaped}</{tag}>" if tag and escaped else escaped  # dot rejects an empty element
 
 
-def _wrap(label: str) -> list[str]:
-    return textwrap.wrap(label, LABEL_COLUMNS, max_lines=MAX_LABEL_LINES, placeholder=" …") or [""]
+def _wrap_label(label: str) -> list[str]:
+    return textwrap.wrap(label, MAX_LABEL_WIDTH, max_lines=MAX_LABEL_LINES, placeholder=" …") or [""]
 
 
-def escape(line: str) -> str:
+def escape_line(line: str) -> str:
     """Return a line with entities, tags and backslashes escaped for dot."""
-    shown = printable(line).replace("&", "&amp;").replace("\\", "\\\\")
-    return shown.replace("<", "&lt;").replace(">", "&gt;")
+    escaped = printable(line).replace("&", "&amp;").replace("\\", "\\\\")
+    return escaped.replace("<", "&lt;").replace(">", "&gt;")

@@ -1,11 +1,12 @@
 """`Drawing`: the boxes, frames and lines in the picture of a graph, independent of the output language.
 
-Each job has a **stand-in**, the job that is drawn in its place: usually itself, otherwise the folded scheduler that
-encloses it, or the first job of its bundle. Lines connect stand-ins:
+Each job has a **stand-in**, which is the job that is drawn in its place. This is the folded scheduler that encloses the
+job, or the first job of its bundle, but usually it is the job itself. Lines connect stand-ins:
 
     jobs ──► rows of the listing ──► stand-ins ──► lines between them ──► bridges over the jobs left out
 
-The order and the numbers of the jobs are those of the listing. All steps are O(V + E), without recursion.
+The jobs have the same order and the same numbers as in `Scheduler.list`. All steps take O(V + E) time, and none is
+recursive.
 """
 
 from __future__ import annotations
@@ -28,34 +29,34 @@ from ..._core.api.views import (
     paths_of,
 )
 from ..text import _selection
-from ..text._listing import Begin, End, Plain, listing_rows, number_jobs
+from ..text._listing import BeginRow, EndRow, PlainRow, listing_rows, number_jobs
 from . import _simplify
 
 
-class DrawnAs(enum.Enum):
+class DrawingRole(enum.Enum):
     """The role of a job in a drawing."""
 
-    WHOLE = "drawn; a nested scheduler as a frame around its jobs"
-    FOLDED = "a nested scheduler drawn as a plain job"
+    WHOLE = "drawn as a box; a nested scheduler is drawn as a frame around its jobs"
+    FOLDED = "a nested scheduler drawn as one box, without its jobs"
     LEFT_OUT = "not drawn"
-    JUNCTION = "left out, except for a point in which lines meet"
+    JUNCTION = "replaced by a point in which lines meet"
     OUTSIDE = "required, but not in this scheduler"
 
 
 class LineKind(enum.Enum):
-    """The reason for a line between two jobs; if there are several reasons, the first of these counts."""
+    """The reason for a line between two jobs. If there are several reasons, the one that is defined first counts."""
 
-    DATA = "the result of one is an argument of the other"
-    ORDER = "one requires the other"
-    DETOUR = "one requires the other through jobs that are left out"
-
-
-Lines = dict[tuple[AnyJob, AnyJob], LineKind]
+    DATA = "the result of the first job is an argument of the second job"
+    ORDER = "the second job requires the first job"
+    DETOUR = "the second job requires the first job by way of jobs that are left out"
 
 
+DrawnLines = dict[tuple[AnyJob, AnyJob], LineKind]
+"""The lines in a drawing, as pairs of tail and head, each with its kind."""
 CriticalPath = Mapping[AnyJob, AnyJob | None]
-"""The jobs on the critical path of the last run, each with its predecessor on that path, or None."""
-NO_PATH: Final[CriticalPath] = MappingProxyType({})
+"""The jobs on the critical path of the last run, each with its predecessor on the path, or None for the first job."""
+NO_CRITICAL_PATH: Final[CriticalPath] = MappingProxyType({})
+"""The critical path of a scheduler that has not run."""
 
 
 class Drawing:
@@ -68,89 +69,92 @@ class Drawing:
         only: _selection.JobSelection | None = None,
         collapse: _selection.JobSelection | bool = False,
         bundle: bool = False,
-        critical_path: CriticalPath = NO_PATH,
+        critical_path: CriticalPath = NO_CRITICAL_PATH,
     ) -> None:
-        """Select the jobs and lines to draw; `Scheduler.graph` documents the options."""
-        self._rows: Final = [row for row in listing_rows(scheduler) if isinstance(row, (Plain, Begin, End))]
-        self.numbers: Final = number_jobs(self._rows)
+        """Select the jobs and lines to draw. The options are documented in `Scheduler.graph`."""
+        self._rows: Final = [row for row in listing_rows(scheduler) if isinstance(row, (PlainRow, BeginRow, EndRow))]
+        self.job_numbers: Final = number_jobs(self._rows)
         self._scheduler: Final = scheduler
-        self._roles: Final[dict[AnyJob, DrawnAs]] = {}
+        self._roles: Final[dict[AnyJob, DrawingRole]] = {}
         self._stand_ins: Final[dict[AnyJob, AnyJob]] = {}
         self._assign_roles(
-            _select_kept(scheduler, self.numbers, only), _select_folded(scheduler, self.numbers, collapse)
+            _select_kept_jobs(scheduler, self.job_numbers, only),
+            _select_folded_schedulers(scheduler, self.job_numbers, collapse),
         )
         self.bundles: Final = self._find_bundles() if flag(bundle, "bundle", "graph()") else {}
-        self.critical: Final = {self._stand_ins[job] for job in critical_path if job in self._stand_ins}
-        self.critical_lines: Final = {
-            (self._stand_ins.get(before), self._stand_ins.get(job)) for job, before in critical_path.items() if before
+        self.critical_path_jobs: Final = {self._stand_ins[job] for job in critical_path if job in self._stand_ins}
+        self.critical_path_lines: Final = {
+            (self._stand_ins.get(predecessor), self._stand_ins.get(job))
+            for job, predecessor in critical_path.items()
+            if predecessor
         }
-        self.lines: Final[Lines] = self._find_lines()
-        self._bridge()
+        self.lines: Final[DrawnLines] = self._find_lines()
+        self._bridge_left_out_jobs()
 
-    def items(self) -> Iterator[Plain | Begin | End]:
-        """Yield the rows of the listing to draw: `Begin` and `End` of each frame, and `Plain` for each box."""
+    def drawn_rows(self) -> Iterator[PlainRow | BeginRow | EndRow]:
+        """Yield the rows to draw: a `BeginRow` and an `EndRow` for each frame, and a `PlainRow` for each box."""
         for row in self._rows:
-            role = self.role(row.job)
-            if self._stand_ins[row.job] is not row.job or role is DrawnAs.LEFT_OUT:
+            role = self.get_role(row.job)
+            if self._stand_ins[row.job] is not row.job or role is DrawingRole.LEFT_OUT:
                 continue
-            if role is DrawnAs.WHOLE:
+            if role is DrawingRole.WHOLE:
                 yield row
-            elif not isinstance(row, End):
-                yield Plain(*row)
+            elif not isinstance(row, EndRow):
+                yield PlainRow(*row)
 
-    def role(self, job: AnyJob) -> DrawnAs:
+    def get_role(self, job: AnyJob) -> DrawingRole:
         """Return the role of a job in the drawing."""
-        return self._roles.get(job, DrawnAs.OUTSIDE)
+        return self._roles.get(job, DrawingRole.OUTSIDE)
 
     def outside_jobs(self) -> list[AnyJob]:
         """Return the jobs outside the scheduler to which lines lead."""
         ends = dict.fromkeys(job for line in self.lines for job in line)
-        return [job for job in ends if self.role(job) is DrawnAs.OUTSIDE]
+        return [job for job in ends if self.get_role(job) is DrawingRole.OUTSIDE]
 
     def jobs_drawn_as(self, job: AnyJob) -> list[AnyJob]:
-        """Return the jobs that a drawn job stands for, itself included."""
+        """Return the jobs that a drawn job stands for, including itself."""
         return self.bundles.get(job, [job])
 
     @functools.cached_property
     def paths(self) -> dict[AnyJob, str]:
-        """The path of each job; asking each job for its own would be quadratic."""
+        """The path of each job. They are computed together, because `job.path` for each would take quadratic time."""
         return paths_of(self._scheduler)
 
     # ---- stand-ins
 
-    def _assign_roles(self, kept: set[AnyJob] | None, folded: set[AnyJob]) -> None:
+    def _assign_roles(self, kept_jobs: set[AnyJob] | None, folded_schedulers: set[AnyJob]) -> None:
         """Set the role of each job, and its stand-in before bundling."""
         stand_in: AnyJob | None = None  # the folded scheduler that stands for its members
         for row in self._rows:
-            if isinstance(row, End):
+            if isinstance(row, EndRow):
                 stand_in = None if row.job is stand_in else stand_in
                 continue
             job = row.job
             self._stand_ins[job] = stand_in or job
             if stand_in is not None:
                 continue
-            self._roles[job] = _role_of(job, kept, folded)
-            if isinstance(row, Begin) and self._roles[job] is not DrawnAs.WHOLE:
+            self._roles[job] = _choose_role(job, kept_jobs, folded_schedulers)
+            if isinstance(row, BeginRow) and self._roles[job] is not DrawingRole.WHOLE:
                 stand_in = job
 
     def _find_bundles(self) -> dict[AnyJob, list[AnyJob]]:
-        drawn = [job for job, role in self._roles.items() if role in (DrawnAs.WHOLE, DrawnAs.FOLDED)]
-        folded = {job for job in drawn if self._roles[job] is DrawnAs.FOLDED}
-        bundles = _simplify.Bundler(self._stand_ins, folded).bundles(drawn)
+        drawn_jobs = [job for job, role in self._roles.items() if role in (DrawingRole.WHOLE, DrawingRole.FOLDED)]
+        folded_schedulers = {job for job in drawn_jobs if self._roles[job] is DrawingRole.FOLDED}
+        bundles = _simplify.Bundler(self._stand_ins, folded_schedulers).find_bundles(drawn_jobs)
         self._stand_ins.update((job, self._stand_ins[first]) for job, first in self._stand_ins.items())
         return bundles
 
     # ---- the lines
 
-    def _find_lines(self) -> Lines:
-        """Return the lines between stand-ins; requirements inside one stand-in have no line."""
-        lines: Lines = {}
-        for job in self.numbers:
+    def _find_lines(self) -> DrawnLines:
+        """Return the lines between stand-ins. There is no line if a job and its requirement have the same stand-in."""
+        lines: DrawnLines = {}
+        for job in self.job_numbers:
             inputs = inputs_of(job)
             head = self._stand_ins[job]
             for requirement in job.required:
                 tail = self._stand_ins.get(requirement, requirement)
-                if tail is head or _encloses(tail, head) or _encloses(head, tail):
+                if tail is head or _is_or_encloses(tail, head) or _is_or_encloses(head, tail):
                     continue
                 if requirement in inputs:
                     lines[tail, head] = LineKind.DATA
@@ -158,41 +162,41 @@ class Drawing:
                     lines.setdefault((tail, head), LineKind.ORDER)
         return lines
 
-    def _bridge(self) -> None:
-        left_out = [job for job, role in self._roles.items() if role is DrawnAs.LEFT_OUT]
-        if left_out:
-            for job in _simplify.bridge(self.lines, left_out, LineKind.DETOUR):
-                self._roles[job] = DrawnAs.JUNCTION
+    def _bridge_left_out_jobs(self) -> None:
+        jobs_left_out = [job for job, role in self._roles.items() if role is DrawingRole.LEFT_OUT]
+        if jobs_left_out:
+            for job in _simplify.bridge_jobs(self.lines, jobs_left_out, LineKind.DETOUR):
+                self._roles[job] = DrawingRole.JUNCTION
 
 
-def _role_of(job: AnyJob, kept: set[AnyJob] | None, folded: set[AnyJob]) -> DrawnAs:
-    if kept is not None and job not in kept:
-        return DrawnAs.LEFT_OUT
-    return DrawnAs.FOLDED if job in folded else DrawnAs.WHOLE
+def _choose_role(job: AnyJob, kept_jobs: set[AnyJob] | None, folded_schedulers: set[AnyJob]) -> DrawingRole:
+    if kept_jobs is not None and job not in kept_jobs:
+        return DrawingRole.LEFT_OUT
+    return DrawingRole.FOLDED if job in folded_schedulers else DrawingRole.WHOLE
 
 
-def _encloses(scheduler: AnyJob, job: AnyJob) -> bool:
-    """Return whether `job` is `scheduler` or is inside it; no line can connect the two."""
+def _is_or_encloses(scheduler: AnyJob, job: AnyJob) -> bool:
+    """Return whether `scheduler` is `job` or encloses it. No line can connect the two in this case."""
     return is_scheduler(scheduler) and (job is scheduler or is_inside(job, scheduler))
 
 
-def _select_kept(
+def _select_kept_jobs(
     scheduler: BaseScheduler, jobs: Iterable[AnyJob], only: _selection.JobSelection | None
 ) -> set[AnyJob] | None:
-    """Return the selected jobs, the jobs nested in them, and their enclosing schedulers; None if all jobs are kept."""
+    """Return the selected jobs, the jobs nested in them, and their enclosing schedulers, or None to keep all jobs."""
     if only is None:
         return None
-    kept = _selection.select_jobs(scheduler, only, "only")
-    enclosing: set[AnyJob] = set()
-    for job in kept:
-        enclosing.update(itertools.takewhile(lambda outer: outer not in enclosing, enclosing_schedulers(job)))
+    kept_jobs = _selection.select_jobs(scheduler, only, "only")
+    enclosing_jobs: set[AnyJob] = set()
+    for job in kept_jobs:
+        enclosing_jobs.update(itertools.takewhile(lambda outer: outer not in enclosing_jobs, enclosing_schedulers(job)))
     for job in jobs:  # a scheduler comes before its members
-        if job.scheduler in kept:
-            kept.add(job)
-    return kept | enclosing
+        if job.scheduler in kept_jobs:
+            kept_jobs.add(job)
+    return kept_jobs | enclosing_jobs
 
 
-def _select_folded(
+def _select_folded_schedulers(
     scheduler: BaseScheduler, jobs: Iterable[AnyJob], collapse: _selection.JobSelection | bool
 ) -> set[AnyJob]:
     if isinstance(collapse, bool):

@@ -1,8 +1,8 @@
-"""`FrameEnds`: chooses anchors, the boxes where the lines to and from the frames of nested schedulers end and begin.
+"""Choose the anchors of each frame: the boxes to which lines that begin or end at the frame are attached.
 
-A frame at which lines end has anchors at its top: the boxes of its first rank, or one invisible point above all of
-them if there are many. A frame at which lines begin has anchors at its bottom in the same way. An empty frame has one
-point for both.
+A nested scheduler is drawn as a frame, but dot draws lines only between boxes. If lines end at a frame, its anchors are
+the boxes of its first rank, or, if there are many such boxes, one invisible point above them. If lines begin at a
+frame, its anchors are the boxes of its last rank, or one invisible point below them. An empty frame has a single point.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple, TypeAlias
 
 from ..._core.api.views import AnyJob, BaseScheduler
-from ..text._listing import Begin, End
-from ._drawing import Drawing, Lines
+from ..text._listing import BeginRow, EndRow
+from ._drawing import Drawing, DrawnLines
 
 
-class PointPlace(enum.Enum):
+class PointPosition(enum.Enum):
     """The position of an invisible point in its frame."""
 
     TOP = "top"
@@ -25,119 +25,127 @@ class PointPlace(enum.Enum):
     MIDDLE = "empty"
 
 
-class Point(NamedTuple):
+class InvisiblePoint(NamedTuple):
     """An invisible point in the frame of a scheduler."""
 
     scheduler: BaseScheduler
-    place: PointPlace
+    position: PointPosition
 
 
-Anchor: TypeAlias = AnyJob | Point
+Anchor: TypeAlias = AnyJob | InvisiblePoint
 
 MAX_ANCHORS: Final = 4
-"""Number of anchors per edge; a point replaces more of them, so a line between two frames becomes at most 16 lines."""
+"""The maximum number of anchors at a border: a single point replaces a larger number of boxes.
+
+This way a line between two frames becomes at most 16 lines, most of them invisible.
+"""
 
 
-class FrameEdge:
-    """The top edges, or the bottom edges, of all frames: the outermost boxes at each edge, and its anchors."""
+class FrameBorders:
+    """The top borders of all frames, or all their bottom borders, each with the boxes next to it and its anchors."""
 
-    def __init__(self, place: PointPlace, members: dict[BaseScheduler, list[AnyJob]], lines: Lines) -> None:
-        """Find the anchors of the frames at which lines end (for the top) or begin (for the bottom)."""
-        end = 1 if place is PointPlace.TOP else 0
-        inner = {ends[end] for ends in lines if ends[0].scheduler is ends[1].scheduler}
-        self._place: Final = place
-        self._outermost: Final = {
-            frame: [job for job in jobs if job not in inner] or jobs[:1] for frame, jobs in members.items()
+    def __init__(self, position: PointPosition, members: dict[BaseScheduler, list[AnyJob]], lines: DrawnLines) -> None:
+        """Find the anchors of all frames at which lines end, for top borders, or begin, for bottom borders."""
+        end_index = 1 if position is PointPosition.TOP else 0
+        jobs_away_from_border = {ends[end_index] for ends in lines if ends[0].scheduler is ends[1].scheduler}
+        self._position: Final = position
+        self._jobs_at_border: Final = {
+            frame: [job for job in jobs if job not in jobs_away_from_border] or jobs[:1]
+            for frame, jobs in members.items()
         }
         self._anchors: Final[dict[AnyJob, list[Anchor]]] = {}
-        self._tied: Final[dict[Point, list[Anchor]]] = {}
-        for frame in reversed(self._frames_with_anchors({ends[end] for ends in lines})):  # from inside outwards
+        self._replaced_boxes: Final[dict[InvisiblePoint, list[Anchor]]] = {}
+        for frame in reversed(self._frames_with_anchors({ends[end_index] for ends in lines})):  # the innermost first
             self._anchors[frame] = self._find_anchors(frame)
 
-    def anchors_of(self, job: AnyJob) -> list[Anchor]:
-        """Return the anchors of a frame, at most MAX_ANCHORS; for a plain job, the job itself."""
+    def get_anchors(self, job: AnyJob) -> list[Anchor]:
+        """Return the anchors of a frame, at most `MAX_ANCHORS`. A job that is no frame is its own anchor."""
         return self._anchors.get(job, [job])
 
-    def points(self, frame: BaseScheduler) -> list[Point]:
-        """Return a list with the point that is the anchor of a frame; an empty list if its anchors are boxes."""
-        point = Point(frame, self._place)
-        return [point] if point in self._tied else []
+    def find_points(self, frame: BaseScheduler) -> list[InvisiblePoint]:
+        """Return a list of the point that is the anchor of a frame. If the anchors are boxes, the list is empty."""
+        point = InvisiblePoint(frame, self._position)
+        return [point] if point in self._replaced_boxes else []
 
-    def tied(self, point: Point) -> list[Anchor]:
-        """Return the boxes that must be below a point at the top, or above a point at the bottom."""
-        return self._tied.get(point, [])
+    def get_replaced_boxes(self, point: InvisiblePoint) -> list[Anchor]:
+        """Return the boxes that a point replaces. They must be below a point at the top, or above one at the bottom."""
+        return self._replaced_boxes.get(point, [])
 
     def _frames_with_anchors(self, ends: Iterable[AnyJob]) -> list[BaseScheduler]:
-        """Return the frames at which lines end, and the nested frames at the same edge, the outermost first."""
-        wanted = set(ends)
+        """Return the frames among `ends`, and the frames that are nested next to their borders, the outermost first."""
+        wanted_jobs = set(ends)
         frames: list[BaseScheduler] = []
-        for frame, jobs in self._outermost.items():  # from outside inwards
-            if frame in wanted:
+        for frame, jobs in self._jobs_at_border.items():  # the outermost frame first
+            if frame in wanted_jobs:
                 frames.append(frame)
-                wanted.update(jobs)
+                wanted_jobs.update(jobs)
         return frames
 
     def _find_anchors(self, frame: BaseScheduler) -> list[Anchor]:
-        anchors = [anchor for job in self._outermost[frame] for anchor in self.anchors_of(job)]
+        anchors = [anchor for job in self._jobs_at_border[frame] for anchor in self.get_anchors(job)]
         if not anchors:
-            return [Point(frame, PointPlace.MIDDLE)]
+            return [InvisiblePoint(frame, PointPosition.MIDDLE)]
         if len(anchors) <= MAX_ANCHORS:
             return anchors
-        point = Point(frame, self._place)
-        self._tied[point] = anchors
+        point = InvisiblePoint(frame, self._position)
+        self._replaced_boxes[point] = anchors
         return [point]
 
 
-class FrameEnds:
+class FrameAnchors:
     """The anchors of all frames of a drawing."""
 
     def __init__(self, drawing: Drawing) -> None:
-        """Find the anchors of all frames. O(V + E)."""
-        self._members: Final = _members(drawing)
+        """Find the anchors of all frames, in O(V + E) time for V jobs and E lines."""
+        self._members_by_frame: Final = _find_members(drawing)
         self._heads: Final = {head for _, head in drawing.lines}
-        self._top: Final = FrameEdge(PointPlace.TOP, self._members, drawing.lines)
-        self._bottom: Final = FrameEdge(PointPlace.BOTTOM, self._members, drawing.lines)
+        self._top_borders: Final = FrameBorders(PointPosition.TOP, self._members_by_frame, drawing.lines)
+        self._bottom_borders: Final = FrameBorders(PointPosition.BOTTOM, self._members_by_frame, drawing.lines)
 
-    def anchors_of_line(self, tail: AnyJob, head: AnyJob) -> tuple[Anchor, Anchor]:
-        """Return the two anchors that a visible line connects: the middle ones of its tail and its head."""
-        tails, heads = self._bottom.anchors_of(tail), self._top.anchors_of(head)
+    def choose_line_anchors(self, tail: AnyJob, head: AnyJob) -> tuple[Anchor, Anchor]:
+        """Return the two anchors that a visible line connects: the middle anchors of its tail and of its head."""
+        tails, heads = self._bottom_borders.get_anchors(tail), self._top_borders.get_anchors(head)
         return tails[len(tails) // 2], heads[len(heads) // 2]
 
     def invisible_edges(self, tail: AnyJob, head: AnyJob) -> list[tuple[Anchor, Anchor]]:
-        """Return the invisible lines that accompany a line, between all other pairs of anchors."""
-        drawn = self.anchors_of_line(tail, head)
+        """Return the invisible lines that accompany a visible line. They connect all other pairs of anchors."""
+        visible_edge = self.choose_line_anchors(tail, head)
         return [
             ends
-            for ends in itertools.product(self._bottom.anchors_of(tail), self._top.anchors_of(head))
-            if ends != drawn
+            for ends in itertools.product(self._bottom_borders.get_anchors(tail), self._top_borders.get_anchors(head))
+            if ends != visible_edge
         ]
 
-    def first(self, frame: BaseScheduler) -> list[AnyJob]:
-        """Return the boxes in a frame at which no line ends, so that all of them may be in its first rank."""
-        return [job for job in self._members[frame] if job not in self._heads and job not in self._members]
+    def first_rank_boxes(self, frame: BaseScheduler) -> list[AnyJob]:
+        """Return the boxes in a frame at which no line ends, because dot may place all of them in the first rank."""
+        return [
+            job for job in self._members_by_frame[frame] if job not in self._heads and job not in self._members_by_frame
+        ]
 
-    def points(self, frame: BaseScheduler) -> list[Point]:
-        """Return the points in a frame; an empty frame has one, because dot does not draw frames without content."""
-        if not self._members[frame]:
-            return [Point(frame, PointPlace.MIDDLE)]
-        return [*self._top.points(frame), *self._bottom.points(frame)]
+    def find_points(self, frame: BaseScheduler) -> list[InvisiblePoint]:
+        """Return the points in a frame. An empty frame has one, because dot does not draw a frame without content."""
+        if not self._members_by_frame[frame]:
+            return [InvisiblePoint(frame, PointPosition.MIDDLE)]
+        return [*self._top_borders.find_points(frame), *self._bottom_borders.find_points(frame)]
 
-    def ties(self, point: Point) -> list[tuple[Anchor, Anchor]]:
+    def alignment_edges(self, point: InvisiblePoint) -> list[tuple[Anchor, Anchor]]:
         """Return the invisible lines that keep a point above or below the boxes that it replaces."""
-        below: list[tuple[Anchor, Anchor]] = [(point, other) for other in self._top.tied(point)]
-        above: list[tuple[Anchor, Anchor]] = [(other, point) for other in self._bottom.tied(point)]
-        return below + above
+        boxes_below: list[tuple[Anchor, Anchor]] = [(point, box) for box in self._top_borders.get_replaced_boxes(point)]
+        boxes_above: list[tuple[Anchor, Anchor]] = [
+            (box, point) for box in self._bottom_borders.get_replaced_boxes(point)
+        ]
+        return boxes_below + boxes_above
 
 
-def _members(drawing: Drawing) -> dict[BaseScheduler, list[AnyJob]]:
-    """Return the jobs drawn directly in each frame; enclosing frames come first."""
+def _find_members(drawing: Drawing) -> dict[BaseScheduler, list[AnyJob]]:
+    """Return the jobs that are drawn directly in each frame. Enclosing frames come first."""
     members: dict[BaseScheduler, list[AnyJob]] = {}
-    for item in drawing.items():
-        if isinstance(item, End):
+    for row in drawing.drawn_rows():
+        if isinstance(row, EndRow):
             continue
-        outer = item.job.scheduler
-        if outer in members:
-            members[outer].append(item.job)
-        if isinstance(item, Begin):
-            members[item.job] = []
+        enclosing_scheduler = row.job.scheduler
+        if enclosing_scheduler in members:
+            members[enclosing_scheduler].append(row.job)
+        if isinstance(row, BeginRow):
+            members[row.job] = []
     return members

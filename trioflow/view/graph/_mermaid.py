@@ -1,7 +1,7 @@
-"""`mermaid`: writes a drawing in the language of Mermaid, which README files on GitHub and GitLab may contain.
+"""Convert a drawing to a Mermaid flowchart, which GitHub and GitLab render in README files.
 
-Lines in Mermaid can end at frames, so no anchors are needed. Mermaid has fewer shapes than dot, so kinds of jobs that
-differ in dot's pictures may look the same.
+A line in Mermaid can end at a frame, so no anchors are needed. Mermaid has fewer shapes than dot, so two kinds of jobs
+with different shapes in dot may look the same here.
 """
 
 from __future__ import annotations
@@ -11,72 +11,90 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from ..._core.api.views import AnyJob, BaseScheduler, JobState, box_of, printable
-from .._state_styles import INK, STATE_STYLES
-from ..text._listing import Begin, End, Plain
+from .._state_styles import LIGHT_SCHEME_TEXT, STATE_STYLES
+from ..text._listing import BeginRow, EndRow, PlainRow
 from . import _style
-from ._drawing import Drawing, DrawnAs, LineKind
+from ._drawing import Drawing, DrawingRole, LineKind
 
 ARROWS: Final[Mapping[LineKind, str]] = {LineKind.ORDER: "-->", LineKind.DATA: "==>", LineKind.DETOUR: "-.->"}
-TO_JUNCTION: Final[Mapping[LineKind, str]] = {LineKind.ORDER: "---", LineKind.DATA: "===", LineKind.DETOUR: "-.-"}
-SEVERAL: Final = "[[", "]]"
-UNSAFE: Final = re.compile(r"[!-'*+;-@\[-`{-~]|[-.)](?= )")
-"""Punctuation to escape, in ranges of ASCII; and the start of a Markdown list, which is an error in Mermaid."""
+"""The Mermaid syntax of each kind of line."""
+LINES_TO_JUNCTIONS: Final[Mapping[LineKind, str]] = {
+    LineKind.ORDER: "---",
+    LineKind.DATA: "===",
+    LineKind.DETOUR: "-.-",
+}
+"""The Mermaid syntax of each kind of line if it ends at a junction, where it has no arrowhead."""
+BUNDLE_BRACKETS: Final = "[[", "]]"
+"""The Mermaid syntax of a box for a bundle: the brackets before and after the label."""
+UNSAFE_CHARACTERS: Final = re.compile(r"[!-'*+;-@\[-`{-~]|[-.)](?= )")
+"""The characters to escape: most ASCII punctuation, and a `-`, `.` or `)` before a space.
+
+With a space after it, one of these three may begin a Markdown list, e.g. `1. `, which Mermaid rejects in a label.
+"""
 INDENT: Final = "  "
 
 
-def mermaid(drawing: Drawing, direction: _style.Direction) -> str:
-    """Return a drawing as the text of a Mermaid flowchart. O(V + E)."""
+def flowchart_text(drawing: Drawing, direction: _style.Direction) -> str:
+    """Convert a drawing to the text of a Mermaid flowchart, in O(V + E) time for V jobs and E lines."""
     return "\n".join([f"flowchart {direction}", *MermaidWriter(drawing, direction).lines()]) + "\n"
 
 
 class MermaidWriter:
-    """A writer of a drawing as the lines of a flowchart."""
+    """A writer that converts a drawing to the lines of a Mermaid flowchart."""
 
     def __init__(self, drawing: Drawing, direction: _style.Direction) -> None:
-        """Choose the names of the jobs."""
+        """Choose a node name for each job."""
         self._drawing: Final = drawing
         self._direction: Final = direction
-        names = {job: f"n{number}" for job, number in drawing.numbers.items()}
-        self._names: Final = {**names, **{job: f"outside{n}" for n, job in enumerate(drawing.outside_jobs(), 1)}}
-        self._framed: Final = {
-            item.job.scheduler for item in drawing.items()
-        }  # not empty ones, which are drawn as boxes
-        self._styles: Final[list[str]] = []
+        names = {job: f"n{number}" for job, number in drawing.job_numbers.items()}
+        self._node_names: Final = {
+            **names,
+            **{job: f"outside{number}" for number, job in enumerate(drawing.outside_jobs(), 1)},
+        }
+        # An empty scheduler is drawn as a box.
+        self._framed_schedulers: Final = {row.job.scheduler for row in drawing.drawn_rows()}
+        self._style_lines: Final[list[str]] = []
 
     def lines(self) -> Iterator[str]:
-        """Yield the lines of text: classes, boxes and frames, the lines between them, and individual styles."""
+        """Yield the flowchart line by line: classes, boxes and frames, the arrows between them, and further styles."""
         yield from self._class_lines()
         yield from self._box_lines()
         for job in self._drawing.outside_jobs():
-            label = quote(printable(f"? {job.label}"))
-            yield f"{INDENT}{self._names[job]}({label})"
+            label = quote_lines(printable(f"? {job.label}"))
+            yield f"{INDENT}{self._node_names[job]}({label})"
             self._add_style(job, "stroke-dasharray:2 3")
         for number, ((tail, head), line) in enumerate(self._drawing.lines.items()):
-            yield f"{INDENT}{self._names[tail]} {self._arrow(head, line)} {self._names[head]}"
-            if (tail, head) in self._drawing.critical_lines:
-                self._styles.append(f"{INDENT}linkStyle {number} stroke:{_style.CRITICAL_PATH_COLOUR},stroke-width:4px")
-        yield from self._styles
+            yield f"{INDENT}{self._node_names[tail]} {self._arrow_syntax(head, line)} {self._node_names[head]}"
+            if (tail, head) in self._drawing.critical_path_lines:
+                self._style_lines.append(
+                    f"{INDENT}linkStyle {number} stroke:{_style.CRITICAL_PATH_COLOR},stroke-width:4px"
+                )
+        yield from self._style_lines
 
     def _class_lines(self) -> Iterator[str]:
-        """Yield the definitions of the classes, one for each state of a box or a frame."""
-        boxes = {self._state(item.job) for item in self._drawing.items() if item.job not in self._framed}
-        frames = {self._state(scheduler) for scheduler in self._framed if scheduler in self._names}
+        """Yield the definitions of the style classes, one for each state that a box or a frame shows."""
+        box_states = {
+            self._shown_state(row.job) for row in self._drawing.drawn_rows() if row.job not in self._framed_schedulers
+        }
+        frame_states = {
+            self._shown_state(scheduler) for scheduler in self._framed_schedulers if scheduler in self._node_names
+        }
         for state in JobState:
-            fill, line, text, frame = STATE_STYLES[state].light
-            if state in boxes:
+            fill, line, text, frame = STATE_STYLES[state].light_colors
+            if state in box_states:
                 yield f"{INDENT}classDef {state.value} fill:{fill},stroke:{line},color:{text}"
-            if state in frames:
-                yield f"{INDENT}classDef {state.value}Frame fill:{frame},stroke:{line},color:{INK}"
+            if state in frame_states:
+                yield f"{INDENT}classDef {state.value}Frame fill:{frame},stroke:{line},color:{LIGHT_SCHEME_TEXT}"
 
     def _box_lines(self) -> Iterator[str]:
-        """Yield the boxes, indented in their frames."""
+        """Yield the lines of the boxes and frames. The boxes in a frame are indented."""
         depth = 1
-        for item in self._drawing.items():
-            if isinstance(item, Plain) or item.job not in self._framed:
-                if not isinstance(item, End):
-                    yield f"{INDENT * depth}{self._box_line(item.job)}"
-            elif isinstance(item, Begin):
-                yield from self._frame_lines(item.job, INDENT * depth)
+        for row in self._drawing.drawn_rows():
+            if isinstance(row, PlainRow) or row.job not in self._framed_schedulers:
+                if not isinstance(row, EndRow):
+                    yield f"{INDENT * depth}{self._box_line(row.job)}"
+            elif isinstance(row, BeginRow):
+                yield from self._frame_lines(row.job, INDENT * depth)
                 depth += 1
             else:
                 depth -= 1
@@ -85,29 +103,33 @@ class MermaidWriter:
     def _frame_lines(self, scheduler: BaseScheduler, indent: str) -> Iterator[str]:
         jobs = self._drawing.jobs_drawn_as(scheduler)
         label, remarks = _style.caption(jobs, is_frame=True)
-        yield f"{indent}subgraph {self._names[scheduler]}[{quote(label, *remarks)}]"
+        yield f"{indent}subgraph {self._node_names[scheduler]}[{quote_lines(label, *remarks)}]"
         yield f"{indent}{INDENT}direction {self._direction}"
         self._add_marks(scheduler)
-        self._styles.append(f"{INDENT}class {self._names[scheduler]} {self._state(scheduler).value}Frame")
-        if (line := _style.box_colours(jobs).line) != STATE_STYLES[self._state(scheduler)].light.line:
+        self._style_lines.append(
+            f"{INDENT}class {self._node_names[scheduler]} {self._shown_state(scheduler).value}Frame"
+        )
+        if (line := _style.box_colors(jobs).outline) != STATE_STYLES[self._shown_state(scheduler)].light_colors.outline:
             self._add_style(scheduler, f"stroke:{line}")
 
     def _box_line(self, job: AnyJob) -> str:
-        name = self._names[job]
-        if self._drawing.role(job) is DrawnAs.JUNCTION:
+        name = self._node_names[job]
+        if self._drawing.get_role(job) is DrawingRole.JUNCTION:
             return f'{name}((" "))'
         jobs = self._drawing.jobs_drawn_as(job)
-        begin, end = SEVERAL if len(jobs) > 1 else box_of(job).brackets
+        opening, closing = BUNDLE_BRACKETS if len(jobs) > 1 else box_of(job).brackets
         label, remarks = _style.caption(jobs)
         self._add_marks(job)
-        fill, line, text, _ = _style.box_colours(jobs)
-        if fill != STATE_STYLES[self._state(job)].light.fill:  # a member has failed or is blocked
+        fill, line, text, _ = _style.box_colors(jobs)
+        if (
+            fill != STATE_STYLES[self._shown_state(job)].light_colors.fill
+        ):  # some of the jobs have failed or are blocked
             self._add_style(job, f"fill:{fill},stroke:{line},color:{text}")
-        return f"{name}{begin}{quote(label, *remarks)}{end}:::{self._state(job).value}"
+        return f"{name}{opening}{quote_lines(label, *remarks)}{closing}:::{self._shown_state(job).value}"
 
-    def _arrow(self, head: AnyJob, line: LineKind) -> str:
-        if self._drawing.role(head) is DrawnAs.JUNCTION:
-            return TO_JUNCTION[line]
+    def _arrow_syntax(self, head: AnyJob, line: LineKind) -> str:
+        if self._drawing.get_role(head) is DrawingRole.JUNCTION:
+            return LINES_TO_JUNCTIONS[line]
         return "-.->" if head.run_if == "failed" else ARROWS[line]
 
     def _add_marks(self, job: AnyJob) -> None:
@@ -118,13 +140,13 @@ class MermaidWriter:
             self._add_style(job, "stroke-dasharray:5 4")
 
     def _add_style(self, job: AnyJob, style: str) -> None:
-        self._styles.append(f"{INDENT}style {self._names[job]} {style}")
+        self._style_lines.append(f"{INDENT}style {self._node_names[job]} {style}")
 
-    def _state(self, job: AnyJob) -> JobState:
+    def _shown_state(self, job: AnyJob) -> JobState:
         return _style.shown_state(self._drawing.jobs_drawn_as(job))
 
 
-def quote(*lines: str) -> str:
-    """Return lines as one quoted text of Mermaid, with entities, HTML, Markdown and quotes escaped."""
-    text = "<br/>".join(UNSAFE.sub(lambda match: f"#{ord(match[0])};", line) for line in lines)
+def quote_lines(*lines: str) -> str:
+    """Return lines as one quoted Mermaid string, with entities, HTML, Markdown and quotes escaped."""
+    text = "<br/>".join(UNSAFE_CHARACTERS.sub(lambda match: f"#{ord(match[0])};", line) for line in lines)
     return f'"{text or " "}"'

@@ -1,4 +1,4 @@
-"""Functions that return the graph of a scheduler for Graphviz or Mermaid, or as a picture rendered by `dot`."""
+"""Convert the graph of a scheduler to Graphviz or Mermaid, or to a picture rendered by `dot`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack, get_args
 
 from ..._core.api.views import BaseScheduler, JobState, file_path, flag, is_among, is_scheduler, short_repr
-from .._state_styles import DARK_INK, STATE_STYLES
-from ..text._listing import End
+from .._state_styles import DARK_SCHEME_TEXT, STATE_STYLES
+from ..text._listing import EndRow
 from ..text._selection import JobSelection
 from . import _dot, _graph_legend, _mermaid, _style
-from ._drawing import NO_PATH, CriticalPath, Drawing, LineKind
+from ._drawing import NO_CRITICAL_PATH, CriticalPath, Drawing, LineKind
 from ._style import Direction
 
 if TYPE_CHECKING:
@@ -19,138 +19,154 @@ if TYPE_CHECKING:
 
     from graphviz import Digraph
 
-Format = Literal["svg", "png"]
+ImageFormat = Literal["svg", "png"]
 
 DOTS_PER_INCH: Final = "144"
-"""The resolution of a PNG, which is sharp in a printed column, unlike dot's default of 96 dots per inch."""
-MAX_BOXES: Final = 40
-"""Number of boxes above which the default direction is left to right, because top to bottom is too wide for a page."""
-MAX_WIDTH: Final = 1600
-"""Maximum width of a picture in points: a page of 1,280 pixels shows it at somewhat more than half its size."""
+"""The resolution of PNG files. At dot's default of 96 dots per inch, they would look blurred in print."""
+MAX_READABLE_BOXES: Final = 40
+"""The maximum number of boxes in a readable picture.
+
+If there are more boxes, the default direction is from left to right, because a picture from top to bottom would be too
+wide.
+"""
+MAX_WIDTH_POINTS: Final = 1600
+"""The maximum width of a picture in points. A page 1,280 pixels wide shows such a picture at 60 % of its size."""
 
 
-class Selection(TypedDict, total=False):
-    """The options that select the jobs to draw; `Scheduler.graph` documents each."""
+class SelectionOptions(TypedDict, total=False):
+    """The options that select the jobs to draw. They are documented in `Scheduler.graph`."""
 
     only: JobSelection | None
     collapse: JobSelection | bool
     bundle: bool
 
 
-class DrawingOptions(Selection, total=False):
+class DrawingOptions(SelectionOptions, total=False):
     """The options for a drawing: the selection of jobs, and the direction."""
 
     direction: Direction | None
 
 
 class GraphOptions(DrawingOptions, total=False):
-    """The options for a graph: those of a drawing, and whether to add a legend."""
+    """The options for a graph: the options for a drawing, and whether to add a legend."""
 
     legend: bool
 
 
 def graph(
-    scheduler: BaseScheduler, *, legend: bool = False, path: CriticalPath = NO_PATH, **options: Unpack[DrawingOptions]
+    scheduler: BaseScheduler,
+    *,
+    legend: bool = False,
+    critical_path: CriticalPath = NO_CRITICAL_PATH,
+    **options: Unpack[DrawingOptions],
 ) -> Digraph:
-    """Return the `graphviz.Digraph` for `Scheduler.graph`; `path` is the critical path of the last run."""
-    with_legend = flag(legend, "legend", "graph()")
-    drawing, direction = _drawing(scheduler, critical_path=path, **options)
-    digraph = _dot.digraph(drawing, direction)
-    if with_legend:
-        _graph_legend.add(drawing, digraph)
-    if folded := folding_remark(scheduler, options):
-        digraph.attr("graph", label=folded)  # at the end, because later clusters would inherit it
+    """Return the `graphviz.Digraph` for `Scheduler.graph`. `critical_path` is the critical path of the last run."""
+    has_legend = flag(legend, "legend", "graph()")
+    drawing, direction = _make_drawing(scheduler, critical_path=critical_path, **options)
+    digraph = _dot.make_digraph(drawing, direction)
+    if has_legend:
+        _graph_legend.add_legend(drawing, digraph)
+    if remark := folding_remark(scheduler, options):
+        digraph.attr("graph", label=remark)  # this comes last, because clusters that follow would inherit the label
     return digraph
 
 
-def mermaid(scheduler: BaseScheduler, *, path: CriticalPath = NO_PATH, **options: Unpack[DrawingOptions]) -> str:
-    """Return the text for `Scheduler.mermaid`; `path` is the critical path of the last run."""
-    text = _mermaid.mermaid(*_drawing(scheduler, critical_path=path, **options))
-    folded = folding_remark(scheduler, options)
-    return f"---\ntitle: {folded}\n---\n{text}" if folded else text
+def mermaid(
+    scheduler: BaseScheduler, *, critical_path: CriticalPath = NO_CRITICAL_PATH, **options: Unpack[DrawingOptions]
+) -> str:
+    """Return the text for `Scheduler.mermaid`. `critical_path` is the critical path of the last run."""
+    text = _mermaid.flowchart_text(*_make_drawing(scheduler, critical_path=critical_path, **options))
+    remark = folding_remark(scheduler, options)
+    return f"---\ntitle: {remark}\n---\n{text}" if remark else text
 
 
-def readable_mermaid(scheduler: BaseScheduler, path: CriticalPath) -> str:
-    """Return a Mermaid flowchart with as much detail as is readable; "" if it has no boxes or too many."""
-    _, drawing = choose_readable(scheduler, path)
-    return _mermaid.mermaid(drawing, "LR") if 0 < number_of_boxes(drawing) <= MAX_BOXES else ""
+def readable_mermaid(scheduler: BaseScheduler, critical_path: CriticalPath) -> str:
+    """Return the most detailed readable Mermaid flowchart. Empty if the flowchart would have no boxes or too many."""
+    _, drawing = choose_detail(scheduler, critical_path)
+    return _mermaid.flowchart_text(drawing, "LR") if 0 < count_boxes(drawing) <= MAX_READABLE_BOXES else ""
 
 
-def _drawing(
+def _make_drawing(
     scheduler: BaseScheduler, *, direction: Direction | None = None, **options: Any
 ) -> tuple[Drawing, Direction]:
-    """Return a drawing and its direction, which depends on the number of boxes by default."""
+    """Return a drawing and its direction. The default direction depends on the number of boxes."""
     if direction is not None and not is_among(direction, get_args(Direction)):
         raise ValueError(
             f"direction={short_repr(direction)} of graph(): choose one of {', '.join(get_args(Direction))}"
         )
-    drawing = (_folded if folding_remark(scheduler, options) else Drawing)(scheduler, **options)
-    return drawing, direction or ("LR" if number_of_boxes(drawing) > MAX_BOXES else "TB")
+    drawing = (_make_folded_drawing if folding_remark(scheduler, options) else Drawing)(scheduler, **options)
+    return drawing, direction or ("LR" if count_boxes(drawing) > MAX_READABLE_BOXES else "TB")
 
 
 MIN_FOLDED_JOBS: Final = 2000
-"""The number of jobs from which a graph is folded, unless its options select jobs; `dot` would take minutes."""
-DETAIL_LEVELS: Final[tuple[Selection, ...]] = (
+"""A graph with at least this many jobs is simplified, because `dot` would take minutes to draw it.
+
+It is not simplified if its options select the jobs to draw.
+"""
+DETAIL_LEVELS: Final[tuple[SelectionOptions, ...]] = (
     {},
     {"bundle": True},
     {"collapse": True},
     {"collapse": True, "bundle": True},
 )
-"""The options to try, from the most to the least detailed."""
+"""The options that `choose_detail` tries, from the most to the least detailed."""
 
 
-def choose_readable(scheduler: BaseScheduler, path: CriticalPath) -> tuple[Selection, Drawing]:
-    """Return the most detailed options with which a graph is readable, and the drawing; else the least detailed.
+def choose_detail(scheduler: BaseScheduler, critical_path: CriticalPath) -> tuple[SelectionOptions, Drawing]:
+    """Return the most detailed options with which a graph is readable, and the resulting drawing.
 
-    Options that draw each nested scheduler separately are preferred, because readers look for the one that failed.
+    If no options make the graph readable, return the options that give the fewest boxes. Options that draw each nested
+    scheduler separately are preferred, because people look for the scheduler that failed.
     """
-    candidates: list[tuple[int, Selection, Drawing]] = []
+    candidates: list[tuple[int, SelectionOptions, Drawing]] = []
     for options in DETAIL_LEVELS:
-        drawing = Drawing(scheduler, **options, critical_path=path)
-        boxes = number_of_boxes(drawing)
-        candidates.append((boxes, options, drawing))
-        if not options and boxes <= MAX_BOXES:
+        drawing = Drawing(scheduler, **options, critical_path=critical_path)
+        box_count = count_boxes(drawing)
+        candidates.append((box_count, options, drawing))
+        if not options and box_count <= MAX_READABLE_BOXES:
             break
-    fitting = [candidate for candidate in candidates if candidate[0] <= MAX_BOXES]
-    if not fitting:
+    readable_candidates = [candidate for candidate in candidates if candidate[0] <= MAX_READABLE_BOXES]
+    if not readable_candidates:
         return min(candidates, key=lambda candidate: candidate[0])[1:]
-    return max(fitting, key=lambda candidate: (not any(map(is_scheduler, candidate[2].bundles)), candidate[0]))[1:]
+    return max(
+        readable_candidates, key=lambda candidate: (not any(map(is_scheduler, candidate[2].bundles)), candidate[0])
+    )[1:]
 
 
 def folding_remark(scheduler: BaseScheduler, options: Mapping[str, Any]) -> str:
-    """Return a remark that a graph is folded because it has too many jobs; "" if it is not folded.
+    """Return the remark below a graph that is simplified because it has too many jobs. Empty if it is not simplified.
 
     Args:
         scheduler: the scheduler to draw.
-        options: the options that the caller of `Scheduler.graph` gave.
+        options: the options that the caller passed to `Scheduler.graph`.
 
     """
     if any(name in options for name in ("only", "collapse", "bundle")):
         return ""
-    jobs = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())
-    return "" if jobs < MIN_FOLDED_JOBS else f"{jobs} jobs - those that are alike are one box"
+    job_count = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())
+    return "" if job_count < MIN_FOLDED_JOBS else f"{job_count} jobs - those that are alike are one box"
 
 
-def _folded(scheduler: BaseScheduler, **options: Any) -> Drawing:
-    """Return a drawing with few boxes: bundle jobs alike, and fold nested schedulers if that gives fewer boxes."""
+def _make_folded_drawing(scheduler: BaseScheduler, **options: Any) -> Drawing:
+    """Return a drawing in which similar jobs are one box. Nested schedulers are folded if that gives fewer boxes."""
     drawing = Drawing(scheduler, bundle=True, **options)
-    if number_of_boxes(drawing) <= MAX_BOXES or not any(map(is_scheduler, scheduler)):
+    if count_boxes(drawing) <= MAX_READABLE_BOXES or not any(map(is_scheduler, scheduler)):
         return drawing
-    return min(drawing, Drawing(scheduler, collapse=True, bundle=True, **options), key=number_of_boxes)
+    return min(drawing, Drawing(scheduler, collapse=True, bundle=True, **options), key=count_boxes)
 
 
-def number_of_boxes(drawing: Drawing) -> int:
+def count_boxes(drawing: Drawing) -> int:
     """Return the number of boxes and frames in a drawing."""
-    return sum(not isinstance(item, End) for item in drawing.items())
+    return sum(not isinstance(row, EndRow) for row in drawing.drawn_rows())
 
 
-def render(digraph: Digraph, image: Format, subject: str) -> bytes:
-    """Return a graph as a picture rendered by `dot`.
+def render(digraph: Digraph, image_format: ImageFormat, subject: str) -> bytes:
+    """Render a graph with `dot`, and return the picture.
 
     Args:
         digraph: the graph.
-        image: the format of the picture.
-        subject: the name of the calling function, for error messages.
+        image_format: the format of the picture.
+        subject: the beginning of error messages, e.g. the name of the calling function.
 
     Raises:
         RuntimeError: `dot` is not installed, or has failed.
@@ -158,11 +174,11 @@ def render(digraph: Digraph, image: Format, subject: str) -> bytes:
     """
     from graphviz import CalledProcessError, ExecutableNotFound
 
-    if image == "png":
+    if image_format == "png":
         digraph = digraph.copy()
         digraph.graph_attr.setdefault("dpi", DOTS_PER_INCH)
     try:
-        return digraph.pipe(format=image, quiet=True)
+        return digraph.pipe(format=image_format, quiet=True)
     except ExecutableNotFound:
         raise RuntimeError(
             f"{subject}: the program dot, which draws the picture, is not installed. It comes with Graphviz: "
@@ -175,84 +191,91 @@ def render(digraph: Digraph, image: Format, subject: str) -> bytes:
 
 
 def draw_narrow(draw: Callable[[Direction | None], str]) -> str:
-    """Return an SVG; if it is too wide for a page, draw it from left to right, and return the narrower one.
+    """Return an SVG in the default direction, or from left to right if that is narrower and the first is too wide.
 
     Args:
-        draw: returns the SVG that `dot` renders in a direction; None for the default one.
+        draw: a function that returns the SVG for a direction; None means the default direction.
 
     """
-    drawn = draw(None)
-    return min(drawn, draw("LR"), key=_width) if _width(drawn) > MAX_WIDTH else drawn
+    svg = draw(None)
+    return min(svg, draw("LR"), key=_width_in_points) if _width_in_points(svg) > MAX_WIDTH_POINTS else svg
 
 
-def _width(svg: str) -> float:
-    """Return the width of an SVG in points; 0 if another program than `dot` has rendered it."""
-    text = svg.partition('width="')[2].partition("pt")[0]
-    return float(text) if text.replace(".", "", 1).isdecimal() else 0.0
+def _width_in_points(svg: str) -> float:
+    """Return the width of an SVG in points, or 0 if a program other than `dot` has rendered it."""
+    number = svg.partition('width="')[2].partition("pt")[0]
+    return float(number) if number.replace(".", "", 1).isdecimal() else 0.0
 
 
-def export(
+def export_picture(
     scheduler: BaseScheduler,
     path: str | os.PathLike[str],
-    image: Format,
+    image_format: ImageFormat,
     critical_path: CriticalPath,
     **options: Unpack[GraphOptions],
 ) -> None:
-    """Write the picture of a scheduler to a file; write nothing if it cannot be drawn.
+    """Write the picture of a scheduler to a file. If the picture cannot be drawn, the file is not touched.
 
     Raises:
         RuntimeError: `dot` is not installed, or has failed.
         OSError: the file cannot be written.
 
     """
-    file = Path(file_path(path, "path", f"export_as_{image}file()"))
-    subject = f"export_as_{image}file() of {scheduler.label!r}"
-    data = render(graph(scheduler, path=critical_path, **options), image, subject)
-    file.write_bytes(add_dark_scheme(data.decode()).encode() if image == "svg" else data)
+    file = Path(file_path(path, "path", f"export_as_{image_format}file()"))
+    subject = f"export_as_{image_format}file() of {scheduler.label!r}"
+    picture = render(graph(scheduler, critical_path=critical_path, **options), image_format, subject)
+    file.write_bytes(add_dark_scheme(picture.decode()).encode() if image_format == "svg" else picture)
 
 
-# ---- the dark colour scheme, which `dot` cannot write
+# ---- the dark color scheme, which `dot` cannot write
 
-DARK_PAPER: Final = "#1b1f26"
-DARK_LINES: Final = {LineKind.ORDER: "#9aa5b1", LineKind.DATA: "#7fb8e6"}
-CLASS: Final = "trioflow-graph"
-NO_TITLE: Final = "<title>%3</title>\n"
-"""The tooltip that `dot` gives the whole picture of a graph without a name."""
+DARK_BACKGROUND: Final = "#1b1f26"
+DARK_LINE_COLORS: Final = {LineKind.ORDER: "#9aa5b1", LineKind.DATA: "#7fb8e6"}
+"""The colors of lines on a dark background. For other kinds of lines, the color is that of `LineKind.ORDER`."""
+SVG_CLASS: Final = "trioflow-graph"
+"""The CSS class of pictures to which the dark color scheme applies."""
+DEFAULT_TITLE: Final = "<title>%3</title>\n"
+"""The title that `dot` writes for a graph without a name. It is removed, because browsers show it as a tooltip."""
 
 
 def dark_scheme_css() -> str:
-    """Return a style sheet that replaces each colour in pictures of the class `CLASS` for the dark colour scheme."""
+    """Return a style sheet with the dark color scheme, which replaces the colors in pictures of class `SVG_CLASS`."""
     return "\n".join(["@media screen and (prefers-color-scheme: dark) {", *dict.fromkeys(_css_rules()), "}"])
 
 
 def add_dark_scheme(svg: str) -> str:
-    """Return an SVG of `dot` with a style sheet, so that it follows the colour scheme of the page or the browser."""
-    svg = svg.replace(NO_TITLE, "", 1)
+    """Add a style sheet to an SVG of `dot`, so that the picture follows the color scheme of the browser."""
+    svg = svg.replace(DEFAULT_TITLE, "", 1)
     start = svg.index("<svg ")
     end = svg.index(">", start) + 1
-    tag = svg[start:end].replace("<svg ", f'<svg class="{CLASS}" ', 1)
+    tag = svg[start:end].replace("<svg ", f'<svg class="{SVG_CLASS}" ', 1)
     return f"{svg[:start]}{tag}<style>{dark_scheme_css()}</style>{svg[end:]}"
 
 
 def _css_rules() -> Iterator[str]:
-    """Yield the rules of the style sheet, which may repeat."""
-    yield _css_rule('[fill="white"]', "fill", DARK_PAPER)
-    yield _css_rule("text:not([fill])", "fill", DARK_INK)
+    """Yield the rules of the style sheet. Some of them are repeated."""
+    yield _css_rule('[fill="white"]', "fill", DARK_BACKGROUND)
+    yield _css_rule("text:not([fill])", "fill", DARK_SCHEME_TEXT)
     for style in STATE_STYLES.values():
-        (fill, line, text, frame), dark = style.light, style.dark
+        (fill, line, text, frame), dark = style.light_colors, style.dark_colors
         yield _css_rule(f':not(text)[fill="{fill}"]', "fill", dark.fill)
         yield _css_rule(f':not(text)[fill="{frame}"]', "fill", dark.frame)
-        yield _css_rule(f'[stroke="{line}"]', "stroke", dark.line)
+        yield _css_rule(f'[stroke="{line}"]', "stroke", dark.outline)
         yield _css_rule(f'text[fill="{text}"]', "fill", dark.text)
-    failed = JobState.FAILED  # its fill colour is also the border colour of frames with a failure inside
-    yield _css_rule(f'[stroke="{STATE_STYLES[failed].light.fill}"]', "stroke", STATE_STYLES[failed].dark.fill)
+    # The fill color of failed jobs is also the border color of frames with a failure inside.
+    failed_state = JobState.FAILED
+    yield _css_rule(
+        f'[stroke="{STATE_STYLES[failed_state].light_colors.fill}"]',
+        "stroke",
+        STATE_STYLES[failed_state].dark_colors.fill,
+    )
     for attribute in ("stroke", "fill"):
-        yield _css_rule(f'[{attribute}="{_style.CRITICAL_PATH_COLOUR}"]', attribute, "#ffffff")
-    for kind, colour in DARK_LINES.items():
-        light = _dot.LINES[kind].get("color", _dot.FAINT)
-        yield _css_rule(f'[stroke="{light}"]', "stroke", colour)
-        yield _css_rule(f'[fill="{light}"]', "fill", colour)
+        yield _css_rule(f'[{attribute}="{_style.CRITICAL_PATH_COLOR}"]', attribute, "#ffffff")
+    for kind, color in DARK_LINE_COLORS.items():
+        light = _dot.LINE_ATTRIBUTES[kind].get("color", _dot.FAINT_COLOR)
+        yield _css_rule(f'[stroke="{light}"]', "stroke", color)
+        yield _css_rule(f'[fill="{light}"]', "fill", color)
 
 
-def _css_rule(selector: str, attribute: str, colour: str) -> str:
-    return f".{CLASS} {selector} {{ {attribute}: {colour}; }}"
+def _css_rule(selector: str, attribute: str, color: str) -> str:
+    return f".{SVG_CLASS} {selector} {{ {attribute}: {color}; }}"

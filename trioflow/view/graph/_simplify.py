@@ -1,4 +1,4 @@
-"""Two ways to simplify a drawing: `Bundler` draws jobs alike as one box, and `bridge` removes jobs from the lines."""
+"""Two ways to simplify a drawing: `Bundler` draws similar jobs as one box, and `bridge` removes jobs from the lines."""
 
 from __future__ import annotations
 
@@ -9,201 +9,225 @@ from typing import Any, Final, TypeVar
 
 from ..._core.api.views import AnyJob, is_inside, is_scheduler
 
-DIGITS: Final = re.compile(r"(\d+)")
-MIN_CHAIN: Final = 3
-"""The number of jobs from which a chain becomes one box; for two jobs, showing their order is worth the space."""
+DIGITS_PATTERN: Final = re.compile(r"(\d+)")
+MIN_CHAIN_LENGTH: Final = 3
+"""The minimum number of jobs in a chain that is drawn as one box. A shorter chain takes little space anyway."""
 
 
 class Bundler:
-    """A finder of bundles, which are drawn as one box: jobs alike, chains of jobs, and nested schedulers alike.
+    """A finder of bundles: sets of jobs that are drawn as one box.
 
-    Two jobs are alike if they are in the same scheduler, look the same (class, visible settings, and label except for
-    numbers), and have the same requirements or requirements that are alike. Schedulers are alike if their members are
-    alike, too. In a chain, each job requires only the previous one, and is the only job that requires that one.
+    A bundle consists of similar jobs, of similar nested schedulers, or of the jobs of a chain. Two jobs are similar if
+    they are in the same scheduler, look the same (class, visible settings, and label except for numbers), and have the
+    same requirements or similar ones. Two nested schedulers are similar if, in addition, their members are similar. In
+    a chain, each job requires only the previous job, and no other job requires that previous job.
 
-    A scheduler that is drawn as a single box is bundled only as a part of enclosing schedulers that are alike.
+    A scheduler that is drawn as a single box is bundled only with the members of similar enclosing schedulers.
 
     Args:
-        stand_ins: the stand-in of each job; the bundler changes them.
-        folded: the schedulers that are drawn as single boxes.
+        stand_ins: the stand-in of each job, which is the job drawn in its place. The bundler updates this dict.
+        folded_schedulers: the schedulers that are drawn as single boxes.
 
     """
 
-    def __init__(self, stand_ins: dict[AnyJob, AnyJob], folded: Container[AnyJob]) -> None:
+    def __init__(self, stand_ins: dict[AnyJob, AnyJob], folded_schedulers: Container[AnyJob]) -> None:
         self._stand_ins: Final = stand_ins
-        self._folded: Final = folded
-        self._alike: Final[dict[Any, AnyJob]] = {}
+        self._folded_schedulers: Final = folded_schedulers
+        self._first_jobs_by_key: Final[dict[Any, AnyJob]] = {}
         self._bundles: Final[dict[AnyJob, list[AnyJob]]] = {}
 
-    def bundles(self, jobs: Sequence[AnyJob]) -> dict[AnyJob, list[AnyJob]]:
-        """Return the bundles of two or more jobs by their first job, and make it the stand-in of all. O(V + E).
+    def find_bundles(self, jobs: Sequence[AnyJob]) -> dict[AnyJob, list[AnyJob]]:
+        """Return the bundles of two or more jobs, each by its first job, which becomes the stand-in of all its jobs.
+
+        This takes O(V + E) time for V jobs and E requirements.
 
         Args:
-            jobs: the jobs drawn as themselves, each after its requirements and its enclosing schedulers.
+            jobs: the jobs that are not left out, each after its requirements and its enclosing schedulers.
 
         """
-        inside = _members_by_scheduler(jobs, self._folded)
-        shapes = _shapes(inside)
-        before = _chains(jobs)
+        members = _members_by_scheduler(jobs, self._folded_schedulers)
+        shapes = _scheduler_shapes(members)
+        previous_in_chain = _find_chains(jobs)
         for job in jobs:
             if self._stand_ins[job] is not job:
-                continue  # its enclosing scheduler is in a bundle
-            first = (
-                self._stand_ins[before[job]]
-                if job in before
-                else self._alike.setdefault(self._group_key(job, shapes), job)
+                continue  # an enclosing scheduler, together with all its members, has already joined a bundle
+            first_job = (
+                self._stand_ins[previous_in_chain[job]]
+                if job in previous_in_chain
+                else self._first_jobs_by_key.setdefault(self._group_key(job, shapes), job)
             )
-            if job in before or first is job:
-                self._join(job, first)
+            if job in previous_in_chain or first_job is job:
+                self._add_to_bundle(job, first_job)
                 continue
-            for member, like in zip(_with_nested(job, inside), _with_nested(first, inside), strict=True):
-                self._join(member, self._stand_ins[like])
-        return {first: bundle for first, bundle in self._bundles.items() if len(bundle) > 1}
+            for member, counterpart in zip(
+                _iterate_nested(job, members), _iterate_nested(first_job, members), strict=True
+            ):
+                self._add_to_bundle(member, self._stand_ins[counterpart])
+        return {first_job: bundle for first_job, bundle in self._bundles.items() if len(bundle) > 1}
 
-    def _group_key(self, job: AnyJob, shapes: dict[AnyJob, Shape]) -> Any:
-        """Return a key that is equal for jobs that are alike."""
-        if job in self._folded:
+    def _group_key(self, job: AnyJob, shapes: dict[AnyJob, SchedulerShape]) -> Any:
+        """Return a key that is equal for similar jobs."""
+        if job in self._folded_schedulers:
             return job
-        number, outside = shapes.get(job, (0, ()))
+        number, outside_requirements = shapes.get(job, (0, ()))
         stand_in = self._stand_ins.get
         return (
-            *(job.scheduler, _appearance(job), number),
-            *(frozenset(stand_in(end, end) for end in ends) for ends in (job.required, outside)),
+            *(job.scheduler, _appearance_key(job), number),
+            *(frozenset(stand_in(end, end) for end in ends) for ends in (job.required, outside_requirements)),
         )
 
-    def _join(self, job: AnyJob, first: AnyJob) -> None:
-        self._stand_ins[job] = first
-        self._bundles.setdefault(first, []).append(job)
+    def _add_to_bundle(self, job: AnyJob, first_job: AnyJob) -> None:
+        """Add a job to the bundle of `first`."""
+        self._stand_ins[job] = first_job
+        self._bundles.setdefault(first_job, []).append(job)
 
 
-Shape = tuple[int, frozenset[AnyJob]]
-"""A number that schedulers with equal members share, and the requirements of the members outside the scheduler."""
+SchedulerShape = tuple[int, frozenset[AnyJob]]
+"""A number that is equal for schedulers with similar members, and the members' requirements outside the scheduler."""
 
 
-def _appearance(job: AnyJob) -> Any:
+def _appearance_key(job: AnyJob) -> Any:
     """Return a key that is equal for jobs that look the same."""
-    return type(job), DIGITS.sub("0", job.label), job.is_critical(), job.forever, job.run_if
+    return type(job), DIGITS_PATTERN.sub("0", job.label), job.is_critical(), job.forever, job.run_if
 
 
-def _members_by_scheduler(jobs: Iterable[AnyJob], folded: Container[AnyJob]) -> dict[AnyJob, list[AnyJob]]:
-    """Return the direct members of each scheduler among these jobs; enclosing schedulers come first."""
-    inside: dict[AnyJob, list[AnyJob]] = {}
+def _members_by_scheduler(jobs: Iterable[AnyJob], folded_schedulers: Container[AnyJob]) -> dict[AnyJob, list[AnyJob]]:
+    """Return the direct members of each scheduler among these jobs. Enclosing schedulers come first."""
+    members: dict[AnyJob, list[AnyJob]] = {}
     for job in jobs:
-        if job.scheduler in inside:
-            inside[job.scheduler].append(job)
-        if is_scheduler(job) and job not in folded:
-            inside[job] = []
-    return inside
+        if job.scheduler in members:
+            members[job.scheduler].append(job)
+        if is_scheduler(job) and job not in folded_schedulers:
+            members[job] = []
+    return members
 
 
-def _with_nested(job: AnyJob, inside: dict[AnyJob, list[AnyJob]]) -> Iterator[AnyJob]:
+def _iterate_nested(job: AnyJob, members: dict[AnyJob, list[AnyJob]]) -> Iterator[AnyJob]:
     """Yield a job and all jobs nested in it."""
-    todo = [job]
-    while todo:
-        member = todo.pop()
+    pending_jobs = [job]
+    while pending_jobs:
+        member = pending_jobs.pop()
         yield member
-        todo += inside.get(member, ())
+        pending_jobs += members.get(member, ())
 
 
-def _shapes(inside: dict[AnyJob, list[AnyJob]]) -> dict[AnyJob, Shape]:
-    """Return the shape of each scheduler."""
+def _scheduler_shapes(members_by_scheduler: dict[AnyJob, list[AnyJob]]) -> dict[AnyJob, SchedulerShape]:
+    """Return the `SchedulerShape` of each scheduler."""
     numbers: dict[Any, int] = {}
-    shapes: dict[AnyJob, Shape] = {}
-    for scheduler, members in reversed(inside.items()):
-        places = {job: place for place, job in enumerate(members)}
-        outside: set[AnyJob] = set()
-        shape: list[Any] = []
+    shapes: dict[AnyJob, SchedulerShape] = {}
+    for scheduler, members in reversed(members_by_scheduler.items()):
+        indices = {job: index for index, job in enumerate(members)}
+        outside_requirements: set[AnyJob] = set()
+        key: list[Any] = []
         for job in members:
-            number, further = shapes.get(job, (0, frozenset()))
-            outside |= {
+            number, outside_of_job = shapes.get(job, (0, frozenset()))
+            outside_requirements |= {
                 requirement
-                for requirement in {*job.required, *further}
-                if requirement not in places and not is_inside(requirement, scheduler)
+                for requirement in {*job.required, *outside_of_job}
+                if requirement not in indices and not is_inside(requirement, scheduler)
             }
-            local = frozenset(places[requirement] for requirement in job.required if requirement in places)
-            shape.append((_appearance(job), local, number))
-        shapes[scheduler] = numbers.setdefault(tuple(shape), len(numbers) + 1), frozenset(outside)
+            inside = frozenset(indices[requirement] for requirement in job.required if requirement in indices)
+            key.append((_appearance_key(job), inside, number))
+        shapes[scheduler] = numbers.setdefault(tuple(key), len(numbers) + 1), frozenset(outside_requirements)
     return shapes
 
 
-def _chains(jobs: Sequence[AnyJob]) -> dict[AnyJob, AnyJob]:
-    """Return the previous job in the chain for each job that continues a chain."""
+def _find_chains(jobs: Sequence[AnyJob]) -> dict[AnyJob, AnyJob]:
+    """Return a mapping from each job that continues a chain to the previous job in that chain."""
     successors = collections.Counter(requirement for job in jobs for requirement in job.required)
-    before: dict[AnyJob, AnyJob] = {}
+    previous_in_chain: dict[AnyJob, AnyJob] = {}
     for job in jobs:
         if len(job.required) == 1 and not is_scheduler(job):
-            (previous,) = job.required
+            (previous_job,) = job.required
             if (
-                previous.scheduler is job.scheduler
-                and successors[previous] == 1
-                and _appearance(previous) == _appearance(job)
+                previous_job.scheduler is job.scheduler
+                and successors[previous_job] == 1
+                and _appearance_key(previous_job) == _appearance_key(job)
             ):
-                before[job] = previous
-    lengths: dict[AnyJob, int] = {}  # the number of jobs from a job to the end of its chain
+                previous_in_chain[job] = previous_job
+    lengths: dict[AnyJob, int] = {}  # the number of jobs in the chain from this job to the end
     for job in reversed(jobs):
-        if job in before:
-            lengths[before[job]] = lengths.get(job, 1) + 1
-    long: set[AnyJob] = set()
+        if job in previous_in_chain:
+            lengths[previous_in_chain[job]] = lengths.get(job, 1) + 1
+    chained_jobs: set[AnyJob] = set()
     for job in jobs:
-        if job in before and (before[job] in long or lengths.get(before[job], 1) >= MIN_CHAIN):
-            long.add(job)
-    return {job: before[job] for job in long}
+        if job in previous_in_chain and (
+            previous_in_chain[job] in chained_jobs or lengths.get(previous_in_chain[job], 1) >= MIN_CHAIN_LENGTH
+        ):
+            chained_jobs.add(job)
+    return {job: previous_in_chain[job] for job in chained_jobs}
 
 
-Kind = TypeVar("Kind")
+LineKindT = TypeVar("LineKindT")
 
 
-def bridge(lines: dict[tuple[AnyJob, AnyJob], Kind], left_out: Sequence[AnyJob], detour: Kind) -> list[AnyJob]:
-    """Remove jobs from `lines`, connect their neighbours, and return the jobs that remain as junctions.
+def bridge_jobs(
+    lines: dict[tuple[AnyJob, AnyJob], LineKindT], left_out_jobs: Sequence[AnyJob], detour_kind: LineKindT
+) -> list[AnyJob]:
+    """Remove jobs from `lines`, connect their neighbors, and return the jobs that remain as junctions.
 
-    A job remains if to connect its neighbours would take more lines than the job has: a barrier between a thousand
-    jobs and a thousand others becomes a point, not a million lines. No step adds lines, so the cost is O(V + E).
+    A job remains as a junction if more lines would be needed to connect its neighbors than the job has. For example, a
+    barrier between a thousand jobs and a thousand others becomes a point, not a million lines. No step increases the
+    number of lines, so the function takes O(V + E) time.
 
     Args:
-        lines: the kind of each line, from tail to head; changed in place.
-        left_out: the jobs to remove, in topological order.
-        detour: the kind of the new lines.
+        lines: the lines, as pairs of tail and head, with the kind of each. This dict is changed in place.
+        left_out_jobs: the jobs to remove, in topological order.
+        detour_kind: the kind of the new lines.
 
     """
-    before: dict[AnyJob, dict[AnyJob, None]] = {job: {} for job in left_out}
-    after: dict[AnyJob, dict[AnyJob, None]] = {job: {} for job in left_out}
-    touched = [ends for ends in lines if ends[0] in before or ends[1] in before]
-    for tail, head in touched:
+    predecessors: dict[AnyJob, dict[AnyJob, None]] = {job: {} for job in left_out_jobs}
+    successors: dict[AnyJob, dict[AnyJob, None]] = {job: {} for job in left_out_jobs}
+    affected_lines = [ends for ends in lines if ends[0] in predecessors or ends[1] in predecessors]
+    for tail, head in affected_lines:
         del lines[tail, head]
-        before.setdefault(head, {})[tail] = None
-        after.setdefault(tail, {})[head] = None
-    _drop_dead_ends(left_out, before, after)  # jobs to which no path leads from a drawn job
-    _drop_dead_ends(reversed(left_out), after, before)  # jobs from which no path leads to a drawn job
-    junctions = [job for job in left_out if before[job] and not _try_remove(job, before, after)]
-    for head, tails in before.items():
+        predecessors.setdefault(head, {})[tail] = None
+        successors.setdefault(tail, {})[head] = None
+    _drop_dead_ends(left_out_jobs, predecessors, successors)  # jobs to which no path leads from a drawn job
+    _drop_dead_ends(reversed(left_out_jobs), successors, predecessors)  # jobs from which no path leads to a drawn job
+    junctions = [
+        job for job in left_out_jobs if predecessors[job] and not _try_to_remove(job, predecessors, successors)
+    ]
+    for head, tails in predecessors.items():
         for tail in tails:
-            lines.setdefault((tail, head), detour)
+            lines.setdefault((tail, head), detour_kind)
     return junctions
 
 
-Neighbours = dict[AnyJob, dict[AnyJob, None]]
+Neighbors = dict[AnyJob, dict[AnyJob, None]]
+"""The predecessors or the successors of each job. The inner dicts are used as ordered sets."""
 
 
-def _drop_dead_ends(jobs: Iterable[AnyJob], here: Neighbours, there: Neighbours) -> None:
-    """Disconnect the jobs without neighbours in `here` from their neighbours in `there`."""
+def _drop_dead_ends(jobs: Iterable[AnyJob], neighbors: Neighbors, opposite_neighbors: Neighbors) -> None:
+    """Disconnect each job that has no entries in `neighbors` from its neighbors on the opposite side.
+
+    Args:
+        jobs: the jobs, each before those that may become dead ends because of it.
+        neighbors: the predecessors, or the successors, of each job.
+        opposite_neighbors: the successors, or the predecessors, of each job.
+
+    """
     for job in jobs:
-        if not here[job]:
-            for neighbour in there[job]:
-                del here[neighbour][job]
-            there[job].clear()
+        if not neighbors[job]:
+            for neighbor in opposite_neighbors[job]:
+                del neighbors[neighbor][job]
+            opposite_neighbors[job].clear()
 
 
-def _try_remove(job: AnyJob, before: Neighbours, after: Neighbours) -> bool:
-    """Connect the predecessors of a job to its successors instead; return False if that would take more lines."""
-    tails, heads = before[job], after[job]
+def _try_to_remove(job: AnyJob, predecessors: Neighbors, successors: Neighbors) -> bool:
+    """Connect the predecessors of a job directly to its successors, unless that would take more lines.
+
+    Return whether the job was removed in this way.
+    """
+    tails, heads = predecessors[job], successors[job]
     if len(tails) * len(heads) > len(tails) + len(heads):
         return False
     for tail in tails:
-        del after[tail][job]
-        after[tail].update((head, None) for head in heads if head is not tail)
+        del successors[tail][job]
+        successors[tail].update((head, None) for head in heads if head is not tail)
     for head in heads:
-        del before[head][job]
-        before[head].update((tail, None) for tail in tails if tail is not head)
+        del predecessors[head][job]
+        predecessors[head].update((tail, None) for tail in tails if tail is not head)
     tails.clear()
     heads.clear()
     return True

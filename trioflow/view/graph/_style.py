@@ -1,7 +1,7 @@
-"""The style of jobs in pictures, for both dot and Mermaid: the colours of states, and the captions of boxes.
+"""The style of jobs in pictures, for both dot and Mermaid: the colors of states, and the captions of boxes.
 
-A picture may be printed in grey, so colours are never the only sign. States also have their symbols from the listing,
-critical jobs have `!` and a thick border, and forever jobs have a dashed border.
+Color is never the only mark of a state, because a picture may be printed in black and white. States have the symbols of
+`Scheduler.list`, critical jobs have `!` and a thick border, and forever jobs have a dashed border.
 """
 
 from __future__ import annotations
@@ -10,19 +10,26 @@ import collections
 from typing import Final, Literal, NamedTuple
 
 from ..._core.api.views import AnyJob, BaseScheduler, JobState, duration_text, is_scheduler, printable
-from .._state_styles import CRITICAL, INK, PRECEDENCE, STATE_STYLES, Colours, ended_normally
-from ._simplify import DIGITS
+from .._state_styles import (
+    CRITICAL_BADGE,
+    LIGHT_SCHEME_TEXT,
+    STATE_PRECEDENCE,
+    STATE_STYLES,
+    BoxColors,
+    has_ended_normally,
+)
+from ._simplify import DIGITS_PATTERN
 
 Direction = Literal["TB", "LR"]
 """The direction of a graph: top to bottom, or left to right."""
 
-CRITICAL_PATH_COLOUR: Final = "#111418"
-"""The colour of lines on the critical path, as in a timeline."""
-TROUBLE: Final = {
-    JobState.FAILED: STATE_STYLES[JobState.FAILED].light.fill,
-    JobState.BLOCKED: STATE_STYLES[JobState.BLOCKED].light.line,
+CRITICAL_PATH_COLOR: Final = "#111418"
+"""The color of lines on the critical path, as in a timeline."""
+TROUBLE_BORDER_COLORS: Final = {
+    JobState.FAILED: STATE_STYLES[JobState.FAILED].light_colors.fill,
+    JobState.BLOCKED: STATE_STYLES[JobState.BLOCKED].light_colors.outline,
 }
-"""The states of a member that change the border of its bundle or scheduler, the worst first, with its colour."""
+"""The color of the border of a bundle or scheduler that has a job in one of these states. The worst state is first."""
 
 
 class Caption(NamedTuple):
@@ -33,77 +40,89 @@ class Caption(NamedTuple):
 
 
 def shown_state(jobs: list[AnyJob]) -> JobState:
-    """Return the state that the box for these jobs shows: of their states, the first in `PRECEDENCE`.
+    """Return the state that the box for these jobs shows: that of their states which `STATE_PRECEDENCE` lists first.
 
-    A forever job that was cancelled at the end of the run counts as SUCCEEDED.
+    A forever job that was cancelled at the end of a completed run counts as SUCCEEDED.
     """
-    states = {JobState.SUCCEEDED if ended_normally(job) else job.state for job in jobs}
-    return next(state for state in PRECEDENCE if state in states)
+    states = {JobState.SUCCEEDED if has_ended_normally(job) else job.state for job in jobs}
+    return next(state for state in STATE_PRECEDENCE if state in states)
 
 
 def caption(jobs: list[AnyJob], is_frame: bool = False) -> Caption:
-    """Return the caption of the box for a job or a bundle; the caption of a frame omits the number of members."""
+    """Return the caption of the box for a job or a bundle. If `is_frame`, the number of members is left out."""
     job = jobs[0]
     label = printable(_common_label(jobs) if len(jobs) > 1 else job.label)
-    remarks = [_bundle_size(jobs), _state_counts(jobs)] if len(jobs) > 1 else []
+    remarks = [_bundle_size_text(jobs), _state_counts_text(jobs)] if len(jobs) > 1 else []
     if is_scheduler(job):
-        counts = [(sum(count_in_state(job, worst) for job in jobs), worst.value) for worst in TROUBLE]
-        remarks += ["" if is_frame else _job_count(job), *(f"{number} {word}" for number, word in counts if number)]
+        counts = [
+            (sum(count_members_in_state(job, trouble_state) for job in jobs), trouble_state.value)
+            for trouble_state in TROUBLE_BORDER_COLORS
+        ]
+        remarks += [
+            "" if is_frame else _job_count_text(job),
+            *(f"{number} {word}" for number, word in counts if number),
+        ]
     if job.run_if != "settled":
         remarks.append(f"if {job.run_if}")
-    remarks.append(_duration_range(jobs))
-    critical = CRITICAL.symbol if job.is_critical() else ""
+    remarks.append(_duration_range_text(jobs))
+    critical = CRITICAL_BADGE.symbol if job.is_critical() else ""
     return Caption(
         f"{critical}{STATE_STYLES[shown_state(jobs)].box_symbol} {label}".lstrip(), list(filter(None, remarks))
     )
 
 
-def _bundle_size(jobs: list[AnyJob]) -> str:
-    """Return the number of jobs in a bundle as text, which also says if they are a chain."""
+def _bundle_size_text(jobs: list[AnyJob]) -> str:
+    """Return the number of jobs in a bundle, e.g. `× 3`, or `× 3, one after the other` for a chain."""
     is_chain = jobs[0] in jobs[1].required
     return f"× {len(jobs)}{', one after the other' * is_chain}"
 
 
 def _common_label(jobs: list[AnyJob]) -> str:
-    """Return the common label of jobs whose labels differ only in numbers, with a star for each such number."""
-    first, *others = (DIGITS.split(job.label) for job in jobs)
-    same = [len({part, *(other[place] for other in others)}) == 1 for place, part in enumerate(first)]
-    return "".join(part if is_same else "*" for part, is_same in zip(first, same, strict=True))
+    """Return the common label of jobs, e.g. `fetch *` for `fetch 1` and `fetch 2`.
+
+    The labels must be equal except for numbers. A star replaces each number that differs.
+    """
+    columns = zip(*(DIGITS_PATTERN.split(job.label) for job in jobs), strict=True)
+    return "".join(tokens[0] if len(set(tokens)) == 1 else "*" for tokens in columns)
 
 
-def _state_counts(jobs: list[AnyJob]) -> str:
-    """Return the number of jobs in each state as text; "" if all jobs are in the same state."""
-    count = collections.Counter(job.state for job in jobs)
-    if len(count) == 1:
+def _state_counts_text(jobs: list[AnyJob]) -> str:
+    """Return the number of jobs in each state as text, or an empty string if all jobs are in the same state."""
+    counts = collections.Counter(job.state for job in jobs)
+    if len(counts) == 1:
         return ""
-    return ", ".join(f"{count[state]} {state.value}" for state in PRECEDENCE if count[state])
+    return ", ".join(f"{counts[state]} {state.value}" for state in STATE_PRECEDENCE if counts[state])
 
 
-def _duration_range(jobs: list[AnyJob]) -> str:
-    """Return the duration of a job in the last run as text, or the range of a bundle's durations."""
-    times = [job.elapsed for job in jobs if job.elapsed is not None and not job.forever]
-    shown = dict.fromkeys(duration_text(seconds) for seconds in (min(times), max(times))) if times else {}
-    return " to ".join(shown)
+def _duration_range_text(jobs: list[AnyJob]) -> str:
+    """Return the duration of a job in the last run, or the range of the durations of a bundle, as text."""
+    durations = [job.elapsed for job in jobs if job.elapsed is not None and not job.forever]
+    extremes = (min(durations), max(durations)) if durations else ()
+    return " to ".join(dict.fromkeys(map(duration_text, extremes)))
 
 
-def box_colours(jobs: list[AnyJob]) -> Colours:
-    """Return the colours of the box for these jobs; if only a part of them failed or is blocked, the fill is pale."""
-    colours = STATE_STYLES[shown_state(jobs)].light
-    for worst in TROUBLE:
-        if all(job.state is worst for job in jobs):
+def box_colors(jobs: list[AnyJob]) -> BoxColors:
+    """Return the colors of the box for these jobs. If only some of them failed or are blocked, the fill is pale."""
+    colors = STATE_STYLES[shown_state(jobs)].light_colors
+    for trouble_state in TROUBLE_BORDER_COLORS:
+        if all(job.state is trouble_state for job in jobs):
             break
-        if any(job.state is worst or count_in_state(job, worst) for job in jobs):
-            return colours._replace(fill=STATE_STYLES[worst].light.frame, line=TROUBLE[worst], text=INK)
-    return colours
+        if any(job.state is trouble_state or count_members_in_state(job, trouble_state) for job in jobs):
+            return colors._replace(
+                fill=STATE_STYLES[trouble_state].light_colors.frame,
+                outline=TROUBLE_BORDER_COLORS[trouble_state],
+                text=LIGHT_SCHEME_TEXT,
+            )
+    return colors
 
 
-def count_in_state(job: AnyJob, state: JobState) -> int:
-    """Return the number of jobs in a scheduler, at any depth, that are in a state; 0 for a job of another kind."""
+def count_members_in_state(job: AnyJob, state: JobState) -> int:
+    """Return the number of jobs in a scheduler, at any depth, that are in a state, or 0 if `job` is no scheduler."""
     if not is_scheduler(job):
         return 0
-    return sum(inner.state is state and not is_scheduler(inner) for inner in job.iterate_jobs())
+    return sum(member.state is state and not is_scheduler(member) for member in job.iterate_jobs())
 
 
-def _job_count(scheduler: BaseScheduler) -> str:
+def _job_count_text(scheduler: BaseScheduler) -> str:
     number = sum(1 for _ in scheduler.iterate_jobs())
     return f"{number} job{'s' * (number != 1)}"

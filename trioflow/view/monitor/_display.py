@@ -1,4 +1,4 @@
-"""`Display`: the output of a monitor; and `Ticker`, the thread that draws there."""
+"""`Display`, the base class of a monitor's outputs, and `Ticker`, the thread that draws the pictures."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Final
 
 from ._records import JobRecord
 
-Piece = tuple[str, str]
-"""A text and the name of its style; "" for no style."""
-Line = list[Piece]
-Draw = Callable[[int, int], list[Line]]
-"""A function that returns a picture of at most the given numbers of columns and lines."""
+StyledText = tuple[str, str]
+"""A text and the name of its style, which is "" for plain text."""
+StyledLine = list[StyledText]
+DrawFunction = Callable[[int, int], list[StyledLine]]
+"""A function that returns a picture, given the maximum number of columns and the maximum number of lines."""
 
 IDLE_INTERVAL: Final = 1.0
-"""Seconds after which a picture is drawn even without an event, because it shows elapsed times."""
+"""Seconds after which a picture is drawn again even if no event has occurred, because elapsed times have changed."""
 
 
 class Display:
-    """Base class of the outputs of a monitor; it shows nothing. The methods are called in the thread of the run."""
+    """The output of a monitor. This base class shows nothing. The thread of the run calls the methods."""
 
     def start(self) -> None:
         """Show that the run has begun."""
@@ -49,22 +49,22 @@ class Display:
 
 
 class Ticker:
-    """A thread that calls a function soon after each `wake`, and otherwise at intervals.
+    """A thread that calls a function soon after each call of `wake`, and otherwise at long intervals.
 
     Args:
-        function: the function to call; it must not raise.
-        interval: the minimum number of seconds between two calls.
-        idle_interval: the number of seconds after which the function is called even without `wake`.
+        callback: the function to call; it must not raise.
+        interval: the minimum number of seconds between two calls of the function.
+        idle_interval: the number of seconds after which the function is called even if `wake` is not.
 
     """
 
-    def __init__(self, function: Callable[[], None], interval: float, idle_interval: float) -> None:
-        self._function: Final = function
+    def __init__(self, callback: Callable[[], None], interval: float, idle_interval: float) -> None:
+        self._callback: Final = callback
         self._interval: Final = interval
         self._idle_interval: Final = idle_interval
-        self._woken: Final = threading.Event()
-        self._ended: Final = threading.Event()
-        # Notebooks find the cell that the output belongs to by a context variable of the caller.
+        self._wake_event: Final = threading.Event()
+        self._stop_event: Final = threading.Event()
+        # A notebook uses a context variable of the caller to find the cell that the output belongs to.
         run_in_context = contextvars.copy_context().run
         self._thread: Final = threading.Thread(
             target=run_in_context, args=(self._run_thread,), name="trioflow monitor", daemon=True
@@ -75,22 +75,22 @@ class Ticker:
         self._thread.start()
 
     def wake(self) -> None:
-        """Schedule a call of the function; this is cheap, and safe in any thread."""
-        if not self._woken.is_set():
-            self._woken.set()
+        """Schedule a call of the function. This method is cheap, and any thread may call it."""
+        if not self._wake_event.is_set():
+            self._wake_event.set()
 
     def stop(self) -> None:
-        """End the thread, and wait for a call in progress."""
-        self._ended.set()
-        self._woken.set()
+        """Stop the thread. Wait until it has ended, except if this is called in the thread itself."""
+        self._stop_event.set()
+        self._wake_event.set()
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
     def _run_thread(self) -> None:
         while True:
-            self._woken.wait(self._idle_interval)
-            self._woken.clear()
-            if self._ended.is_set():
+            self._wake_event.wait(self._idle_interval)
+            self._wake_event.clear()
+            if self._stop_event.is_set():
                 return
-            self._function()
-            self._ended.wait(self._interval)
+            self._callback()
+            self._stop_event.wait(self._interval)

@@ -1,20 +1,23 @@
 """Estimates of a run's remaining time, from the expected and the measured durations of its jobs.
 
-A scheduler needs at least the time of its longest chain of remaining jobs. It also needs at least the time of a list
-schedule of the remaining jobs on the slots of its window, in which each free slot takes the next job. A resource of
-its pool bounds the time in the same way: it is like slots, as many as jobs can hold it at once. Rates and throttled
-keys become available at known times. The estimate is the largest of these bounds (Graham 1966: a list schedule takes
-at most the sum of the first two). A nested scheduler counts as a job that takes the scheduler's own estimate.
-The estimates are computed from the innermost schedulers outwards, in O(n log slots) for n unsettled jobs of each.
+The remaining time of a scheduler is at least that of its longest chain of remaining jobs. It is also at least that of a
+list schedule of the remaining jobs on the slots of the window, in which each free slot takes the next job. A resource
+of the pool bounds the time in the same way. It acts like a number of slots: the number of jobs that can hold the
+resource at the same time. Rates and throttled keys become available at known times. The estimate is the largest of
+these bounds. (A list schedule takes at most the sum of the first two: Graham 1966.)
 
-A job without an expected duration counts with the median of the known ones; if none is known, each job takes one unit
-of time. All remaining durations are multiplied by the ratio of measured to expected durations among the jobs that have
-succeeded. Without that ratio a unit is not a number of seconds, and there is no estimate.
+A nested scheduler counts as a job whose duration is the scheduler's own estimate. The estimates are computed from the
+innermost schedulers outwards, in O(n log slots) for the n unsettled jobs of each scheduler.
 
-A running job that reports progress is assumed to continue at the same speed.
+A job without an expected duration counts with the median of the known durations. If no duration is known, each job
+is assumed to take one unit of time. All remaining durations are multiplied by the ratio of measured to expected
+durations of the jobs that have succeeded. While this ratio is unknown, units cannot be converted to seconds, so there
+is no estimate.
 
-`Estimator` is independent of monitors: it works on `Level`s of any nodes, and a function returns the state of each.
-`Forecast` evaluates it at intervals for the run of a monitor.
+A running job that reports progress is assumed to continue at the speed it has had so far.
+
+`Estimator` is independent of monitors. Its jobs may be any objects, and the caller passes a function that returns the
+progress of each job. `Forecast` queries an estimator at intervals for the run that a monitor shows.
 """
 
 from __future__ import annotations
@@ -30,26 +33,26 @@ from operator import itemgetter
 from typing import Final, Generic, TypeVar
 
 from ..._core.api.views import JobState, longest_paths, median_duration
-from ._model import Model
-from ._records import JobRecord, SchedulerRecord, Source
+from ._model import RunModel
+from ._records import JobRecord, RunSource, SchedulerRecord
 
 Node = TypeVar("Node", bound=Hashable)
 
-MIN_SUCCEEDED: Final = 3
+MIN_SUCCEEDED_JOBS: Final = 3
 """The number of jobs that must have succeeded before there is an estimate, if no job has an expected duration."""
 
 PRIOR_WEIGHT: Final = 0.1
-"""The weight of the expected durations relative to the measured ones, as a fraction of the sum of all durations."""
+"""The weight of the expected durations in the ratio of measured to expected ones, as a fraction of their total."""
 
-Progress = tuple[str, float, float | None]
-"""A job's state, the seconds that it has run, and its remaining seconds.
+JobProgress = tuple[str, float, float | None]
+"""A job's state, the number of seconds that the job has run, and the number of seconds that remain.
 
-The state is WAITING, RUNNING, SUCCEEDED, or SETTLED for all other final states. The remaining seconds are None unless
-the job reports progress.
+The state is `WAITING`, `RUNNING`, `SUCCEEDED`, or `SETTLED`, which stands for all other final states. The remaining
+seconds are None unless the job reports progress.
 """
 
-Unsettled = tuple[Node, float, float | None]
-"""A job that has not settled, the seconds that it has run, and its remaining seconds, or None if unknown."""
+UnsettledJob = tuple[Node, float, float | None]
+"""A job that has not settled, the number of seconds that it has run, and the number that remain (None if unknown)."""
 
 WAITING: Final = "waiting"
 RUNNING: Final = "running"
@@ -58,310 +61,351 @@ SETTLED: Final = "settled"
 
 
 @dataclass(slots=True)
-class PoolBound(Generic[Node]):
+class ResourceBound(Generic[Node]):
     """The bound that one resource of a pool sets on the remaining time.
 
     Args:
         jobs: the jobs that need the resource, at any depth.
-        needs: returns the amount that a job needs.
-        total: the total amount of the resource; infinity for a rate.
-        opens_in: returns the seconds until a rate or a cooldown lets the given jobs start.
+        amount_needed: a function that returns the amount that a job needs.
+        total_amount: the total amount of the resource; infinity for a rate.
+        start_delay: a function that returns the seconds until a rate or a cooldown lets these jobs start.
 
     """
 
     jobs: list[Node]
-    needs: Callable[[Node], float]
-    total: float = math.inf
-    opens_in: Callable[[list[Node]], float] = lambda jobs: 0.0
+    amount_needed: Callable[[Node], float]
+    total_amount: float = math.inf
+    start_delay: Callable[[list[Node]], float] = lambda jobs: 0.0
 
 
 @dataclass(slots=True)
-class Level(Generic[Node]):
-    """The jobs of one scheduler, as the estimator sees them.
+class SchedulerLevel(Generic[Node]):
+    """One scheduler and its jobs, in the form that an `Estimator` needs.
 
     Args:
-        node: the scheduler.
-        jobs: its jobs in topological order.
-        waits_for: returns the requirements of a job in the same scheduler.
-        slots: the number of jobs that may run at once; infinity for no limit.
-        nested: the jobs that are schedulers.
-        limits: the resources of its pool, and the resources that it reserves for its jobs.
-        longest_first: whether the job with the longest chain of successors starts first, instead of the first in
-            `jobs`.
-        expected: the expected duration of each job in seconds; set by the estimator.
-        chain_after: the duration of each job's longest chain of successors; set by the estimator.
+        scheduler: the scheduler.
+        jobs: the jobs of the scheduler, in topological order.
+        required_members: a function that returns the jobs of the scheduler that a job requires.
+        slot_count: the number of jobs that may run at once; infinity if there is no limit.
+        nested_schedulers: those jobs that are schedulers.
+        resource_bounds: the bounds of the resources in the scheduler's pool, and of those that it reserves for its
+            jobs.
+        is_longest_first: whether jobs start in the order of their longest chains of successors, instead of in the order
+            of `jobs`.
+        expected_durations: the expected duration of each job in seconds. The estimator sets this.
+        successor_chain_seconds: the duration of each job's longest chain of successors. The estimator sets this.
 
     """
 
-    node: Node
+    scheduler: Node
     jobs: list[Node]
-    waits_for: Callable[[Node], Iterable[Node]]
-    slots: float = math.inf
-    nested: frozenset[Node] = frozenset()
-    limits: list[PoolBound[Node]] = field(default_factory=list[PoolBound[Node]])
-    longest_first: bool = False
-    expected: dict[Node, float] = field(default_factory=dict[Node, float])
-    chain_after: dict[Node, float] = field(default_factory=dict[Node, float])
+    required_members: Callable[[Node], Iterable[Node]]
+    slot_count: float = math.inf
+    nested_schedulers: frozenset[Node] = frozenset()
+    resource_bounds: list[ResourceBound[Node]] = field(default_factory=list[ResourceBound[Node]])
+    is_longest_first: bool = False
+    expected_durations: dict[Node, float] = field(default_factory=dict[Node, float])
+    successor_chain_seconds: dict[Node, float] = field(default_factory=dict[Node, float])
 
 
 class Estimator(Generic[Node]):
-    """An estimator for one graph, whose `remaining` is called repeatedly during the run.
+    """An estimator of the remaining time of one run. During the run, it can be queried any number of times.
 
     Args:
-        levels: the outermost scheduler and the nested ones, each after the scheduler that encloses it.
-        expected: returns the expected duration of a job in seconds; None if unknown.
+        levels: the outermost scheduler and the nested schedulers, each after the scheduler that encloses it.
+        expected_duration: a function that returns the expected duration of a job in seconds; None if it is unknown.
 
     """
 
-    def __init__(self, levels: Iterable[Level[Node]], expected: Callable[[Node], float | None]) -> None:
+    def __init__(
+        self, levels: Iterable[SchedulerLevel[Node]], expected_duration: Callable[[Node], float | None]
+    ) -> None:
         self._levels: Final = list(levels)
-        jobs = [job for level in self._levels for job in level.jobs if job not in level.nested]
-        known = {job: seconds for job in jobs if (seconds := expected(job)) is not None}
-        default = median_duration(known.values())
-        self._total: Final = sum(known.values()) + default * (len(jobs) - len(known))
-        self._is_known: Final = bool(known)
-        # Measured and expected seconds of the jobs that have succeeded, and the number of these jobs.
-        self._measured = self._predicted = 0.0
-        self._succeeded = 0
-        durations: dict[Node, float] = {}  # the expected durations of schedulers
+        jobs = [job for level in self._levels for job in level.jobs if job not in level.nested_schedulers]
+        known_durations = {job: seconds for job in jobs if (seconds := expected_duration(job)) is not None}
+        default_duration = median_duration(known_durations.values())
+        unknown_count = len(jobs) - len(known_durations)
+        self._expected_total_seconds: Final = sum(known_durations.values()) + default_duration * unknown_count
+        self._has_expected_durations: Final = bool(known_durations)
+        # The number of jobs that have succeeded, with the sums of their measured and of their expected durations.
+        self._measured_seconds = self._expected_seconds = 0.0
+        self._succeeded_count = 0
+        scheduler_durations: dict[Node, float] = {}  # the expected duration of each scheduler, in seconds
         for level in reversed(self._levels):
-            level.expected = {
-                job: durations[job] if job in level.nested else known.get(job, default) for job in level.jobs
+            level.expected_durations = {
+                job: scheduler_durations[job]
+                if job in level.nested_schedulers
+                else known_durations.get(job, default_duration)
+                for job in level.jobs
             }
-            paths = longest_paths(level.jobs, level.waits_for, level.expected, default)
-            level.chain_after = {job: path - level.expected[job] for job, path in paths.items()}
-            durations[level.node] = max(0.0, *paths.values(), sum(level.expected.values()) / level.slots)
+            paths = longest_paths(level.jobs, level.required_members, level.expected_durations, default_duration)
+            level.successor_chain_seconds = {job: path - level.expected_durations[job] for job, path in paths.items()}
+            scheduler_durations[level.scheduler] = max(
+                0.0, *paths.values(), sum(level.expected_durations.values()) / level.slot_count
+            )
 
-    def remaining(self, progress: Callable[[Node], Progress]) -> float | None:
-        """Return the remaining seconds of the run; None if unknown."""
-        states = [list(self._unsettled(level, progress)) for level in self._levels]
-        factor = self._factor()
-        if factor is None:
+    def estimate_remaining_seconds(self, progress: Callable[[Node], JobProgress]) -> float | None:
+        """Return the remaining seconds of the run, or None if they are unknown; `progress` returns a job's progress."""
+        unsettled_by_level = [list(self._iterate_unsettled(level, progress)) for level in self._levels]
+        duration_ratio = self._duration_ratio()
+        if duration_ratio is None:
             reported = [
                 seconds_left
-                for level, state in zip(self._levels, states, strict=True)
-                for job, _, seconds_left in state
-                if job not in level.nested
+                for level, unsettled in zip(self._levels, unsettled_by_level, strict=True)
+                for job, _, seconds_left in unsettled
+                if job not in level.nested_schedulers
             ]
             if not reported or None in reported:
                 return None
-            factor = 1.0  # unused: all remaining jobs report progress
-        nested: dict[Node, float] = {}  # the remaining seconds of each scheduler
-        works: dict[Node, Work] = {}
-        for level, state in zip(reversed(self._levels), reversed(states), strict=True):
-            nested[level.node] = _remaining_in_level(level, state, nested, factor, works)
-        return nested[self._levels[0].node] if self._levels else 0.0
+            duration_ratio = 1.0  # has no effect, because all remaining jobs report progress
+        seconds_by_scheduler: dict[Node, float] = {}  # the remaining seconds of each scheduler
+        remaining_work: dict[Node, RemainingWork] = {}
+        for level, unsettled in zip(reversed(self._levels), reversed(unsettled_by_level), strict=True):
+            seconds_by_scheduler[level.scheduler] = _estimate_level(
+                level, unsettled, seconds_by_scheduler, duration_ratio, remaining_work
+            )
+        return seconds_by_scheduler[self._levels[0].scheduler] if self._levels else 0.0
 
-    def _unsettled(self, level: Level[Node], progress: Callable[[Node], Progress]) -> Iterator[Unsettled[Node]]:
-        """Yield the unsettled jobs with their elapsed and remaining seconds; remove settled jobs from the level."""
+    def _iterate_unsettled(
+        self, level: SchedulerLevel[Node], progress: Callable[[Node], JobProgress]
+    ) -> Iterator[UnsettledJob[Node]]:
+        """Yield the unsettled jobs with their elapsed and remaining seconds, and remove settled jobs from the level."""
         jobs, level.jobs = level.jobs, []
         for job in jobs:
             state, seconds, seconds_left = progress(job)
             if state is WAITING or state is RUNNING:
                 level.jobs.append(job)
                 yield job, seconds, seconds_left
-            elif state is SUCCEEDED and job not in level.nested:
-                self._succeeded += 1
-                self._measured += seconds
-                self._predicted += level.expected[job]
+            elif state is SUCCEEDED and job not in level.nested_schedulers:
+                self._succeeded_count += 1
+                self._measured_seconds += seconds
+                self._expected_seconds += level.expected_durations[job]
 
-    def _factor(self) -> float | None:
-        """Return the ratio of measured to expected durations; None if too few jobs have succeeded to know it."""
-        prior = PRIOR_WEIGHT * self._total if self._is_known else 0.0
-        if not self._is_known and self._succeeded < MIN_SUCCEEDED:
+    def _duration_ratio(self) -> float | None:
+        """Return the ratio of measured to expected durations; None if too few jobs have succeeded."""
+        prior_seconds = PRIOR_WEIGHT * self._expected_total_seconds if self._has_expected_durations else 0.0
+        if not self._has_expected_durations and self._succeeded_count < MIN_SUCCEEDED_JOBS:
             return None
-        return (prior + self._measured) / (prior + self._predicted) if prior + self._predicted else 1.0
+        return (
+            (prior_seconds + self._measured_seconds) / (prior_seconds + self._expected_seconds)
+            if prior_seconds + self._expected_seconds
+            else 1.0
+        )
 
 
-def _remaining_in_level(
-    level: Level[Node],
-    state: list[Unsettled[Node]],
-    nested: dict[Node, float],
-    factor: float,
-    works: dict[Node, Work],
+def _estimate_level(
+    level: SchedulerLevel[Node],
+    unsettled: list[UnsettledJob[Node]],
+    seconds_by_scheduler: dict[Node, float],
+    duration_ratio: float,
+    remaining_work: dict[Node, RemainingWork],
 ) -> float:
-    """Return the remaining seconds of one scheduler, and add its jobs to `works`.
+    """Return the remaining seconds of one scheduler, and add its unsettled jobs to `remaining_work`.
 
     Args:
-        level: the scheduler's jobs.
-        state: its unsettled jobs.
-        nested: the remaining seconds of the nested schedulers.
-        factor: the ratio of measured to expected durations.
-        works: the unsettled jobs of all levels so far.
+        level: the scheduler.
+        unsettled: the unsettled jobs of the scheduler.
+        seconds_by_scheduler: the remaining seconds of each nested scheduler.
+        duration_ratio: the ratio of measured to expected durations.
+        remaining_work: the remaining work of the unsettled jobs in the levels estimated so far.
 
     """
-    path = 0.0
-    own: list[Work] = []
-    for job, seconds, seconds_left in state:
-        if job in level.nested:
-            seconds_left = nested[job]
+    longest_chain_seconds = 0.0
+    level_work: list[RemainingWork] = []
+    for job, seconds, seconds_left in unsettled:
+        if job in level.nested_schedulers:
+            seconds_left = seconds_by_scheduler[job]
         elif seconds_left is None:
-            seconds_left = max(0.0, factor * level.expected[job] - seconds)
-        behind = factor * level.chain_after[job]
-        path = max(path, seconds_left + behind)
-        works[job] = work = (
-            (-math.inf if seconds else -seconds_left - behind if level.longest_first else 0.0),
+            seconds_left = max(0.0, duration_ratio * level.expected_durations[job] - seconds)
+        chain_seconds = duration_ratio * level.successor_chain_seconds[job]
+        longest_chain_seconds = max(longest_chain_seconds, seconds_left + chain_seconds)
+        remaining_work[job] = work = (
+            (-math.inf if seconds else -seconds_left - chain_seconds if level.is_longest_first else 0.0),
             seconds_left,
         )
-        own.append(work)
-    return max([path, _list_schedule(own, level.slots), *(_resource_time(limit, works) for limit in level.limits)])
+        level_work.append(work)
+    return max(
+        [
+            longest_chain_seconds,
+            _list_schedule_makespan(level_work, level.slot_count),
+            *(_resource_lower_bound(bound, remaining_work) for bound in level.resource_bounds),
+        ]
+    )
 
 
-Work = tuple[float, float]
-"""An unsettled job's position in the start order, negative infinity if it runs, and its remaining seconds."""
+RemainingWork = tuple[float, float]
+"""A key that sorts an unsettled job by the order of starts, and the job's remaining seconds.
+
+The key of a running job is -inf.
+"""
 
 
-def _list_schedule(works: list[Work], slots: float) -> float:
-    """Return the makespan of a list schedule of these jobs: each free slot takes the next job. O(n log n)."""
-    if not works or slots >= len(works):
-        return max((seconds_left for _, seconds_left in works), default=0.0)
-    ends = [0.0] * int(slots)
-    for _, seconds_left in sorted(works, key=itemgetter(0)):
-        heapq.heapreplace(ends, ends[0] + seconds_left)
-    return max(ends)
+def _list_schedule_makespan(remaining_work: list[RemainingWork], slot_count: float) -> float:
+    """Return the makespan, in seconds, of a list schedule of these jobs, in which each free slot takes the next job.
 
-
-def _resource_time(limit: PoolBound[Node], works: dict[Node, Work]) -> float:
-    """Return the time that the jobs need because they share a resource.
-
-    If all jobs need the same amount, the resource is like a number of slots. Otherwise, only the sum of the amounts
-    over time counts.
+    This takes O(n log n) time.
     """
-    limit.jobs = [job for job in limit.jobs if job in works]
-    if not limit.jobs:
+    if not remaining_work or slot_count >= len(remaining_work):
+        return max((seconds_left for _, seconds_left in remaining_work), default=0.0)
+    slot_ends = [0.0] * int(slot_count)
+    for _, seconds_left in sorted(remaining_work, key=itemgetter(0)):
+        heapq.heapreplace(slot_ends, slot_ends[0] + seconds_left)
+    return max(slot_ends)
+
+
+def _resource_lower_bound(bound: ResourceBound[Node], remaining_work: dict[Node, RemainingWork]) -> float:
+    """Return the minimum number of seconds that the remaining jobs take because they share a resource.
+
+    If all jobs need the same amount, the resource acts like a number of slots. Otherwise, the bound is the sum of
+    amount times remaining duration over all jobs, divided by the total amount.
+    """
+    bound.jobs = [job for job in bound.jobs if job in remaining_work]
+    if not bound.jobs:
         return 0.0
-    needed = [limit.needs(job) for job in limit.jobs]
-    holders = [works[job] for job in limit.jobs]
-    volume = sum(amount * seconds_left for amount, (_, seconds_left) in zip(needed, holders, strict=True)) / limit.total
-    is_like_slots = limit.total < math.inf and min(needed) == max(needed)
-    makespan = _list_schedule(holders, limit.total // needed[0]) if is_like_slots else 0.0
-    waiting = [job for job in limit.jobs if works[job][0] > -math.inf]
-    last = min((works[job][1] for job in waiting), default=0.0)
-    return max(volume, makespan, limit.opens_in(waiting) + last if waiting else 0.0)
+    amounts = [bound.amount_needed(job) for job in bound.jobs]
+    holders = [remaining_work[job] for job in bound.jobs]
+    work_seconds = (
+        sum(amount * seconds_left for amount, (_, seconds_left) in zip(amounts, holders, strict=True))
+        / bound.total_amount
+    )
+    has_equal_amounts = bound.total_amount < math.inf and min(amounts) == max(amounts)
+    makespan = _list_schedule_makespan(holders, bound.total_amount // amounts[0]) if has_equal_amounts else 0.0
+    waiting = [job for job in bound.jobs if remaining_work[job][0] > -math.inf]
+    shortest = min((remaining_work[job][1] for job in waiting), default=0.0)
+    return max(work_seconds, makespan, bound.start_delay(waiting) + shortest if waiting else 0.0)
 
 
-INTERVAL: Final = 1.0
+ESTIMATE_INTERVAL: Final = 1.0
 """The minimum number of seconds between two estimates."""
 PAUSE_FACTOR: Final = 500
-"""The pause between two estimates as a multiple of the CPU time of one."""
+"""The minimum pause between two estimates, as a multiple of the CPU time that one estimate takes."""
 
 
 class Forecast:
-    """The estimates for the run of a monitor; between two of them, the last one is counted down.
+    """A forecast of the remaining time of the run that a monitor shows.
 
-    The estimator of a large graph takes long to build, so it is built only when there are durations to estimate from.
-    The time to build it the first time does not lengthen the pause between two estimates.
+    The remaining time is the latest estimate, minus the time that has passed since that estimate.
+
+    Building an estimator for a large graph takes a long time, so it is built only once there are durations to estimate
+    from. The time that the first one takes to build does not lengthen the pause before the next estimate.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: RunModel) -> None:
         self._model: Final = model
         self._estimator: Estimator[JobRecord] | None = None
-        self._revision = -1
-        self._has_known = False  # whether a job had an expected duration at `_revision`
-        self._next_estimate = -math.inf
-        self._last_estimate: float | None = None
-        self._estimated_at = 0.0  # the time of the last estimate
+        self._graph_revision = -1
+        self._has_expected_durations = False  # whether any job had an expected duration at `_graph_revision`
+        self._next_estimate_at = -math.inf
+        self._last_estimate: float | None = None  # in seconds
+        self._last_estimate_at = 0.0
 
-    def remaining(self) -> float | None:
+    def remaining_seconds(self) -> float | None:
         """Return the remaining seconds of the run; None if unknown."""
         now = time.monotonic()
-        if now >= self._next_estimate:
-            with contextlib.suppress(RuntimeError):  # the run has changed the graph meanwhile: try again next time
+        if now >= self._next_estimate_at:
+            # A RuntimeError means that the thread of the run changed the graph. The next picture tries again.
+            with contextlib.suppress(RuntimeError):
                 if self._can_estimate():
-                    is_first = self._estimator is None
-                    began = time.thread_time()
+                    is_first_estimate = self._estimator is None
+                    cpu_start = time.thread_time()
                     estimator = self._current_estimator()
-                    began = time.thread_time() if is_first else began
-                    self._last_estimate, self._estimated_at = estimator.remaining(self._progress), now
-                    self._next_estimate = now + max(INTERVAL, PAUSE_FACTOR * (time.thread_time() - began))
-        return None if self._last_estimate is None else max(0.0, self._last_estimate - (now - self._estimated_at))
+                    cpu_start = time.thread_time() if is_first_estimate else cpu_start
+                    self._last_estimate = estimator.estimate_remaining_seconds(self._job_progress)
+                    self._last_estimate_at = now
+                    cpu_seconds = time.thread_time() - cpu_start
+                    self._next_estimate_at = now + max(ESTIMATE_INTERVAL, PAUSE_FACTOR * cpu_seconds)
+        return None if self._last_estimate is None else max(0.0, self._last_estimate - (now - self._last_estimate_at))
 
     def _can_estimate(self) -> bool:
-        """Return whether a job has an expected duration or reports progress, or enough jobs have succeeded."""
+        """Return whether any job has an expected duration or reports progress, or enough jobs have succeeded."""
         model = self._model
         if (
             self._last_estimate is not None
-            or model.tally.settled[JobState.SUCCEEDED] - model.tally.restored >= MIN_SUCCEEDED
+            or model.root_counts.settled_counts[JobState.SUCCEEDED] - model.root_counts.restored_count
+            >= MIN_SUCCEEDED_JOBS
         ):
             return True
-        if self._revision != model.revision:
-            self._revision, self._estimator = model.revision, None  # the jobs have changed
-            self._has_known = any(map(model.source.expected_durations, list(model.tallies)))
-        return self._has_known or any(map(self._fraction, list(model.running)))
+        if self._graph_revision != model.graph_revision:
+            self._graph_revision, self._estimator = model.graph_revision, None
+            self._has_expected_durations = any(map(model.source.expected_durations, list(model.counts_by_scheduler)))
+        return self._has_expected_durations or any(map(self._query_fraction_done, list(model.running_jobs)))
 
     def _current_estimator(self) -> Estimator[JobRecord]:
         model = self._model
-        if self._estimator is None or self._revision != model.revision:
-            revision = model.revision
-            graph = list(levels(model.source, model.root))
-            known: dict[JobRecord, float] = {}
-            for scheduler in list(model.tallies):
-                known.update(model.source.expected_durations(scheduler))
-            self._estimator = Estimator(graph, known.get)
-            self._revision = revision
+        if self._estimator is None or self._graph_revision != model.graph_revision:
+            revision = model.graph_revision
+            levels = list(iterate_scheduler_levels(model.source, model.root))
+            known_durations: dict[JobRecord, float] = {}
+            for scheduler in list(model.counts_by_scheduler):
+                known_durations.update(model.source.expected_durations(scheduler))
+            self._estimator = Estimator(levels, known_durations.get)
+            self._graph_revision = revision
         return self._estimator
 
-    def _progress(self, job: JobRecord) -> Progress:
-        """Return the progress of a job for the estimator."""
+    def _job_progress(self, job: JobRecord) -> JobProgress:
+        """Return the `JobProgress` of a job."""
         started, finished = job.started_at, job.finished_at
         if finished is not None:
             if started is not None and job.state is JobState.SUCCEEDED:
-                return SUCCEEDED, finished - started - sum(until - since for since, until in job.held), None
+                return SUCCEEDED, finished - started - sum(until - since for since, until in job.machine_waits), None
             return SETTLED, 0.0, None
         if started is None:
             return WAITING, 0.0, None
         seconds = self._model.clock() - started
-        fraction = self._fraction(job)
-        if not fraction or job.attempts > 1 or job.timed_out:  # the current attempt began after `started_at`
+        fraction = self._query_fraction_done(job)
+        # After the first attempt, the speed is unknown, because `started_at` is the start of the first attempt.
+        if not fraction or job.attempts > 1 or job.timed_out:
             return RUNNING, seconds, None
         return RUNNING, seconds, seconds / fraction - seconds
 
-    def _fraction(self, job: JobRecord) -> float | None:
+    def _query_fraction_done(self, job: JobRecord) -> float | None:
         self._model.source.update_progress(job)
         return job.fraction_done
 
 
-def levels(source: Source, root: SchedulerRecord) -> Iterator[Level[JobRecord]]:
-    """Yield the levels of a run, the outermost first, without forever jobs."""
-    todo: list[tuple[SchedulerRecord, dict[str, PoolBound[JobRecord]]]] = [(root, {})]
+def iterate_scheduler_levels(source: RunSource, root: SchedulerRecord) -> Iterator[SchedulerLevel[JobRecord]]:
+    """Yield a `SchedulerLevel` for each scheduler of a run, the outermost first; forever jobs are omitted."""
+    todo: list[tuple[SchedulerRecord, dict[str, ResourceBound[JobRecord]]]] = [(root, {})]
     while todo:
-        scheduler, outer_limits = todo.pop()
-        jobs = [job for job in source.in_order(scheduler) if not job.forever]
+        scheduler, enclosing_bounds = todo.pop()
+        jobs = [job for job in source.topological_order(scheduler) if not job.forever]
         nested = [job for job in jobs if isinstance(job, SchedulerRecord)]
-        own = source.window if scheduler is root else source.slots_in(scheduler)
-        limits = dict(_limits(source, scheduler, is_nested=scheduler is not root))
-        scope = {**outer_limits, **limits}
-        for job in jobs if scope else ():
-            for name in source.needs_of(job):
-                if name in scope:
-                    scope[name].jobs.append(job)
-        yield Level(
+        slots = source.root_slot_count if scheduler is root else source.slot_count(scheduler)
+        pool_bounds = dict(_iterate_resource_bounds(source, scheduler, is_nested=scheduler is not root))
+        bounds_in_scope = {**enclosing_bounds, **pool_bounds}
+        for job in jobs if bounds_in_scope else ():
+            for name in source.job_needs(job):
+                if name in bounds_in_scope:
+                    bounds_in_scope[name].jobs.append(job)
+        yield SchedulerLevel(
             scheduler,
             jobs,
-            source.waits_for,
-            math.inf if own is None else max(1, own),
+            source.required_members,
+            math.inf if slots is None else max(1, slots),
             frozenset(nested),
-            [*limits.values()],
+            [*pool_bounds.values()],
             source.is_longest_first(scheduler),
         )
-        todo += [(inner, scope) for inner in nested]
+        todo += [(nested_scheduler, bounds_in_scope) for nested_scheduler in nested]
 
 
-def _limits(
-    source: Source, scheduler: SchedulerRecord, *, is_nested: bool
-) -> Iterator[tuple[str, PoolBound[JobRecord]]]:
-    """Yield the names and bounds of the resources that a scheduler has for its jobs."""
-    for name, amount in source.needs_of(scheduler).items() if is_nested else ():
-        if isinstance(amount, (int, float)):  # rates, which have a dict by key, are never reserved for members
-            yield name, PoolBound([], partial(_amount_needed, source, name), amount)
-    for resource in source.resources_in(scheduler):
+def _iterate_resource_bounds(
+    source: RunSource, scheduler: SchedulerRecord, *, is_nested: bool
+) -> Iterator[tuple[str, ResourceBound[JobRecord]]]:
+    """Yield the name and the bound of each resource that a scheduler provides to its jobs."""
+    for name, amount in source.job_needs(scheduler).items() if is_nested else ():
+        if isinstance(amount, (int, float)):  # a dict is an amount of a rate, which cannot be reserved
+            yield name, ResourceBound([], partial(_amount_needed, source, name), amount)
+    for resource in source.pool_resources(scheduler):
         total = math.inf if resource.total is None else resource.total
         yield (
             resource.name,
-            PoolBound([], partial(_amount_needed, source, resource.name), total, partial(source.opens_in, resource)),
+            ResourceBound(
+                [], partial(_amount_needed, source, resource.name), total, partial(source.start_delay, resource)
+            ),
         )
 
 
-def _amount_needed(source: Source, name: str, job: JobRecord) -> float:
-    amount = source.needs_of(job)[name]
+def _amount_needed(source: RunSource, name: str, job: JobRecord) -> float:
+    amount = source.job_needs(job)[name]
     return amount if isinstance(amount, (int, float)) else 1.0

@@ -1,8 +1,9 @@
-"""`LogDisplay`: the output of a monitor that is not a terminal, as lines with the time of day.
+"""`LogDisplay`: the output of a monitor to a file or a pipe, as lines with the time of day.
 
-Each job has a line when it starts and one when it ends. A run of more than `MAX_LISTED_JOBS` jobs has `PROGRESS_LINES`
-lines with its progress instead. The first `MAX_FAILURES` failures always have a line each. After `MAX_SILENCE` seconds
-without a line, the progress is written, because some CI systems kill programs that write nothing for a long time.
+A line is written when a job starts, and another one when it ends. For a run of more than `MAX_LISTED_JOBS` jobs,
+`PROGRESS_LINE_COUNT` lines with the progress of the run are written instead. In both cases, each of the first
+`MAX_FAILURE_LINES` failures has a line. After `MAX_SILENT_SECONDS` without a line, the progress is written, because
+some CI systems kill programs that write nothing for a long time.
 """
 
 from __future__ import annotations
@@ -17,64 +18,67 @@ from typing import Final, TextIO
 from ..._core.api.views import AnyJob, JobState, duration_text
 from ..text import _exception_text
 from ..text._symbols import Symbols
-from ..text._verdict import TROUBLE
+from ..text._verdict import TROUBLE_STATES
 from ._display import Display, Ticker
 from ._fd_capture import FdCapture, open_capture
-from ._model import Model
+from ._model import RunModel
 from ._output_buffer import BufferedStream, OutputBuffer
-from ._records import Identity, JobRecord
+from ._records import JobIdentity, JobRecord
 from ._row_selection import attempt_text, full_name
 from ._run_header import RunHeader
 
 MAX_LISTED_JOBS: Final = 200
-PROGRESS_LINES: Final = 20
-MAX_FAILURES: Final = 100
-MAX_SILENCE: Final = 60.0
+PROGRESS_LINE_COUNT: Final = 20
+MAX_FAILURE_LINES: Final = 100
+MAX_SILENT_SECONDS: Final = 60.0
 
 
 def _outcome_word(job: JobRecord) -> str:
-    """Return a word for the outcome of a job; a forever job that did not fail has only "ended"."""
+    """Return a word for the outcome of a job: "restored", "ended" or the name of the state.
+
+    The word is "ended" for a forever job that neither failed nor was blocked.
+    """
     if job.restored:
         return "restored"
-    if job.forever and job.state not in TROUBLE:
+    if job.forever and job.state not in TROUBLE_STATES:
         return "ended"
     return "FAILED" if job.state is JobState.FAILED else job.state.value
 
 
 class TaggedStream:
-    """A replacement of a standard stream that prefixes each line with the tag of the job that prints it, if known."""
+    """A replacement for `sys.stdout` or `sys.stderr` that prefixes each line of a job with the job's tag."""
 
-    def __init__(self, name: str, tag: Callable[[AnyJob], str]) -> None:
-        self._real: Final[TextIO] = getattr(sys, name)
-        self._buffer: Final = OutputBuffer(self._write, self._write, tag)
+    def __init__(self, name: str, get_tag: Callable[[AnyJob], str]) -> None:
+        self._real_stream: Final[TextIO] = getattr(sys, name)
+        self._buffer: Final = OutputBuffer(self._write_buffered_lines, self._write_buffered_lines, get_tag)
         self._lock: Final = threading.RLock()
-        self._pipes: FdCapture | None = None
-        with contextlib.suppress(OSError, ValueError):  # the stream has no descriptor
-            self._pipes = open_capture(self._buffer, self._real.fileno(), self._real.encoding)
-        self._buffer.output_factory = self._pipes
+        self._fd_capture: FdCapture | None = None
+        with contextlib.suppress(OSError, ValueError):  # raised if the stream has no descriptor
+            self._fd_capture = open_capture(self._buffer, self._real_stream.fileno(), self._real_stream.encoding)
+        self._buffer.pipe_factory = self._fd_capture
         self._buffer.replace_stream(name)
 
-    def finish(self, job: Identity) -> None:
-        """Write the unfinished line of a job."""
-        self._buffer.finish(job)
-        self._write()
+    def write_partial_line(self, job: JobIdentity) -> None:
+        """Write the incomplete line of a job."""
+        self._buffer.finish_partial_lines(job)
+        self._write_buffered_lines()
 
     def restore(self) -> None:
-        """Restore the real stream, and write unfinished lines."""
-        self._buffer.restore()
-        if self._pipes is not None:
-            self._pipes.restore()
-        self._write()
+        """Restore the real stream, and write incomplete lines."""
+        self._buffer.restore_streams()
+        if self._fd_capture is not None:
+            self._fd_capture.restore()
+        self._write_buffered_lines()
 
-    def _write(self) -> None:
-        with self._lock, contextlib.suppress(OSError, ValueError):  # the stream is broken or closed
-            lines = self._buffer.take()
-            self._real.write("".join(line + "\n" for line in lines))
-            self._real.flush()
+    def _write_buffered_lines(self) -> None:
+        with self._lock, contextlib.suppress(OSError, ValueError):  # raised if the stream is broken or closed
+            lines = self._buffer.take_lines()
+            self._real_stream.write("".join(line + "\n" for line in lines))
+            self._real_stream.flush()
 
 
-def can_be_tagged(name: str) -> bool:
-    """Return whether a standard stream exists, and no other monitor has replaced it."""
+def can_tag_stream(name: str) -> bool:
+    """Return whether lines on a standard stream can be tagged: it exists, and no other monitor has replaced it."""
     stream = getattr(sys, name)
     return stream is not None and not isinstance(stream, BufferedStream)
 
@@ -83,100 +87,106 @@ class LogDisplay(Display):
     """The output of a monitor as log lines, for one run."""
 
     def __init__(
-        self, stream: TextIO | None, model: Model, symbols: Symbols, tag: Callable[[AnyJob], str] | None = None
+        self, stream: TextIO | None, model: RunModel, symbols: Symbols, get_tag: Callable[[AnyJob], str] | None = None
     ) -> None:
         self._stream: Final = stream
         self._model: Final = model
         self._symbols: Final = symbols
         self._header: Final = RunHeader(model, symbols)
         self._lock: Final = threading.Lock()
-        self._is_lost = stream is None
-        self._silent_since = time.monotonic()
-        self._failures = 0
-        self._steps = 0  # the number of the latest progress line
-        self._ticker: Final = Ticker(self._report_if_silent, 0, MAX_SILENCE)
-        self._tag: Final = tag
-        self._tagged: list[TaggedStream] = []
+        self._has_failed = stream is None
+        self._last_line_at = time.monotonic()
+        self._failure_count = 0
+        self._progress_step = 0  # the step, out of `PROGRESS_LINE_COUNT`, that the latest progress line showed
+        self._ticker: Final = Ticker(self._report_if_silent, 0, MAX_SILENT_SECONDS)
+        self._get_tag: Final = get_tag
+        self._tagged_streams: list[TaggedStream] = []
 
     def start(self) -> None:
         """Write the number of jobs, and tag the standard streams."""
-        jobs = self._model.tally.jobs + self._model.forever_jobs
-        self._write(f"{self._symbols.escape(self._model.label)}: {jobs} job{'s' * (jobs != 1)}")
+        jobs = self._model.root_counts.job_count + self._model.forever_count
+        self._write_line(f"{self._symbols.escape(self._model.label)}: {jobs} job{'s' * (jobs != 1)}")
         self._ticker.start()
-        if self._tag is not None:
-            self._tagged = [TaggedStream(name, self._tag) for name in ("stdout", "stderr") if can_be_tagged(name)]
+        if self._get_tag is not None:
+            self._tagged_streams = [
+                TaggedStream(name, self._get_tag) for name in ("stdout", "stderr") if can_tag_stream(name)
+            ]
 
     def wake(self) -> None:
-        """Do nothing: only the events below have lines."""
+        """Do nothing, because lines are written only for the events below."""
 
     def job_started(self, job: JobRecord) -> None:
         """Write a line for the start of a job, unless there are too many jobs."""
-        if self._model.tally.jobs <= MAX_LISTED_JOBS:
-            self._write(f"{'start':<9} {full_name(job, self._symbols)}")
+        if self._model.root_counts.job_count <= MAX_LISTED_JOBS:
+            self._write_line(f"{'start':<9} {full_name(job, self._symbols)}")
 
     def job_finished(self, job: JobRecord) -> None:
-        """Write the outcome of a job if it failed or there are few jobs; otherwise write progress lines."""
-        for stream in self._tagged:
-            stream.finish(job.named)
-        if job in self._model.failures and not self._model.failures_shown_elsewhere:
-            self._failures += 1
-            if self._failures <= MAX_FAILURES:
-                self._write_end(job)
-            if self._failures == MAX_FAILURES:
-                self._write("further failures are counted only")
-        elif self._model.tally.jobs <= MAX_LISTED_JOBS:
-            self._write_end(job)
-        if self._model.tally.jobs > MAX_LISTED_JOBS and self._steps_done() > self._steps:
+        """Write the outcome of a job if it failed or there are few jobs; also write the progress whenever it is due."""
+        for stream in self._tagged_streams:
+            stream.write_partial_line(job.identity)
+        if job in self._model.failed_jobs and not self._model.are_failures_shown_elsewhere:
+            self._failure_count += 1
+            if self._failure_count <= MAX_FAILURE_LINES:
+                self._write_outcome(job)
+            if self._failure_count == MAX_FAILURE_LINES:
+                self._write_line("further failures are counted only")
+        elif self._model.root_counts.job_count <= MAX_LISTED_JOBS:
+            self._write_outcome(job)
+        if self._model.root_counts.job_count > MAX_LISTED_JOBS and self._current_progress_step() > self._progress_step:
             self._write_progress()
 
     def job_retried(self, job: JobRecord) -> None:
         """Write a line for a further attempt of a job."""
-        if self._model.tally.jobs <= MAX_LISTED_JOBS:
-            self._write(f"{'again':<9} {full_name(job, self._symbols)}  {attempt_text(job)}")
+        if self._model.root_counts.job_count <= MAX_LISTED_JOBS:
+            self._write_line(f"{'again':<9} {full_name(job, self._symbols)}  {attempt_text(job)}")
 
     def job_ready(self, job: JobRecord) -> None:
         """Write a line for a service that is ready."""
-        if self._model.tally.jobs <= MAX_LISTED_JOBS:
-            self._write(f"{'ready':<9} {full_name(job, self._symbols)}")
+        if self._model.root_counts.job_count <= MAX_LISTED_JOBS:
+            self._write_line(f"{'ready':<9} {full_name(job, self._symbols)}")
 
     def stop(self) -> None:
         """Write the verdict on the run."""
         self._ticker.stop()
-        while self._tagged:
-            self._tagged.pop().restore()
-        message = self._model.verdict().line(self._model.label, self._symbols)
-        self._write(f"{message}; {self._header.counts()}" if self._header.counts_add_to_verdict() else message)
-
-    def _write_end(self, job: JobRecord) -> None:
-        started, finished = job.started_at, job.finished_at
-        took = duration_text(finished - started, in_column=True) if started is not None and finished is not None else ""
-        error = job.error if not self._model.failures_shown_elsewhere else None
-        message = self._symbols.escape(_exception_text.one_line(error)) if error is not None else ""
-        self._write(
-            "  ".join(filter(None, (f"{_outcome_word(job):<9} {full_name(job, self._symbols)}", took, message)))
+        while self._tagged_streams:
+            self._tagged_streams.pop().restore()
+        message = self._model.verdict().format_line(self._model.label, self._symbols)
+        self._write_line(
+            f"{message}; {self._header.counts_text()}" if self._header.has_counts_beyond_verdict() else message
         )
 
-    def _steps_done(self) -> int:
-        tally = self._model.tally
-        return PROGRESS_LINES * sum(tally.settled.values()) // max(1, tally.jobs)
+    def _write_outcome(self, job: JobRecord) -> None:
+        started, finished = job.started_at, job.finished_at
+        duration = (
+            duration_text(finished - started, in_column=True) if started is not None and finished is not None else ""
+        )
+        error = job.error if not self._model.are_failures_shown_elsewhere else None
+        message = self._symbols.escape(_exception_text.one_line_text(error)) if error is not None else ""
+        self._write_line(
+            "  ".join(filter(None, (f"{_outcome_word(job):<9} {full_name(job, self._symbols)}", duration, message)))
+        )
+
+    def _current_progress_step(self) -> int:
+        counts = self._model.root_counts
+        return PROGRESS_LINE_COUNT * sum(counts.settled_counts.values()) // max(1, counts.job_count)
 
     def _write_progress(self) -> None:
-        self._steps = self._steps_done()
-        self._write(f"{100 * self._steps // PROGRESS_LINES:>3}% {self._header.counts()}")
+        self._progress_step = self._current_progress_step()
+        self._write_line(f"{100 * self._progress_step // PROGRESS_LINE_COUNT:>3}% {self._header.counts_text()}")
 
     def _report_if_silent(self) -> None:
-        if time.monotonic() - self._silent_since > MAX_SILENCE / 2:
+        if time.monotonic() - self._last_line_at > MAX_SILENT_SECONDS / 2:
             self._write_progress()
 
-    def _write(self, text: str) -> None:
-        """Write a line with the time of day; if the stream is broken, write no more lines."""
+    def _write_line(self, text: str) -> None:
+        """Write a line with the time of day. Once the stream has raised an error, write nothing."""
         with self._lock:
-            if self._is_lost or self._stream is None:
+            if self._has_failed or self._stream is None:
                 return
-            self._silent_since = time.monotonic()
+            self._last_line_at = time.monotonic()
             try:
                 now = time.localtime(self._model.source.time_of_day())
                 self._stream.write(f"{time.strftime('%H:%M:%S', now)} {text}\n")
                 self._stream.flush()
             except (OSError, ValueError):
-                self._is_lost = True
+                self._has_failed = True

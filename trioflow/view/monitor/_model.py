@@ -1,15 +1,15 @@
-"""`Model`: the state of a run that a monitor shows, with the number of jobs in each state.
+"""`RunModel`: the state of a run that a monitor shows, with the number of jobs in each state.
 
-The hooks update the model in the thread of the run. The thread that draws reads it without a lock, so drawing never
-makes the run wait. This is safe for three reasons:
+The monitor's hooks update the model in the thread of the run. The drawing thread reads the model without a lock, so
+drawing never makes the run wait. This is safe for three reasons:
 
-- The hooks change only integers and dicts, each by one bytecode. A reader copies a dict with `list(...)`, which no
-  other thread can interrupt, and iterates over the copy.
-- A reader between two steps of one event sees a count that is off by one, until the next picture.
-- A reader reads each state and each time once.
+- The hooks change only integers and dicts, and each change is a single bytecode instruction. The drawing thread copies
+  a dict with `list(...)`, which no other thread can interrupt, and iterates over the copy.
+- If the drawing thread reads the model while a hook updates it, a count may be off by one until the next picture.
+- The drawing thread reads each state and each time only once per picture.
 
-Each event costs O(depth of nesting), because the counts of a nested scheduler are included in the counts of the
-enclosing schedulers. Forever jobs, and all jobs nested in them, have separate counts.
+Handling an event takes time proportional to the depth of nesting, because the counts of a scheduler include those of
+its nested schedulers. Forever jobs, and all jobs nested in them, are counted separately.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Final
 
 from ..._core.api.views import JobState, shorten
 from ..text import _exception_text, _verdict
-from ..text._verdict import Verdict, verdict
+from ..text._verdict import Verdict, create_verdict
 from ._display import Display
-from ._records import JobRecord, SchedulerRecord, Source
+from ._records import JobRecord, RunSource, SchedulerRecord
 
 
 class JobCounts:
@@ -30,102 +30,121 @@ class JobCounts:
     Forever jobs and schedulers themselves are not counted.
     """
 
-    __slots__ = ("is_separate", "jobs", "outer", "restored", "rows", "running", "settled", "unreached")
+    __slots__ = (
+        "belongs_to_forever_job",
+        "enclosing_counts",
+        "job_count",
+        "restored_count",
+        "row_count",
+        "running_count",
+        "settled_counts",
+        "unreached_count",
+    )
 
-    def __init__(self, outer: JobCounts | None, is_separate: bool = False) -> None:
-        """Start with no jobs; `is_separate` keeps the counts of a forever job from being included in `outer`."""
-        self.outer: Final = None if is_separate else outer
-        self.is_separate: Final[bool] = is_separate or (outer is not None and outer.is_separate)
-        self.rows = 0  # direct members, including schedulers, that are not forever jobs
-        self.jobs = 0
-        self.running = 0
-        self.restored = 0  # jobs restored from a journal; `settled` includes them
-        self.settled = dict.fromkeys((state for state in JobState if state.is_settled), 0)
-        self.unreached = 0  # jobs that never started because their scheduler ended
+    def __init__(self, enclosing_counts: JobCounts | None, is_forever: bool = False) -> None:
+        """Start with no jobs.
+
+        Args:
+            enclosing_counts: the counts of the enclosing scheduler; None for the outermost scheduler.
+            is_forever: whether the scheduler is a forever job. Its jobs are then not included in `enclosing_counts`.
+
+        """
+        self.enclosing_counts: Final = None if is_forever else enclosing_counts
+        self.belongs_to_forever_job: Final[bool] = is_forever or (
+            enclosing_counts is not None and enclosing_counts.belongs_to_forever_job
+        )
+        self.row_count = 0  # the number of direct members, including schedulers, that are not forever jobs
+        self.job_count = 0
+        self.running_count = 0
+        self.restored_count = 0  # jobs restored from a journal are also counted as succeeded in `settled_counts`
+        self.settled_counts = dict.fromkeys((state for state in JobState if state.is_settled), 0)
+        self.unreached_count = 0  # the number of jobs that never started because their scheduler ended
 
     @property
-    def waiting(self) -> int:
+    def waiting_count(self) -> int:
         """The number of jobs that may still start."""
-        return max(0, self.jobs - self.running - self.unreached - sum(self.settled.values()))
+        return max(0, self.job_count - self.running_count - self.unreached_count - sum(self.settled_counts.values()))
 
     @property
-    def is_fresh(self) -> bool:
-        """Whether no job has started or settled yet."""
-        return not (self.running or self.unreached or any(self.settled.values()))
+    def are_all_jobs_waiting(self) -> bool:
+        """Whether all jobs still wait, because none has started or settled."""
+        return not (self.running_count or self.unreached_count or any(self.settled_counts.values()))
 
-    def with_enclosing_schedulers(self) -> Iterator[JobCounts]:
-        """Yield these counts, then the counts that include them, of the enclosing schedulers."""
-        tally: JobCounts | None = self
-        while tally is not None:
-            yield tally
-            tally = tally.outer
+    def iterate_outwards(self) -> Iterator[JobCounts]:
+        """Yield these counts, then the counts of each enclosing scheduler that include them, innermost first."""
+        counts: JobCounts | None = self
+        while counts is not None:
+            yield counts
+            counts = counts.enclosing_counts
 
-    def count_running(self, number: int) -> None:
-        """Add a number, which may be negative, to the running jobs."""
-        for tally in self.with_enclosing_schedulers():
-            tally.running += number
+    def change_running_count(self, change: int) -> None:
+        """Add `change`, which may be negative, to the number of running jobs."""
+        for counts in self.iterate_outwards():
+            counts.running_count += change
 
-    def count_settled(self, state: JobState, has_run: bool, is_restored: bool = False) -> None:
-        """Count a job that has settled."""
-        for tally in self.with_enclosing_schedulers():
-            tally.restored += is_restored
-            tally.running -= has_run
-            tally.settled[state] += 1
+    def count_settled_job(self, state: JobState, was_running: bool, is_restored: bool = False) -> None:
+        """Count a job that has settled in `state`. If `was_running`, no longer count it as running."""
+        for counts in self.iterate_outwards():
+            counts.restored_count += is_restored
+            counts.running_count -= was_running
+            counts.settled_counts[state] += 1
 
-    def add_jobs(self, jobs: int) -> None:
-        """Add a number of jobs."""
-        for tally in self.with_enclosing_schedulers():
-            tally.jobs += jobs
+    def add_jobs(self, number: int) -> None:
+        """Add `number` to the number of jobs."""
+        for counts in self.iterate_outwards():
+            counts.job_count += number
 
-    def count_unreached(self) -> None:
-        """Count the jobs that still wait as unreached."""
-        waiting = self.waiting
-        for tally in self.with_enclosing_schedulers():
-            tally.unreached += waiting
+    def count_waiting_as_unreached(self) -> None:
+        """Count all jobs that are still waiting as unreached."""
+        waiting = self.waiting_count
+        for counts in self.iterate_outwards():
+            counts.unreached_count += waiting
 
-    def subtract_from_outer(self) -> None:
+    def subtract_from_enclosing(self) -> None:
         """Subtract these counts from the counts of the enclosing schedulers."""
-        for tally in self.with_enclosing_schedulers():
-            if tally is not self:
-                tally.jobs -= self.jobs
-                tally.running -= self.running
-                tally.restored -= self.restored
-                tally.unreached -= self.unreached
-                for state, number in self.settled.items():
-                    tally.settled[state] -= number
+        for counts in self.iterate_outwards():
+            if counts is not self:
+                counts.job_count -= self.job_count
+                counts.running_count -= self.running_count
+                counts.restored_count -= self.restored_count
+                counts.unreached_count -= self.unreached_count
+                for state, number in self.settled_counts.items():
+                    counts.settled_counts[state] -= number
 
 
-class Model:
-    """The state of one run: it updates the job records at each event, and notifies the display.
+class RunModel:
+    """The state of one run. At each event, it updates the job records and notifies the display.
 
     Args:
-        root: the outermost scheduler, with the records of all its jobs.
-        source: answers queries about the run between its events.
-        failures_shown_elsewhere: whether failures are printed in the log or after the run, so the monitor omits them.
+        root: the record of the outermost scheduler, with the records of all its jobs.
+        source: the object that answers queries about the run between events.
+        are_failures_shown_elsewhere: whether other code prints the failures after the run. The last picture then omits
+            them, and log lines omit their exceptions.
 
     """
 
-    def __init__(self, root: SchedulerRecord, source: Source, failures_shown_elsewhere: bool = False) -> None:
+    def __init__(self, root: SchedulerRecord, source: RunSource, are_failures_shown_elsewhere: bool = False) -> None:
         self.root: Final = root
         self.source: Final = source
         self.clock: Final = source.clock
-        self.began = self.clock()
-        self.ended: float | None = None
-        self.failures_shown_elsewhere: Final = failures_shown_elsewhere
-        self.revision = 0  # incremented when jobs are added or replaced
-        self.tallies: Final[dict[SchedulerRecord, JobCounts]] = {}
-        # Sets of jobs, ordered by insertion.
-        self.running: Final[dict[JobRecord, None]] = {}
-        self.failures: Final[dict[JobRecord, None]] = {}
-        self.forever_records: Final[dict[JobRecord, None]] = {}  # forever jobs, but not those inside forever jobs
-        self.in_slots: Final[dict[JobRecord, None]] = {}  # running members of the outermost scheduler
-        # The jobs that are ready to start, grouped by scheduler and needs.
-        self.ready: Final[dict[tuple[SchedulerRecord, str], dict[JobRecord, None]]] = {}
-        self._ready_keys: Final[dict[JobRecord, tuple[SchedulerRecord, str]]] = {}  # the key of each job in `ready`
-        # The failures, grouped by the text of the exception.
-        self.failure_kinds: Final[dict[str, dict[JobRecord, None]]] = {}
-        self._register(root, None, is_separate=False)
-        self._final: _verdict.Tally | None = None
+        self.began_at = self.clock()
+        self.ended_at: float | None = None
+        self.are_failures_shown_elsewhere: Final = are_failures_shown_elsewhere
+        self.graph_revision = 0  # incremented when jobs are added or replaced
+        self.counts_by_scheduler: Final[dict[SchedulerRecord, JobCounts]] = {}
+        # The following dicts are ordered sets: their keys are jobs.
+        self.running_jobs: Final[dict[JobRecord, None]] = {}
+        self.failed_jobs: Final[dict[JobRecord, None]] = {}
+        self.forever_jobs: Final[dict[JobRecord, None]] = {}  # omits forever jobs nested in another forever job
+        self.slot_holders: Final[dict[JobRecord, None]] = {}  # the running members of the outermost scheduler
+        # The jobs that are ready to start, grouped by their scheduler and the text of their needs.
+        self.ready_jobs_by_needs: Final[dict[tuple[SchedulerRecord, str], dict[JobRecord, None]]] = {}
+        # The key under which `ready_jobs_by_needs` has each ready job.
+        self._ready_keys_by_job: Final[dict[JobRecord, tuple[SchedulerRecord, str]]] = {}
+        # The failed jobs, grouped by the text of their exceptions.
+        self.failed_jobs_by_text: Final[dict[str, dict[JobRecord, None]]] = {}
+        self._create_counts(root, None, is_forever=False)
+        self._final_tally: _verdict.Tally | None = None  # set by `replace_counts`
         self.display = Display()
 
     @property
@@ -134,203 +153,208 @@ class Model:
         return self.root.label
 
     @property
-    def slots(self) -> int | None:
-        """The current number of slots of this run; None for no limit."""
-        return self.source.window
+    def slot_count(self) -> int | None:
+        """The current number of slots of this run; None if there is no limit."""
+        return self.source.root_slot_count
 
     @property
-    def slots_taken(self) -> int:
-        """The number of slots in use; for a limiter, the tokens in use, including those of other schedulers."""
-        tokens = self.source.tokens_taken
-        return len(self.in_slots) if tokens is None else tokens
+    def used_slot_count(self) -> int:
+        """The number of slots in use.
+
+        If the window is a limiter, this is the number of its tokens in use, including those that other schedulers use.
+        """
+        tokens = self.source.used_token_count
+        return len(self.slot_holders) if tokens is None else tokens
 
     @property
-    def ending(self) -> str:
-        """A word for a run that is about to end; otherwise ""."""
-        return self.source.ending
+    def ending_word(self) -> str:
+        """The word "ending" or "draining" if the run is about to end; otherwise an empty string."""
+        return self.source.ending_word
 
     @property
-    def tally(self) -> JobCounts:
+    def root_counts(self) -> JobCounts:
         """The counts of the outermost scheduler."""
-        return self.tallies[self.root]
+        return self.counts_by_scheduler[self.root]
 
     @property
-    def total(self) -> int | None:
+    def job_count(self) -> int | None:
         """The number of jobs; None if unknown."""
-        return self.tally.jobs
+        return self.root_counts.job_count
 
     @property
-    def forever_jobs(self) -> int:
+    def forever_count(self) -> int:
         """The number of forever jobs that have neither failed nor been blocked."""
-        return sum(job.state not in _verdict.TROUBLE for job in list(self.forever_records))
+        return sum(job.state not in _verdict.TROUBLE_STATES for job in list(self.forever_jobs))
 
     def elapsed(self) -> float:
         """Return the seconds since the run began, or its duration if it has ended."""
-        return (self.ended if self.ended is not None else self.clock()) - self.began
+        return (self.ended_at if self.ended_at is not None else self.clock()) - self.began_at
 
     def verdict(self) -> Verdict:
         """Return the verdict on the run."""
         root = self.root
-        if self._final is not None:
-            counted = self._final
+        if self._final_tally is not None:
+            tally = self._final_tally
         elif root.keeps_jobs:
             jobs = [job for job in root.iterate_jobs() if not job.is_scheduler]
-            counted = _verdict.Tally(jobs, len(self.failures))
+            tally = _verdict.Tally(jobs, len(self.failed_jobs))
         else:
-            counted = _verdict.Tally()
-            for state, number in self.tally.settled.items():  # includes jobs that the scheduler has dropped
-                counted.add(state, number=number)
-            counted.add(JobState.IDLE, number=self.tally.jobs - counted.jobs)
+            tally = _verdict.Tally()
+            # The counts include jobs that the scheduler has dropped; the records of these jobs no longer exist.
+            for state, number in self.root_counts.settled_counts.items():
+                tally.add_jobs(state, number=number)
+            tally.add_jobs(JobState.IDLE, number=self.root_counts.job_count - tally.job_count)
         culprit = root.culprit
         while isinstance(culprit, SchedulerRecord) and culprit.culprit is not None:
             culprit = culprit.culprit
-        path = None if culprit is None else shorten(culprit.named.path)
-        return verdict(root.stop_reason, counted, self.elapsed(), path)
+        path = None if culprit is None else shorten(culprit.identity.path)
+        return create_verdict(root.stop_reason, tally, self.elapsed(), path)
 
     # ---- events
 
-    def begin_nested(self, scheduler: SchedulerRecord) -> None:
-        """Record that a nested scheduler begins another attempt, or begins with other jobs than before."""
-        old = self.tallies[scheduler]
-        old.subtract_from_outer()
-        for key in [key for key in self.ready if key[0] is scheduler or key[0].is_inside(scheduler)]:
-            del self.ready[key]
-        for jobs in (self.running, self.failures, self.forever_records, *self.failure_kinds.values()):
+    def nested_run_started(self, scheduler: SchedulerRecord) -> None:
+        """Record that a nested scheduler begins a further attempt, or begins its run with changed jobs."""
+        old_counts = self.counts_by_scheduler[scheduler]
+        old_counts.subtract_from_enclosing()
+        for key in [key for key in self.ready_jobs_by_needs if key[0] is scheduler or key[0].is_inside(scheduler)]:
+            del self.ready_jobs_by_needs[key]
+        for jobs in (self.running_jobs, self.failed_jobs, self.forever_jobs, *self.failed_jobs_by_text.values()):
             for job in [job for job in jobs if job.is_inside(scheduler)]:
                 del jobs[job]
-        self._register(scheduler, old.outer, scheduler.forever)
+        self._create_counts(scheduler, old_counts.enclosing_counts, scheduler.forever)
         self.display.wake()
 
-    def add(self, job: JobRecord) -> None:
-        """Record a new job."""
-        assert job.outer is not None
-        tally = self.tallies[job.outer]
-        self._count_job(tally, job)
+    def job_added(self, job: JobRecord) -> None:
+        """Record that a job was added during the run."""
+        assert job.enclosing is not None
+        counts = self.counts_by_scheduler[job.enclosing]
+        self._count_job(counts, job)
         if isinstance(job, SchedulerRecord):
-            self._register(job, tally, job.forever)
-        self.revision += 1
+            self._create_counts(job, counts, job.forever)
+        self.graph_revision += 1
         self.display.wake()
 
-    def schedule(self, job: JobRecord, needs: str = "") -> None:
-        """Record that a job is ready to start, for the first time or again after a throttle."""
-        outer = job.outer
-        assert outer is not None
+    def job_scheduled(self, job: JobRecord, needs: str = "") -> None:
+        """Record that a job is ready to start, for the first time or after it was throttled."""
+        enclosing = job.enclosing
+        assert enclosing is not None
         if job.state is JobState.RUNNING and not job.forever:
-            self.tallies[outer].count_running(-1)
-            self.running.pop(job, None)
-            self.in_slots.pop(job, None)
+            self.counts_by_scheduler[enclosing].change_running_count(-1)
+            self.running_jobs.pop(job, None)
+            self.slot_holders.pop(job, None)
             job.started_at = None
         job.state = JobState.SCHEDULED
-        if not (job.forever or job.is_scheduler or self.tallies[outer].is_separate):
-            key = self._ready_keys[job] = outer, needs
-            self.ready.setdefault(key, {})[job] = None
+        if not (job.forever or job.is_scheduler or self.counts_by_scheduler[enclosing].belongs_to_forever_job):
+            key = self._ready_keys_by_job[job] = enclosing, needs
+            self.ready_jobs_by_needs.setdefault(key, {})[job] = None
         self.display.wake()
 
-    def start(self, job: JobRecord, at: float | None) -> None:
-        """Record that a job starts."""
-        job.state, job.started_at, job.attempts, job.waiting = JobState.RUNNING, at, 1, None
-        self._remove_ready(job)
-        outer = job.outer
-        assert outer is not None
-        if not job.forever and outer is self.root:
-            self.in_slots[job] = None
+    def job_started(self, job: JobRecord, started_at: float | None) -> None:
+        """Record that a job has started."""
+        job.state, job.started_at, job.attempts, job.current_wait = JobState.RUNNING, started_at, 1, None
+        self._remove_from_ready_jobs(job)
+        enclosing = job.enclosing
+        assert enclosing is not None
+        if not job.forever and enclosing is self.root:
+            self.slot_holders[job] = None
         if not (job.forever or job.is_scheduler):
-            tally = self.tallies[outer]
-            tally.count_running(1)
-            if not tally.is_separate:
-                self.running[job] = None
+            counts = self.counts_by_scheduler[enclosing]
+            counts.change_running_count(1)
+            if not counts.belongs_to_forever_job:
+                self.running_jobs[job] = None
         self.display.job_started(job)
 
-    def start_attempt(self, job: JobRecord, attempt: int) -> None:
-        """Record that a further attempt begins."""
+    def job_retried(self, job: JobRecord, attempt: int) -> None:
+        """Record that a further attempt of a job begins."""
         job.attempts = attempt
         self.display.job_retried(job)
 
-    def mark_ready(self, job: JobRecord) -> None:
+    def job_ready(self, job: JobRecord) -> None:
         """Record that a service is ready."""
         job.is_ready = True
         self.display.job_ready(job)
 
-    def finish(self, job: JobRecord, state: JobState, at: float | None) -> None:
-        """Record that a job has settled; the source has already updated the other fields of its record."""
-        job.finished_at, job.state = at, state
-        job.is_ready, job.status, job.waiting = False, "", None
-        self.running.pop(job, None)
-        self.in_slots.pop(job, None)
-        self._remove_ready(job)
+    def job_finished(self, job: JobRecord, state: JobState, finished_at: float | None) -> None:
+        """Record that a job has settled. The source has already updated the other fields of the record."""
+        job.finished_at, job.state = finished_at, state
+        job.is_ready, job.status, job.current_wait = False, "", None
+        self.running_jobs.pop(job, None)
+        self.slot_holders.pop(job, None)
+        self._remove_from_ready_jobs(job)
         if isinstance(job, SchedulerRecord):
-            self.tallies[job].count_unreached()
+            self.counts_by_scheduler[job].count_waiting_as_unreached()
         elif not job.forever:
-            assert job.outer is not None
-            self.tallies[job.outer].count_settled(state, job.started_at is not None, job.restored)
-        if state is JobState.FAILED and not job.through_member:
-            self.failures[job] = None
-            kind = "" if job.error is None else _exception_text.one_line(job.error)
-            self.failure_kinds.setdefault(kind, {})[job] = None
+            assert job.enclosing is not None
+            self.counts_by_scheduler[job.enclosing].count_settled_job(state, job.started_at is not None, job.restored)
+        if state is JobState.FAILED and not job.failed_through_member:
+            self.failed_jobs[job] = None
+            failure_text = "" if job.error is None else _exception_text.one_line_text(job.error)
+            self.failed_jobs_by_text.setdefault(failure_text, {})[job] = None
         self.display.job_finished(job)
 
-    def _remove_ready(self, job: JobRecord) -> None:
-        key = self._ready_keys.pop(job, None)
-        if key is not None and (jobs := self.ready.get(key)):
+    def _remove_from_ready_jobs(self, job: JobRecord) -> None:
+        key = self._ready_keys_by_job.pop(job, None)
+        if key is not None and (jobs := self.ready_jobs_by_needs.get(key)):
             jobs.pop(job, None)
 
     @property
-    def failed(self) -> int:
-        """The number of failures, including schedulers that failed for a reason of their own."""
-        return len(self.failures) if self._final is None else self._final.failures
+    def failure_count(self) -> int:
+        """The number of failed jobs, plus the number of schedulers that failed for another reason than a failed job."""
+        return len(self.failed_jobs) if self._final_tally is None else self._final_tally.failure_count
 
-    def replace_counts(self, counts: Mapping[str, int], failures: int) -> None:
-        """Replace the counts by the run's own final counts, because events may have been dropped."""
-        self._final = _verdict.Tally.from_counts(counts, failures)
-        tally = self.tally
-        for state in tally.settled:
-            tally.settled[state] = counts.get(state.value, 0)
-        tally.jobs = self._final.jobs
-        tally.running = tally.unreached = 0
+    def replace_counts(self, counts: Mapping[str, int], failure_count: int) -> None:
+        """Replace the counts by those in the last event of the run, because other events may have been dropped."""
+        self._final_tally = _verdict.Tally.from_counts(counts, failure_count)
+        root_counts = self.root_counts
+        for state in root_counts.settled_counts:
+            root_counts.settled_counts[state] = counts.get(state.value, 0)
+        root_counts.job_count = self._final_tally.job_count
+        root_counts.running_count = root_counts.unreached_count = 0
 
-    def end(self) -> None:
+    def run_ended(self) -> None:
         """Record that the run has ended, and stop the display."""
-        self.ended = self.clock()
-        self.tally.count_unreached()
+        self.ended_at = self.clock()
+        self.root_counts.count_waiting_as_unreached()
         self.display.stop()
 
     # ---- jobs
 
-    def _register(self, scheduler: SchedulerRecord, outer: JobCounts | None, is_separate: bool) -> None:
-        """Count the jobs of a scheduler and of those nested in it."""
-        todo = [(scheduler, outer, is_separate)]
+    def _create_counts(self, scheduler: SchedulerRecord, enclosing_counts: JobCounts | None, is_forever: bool) -> None:
+        """Create the counts of a scheduler and of all schedulers nested in it, and count their jobs."""
+        todo = [(scheduler, enclosing_counts, is_forever)]
         while todo:
-            parent, outer, is_separate = todo.pop()
-            tally = self.tallies[parent] = JobCounts(outer, is_separate)
-            for job in parent.members:
-                self._count_job(tally, job)
-            todo += [(job, tally, job.forever) for job in parent.nested]
-        self.revision += 1
+            scheduler, enclosing_counts, is_forever = todo.pop()
+            counts = self.counts_by_scheduler[scheduler] = JobCounts(enclosing_counts, is_forever)
+            for job in scheduler.members:
+                self._count_job(counts, job)
+            todo += [(job, counts, job.forever) for job in scheduler.nested_schedulers]
+        self.graph_revision += 1
 
-    def _count_job(self, tally: JobCounts, job: JobRecord) -> None:
+    def _count_job(self, counts: JobCounts, job: JobRecord) -> None:
         if not job.forever:
-            tally.rows += 1
+            counts.row_count += 1
             if not job.is_scheduler:
-                tally.add_jobs(1)
-        elif not tally.is_separate:
-            self.forever_records[job] = None
+                counts.add_jobs(1)
+        elif not counts.belongs_to_forever_job:
+            self.forever_jobs[job] = None
 
 
-def in_listing_order(model: Model) -> Iterator[tuple[JobRecord, int]]:
-    """Yield the jobs that are not forever jobs in the order of the listing, each with its depth.
+def iterate_in_listing_order(model: RunModel) -> Iterator[tuple[JobRecord, int]]:
+    """Yield all jobs except forever jobs in the order of `Scheduler.list`, each with its depth of nesting.
 
-    Unlike the listing, this does not add implied requirements to the jobs; the run has added them before it began.
+    Unlike `Scheduler.list`, this function adds no implied requirements to the jobs, because the run added them when it
+    began.
     """
-    stack = [_members(model, model.root)]
+    stack = [_iterate_members(model, model.root)]
     while stack:
         for job in stack[-1]:
             yield job, len(stack) - 1
             if isinstance(job, SchedulerRecord):
-                stack.append(_members(model, job))
+                stack.append(_iterate_members(model, job))
                 break
         else:
             stack.pop()
 
 
-def _members(model: Model, scheduler: SchedulerRecord) -> Iterator[JobRecord]:
-    return iter([job for job in model.source.in_order(scheduler) if not job.forever])
+def _iterate_members(model: RunModel, scheduler: SchedulerRecord) -> Iterator[JobRecord]:
+    return iter([job for job in model.source.topological_order(scheduler) if not job.forever])

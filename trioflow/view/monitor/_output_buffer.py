@@ -1,11 +1,12 @@
-"""`OutputBuffer`: collects printed lines, and writes them above the picture of a monitor with its next update.
+"""`OutputBuffer`: collects printed lines, which appear above a monitor's picture at its next update.
 
-To redraw the picture for each printed line would cost more than the line itself. The buffer is bounded: when it has
-`MAX_CHARACTERS` characters, the next print writes them all.
+Redrawing the picture for each printed line would take longer than printing the line. The buffer is bounded: once it has
+more than `MAX_BUFFERED_CHARACTERS` characters, all lines are written immediately.
 
-A `BufferedStream` replaces `sys.stdout` and `sys.stderr`, and the same streams in `logging` handlers, which keep the
-stream that they were created with. Command jobs check `has_picture`, and then print the output of their processes line
-by line. `_fd_capture` captures output that bypasses the replaced streams because it is written to a descriptor.
+`BufferedStream`s replace `sys.stdout` and `sys.stderr`. They also replace these streams in `logging` handlers, because
+a handler keeps the stream that it was created with. If `has_picture` of a stream is true, command jobs print the output
+of their processes to that stream line by line. `_fd_capture` captures output that bypasses the streams because it is
+written to a file descriptor.
 """
 
 from __future__ import annotations
@@ -21,26 +22,26 @@ from ..._core.api import current_job
 from ..._core.api.views import AnyJob
 from ._stream_proxy import StreamProxy, is_terminal
 
-MAX_CHARACTERS: Final = 1 << 16
-MAX_LINE: Final = 1 << 16
-"""The number of characters above which an unfinished line is shown."""
+MAX_BUFFERED_CHARACTERS: Final = 1 << 16
+MAX_PARTIAL_LINE_CHARACTERS: Final = 1 << 16
+"""The maximum number of characters of an incomplete line. A longer line counts as complete."""
 
 
-class Output(Protocol):
-    """A pipe for the output of another process, whose lines appear above the picture."""
+class OutputPipe(Protocol):
+    """A pipe for the output of another process. The lines written to the pipe appear above the picture."""
 
-    descriptor: int
-    """The write end. The caller closes it once the process has inherited it."""
+    write_end: int
+    """The descriptor of the write end. The caller closes it after the process has inherited it."""
 
-    def begin(self, job: AnyJob) -> None:
-        """Attribute all further output to this job."""
+    def attribute_output_to(self, job: AnyJob) -> None:
+        """Attribute all further output to `job`."""
 
 
-class OutputFactory(Protocol):
-    """A factory of `Output`s."""
+class OutputPipeFactory(Protocol):
+    """A factory of `OutputPipe`s."""
 
-    def open(self) -> Output:
-        """Return a new `Output`."""
+    def open_pipe(self) -> OutputPipe:
+        """Return a new `OutputPipe`."""
         ...
 
 
@@ -48,106 +49,107 @@ class OutputBuffer:
     """A buffer of the lines that will be written above a picture.
 
     Args:
-        wake: called when lines have been added.
-        write_out: called when the buffer is full; it must write all lines.
-        tag: returns the prefix for lines of a job; None for no prefix.
+        wake: a function that is called when lines have been added.
+        write_out: a function that is called when the buffer is full. It must write all lines.
+        get_tag: a function that returns the prefix for the lines of a job; None for no prefixes.
 
     """
 
     def __init__(
-        self, wake: Callable[[], None], write_out: Callable[[], None], tag: Callable[[AnyJob], str] | None = None
+        self, wake: Callable[[], None], write_out: Callable[[], None], get_tag: Callable[[AnyJob], str] | None = None
     ) -> None:
         self._wake: Final = wake
         self._write_out: Final = write_out
-        self._tag: Final = tag
-        # Reentrant, because a signal handler may print while its thread holds the lock.
+        self._get_tag: Final = get_tag
+        # The lock is reentrant, because a signal handler may print while its thread holds the lock.
         self._lock: Final = threading.RLock()
         self._lines: list[str] = []
-        self._size = 0
-        self._partial: Final[dict[tuple[AnyJob | None, int], str]] = {}  # unfinished lines, by job and thread
-        self._replaced: list[tuple[str, TextIO, BufferedStream]] = []
+        self._character_count = 0
+        self._partial_lines: Final[dict[tuple[AnyJob | None, int], str]] = {}  # by job and thread id
+        self._replaced_streams: list[tuple[str, TextIO, BufferedStream]] = []
         self._stream_handlers: list[tuple[logging.StreamHandler[Any], TextIO, BufferedStream]] = []
-        self._owner: int | None = None  # the id of the process that draws; its forks have no thread to draw
-        self.output_factory: OutputFactory | None = None
+        self._owner_pid: int | None = None  # the process that draws; its forks have no drawing thread
+        self.pipe_factory: OutputPipeFactory | None = None
         self.before_print: Callable[[], None] = _do_nothing
-        """Called before `write` adds lines, to add earlier output of other processes first."""
+        """A function that is called before `write` adds lines. It adds the earlier output of other processes."""
 
     @property
-    def is_open(self) -> bool:
+    def has_picture(self) -> bool:
         """Whether there is a picture above which lines are written."""
-        return self._owner == os.getpid()
+        return self._owner_pid == os.getpid()
 
     # ---- lines
 
     def write(self, text: str) -> None:
-        """Add the lines that `text` completes; they belong to the current job."""
+        """Append `text` to the incomplete line of the current job, and buffer the lines that are now complete."""
         self.before_print()
-        job = _calling_job()
+        job = _find_current_job()
         key = job, threading.get_ident()
         with self._lock:
-            lines, partial = split_lines(self._partial.pop(key, "") + text)
+            lines, partial = split_lines(self._partial_lines.pop(key, "") + text)
             if partial:
-                self._partial[key] = partial
-            self.add(lines, job)
+                self._partial_lines[key] = partial
+            self.add_lines(lines, job)
         if lines:
-            self.notify()
+            self.schedule_update()
 
-    def add(self, lines: list[str], job: AnyJob | None = None) -> None:
-        """Add lines of a job; None if it is unknown. The caller then calls `notify`."""
-        tag = "" if job is None or self._tag is None else self._tag(job)
-        shown = [tag + visible_text(line) for line in lines]
+    def add_lines(self, lines: list[str], job: AnyJob | None = None) -> None:
+        """Add lines of a job; `job` is None if it is unknown. The caller must then call `schedule_update`."""
+        tag = "" if job is None or self._get_tag is None else self._get_tag(job)
+        tagged_lines = [tag + visible_text(line) for line in lines]
         with self._lock:
-            self._lines += shown
-            self._size += sum(map(len, shown)) + len(shown)
+            self._lines += tagged_lines
+            self._character_count += sum(map(len, tagged_lines)) + len(tagged_lines)
 
-    def notify(self) -> None:
-        """Schedule the display of added lines; if the buffer is full, write them now."""
-        if self._size > MAX_CHARACTERS:
+    def schedule_update(self) -> None:
+        """Schedule an update of the picture, which writes the added lines. If the buffer is full, write them now."""
+        if self._character_count > MAX_BUFFERED_CHARACTERS:
             self._write_out()
         else:
             self._wake()
 
-    def finish(self, job: object = None) -> None:
-        """Add the unfinished lines of a job, or of all jobs, as if they were complete."""
-        if not self._partial:
+    def finish_partial_lines(self, job: object = None) -> None:
+        """Add the incomplete lines of a job to the buffer, or those of all jobs if `job` is None."""
+        if not self._partial_lines:
             return
         with self._lock:
-            for key in [key for key in self._partial if job is None or key[0] is job]:
-                self.add([self._partial.pop(key)], key[0])
+            for key in [key for key in self._partial_lines if job is None or key[0] is job]:
+                self.add_lines([self._partial_lines.pop(key)], key[0])
 
-    def take(self) -> list[str]:
-        """Remove and return all lines."""
+    def take_lines(self) -> list[str]:
+        """Remove all complete lines from the buffer, and return them."""
         with self._lock:
-            lines, self._lines, self._size = self._lines, [], 0
+            lines, self._lines, self._character_count = self._lines, [], 0
         return lines
 
-    def take_partial(self) -> str:
-        """Remove and return the unfinished line of the current job, which may be a prompt."""
+    def take_partial_line(self) -> str:
+        """Remove the incomplete line of the current job, which may be a prompt, and return it."""
         with self._lock:
-            return self._partial.pop((_calling_job(), threading.get_ident()), "")
+            return self._partial_lines.pop((_find_current_job(), threading.get_ident()), "")
 
     # ---- streams
 
-    def replace(self, output_factory: OutputFactory | None = None) -> None:
+    def replace_terminal_streams(self, pipe_factory: OutputPipeFactory | None = None) -> None:
         """Replace those of `sys.stdout` and `sys.stderr` that are terminals.
 
         Args:
-            output_factory: opens pipes for the output of other processes; None if the system does not support this.
+            pipe_factory: the factory of pipes for the output of other processes; None if the system does not support
+                such pipes.
 
         """
-        self.output_factory = output_factory
-        self._owner = os.getpid()
+        self.pipe_factory = pipe_factory
+        self._owner_pid = os.getpid()
         for name in ("stdout", "stderr"):
             if is_terminal(getattr(sys, name)):
                 self.replace_stream(name)
 
     def replace_stream(self, name: str) -> None:
-        """Replace `sys.stdout` or `sys.stderr`, by name, also in `logging` handlers."""
-        self._owner = os.getpid()
+        """Replace the stream `sys.stdout` or `sys.stderr`, and replace it in `logging` handlers, too."""
+        self._owner_pid = os.getpid()
         stream = getattr(sys, name)
         replacement = BufferedStream(self, stream)
         setattr(sys, name, replacement)
-        self._replaced.append((name, stream, replacement))
+        self._replaced_streams.append((name, stream, replacement))
         self._replace_in_handlers(stream, replacement)
 
     def _replace_in_handlers(self, stream: TextIO, replacement: BufferedStream) -> None:
@@ -156,73 +158,84 @@ class OutputBuffer:
                 handler.setStream(replacement)
                 self._stream_handlers.append((handler, stream, replacement))
 
-    def restore(self) -> None:
-        """Restore the streams, except where other code has replaced them again, and add their unfinished lines."""
+    def restore_streams(self) -> None:
+        """Restore the streams, unless other code has replaced them, and add all incomplete lines."""
         for handler, stream, replacement in self._stream_handlers:
             if handler.stream is replacement:
                 handler.setStream(stream)
-        for name, stream, replacement in self._replaced:
+        for name, stream, replacement in self._replaced_streams:
             if getattr(sys, name) is replacement:
                 setattr(sys, name, stream)
-        self._replaced, self._stream_handlers = [], []
-        self._owner = self.output_factory = None
-        self.finish()
+        self._replaced_streams, self._stream_handlers = [], []
+        self._owner_pid = self.pipe_factory = None
+        self.finish_partial_lines()
 
 
 class BufferedStream(StreamProxy):
-    """A text stream that prints above the picture while there is one, and to the real stream afterwards."""
+    """A text stream that prints above the picture while there is one, and afterwards to the real stream."""
 
-    def __init__(self, buffer: OutputBuffer, real: TextIO) -> None:
-        """Create a stream in place of `real`."""
-        super().__init__(real)
+    def __init__(self, buffer: OutputBuffer, real_stream: TextIO) -> None:
+        """Create a replacement for `real_stream`."""
+        super().__init__(real_stream)
         self._buffer: Final = buffer
 
     def write(self, text: str, /) -> int:
-        """Add the lines that `text` completes to the buffer; raise encoding errors as the real stream would."""
-        if not self._buffer.is_open:
-            return self._real.write(text)
+        """Write `text` to the buffer, or to the real stream if there is no picture.
+
+        Raises:
+            UnicodeEncodeError: the real stream could not encode the text.
+
+        """
+        if not self._buffer.has_picture:
+            return self._real_stream.write(text)
         if not text.isascii():
             text = text.encode(self.encoding, self.errors or "strict").decode(self.encoding, "replace")
         self._buffer.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Flush the real stream, unless there is a picture: then lines appear with its next update."""
-        if not self._buffer.is_open:
-            self._real.flush()
+        """Flush the real stream. While there is a picture, do nothing, because its next update writes the lines."""
+        if not self._buffer.has_picture:
+            self._real_stream.flush()
 
     @property
     def has_picture(self) -> bool:
-        """Whether there is a picture on the real stream; programs must not write to its descriptor then."""
-        return self._buffer.is_open
+        """Whether there is a picture on the real stream, so that other processes must not write to the stream."""
+        return self._buffer.has_picture
 
-    def open_output(self) -> Output | None:
-        """Open a pipe for the output of another process; return None without a picture, or support for pipes."""
-        factory = self._buffer.output_factory
-        return factory.open() if self._buffer.is_open and factory is not None else None
+    def open_output_pipe(self) -> OutputPipe | None:
+        """Open a pipe for the output of another process.
+
+        Return None if there is no picture, or if the system does not support such pipes.
+        """
+        factory = self._buffer.pipe_factory
+        return factory.open_pipe() if self._buffer.has_picture and factory is not None else None
 
     def writable(self) -> bool:
-        """Return True: the stream is for output."""
+        """Return True, because the stream is for output."""
         return True
 
 
 def split_lines(text: str) -> tuple[list[str], str]:
-    """Split a text into whole lines and an unfinished one; break an unfinished line that is too long."""
+    """Split a text into its complete lines and the incomplete last line.
+
+    A last line of more than `MAX_PARTIAL_LINE_CHARACTERS` characters counts as complete.
+    """
     *lines, partial = text.split("\n")
-    if len(partial) > MAX_LINE:
-        if "\r" in partial[:-1]:  # drop text that later text overwrites
+    if len(partial) > MAX_PARTIAL_LINE_CHARACTERS:
+        if "\r" in partial[:-1]:  # drop the text that a carriage return overwrites
             partial = visible_text(partial) + "\r" * partial.endswith("\r")
-        if len(partial) > MAX_LINE:
+        if len(partial) > MAX_PARTIAL_LINE_CHARACTERS:
             lines, partial = [*lines, partial], ""
     return lines, partial
 
 
 def visible_text(line: str) -> str:
-    """Return the text that a terminal shows for a line in which carriage returns overwrite earlier text."""
+    """Return the part of a line that remains visible on a terminal: the text after the last carriage return."""
     return line.rstrip("\r").rpartition("\r")[2] if "\r" in line else line
 
 
-def _calling_job() -> AnyJob | None:
+def _find_current_job() -> AnyJob | None:
     try:
         return current_job()
     except RuntimeError:

@@ -1,7 +1,8 @@
-"""The records of jobs and schedulers that a monitor shows, and `Source`, which answers queries about the run.
+"""The records of jobs and schedulers that a monitor shows, and `RunSource`, which answers queries about the run.
 
-They are the same for a run in this process and for a run that is read from a file of events. In the first case, the
-hooks of `Monitor` create the records and pass events to the `Model`; in the second case, `events/_follow` does.
+A run in this process and a run that is read from a file of events have the same classes of records. In the first case,
+the hooks of `Monitor` create the records and report events to the `RunModel`; in the second case, `events/_follow` does
+this.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Any, Protocol, cast
 from ..._core.api.views import AnyJob, JobState, ResourceView, StopReason, Waiting, topological_order
 
 
-class Identity(Protocol):
-    """The label and the path of a job; jobs themselves satisfy this protocol."""
+class JobIdentity(Protocol):
+    """An object that has the label and the path of a job; jobs themselves satisfy this protocol."""
 
     @property
     def label(self) -> str: ...
@@ -23,18 +24,18 @@ class Identity(Protocol):
 
 
 class JobRecord:
-    """One job: its identity, and its state in the current run.
+    """A record of one job: its identity, and its state in the current run.
 
     Args:
-        named: the job itself, or its label and path if it runs in another process.
-        outer: the enclosing scheduler; None for the outermost scheduler.
-        forever: whether it is a forever job.
+        identity: the job itself; if it runs in another process, an object with the label and the path of the job.
+        enclosing: the enclosing scheduler; None for the outermost scheduler.
+        forever: whether the job is a forever job.
 
     """
 
     is_scheduler = False
     # ---- identity
-    critical = is_service = False
+    is_critical = is_service = False
     expected_duration: float | None = None
     retry = 0
     # ---- the current run
@@ -43,143 +44,149 @@ class JobRecord:
     finished_at: float | None = None
     attempts = 0
     timed_out = restored = False
-    through_member = False
-    """Whether the record is of a scheduler that failed because one of its jobs failed."""
+    failed_through_member = False
+    """Whether the job is a scheduler that failed because one of its members failed."""
     error: BaseException | None = None
-    held: tuple[tuple[float, float], ...] = ()
-    """Intervals during the run of the job in which it only waited for resources of the machine."""
-    # ---- the current run, updated by `Source.update`
+    machine_waits: tuple[tuple[float, float], ...] = ()
+    """The start and end of each interval in which the job, after its start, only waited for the machine's resources."""
+    # ---- the current run, updated by `RunSource.update`
     is_ready = False
     fraction_done: float | None = None
     status = ""
-    waiting: Waiting | None = None
+    current_wait: Waiting | None = None
 
-    def __init__(self, named: Identity | AnyJob, outer: SchedulerRecord | None, forever: bool = False) -> None:
-        self.named: Any = named
-        self.outer = outer
+    def __init__(
+        self, identity: JobIdentity | AnyJob, enclosing: SchedulerRecord | None, forever: bool = False
+    ) -> None:
+        self.identity: Any = identity
+        self.enclosing = enclosing
         self.forever = forever
 
     @property
     def label(self) -> str:
         """The label of the job."""
-        return cast(str, self.named.label)
+        return cast(str, self.identity.label)
 
-    def forget_run(self) -> None:
-        """Reset the record to the state before a run."""
+    def reset_run_fields(self) -> None:
+        """Reset the fields that describe the current run to their values before a run."""
         for name in RUN_FIELDS & vars(self).keys():
             delattr(self, name)
 
     def enclosing_schedulers(self) -> Iterator[SchedulerRecord]:
         """Yield the enclosing schedulers, the innermost first."""
-        outer = self.outer
-        while outer is not None:
-            yield outer
-            outer = outer.outer
+        enclosing = self.enclosing
+        while enclosing is not None:
+            yield enclosing
+            enclosing = enclosing.enclosing
 
     def is_inside(self, scheduler: SchedulerRecord) -> bool:
         """Return whether a scheduler encloses the job, at any depth."""
-        return any(outer is scheduler for outer in self.enclosing_schedulers())
+        return any(enclosing is scheduler for enclosing in self.enclosing_schedulers())
 
 
+# The fields of a record that describe the current run.
 RUN_FIELDS = frozenset((
-    "state", "started_at", "finished_at", "attempts", "timed_out", "restored", "through_member", "error", "held",
-    "is_ready", "fraction_done", "status", "waiting",
+    "state", "started_at", "finished_at", "attempts", "timed_out", "restored", "failed_through_member", "error",
+    "machine_waits", "is_ready", "fraction_done", "status", "current_wait",
 ))  # fmt: skip
 
 
 class SchedulerRecord(JobRecord):
-    """One scheduler, with its jobs."""
+    """A record of one scheduler, with the records of its members."""
 
     is_scheduler = True
     keeps_jobs = True
     """Whether the scheduler keeps jobs that have settled."""
-    window: int | None = None
-    """The number of slots; None for no limit, or if unknown."""
+    slot_count: int | None = None
+    """The number of slots; None if there is no limit, or if the number is unknown."""
     stop_reason: StopReason | None = None
     culprit: JobRecord | None = None
 
-    def __init__(self, named: Identity | AnyJob, outer: SchedulerRecord | None, forever: bool = False) -> None:
-        super().__init__(named, outer, forever)
-        self.members: dict[JobRecord, None] = {}  # an ordered set
-        self.nested: dict[SchedulerRecord, None] = {}
+    def __init__(
+        self, identity: JobIdentity | AnyJob, enclosing: SchedulerRecord | None, forever: bool = False
+    ) -> None:
+        super().__init__(identity, enclosing, forever)
+        # These dicts are ordered sets: their keys are records.
+        self.members: dict[JobRecord, None] = {}
+        self.nested_schedulers: dict[SchedulerRecord, None] = {}  # the members that are schedulers
 
-    def add(self, job: JobRecord) -> None:
+    def add_member(self, job: JobRecord) -> None:
         """Add a member."""
         self.members[job] = None
         if isinstance(job, SchedulerRecord):
-            self.nested[job] = None
+            self.nested_schedulers[job] = None
 
-    def drop(self, job: JobRecord) -> None:
+    def remove_member(self, job: JobRecord) -> None:
         """Remove a member."""
         del self.members[job]
         if isinstance(job, SchedulerRecord):
-            del self.nested[job]
+            del self.nested_schedulers[job]
 
     def iterate_jobs(self) -> Iterator[JobRecord]:
-        """Yield all jobs, including jobs of nested schedulers."""
+        """Yield the records of all jobs, including nested schedulers and their jobs."""
         todo: list[SchedulerRecord] = [self]
         while todo:
             scheduler = todo.pop()
             yield from list(scheduler.members)
-            todo += scheduler.nested
+            todo += scheduler.nested_schedulers
 
 
-class Source:
-    """Base class of sources, which answer a monitor's queries about a run; it knows only the events of the run."""
+class RunSource:
+    """A source that answers a monitor's queries about a run. This base class answers only from the records."""
 
-    window: int | None = None
-    """The number of slots; None for no limit."""
-    tokens_taken: int | None = None
-    """The number of tokens in use of the run's limiter; None if its window is not a limiter, or if unknown."""
-    ending = ""
-    """A word for a run that is about to end; otherwise ""."""
+    root_slot_count: int | None = None
+    """The number of slots of the outermost scheduler; None if there is no limit."""
+    used_token_count: int | None = None
+    """The number of tokens in use of the run's limiter; None if the window is not a limiter, or if unknown."""
+    ending_word = ""
+    """The word "ending" or "draining" if the run is about to end; otherwise an empty string."""
 
     def clock(self) -> float:
         """Return the current time on the clock of the run."""
         raise NotImplementedError
 
     def time_of_day(self) -> float:
-        """Return the time of day in seconds since 1970 that corresponds to `clock`."""
+        """Return the time of day that corresponds to the current time of `clock`, in seconds since 1970."""
         return time.time()
 
-    def update(self, job: JobRecord) -> None:
-        """Update the fields of a job's record that change without an event."""
+    def update_record(self, job: JobRecord) -> None:
+        """Update those fields of a job's record whose changes are not reported by hooks."""
 
     def update_progress(self, job: JobRecord) -> None:
         """Update the progress in the record of a running job."""
 
-    def waiting(self, job: JobRecord) -> Waiting | None:
-        """Return what a job waits for; None if it does not wait."""
-        return job.waiting
+    def current_wait(self, job: JobRecord) -> Waiting | None:
+        """Return the current wait of a job; None if the job does not wait."""
+        return job.current_wait
 
-    def waits_for(self, job: JobRecord) -> list[JobRecord]:
-        """Return the jobs of the same scheduler that must settle before a job may start."""
+    def required_members(self, job: JobRecord) -> list[JobRecord]:
+        """Return the jobs in the same scheduler that must settle before `job` may start."""
         raise NotImplementedError
 
     def expected_durations(self, scheduler: SchedulerRecord) -> dict[JobRecord, float]:
-        """Return the expected durations in seconds of those jobs of a scheduler that have one."""
+        """Return the expected durations, in seconds, of those jobs of a scheduler that have one."""
         return {job: job.expected_duration for job in list(scheduler.members) if job.expected_duration is not None}
 
-    def needs_of(self, job: JobRecord) -> Mapping[str, Any]:
-        """Return the needs of a job by resource: an amount, or for a rate possibly a dict of amounts by key."""
+    def job_needs(self, job: JobRecord) -> Mapping[str, Any]:
+        """Return the needs of a job by resource. A need is an amount; for a rate, it may be a dict of amounts."""
         return {}
 
-    def resources_in(self, scheduler: SchedulerRecord) -> list[ResourceView]:
+    def pool_resources(self, scheduler: SchedulerRecord) -> list[ResourceView]:
         """Return the resources of a scheduler's own pool."""
         return []
 
-    def opens_in(self, resource: ResourceView, jobs: list[JobRecord]) -> float:
+    def start_delay(self, resource: ResourceView, jobs: list[JobRecord]) -> float:
         """Return the seconds until a rate or a cooldown of a resource lets these jobs start."""
         return 0.0
 
-    def slots_in(self, scheduler: SchedulerRecord) -> int | None:
-        """Return the number of slots of a scheduler; None for no limit."""
-        return scheduler.window
+    def slot_count(self, scheduler: SchedulerRecord) -> int | None:
+        """Return the number of slots of a scheduler; None if there is no limit."""
+        return scheduler.slot_count
 
     def is_longest_first(self, scheduler: SchedulerRecord) -> bool:
         """Return whether the jobs of a scheduler start in the order of their longest paths to an exit."""
         return False
 
-    def in_order(self, scheduler: SchedulerRecord) -> list[JobRecord]:
-        """Return the jobs of a scheduler in topological order, without jobs in cycles. O(V + E)."""
-        return topological_order(list(scheduler.members), self.waits_for)
+    def topological_order(self, scheduler: SchedulerRecord) -> list[JobRecord]:
+        """Return the jobs of a scheduler in topological order, omitting jobs in cycles. Takes O(V + E) time."""
+        return topological_order(list(scheduler.members), self.required_members)

@@ -1,11 +1,11 @@
-"""`RowSelector`: selects the jobs that a monitor shows in a terminal of a given height, and their order.
+"""`RowSelector`: selects and orders the jobs that a monitor shows in a terminal of a certain height.
 
-If all jobs fit, each has a line. If not, each nested scheduler is folded to one line with the counts of its jobs, and
-unfolded only around jobs that run or have failed. Without nested schedulers, the running jobs come first, then
-failures, then forever jobs; the other jobs are counted.
+If all jobs fit, each job has a line. Otherwise, each nested scheduler is folded into one line with the counts of its
+jobs. Only its running and failed jobs have lines of their own, below that line. If there are no nested schedulers, the
+running jobs come first, then the failures, then the forever jobs. The other jobs are only counted.
 
-The lines do not jump: a running job keeps its line, and when it has ended, the line stays until another job needs it.
-So the picture may grow, but does not shrink when a job ends.
+Lines do not jump. A running job keeps its line. After the job has ended, its line remains until another job needs the
+space. So the picture may grow, but it does not shrink when a job ends.
 """
 
 from __future__ import annotations
@@ -19,219 +19,245 @@ from typing import Final
 
 from ..._core.api.views import JobState
 from ..text._symbols import Symbols
-from ._model import JobCounts, Model, in_listing_order
+from ._model import JobCounts, RunModel, iterate_in_listing_order
 from ._records import JobRecord, SchedulerRecord
 
-FAILURE_SHARE: Final = 3
-"""The divisor of the height that gives the maximum number of lines for failures: a third of the height."""
+FAILURE_DIVISOR: Final = 3
+"""At most one in this many job lines shows a failure."""
 
-FOREVER_SHARE: Final = 6
-"""The divisor of the height that gives the maximum number of lines for forever jobs: a sixth of the height."""
+FOREVER_DIVISOR: Final = 6
+"""At most one in this many job lines shows a forever job, while other jobs need the lines."""
 
-MAX_FAILURES: Final = 100
-"""The number of failures shown when the run has ended; the debrief has all of them."""
+MAX_FAILURE_ROWS: Final = 100
+"""The maximum number of lines for failures in the last picture. `Scheduler.debrief` prints all failures."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """The line of one job."""
+    """The content of a line that shows a job."""
 
     job: JobRecord
     depth: int | None = None
-    """The number of enclosing schedulers that have lines above; None if the line is not part of the tree of jobs."""
-    equal_failures: int = 1
-    """The number of jobs with the same failure, including this one."""
+    """The number of levels by which the line is indented in the tree of jobs; None if it is not part of a tree."""
+    equal_failure_count: int = 1
+    """The number of jobs with the same failure, including this job."""
 
 
 @dataclass(frozen=True, slots=True)
 class SelectedRows:
-    """The rows of a picture, and the jobs without a row."""
+    """The rows selected for a picture, and the number of jobs that have none."""
 
     rows: list[JobRow]
-    hidden: dict[str, int] | None = None
-    """The number of jobs without a row by state; None if all jobs have one."""
+    hidden_counts: dict[str, int] | None = None
+    """The number of jobs without a row, by state; None if all jobs have a row."""
     forever_rows: list[JobRow] = field(default_factory=list[JobRow])
-    """The rows of forever jobs, below the others."""
+    """The rows of forever jobs, which are shown below all other rows."""
 
 
 class RowSelector:
-    """A selector of rows for the pictures of one run; running jobs keep their lines from picture to picture."""
+    """A selector of the rows for the pictures of one run. A running job keeps its line from picture to picture."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: RunModel) -> None:
         self._model: Final = model
-        # Caches, each with the revision of the model: the rows of all jobs, and the positions of a scheduler's members.
-        self._listed: tuple[int, list[JobRow]] = (-1, [])
-        self._places: Final[dict[SchedulerRecord, tuple[int, dict[JobRecord, int]]]] = {}
-        self._slots: list[JobRecord] = []  # the jobs on the lines for running jobs, in the previous picture
+        # Two caches: the rows of all jobs, and the positions of each scheduler's members in the order of the listing.
+        # An entry is valid if its integer equals the model's `graph_revision`.
+        self._cached_rows: tuple[int, list[JobRow]] = (-1, [])
+        self._cached_positions: Final[dict[SchedulerRecord, tuple[int, dict[JobRecord, int]]]] = {}
+        # The jobs that the latest picture has on the lines for running jobs. Some of them may have ended.
+        self._jobs_on_running_lines: list[JobRecord] = []
 
-    def rows(self, height: int) -> SelectedRows:
-        """Return the rows for a height in lines."""
-        forever_jobs = list(self._model.forever_records)
-        if self.fits(height):
+    def select(self, height: int) -> SelectedRows:
+        """Return the rows for a picture with at most `height` lines of jobs."""
+        forever_jobs = list(self._model.forever_jobs)
+        if self.all_jobs_fit(height):
             return SelectedRows(self._all_rows(), forever_rows=[JobRow(job) for job in forever_jobs])
-        if self._model.ended is not None:
-            return self._select_final()
-        if any(not nested.forever for nested in list(self._model.root.nested)):
+        if self._model.ended_at is not None:
+            return self._select_last_picture_rows()
+        if any(not nested.forever for nested in list(self._model.root.nested_schedulers)):
             return self._select_folded(height, forever_jobs)
         return self._select_flat(height, forever_jobs)
 
-    def fits(self, height: int) -> bool:
-        """Return whether all jobs fit in a height."""
-        return self._row_count() <= height - len(self._model.forever_records)
+    def all_jobs_fit(self, height: int) -> bool:
+        """Return whether `height` lines are enough for one line per job."""
+        return self._row_count() <= height - len(self._model.forever_jobs)
 
     # ---- in listing order
 
     def _row_count(self) -> int:
-        return sum(tally.rows for tally in list(self._model.tallies.values()) if not tally.is_separate)
+        return sum(
+            job_counts.row_count
+            for job_counts in list(self._model.counts_by_scheduler.values())
+            if not job_counts.belongs_to_forever_job
+        )
 
     def _all_rows(self) -> list[JobRow]:
-        """Return the rows of all jobs except forever jobs, in the order of the listing."""
-        revision, rows = self._listed
-        if revision != self._model.revision:
-            revision = self._model.revision
-            rows = [JobRow(job, depth) for job, depth in in_listing_order(self._model)]
-            self._listed = revision, rows
+        """Return the rows of all jobs except forever jobs, in the order of `Scheduler.list`."""
+        revision, rows = self._cached_rows
+        if revision != self._model.graph_revision:
+            revision = self._model.graph_revision
+            rows = [JobRow(job, depth) for job, depth in iterate_in_listing_order(self._model)]
+            self._cached_rows = revision, rows
         return rows
 
     def _sort_key(self, job: JobRecord) -> tuple[int, ...]:
-        """Return a sort key for the order of the listing: the positions of the enclosing schedulers and of the job."""
+        """Return a sort key for the order of `Scheduler.list`.
+
+        The key consists of the position of each enclosing scheduler, outermost first, and the position of the job.
+        """
         positions: list[int] = []
         for outer in job.enclosing_schedulers():
-            revision, places = self._places.get(outer, (-1, {}))
-            if revision != self._model.revision:
-                revision = self._model.revision
-                places = {member: number for number, member in enumerate(self._model.source.in_order(outer))}
-                self._places[outer] = revision, places
-            positions.append(places.get(job, len(places)))
+            revision, member_positions = self._cached_positions.get(outer, (-1, {}))
+            if revision != self._model.graph_revision:
+                revision = self._model.graph_revision
+                member_positions = {
+                    member: number for number, member in enumerate(self._model.source.topological_order(outer))
+                }
+                self._cached_positions[outer] = revision, member_positions
+            positions.append(member_positions.get(job, len(member_positions)))
             job = outer
         return tuple(reversed(positions))
 
     def _select_folded(self, height: int, forever_jobs: list[JobRecord]) -> SelectedRows:
-        """Return the tree of jobs, folded except around as many failures and running jobs as fit."""
+        """Return the folded tree of jobs, with rows for as many failures and running jobs as fit."""
         model, root = self._model, self._model.root
-        room = max(1, height - 1)  # one line counts the hidden jobs
-        forever_jobs = forever_jobs[: max(1, room // FOREVER_SHARE)] if height >= 3 else []
-        room -= len(forever_jobs)
+        row_limit = max(1, height - 1)  # one line shows the number of hidden jobs
+        forever_jobs = forever_jobs[: max(1, row_limit // FOREVER_DIVISOR)] if height >= 3 else []
+        row_limit -= len(forever_jobs)
         rows_by_job: dict[JobRecord, JobRow] = {}
 
-        def show(row: JobRow) -> bool:
-            """Add a row, and the rows of its enclosing schedulers, if all of them fit."""
-            new = [outer for outer in enclosing_schedulers(row.job) if outer not in rows_by_job]
-            if row.job in rows_by_job or len(rows_by_job) + len(new) + 1 > room:
+        def add_row(row: JobRow) -> bool:
+            """Add a row, and the rows of the job's enclosing schedulers.
+
+            Return False without adding any if they do not fit, or if the job already has a row.
+            """
+            missing_schedulers = [outer for outer in enclosing_nested_schedulers(row.job) if outer not in rows_by_job]
+            if row.job in rows_by_job or len(rows_by_job) + len(missing_schedulers) + 1 > row_limit:
                 return False
-            for outer in new:
-                rows_by_job[outer] = JobRow(outer, len(enclosing_schedulers(outer)))
-            rows_by_job[row.job] = JobRow(row.job, len(enclosing_schedulers(row.job)), row.equal_failures)
+            for outer in missing_schedulers:
+                rows_by_job[outer] = JobRow(outer, len(enclosing_nested_schedulers(outer)))
+            rows_by_job[row.job] = JobRow(row.job, len(enclosing_nested_schedulers(row.job)), row.equal_failure_count)
             return True
 
         members = [member for member in list(root.members) if not member.forever]
-        if len(members) <= 2 * room // 3:
+        if len(members) <= 2 * row_limit // 3:
             for member in members:
-                show(JobRow(member))
-        for row in self._failures()[-max(1, room // FAILURE_SHARE) :]:
-            show(row)
-        slots = dict.fromkeys(self._slots)
-        running = list(model.running)
-        ended = [job for job in slots if job.state is JobState.SUCCEEDED and not _outer_of(job).state.is_settled]
+                add_row(JobRow(member))
+        for row in self._failure_rows()[-max(1, row_limit // FAILURE_DIVISOR) :]:
+            add_row(row)
+        previous_jobs = dict.fromkeys(self._jobs_on_running_lines)
+        running_jobs = list(model.running_jobs)
+        ended_jobs = [
+            job
+            for job in previous_jobs
+            if job.state is JobState.SUCCEEDED and not _enclosing_scheduler(job).state.is_settled
+        ]
         candidates = itertools.chain(
-            (job for job in running if job in slots), (job for job in running if job not in slots), reversed(ended)
+            (job for job in running_jobs if job in previous_jobs),
+            (job for job in running_jobs if job not in previous_jobs),
+            reversed(ended_jobs),
         )
-        self._slots = []
+        self._jobs_on_running_lines = []
         for job in candidates:
-            if len(rows_by_job) >= room:
+            if len(rows_by_job) >= row_limit:
                 break
-            if show(JobRow(job)):
-                self._slots.append(job)
-        for member in members:  # if there is room, add unsettled members, then settled ones
-            if not member.state.is_settled:
-                show(JobRow(member))
+            if add_row(JobRow(job)):
+                self._jobs_on_running_lines.append(job)
+        # Fill the remaining lines with unsettled members, then with settled members.
         for member in members:
-            show(JobRow(member))
+            if not member.state.is_settled:
+                add_row(JobRow(member))
+        for member in members:
+            add_row(JobRow(member))
         rows = sorted(rows_by_job.values(), key=lambda row: self._sort_key(row.job))
         hidden = None if all(member in rows_by_job for member in members) else self._count_hidden_members(rows)
         return SelectedRows(rows, hidden, [JobRow(job) for job in forever_jobs])
 
     def _count_hidden_members(self, rows: Iterable[JobRow]) -> dict[str, int]:
-        """Count by state the jobs in those members of the outermost scheduler that have no line."""
-        counts = self._counts_by_state(self._model.tally)
+        """Return the number of jobs, by state, in those members of the outermost scheduler that have no line."""
+        counts = self._counts_by_state(self._model.root_counts)
         for row in rows:
             if row.depth == 0:
-                tally = self._model.tallies.get(row.job) if isinstance(row.job, SchedulerRecord) else None
+                job_counts = (
+                    self._model.counts_by_scheduler.get(row.job) if isinstance(row.job, SchedulerRecord) else None
+                )
                 counts.subtract(
-                    collections.Counter({_counted_as(row.job.state): 1})
-                    if tally is None
-                    else self._counts_by_state(tally)
+                    collections.Counter({_count_key(row.job.state): 1})
+                    if job_counts is None
+                    else self._counts_by_state(job_counts)
                 )
         return {word: number for word, number in counts.items() if number > 0}
 
     @staticmethod
-    def _counts_by_state(tally: JobCounts) -> collections.Counter[str]:
-        failed = tally.settled[JobState.FAILED]
-        settled = sum(tally.settled.values()) - failed
-        waiting = tally.waiting + tally.unreached
-        return collections.Counter(running=tally.running, failed=failed, waiting=waiting, settled=settled)
+    def _counts_by_state(job_counts: JobCounts) -> collections.Counter[str]:
+        failed = job_counts.settled_counts[JobState.FAILED]
+        settled = sum(job_counts.settled_counts.values()) - failed
+        waiting = job_counts.waiting_count + job_counts.unreached_count
+        return collections.Counter(running=job_counts.running_count, failed=failed, waiting=waiting, settled=settled)
 
     # ---- too many jobs for the height
 
     def _select_flat(self, height: int, forever_jobs: list[JobRecord]) -> SelectedRows:
-        """Return running jobs, failures and forever jobs, as many as fit, without a tree."""
-        room = max(1, height - 1)  # one line counts the hidden jobs
-        further: list[JobRecord] = []  # forever jobs for lines that other jobs do not need
+        """Return rows for as many running jobs, failures and forever jobs as fit, without a tree."""
+        row_limit = max(1, height - 1)  # one line shows the number of hidden jobs
+        more_forever_jobs: list[JobRecord] = []  # these get only lines that other jobs do not need
         if len(forever_jobs) > 1:
-            further = forever_jobs[max(1, room // FOREVER_SHARE) :]
-            forever_jobs = forever_jobs[: max(1, room // FOREVER_SHARE)]
+            more_forever_jobs = forever_jobs[max(1, row_limit // FOREVER_DIVISOR) :]
+            forever_jobs = forever_jobs[: max(1, row_limit // FOREVER_DIVISOR)]
         if height < 3:
-            forever_jobs, further = [], []
-        failures = self._failures()
-        failures = failures[-max(1, (room - len(forever_jobs)) // FAILURE_SHARE) :]
-        slots = self._assign_slots(max(0, room - len(forever_jobs) - len(failures)))
-        rows = [*(JobRow(job) for job in slots), *failures]
-        forever_jobs += further[: max(0, room - len(forever_jobs) - len(failures) - len(slots))]
-        return SelectedRows(rows, self._count_hidden(rows), [JobRow(job) for job in forever_jobs])
+            forever_jobs, more_forever_jobs = [], []
+        failure_rows = self._failure_rows()
+        failure_rows = failure_rows[-max(1, (row_limit - len(forever_jobs)) // FAILURE_DIVISOR) :]
+        running_jobs = self._assign_running_lines(max(0, row_limit - len(forever_jobs) - len(failure_rows)))
+        rows = [*(JobRow(job) for job in running_jobs), *failure_rows]
+        forever_jobs += more_forever_jobs[
+            : max(0, row_limit - len(forever_jobs) - len(failure_rows) - len(running_jobs))
+        ]
+        return SelectedRows(rows, self._count_hidden_jobs(rows), [JobRow(job) for job in forever_jobs])
 
-    def _select_final(self) -> SelectedRows:
-        """Return the rows of the last picture: the failures, unless they are printed elsewhere."""
-        if self._model.failures_shown_elsewhere:
+    def _select_last_picture_rows(self) -> SelectedRows:
+        """Return the rows of the last picture: the failures, or none if other code prints the failures."""
+        if self._model.are_failures_shown_elsewhere:
             return SelectedRows([])
-        failures = self._failures()
-        left_out = sum(row.equal_failures for row in failures[MAX_FAILURES:])
-        return SelectedRows(failures[:MAX_FAILURES], {"failed": left_out} if left_out else None)
+        failure_rows = self._failure_rows()
+        omitted_count = sum(row.equal_failure_count for row in failure_rows[MAX_FAILURE_ROWS:])
+        return SelectedRows(failure_rows[:MAX_FAILURE_ROWS], {"failed": omitted_count} if omitted_count else None)
 
-    def _failures(self) -> list[JobRow]:
-        """Return one row for each group of equal failures, the earliest group first."""
+    def _failure_rows(self) -> list[JobRow]:
+        """Return a row for each group of equal failures, starting with the earliest group."""
         rows: list[JobRow] = []
-        for jobs in list(self._model.failure_kinds.values()):
+        for jobs in list(self._model.failed_jobs_by_text.values()):
             if jobs:
-                with contextlib.suppress(RuntimeError, StopIteration):  # the run has changed `jobs` meanwhile
-                    rows.append(JobRow(next(iter(jobs)), equal_failures=len(jobs)))
+                # An exception means that the thread of the run changed `jobs` at the same time.
+                with contextlib.suppress(RuntimeError, StopIteration):
+                    rows.append(JobRow(next(iter(jobs)), equal_failure_count=len(jobs)))
         return rows
 
-    def _assign_slots(self, number: int) -> list[JobRecord]:
-        """Return at most `number` jobs for the lines of running jobs; each line keeps its job while possible."""
-        slots = [job for job in self._slots if job.state in (JobState.RUNNING, JobState.SUCCEEDED)]
-        ended = [job for job in slots if job.state is not JobState.RUNNING]
-        surplus = set(ended[: max(0, len(slots) - number)])
-        slots = [job for job in slots if job not in surplus][:number]
-        assigned = set(slots)
-        new = (job for job in list(self._model.running) if job not in assigned)
-        slots = [job if job.state is JobState.RUNNING else next(new, job) for job in slots]
-        self._slots = slots + list(itertools.islice(new, number - len(slots)))
-        return self._slots
+    def _assign_running_lines(self, number: int) -> list[JobRecord]:
+        """Return at most `number` jobs for the lines of running jobs. If possible, each line keeps its job."""
+        jobs = [job for job in self._jobs_on_running_lines if job.state in (JobState.RUNNING, JobState.SUCCEEDED)]
+        ended_jobs = [job for job in jobs if job.state is not JobState.RUNNING]
+        surplus_jobs = set(ended_jobs[: max(0, len(jobs) - number)])
+        jobs = [job for job in jobs if job not in surplus_jobs][:number]
+        assigned_jobs = set(jobs)
+        unassigned_jobs = (job for job in list(self._model.running_jobs) if job not in assigned_jobs)
+        jobs = [job if job.state is JobState.RUNNING else next(unassigned_jobs, job) for job in jobs]
+        self._jobs_on_running_lines = jobs + list(itertools.islice(unassigned_jobs, number - len(jobs)))
+        return self._jobs_on_running_lines
 
-    def _count_hidden(self, rows: Iterable[JobRow]) -> dict[str, int]:
-        """Count the jobs that have no line by state."""
-        counts = self._counts_by_state(self._model.tally)
+    def _count_hidden_jobs(self, rows: Iterable[JobRow]) -> dict[str, int]:
+        """Return the number of jobs that have no line, by state."""
+        counts = self._counts_by_state(self._model.root_counts)
         for row in rows:
-            counts[_counted_as(row.job.state)] -= row.equal_failures
+            counts[_count_key(row.job.state)] -= row.equal_failure_count
         return {word: number for word, number in counts.items() if number > 0}
 
 
-def _outer_of(job: JobRecord) -> JobRecord:
-    return job if job.outer is None else job.outer
+def _enclosing_scheduler(job: JobRecord) -> JobRecord:
+    return job if job.enclosing is None else job.enclosing
 
 
-def _counted_as(state: JobState) -> str:
-    """Return the key under which `_counts_by_state` has jobs in a state."""
+def _count_key(state: JobState) -> str:
+    """Return the key under which `_counts_by_state` counts jobs in `state`."""
     if state is JobState.RUNNING:
         return "running"
     if state is JobState.FAILED:
@@ -239,17 +265,17 @@ def _counted_as(state: JobState) -> str:
     return "settled" if state.is_settled else "waiting"
 
 
-def enclosing_schedulers(job: JobRecord) -> list[SchedulerRecord]:
-    """Return the enclosing schedulers of a job except the outermost one, the innermost first."""
+def enclosing_nested_schedulers(job: JobRecord) -> list[SchedulerRecord]:
+    """Return the enclosing schedulers of a job, innermost first, without the outermost scheduler of the run."""
     return list(job.enclosing_schedulers())[:-1]
 
 
 def full_name(job: JobRecord, symbols: Symbols) -> str:
-    """Return the label of a job, preceded by the labels of its enclosing schedulers except the outermost one."""
-    outer = reversed([scheduler.label for scheduler in enclosing_schedulers(job)])
-    return symbols.escape("/".join([*outer, job.label]))
+    """Return the labels of a job's enclosing schedulers and of the job, separated by slashes: `tests/unit/parser`."""
+    outer_labels = reversed([scheduler.label for scheduler in enclosing_nested_schedulers(job)])
+    return symbols.escape("/".join([*outer_labels, job.label]))
 
 
 def attempt_text(job: JobRecord) -> str:
-    """Return the number of the current attempt, and the maximum if it is known: `attempt 2 of 3`."""
+    """Return the number of the current attempt, with the maximum number if known, as text: `attempt 2 of 3`."""
     return f"attempt {job.attempts}{f' of {job.retry + 1}' if job.retry + 1 >= job.attempts else ''}"

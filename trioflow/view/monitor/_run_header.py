@@ -1,50 +1,53 @@
-"""`RunHeader`: the first two lines of a monitor's picture: the progress of the run, and the jobs in each state."""
+"""`RunHeader`: the first two lines of a monitor's picture, with the progress of the run and the jobs in each state."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from ..._core.api.views import JobState, duration_text
-from .._state_styles import FOREVER, PRECEDENCE, STATE_STYLES
-from ..text._symbols import UNICODE, Symbols, width
+from .._state_styles import FOREVER_BADGE, STATE_PRECEDENCE, STATE_STYLES
+from ..text._symbols import UNICODE_SYMBOLS, Symbols, display_width
 from ..text._verdict import Verdict
-from ._display import Line, Piece
+from ._display import StyledLine, StyledText
 from ._model import JobCounts
 
 RARE_STATES: Final = tuple(
-    state for state in PRECEDENCE if state.is_settled and state not in (JobState.SUCCEEDED, JobState.FAILED)
+    state for state in STATE_PRECEDENCE if state.is_settled and state not in (JobState.SUCCEEDED, JobState.FAILED)
 )
-"""The final states that are shown only if a job is in them. FAILED is not among them: the model counts failures."""
+"""The final states that are shown only if there are jobs in them, in the order shown.
 
-SHORT_TIME: Final = len("59.9 s")
-"""The number of columns for an elapsed time; it grows when a time of more than a minute needs more."""
+They do not include FAILED, because the header shows the number of failures, which also counts failed schedulers.
+"""
 
-MIN_BAR: Final = 8
+MIN_TIME_WIDTH: Final = len("59.9 s")
+"""The minimum number of columns for an elapsed time; the column grows when a longer time is shown."""
+
+MIN_BAR_WIDTH: Final = 8
 
 
-class Figures(Protocol):
-    """The facts about a run that the header shows; `Model` satisfies this protocol."""
+class RunFigures(Protocol):
+    """The attributes of a run that the header shows. `RunModel` satisfies this protocol."""
 
     @property
     def label(self) -> str: ...
     @property
-    def total(self) -> int | None: ...
+    def job_count(self) -> int | None: ...
     @property
-    def tally(self) -> JobCounts: ...
+    def root_counts(self) -> JobCounts: ...
     @property
-    def failed(self) -> int: ...
+    def failure_count(self) -> int: ...
     @property
-    def forever_jobs(self) -> int: ...
+    def forever_count(self) -> int: ...
     @property
-    def slots(self) -> int | None: ...
+    def slot_count(self) -> int | None: ...
     @property
-    def slots_taken(self) -> int: ...
+    def used_slot_count(self) -> int: ...
     @property
-    def ending(self) -> str: ...
+    def ending_word(self) -> str: ...
     @property
-    def ended(self) -> float | None: ...
+    def ended_at(self) -> float | None: ...
     def verdict(self) -> Verdict:
         """Return the verdict on the run."""
         ...
@@ -54,177 +57,214 @@ class Figures(Protocol):
         ...
 
 
-class RunHeader:
-    """The header of the pictures of one run; its columns keep their positions from picture to picture."""
+class DisplayedCount(NamedTuple):
+    """A number in the second line of the header, e.g. the number of jobs in one state."""
 
-    def __init__(self, model: Figures, symbols: Symbols) -> None:
+    symbol: str
+    number: int
+    word: str
+    style: str
+    """The name of the style of the symbol."""
+
+
+class RunHeader:
+    """The header of the pictures of one run. Its columns keep their positions from picture to picture."""
+
+    def __init__(self, model: RunFigures, symbols: Symbols) -> None:
         self._model: Final = model
         self._symbols: Final = symbols
-        self._is_unicode: Final = symbols.set is UNICODE
-        self._elapsed_columns = SHORT_TIME
-        self._left_columns = len("≈ 30 min left")
+        self._is_unicode: Final = symbols.symbol_set is UNICODE_SYMBOLS
+        self._elapsed_width = MIN_TIME_WIDTH
+        self._remaining_text_width = len("≈ 30 min left")
 
-    def lines(self, columns: int, remaining: float | None) -> list[Line]:
-        """Return the two lines; after the run, only the first one if the counts repeat the verdict.
+    def lines(self, columns: int, remaining: float | None) -> list[StyledLine]:
+        """Return the two lines. After the run, omit the second line if its counts only repeat the verdict.
 
         Args:
             columns: the width of the terminal.
             remaining: the remaining seconds of the run; None if unknown.
 
         """
-        if self._model.ended is None:
+        if self._model.ended_at is None:
             return [self._progress_line(columns, remaining), self._counts_line(columns)]
-        return [self._outcome_line(columns), *[self._counts_line(columns)] * self.counts_add_to_verdict()]
+        return [self._outcome_line(columns), *[self._counts_line(columns)] * self.has_counts_beyond_verdict()]
 
-    def counts(self) -> str:
-        """Return the number of jobs in each state as text: `3 succeeded, 1 failed`."""
-        return ", ".join(f"{number} {word}" for _, number, word, _ in self._state_counts() if number)
+    def counts_text(self) -> str:
+        """Return a text with the number of jobs in each state, e.g. `3 succeeded, 1 failed`."""
+        return ", ".join(f"{count.number} {count.word}" for count in self._state_counts() if count.number)
 
-    def counts_add_to_verdict(self) -> bool:
-        """Return whether the counts say more than the verdict, which counts succeeded and failed jobs."""
-        words = {word for _, number, word, _ in self._state_counts() if number}
+    def has_counts_beyond_verdict(self) -> bool:
+        """Return whether the counts say more than the verdict, which only counts the succeeded or the failed jobs."""
+        words = {count.word for count in self._state_counts() if count.number}
         return len(words) > 1 or not words <= {JobState.SUCCEEDED.value, JobState.FAILED.value}
 
     # ---- the first line
 
-    def _progress_line(self, columns: int, remaining: float | None) -> Line:
-        """Return label, bar and figures; omit the label, the counts and the estimate as a narrow terminal requires."""
-        tally = self._model.tally
-        settled = sum(tally.settled.values())
-        total = self._model.total
+    def _progress_line(self, columns: int, remaining: float | None) -> StyledLine:
+        """Return the first line: the label of the run, a bar, the percentage, the counts, and the times.
+
+        In a narrow terminal, omit the label, the counts or the estimate.
+        """
+        root_counts = self._model.root_counts
+        settled = sum(root_counts.settled_counts.values())
+        total = self._model.job_count
         percent = "" if total is None else f"{100 * settled // total if total else 0:>3}%"
         counts = f"{settled}/?" if total is None else f"{settled:>{len(str(total))}}/{total}"
         elapsed = elapsed_text(self._model.elapsed())
-        self._elapsed_columns = max(self._elapsed_columns, len(elapsed))
-        elapsed = elapsed.rjust(self._elapsed_columns)
+        self._elapsed_width = max(self._elapsed_width, len(elapsed))
+        elapsed = elapsed.rjust(self._elapsed_width)
         label = self._symbols.escape(self._model.label)
-        time_left = self._time_left(remaining)
-        end_text = time_left.strip()  # more important than the label
+        padded_remaining = self._padded_remaining_text(remaining)
+        remaining_text = padded_remaining.strip()  # in a narrow terminal, this is shown instead of the label
         candidates: list[tuple[str, list[str], int]] = [
-            (label, [percent, counts, elapsed, time_left], 2 * MIN_BAR),
-            *[("", [percent, counts, elapsed, end_text], MIN_BAR)] * bool(end_text),
-            *[("", [percent, elapsed, end_text], MIN_BAR)] * bool(end_text),
-            (label, [percent, counts, elapsed], MIN_BAR),
-            ("", [percent, counts, elapsed], MIN_BAR),
-            ("", [percent, elapsed.strip()], MIN_BAR),
+            (label, [percent, counts, elapsed, padded_remaining], 2 * MIN_BAR_WIDTH),
+            *[("", [percent, counts, elapsed, remaining_text], MIN_BAR_WIDTH)] * bool(remaining_text),
+            *[("", [percent, elapsed, remaining_text], MIN_BAR_WIDTH)] * bool(remaining_text),
+            (label, [percent, counts, elapsed], MIN_BAR_WIDTH),
+            ("", [percent, counts, elapsed], MIN_BAR_WIDTH),
+            ("", [percent, elapsed.strip()], MIN_BAR_WIDTH),
         ]
-        for name, figures, min_bar in candidates:
+        for name, figures, min_bar_width in candidates:
             end = "  ".join(["", *filter(None, figures)])
             start = f" {name}  " if name else " "
-            bar = columns - width(start) - width(end)
-            if bar >= min_bar:
-                return [(start, "title"), *self._bar_pieces(bar, tally), (end, "figures")]
+            bar_width = columns - display_width(start) - display_width(end)
+            if bar_width >= min_bar_width:
+                return [(start, "title"), *self._progress_bar(bar_width, root_counts), (end, "figures")]
         return [(f"{percent.strip()} {elapsed.strip()}"[:columns], "figures")]
 
-    def _time_left(self, remaining: float | None) -> str:
-        """Return the estimate, or the word for a run that is about to end, in a column whose width never shrinks."""
-        text = self._end_text(remaining)
-        self._left_columns = max(self._left_columns, len(text))
-        return text.ljust(self._left_columns)
+    def _padded_remaining_text(self, remaining: float | None) -> str:
+        """Return `_remaining_text`, padded to a width that never shrinks."""
+        text = self._remaining_text(remaining)
+        self._remaining_text_width = max(self._remaining_text_width, len(text))
+        return text.ljust(self._remaining_text_width)
 
-    def _end_text(self, remaining: float | None) -> str:
-        if self._model.ending:
-            return self._model.ending
+    def _remaining_text(self, remaining: float | None) -> str:
+        """Return the estimate of the remaining time; if the run is about to end, return "ending" or "draining"."""
+        if self._model.ending_word:
+            return self._model.ending_word
         about = "≈" if self._is_unicode else "~"
         return "" if remaining is None else f"{about} {estimate_text(remaining)} left"
 
-    def _bar_pieces(self, columns: int, tally: JobCounts) -> Line:
-        done, active, pending = ("━", "╍", "─") if self._is_unicode else ("=", ">", "-")
-        bad = sum(
-            number for state, number in tally.settled.items() if STATE_STYLES[state].style in {"failed", "trouble"}
+    def _progress_bar(self, columns: int, counts: JobCounts) -> StyledLine:
+        settled_character, running_character, waiting_character = (
+            ("━", "╍", "─") if self._is_unicode else ("=", ">", "-")
         )
-        parts = _divide_columns(
-            [sum(tally.settled.values()) - bad, bad, tally.running], self._model.total or 0, columns
+        failed = sum(
+            number
+            for state, number in counts.settled_counts.items()
+            if STATE_STYLES[state].monitor_style in {"failed", "trouble"}
         )
-        bar = [(done * parts[0], "done"), (done * parts[1], "failed"), (active * parts[2], "running")]
-        return [*bar, (pending * (columns - sum(parts)), "dim")]
+        widths = _divide_columns(
+            [sum(counts.settled_counts.values()) - failed, failed, counts.running_count],
+            self._model.job_count or 0,
+            columns,
+        )
+        return [
+            (settled_character * widths[0], "done"),
+            (settled_character * widths[1], "failed"),
+            (running_character * widths[2], "running"),
+            (waiting_character * (columns - sum(widths)), "dim"),
+        ]
 
-    def _outcome_line(self, columns: int) -> Line:
+    def _outcome_line(self, columns: int) -> StyledLine:
         verdict = self._model.verdict()
         style = "good" if verdict.is_good else "failed"
-        words = f"{verdict.symbol(self._symbols)} {self._symbols.escape(verdict.words)}"
+        words = f"{verdict.symbol(self._symbols)} {self._symbols.escape(verdict.sentence)}"
         label = self._symbols.escape(self._model.label)
-        name = f" {label}  " if width(label) + 3 + width(words) <= columns else " "
-        return [(name, "title"), (words[: max(0, columns - width(name))], style)]
+        name = f" {label}  " if display_width(label) + 3 + display_width(words) <= columns else " "
+        return [(name, "title"), (words[: max(0, columns - display_width(name))], style)]
 
     # ---- the second line
 
-    def _counts_line(self, columns: int) -> Line:
-        """Return the second line, with as much of the words and the window as fits."""
-        counted, digits = self._state_counts(), len(str(self._model.tally.jobs))
-        pieces: Line = []
-        for places, shown in itertools.product((digits, 0), ([*counted, *self._window_counts()], counted)):
-            pieces = [(f"{symbol} {number:>{places}} {word}", style) for symbol, number, word, style in shown]
-            if _total_width(pieces, 3) <= columns:
+    def _counts_line(self, columns: int) -> StyledLine:
+        """Return the second line. In a narrow terminal, omit the slots, the words, or the last counts."""
+        state_counts, digits = self._state_counts(), len(str(self._model.root_counts.job_count))
+        texts: StyledLine = []
+        for number_width, counts in itertools.product(
+            (digits, 0), ([*state_counts, *self._slot_counts()], state_counts)
+        ):
+            texts = [(f"{count.symbol} {count.number:>{number_width}} {count.word}", count.style) for count in counts]
+            if _total_width(texts, 3) <= columns:
                 break
         else:
-            pieces = [(f"{symbol} {number}", style) for symbol, number, _, style in counted]
-        while _total_width(pieces, 2) > columns:
-            pieces.pop()
-        gap = "   " if _total_width(pieces, 3) <= columns else "  "
-        line: Line = []
-        for text, style in pieces:
+            texts = [(f"{count.symbol} {count.number}", count.style) for count in state_counts]
+        while _total_width(texts, 2) > columns:
+            texts.pop()
+        gap = "   " if _total_width(texts, 3) <= columns else "  "
+        line: StyledLine = []
+        for text, style in texts:
             line += [(gap if line else " ", ""), (text[0], style), (text[1:], "figures")]
         return line
 
-    def _window_counts(self) -> list[tuple[str, int, str, str]]:
-        """Return the number of slots in use, in the form of `_state_counts`, if the window is limited."""
-        size = self._model.slots
-        if size is None or self._model.ended is not None:
+    def _slot_counts(self) -> list[DisplayedCount]:
+        """Return a list with the number of slots in use; the list is empty if there is no limit, and after the run."""
+        slot_count = self._model.slot_count
+        if slot_count is None or self._model.ended_at is not None:
             return []
-        return [("▪" if self._is_unicode else "=", self._model.slots_taken, f"of {size} slots", "dim")]
+        symbol = "▪" if self._is_unicode else "="
+        return [DisplayedCount(symbol, self._model.used_slot_count, f"of {slot_count} slots", "dim")]
 
-    def _state_counts(self) -> list[tuple[str, int, str, str]]:
-        """Return a tuple for each state to show: its symbol, the number of jobs, a word, and a style."""
-        tally = self._model.tally
-        done = self._state_count(JobState.SUCCEEDED, tally.settled[JobState.SUCCEEDED])
-        if tally.restored:  # the restored jobs are among those that succeeded
-            done = (*done[:2], f"{done[2]} ({tally.restored} restored)", done[3])
-        failed = self._state_count(JobState.FAILED, self._model.failed)
-        symbols = self._symbols.set
+    def _state_counts(self) -> list[DisplayedCount]:
+        """Return the number of jobs in each state that is shown."""
+        root_counts = self._model.root_counts
+        succeeded = self._state_count(JobState.SUCCEEDED, root_counts.settled_counts[JobState.SUCCEEDED])
+        if root_counts.restored_count:  # the succeeded jobs include the restored jobs
+            succeeded = succeeded._replace(word=f"{succeeded.word} ({root_counts.restored_count} restored)")
+        failed = self._state_count(JobState.FAILED, self._model.failure_count)
+        symbols = self._symbols.symbol_set
         counts = [
-            done,
-            self._state_count(JobState.RUNNING, tally.running),
-            failed if failed[1] else (*failed[:3], "dim"),
-            (symbols.states[JobState.IDLE], tally.waiting, "waiting", ""),
+            succeeded,
+            self._state_count(JobState.RUNNING, root_counts.running_count),
+            failed if failed.number else failed._replace(style="dim"),
+            DisplayedCount(symbols.state_symbols[JobState.IDLE], root_counts.waiting_count, "waiting", ""),
         ]
-        if self._model.total is None:  # the number of waiting jobs is unknown
+        if self._model.job_count is None:  # the number of waiting jobs is unknown
             counts.pop()
-        rare = [
-            *(self._state_count(state, tally.settled[state]) for state in RARE_STATES),
-            (symbols.states[JobState.IDLE], tally.unreached, "never started", "trouble"),
-            (symbols.forever, self._model.forever_jobs, "forever", FOREVER.style),
+        rare_counts = [
+            *(self._state_count(state, root_counts.settled_counts[state]) for state in RARE_STATES),
+            DisplayedCount(
+                symbols.state_symbols[JobState.IDLE], root_counts.unreached_count, "never started", "trouble"
+            ),
+            DisplayedCount(symbols.forever_symbol, self._model.forever_count, "forever", FOREVER_BADGE.monitor_style),
         ]
-        if self._model.ended is not None:
-            counts = [count for count in counts if count[1] or count is done]
-        return counts + [count for count in rare if count[1]]
+        if self._model.ended_at is not None:
+            counts = [count for count in counts if count.number or count is succeeded]
+        return counts + [count for count in rare_counts if count.number]
 
-    def _state_count(self, state: JobState, number: int) -> tuple[str, int, str, str]:
-        return self._symbols.set.states[state], number, state.value, STATE_STYLES[state].style
+    def _state_count(self, state: JobState, number: int) -> DisplayedCount:
+        return DisplayedCount(
+            self._symbols.symbol_set.state_symbols[state], number, state.value, STATE_STYLES[state].monitor_style
+        )
 
 
 def elapsed_text(seconds: float) -> str:
-    """Return an elapsed time as text in whole seconds, because fractions would flicker."""
+    """Return an elapsed time as text, rounded down to whole seconds, because changing fractions would flicker."""
     return duration_text(max(0, math.floor(seconds)))
 
 
 def estimate_text(seconds: float) -> str:
-    """Return an estimate as text: rounded up to 5 s, from 2 minutes on to 30 s, and from 10 minutes on to minutes."""
+    """Return an estimate as text, rounded up.
+
+    It is rounded to a multiple of 5 s below 2 min, of 30 s below 10 min, and otherwise of 1 min.
+    """
     step = 5 if seconds < 120 else 30 if seconds < 600 else 60
     return duration_text(max(5, math.ceil(seconds / step) * step))
 
 
-def _total_width(pieces: list[Piece], gap: int) -> int:
-    return sum(width(text) for text, _ in pieces) + gap * (len(pieces) - 1) + 1
+def _total_width(texts: list[StyledText], gap: int) -> int:
+    return sum(display_width(text) for text, _ in texts) + gap * (len(texts) - 1) + 1
 
 
 def _divide_columns(parts: list[int], whole: int, columns: int) -> list[int]:
-    """Divide columns in proportion to the parts of a whole; nonzero parts get at least one column while any is free."""
-    shares: list[int] = []
-    before = 0
+    """Return the number of columns for each part, in proportion to its share of `whole`.
+
+    A part that is not zero gets at least one column if one is left.
+    """
+    widths: list[int] = []
+    total = 0
     for part in parts:
-        end = (before + part) * columns // whole if whole else 0
-        share = max(end - sum(shares), 1 if part else 0)
-        shares.append(max(0, min(share, columns - sum(shares))))
-        before += part
-    return shares
+        total += part
+        end = total * columns // whole if whole else 0
+        part_width = max(end - sum(widths), 1 if part else 0)
+        widths.append(max(0, min(part_width, columns - sum(widths))))
+    return widths

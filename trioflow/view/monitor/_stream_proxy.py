@@ -11,83 +11,83 @@ from typing import Any, Final, TextIO
 
 
 class StreamProxy(io.TextIOBase):
-    """Base class of proxies, which delegate to the real stream what they do not override."""
+    """A proxy for a text stream. Unless a subclass overrides them, all methods are those of the real stream."""
 
-    def __init__(self, real: TextIO) -> None:
-        """Create a proxy of `real`."""
-        self._real: Final = real
+    def __init__(self, real_stream: TextIO) -> None:
+        """Create a proxy for `real_stream`."""
+        self._real_stream: Final = real_stream
 
     def isatty(self) -> bool:
         """Return whether the real stream is a terminal."""
-        return self._real.isatty()
+        return self._real_stream.isatty()
 
     def fileno(self) -> int:
         """Return the descriptor of the real stream."""
-        return self._real.fileno()
+        return self._real_stream.fileno()
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
         """The encoding of the real stream."""
-        return self._real.encoding
+        return self._real_stream.encoding
 
     @property
     def errors(self) -> str | None:  # type: ignore[override]
         """The error handler of the real stream's encoding."""
-        return self._real.errors
+        return self._real_stream.errors
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
+        return getattr(self._real_stream, name)
 
 
 def is_terminal(stream: Any) -> bool:
-    """Return whether a stream is a terminal on which no monitor draws yet."""
+    """Return whether a stream is a terminal on which no monitor is drawing."""
     if stream is None or isinstance(stream, StreamProxy):
         return False
-    with contextlib.suppress(Exception):  # the stream is closed, or another kind of object
+    with contextlib.suppress(Exception):  # raised if the stream is closed, or is not a stream
         return bool(stream.isatty())
     return False
 
 
 class InputProxy(StreamProxy):
-    """A proxy of standard input that hides the picture while `input()`, `pdb` or other code reads from it.
+    """A proxy for standard input that hides the picture while `input()`, `pdb` or other code reads from it.
 
-    `input()` uses `sys.stdin` because standard output is not a terminal but a pipe; it then has neither history nor
-    completion.
+    Standard output is a pipe, not a terminal. This is why `input()` calls the methods of `sys.stdin`, but also why it
+    offers neither history nor completion.
     """
 
-    def __init__(self, pause: Callable[[], AbstractContextManager[None]], real: TextIO) -> None:
-        """Create a proxy of `real`; `pause()` is a context manager that hides the picture."""
-        super().__init__(real)
+    def __init__(self, pause: Callable[[], AbstractContextManager[None]], real_stream: TextIO) -> None:
+        """Create a proxy for `real_stream`; `pause()` returns a context manager that hides the picture."""
+        super().__init__(real_stream)
         self._pause: Final = pause
-        self._is_open = True
+        self._should_hide_picture = True
 
     def restore(self) -> None:
         """Restore the real stream, unless other code has replaced this proxy."""
-        self._is_open = False
+        self._should_hide_picture = False
         if sys.stdin is self:
-            sys.stdin = self._real
+            sys.stdin = self._real_stream
 
     def readline(self, size: int = -1, /) -> str:  # type: ignore[override]
-        """Read one line, at most `size` characters of it."""
-        return self._read(lambda: self._real.readline(size))
+        """Read one line; if `size` is not negative, read at most `size` characters of the line."""
+        return self._read(lambda: self._real_stream.readline(size))
 
     def read(self, size: int | None = -1, /) -> str:
-        """Read until end of file, at most `size` characters."""
-        return self._read(lambda: self._real.read(-1 if size is None else size))
+        """Read until the end of the file; if `size` is neither negative nor None, read at most `size` characters."""
+        return self._read(lambda: self._real_stream.read(-1 if size is None else size))
 
     def _read(self, read: Callable[[], str]) -> str:
-        if not self._is_open:
+        if not self._should_hide_picture:
             return read()
         with self._pause():
             return read()
 
     def readable(self) -> bool:
-        """Return True: the stream is for input."""
+        """Return True, because the stream is for input."""
         return True
 
 
 def replace_input(pause: Callable[[], AbstractContextManager[None]]) -> InputProxy | None:
-    """Replace `sys.stdin` by a proxy if it is a terminal; return the proxy, or None."""
+    """Replace `sys.stdin` by a proxy and return the proxy. If `sys.stdin` is not a terminal, return None instead."""
     if not is_terminal(sys.stdin):
         return None
     replacement = InputProxy(pause, sys.stdin)

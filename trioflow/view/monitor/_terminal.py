@@ -1,7 +1,7 @@
-"""The displays that draw pictures in their own thread: `TerminalDisplay`, and `NotebookDisplay` below a cell.
+"""The displays that draw pictures in a thread: `TerminalDisplay`, and `NotebookDisplay` for the output of a cell.
 
-A notebook has one output, which each update replaces. It uses IPython's display handles, which need no widgets, and
-whose output remains in a saved notebook.
+In a notebook, each picture replaces the previous one by means of IPython's display handles. These need no widgets, and
+their output remains in a saved notebook.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rich.style import Style
 from rich.text import Text
 
 from ..._core.api.views import AnyJob, warn
-from ._display import IDLE_INTERVAL, Display, Draw, Line, Ticker
+from ._display import IDLE_INTERVAL, Display, DrawFunction, StyledLine, Ticker
 from ._fd_capture import FdCapture, open_capture
 from ._output_buffer import OutputBuffer
 from ._records import JobRecord
@@ -41,61 +41,63 @@ STYLES: Final = {
     "trouble": Style(color="color(166)"),
     "forever": Style(color="color(32)"),
 }
-"""The styles of symbols and bars; words and numbers have the terminal's default colour.
+"""The styles of symbols and bars. Words and numbers have the terminal's default color.
 
-Text needs a contrast of 4.5, which no colour has on both white and dark backgrounds. Symbols need only 3 (WCAG 2.2,
-1.4.3 and 1.4.11). These colours have at least 3.5 on both, and come from the 256-colour cube, which all palettes share.
+Text needs a contrast of 4.5, which no color has on both white and dark backgrounds. Symbols need only a contrast of 3
+(WCAG 2.2, 1.4.3 and 1.4.11). These colors have a contrast of at least 3.5 on both backgrounds. They come from the
+256-color cube, which is the same in all palettes.
 """
 
-PLAIN: Final = {name: style.without_color for name, style in STYLES.items()}
+STYLES_WITHOUT_COLOR: Final = {name: style.without_color for name, style in STYLES.items()}
 """The styles to use if the environment variable NO_COLOR is set."""
 
 
 class TerminalDisplay(Display):
-    """A live picture at the bottom of a terminal, drawn in its own thread.
+    """A display that draws a live picture at the bottom of a terminal, in a thread.
 
     Args:
         stream: the terminal.
-        draw: returns a picture for a number of columns and lines.
+        draw: a function that returns a picture for a number of columns and lines.
         interval: the minimum number of seconds between two pictures.
-        child_output: whether output to descriptors 1 and 2 appears above the picture, too.
-        tag: returns the prefix for lines of a job; None for no prefix.
+        should_capture_child_output: whether output to descriptors 1 and 2, e.g. that of child processes, appears above
+            the picture.
+        get_tag: a function that returns the prefix for the lines of a job; None for no prefixes.
 
     """
 
     def __init__(
         self,
         stream: TextIO,
-        draw: Draw,
+        draw: DrawFunction,
         interval: float,
-        child_output: bool = False,
-        tag: Callable[[AnyJob], str] | None = None,
+        should_capture_child_output: bool = False,
+        get_tag: Callable[[AnyJob], str] | None = None,
     ) -> None:
         self._draw: Final = draw
         self._file: Final = _duplicate_file(stream)
-        self._console: Final = Console(file=self._file, force_terminal=True, force_interactive=True)
+        self._rich_console: Final = Console(file=self._file, force_terminal=True, force_interactive=True)
         self._screen: Final = Screen(self._file, self._apply_style)
-        self._sequences: Final[dict[str, tuple[str, str]]] = {}  # the escape sequences around a text, by style
+        self._sequences_by_style: Final[dict[str, tuple[str, str]]] = {}  # the escape sequences around a text, by style
         self._ticker: Final = Ticker(self._redraw, interval, IDLE_INTERVAL)
-        self._buffer: Final = OutputBuffer(self._ticker.wake, self._redraw, tag)
-        self._pipes: FdCapture | None = None
-        self._takes_descriptors: Final = child_output
-        self._input: InputProxy | None = None
-        self._pauses = 0  # the number of readers of standard input
-        self._lock: Final = threading.RLock()  # held by the thread that draws
-        self._owner: Final = os.getpid()
-        self._is_lost = False  # whether drawing has failed, or the terminal has been closed
+        self._buffer: Final = OutputBuffer(self._ticker.wake, self._redraw, get_tag)
+        self._fd_capture: FdCapture | None = None
+        self._should_capture_child_output: Final = should_capture_child_output
+        self._input_proxy: InputProxy | None = None
+        self._pause_count = 0  # the number of `pause` contexts entered; while it is not 0, the picture is hidden
+        self._lock: Final = threading.RLock()  # held while drawing
+        self._owner_pid: Final = os.getpid()
+        self._has_failed = False  # whether drawing has failed, e.g. because the terminal was closed
 
     def start(self) -> None:
-        """Hide the cursor, redirect printed lines above the picture, and start to draw."""
-        atexit.register(self._close)
-        self._guard(self._screen.hide_cursor)
+        """Hide the cursor, replace the standard streams, and start drawing."""
+        atexit.register(self._release_terminal)
+        self._call_safely(self._screen.hide_cursor)
         if self._file.isatty() and self._descriptor is not None:
-            self._pipes = open_capture(self._buffer, self._descriptor, self._file.encoding)
-        self._buffer.replace(self._pipes)
-        if self._pipes is not None and self._takes_descriptors:
-            self._pipes.replace()
-            self._input = replace_input(self.pause)
+            self._fd_capture = open_capture(self._buffer, self._descriptor, self._file.encoding)
+        self._buffer.replace_terminal_streams(self._fd_capture)
+        if self._fd_capture is not None and self._should_capture_child_output:
+            self._fd_capture.replace_descriptors()
+            self._input_proxy = replace_input(self.pause)
         self._ticker.start()
 
     def wake(self) -> None:
@@ -103,87 +105,92 @@ class TerminalDisplay(Display):
         self._ticker.wake()
 
     def job_finished(self, job: JobRecord) -> None:
-        """Print the unfinished line of a settled job, and schedule an update."""
-        self._buffer.finish(job.named)
+        """Print the incomplete line of a settled job, and schedule an update."""
+        self._buffer.finish_partial_lines(job.identity)
         self.wake()
 
     def stop(self) -> None:
         """Draw the last picture, and release the terminal."""
         self._ticker.stop()
-        self._release()
+        self._restore_streams()
         self._redraw()
-        self._close()
-        atexit.unregister(self._close)
+        self._release_terminal()
+        atexit.unregister(self._release_terminal)
 
-    def _release(self) -> None:
+    def _restore_streams(self) -> None:
         """Restore the standard streams and descriptors."""
-        if self._input is not None:
-            self._input.restore()
-        self._buffer.restore()
-        pipes, self._pipes = self._pipes, None
-        if pipes is not None:
-            pipes.restore()
+        if self._input_proxy is not None:
+            self._input_proxy.restore()
+        self._buffer.restore_streams()
+        fd_capture, self._fd_capture = self._fd_capture, None
+        if fd_capture is not None:
+            fd_capture.restore()
 
-    def _close(self) -> None:
-        """Restore the streams and the cursor; `atexit` calls this if `stop` has not."""
-        if self._owner != os.getpid():
-            return  # a fork of the program does not own the terminal
-        self._release()
+    def _release_terminal(self) -> None:
+        """Restore the streams and the cursor. If `stop` was not called, `atexit` calls this method."""
+        if self._owner_pid != os.getpid():
+            return  # this process is a fork, which must not change the terminal
+        self._restore_streams()
         with self._lock:
-            self._is_lost = False  # the cursor must be shown even after an error
-            self._guard(self._screen.show_cursor)
-            self._guard(self._write_rest)
+            self._has_failed = False  # so that the cursor is shown even after an error
+            self._call_safely(self._screen.show_cursor)
+            self._call_safely(self._write_remaining_lines)
 
-    def _write_rest(self) -> None:
-        """Write lines that were printed after the last picture."""
-        self._file.write("".join(line + "\n" for line in self._buffer.take()))
+    def _write_remaining_lines(self) -> None:
+        """Write the lines that were printed after the last picture was drawn."""
+        self._file.write("".join(line + "\n" for line in self._buffer.take_lines()))
         self._file.flush()
 
     @contextlib.contextmanager
     def pause(self) -> Generator[None]:
-        """Hide the picture, so that a prompt can be shown, and show it again afterwards."""
+        """Hide the picture inside the `with` block, so that a prompt can be shown."""
         with self._lock:
-            self._pauses += 1
-            self._guard(self._show_prompt)
+            self._pause_count += 1
+            self._call_safely(self._show_prompt)
         try:
             yield
         finally:
             with self._lock:
-                self._pauses -= 1
-                self._guard(self._screen.hide_cursor)
-                self._guard(self._update)
+                self._pause_count -= 1
+                self._call_safely(self._screen.hide_cursor)
+                self._call_safely(self._draw_picture)
 
     def _show_prompt(self) -> None:
-        self._screen.update([], self._size(), self._lines_above(), end=strip_controls(self._buffer.take_partial()))
+        self._screen.update(
+            [],
+            self._terminal_size(),
+            self._take_lines_above(),
+            partial_line=strip_controls(self._buffer.take_partial_line()),
+        )
         self._screen.show_cursor()
 
     def _redraw(self) -> None:
         with self._lock:
-            self._guard(self._update)
+            self._call_safely(self._draw_picture)
 
-    def _guard(self, action: Callable[[], None]) -> None:
-        """Call a function that writes to the terminal; after an error, the display stops, and the run goes on."""
-        if self._is_lost:
+    def _call_safely(self, action: Callable[[], None]) -> None:
+        """Call a function that writes to the terminal. If it raises, stop the display, and let the run go on."""
+        if self._has_failed:
             return
         try:
             action()
         except OSError:
-            self._is_lost = True
+            self._has_failed = True
         except Exception as error:
-            self._is_lost = True
+            self._has_failed = True
             if not self._file.closed:
                 warn("the monitor could not make a picture and makes no more in this run", error)
-        if self._is_lost:
-            self._release()
+        if self._has_failed:
+            self._restore_streams()
 
-    def _update(self) -> None:
-        columns, height = self._size()
-        lines = [] if self._pauses else self._draw(columns, max(1, height - 1))
-        self._screen.update(lines, (columns, height), self._lines_above())
+    def _draw_picture(self) -> None:
+        columns, height = self._terminal_size()
+        lines = [] if self._pause_count else self._draw(columns, max(1, height - 1))
+        self._screen.update(lines, (columns, height), self._take_lines_above())
 
-    def _lines_above(self) -> list[str]:
-        has_colours = self._console.color_system is not None and not self._console.no_color
-        return [strip_controls(line, has_colours) for line in self._buffer.take()]
+    def _take_lines_above(self) -> list[str]:
+        has_colors = self._rich_console.color_system is not None and not self._rich_console.no_color
+        return [strip_controls(line, has_colors) for line in self._buffer.take_lines()]
 
     @property
     def _descriptor(self) -> int | None:
@@ -191,36 +198,41 @@ class TerminalDisplay(Display):
             return self._file.fileno()
         return None
 
-    def _size(self) -> tuple[int, int]:
-        """Return the columns and lines of the terminal; the variables COLUMNS and LINES take precedence."""
+    def _terminal_size(self) -> tuple[int, int]:
+        """Return the columns and lines of the terminal. The variables COLUMNS and LINES take precedence."""
         if self._descriptor is not None and not {"COLUMNS", "LINES"} <= os.environ.keys():
             with contextlib.suppress(OSError):
                 columns, lines = os.get_terminal_size(self._descriptor)
                 if columns and lines:
                     return columns, lines
-        return shutil.get_terminal_size()  # its default of 24 lines is right more often than rich's 25
+        return shutil.get_terminal_size()  # if the size is unknown, it returns 24 lines, while rich would return 25
 
     def _apply_style(self, text: str, style: str) -> str:
-        """Return a text with the escape sequences of a style."""
+        """Return `text` between the escape sequences that switch a style on and off."""
         if not text:
             return ""
-        sequences = self._sequences.get(style)
+        sequences = self._sequences_by_style.get(style)
         if sequences is None:
-            before, _, after = self._render_style(style).partition("\0")
-            sequences = self._sequences[style] = before, after
+            start, _, end = self._render_style(style).partition("\0")
+            sequences = self._sequences_by_style[style] = start, end
         return sequences[0] + text + sequences[1]
 
     def _render_style(self, style: str) -> str:
-        """Return a null character with the escape sequences of a style around it."""
-        if self._console.color_system is None:
+        """Return a null character between the escape sequences that switch a style on and off."""
+        if self._rich_console.color_system is None:
             return "\0"
-        styles = PLAIN if self._console.no_color else STYLES
-        has_cube = self._console.color_system in ("256", "truecolor")
-        return styles[style].render("\0", color_system=ColorSystem.EIGHT_BIT if has_cube else ColorSystem.STANDARD)
+        styles = STYLES_WITHOUT_COLOR if self._rich_console.no_color else STYLES
+        has_256_colors = self._rich_console.color_system in ("256", "truecolor")
+        return styles[style].render(
+            "\0", color_system=ColorSystem.EIGHT_BIT if has_256_colors else ColorSystem.STANDARD
+        )
 
 
 def _duplicate_file(stream: TextIO) -> TextIO:
-    """Return a file with a duplicate of the terminal's descriptor, because a pipe may replace the original."""
+    """Return a file with a duplicate of the terminal's descriptor, because a pipe may replace the original descriptor.
+
+    If `stream` is not a plain text file, or has no descriptor, return `stream`.
+    """
     if type(stream) is not io.TextIOWrapper:
         return stream
     with contextlib.suppress(OSError, ValueError):
@@ -230,24 +242,24 @@ def _duplicate_file(stream: TextIO) -> TextIO:
     return stream
 
 
-COLUMNS: Final = 100
-HEIGHT: Final = 30
-INTERVAL: Final = 0.5
-"""Minimum number of seconds between two pictures, because each is sent to the browser as a whole."""
+NOTEBOOK_COLUMNS: Final = 100
+NOTEBOOK_HEIGHT: Final = 30
+NOTEBOOK_INTERVAL: Final = 0.5
+"""The minimum number of seconds between two pictures in a notebook, which sends each whole picture to the browser."""
 
-FORMAT: Final = '<pre style="white-space:pre;line-height:normal;font-family:monospace">{code}</pre>'
+NOTEBOOK_HTML: Final = '<pre style="white-space:pre;line-height:normal;font-family:monospace">{code}</pre>'
 
 
 class NotebookDisplay(Display):
-    """A live picture as the output of a notebook cell."""
+    """A display that draws a live picture as the output of a notebook cell."""
 
-    def __init__(self, draw: Draw, interval: float) -> None:
-        self._display: Final = display()
+    def __init__(self, draw: DrawFunction, interval: float) -> None:
+        self._display_in_cell: Final = load_display()
         self._draw: Final = draw
-        self._ticker: Final = Ticker(self._redraw, max(interval, INTERVAL), IDLE_INTERVAL)
+        self._ticker: Final = Ticker(self._redraw, max(interval, NOTEBOOK_INTERVAL), IDLE_INTERVAL)
         self._lock: Final = threading.Lock()
-        self._handle: Any = None
-        self._displayed_lines: list[Line] = []
+        self._display_handle: Any = None
+        self._displayed_lines: list[StyledLine] = []
 
     def start(self) -> None:
         """Show the first picture."""
@@ -266,34 +278,34 @@ class NotebookDisplay(Display):
     def _redraw(self) -> None:
         try:
             with self._lock:
-                self._update()
+                self._draw_picture()
         except Exception as error:
             warn("the monitor could not show a picture in the notebook", error)
 
-    def _update(self) -> None:
-        lines = self._draw(COLUMNS, HEIGHT)
+    def _draw_picture(self) -> None:
+        lines = self._draw(NOTEBOOK_COLUMNS, NOTEBOOK_HEIGHT)
         if lines == self._displayed_lines:
             return
         self._displayed_lines = lines
-        bundle = {"text/html": _html(lines), "text/plain": _plain(lines)}
-        if self._handle is None:
-            self._handle = self._display(bundle, raw=True, display_id=True)
+        bundle = {"text/html": _render_html(lines), "text/plain": _render_plain_text(lines)}
+        if self._display_handle is None:
+            self._display_handle = self._display_in_cell(bundle, raw=True, display_id=True)
         else:
-            self._handle.update(bundle, raw=True)
+            self._display_handle.update(bundle, raw=True)
 
 
-def _html(lines: list[Line]) -> str:
-    console = Console(file=io.StringIO(), record=True, force_jupyter=False, width=COLUMNS, color_system="256")
+def _render_html(lines: list[StyledLine]) -> str:
+    console = Console(file=io.StringIO(), record=True, force_jupyter=False, width=NOTEBOOK_COLUMNS, color_system="256")
     for line in lines:
         console.print(Text.assemble(*((text, STYLES[style]) for text, style in line)), no_wrap=True, crop=False)
-    return console.export_html(inline_styles=True, code_format=FORMAT)
+    return console.export_html(inline_styles=True, code_format=NOTEBOOK_HTML)
 
 
-def _plain(lines: list[Line]) -> str:
+def _render_plain_text(lines: list[StyledLine]) -> str:
     return "\n".join("".join(text for text, _ in line).rstrip() for line in lines)
 
 
-def display() -> Callable[..., Any]:
+def load_display() -> Callable[..., Any]:
     """Return IPython's `display` function."""
     from IPython.display import display as show  # type: ignore[import-not-found,unused-ignore]
 

@@ -1,7 +1,7 @@
-"""Exceptions as text: on one short line, or as a traceback reduced to the user's frames.
+"""Exceptions as text: on one short line, or as a traceback that has only frames of the user's code.
 
-No function here raises, even if the `__str__` of an exception does. Left out of tracebacks are trioflow's own frames,
-and those of libraries between these and the user's code.
+No function here raises, even if the `__str__` of an exception does. Tracebacks omit the frames of trioflow, and of
+libraries between trioflow and the user's code.
 """
 
 from __future__ import annotations
@@ -15,80 +15,88 @@ from typing import Any, Final, cast
 
 from ..._core.api.views import LOOP_PACKAGES, PACKAGE_PREFIX, headline, truncate
 
-LIBRARIES_BETWEEN: Final = ("click", "concurrent.futures", "dask", "distributed", *sorted(LOOP_PACKAGES - {"asyncio"}))
-"""Libraries whose frames may lie between trioflow's and the user's."""
-MAX_LENGTH: Final = 100
-"""The default limit in characters: an exception and its prefix fit on one line of a wide terminal."""
+INTERMEDIATE_LIBRARIES: Final = (
+    "click",
+    "concurrent.futures",
+    "dask",
+    "distributed",
+    *sorted(LOOP_PACKAGES - {"asyncio"}),
+)
+"""Libraries whose frames may lie between those of trioflow and those of the user's code."""
+DEFAULT_MAX_LENGTH: Final = 100
+"""The default maximum number of characters. A line with a prefix and the exception then fits in a wide terminal."""
 
 
-def one_line(error: BaseException, max_length: int = MAX_LENGTH) -> str:
-    """Return the type and the message of `error`, cut to `max_length` characters."""
-    return _with_type(error, safe_message(error), max_length)
+def one_line_text(error: BaseException, max_length: int = DEFAULT_MAX_LENGTH) -> str:
+    """Return the type and the message of `error` on one line, truncated to `max_length` characters."""
+    return _prepend_type(error, safe_message(error), max_length)
 
 
-def first_line(error: BaseException, max_length: int = MAX_LENGTH) -> str:
-    """Return the type of `error` and the first line of its message, without trailing punctuation."""
-    return _with_type(error, headline(safe_message(error)), max_length)
+def first_line_text(error: BaseException, max_length: int = DEFAULT_MAX_LENGTH) -> str:
+    """Return the type of `error`, and the first line of its message without trailing punctuation.
+
+    The text is truncated to `max_length` characters.
+    """
+    return _prepend_type(error, headline(safe_message(error)), max_length)
 
 
 def safe_message(error: BaseException) -> str:
-    """Return `str(error)`, or a placeholder if that raises."""
+    """Return `str(error)`, or a placeholder if `str` raises."""
     try:
         return str(error)
     except Exception as broken:
         return f"<its str() raised {type(broken).__name__}>"
 
 
-def _with_type(error: BaseException, message: str, max_length: int) -> str:
+def _prepend_type(error: BaseException, message: str, max_length: int) -> str:
     return truncate(f"{type(error).__name__}: {message}" if message else type(error).__name__, max_length)
 
 
-def format_traceback(error: BaseException, traceback_: TracebackType | None = None) -> str:
-    """Format an exception as Python does, with its causes and groups, but with the user's frames only.
+def format_traceback(error: BaseException, tb: TracebackType | None = None) -> str:
+    """Format an exception as Python does, with its causes and group members, but only with frames of the user's code.
 
     Args:
         error: the exception.
-        traceback_: the traceback to show; None for that of the exception.
+        tb: the traceback to format; None for the traceback of the exception.
 
     Returns:
-        The text, which ends with a newline; without any frame of the user's, it is the message alone.
+        The text, which ends with a newline. If no frame belongs to the user's code, the text is only the message.
 
     """
-    root = traceback.TracebackException(type(error), error, traceback_ or error.__traceback__, compact=True)
+    root = traceback.TracebackException(type(error), error, tb or error.__traceback__, compact=True)
     libraries = (PACKAGE_PREFIX, *_library_directories())
     todo = [root]
     while todo:
-        part = todo.pop()
-        kept = _user_frames(part.stack, libraries)
-        # Without a stack, `format` leaves out the line "Traceback (most recent call last):" as well.
-        part.stack = traceback.StackSummary.from_list(kept) if kept else cast(Any, None)
-        todo += [other for other in (part.__cause__, part.__context__) if other is not None]
-        todo += part.exceptions or ()
+        exception = todo.pop()
+        frames = _user_frames(exception.stack, libraries)
+        # If the stack is None, `format` also omits the line "Traceback (most recent call last):".
+        exception.stack = traceback.StackSummary.from_list(frames) if frames else cast(Any, None)
+        todo += [related for related in (exception.__cause__, exception.__context__) if related is not None]
+        todo += exception.exceptions or ()
     return "".join(root.format())
 
 
-def innermost_user_frame(
-    error: BaseException, traceback_: TracebackType | None = None
-) -> traceback.FrameSummary | None:
-    """Return the user's frame closest to where the exception was raised; None if no frame is the user's."""
-    stack = traceback.extract_tb(traceback_ or error.__traceback__)
-    kept = _user_frames(stack, (PACKAGE_PREFIX, *_library_directories()))
-    return kept[-1] if kept else None
+def innermost_user_frame(error: BaseException, tb: TracebackType | None = None) -> traceback.FrameSummary | None:
+    """Return the innermost frame of the user's code in a traceback; None if there is none."""
+    stack = traceback.extract_tb(tb or error.__traceback__)
+    frames = _user_frames(stack, (PACKAGE_PREFIX, *_library_directories()))
+    return frames[-1] if frames else None
 
 
 def _library_directories() -> list[str]:
-    loaded = [sys.modules[name].__file__ for name in LIBRARIES_BETWEEN if name in sys.modules]
-    return [f"{os.path.dirname(file)}/" for file in loaded if file is not None]
+    files = [sys.modules[name].__file__ for name in INTERMEDIATE_LIBRARIES if name in sys.modules]
+    return [f"{os.path.dirname(file)}/" for file in files if file is not None]
 
 
 def _user_frames(stack: traceback.StackSummary, libraries: tuple[str, ...]) -> list[traceback.FrameSummary]:
-    """Leave out each sequence of frames in `libraries` that includes a frame of trioflow.
+    """Return the frames of the user's code, and of the libraries that the user's code has called.
 
-    Other sequences are kept, because they result from the user's own call of a library.
+    Consecutive frames in `libraries` are omitted if one of them belongs to trioflow. Otherwise they are kept, because
+    the user's code has called these libraries.
     """
-    kept: list[traceback.FrameSummary] = []
+    user_frames: list[traceback.FrameSummary] = []
     for is_library, group in itertools.groupby(stack, lambda frame: frame.filename.startswith(libraries)):
         frames = list(group)
         if not (is_library and any(frame.filename.startswith(PACKAGE_PREFIX) for frame in frames)):
-            kept += frames
-    return kept
+            user_frames += frames
+    return user_frames

@@ -9,9 +9,9 @@
 2     end < <Scheduler `analyse`>          exits={5}
 ```
 
-Jobs are numbered before the first line is written, because a line may refer to jobs below it. `listing_rows` orders the
-jobs, `Listing` formats a line for each, and `_align` puts the durations and the references to other jobs in columns.
-The work is O(V + E), without recursion.
+All jobs are numbered before the first line is formatted, because a line may refer to jobs below it. `listing_rows`
+orders the jobs, `Listing` formats a line for each, and `_align_lines` puts the durations and the references to other
+jobs in columns. A listing takes O(V + E) time, and needs no recursion.
 """
 
 from __future__ import annotations
@@ -28,89 +28,92 @@ from ..._core.api.views import (
     JobState,
     duration_text,
     find_cycle,
-    find_implied,
     flag,
-    in_order,
+    get_status_text,
     inputs_of,
     is_scheduler,
+    members_in_order,
     percent_text,
     reason_not_restored,
     short_repr,
     shorten,
-    status_of,
+    store_implied_requirements,
     stored_result,
     waiting,
     waits_for,
 )
 from . import _exception_text
-from ._symbols import Symbols, width
+from ._symbols import Symbols, display_width
 
 MAX_ALIGNED_WIDTH: Final = 80
-"""Width above which the left part of a line does not widen the column of the other lines."""
+"""The maximum width of the left column. A line with a wider left part is not aligned with the others."""
 
 MIN_DURATION: Final = 0.05
-"""Seconds below which no duration is shown: it would be mostly overhead, and make listings of equal runs differ."""
+"""The shortest duration to show, in seconds. Shorter durations are mostly overhead, and vary between equal runs."""
 
 INDENT: Final = "  "
 """The indentation of the jobs in a nested scheduler, for each level."""
 
 
-class Plain(NamedTuple):
+class PlainRow(NamedTuple):
     """The row of a job that is not a scheduler."""
 
     job: AnyJob
     depth: int
 
 
-class Begin(NamedTuple):
-    """The row of a nested scheduler, before those of its jobs."""
+class BeginRow(NamedTuple):
+    """The first row of a nested scheduler, before the rows of its jobs."""
 
     job: BaseScheduler
     depth: int
 
 
-class End(NamedTuple):
-    """The row that ends a nested scheduler, after those of its jobs."""
+class EndRow(NamedTuple):
+    """The last row of a nested scheduler, after the rows of its jobs."""
 
     job: BaseScheduler
     depth: int
 
 
-class Cycle(NamedTuple):
-    """A remark that the following jobs in the scheduler `job` require each other in a cycle, or wait for such jobs."""
+class CycleRow(NamedTuple):
+    """A row without a job, which shows a cycle of requirements in the scheduler `job`.
+
+    The rows below it are those of the jobs that are in a cycle, or that wait for such jobs.
+    """
 
     job: BaseScheduler
     depth: int
 
 
-Row = Plain | Begin | End | Cycle
+ListingRow = PlainRow | BeginRow | EndRow | CycleRow
 
 
-class ListingRow(NamedTuple):
-    """The parts of a line before alignment; `duration` and `right` each become a column."""
+class LineParts(NamedTuple):
+    """The parts of a line of text before they are aligned. Each part becomes a column."""
 
-    left: str
-    right: str = ""
+    left_part: str
+    right_part: str = ""
     duration: str = ""
 
 
 class Listing:
-    """The listing of a scheduler: its jobs, those of nested schedulers included, each with a number."""
+    """The listing of a scheduler: numbered lines for its jobs, including those of nested schedulers."""
 
     def __init__(self, scheduler: BaseScheduler, symbols: Symbols) -> None:
-        """Order and number the jobs; their states are read only when `text` is called."""
+        """Order and number the jobs. Their states are read only when `text` is called."""
         self._symbols: Final = symbols
         self._rows: Final = tuple(listing_rows(scheduler))
         self._numbers: Final = number_jobs(self._rows)
-        self._margin: Final = " " * (_digits(self._numbers) + 2 + Symbols.columns + 2)
+        self._margin: Final = " " * (_digit_count(self._numbers) + 2 + Symbols.job_symbols_width + 2)
 
     def text(self, details: bool = False, silence_done_jobs: bool = False, legend: bool = False) -> str:
         """Return the listing as text, without a newline at the end.
 
         Args:
-            details: whether to add the outcome of each job, or the reason why it waits.
-            silence_done_jobs: whether to leave out jobs that have ended.
-            legend: whether to add the legend of the symbols below.
+            details: whether to add the outcome of each settled job, and the reason why each waiting job waits.
+            silence_done_jobs: whether to omit jobs that ran to their end.
+            legend: whether to add a legend of the symbols below the listing.
 
         Raises:
             TypeError: an option is neither True nor False.
@@ -118,55 +121,52 @@ class Listing:
         """
         for name, value in (("details", details), ("silence_done_jobs", silence_done_jobs), ("legend", legend)):
             flag(value, name, "list()")
-        rows = _hide_done(self._rows) if silence_done_jobs else self._rows
-        lines = "\n".join(_align([self._line(row, details) for row in rows]))
+        rows = _omit_done_jobs(self._rows) if silence_done_jobs else self._rows
+        lines = "\n".join(_align_lines([self._format_row(row, details) for row in rows]))
         return "\n\n".join(filter(None, [lines, self._symbols.legend() if legend else ""]))
 
     # ---- the lines
 
-    def _line(self, row: Row, details: bool) -> ListingRow:
+    def _format_row(self, row: ListingRow, details: bool) -> LineParts:
         match row:
-            case Plain(job, depth):
-                return self._job_line(job, depth, "", self._requires(job), details)
-            case Begin(job, depth):
+            case PlainRow(job, depth):
+                return self._format_job(job, depth, "", self._requires_text(job), details)
+            case BeginRow(job, depth):
                 entries = f"-> entries={self._reference_set(job.entry_jobs(), job)}"
-                return self._job_line(job, depth, "> ", f"{self._requires(job)} {entries}".lstrip(), details)
-            case End(job, depth):
+                return self._format_job(job, depth, "> ", f"{self._requires_text(job)} {entries}".lstrip(), details)
+            case EndRow(job, depth):
                 exits = f"exits={self._reference_set(job.exit_jobs(), job)}"
-                end = "end".rjust(Symbols.columns + 1 + len(INDENT * depth))
-                return ListingRow(f"{self._numbers[job]}  {end} < {self._kind_and_label(job)}", exits)
+                end = "end".rjust(Symbols.job_symbols_width + 1 + len(INDENT * depth))
+                return LineParts(f"{self._numbers[job]}  {end} < {self._kind_and_label(job)}", exits)
             case _:
                 cycle = " -> ".join(self._reference(job, row.job) for job in closed_cycle(row.job))
-                return ListingRow(
-                    f"{self._margin}{INDENT * row.depth}-- from here on in the order added: cycle {cycle}"
-                )
+                return LineParts(f"{self._margin}{INDENT * row.depth}-- from here on in the order added: cycle {cycle}")
 
-    def _job_line(self, job: AnyJob, depth: int, marker: str, references: str, details: bool) -> ListingRow:
-        left = (
-            f"{self._numbers[job]}  {self._symbols.for_job(job)}  {INDENT * depth}{marker}{self._kind_and_label(job)}"
-        )
-        right = "  ".join(filter(None, (references, self._outcome(job) if details else _restored(job))))
-        return ListingRow(left, right, _duration(job))
+    def _format_job(self, job: AnyJob, depth: int, marker: str, references: str, details: bool) -> LineParts:
+        name = f"{INDENT * depth}{marker}{self._kind_and_label(job)}"
+        left = f"{self._numbers[job]}  {self._symbols.job_symbols(job)}  {name}"
+        right = "  ".join(filter(None, (references, self._outcome_text(job) if details else _restored_remark(job))))
+        return LineParts(left, right, _job_duration_text(job))
 
     def _kind_and_label(self, job: AnyJob) -> str:
         return self._symbols.escape(f"<{type(job).__name__} `{shorten(job.label)}`>")
 
-    def _requires(self, job: AnyJob) -> str:
+    def _requires_text(self, job: AnyJob) -> str:
         return f"requires={self._reference_set(job.required, job.scheduler, inputs_of(job))}" if job.required else ""
 
-    def _outcome(self, job: AnyJob) -> str:
+    def _outcome_text(self, job: AnyJob) -> str:
         error = job.raised_exception()
         if error is not None:
-            return f"!! {self._symbols.escape(_exception_text.one_line(error))}"
+            return f"!! {self._symbols.escape(_exception_text.one_line_text(error))}"
         if job.state is JobState.SUCCEEDED:
-            is_dropped = stored_result(job) is DROPPED
-            result = "(given up)" if is_dropped else self._symbols.escape(short_repr(stored_result(job)))
+            result = stored_result(job)
+            result_text = "(given up)" if result is DROPPED else self._symbols.escape(short_repr(result))
             reason = reason_not_restored(job)
             remark = f"not restored: {self._symbols.escape(reason)}" if reason else ""
-            return "  ".join(filter(None, (f"-> {result}", _restored(job), remark)))
+            return "  ".join(filter(None, (f"-> {result_text}", _restored_remark(job), remark)))
         if job.is_running():
             progress = "" if job.fraction_done is None else percent_text(job.fraction_done)
-            return "  ".join(filter(None, (progress, self._symbols.escape(status_of(job)))))
+            return "  ".join(filter(None, (progress, self._symbols.escape(get_status_text(job)))))
         wait = waiting(job)
         return "" if wait is None else self._symbols.escape(wait.text)
 
@@ -178,14 +178,14 @@ class Listing:
         scheduler: BaseScheduler | None,
         inputs: Container[AnyJob] = (),
     ) -> str:
-        # Sorting as text is enough: all numbers have the same length, and the question mark sorts after the digits.
+        # The references can be sorted as text, because all numbers have the same length and "?" sorts after the digits.
         return "{" + ", ".join(_collapse_ranges(sorted(self._reference(job, scheduler, inputs) for job in jobs))) + "}"
 
     def _reference(self, job: AnyJob, scheduler: BaseScheduler | None, inputs: Container[AnyJob] = ()) -> str:
-        """Return the number of a job, or its label if it is not listed.
+        """Return a text that refers to a job: its number, e.g. "3", or its label if it is not listed, e.g. "?`fetch`".
 
-        A question mark precedes the label, and the number of a job that is neither in `scheduler` nor among `inputs`:
-        a member of `scheduler` may not require it.
+        The number has a question mark, e.g. "?3", if the job is neither in `scheduler` nor among `inputs`, because a
+        member of `scheduler` may not require such a job.
         """
         number = self._numbers.get(job)
         if number is None:
@@ -193,33 +193,33 @@ class Listing:
         return number if job.scheduler is scheduler or job in inputs else "?" + number
 
 
-def _restored(job: AnyJob) -> str:
+def _restored_remark(job: AnyJob) -> str:
     return "restored" if job.restored else ""
 
 
-def _duration(job: AnyJob) -> str:
+def _job_duration_text(job: AnyJob) -> str:
     elapsed = job.elapsed or 0.0
     return duration_text(elapsed, in_column=True) if elapsed >= MIN_DURATION else ""
 
 
-def listing_rows(scheduler: BaseScheduler) -> Iterator[Row]:
-    """Yield the rows of a scheduler's listing; a stack in place of recursion allows any depth of nesting."""
-    find_implied(scheduler)
+def listing_rows(scheduler: BaseScheduler) -> Iterator[ListingRow]:
+    """Yield the rows of a scheduler's listing, at any depth of nesting, without recursion."""
+    store_implied_requirements(scheduler)
     stack = [_rows_inside(scheduler, 0)]
     while stack:
         for row in stack[-1]:
             yield row
-            if isinstance(row, Begin):
-                stack.append(itertools.chain(_rows_inside(row.job, row.depth + 1), [End(*row)]))
+            if isinstance(row, BeginRow):
+                stack.append(itertools.chain(_rows_inside(row.job, row.depth + 1), [EndRow(*row)]))
                 break
         else:
             stack.pop()
 
 
-def number_jobs(rows: Iterable[Row]) -> dict[AnyJob, str]:
-    """Return the number of each job in the order of the rows, padded with zeros to the same length."""
-    jobs = [row.job for row in rows if isinstance(row, (Plain, Begin))]
-    return {job: f"{number:0{_digits(jobs)}}" for number, job in enumerate(jobs, 1)}
+def number_jobs(rows: Iterable[ListingRow]) -> dict[AnyJob, str]:
+    """Return the number of each job as text, in the order of the rows, with leading zeros to make the lengths equal."""
+    jobs = [row.job for row in rows if isinstance(row, (PlainRow, BeginRow))]
+    return {job: f"{number:0{_digit_count(jobs)}}" for number, job in enumerate(jobs, 1)}
 
 
 def _collapse_ranges(references: Iterable[str]) -> Iterator[str]:
@@ -231,48 +231,53 @@ def _collapse_ranges(references: Iterable[str]) -> Iterator[str]:
         yield from [f"{adjacent[0]}-{adjacent[-1]}"] if len(adjacent) > 2 else adjacent
 
 
-def _digits(jobs: Sized) -> int:
+def _digit_count(jobs: Sized) -> int:
     return len(str(len(jobs)))
 
 
-def _rows_inside(scheduler: BaseScheduler, depth: int) -> Iterator[Row]:
+def _rows_inside(scheduler: BaseScheduler, depth: int) -> Iterator[ListingRow]:
     jobs = tuple(scheduler)
-    order = in_order(scheduler)
-    yield from (_row(job, depth) for job in order)
+    order = members_in_order(scheduler)
+    yield from (_create_row(job, depth) for job in order)
     if len(order) < len(jobs):
-        yield Cycle(scheduler, depth)
+        yield CycleRow(scheduler, depth)
         ordered = set(order)
-        yield from (_row(job, depth) for job in jobs if job not in ordered)
+        yield from (_create_row(job, depth) for job in jobs if job not in ordered)
 
 
-def _row(job: AnyJob, depth: int) -> Plain | Begin:
-    return Begin(job, depth) if is_scheduler(job) else Plain(job, depth)
+def _create_row(job: AnyJob, depth: int) -> PlainRow | BeginRow:
+    return BeginRow(job, depth) if is_scheduler(job) else PlainRow(job, depth)
 
 
 def closed_cycle(scheduler: BaseScheduler) -> list[AnyJob]:
-    """Return the members of a cycle of requirements, with the first repeated at the end; empty if there is none."""
+    """Return the jobs of a cycle of requirements, with the first job repeated at the end.
+
+    If there is no cycle, return an empty list.
+    """
     cycle = find_cycle(tuple(scheduler), partial(waits_for, scheduler)) or []
     return cycle + cycle[:1]
 
 
-def _hide_done(rows: Iterable[Row]) -> Iterator[Row]:
-    """Leave out the rows of jobs that have ended, and of nested schedulers that have, with all their members."""
-    hidden: BaseScheduler | None = None
+def _omit_done_jobs(rows: Iterable[ListingRow]) -> Iterator[ListingRow]:
+    """Yield the rows without those of jobs that ran to their end, and without those of jobs nested in such jobs."""
+    done_scheduler: BaseScheduler | None = None
     for row in rows:
-        if hidden is not None:
-            if isinstance(row, End) and row.job is hidden:
-                hidden = None
-        elif isinstance(row, Cycle) or not row.job.is_done():
+        if done_scheduler is not None:
+            if isinstance(row, EndRow) and row.job is done_scheduler:
+                done_scheduler = None
+        elif isinstance(row, CycleRow) or not row.job.is_done():
             yield row
-        elif isinstance(row, Begin):
-            hidden = row.job
+        elif isinstance(row, BeginRow):
+            done_scheduler = row.job
 
 
-def _align(lines: Iterable[ListingRow]) -> Iterator[str]:
-    """Yield each row as a line, with the durations right-aligned in one column, and the right parts left-aligned."""
-    measured = [(line, width(line.left)) for line in lines]
-    column = max((wide for line, wide in measured if any(line[1:]) and wide <= MAX_ALIGNED_WIDTH), default=0)
-    longest = max((len(line.duration) for line, _ in measured), default=0)
-    for line, wide in measured:
-        duration = f"  {line.duration:>{longest}}" if longest else ""
-        yield f"{line.left}{' ' * (column - wide)}{duration}  {line.right}".rstrip() if any(line[1:]) else line.left
+def _align_lines(lines: Iterable[LineParts]) -> Iterator[str]:
+    """Yield each line as text, with the durations right-aligned in one column, and the right parts left-aligned."""
+    measured_lines = [(line, display_width(line.left_part)) for line in lines]
+    left_widths = [left_width for line, left_width in measured_lines if any(line[1:])]
+    column_width = max(filter(lambda left_width: left_width <= MAX_ALIGNED_WIDTH, left_widths), default=0)
+    duration_width = max((len(line.duration) for line, _ in measured_lines), default=0)
+    for line, left_width in measured_lines:
+        padding = " " * (column_width - left_width)
+        duration = f"  {line.duration:>{duration_width}}" if duration_width else ""
+        yield f"{line.left_part}{padding}{duration}  {line.right_part}".rstrip() if any(line[1:]) else line.left_part

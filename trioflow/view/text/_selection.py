@@ -1,4 +1,4 @@
-"""The selection of jobs by the jobs themselves, by their paths, or by patterns that match their paths."""
+"""The selection of jobs: by job, by path, or by a pattern that matches paths."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from typing import TypeVar
 
 from ..._core.api.views import AbstractJob, AnyJob, BaseScheduler, paths_of, printable, short_repr
 
-K = TypeVar("K")
+Key = TypeVar("Key")
 JobSelection = AnyJob | str | Iterable[AnyJob | str]
 """The value of an option that selects jobs: a job, a path, a pattern of paths, or a collection of these."""
 
 
 def select_jobs(scheduler: BaseScheduler, selection: JobSelection, option: str) -> set[AnyJob]:
-    """Return the selected jobs of `scheduler`; selecting a nested scheduler does not select its members.
+    """Return the selected jobs of `scheduler`. Selecting a nested scheduler does not select its members.
 
-    A string selects the job with this `job.path`, or all jobs whose paths it matches: see `match_paths`.
+    A string selects the job whose `job.path` equals the string. If there is no such job, the string is a pattern and
+    selects all jobs whose paths match the pattern, as described in `match_paths`.
 
     Args:
-        scheduler: the scheduler whose jobs are searched, those of nested schedulers included.
+        scheduler: the scheduler whose jobs are searched, including those of nested schedulers.
         selection: a job, a path or pattern, or a collection of these.
-        option: the name of the user's option, for errors.
+        option: the name of the option that the user passed, for error messages.
 
     Raises:
         TypeError: an element of `selection` is neither a job nor a string.
@@ -29,40 +30,40 @@ def select_jobs(scheduler: BaseScheduler, selection: JobSelection, option: str) 
 
     """
     paths = paths_of(scheduler)
-    selected: set[AnyJob] = set()
+    selected_jobs: set[AnyJob] = set()
     for item in _as_collection(selection, option):
         if isinstance(item, str):
-            selected.update(_jobs_matching(item, paths, scheduler, option))
+            selected_jobs.update(_jobs_matching(item, paths, scheduler, option))
         elif isinstance(item, AbstractJob):  # pyright: ignore[reportUnnecessaryIsInstance]
             if item not in paths:
                 raise ValueError(f"{option}: {item.label!r} is not in {scheduler.label!r}, nor nested there")
-            selected.add(item)
+            selected_jobs.add(item)
         else:
             raise TypeError(f"{option}={short_repr(item)}: give jobs, or strings that match their job.path")
-    return selected
+    return selected_jobs
 
 
-def match_paths(paths: Mapping[K, str], pattern: str) -> list[K]:
-    """Return the keys whose path equals `pattern`; if there are none, those whose path matches it.
+def match_paths(paths: Mapping[Key, str], pattern: str) -> list[Key]:
+    """Return the keys whose path equals `pattern`; if no path does, return the keys whose path matches `pattern`.
 
-    In a pattern, `*` matches any text, and `?` any one character. Both comparisons also accept a path in its displayed
-    form, with control characters escaped.
+    In a pattern, `*` matches any text, and `?` matches any single character. The pattern may be written as paths are
+    displayed, with control characters escaped.
     """
-    escaped = {key: printable(path) for key, path in paths.items()}
-    exact = [key for key, path in paths.items() if pattern in (path, escaped[key])]
-    if exact:
-        return exact
-    # Not fnmatch: it would read the brackets of a default label, as in `fetch([1, 2])`, as a set of characters.
+    escaped_paths = {key: printable(path) for key, path in paths.items()}
+    equal_keys = [key for key, path in paths.items() if pattern in (path, escaped_paths[key])]
+    if equal_keys:
+        return equal_keys
+    # `fnmatch` would take the brackets of a default label, as in `fetch([1, 2])`, for a set of characters.
     matches = re.compile(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL).fullmatch
-    return [key for key, path in escaped.items() if matches(path) or matches(paths[key])]
+    return [key for key, path in escaped_paths.items() if matches(path) or matches(paths[key])]
 
 
 def suggest_paths(paths: Mapping[AnyJob, str], pattern: str) -> str:
-    """Return a hint that names paths similar to `pattern`, or an empty string if there are none."""
-    import difflib  # imported late: it is seldom needed
+    """Return a hint that names paths similar to `pattern`; an empty string if no path is similar."""
+    import difflib  # imported here, because it is seldom needed
 
-    close = difflib.get_close_matches(pattern, map(printable, paths.values()), n=3)
-    return f"; do you mean {' or '.join(map(repr, close))}?" if close else ""
+    similar = difflib.get_close_matches(pattern, map(printable, paths.values()), n=3)
+    return f"; do you mean {' or '.join(map(repr, similar))}?" if similar else ""
 
 
 def _as_collection(selection: JobSelection, option: str) -> tuple[AnyJob | str, ...]:

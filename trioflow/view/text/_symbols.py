@@ -1,4 +1,4 @@
-"""Text that a stream can encode: symbols for jobs, escaped labels, and aligned columns."""
+"""Helpers for text output: symbols that a stream can encode, escaped labels, and aligned columns."""
 
 from __future__ import annotations
 
@@ -8,72 +8,85 @@ from dataclasses import dataclass
 from typing import Final, TextIO
 
 from ..._core.api.views import AnyJob, JobState, printable, short_repr
-from .._state_styles import CRITICAL, FOREVER, STATE_STYLES, ended_normally
+from .._state_styles import CRITICAL_BADGE, FOREVER_BADGE, STATE_STYLES, has_ended_normally
 
 
 @dataclass(frozen=True, slots=True)
 class SymbolSet:
-    """The symbols for the states and properties of jobs; each is one column wide."""
+    """A set of symbols for the states and properties of jobs. Each symbol is one column wide."""
 
-    critical: str
-    states: Mapping[JobState, str]
-    forever: str
+    critical_symbol: str
+    state_symbols: Mapping[JobState, str]
+    forever_symbol: str
 
-    def joined(self) -> str:
-        """Return all symbols as one string, with which to test an encoding."""
-        return "".join((self.critical, *self.states.values(), self.forever))
+    def all_symbols(self) -> str:
+        """Return all symbols as one string, which tests whether an encoding can represent them."""
+        return "".join((self.critical_symbol, *self.state_symbols.values(), self.forever_symbol))
 
 
-UNICODE: Final = SymbolSet(
-    CRITICAL.symbol, {state: look.symbol for state, look in STATE_STYLES.items()}, FOREVER.symbol
+UNICODE_SYMBOLS: Final = SymbolSet(
+    CRITICAL_BADGE.symbol, {state: style.symbol for state, style in STATE_STYLES.items()}, FOREVER_BADGE.symbol
 )
-ASCII: Final = SymbolSet(CRITICAL.ascii, {state: look.ascii for state, look in STATE_STYLES.items()}, FOREVER.ascii)
+ASCII_SYMBOLS: Final = SymbolSet(
+    CRITICAL_BADGE.ascii_symbol,
+    {state: style.ascii_symbol for state, style in STATE_STYLES.items()},
+    FOREVER_BADGE.ascii_symbol,
+)
 
 
 class Symbols:
-    r"""The symbols for a stream with a certain encoding, and the escaping of text; None allows all of Unicode.
+    r"""The symbols for jobs in a text with a certain encoding, and the rules for escaping other text.
 
     The symbols are either all Unicode or all ASCII, so that no symbol has two meanings. Each character of a label that
-    the encoding lacks is escaped: `\u6f22`.
+    the encoding cannot represent is escaped, e.g. as `\u6f22`.
     """
 
-    columns: Final = 5  # the width of the result of `for_job`: three symbols, separated by blanks
+    job_symbols_width: Final = 5  # the width of the result of `for_job`: three symbols, separated by blanks
 
     def __init__(self, encoding: str | None = None) -> None:
-        """Choose the set of symbols; an unknown encoding counts as ASCII."""
+        """Choose the symbols for an encoding. None stands for all of Unicode. An unknown encoding is taken as ASCII."""
         self._encoding: Final = encoding if encoding is None or _can_encode(encoding, "") else "ascii"
-        self.set: Final = UNICODE if self._encoding is None or _can_encode(self._encoding, UNICODE.joined()) else ASCII
+        self.symbol_set: Final = (
+            UNICODE_SYMBOLS
+            if self._encoding is None or _can_encode(self._encoding, UNICODE_SYMBOLS.all_symbols())
+            else ASCII_SYMBOLS
+        )
 
     @classmethod
     def for_stream(cls, stream: object) -> Symbols:
         """Return the symbols that `stream` can encode."""
         return cls(getattr(stream, "encoding", None))
 
-    def for_job(self, job: AnyJob) -> str:
-        """Return the symbols for critical, the state, and forever, each replaced by a blank where it does not apply.
+    def job_symbols(self, job: AnyJob) -> str:
+        """Return three symbols: for a critical job, for the state, and for a forever job.
 
-        The state is left blank for a forever job that ended normally: it is CANCELLED, but nothing went wrong.
+        A blank replaces a symbol that does not apply. It also replaces the state of a forever job that ended normally,
+        because the state is CANCELLED although nothing went wrong.
         """
-        critical = self.set.critical if job.is_critical() else " "
-        forever = self.set.forever if job.forever else " "
-        state = " " if ended_normally(job) else self.set.states[job.state]
+        critical = self.symbol_set.critical_symbol if job.is_critical() else " "
+        forever = self.symbol_set.forever_symbol if job.forever else " "
+        state = " " if has_ended_normally(job) else self.symbol_set.state_symbols[job.state]
         return f"{critical} {state} {forever}"
 
     def legend(self) -> str:
         """Return the legend of a listing, on two lines."""
-        states = "   ".join(f"{symbol} {state.value}" for state, symbol in self.set.states.items())
-        others = f"{self.set.critical} critical", f"{self.set.forever} forever", "?n requires n, from elsewhere"
-        return f"{states}\n{'   '.join(others)}"
+        states = "   ".join(f"{symbol} {state.value}" for state, symbol in self.symbol_set.state_symbols.items())
+        properties = (
+            f"{self.symbol_set.critical_symbol} critical",
+            f"{self.symbol_set.forever_symbol} forever",
+            "?n requires n, from elsewhere",
+        )
+        return f"{states}\n{'   '.join(properties)}"
 
     def escape(self, text: str) -> str:
-        """Escape control characters, newlines included, and characters that the stream cannot encode."""
+        """Escape control characters, including newlines, and characters that the encoding cannot represent."""
         escaped = printable(text)
         if self._encoding is None or escaped.isascii():
             return escaped
         return escaped.encode(self._encoding, "backslashreplace").decode(self._encoding)
 
     def escape_lines(self, text: str) -> str:
-        """Escape each line of `text`, keeping the newlines between them."""
+        """Escape each line of `text`, but keep the newlines between the lines."""
         return "\n".join(self.escape(line.expandtabs()) for line in text.rstrip("\n").split("\n"))
 
 
@@ -85,21 +98,21 @@ def _can_encode(encoding: str, text: str) -> bool:
     return True
 
 
-def width(line: str) -> int:
-    """Return the number of terminal columns of `line`, whose characters must all be printable."""
+def display_width(line: str) -> int:
+    """Return the number of terminal columns that `line` takes. All of its characters must be printable."""
     if line.isascii():
         return len(line)
-    import wcwidth  # imported late: its tables load slowly, and most labels are ASCII
+    import wcwidth  # imported here, because its tables load slowly and most labels are ASCII
 
     return wcwidth.wcswidth(line)
 
 
 def output_stream(file: TextIO | None, caller: str) -> TextIO:
-    """Return the stream to print to: `file`, or `sys.stdout` if it is None.
+    """Return the stream to print to: `file`, or `sys.stdout` if `file` is None.
 
     Args:
         file: the stream, as the user passed it.
-        caller: the method that the user called, for the error.
+        caller: the name of the method that the user called, for the error message.
 
     Raises:
         TypeError: `file` has no `write`.
@@ -118,14 +131,14 @@ def align_columns(rows: Sequence[Sequence[str]], left_aligned: Collection[int]) 
     """Yield each row as a line, with the cells of a column padded to the same width.
 
     Args:
-        rows: the rows of cells, the headings first; all rows have the same length, and all characters are printable.
-        left_aligned: the indices of the left-aligned columns; the others are right-aligned.
+        rows: the rows of cells, headings first. All rows have the same length, and all characters are printable.
+        left_aligned: the indices of the left-aligned columns. The other columns are right-aligned.
 
     """
-    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells: list[str] = []
-        for column, (cell, columns) in enumerate(zip(row, widths, strict=True)):
-            blanks = " " * (columns - width(cell))
-            cells.append(cell + blanks if column in left_aligned else blanks + cell)
+        for index, (cell, column_width) in enumerate(zip(row, widths, strict=True)):
+            padding = " " * (column_width - display_width(cell))
+            cells.append(cell + padding if index in left_aligned else padding + cell)
         yield "  ".join(cells).rstrip()

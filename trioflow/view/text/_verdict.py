@@ -1,8 +1,8 @@
 """The verdict on a run or a batch, with the same words in terminals, logs, debriefs and reports.
 
-All views count jobs by the rules of `Tally`. Nested schedulers are not counted, but the jobs in them are; a scheduler
-that failed by itself counts as one more failure. Forever jobs are counted apart, in whatever state the run ended them,
-unless they failed or were blocked.
+All views count jobs by the rules of `Tally`. The jobs in nested schedulers are counted, but not the schedulers. A
+scheduler that failed for another reason than a failed job is counted as one more failure. Forever jobs that neither
+failed nor were blocked are counted separately.
 """
 
 from __future__ import annotations
@@ -24,20 +24,23 @@ from ..._core.api.views import (
     is_scheduler,
     shorten,
 )
-from .._state_styles import COUNTING_ORDER
+from .._state_styles import STATE_COUNT_ORDER
 from ._symbols import Symbols
 
-MAX_NAMES: Final = 10
-"""The number of names in a list before "and 3 more"."""
+MAX_LISTED_NAMES: Final = 10
+"""The maximum number of names in a list. Further names are only counted, e.g. "and 3 more"."""
 NO_NAMES: Final[Mapping[AnyJob, str]] = MappingProxyType({})
-FOREVER: Final = "forever"
-TROUBLE: Final = frozenset({JobState.FAILED, JobState.BLOCKED})
-"""States in which a forever job is counted like any other."""
+FOREVER_KEY: Final = "forever"
+TROUBLE_STATES: Final = frozenset({JobState.FAILED, JobState.BLOCKED})
+"""The states in which a forever job is counted like any other job."""
 
 
-def counted_state(state: JobState, forever: bool) -> JobState | str:
-    """Return the state under which a `Tally` counts a job: `FOREVER` for a forever job without trouble."""
-    return FOREVER if forever and state not in TROUBLE else state
+def tally_key(state: JobState, forever: bool) -> JobState | str:
+    """Return the key under which a `Tally` counts a job: its state or `FOREVER_KEY`.
+
+    The key is `FOREVER_KEY` for a forever job that neither failed nor was blocked.
+    """
+    return FOREVER_KEY if forever and state not in TROUBLE_STATES else state
 
 
 class CountedJob(Protocol):
@@ -55,130 +58,130 @@ class Tally:
     """The number of jobs in each state.
 
     Args:
-        jobs: the jobs, without schedulers.
-        failures: the number of failed jobs, plus the schedulers that failed by themselves. Default: the failed ones
-            among `jobs`.
+        jobs: the jobs, without nested schedulers.
+        failure_count: the number of failed jobs, plus the number of schedulers that failed for another reason than a
+            failed job. If it is None, the failed jobs among `jobs` are counted.
 
     """
 
-    def __init__(self, jobs: Iterable[CountedJob | AnyJob] = (), failures: int | None = None) -> None:
+    def __init__(self, jobs: Iterable[CountedJob | AnyJob] = (), failure_count: int | None = None) -> None:
         self._counts: Final[collections.Counter[JobState | str]] = collections.Counter()
-        self._failures = failures
-        self._restored = 0
+        self._given_failure_count = failure_count
+        self._restored_count = 0
         for job in jobs:
-            self.add(job.state, job.forever)
-            self._restored += job.restored
+            self.add_jobs(job.state, job.forever)
+            self._restored_count += job.restored
 
     @classmethod
     def for_scheduler(cls, scheduler: BaseScheduler) -> Tally:
-        """Return the tally of a scheduler's jobs in their current states. O(V)."""
+        """Return the tally of a scheduler's jobs in their current states. Takes O(V) time."""
         jobs = list(scheduler.iterate_jobs())
-        failures = sum(job.state is JobState.FAILED and not failed_through_member(job) for job in jobs)
-        return cls((job for job in jobs if not is_scheduler(job)), failures)
+        failure_count = sum(job.state is JobState.FAILED and not failed_through_member(job) for job in jobs)
+        return cls((job for job in jobs if not is_scheduler(job)), failure_count)
 
     @classmethod
-    def from_counts(cls, counts: Mapping[str, int], failures: int) -> Tally:
-        """Return the tally for counts in the form that `by_state` returns."""
-        tally = cls(failures=failures)
+    def from_counts(cls, counts: Mapping[str, int], failure_count: int) -> Tally:
+        """Return the tally with these counts, which have the form that `counts_by_state` returns."""
+        tally = cls(failure_count=failure_count)
         for name, number in counts.items():
-            tally._counts[FOREVER if name == FOREVER else JobState(name)] += number
+            tally._counts[FOREVER_KEY if name == FOREVER_KEY else JobState(name)] += number
         return tally
 
-    def by_state(self) -> dict[str, int]:
-        """Return the counts that are not zero, by the name of the state; "forever" for forever jobs without trouble."""
+    def counts_by_state(self) -> dict[str, int]:
+        """Return the counts that are not zero, keyed by the value of their state, e.g. "failed", or by "forever"."""
         return {str(getattr(state, "value", state)): number for state, number in self._counts.items() if number}
 
-    def add(self, state: JobState, forever: bool = False, number: int = 1) -> None:
-        """Count `number` further jobs in a state."""
-        self._counts[counted_state(state, forever)] += number
+    def add_jobs(self, state: JobState, forever: bool = False, number: int = 1) -> None:
+        """Count `number` more jobs in a state; `forever` says whether they are forever jobs."""
+        self._counts[tally_key(state, forever)] += number
 
     @property
-    def jobs(self) -> int:
-        """The number of jobs; forever jobs count only if they failed or were blocked."""
-        return self._counts.total() - self._counts[FOREVER]
+    def job_count(self) -> int:
+        """The number of jobs, without forever jobs that neither failed nor were blocked."""
+        return self._counts.total() - self._counts[FOREVER_KEY]
 
     @property
-    def succeeded(self) -> int:
+    def succeeded_count(self) -> int:
         """The number of jobs that succeeded."""
         return self._counts[JobState.SUCCEEDED]
 
     @property
-    def failures(self) -> int:
-        """The number of failed jobs, plus the schedulers that failed by themselves."""
-        return self._counts[JobState.FAILED] if self._failures is None else self._failures
+    def failure_count(self) -> int:
+        """The number of failed jobs, plus the number of schedulers that failed for another reason than a failed job."""
+        return self._counts[JobState.FAILED] if self._given_failure_count is None else self._given_failure_count
 
     @property
-    def failed(self) -> int:
-        """The number of failures, or of blocked jobs if there are no failures."""
-        return self.failures or self._counts[JobState.BLOCKED]
+    def failed_or_blocked_count(self) -> int:
+        """The number of failures; if there are none, the number of blocked jobs."""
+        return self.failure_count or self._counts[JobState.BLOCKED]
 
-    def in_words(self) -> str:
-        """Return the counts in words: `5 jobs: 3 succeeded (2 restored), 1 failed, 1 forever`."""
-        remarks = {JobState.SUCCEEDED: f" ({self._restored} restored)"} if self._restored else {}
-        counts = [(self._counts[state], f"{state.value}{remarks.get(state, '')}") for state in COUNTING_ORDER]
-        counts.append((self._counts[FOREVER], FOREVER))
+    def describe(self) -> str:
+        """Return the counts in words, e.g. `5 jobs: 3 succeeded (2 restored), 1 failed, 1 forever`."""
+        remarks = {JobState.SUCCEEDED: f" ({self._restored_count} restored)"} if self._restored_count else {}
+        counts = [(self._counts[state], f"{state.value}{remarks.get(state, '')}") for state in STATE_COUNT_ORDER]
+        counts.append((self._counts[FOREVER_KEY], FOREVER_KEY))
         words = ", ".join(f"{number} {word}" for number, word in counts if number)
         total = self._counts.total()
         return f"{total} job{'s' * (total != 1)}: {words or 'nothing to do'}"
 
 
 class Verdict(NamedTuple):
-    """The verdict on a run, as one line of text."""
+    """The verdict on a run or a batch, in one sentence."""
 
     is_good: bool
-    """Whether the run completed, and no job failed."""
-    words: str
-    """The text, such as "1 of 14 jobs failed, 9.0 s"."""
+    """Whether the run completed and no job failed."""
+    sentence: str
+    """The verdict in words, such as "1 of 14 jobs failed, 9.0 s"."""
 
     def symbol(self, symbols: Symbols) -> str:
-        """Return the symbol of SUCCEEDED or FAILED."""
-        return symbols.set.states[JobState.SUCCEEDED if self.is_good else JobState.FAILED]
+        """Return the symbol of the state SUCCEEDED if the verdict is good, and otherwise that of FAILED."""
+        return symbols.symbol_set.state_symbols[JobState.SUCCEEDED if self.is_good else JobState.FAILED]
 
-    def line(self, name: str, symbols: Symbols) -> str:
-        """Return the line for a terminal: the name of the run, the symbol and the words."""
-        return f"{symbols.escape(name)}  {self.symbol(symbols)} {symbols.escape(self.words)}"
+    def format_line(self, name: str, symbols: Symbols) -> str:
+        """Return the verdict as a line for a terminal: the name of the run, the symbol and the sentence."""
+        return f"{symbols.escape(name)}  {self.symbol(symbols)} {symbols.escape(self.sentence)}"
 
 
-def verdict(
+def create_verdict(
     reason: StopReason | None, tally: Tally, seconds: float | None, culprit: str | None = None, noun: str = "job"
 ) -> Verdict:
     """Return the verdict on a run.
 
     Args:
-        reason: why the run ended; None if it is still going on, or the reason is unknown.
+        reason: why the run ended; None if it is still in progress, or if the reason is unknown.
         tally: the number of jobs in each state.
         seconds: the duration of the run; None if unknown.
-        culprit: the path of the job that stopped the run, if there is one.
-        noun: the word for a job.
+        culprit: the path of the job that stopped the run; None if no job did.
+        noun: the word for a job in the sentence, e.g. "command" for a batch.
 
     """
-    jobs = f"{tally.jobs} {noun}{'s' * (tally.jobs != 1)}"
+    jobs = f"{tally.job_count} {noun}{'s' * (tally.job_count != 1)}"
     parts: list[str] = []
     if reason is None:
         parts.append("has not ended")
     elif reason is not StopReason.COMPLETED:
-        by = f" of {culprit}" if culprit is not None and reason is StopReason.CRITICAL else ""
-        parts.append(STOP_REASON_TEXTS[reason].removeprefix("was ") + by)
-    if tally.failed:
-        parts.append(f"{tally.failed} of {jobs} failed")
-        if reason is StopReason.INTERRUPTED and tally.succeeded:
-            parts.append(f"{tally.succeeded} succeeded")
-    elif not tally.jobs:
+        failed_job = f" of {culprit}" if culprit is not None and reason is StopReason.CRITICAL else ""
+        parts.append(STOP_REASON_TEXTS[reason].removeprefix("was ") + failed_job)
+    if tally.failed_or_blocked_count:
+        parts.append(f"{tally.failed_or_blocked_count} of {jobs} failed")
+        if reason is StopReason.INTERRUPTED and tally.succeeded_count:
+            parts.append(f"{tally.succeeded_count} succeeded")
+    elif not tally.job_count:
         parts.append("nothing to do")
-    elif tally.succeeded < tally.jobs:
-        parts.append(f"{tally.succeeded} of {jobs} succeeded")
-    elif tally.jobs == 1 or reason is StopReason.INTERRUPTED:  # not "all": an interrupted run may have more to do
+    elif tally.succeeded_count < tally.job_count:
+        parts.append(f"{tally.succeeded_count} of {jobs} succeeded")
+    elif tally.job_count == 1 or reason is StopReason.INTERRUPTED:  # an interrupted run may have had more to do
         parts.append(f"{jobs} succeeded")
     else:
         parts.append(f"all {jobs} succeeded")
     if seconds is not None:
         parts.append(duration_text(seconds, in_column=True))
-    return Verdict(reason is StopReason.COMPLETED and not tally.failed, ", ".join(parts))
+    return Verdict(reason is StopReason.COMPLETED and not tally.failed_or_blocked_count, ", ".join(parts))
 
 
 def run_verdict(scheduler: BaseScheduler, reason: StopReason | None, seconds: float | None) -> Verdict:
-    """Return the verdict on the last run of a scheduler. O(V)."""
-    return verdict(reason, Tally.for_scheduler(scheduler), seconds, culprit_path(scheduler))
+    """Return the verdict on the last run of a scheduler. Takes O(V) time."""
+    return create_verdict(reason, Tally.for_scheduler(scheduler), seconds, culprit_path(scheduler))
 
 
 def culprit_path(scheduler: BaseScheduler) -> str | None:
@@ -188,7 +191,7 @@ def culprit_path(scheduler: BaseScheduler) -> str | None:
 
 
 def culprits(scheduler: BaseScheduler) -> list[AnyJob]:
-    """Return the member that stopped a run, then, if that is a scheduler, the culprit of its run, and so on."""
+    """Return the member that stopped a run; if it is a nested scheduler, also the culprit of its run, and so on."""
     chain: list[AnyJob] = []
     culprit = scheduler.culprit
     while culprit is not None:
@@ -198,35 +201,37 @@ def culprits(scheduler: BaseScheduler) -> list[AnyJob]:
 
 
 def not_run_lines(jobs: Iterable[AnyJob], names: Mapping[AnyJob, str]) -> list[str]:
-    """Return a line for each failure that blocked jobs: `not run: tests (8 jobs), because build failed`.
+    """Return a line for each failure that blocked jobs, e.g. `not run: tests (8 jobs), because build failed`.
 
-    A last line names nested schedulers that were SKIPPED: the counts include their jobs, but do not say why these did
-    not run.
+    If nested schedulers were SKIPPED, a last line names them, because the counts do not say why the jobs in these
+    schedulers did not run.
     """
     blocked_by: dict[str, list[str]] = {}
     for job in jobs:
         if job.state is JobState.BLOCKED:
-            blocked_by.setdefault(root_failure_words(job, names), []).append(_name_and_size(job, names))
-    skipped = [_name_and_size(job, names) for job in jobs if job.state is JobState.SKIPPED and is_scheduler(job)]
+            blocked_by.setdefault(root_failure_text(job, names), []).append(_name_and_size(job, names))
+    skipped_schedulers = [
+        _name_and_size(job, names) for job in jobs if job.state is JobState.SKIPPED and is_scheduler(job)
+    ]
     lines = [f"not run: {join_names(blocked)}, because {cause}" for cause, blocked in blocked_by.items()]
-    return [*lines, *([f"skipped: {join_names(skipped)}"] if skipped else [])]
+    return [*lines, *([f"skipped: {join_names(skipped_schedulers)}"] if skipped_schedulers else [])]
 
 
 def _name_and_size(job: AnyJob, names: Mapping[AnyJob, str]) -> str:
     if not is_scheduler(job):
         return names[job]
-    inside = sum(not is_scheduler(member) for member in job.iterate_jobs())
-    return f"{names[job]} ({inside} job{'s' * (inside != 1)})"
+    size = sum(not is_scheduler(member) for member in job.iterate_jobs())
+    return f"{names[job]} ({size} job{'s' * (size != 1)})"
 
 
-def root_failure_words(job: AnyJob, names: Mapping[AnyJob, str] = NO_NAMES) -> str:
-    """Return the failure at the root of a BLOCKED job, as `build failed` or `build was cancelled`."""
+def root_failure_text(job: AnyJob, names: Mapping[AnyJob, str] = NO_NAMES) -> str:
+    """Return a text that names the root failure of a BLOCKED job: `build failed` or `build was cancelled`."""
     while isinstance(error := job.raised_exception(), RequirementFailed):
         job = error.requirement
     return f"{names.get(job, job.label)} {'was cancelled' if job.state is JobState.CANCELLED else 'failed'}"
 
 
-def join_names(names: Sequence[str], max_names: int = MAX_NAMES) -> str:
-    """Join names with commas; after the first `max_names`, only the number of the others follows."""
+def join_names(names: Sequence[str], max_names: int = MAX_LISTED_NAMES) -> str:
+    """Return the first `max_names` names, separated by commas, and the number of the others, e.g. " and 3 more"."""
     more = f" and {len(names) - max_names} more" if len(names) > max_names else ""
     return ", ".join(names[:max_names]) + more

@@ -51,64 +51,67 @@ ITEMS_PER_EVENT: Final = 6
 
 
 class EventKind(enum.Enum):
-    """The events other than the settling of a job."""
+    """The kinds of events. When a job settles, the kind of the event is its `JobState` instead."""
 
-    BEGIN = enum.auto()
-    END = enum.auto()
-    ADDED = enum.auto()
-    ATTEMPT = enum.auto()
-    WINDOW = enum.auto()
+    RUN_BEGAN = enum.auto()
+    RUN_ENDED = enum.auto()
+    JOB_ADDED = enum.auto()
+    ATTEMPT_STARTED = enum.auto()
+    WINDOW_RESIZED = enum.auto()
     INCIDENT = enum.auto()
-    PATH = enum.auto()
+    JOB_PATH = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
 class RunStart:
-    """The facts about a run that are known when it begins."""
+    """The facts about one run that are known when it begins."""
 
     clock: Callable[[], float]
     wall_offset: float  # seconds to add to the clock's time to get time.time()
-    window: int | None  # the number of slots; for an `Adaptive` window, the largest number
-    has_limiter: bool = False  # whether the window is a limiter
+    window_size: int | None  # the number of slots, or None if unlimited; for an `Adaptive` window, the largest number
+    has_limiter: bool = False  # whether the window is a `CapacityLimiter`
     pool: Pool | None = None
-    backend: str = ""
-    learned: Mapping[AnyJob, float] | None = None  # durations that policies know besides `expected_duration`
+    backend: str = ""  # the name of the backend
+    learned_durations: Mapping[AnyJob, float] | None = None  # the expected durations that policies have learned
 
 
 @dataclass(frozen=True, slots=True)
 class RunEnd:
-    """The facts about a run that are known when it has ended."""
+    """The facts about one run that are known when it has ended."""
 
-    reason: StopReason | None
+    stop_reason: StopReason | None
     culprit: AnyJob | None
-    unsettled: tuple[AnyJob, ...]  # the jobs that were never reached, and so have not settled
+    unsettled_jobs: tuple[AnyJob, ...]  # the jobs that had not settled, because the run never reached them
 
 
-MAX_OUTPUT_END: Final = 1000
-"""The number of bytes kept from the end of a command's standard output and standard error."""
+MAX_OUTPUT_END_BYTES: Final = 1000
+"""The largest number of bytes kept from the end of each output stream of a command."""
 
 
 class CommandEnd(NamedTuple):
-    """The exit code, resource use and end of the captured output of a job's last process."""
+    """The exit code, the resource use, and the last bytes of the captured output of a job's last process."""
 
     returncode: int
     elapsed: float  # seconds
     user_time: float  # seconds of CPU time in user mode
     system_time: float  # seconds of CPU time in the kernel
-    max_rss: int | None  # bytes
-    stdout: bytes | None
-    stderr: bytes | None
+    max_rss: int | None  # the peak memory in bytes, if known
+    stdout_end: bytes | None  # the last bytes of the standard output, or None if it was not captured
+    stderr_end: bytes | None  # the last bytes of the standard error, or None if it was not captured
 
 
 def command_end_from_result(result: Any) -> CommandEnd | None:
-    """Return the parts of a `CommandResult` that a trace keeps; None if there was no process."""
+    """Return the parts of a `CommandResult` that a trace keeps, or None if `result` is None."""
     if result is None:
         return None
-    used = result.elapsed, result.user_time, result.system_time, result.max_rss
-    return CommandEnd(result.returncode, *used, *(read_output_end(result, name, MAX_OUTPUT_END)[0] for name in OUTPUTS))
+    usage = result.elapsed, result.user_time, result.system_time, result.max_rss
+    return CommandEnd(
+        result.returncode, *usage, *(read_output_end(result, name, MAX_OUTPUT_END_BYTES)[0] for name in OUTPUT_STREAMS)
+    )
 
 
-OUTPUTS: Final = "stdout", "stderr"
+OUTPUT_STREAMS: Final = "stdout", "stderr"
+"""The names of a command's output streams, in the order of the fields of `CommandEnd`."""
 
 
 def read_output_end(result: Any, stream: str, max_bytes: int) -> tuple[bytes | None, int]:
@@ -117,10 +120,10 @@ def read_output_end(result: Any, stream: str, max_bytes: int) -> tuple[bytes | N
     Args:
         result: the `CommandResult`.
         stream: "stdout" or "stderr".
-        max_bytes: how many bytes to read.
+        max_bytes: the largest number of bytes to read.
 
     Returns:
-        The last bytes, or None if the output was not captured; and the number of bytes before them.
+        A pair: the last bytes (None if the output was not captured), and the number of bytes before them.
 
     """
     try:
@@ -128,117 +131,121 @@ def read_output_end(result: Any, stream: str, max_bytes: int) -> tuple[bytes | N
     except ValueError:
         return None, 0
     with file:
-        before = file.seek(max(0, file.seek(0, os.SEEK_END) - max_bytes))
-        return file.read(), before
+        skipped_byte_count = file.seek(max(0, file.seek(0, os.SEEK_END) - max_bytes))
+        return file.read(), skipped_byte_count
 
 
 class JobEnd(NamedTuple):
-    """The facts about the end of a job, recorded unless it simply succeeded at the first attempt."""
+    """The facts about the end of a job. None are recorded if the job simply succeeded at the first attempt."""
 
     failure: Failure | None
     timed_out: bool
-    through_member: bool  # whether it is a scheduler that failed because one of its jobs failed
-    command: CommandEnd | None = None
+    has_failed_through_member: bool  # whether the job is a scheduler that failed because one of its jobs failed
+    command_end: CommandEnd | None = None
     restored: bool = False  # whether the result was restored from a journal
-    throttled: tuple[Throttling, ...] = ()  # the attempts that raised `Throttled`
-    machine_waits: tuple[tuple[float, float], ...] = ()  # when it was RUNNING, but waited for room on the machine
-    ready_at: float | None = None  # for a service, when it became ready
-    call_place: tuple[str, int] | None = None  # where the call ran, and the number of concurrent calls there
+    throttled_attempts: tuple[Throttling, ...] = ()  # the attempts that raised `Throttled`
+    machine_waits: tuple[tuple[float, float], ...] = ()  # the start and end of each wait for capacity of the machine
+    ready_at: float | None = None  # for a service, the time when it became ready
+    executor: tuple[str, int] | None = None  # the name of the executor of the call, and its number of concurrent calls
 
 
-class Recorder(Instrument):
-    """An instrument whose hooks append to an event log; the base of all views that need a `TraceRecord`."""
+class EventRecorder(Instrument):
+    """An instrument whose hooks append to an event log. It is the base class of views that need a `TraceRecord`."""
 
     def __init__(self) -> None:
         self._log: list[Any] = []
-        self._append = self._log.extend
+        self._append_event = self._log.extend
         self._clock = time.monotonic
-        self._running: dict[BaseScheduler, None] = {}  # an ordered set of the schedulers that run
-        self._window_sizes: dict[BaseScheduler, int | None] = {}  # the last recorded sizes of `Adaptive` windows
-        self._paths: dict[BaseScheduler, PathCache] = {}  # for schedulers with keep_jobs=False
+        self._running_schedulers: dict[BaseScheduler, None] = {}  # used as an ordered set
+        self._window_sizes: dict[BaseScheduler, int | None] = {}  # the last recorded size of each `Adaptive` window
+        self._path_caches: dict[BaseScheduler, PathCache] = {}  # contains only schedulers with keep_jobs=False
 
     # ---- hooks
 
     def before_run(self, scheduler: BaseScheduler) -> None:
-        """Record the start of a run; clear the log first, unless another scheduler is running."""
+        """Record the start of a run. If no other scheduler is running, the log is cleared first."""
         run = current_run(scheduler)
         assert run is not None
-        for crashed in [other for other in self._running if current_run(other) is None]:  # `after_run` was not called
-            del self._running[crashed]
-        if not self._running:
+        # If an earlier run crashed, `after_run` was not called for its scheduler.
+        for running_scheduler in list(self._running_schedulers):
+            if current_run(running_scheduler) is None:
+                del self._running_schedulers[running_scheduler]
+        if not self._running_schedulers:
             self._log.clear()
-        self._running[scheduler] = None
+        self._running_schedulers[scheduler] = None
         self._clock = clock = run.clock
         now = clock()
         limits = run.window, run.tokens_taken is not None, scheduler.pool
-        beginning = RunStart(clock, time.time() - now, *limits, run.backend, learned_durations(scheduler))
-        self._append((EventKind.BEGIN, scheduler, None, now, None, beginning))
+        run_start = RunStart(clock, time.time() - now, *limits, run.backend, learned_durations(scheduler))
+        self._append_event((EventKind.RUN_BEGAN, scheduler, None, now, None, run_start))
         if run.has_adaptive_window:
             self._record_window_size(scheduler)
         if not scheduler.keep_jobs:
-            self._paths[scheduler] = PathCache(
+            self._path_caches[scheduler] = PathCache(
                 scheduler, f"{scheduler.path}/" if scheduler.scheduler is not None else ""
             )
 
     def job_added(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Record the time, from which a job without requirements waits for a slot."""
-        self._append((EventKind.ADDED, scheduler, job, self._clock(), None, None))
+        """Record the time when the job was added. From then on, a job without requirements waits for a slot."""
+        self._append_event((EventKind.JOB_ADDED, scheduler, job, self._clock(), None, None))
 
     def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Record the start of a further attempt; the first attempt starts with the job."""
+        """Record the start of an attempt, except the first, which starts with the job."""
         if job.attempts > 1:
-            self._append((EventKind.ATTEMPT, scheduler, job, self._clock(), None, None))
+            self._append_event((EventKind.ATTEMPT_STARTED, scheduler, job, self._clock(), None, None))
 
     def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Record the outcome of a job now, because the next run of the job will overwrite it."""
-        state, started, finished, is_plain = end_facts(job)
+        """Record the outcome of a job. The job's attributes do not keep it, because its next run overwrites them."""
+        state, started_at, finished_at, is_plain = end_facts(job)
         details = None
         if not is_plain:
             failure = failure_of(job)
-            command: Any = job if runs_commands(job) and started is not None else None
-            ended = None if command is None else command_end_from_result(command.last_result)
-            through_member = failure is not None and failed_through_member(job)
+            command: Any = job if runs_commands(job) and started_at is not None else None
+            command_end = None if command is None else command_end_from_result(command.last_result)
+            has_failed_through_member = failure is not None and failed_through_member(job)
             details = JobEnd(
                 failure,
                 job.timed_out,
-                through_member,
-                ended,
+                has_failed_through_member,
+                command_end,
                 job.restored,
                 throttled_attempts(job),
                 machine_waits(job),
                 ready_at(job),
                 call_place(job),
             )
-        self._append((state, scheduler, job, started, finished, details))
+        self._append_event((state, scheduler, job, started_at, finished_at, details))
         if scheduler in self._window_sizes:
             self._record_window_size(scheduler)
-        if scheduler in self._paths:
-            self._append((EventKind.PATH, scheduler, job, finished, None, self._paths[scheduler].path_of(job)))
+        if scheduler in self._path_caches:
+            self._append_event(
+                (EventKind.JOB_PATH, scheduler, job, finished_at, None, self._path_caches[scheduler].path_of(job))
+            )
 
     def _record_window_size(self, scheduler: BaseScheduler) -> None:
         """Record the size of an `Adaptive` window, if it has changed."""
         size = scheduler.window_size
         if self._window_sizes.get(scheduler) != size:
             self._window_sizes[scheduler] = size
-            self._append((EventKind.WINDOW, scheduler, None, self._clock(), None, size))
+            self._append_event((EventKind.WINDOW_RESIZED, scheduler, None, self._clock(), None, size))
 
     def incident(
         self, scheduler: BaseScheduler, job: AnyJob | None, message: str, exception: BaseException | None
     ) -> None:
         """Record an incident."""
-        self._append((EventKind.INCIDENT, scheduler, job, self._clock(), None, (message, exception)))
+        self._append_event((EventKind.INCIDENT, scheduler, job, self._clock(), None, (message, exception)))
 
     def after_run(self, scheduler: BaseScheduler) -> None:
         """Record the end of a run, its reason, and the jobs that it never reached."""
-        unsettled = tuple(job for job in scheduler if job.finished_at is None)
-        ending = RunEnd(scheduler.stop_reason, scheduler.culprit, unsettled)
-        self._append((EventKind.END, scheduler, None, self._clock(), None, ending))
-        self._running.pop(scheduler, None)
+        unsettled_jobs = tuple(job for job in scheduler if job.finished_at is None)
+        run_end = RunEnd(scheduler.stop_reason, scheduler.culprit, unsettled_jobs)
+        self._append_event((EventKind.RUN_ENDED, scheduler, None, self._clock(), None, run_end))
+        self._running_schedulers.pop(scheduler, None)
         self._window_sizes.pop(scheduler, None)
-        self._paths.pop(scheduler, None)
+        self._path_caches.pop(scheduler, None)
 
 
-def events(log: list[Any]) -> Iterator[tuple[Any, BaseScheduler, AnyJob, float, float | None, Any]]:
-    """Yield the events of a log in chronological order, each as a tuple of its six items."""
+def read_events(log: list[Any]) -> Iterator[tuple[Any, BaseScheduler, AnyJob, float, float | None, Any]]:
+    """Return an iterator over the events of a log in chronological order. Each event is a tuple of its six items."""
     items = iter(log)
     return zip(*[items] * ITEMS_PER_EVENT, strict=True)

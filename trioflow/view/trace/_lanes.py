@@ -1,6 +1,6 @@
-"""The assignment of intervals to rows, so that those that overlap are in different rows.
+"""The assignment of intervals to rows, so that overlapping intervals are in different rows.
 
-A lane is the row of one slot: a job that got its slot from another job is in the same lane.
+A lane is the row of one slot: a job is in the same lane as the job from which it got its slot.
 """
 
 from __future__ import annotations
@@ -14,65 +14,71 @@ from collections.abc import Iterable, Iterator
 def assign_lanes(intervals: Iterable[tuple[float, float]], waiting_since: Iterable[float | None] = ()) -> Iterator[int]:
     """Yield the row of each interval, counted from 0.
 
-    This is the greedy partition of an interval graph, in O(n log n): it needs no more rows than intervals overlap at
-    one time (Kleinberg and Tardos, Algorithm Design, 4.1).
+    This is the greedy coloring of an interval graph, in O(n log n) time. The number of rows is the largest number of
+    intervals that overlap at one time (Kleinberg and Tardos, Algorithm Design, 4.1).
 
     Args:
-        intervals: the beginning and end of each, sorted by their beginnings. The end does not belong to the interval:
-            the next one in the row may begin there.
-        waiting_since: for each interval, the time since when it has waited for a row, or None. It gets the row that
-            became free last, if that was after this time, and otherwise the lowest free row.
+        intervals: the beginning and end of each interval, sorted by beginning. The next interval in a row may begin
+            at the end of the previous one.
+        waiting_since: for each interval, the time from which it waited for a row, or None if it did not wait. An
+            interval that waited gets the row that became free most recently, if that happened after the interval had
+            begun to wait. Any other interval gets the lowest free row.
 
     """
-    free: dict[int, float] = {}  # the rows in which an interval has ended, with the time when it did
-    # Rows of `free` by number, a heap, and by time. Both may contain rows that are in use again: they are dropped late.
-    lowest: list[int] = []
-    latest: list[tuple[float, int]] = []
-    used: list[tuple[float, int]] = []  # a heap of the rows in use, with the end of the interval in each
-    fresh = itertools.count()
-    for (beginning, end), waiting in zip(intervals, itertools.chain(waiting_since, itertools.repeat(None))):  # noqa: B905 - endless
-        while used and used[0][0] <= beginning:
-            freed, row = heapq.heappop(used)
-            free[row] = freed
-            heapq.heappush(lowest, row)
-            latest.append((freed, row))
-        while latest and free.get(latest[-1][1]) != latest[-1][0]:
-            latest.pop()
-        while lowest and lowest[0] not in free:
-            heapq.heappop(lowest)
-        if latest and waiting is not None and latest[-1][0] > waiting:
-            row = latest.pop()[1]
+    free_rows: dict[int, float] = {}  # each row that was used and is free again, with the time when it became free
+    # Both lists contain the rows of `free_rows`: the first is a heap by number, the second is sorted by time. They may
+    # also contain rows that are in use again, which are removed lazily.
+    free_row_heap: list[int] = []
+    free_rows_by_time: list[tuple[float, int]] = []
+    used_row_heap: list[tuple[float, int]] = []  # a heap of the rows in use, by the end of their intervals
+    new_rows = itertools.count()
+    for (beginning, end), wait_start in zip(intervals, itertools.chain(waiting_since, itertools.repeat(None))):  # noqa: B905 - endless
+        while used_row_heap and used_row_heap[0][0] <= beginning:
+            freed_at, row = heapq.heappop(used_row_heap)
+            free_rows[row] = freed_at
+            heapq.heappush(free_row_heap, row)
+            free_rows_by_time.append((freed_at, row))
+        while free_rows_by_time and free_rows.get(free_rows_by_time[-1][1]) != free_rows_by_time[-1][0]:
+            free_rows_by_time.pop()
+        while free_row_heap and free_row_heap[0] not in free_rows:
+            heapq.heappop(free_row_heap)
+        if free_rows_by_time and wait_start is not None and free_rows_by_time[-1][0] > wait_start:
+            row = free_rows_by_time.pop()[1]
         else:
-            row = lowest[0] if lowest else next(fresh)
-        free.pop(row, None)
-        heapq.heappush(used, (end, row))
+            row = free_row_heap[0] if free_row_heap else next(new_rows)
+        free_rows.pop(row, None)
+        heapq.heappush(used_row_heap, (end, row))
         yield row
 
 
-Row = list[tuple[float, float]]
+IntervalRow = list[tuple[float, float]]
 """The intervals in one row, which do not overlap, sorted by their beginnings."""
 
 
-def place_box(rows: list[Row], beginning: float, end: float, height: int) -> int:
-    """Place a box in the first `height` adjacent rows that are free, and return the number of the topmost one.
+def place_box(rows: list[IntervalRow], beginning: float, end: float, row_count: int) -> int:
+    """Place a box in the first `row_count` adjacent rows that are free, and return the index of the topmost of them.
 
-    `rows` is extended as needed. This is first fit, in O(rows × log n) per box.
+    `rows` is extended as needed. The algorithm is first fit. For each box, it takes O(r log n) time, where r is the
+    number of rows, and n the number of boxes in a row.
     """
-    first = 0
-    for number, row in enumerate(rows):
+    first_row = 0
+    for row_number, row in enumerate(rows):
         if not _is_free(row, beginning, end):
-            first = number + 1
-        elif number + 1 - first == height:
+            first_row = row_number + 1
+        elif row_number + 1 - first_row == row_count:
             break
-    rows.extend([] for _ in range(first + height - len(rows)))
-    for row in rows[first : first + height]:
+    rows.extend([] for _ in range(first_row + row_count - len(rows)))
+    for row in rows[first_row : first_row + row_count]:
         bisect.insort(row, (beginning, end))
-    return first
+    return first_row
 
 
-def _is_free(row: Row, beginning: float, end: float) -> bool:
-    """Return whether a row is free; an empty interval also overlaps with one that begins at the same time."""
-    place = bisect.bisect_left(row, (beginning, beginning))
-    if place and row[place - 1][1] > beginning:
+def _is_free(row: IntervalRow, beginning: float, end: float) -> bool:
+    """Return whether a row is free from `beginning` to `end`.
+
+    Two intervals that begin at the same time count as overlapping, even if one of them is empty.
+    """
+    index = bisect.bisect_left(row, (beginning, beginning))
+    if index and row[index - 1][1] > beginning:
         return False
-    return place == len(row) or (row[place][0] >= end and row[place][0] > beginning)
+    return index == len(row) or (row[index][0] >= end and row[index][0] > beginning)

@@ -1,9 +1,9 @@
 """The use of a past run's slots: when jobs worked in them, and why they were empty otherwise.
 
-A run without a window counts as having as many slots as jobs ran at the same time. So does a run with nested
-schedulers, which take slots of the window themselves, while their jobs run outside it. The reason for an empty slot is
-something that a job waited for at that time; if jobs waited for different things, reasons come in the order of
-`WaitCause`. The cost is O(n log n) for n jobs.
+If a run has no window, its number of slots is the largest number of jobs that ran at the same time. The same number is
+used for a run with nested schedulers, because these take slots of the window themselves, while their jobs run outside
+it. The reason for an empty slot is something that a job waited for at that time. If jobs waited for different things,
+the reasons are assigned in the order of `WaitCause`. For n jobs, all this takes O(n log n) time.
 """
 
 from __future__ import annotations
@@ -15,64 +15,69 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from ..._core.api.views import WaitCause, duration_text, printable
-from .._state_styles import CAUSES
+from .._state_styles import CAUSE_WORDS
 from ._lanes import assign_lanes
 from ._resource_use import count_overlaps
 from ._span_builder import TraceRecord
 from ._spans import Span
 
 WORK: Final = "work", ""
+"""The `Activity` of a job that neither waits nor has ended."""
 Activity = tuple[WaitCause | Literal["work"], str]
-"""The activity of a job at a time: a wait, as its cause and the name of a resource, or `WORK`."""
+"""What a job does in an interval: `WORK`, or wait. A wait is a pair of its cause and the name of the resource."""
 
 
-def spans_with_time(record: TraceRecord) -> list[Span]:
-    """Return the spans whose work and waits count: neither forever jobs, nor the members of forever schedulers.
+def measured_spans(record: TraceRecord) -> list[Span]:
+    """Return the spans whose work and waits are counted.
 
-    A nested scheduler counts if it waited; the work is that of its members.
+    Forever jobs and the members of forever schedulers are left out. A nested scheduler is included only if it waited,
+    because its work is that of its members.
     """
-    counted: list[Span] = []
-    forever: set[int] = set()
+    spans: list[Span] = []
+    forever_numbers: set[int] = set()
     for span in sorted(record.spans, key=lambda span: len(record.enclosing_spans(span))):
-        if span.forever or span.parent in forever:
-            forever.add(span.number)
-        elif span.number not in record.nested or span.waits:
-            counted.append(span)
-    return sorted(counted, key=lambda span: span.number)
+        if span.forever or span.parent in forever_numbers:
+            forever_numbers.add(span.number)
+        elif span.number not in record.scheduler_numbers or span.waits:
+            spans.append(span)
+    return sorted(spans, key=lambda span: span.number)
 
 
 def activity_intervals(record: TraceRecord, span: Span) -> dict[Activity, list[tuple[float, float]]]:
-    """Return the intervals in which a job worked, and those in which it waited, by cause."""
+    """Return, for each activity of a job, the intervals (start, end) in which the job had this activity."""
     intervals: dict[Activity, list[tuple[float, float]]] = {}
     machine_waits = [(wait.since, wait.until) for wait in span.waits if wait.cause is WaitCause.MACHINE]
-    if span.number not in record.nested:
-        work = [*span.throttled]
+    if span.number not in record.scheduler_numbers:
+        work_intervals = [*span.throttled]
         if span.started_at is not None:
-            at = span.started_at
+            work_start = span.started_at
             for since, until in sorted(machine_waits):
-                work.append((at, since))
-                at = until
-            work.append((at, record.now if span.finished_at is None else span.finished_at))
-        intervals[WORK] = [(since, until) for since, until in work if until > since]
+                work_intervals.append((work_start, since))
+                work_start = until
+            work_intervals.append((work_start, record.end_time if span.finished_at is None else span.finished_at))
+        intervals[WORK] = [(since, until) for since, until in work_intervals if until > since]
     for wait in span.waits:
         intervals.setdefault((wait.cause, wait.name), []).append((wait.since, wait.until))
     return intervals
 
 
-Reason = tuple[WaitCause, str]
-"""The reason why a slot was empty: a cause, and the name of the resource. With JOBS, no job was ready."""
+EmptySlotReason = tuple[WaitCause, str]
+"""The reason why a slot was empty: the cause of a wait, and the name of the resource.
 
-NOTHING_READY: Final[Reason] = WaitCause.JOBS, ""
-MIN_SHARE: Final = 0.005
-"""The share of the time of all slots below which the sentence leaves out a reason."""
+The cause `WaitCause.JOBS` means that no job was ready.
+"""
+
+NOTHING_READY: Final[EmptySlotReason] = WaitCause.JOBS, ""
+MIN_REASON_SHARE: Final = 0.005
+"""A reason is left out of the sentence about the slots if it explains less than this share of the time of all slots."""
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class SlotBar:
     """An interval in which a job had a slot."""
 
-    began: float
-    ended: float
+    start: float
+    end: float
     span: Span
 
 
@@ -80,122 +85,137 @@ class Bar:
 class SlotUse:
     """The use of the slots of a run, over time and in total."""
 
-    seconds: float
+    run_seconds: float
     """The duration of the run."""
-    slots: int
+    slot_count: int
     """The number of slots."""
     has_window: bool
     """Whether a window limits the number of slots."""
-    rows: tuple[tuple[Bar, ...], ...]
-    """The jobs in each slot that was used."""
-    work: float
+    bars_by_slot: tuple[tuple[SlotBar, ...], ...]
+    """For each slot that was used, the jobs in it in chronological order."""
+    work_seconds: float
     """The seconds in which jobs worked, summed over all slots."""
-    empty: dict[Reason, float]
-    """The seconds without work by reason, summed over all slots."""
-    empty_steps: tuple[tuple[float, tuple[tuple[Reason, int], ...]], ...] = field(repr=False)
-    """A step function: the time of each change, and from then on the number of empty slots for each reason.
+    empty_seconds_by_reason: dict[EmptySlotReason, float]
+    """The seconds without work for each reason, summed over all slots."""
+    empty_slot_steps: tuple[tuple[float, tuple[tuple[EmptySlotReason, int], ...]], ...] = field(repr=False)
+    """The number of empty slots for each reason, as a step function: each number is valid from its time on.
 
-    Empty slots for which no job was ready are not included.
+    Slots that were empty because no job was ready are not included.
     """
 
     def __str__(self) -> str:
-        """Return the use of the slots in a sentence."""
-        whole = self.slots * self.seconds
-        if not whole or not self.work:
+        """Return a sentence such as "4 slots for 18 s: 47 % working, 53 % empty because gpu ran short"."""
+        total_seconds = self.slot_count * self.run_seconds
+        if not total_seconds or not self.work_seconds:
             return "no job took any time"
-        jobs = f"{self.slots} slot{'s' * (self.slots != 1)}"
+        capacity_text = f"{self.slot_count} slot{'s' * (self.slot_count != 1)}"
         if not self.has_window:
-            jobs = f"up to {self.slots} jobs at once" if self.slots > 1 else "one job at a time"
-        parts = [f"{100 * self.work / whole:.0f} % working"]
-        for reason, seconds in sorted(self.empty.items(), key=lambda item: (item[0] == NOTHING_READY, -item[1])):
-            if seconds >= MIN_SHARE * whole:
-                parts.append(f"{100 * seconds / whole:.0f} % empty because {reason_words(reason)}")
-        return f"{jobs} for {duration_text(self.seconds)}: {', '.join(parts)}"
+            capacity_text = f"up to {self.slot_count} jobs at once" if self.slot_count > 1 else "one job at a time"
+        parts = [f"{100 * self.work_seconds / total_seconds:.0f} % working"]
+        for reason, seconds in sorted(
+            self.empty_seconds_by_reason.items(), key=lambda item: (item[0] == NOTHING_READY, -item[1])
+        ):
+            if seconds >= MIN_REASON_SHARE * total_seconds:
+                parts.append(f"{100 * seconds / total_seconds:.0f} % empty because {reason_words(reason)}")
+        return f"{capacity_text} for {duration_text(self.run_seconds)}: {', '.join(parts)}"
 
 
-def reason_words(reason: Reason) -> str:
-    """Return a reason in words, as they follow "empty because"."""
-    cause, name = reason
-    return CAUSES[cause].empty_because.format(printable(name))
+def reason_words(reason: EmptySlotReason) -> str:
+    """Return the words for a reason, which follow "empty because" in a sentence."""
+    cause, resource_name = reason
+    return CAUSE_WORDS[cause].empty_reason.format(printable(resource_name))
 
 
-def slot_use(record: TraceRecord) -> SlotUse:
+def compute_slot_use(record: TraceRecord) -> SlotUse:
     """Compute the use of the slots of a run."""
-    spans = spans_with_time(record)
-    bars = sorted(_bars(record, spans), key=lambda bar: (bar.began, bar.span.number))
-    rows: list[list[Bar]] = []
-    waited = (bar.span.scheduled_at for bar in bars)
-    for bar, row in zip(bars, assign_lanes(((bar.began, bar.ended) for bar in bars), waited), strict=True):
+    spans = measured_spans(record)
+    bars = sorted(_slot_bars(record, spans), key=lambda bar: (bar.start, bar.span.number))
+    rows: list[list[SlotBar]] = []
+    ready_times = (bar.span.scheduled_at for bar in bars)
+    for bar, row in zip(bars, assign_lanes(((bar.start, bar.end) for bar in bars), ready_times), strict=True):
         rows.extend([] for _ in range(row + 1 - len(rows)))
         rows[row].append(bar)
-    activities = [activity_intervals(record, span) for span in spans]
-    waiting = [
+    activities_by_span = [activity_intervals(record, span) for span in spans]
+    wait_intervals = [
         ((cause, name), since, until)
-        for intervals in activities
+        for intervals in activities_by_span
         for (cause, name), times in intervals.items()
         if isinstance(cause, WaitCause) and cause is not WaitCause.JOBS
         for since, until in times
     ]
-    work = sum(until - since for intervals in activities for since, until in intervals.get(WORK, ()))
-    window = record.roots[0].window if len(record.roots) == 1 and not record.nested else None
-    number = len(rows)
-    if window is not None:
-        ready = [(since, until) for _, since, until in waiting]
-        _, at_once = count_overlaps([*((bar.began, bar.ended) for bar in bars), *ready])
-        number = min(window, max([*at_once, number]))
-    seconds = record.now - record.began
-    empty: dict[Reason, float] = {}
-    steps = tuple(_empty_steps(record, bars, waiting, number))
-    for (since, reasons), (until, _) in itertools.pairwise([*steps, (record.now, ())]):
+    work_seconds = sum(until - since for intervals in activities_by_span for since, until in intervals.get(WORK, ()))
+    window_size = (
+        record.root_runs[0].window_size if len(record.root_runs) == 1 and not record.scheduler_numbers else None
+    )
+    slot_count = len(rows)
+    if window_size is not None:
+        ready_intervals = [(since, until) for _, since, until in wait_intervals]
+        _, slot_demands = count_overlaps([*((bar.start, bar.end) for bar in bars), *ready_intervals])
+        slot_count = min(window_size, max([*slot_demands, slot_count]))
+    seconds = record.end_time - record.start_time
+    empty_seconds: dict[EmptySlotReason, float] = {}
+    steps = tuple(_empty_slot_steps(record, bars, wait_intervals, slot_count))
+    for (since, reasons), (until, _) in itertools.pairwise([*steps, (record.end_time, ())]):
         for reason, slots in reasons:
-            empty[reason] = empty.get(reason, 0.0) + slots * (until - since)
-    for reason, since, until in waiting:
-        if reason[0] is WaitCause.MACHINE:  # not in `steps`, because the job had a slot
-            empty[reason] = empty.get(reason, 0.0) + until - since
-    empty[NOTHING_READY] = max(0.0, number * seconds - work - sum(empty.values()))
-    return SlotUse(seconds, number, window is not None, tuple(map(tuple, rows)), work, empty, steps)
+            empty_seconds[reason] = empty_seconds.get(reason, 0.0) + slots * (until - since)
+    for reason, since, until in wait_intervals:
+        if reason[0] is WaitCause.MACHINE:  # such waits are not in `steps`, because the waiting job had a slot
+            empty_seconds[reason] = empty_seconds.get(reason, 0.0) + until - since
+    empty_seconds[NOTHING_READY] = max(0.0, slot_count * seconds - work_seconds - sum(empty_seconds.values()))
+    return SlotUse(
+        seconds, slot_count, window_size is not None, tuple(map(tuple, rows)), work_seconds, empty_seconds, steps
+    )
 
 
-def _bars(record: TraceRecord, spans: Iterable[Span]) -> Iterator[Bar]:
+def _slot_bars(record: TraceRecord, spans: Iterable[Span]) -> Iterator[SlotBar]:
     for span in spans:
-        if span.number in record.nested:
+        if span.number in record.scheduler_numbers:
             continue
-        for began, ended in span.throttled:
-            yield Bar(began, ended, span)
+        for start, end in span.throttled:
+            yield SlotBar(start, end, span)
         if span.started_at is not None:
-            yield Bar(span.started_at, record.now if span.finished_at is None else span.finished_at, span)
+            yield SlotBar(span.started_at, record.end_time if span.finished_at is None else span.finished_at, span)
 
 
-def _empty_steps(
-    record: TraceRecord, bars: Iterable[Bar], waiting: Iterable[tuple[Reason, float, float]], number: int
-) -> Iterator[tuple[float, tuple[tuple[Reason, int], ...]]]:
-    """Yield `SlotUse.empty_steps`; at any time, no more slots have a reason than jobs waited for it."""
-    # For each time, the changes of the number of waiting jobs by reason; with None, of the number of bars.
-    changes: dict[float, Counter[Reason | None]] = {record.began: Counter()}
+def _empty_slot_steps(
+    record: TraceRecord,
+    bars: Iterable[SlotBar],
+    wait_intervals: Iterable[tuple[EmptySlotReason, float, float]],
+    slot_count: int,
+) -> Iterator[tuple[float, tuple[tuple[EmptySlotReason, int], ...]]]:
+    """Yield the items of `SlotUse.empty_slot_steps`.
 
-    def change(reason: Reason | None, since: float, until: float) -> None:
+    At any time, no more slots are counted as empty for a reason than there are jobs that wait for this reason.
+    """
+    # For each time, the changes in the number of waiting jobs, by reason. The key None is for the number of bars.
+    changes: dict[float, Counter[EmptySlotReason | None]] = {record.start_time: Counter()}
+
+    def add_interval(reason: EmptySlotReason | None, since: float, until: float) -> None:
         changes.setdefault(since, Counter())[reason] += 1
         changes.setdefault(until, Counter())[reason] -= 1
 
     for bar in bars:
-        change(None, bar.began, bar.ended)
-    for reason, since, until in waiting:
+        add_interval(None, bar.start, bar.end)
+    for reason, since, until in wait_intervals:
         if reason[0] is not WaitCause.MACHINE:
-            change(reason, since, until)
-    now: Counter[Reason | None] = Counter()
-    for at in sorted(changes):
-        now.update(changes[at])
-        empty, by_reason = number - now[None], list[tuple[Reason, int]]()
-        for reason in sorted((cause for cause, count in now.items() if cause is not None and count > 0), key=_sort_key):
-            slots = min(empty, now[reason])
+            add_interval(reason, since, until)
+    waiting_counts: Counter[EmptySlotReason | None] = Counter()
+    for time in sorted(changes):
+        waiting_counts.update(changes[time])
+        empty_slots, slots_by_reason = slot_count - waiting_counts[None], list[tuple[EmptySlotReason, int]]()
+        for reason in sorted(
+            (cause for cause, count in waiting_counts.items() if cause is not None and count > 0), key=_reason_sort_key
+        ):
+            slots = min(empty_slots, waiting_counts[reason])
             if slots > 0:
-                by_reason.append((reason, slots))
-                empty -= slots
-        yield at, tuple(by_reason)
+                slots_by_reason.append((reason, slots))
+                empty_slots -= slots
+        yield time, tuple(slots_by_reason)
 
 
 CAUSE_ORDER: Final = tuple(WaitCause)
+"""The order in which causes are taken as the reasons for empty slots."""
 
 
-def _sort_key(reason: Reason) -> tuple[int, str]:
+def _reason_sort_key(reason: EmptySlotReason) -> tuple[int, str]:
     return CAUSE_ORDER.index(reason[0]), reason[1]

@@ -1,8 +1,8 @@
 """The conversion of a `Trace`'s event log to a `TraceRecord`: spans with lanes and waits, runs and incidents.
 
-`LogReader` makes one pass over the log and groups its facts by run. During a run it also reads the jobs themselves, and
-for nested schedulers that never ran, their current members. `_RecordBuilder` then sorts the jobs of all runs by their
-starts, numbers them, and creates the spans.
+`LogReader` makes one pass over the log and groups its facts by run. If a run has not ended, it also reads the current
+state of the jobs. For nested schedulers that never ran, it reads their current members. `_RecordBuilder` then sorts the
+jobs of all runs by their starts, numbers them, and creates the spans.
 """
 
 from __future__ import annotations
@@ -28,384 +28,421 @@ from ..._core.api.views import (
     shorten,
     waits_for,
 )
-from ..text._verdict import Tally, Verdict, verdict
-from ._critical import Link, critical_chain
-from ._event_recorder import CommandEnd, EventKind, JobEnd, RunEnd, RunStart, events
+from ..text._verdict import Tally, Verdict, create_verdict
+from ._critical import PathLink, compute_critical_path
+from ._event_recorder import CommandEnd, EventKind, JobEnd, RunEnd, RunStart, read_events
 from ._lanes import assign_lanes
-from ._resource_use import Needs, ResourceScopes, ResourceUse, resolve_needs
+from ._resource_use import ResolvedNeeds, ResourceScopes, ResourceUse, resolve_needs
 from ._spans import IncidentMark, RunSpan, Span, or_infinity
-from ._waits import Waits
+from ._waits import WaitAnalysis
 
-DEFAULT_END: Final = JobEnd(None, timed_out=False, through_member=False)
-"""The `JobEnd` of jobs without one: they succeeded at the first attempt, or have not settled."""
-NEVER_STARTED: Final = RunStart(lambda: 0.0, 0.0, None)
+DEFAULT_JOB_END: Final = JobEnd(None, timed_out=False, has_failed_through_member=False)
+"""The `JobEnd` of jobs for which none was recorded, because they succeeded at the first attempt or have not settled."""
+PLACEHOLDER_RUN_START: Final = RunStart(lambda: 0.0, 0.0, None)
 """The `RunStart` of a run that never began."""
 
 
 @dataclass(slots=True, eq=False)
 class JobFacts:
-    """The facts on one job in one run, from the log; `number` and `lane` are assigned later."""
+    """The facts about one job in one run, from the log. `span_number` and `lane` are assigned by `_RecordBuilder`."""
 
     job: AnyJob
     run_facts: RunFacts
     state: JobState = JobState.IDLE
     started_at: float | None = None
     finished_at: float | None = None
-    end: JobEnd = DEFAULT_END
-    added_at: float = -math.inf
+    job_end: JobEnd = DEFAULT_JOB_END
+    added_at: float = -math.inf  # the default is for jobs that were added before the run
     ready_at: float | None = None
-    further_attempts: tuple[float, ...] = ()
-    path: str = ""  # set for a job that its scheduler may drop
-    number: int = -1
+    later_attempt_starts: tuple[float, ...] = ()
+    path: str = ""  # set only if the scheduler has keep_jobs=False, so that it may drop the job
+    span_number: int = -1
     lane: int | None = None
 
     @property
-    def required(self) -> list[JobFacts]:
-        """The jobs that this one had to wait for."""
-        jobs = self.run_facts.jobs
+    def requirements(self) -> list[JobFacts]:
+        """The facts about the jobs that this job had to wait for."""
+        jobs = self.run_facts.facts_by_job
         return [jobs[job] for job in waits_for(self.run_facts.scheduler, self.job) if job in jobs]
 
     def scheduled_at(self) -> float | None:
-        """Return the time when the last requirement settled; None if that is not in the log, or not yet."""
-        if self.state in (JobState.IDLE, JobState.BLOCKED, JobState.SKIPPED) or self.run_facts.began is None:
-            return None
-        latest = max(self.run_facts.began, self.added_at)
-        for requirement in self.required:
-            settled = requirement.finished_at if requirement.ready_at is None else requirement.ready_at
-            if settled is None:
-                return None  # the job was cancelled before
-            latest = max(latest, settled)
-        return latest if self.started_at is None else min(latest, self.started_at)
+        """Return the time from which the job could start: when its requirements had settled and it had been added.
 
-    def attempts(self) -> Iterator[float]:
-        """Yield the start of each attempt, without those that were throttled."""
+        Return None if the log does not show that time, or if the requirements have not settled.
+        """
+        if self.state in (JobState.IDLE, JobState.BLOCKED, JobState.SKIPPED) or self.run_facts.started_at is None:
+            return None
+        latest_time = max(self.run_facts.started_at, self.added_at)
+        for requirement in self.requirements:
+            settled_at = requirement.finished_at if requirement.ready_at is None else requirement.ready_at
+            if settled_at is None:
+                return None  # the job was cancelled before this requirement settled
+            latest_time = max(latest_time, settled_at)
+        return latest_time if self.started_at is None else min(latest_time, self.started_at)
+
+    def attempt_starts(self) -> Iterator[float]:
+        """Yield the start of each attempt that was not throttled."""
         if self.started_at is not None:
             yield self.started_at
-            yield from (at for at in self.further_attempts if at > self.started_at)
+            yield from (time for time in self.later_attempt_starts if time > self.started_at)
 
 
 @dataclass(slots=True, eq=False)
 class RunFacts:
-    """The facts on one run of one scheduler, from the log; `began` is None if the run never began."""
+    """The facts about one run of one scheduler, from the log. `started_at` is None if the run never began."""
 
     scheduler: BaseScheduler
-    enclosing: RunFacts | None
-    number: int
-    began: float | None = None
-    beginning: RunStart = NEVER_STARTED
-    ended: float | None = None
-    ending: RunEnd | None = None
-    jobs: dict[AnyJob, JobFacts] = field(default_factory=dict[AnyJob, JobFacts])
+    enclosing_run: RunFacts | None
+    run_number: int
+    started_at: float | None = None
+    run_start: RunStart = PLACEHOLDER_RUN_START
+    ended_at: float | None = None
+    run_end: RunEnd | None = None
+    facts_by_job: dict[AnyJob, JobFacts] = field(default_factory=dict[AnyJob, JobFacts])
     window_sizes: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
 
-    def facts_on(self, job: AnyJob) -> JobFacts:
-        """Return the facts on a job, and create them at the first call."""
-        facts = self.jobs.get(job)
+    def get_or_create_facts(self, job: AnyJob) -> JobFacts:
+        """Return the facts about a job. If there are none yet, they are created."""
+        facts = self.facts_by_job.get(job)
         if facts is None:
-            facts = self.jobs[job] = JobFacts(job, self)
+            facts = self.facts_by_job[job] = JobFacts(job, self)
         return facts
 
     @property
-    def parent(self) -> JobFacts | None:
-        """The facts on the scheduler as a job in the enclosing run; None for an outermost scheduler."""
-        return None if self.enclosing is None else self.enclosing.jobs[self.scheduler]
+    def scheduler_facts(self) -> JobFacts | None:
+        """The facts about the scheduler as a job in the enclosing run; None for an outermost scheduler."""
+        return None if self.enclosing_run is None else self.enclosing_run.facts_by_job[self.scheduler]
 
 
 class LogReader:
-    """The facts in a log, grouped by run."""
+    """A reader of an event log. Its attributes contain the facts in the log, grouped by run."""
 
     def __init__(self, log: list[Any]) -> None:
         self.runs: Final[list[RunFacts]] = []
         self.incidents: Final[list[tuple[float, RunFacts, AnyJob | None, str]]] = []
-        self._latest: Final[dict[BaseScheduler, RunFacts]] = {}
-        for event in events(log):
+        self._latest_runs: Final[dict[BaseScheduler, RunFacts]] = {}
+        for event in read_events(log):
             self._read_event(*event)
         for run in list(self.runs):
             self._add_unsettled_jobs(run)
-        self._add_schedulers_never_run()
+        self._add_unstarted_schedulers()
 
     def _read_event(
-        self, kind: Any, scheduler: BaseScheduler, job: AnyJob, at: float, finished: float | None, details: Any
+        self, kind: Any, scheduler: BaseScheduler, job: AnyJob, time: float, finished_at: float | None, details: Any
     ) -> None:
-        if kind is EventKind.BEGIN:
-            self._begin(scheduler, at, details)
+        if kind is EventKind.RUN_BEGAN:
+            self._begin_run(scheduler, time, details)
             return
-        run = self._latest[scheduler]
+        run = self._latest_runs[scheduler]
         if isinstance(kind, JobState):
-            facts = run.facts_on(job)
-            facts.state, facts.started_at, facts.finished_at, facts.end = kind, at, finished, details or DEFAULT_END
-            facts.ready_at = facts.end.ready_at
-        elif kind is EventKind.ATTEMPT:
-            run.facts_on(job).further_attempts += (at,)
-        elif kind is EventKind.ADDED:
-            run.facts_on(job).added_at = at
-        elif kind is EventKind.PATH:
-            run.facts_on(job).path = details
-        elif kind is EventKind.WINDOW:
-            run.window_sizes.append((at, details))
+            facts = run.get_or_create_facts(job)
+            facts.state, facts.started_at, facts.finished_at, facts.job_end = (
+                kind,
+                time,
+                finished_at,
+                details or DEFAULT_JOB_END,
+            )
+            facts.ready_at = facts.job_end.ready_at
+        elif kind is EventKind.ATTEMPT_STARTED:
+            run.get_or_create_facts(job).later_attempt_starts += (time,)
+        elif kind is EventKind.JOB_ADDED:
+            run.get_or_create_facts(job).added_at = time
+        elif kind is EventKind.JOB_PATH:
+            run.get_or_create_facts(job).path = details
+        elif kind is EventKind.WINDOW_RESIZED:
+            run.window_sizes.append((time, details))
         elif kind is EventKind.INCIDENT:
-            self.incidents.append((at, run, job, details[0]))
+            self.incidents.append((time, run, job, details[0]))
         else:
-            run.ended, run.ending = at, details
+            run.ended_at, run.run_end = time, details
 
-    def _begin(self, scheduler: BaseScheduler, at: float, beginning: RunStart) -> None:
-        enclosing = self._latest.get(scheduler.scheduler) if scheduler.scheduler is not None else None
-        if enclosing is not None and enclosing.ended is not None:
-            enclosing = None
-        previous = self._latest.get(scheduler)
-        number = previous.number + 1 if previous is not None and previous.enclosing is enclosing else 1
-        run = RunFacts(scheduler, enclosing, number, at, beginning)
-        self._latest[scheduler] = run
+    def _begin_run(self, scheduler: BaseScheduler, time: float, run_start: RunStart) -> None:
+        enclosing_run = self._latest_runs.get(scheduler.scheduler) if scheduler.scheduler is not None else None
+        if enclosing_run is not None and enclosing_run.ended_at is not None:
+            enclosing_run = None
+        previous_run = self._latest_runs.get(scheduler)
+        number = (
+            previous_run.run_number + 1
+            if previous_run is not None and previous_run.enclosing_run is enclosing_run
+            else 1
+        )
+        run = RunFacts(scheduler, enclosing_run, number, time, run_start)
+        self._latest_runs[scheduler] = run
         self.runs.append(run)
 
     def _add_unsettled_jobs(self, run: RunFacts) -> None:
-        """Add the jobs that have not settled: IDLE if the run has ended, otherwise in their current state."""
-        if run.ending is not None:
-            for job in run.ending.unsettled:
-                run.facts_on(job)
+        """Add the jobs that have not settled: as IDLE if the run has ended, and otherwise with their current state."""
+        if run.run_end is not None:
+            for job in run.run_end.unsettled_jobs:
+                run.get_or_create_facts(job)
             return
-        for facts in map(run.facts_on, run.scheduler):
+        for facts in map(run.get_or_create_facts, run.scheduler):
             if facts.state is JobState.IDLE:
                 facts.state, facts.started_at = facts.job.state, facts.job.started_at
                 facts.ready_at = ready_at(facts.job)
 
-    def _add_schedulers_never_run(self) -> None:
-        ran = {(run.enclosing, run.scheduler) for run in self.runs}
-        for run in self.runs:  # the list grows during the loop
-            for job in run.jobs:
-                if is_scheduler(job) and (run, job) not in ran:
-                    empty = RunFacts(job, run, 0)
+    def _add_unstarted_schedulers(self) -> None:
+        begun_runs = {(run.enclosing_run, run.scheduler) for run in self.runs}
+        for run in self.runs:  # the loop appends to this list
+            for job in run.facts_by_job:
+                if is_scheduler(job) and (run, job) not in begun_runs:
+                    unstarted_run = RunFacts(job, run, 0)
                     for member in job:
-                        empty.facts_on(member)
-                    self.runs.append(empty)
+                        unstarted_run.get_or_create_facts(member)
+                    self.runs.append(unstarted_run)
 
 
 @dataclass(frozen=True)
 class TraceRecord:
-    """A snapshot of everything that a trace shows; the keys of all dicts are numbers of spans."""
+    """A snapshot of everything that a trace shows. The keys of all dicts are the numbers of spans."""
 
     spans: tuple[Span, ...] = ()
     runs: tuple[RunSpan, ...] = ()
-    """The runs, each after its enclosing run; those of nested schedulers that never ran are included."""
+    """The runs, each after its enclosing run. A nested scheduler that never ran has a `RunSpan` with `run_number` 0."""
     resources: tuple[ResourceUse, ...] = ()
-    """The resources of all pools, and what nested schedulers reserved of these for their members."""
+    """The resources of all pools, and the amounts of them that nested schedulers reserved for their members."""
     incidents: tuple[IncidentMark, ...] = ()
     wall_offset: float = 0.0
-    now: float = 0.0
-    """The time of the snapshot, or when the last run ended."""
+    end_time: float = 0.0
+    """The time when the last run ended, or the time of the snapshot if a run is in progress."""
     kinds: tuple[str, ...] = ()
-    """The kind of each span's job by its label, see `kind_from_label`."""
+    """For each span, the kind of work that its job does, as derived from the job's label by `kind_from_label`."""
     failures: dict[int, Failure] = field(default_factory=dict[int, Failure])
-    """The failures of jobs, and of schedulers that failed by themselves."""
+    """The failures of jobs, and of schedulers that failed although none of their jobs failed."""
     commands: dict[int, tuple[Any, CommandEnd]] = field(default_factory=dict[int, tuple[Any, CommandEnd]])
-    """The jobs that ran commands, each with the end of its last process."""
+    """The jobs that ran commands, each with the `CommandEnd` of its last process."""
     jobs: tuple[AnyJob, ...] = ()
     """The job of each span."""
-    call_places: dict[int, tuple[str, int]] = field(default_factory=dict[int, tuple[str, int]])
-    """Where calls outside this process ran, and the number of concurrent calls there."""
+    executors: dict[int, tuple[str, int]] = field(default_factory=dict[int, tuple[str, int]])
+    """For each call that ran outside this process, the name of its executor and the number of its concurrent calls."""
 
     @property
-    def roots(self) -> list[RunSpan]:
-        """The runs of outermost schedulers: one, unless the trace watches several schedulers at once."""
+    def root_runs(self) -> list[RunSpan]:
+        """The runs of outermost schedulers. There is only one, unless the trace watches several schedulers at once."""
         return [run for run in self.runs if run.parent is None]
 
     @property
-    def began(self) -> float:
+    def start_time(self) -> float:
         """The time when the first run began."""
         return min((run.started_at for run in self.runs if run.started_at is not None), default=0.0)
 
     @cached_property
-    def nested(self) -> frozenset[int]:
+    def scheduler_numbers(self) -> frozenset[int]:
         """The numbers of the spans that are schedulers."""
         return frozenset(run.parent for run in self.runs if run.parent is not None)
 
     @property
-    def leaves(self) -> Iterator[Span]:
+    def leaf_spans(self) -> Iterator[Span]:
         """The spans of jobs that are not schedulers."""
-        return (span for span in self.spans if span.number not in self.nested)
+        return (span for span in self.spans if span.number not in self.scheduler_numbers)
 
     @cached_property
     def counted_spans(self) -> tuple[Span, ...]:
-        """The spans that a verdict counts: the last of each job, and of each scheduler that failed by itself."""
+        """The last span of each job, and of each nested scheduler that failed although none of its jobs failed."""
         members: set[int] = set()
         for run in {(run.parent, run.scheduler): run for run in self.runs}.values():  # enclosing runs come first
             if run.parent is None or run.parent in members:
-                members.update(run.members)
-        counted = (members - self.nested) | (members & self.failures.keys())
-        return tuple(self.spans[number] for number in sorted(counted))
+                members.update(run.member_numbers)
+        counted_numbers = (members - self.scheduler_numbers) | (members & self.failures.keys())
+        return tuple(self.spans[number] for number in sorted(counted_numbers))
 
     @cached_property
     def tally(self) -> Tally:
-        """The number of jobs in each state, in their last runs."""
+        """The number of jobs in each state. If a job ran several times, its last run counts."""
         failures = sum(span.number in self.failures for span in self.counted_spans)
-        return Tally((span for span in self.counted_spans if span.number not in self.nested), failures)
+        return Tally((span for span in self.counted_spans if span.number not in self.scheduler_numbers), failures)
 
-    def culprit(self, run: RunSpan) -> Span | None:
-        """Return the span of the job that stopped a run, at any depth of nesting; None if no job did."""
-        culprits = {run.parent: run.culprit for run in self.runs}
-        number = run.culprit
-        while number is not None and (inner := culprits.get(number)) is not None:
-            number = inner
-        return None if number is None else self.spans[number]
+    def find_culprit(self, run: RunSpan) -> Span | None:
+        """Return the span of the job that stopped a run, or None if no job stopped it.
+
+        If the run was stopped by a nested scheduler, this is the job that stopped the nested scheduler.
+        """
+        culprit_numbers = {run.parent: run.culprit_number for run in self.runs}
+        culprit_number = run.culprit_number
+        while culprit_number is not None and (nested_culprit := culprit_numbers.get(culprit_number)) is not None:
+            culprit_number = nested_culprit
+        return None if culprit_number is None else self.spans[culprit_number]
 
     def verdict(self, run: RunSpan, reason: StopReason | None) -> Verdict:
         """Return the verdict on an outermost run.
 
         Args:
             run: the run.
-            reason: why it ended; None to say that it has not.
+            reason: the reason why the run ended, or None if it has not ended.
 
         """
-        culprit = self.culprit(run)
+        culprit = self.find_culprit(run)
         path = None if culprit is None else shorten(culprit.path)
-        return verdict(reason, self.tally, self.now - self.began, path)
+        return create_verdict(reason, self.tally, self.end_time - self.start_time, path)
 
     @cached_property
     def run_indices(self) -> dict[int, int]:
-        """For the number of each span, the index of its run in `runs`."""
-        return {number: index for index, run in enumerate(self.runs) for number in run.members}
+        """For each span number, the index in `runs` of the run that the span belongs to."""
+        return {number: index for index, run in enumerate(self.runs) for number in run.member_numbers}
 
     def enclosing_spans(self, span: Span) -> list[Span]:
         """Return the spans of a job's enclosing schedulers, the innermost first."""
-        enclosing: list[Span] = []
+        schedulers: list[Span] = []
         while span.parent is not None:
             span = self.spans[span.parent]
-            enclosing.append(span)
-        return enclosing
+            schedulers.append(span)
+        return schedulers
 
     @cached_property
-    def chain(self) -> tuple[Link, ...]:
+    def critical_path_links(self) -> tuple[PathLink, ...]:
         """The links of the critical path, in the order of their starts."""
-        return critical_chain(self.runs, self.spans)
+        return compute_critical_path(self.runs, self.spans)
 
     @cached_property
-    def on_path(self) -> frozenset[int]:
+    def critical_path_numbers(self) -> frozenset[int]:
         """The numbers of the spans on the critical path."""
-        return frozenset(link.number for link in self.chain)
+        return frozenset(link.span_number for link in self.critical_path_links)
 
     @property
-    def critical_jobs(self) -> dict[AnyJob, AnyJob | None]:
+    def critical_path_jobs(self) -> dict[AnyJob, AnyJob | None]:
         """The jobs on the critical path, each with its predecessor on the path."""
-        return {self.jobs[link.number]: None if link.after is None else self.jobs[link.after] for link in self.chain}
+        return {
+            self.jobs[link.span_number]: None if link.predecessor_number is None else self.jobs[link.predecessor_number]
+            for link in self.critical_path_links
+        }
 
 
 def build_record(log: list[Any]) -> TraceRecord:
-    """Build the record of a log in O(n log n) for n jobs."""
+    """Build the `TraceRecord` of an event log, in O(n log n) time for n jobs."""
     reader = LogReader(log)
     return _RecordBuilder(reader).build() if reader.runs else TraceRecord()
 
 
 class _RecordBuilder:
-    """The steps from the facts of a log to its `TraceRecord`."""
+    """The builder of a `TraceRecord` from the facts of a log."""
 
     def __init__(self, reader: LogReader) -> None:
         self._reader: Final = reader
         self._runs: Final = reader.runs
-        self._jobs: Final = self._number_jobs()
-        self._paths: Final = self._find_paths()
+        self._job_facts: Final = self._assign_span_numbers()
+        self._paths_by_run: Final = self._find_paths()
         self._scopes: Final = ResourceScopes()
-        self._needs: Final = self._find_needs()
+        self._needs_by_span: Final = self._find_needs()
         for run in self._runs:
             _assign_lanes(run)
 
     def build(self) -> TraceRecord:
-        """Build the record."""
-        indices = {run: index for index, run in enumerate(self._runs)}
-        incidents = (IncidentMark(at, indices[run], job, message) for at, run, job, message in self._reader.incidents)
-        last = next(run.beginning for run in reversed(self._runs) if run.began is not None)
-        now = max(last.clock() if run.ended is None else run.ended for run in self._runs if run.began is not None)
-        runs = tuple(map(_run_span, self._runs))
-        jobs = [facts.job for facts in self._jobs]
+        """Return the record."""
+        run_indices = {run: index for index, run in enumerate(self._runs)}
+        incidents = (
+            IncidentMark(time, run_indices[run], job, message) for time, run, job, message in self._reader.incidents
+        )
+        last_run_start = next(run.run_start for run in reversed(self._runs) if run.started_at is not None)
+        end_time = max(
+            last_run_start.clock() if run.ended_at is None else run.ended_at
+            for run in self._runs
+            if run.started_at is not None
+        )
+        runs = tuple(map(_make_run_span, self._runs))
+        jobs = [facts.job for facts in self._job_facts]
         return TraceRecord(
-            spans=self._add_waits([self._span(facts) for facts in self._jobs], runs, now),
+            spans=self._add_waits([self._make_span(facts) for facts in self._job_facts], runs, end_time),
             runs=runs,
             resources=tuple(self._scopes.resources),
             kinds=tuple(kind_from_label(job.label, given_label(job) is not None) for job in jobs),
             incidents=tuple(incidents),
-            wall_offset=last.wall_offset,
-            now=now,
-            failures={facts.number: failure for facts in self._jobs if (failure := _own_failure(facts)) is not None},
+            wall_offset=last_run_start.wall_offset,
+            end_time=end_time,
+            failures={
+                facts.span_number: failure
+                for facts in self._job_facts
+                if (failure := _find_own_failure(facts)) is not None
+            },
             commands={
-                facts.number: (facts.job, facts.end.command) for facts in self._jobs if facts.end.command is not None
+                facts.span_number: (facts.job, facts.job_end.command_end)
+                for facts in self._job_facts
+                if facts.job_end.command_end is not None
             },
             jobs=tuple(jobs),
-            call_places={
-                facts.number: facts.end.call_place for facts in self._jobs if facts.end.call_place is not None
+            executors={
+                facts.span_number: facts.job_end.executor
+                for facts in self._job_facts
+                if facts.job_end.executor is not None
             },
         )
 
-    def _number_jobs(self) -> list[JobFacts]:
-        """Number the jobs by start, depth of nesting and order of addition, and return them in this order."""
+    def _assign_span_numbers(self) -> list[JobFacts]:
+        """Sort the jobs by start, nesting depth and order of addition, and number them in the resulting order."""
         entries: list[tuple[float, int, int, JobFacts]] = []
         depths: dict[RunFacts | None, int] = {None: -1}
         for run in self._runs:  # enclosing runs come first
-            depths[run] = depths[run.enclosing] + 1
-            added = {job: number for number, job in enumerate(run.scheduler)}
+            depths[run] = depths[run.enclosing_run] + 1
+            positions = {job: number for number, job in enumerate(run.scheduler)}
             entries += (
-                (or_infinity(facts.started_at), depths[run], added.get(job, len(added)), facts)
-                for job, facts in run.jobs.items()
+                (or_infinity(facts.started_at), depths[run], positions.get(job, len(positions)), facts)
+                for job, facts in run.facts_by_job.items()
             )
         entries.sort(key=itemgetter(0, 1, 2))
         jobs = [facts for *_, facts in entries]
         for number, facts in enumerate(jobs):
-            facts.number = number
+            facts.span_number = number
         return jobs
 
-    def _find_needs(self) -> dict[int, Needs]:
-        """Return the needs of the spans that have any, and add the cooldowns of keys to their resources."""
+    def _find_needs(self) -> dict[int, ResolvedNeeds]:
+        """Return the needs of each span that has any. Also add the cooldowns of throttled keys to their resources."""
         scopes: dict[RunFacts | None, dict[str, ResourceUse]] = {None: {}}
-        all_needs: dict[int, Needs] = {}
+        all_needs: dict[int, ResolvedNeeds] = {}
         for run in self._runs:  # enclosing runs come first
-            reserved = () if run.parent is None else all_needs.get(run.parent.number, ())
-            scope = scopes[run] = self._scopes.scope_of_run(scopes[run.enclosing], reserved, run.beginning.pool)
-            for job, facts in run.jobs.items():
+            reserved_needs = () if run.scheduler_facts is None else all_needs.get(run.scheduler_facts.span_number, ())
+            scope = scopes[run] = self._scopes.build_run_scope(
+                scopes[run.enclosing_run], reserved_needs, run.run_start.pool
+            )
+            for job, facts in run.facts_by_job.items():
                 needs = resolve_needs(scope, job.needs or {}) if scope else ()
-                needs += tuple(self._scopes.run_needs_of_job(run.scheduler, job))
+                needs += tuple(self._scopes.resolve_run_needs(run.scheduler, job))
                 if not needs:
                     continue
-                all_needs[facts.number] = needs
-                for throttled in facts.end.throttled:
-                    for name, until in throttled.closed:
-                        scope[name].cooldowns.append((throttled.ended, until, facts.number))
+                all_needs[facts.span_number] = needs
+                for throttling in facts.job_end.throttled_attempts:
+                    for name, until in throttling.closed_until:
+                        scope[name].cooldowns.append((throttling.ended, until, facts.span_number))
         return all_needs
 
-    def _add_waits(self, spans: list[Span], runs: tuple[RunSpan, ...], now: float) -> tuple[Span, ...]:
+    def _add_waits(self, spans: list[Span], runs: tuple[RunSpan, ...], end_time: float) -> tuple[Span, ...]:
         """Return the spans with `waits` set."""
         lifetimes: list[tuple[float, float]] = []
-        for facts in self._jobs:
+        for facts in self._job_facts:
             run = facts.run_facts
-            run_end = now if run.ended is None else run.ended
+            run_end = end_time if run.ended_at is None else run.ended_at
             end = run_end if facts.finished_at is None else facts.finished_at
-            lifetimes.append((end if run.began is None else max(run.began, facts.added_at), end))
-        machine_waits = {facts.number: facts.end.machine_waits for facts in self._jobs}
-        waits = Waits(spans, runs, lifetimes, self._needs, machine_waits)
-        waits_of_spans = [tuple(waits.find_waits(span)) for span in spans]
-        return tuple(replace(span, waits=own) if own else span for span, own in zip(spans, waits_of_spans, strict=True))
+            lifetimes.append((end if run.started_at is None else max(run.started_at, facts.added_at), end))
+        machine_waits = {facts.span_number: facts.job_end.machine_waits for facts in self._job_facts}
+        analysis = WaitAnalysis(spans, runs, lifetimes, self._needs_by_span, machine_waits)
+        waits_of_spans = [tuple(analysis.find_waits(span)) for span in spans]
+        return tuple(
+            replace(span, waits=span_waits) if span_waits else span
+            for span, span_waits in zip(spans, waits_of_spans, strict=True)
+        )
 
     def _find_paths(self) -> dict[RunFacts, dict[AnyJob, str]]:
-        """Return, for each run, the paths of the jobs in its outermost scheduler."""
-        has_several = len({run.scheduler for run in self._runs if run.enclosing is None}) > 1
+        """Return, for each run, the paths of all jobs in its outermost scheduler."""
+        has_several_roots = len({run.scheduler for run in self._runs if run.enclosing_run is None}) > 1
         paths: dict[RunFacts, dict[AnyJob, str]] = {}
         for run in self._runs:  # enclosing runs come first
             scheduler = run.scheduler
-            if run.enclosing is None:
-                prefix = f"{scheduler.label}/" if has_several and scheduler.scheduler is None else None
+            if run.enclosing_run is None:
+                prefix = f"{scheduler.label}/" if has_several_roots and scheduler.scheduler is None else None
                 paths[run] = paths_of(scheduler, prefix)
             else:
-                paths[run] = paths[run.enclosing]
-                if run.parent is not None and run.parent.path:
-                    paths[run].update(paths_of(scheduler, f"{run.parent.path}/"))
-            paths[run].update((job, facts.path) for job, facts in run.jobs.items() if facts.path)
+                paths[run] = paths[run.enclosing_run]
+                if run.scheduler_facts is not None and run.scheduler_facts.path:
+                    paths[run].update(paths_of(scheduler, f"{run.scheduler_facts.path}/"))
+            paths[run].update((job, facts.path) for job, facts in run.facts_by_job.items() if facts.path)
         return paths
 
-    def _span(self, facts: JobFacts) -> Span:
-        job, run, end = facts.job, facts.run_facts, facts.end
-        command = end.command
+    def _make_span(self, facts: JobFacts) -> Span:
+        job, run, job_end = facts.job, facts.run_facts, facts.job_end
+        command = job_end.command_end
         return Span(
-            number=facts.number,
-            parent=None if run.parent is None else run.parent.number,
-            run=run.number,
-            path=self._paths[run].get(job, job.label),
+            number=facts.span_number,
+            parent=None if run.scheduler_facts is None else run.scheduler_facts.span_number,
+            run=run.run_number,
+            path=self._paths_by_run[run].get(job, job.label),
             label=job.label,
             kind=type(job).__name__,
             state=facts.state,
@@ -415,72 +452,75 @@ class _RecordBuilder:
             started_at=facts.started_at,
             ready_at=facts.ready_at,
             finished_at=facts.finished_at,
-            attempts=tuple(facts.attempts()),
+            attempts=tuple(facts.attempt_starts()),
             lane=facts.lane,
-            timed_out=end.timed_out,
-            required=tuple(facts.number for facts in facts.required),
-            exception=None if end.failure is None else end.failure.exception,
+            timed_out=job_end.timed_out,
+            required=tuple(facts.span_number for facts in facts.requirements),
+            exception=None if job_end.failure is None else job_end.failure.exception,
             returncode=None if command is None else command.returncode,
             user_time=None if command is None else command.user_time,
             system_time=None if command is None else command.system_time,
             max_rss=None if command is None else command.max_rss,
-            throttled=tuple((attempt.began, attempt.ended) for attempt in end.throttled),
-            restored=end.restored,
+            throttled=tuple((attempt.began, attempt.ended) for attempt in job_end.throttled_attempts),
+            restored=job_end.restored,
         )
 
 
-def _run_span(run: RunFacts) -> RunSpan:
-    culprit = None if run.ending is None or run.ending.culprit is None else run.jobs.get(run.ending.culprit)
+def _make_run_span(run: RunFacts) -> RunSpan:
+    culprit = None if run.run_end is None or run.run_end.culprit is None else run.facts_by_job.get(run.run_end.culprit)
     return RunSpan(
         scheduler=run.scheduler,
-        parent=None if run.parent is None else run.parent.number,
-        number=run.number,
+        parent=None if run.scheduler_facts is None else run.scheduler_facts.span_number,
+        run_number=run.run_number,
         label=run.scheduler.label,
-        started_at=run.began,
-        finished_at=run.ended,
-        window=run.beginning.window,
-        has_limiter=run.beginning.has_limiter,
-        backend=run.beginning.backend,
+        started_at=run.started_at,
+        finished_at=run.ended_at,
+        window_size=run.run_start.window_size,
+        has_limiter=run.run_start.has_limiter,
+        backend=run.run_start.backend,
         window_sizes=tuple(run.window_sizes),
-        learned=run.beginning.learned,
-        reason=None if run.ending is None else run.ending.reason,
-        culprit=None if culprit is None else culprit.number,
-        members=tuple(sorted(facts.number for facts in run.jobs.values())),
+        learned_durations=run.run_start.learned_durations,
+        stop_reason=None if run.run_end is None else run.run_end.stop_reason,
+        culprit_number=None if culprit is None else culprit.span_number,
+        member_numbers=tuple(sorted(facts.span_number for facts in run.facts_by_job.values())),
     )
 
 
 def _assign_lanes(run: RunFacts) -> None:
-    """Assign lanes to the started jobs of a run, forever jobs last: the others then need no more lanes than slots."""
-    started = sorted(
-        (facts for facts in run.jobs.values() if facts.started_at is not None), key=lambda facts: facts.number
+    """Assign lanes to those jobs of a run that have started. Forever jobs get the last lanes, as they take no slots."""
+    started_jobs = sorted(
+        (facts for facts in run.facts_by_job.values() if facts.started_at is not None),
+        key=lambda facts: facts.span_number,
     )
-    lowest = 1
-    for forever in (False, True):
-        jobs = [facts for facts in started if facts.job.forever is forever]
-        bounds = ((facts.started_at or 0.0, or_infinity(facts.finished_at)) for facts in jobs)
-        for facts, row in zip(jobs, assign_lanes(bounds, (facts.scheduled_at() for facts in jobs)), strict=True):
-            facts.lane = row + lowest
-        lowest = max((facts.lane + 1 for facts in jobs if facts.lane is not None), default=lowest)
+    first_lane = 1
+    for is_forever in (False, True):
+        jobs = [facts for facts in started_jobs if facts.job.forever is is_forever]
+        intervals = ((facts.started_at or 0.0, or_infinity(facts.finished_at)) for facts in jobs)
+        for facts, row in zip(jobs, assign_lanes(intervals, (facts.scheduled_at() for facts in jobs)), strict=True):
+            facts.lane = row + first_lane
+        first_lane = max((facts.lane + 1 for facts in jobs if facts.lane is not None), default=first_lane)
 
 
-def _own_failure(facts: JobFacts) -> Failure | None:
-    """Return the failure of a job, or of a scheduler that FAILED by itself; otherwise None."""
-    return None if facts.state is not JobState.FAILED or facts.end.through_member else facts.end.failure
+def _find_own_failure(facts: JobFacts) -> Failure | None:
+    """Return the failure of a job. Return None if it did not fail, or only failed because one of its members failed."""
+    return (
+        None if facts.state is not JobState.FAILED or facts.job_end.has_failed_through_member else facts.job_end.failure
+    )
 
 
-WORDS: Final = re.compile(r"[^\W_]+(?:[.,:][^\W_]+)*")
-NUMBER: Final = re.compile(r"\d+(?:[.,:]\d+)*")
+WORD_PATTERN: Final = re.compile(r"[^\W_]+(?:[.,:][^\W_]+)*")
+NUMBER_PATTERN: Final = re.compile(r"\d+(?:[.,:]\d+)*")
 
 
-def kind_from_label(label: str, is_given: bool) -> str:
-    """Return the kind of a job by its label, so that jobs with similar work have the same kind.
+def kind_from_label(label: str, is_user_chosen: bool) -> str:
+    """Derive the kind of a job from its label, so that jobs with similar work have the same kind.
 
-    The kind is the user's label with a star in place of each separate number; of a default label, it is the function
-    or the program.
+    If the user chose the label, the kind is the label with a star in place of each separate number. Otherwise it is the
+    name of the function or the program.
 
     Args:
         label: the label.
-        is_given: whether the user chose the label.
+        is_user_chosen: whether the user chose the label. Otherwise, it is the default label.
 
     Example:
         >>> kind_from_label("page 7 for x86", True), kind_from_label("python3.11 tests", True)
@@ -489,6 +529,6 @@ def kind_from_label(label: str, is_given: bool) -> str:
         'fetch'
 
     """
-    if not is_given:
+    if not is_user_chosen:
         return label.partition("(")[0].split(" ")[0] or label
-    return WORDS.sub(lambda word: "*" if NUMBER.fullmatch(word[0]) else word[0], label)
+    return WORD_PATTERN.sub(lambda word: "*" if NUMBER_PATTERN.fullmatch(word[0]) else word[0], label)

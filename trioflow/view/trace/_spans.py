@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import final
 
 from ..._core.api.views import AnyJob, BaseScheduler, JobState, StopReason, WaitCause
-from .._state_styles import CAUSES
+from .._state_styles import CAUSE_WORDS
 from ..text import _exception_text
 
 
@@ -24,12 +24,12 @@ class Wait:
     since: float
     """The time when the wait began, on the clock of `span.started_at`."""
     until: float
-    """The time when it ended: at the next wait, at the job's start, or, if it never started, when it settled."""
+    """The time when the wait ended, because the next wait began, the job started, or the job settled unstarted."""
     released_by: int | None = None
-    """The number of the span that ended the wait; None if there is none, or it is unknown.
+    """The number of the span of the job that ended the wait. None if no job ended it, or if that job is unknown.
 
-    It is the requirement that settled last, the job that released the slot or the resource, the last job that took
-    from the rate, or the job that raised `Throttled`.
+    Depending on the cause, this is the requirement that settled last, the job that released the slot or the resource,
+    the last job that took from the rate, or the job that raised `Throttled`.
     """
 
     @property
@@ -40,7 +40,7 @@ class Wait:
     @property
     def words(self) -> str:
         """The cause in words, such as "jobs", "a slot", "gpu", "rate of api" or "throttled by api"."""
-        return CAUSES[self.cause].awaited.format(self.name)
+        return CAUSE_WORDS[self.cause].awaited_phrase.format(self.name)
 
 
 @final
@@ -48,17 +48,17 @@ class Wait:
 class Span:
     """The record of one job in one run of its scheduler.
 
-    All times are seconds on the backend's clock, and None for an event that has not happened.
+    All times are seconds on the backend's clock. The time of an event that has not happened is None.
     """
 
     number: int
     """The index of the span in the trace, from 0."""
     parent: int | None
-    """The number of the nested scheduler that contains the job; None in the outermost scheduler."""
+    """The span number of the nested scheduler that contains the job. None for jobs of the outermost scheduler."""
     run: int
-    """The number of that scheduler's run, from 1; more than 1 after a retry, 0 if the scheduler never ran."""
+    """The number of the scheduler's run: 1, or more if a nested scheduler was retried, or 0 if it never ran."""
     path: str
-    """The job's `path`; if the trace shows several outermost schedulers, it begins with the label of its own."""
+    """The job's `path`. If the trace shows several outermost schedulers, the path begins with the scheduler's label."""
     label: str
     """The job's label."""
     kind: str
@@ -70,17 +70,20 @@ class Span:
     forever: bool
     """Whether the job is a forever job, which takes no slot."""
     scheduled_at: float | None
-    """The time when the job became ready: when the last of its requirements had settled."""
+    """The time when the last of the job's requirements had settled, so that nothing but waits delayed its start."""
     started_at: float | None
     """The time when the job started."""
     ready_at: float | None
-    """The time when the job became ready, if it is a service."""
+    """For a service, the time when the service became ready."""
     finished_at: float | None
     """The time when the job settled, whether it had started or not."""
     attempts: tuple[float, ...]
-    """The start of each attempt, the first included."""
+    """The start of each attempt, including the first."""
     lane: int | None
-    """The row of the job in its scheduler, from 1: that of the slot it had. Forever jobs are in rows of their own."""
+    """The row of the job in its scheduler, from 1. Jobs that had the same slot share a row. None if it never started.
+
+    Forever jobs have no slots, and get the last rows.
+    """
     timed_out: bool
     """Whether the job's timeout has expired at least once."""
     required: tuple[int, ...]
@@ -96,41 +99,41 @@ class Span:
     max_rss: int | None = None
     """For a command, the peak resident memory in bytes, if known."""
     throttled: tuple[tuple[float, float], ...] = ()
-    """The start and end of each attempt that raised `Throttled`; `started_at` and `attempts` do not include these."""
+    """The start and end of each attempt that raised `Throttled`. `started_at` and `attempts` ignore these attempts."""
     restored: bool = False
-    """Whether the result was restored from a journal; such a span has no start."""
+    """Whether the result was restored from a journal. If it was, the job did not start, and `started_at` is None."""
     waits: tuple[Wait, ...] = ()
     """The job's waits in chronological order."""
 
     @property
     def elapsed(self) -> float | None:
-        """The seconds from the job's start to its end; None unless it has both."""
+        """The seconds from the job's start to its end. None if the job has not started or has not ended."""
         if self.started_at is None or self.finished_at is None:
             return None
         return self.finished_at - self.started_at
 
     @property
     def waited(self) -> float | None:
-        """The seconds from `scheduled_at` to the job's start; None if it never started."""
+        """The seconds from `scheduled_at` to the job's start. None if the job has not started."""
         if self.started_at is None or self.scheduled_at is None:
             return None
         return self.started_at - self.scheduled_at
 
     @property
     def worked(self) -> float:
-        """The seconds in which the job ran: throttled attempts included, waits for room on the machine left out."""
+        """The seconds in which the job ran, including throttled attempts, but not waits for capacity of the machine."""
         throttled = sum(ended - began for began, ended in self.throttled)
-        machine = sum(wait.seconds for wait in self.waits if wait.cause is WaitCause.MACHINE)
-        return throttled + (self.elapsed or 0.0) - machine
+        machine_waits = sum(wait.seconds for wait in self.waits if wait.cause is WaitCause.MACHINE)
+        return throttled + (self.elapsed or 0.0) - machine_waits
 
     @property
     def exception_text(self) -> str:
-        """The type and the message of the exception, in at most 100 characters; empty if there is none."""
-        return "" if self.exception is None else _exception_text.one_line(self.exception)
+        """The type and the message of the exception, in at most 100 characters. Empty if there is no exception."""
+        return "" if self.exception is None else _exception_text.one_line_text(self.exception)
 
 
 def or_infinity(time: float | None) -> float:
-    """Return `time`, or infinity for an event that has not happened."""
+    """Return `time`, or infinity if `time` is None because the event has not happened."""
     return math.inf if time is None else time
 
 
@@ -140,25 +143,25 @@ class RunSpan:
 
     scheduler: BaseScheduler
     parent: int | None  # the number of the scheduler's span; None for an outermost scheduler
-    number: int  # the number of this run among those with the same parent, from 1; 0 if it never began
+    run_number: int  # counted from 1 among the runs with the same parent; 0 if the run never began
     label: str
     started_at: float | None
     finished_at: float | None
-    window: int | None  # the number of slots; for an `Adaptive` window, the largest number
-    reason: StopReason | None
-    culprit: int | None  # the number of its span
-    members: tuple[int, ...]  # the numbers of their spans
-    has_limiter: bool = False  # whether the window is a limiter
-    backend: str = ""
-    window_sizes: tuple[tuple[float, int], ...] = ()  # for an `Adaptive` window, the time and value of each change
-    learned: Mapping[AnyJob, float] | None = None  # durations that policies know besides `expected_duration`
+    window_size: int | None  # the number of slots, or None if unlimited; for an `Adaptive` window, the largest number
+    stop_reason: StopReason | None
+    culprit_number: int | None  # the number of the span of the job that stopped the run; None if no job stopped it
+    member_numbers: tuple[int, ...]  # the numbers of the members' spans
+    has_limiter: bool = False  # whether the window is a `CapacityLimiter`
+    backend: str = ""  # the name of the backend
+    window_sizes: tuple[tuple[float, int], ...] = ()  # for an `Adaptive` window, the time and new size of each change
+    learned_durations: Mapping[AnyJob, float] | None = None  # the expected durations that policies have learned
 
 
 @dataclass(frozen=True, slots=True)
 class IncidentMark:
-    """An incident during a run, such as a `co_shutdown` that raised."""
+    """An incident during a run, such as an exception raised by a job's `co_shutdown`."""
 
-    at: float
-    run: int  # the index of the run in `TraceRecord.runs`
-    job: AnyJob | None
+    occurred_at: float
+    run_index: int  # the index of the run in `TraceRecord.runs`
+    job: AnyJob | None  # the job that the incident is about; None if it concerns the whole run
     message: str

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from typing import Final, final
 
 from ..._core.api.views import durations_in_column, printable
-from .._state_styles import CAUSES
+from .._state_styles import CAUSE_WORDS
 from ..text._symbols import align_columns
-from ._slots import WORK, SlotUse, activity_intervals, reason_words, slot_use, spans_with_time
+from ._slots import WORK, SlotUse, activity_intervals, compute_slot_use, measured_spans, reason_words
 from ._span_builder import TraceRecord
 from ._spans import Span
 
 MAX_KINDS: Final = 50
-"""The number of kinds of jobs that a table lists."""
+"""The largest number of kinds of jobs that a table lists."""
 MAX_KIND_WIDTH: Final = 40
-"""The number of characters above which the name of a kind is cut."""
+"""The largest number of characters in the name of a kind. A longer name is cut off."""
 
 
 @final
@@ -26,14 +26,14 @@ class KindTime:
     """The times of all jobs of one kind, in seconds."""
 
     kind: str
-    """The common part of their labels: a label with a star for each number, or, of default labels, the function or
-    program."""
+    """The common part of the jobs' labels, with a star in place of each number. If the jobs have default labels, it is
+    the name of the function or the program."""
     count: int
     """The number of jobs."""
     work: float
     """The total time for which the jobs worked."""
     waits: Mapping[str, float]
-    """The total time for which they waited, by cause, the longest first."""
+    """The total time for which the jobs waited, by cause, the longest first."""
     p50: float
     """The median time for which one of the jobs worked, among those that started."""
     p95: float
@@ -43,10 +43,10 @@ class KindTime:
 @final
 @dataclass(frozen=True, slots=True)
 class TimeSpent:
-    """The breakdown of a run's time, in seconds; it prints as a sentence and as a table.
+    """The breakdown of a run's time, in seconds. `str()` returns it as a sentence, and `table()` as a table.
 
-    From the moment when it was added, or its run began, until its end, a job either works or waits. Forever jobs do not
-    count. A nested scheduler counts with its own waits, and with the times of its jobs.
+    A job either works or waits, from the moment when its run began, or when it was added if that was later, until it
+    settles. Forever jobs are not counted. For a nested scheduler, its own waits and the times of its jobs are counted.
     """
 
     seconds: float
@@ -56,13 +56,13 @@ class TimeSpent:
     waits: Mapping[str, float]
     """The total time for which jobs waited, by cause as in `Wait.words`, the longest first."""
     kinds: tuple[KindTime, ...]
-    """The same for each kind of jobs, the kind with the longest time first."""
+    """The work and the waits of each kind of job, the kind with the longest total time first."""
     slots: int
-    """The number of slots of the window; without a window, or with nested schedulers, the largest number of jobs that
-    ran at the same time."""
+    """The number of slots of the window. If there is no window, or there are nested schedulers, it is the largest
+    number of jobs that ran at the same time."""
     empty: Mapping[str, float]
-    """The total time for which slots were empty, by reason, such as "gpu ran short" or "nothing was ready"; the longest
-    first."""
+    """The total time for which slots were empty, by reason, the longest first. A reason is a phrase such as
+    "gpu ran short" or "nothing was ready"."""
     _slots: SlotUse = field(repr=False)
 
     def __str__(self) -> str:
@@ -70,7 +70,7 @@ class TimeSpent:
         return str(self._slots)
 
     def table(self) -> str:
-        """Return a table in plain text: for each kind of jobs, their number, their work, and their waits by cause.
+        """Return a table in plain text, with the number of jobs of each kind, their work, and their waits by cause.
 
         Example:
             >>> trace = Trace()
@@ -80,8 +80,8 @@ class TimeSpent:
             ['nap', '*', '3']
 
         """
-        heads, cells = format_columns(self.kinds[:MAX_KINDS])
-        rows = [heads, *map(_row, self.kinds, cells)]
+        headings, cells = format_columns(self.kinds[:MAX_KINDS])
+        rows = [headings, *map(_table_row, self.kinds, cells)]
         if len(self.kinds) > MAX_KINDS:
             rows.append((f"and {len(self.kinds) - MAX_KINDS} more kinds", *[""] * (len(HEADINGS) - 1)))
         return "\n".join(align_columns(rows, (0, len(HEADINGS) - 1)))
@@ -93,70 +93,92 @@ HEADINGS: Final = ("kind", "count", "work", "waits", "p50", "p95", "waited for")
 def format_columns(kinds: Sequence[KindTime]) -> tuple[tuple[str, ...], list[tuple[list[str], list[tuple[str, str]]]]]:
     """Format the times of kinds of jobs as columns of a table.
 
-    All numbers in a column have the same unit and the same number of decimals, so that they can be compared. Sums share
-    one unit, and the times of single jobs (p50, p95) another.
+    All numbers in a column have the same unit and the same number of decimals, so that they can be compared. The sums
+    have one unit, and the times of single jobs (p50, p95) may have another.
 
     Returns:
-        The headings, with the units; and for each kind its four times, and its waits as pairs of cause and time.
+        A pair: the headings, which contain the units, and for each kind its cells. The cells are the four times of the
+        kind, and its waits as pairs of cause and time.
 
     """
-    number = len(kinds)
+    kind_count = len(kinds)
     sums = [kind.work for kind in kinds] + [sum(kind.waits.values()) for kind in kinds]
     sums += [seconds for kind in kinds for seconds in kind.waits.values()]
     unit, texts = durations_in_column(sums)
-    single_unit, singles = durations_in_column([kind.p50 for kind in kinds] + [kind.p95 for kind in kinds])
-    wait_texts = iter(texts[2 * number :])
+    job_unit, job_texts = durations_in_column([kind.p50 for kind in kinds] + [kind.p95 for kind in kinds])
+    wait_texts = iter(texts[2 * kind_count :])
     cells = [
         (
-            [texts[n], texts[number + n], singles[n], singles[number + n]],
+            [texts[index], texts[kind_count + index], job_texts[index], job_texts[kind_count + index]],
             [(printable(cause), next(wait_texts)) for cause in kind.waits],
         )
-        for n, kind in enumerate(kinds)
+        for index, kind in enumerate(kinds)
     ]
-    units = unit, unit, single_unit, single_unit, unit
+    units = unit, unit, job_unit, job_unit, unit
     return (*HEADINGS[:2], *(f"{name}, {unit}" for name, unit in zip(HEADINGS[2:], units, strict=True))), cells
 
 
-def _row(kind: KindTime, cells: tuple[list[str], list[tuple[str, str]]]) -> tuple[str, ...]:
+def _table_row(kind: KindTime, cells: tuple[list[str], list[tuple[str, str]]]) -> tuple[str, ...]:
     name = printable(kind.kind) or "(no label)"
     name = name if len(name) <= MAX_KIND_WIDTH else name[: MAX_KIND_WIDTH - 1] + "…"
-    times, waited = cells
-    return name, str(kind.count), *times, ", ".join(f"{cause} {text}" for cause, text in waited)
+    times, waits = cells
+    return name, str(kind.count), *times, ", ".join(f"{cause} {text}" for cause, text in waits)
 
 
-def time_spent(record: TraceRecord) -> TimeSpent:
-    """Break down the time of a run. O(n log n) for n jobs."""
-    by_kind: dict[str, list[Span]] = {}
-    for span in spans_with_time(record):
-        by_kind.setdefault(record.kinds[span.number], []).append(span)
-    kinds = [_kind_time(record, kind if len(spans) > 1 else spans[0].label, spans) for kind, spans in by_kind.items()]
+def compute_time_spent(record: TraceRecord) -> TimeSpent:
+    """Compute the breakdown of a run's time, in O(n log n) time for n jobs."""
+    spans_by_kind: dict[str, list[Span]] = {}
+    for span in measured_spans(record):
+        spans_by_kind.setdefault(record.kinds[span.number], []).append(span)
+    kinds = [
+        _compute_kind_time(record, kind if len(spans) > 1 else spans[0].label, spans)
+        for kind, spans in spans_by_kind.items()
+    ]
     kinds.sort(key=lambda kind: -kind.work - sum(kind.waits.values()))
     waits: Counter[str] = Counter()
     for kind in kinds:
         waits.update(kind.waits)
     work = sum(kind.work for kind in kinds)
-    use = slot_use(record)
-    reasons = sorted(use.empty, key=lambda reason: -use.empty[reason])
-    empty = {reason_words(reason): use.empty[reason] for reason in reasons if use.empty[reason]}
-    return TimeSpent(use.seconds, work, dict(waits.most_common()), tuple(kinds), use.slots, empty, use)
+    slot_use = compute_slot_use(record)
+    reasons = sorted(slot_use.empty_seconds_by_reason, key=lambda reason: -slot_use.empty_seconds_by_reason[reason])
+    empty_seconds = {
+        reason_words(reason): slot_use.empty_seconds_by_reason[reason]
+        for reason in reasons
+        if slot_use.empty_seconds_by_reason[reason]
+    }
+    return TimeSpent(
+        slot_use.run_seconds,
+        work,
+        dict(waits.most_common()),
+        tuple(kinds),
+        slot_use.slot_count,
+        empty_seconds,
+        slot_use,
+    )
 
 
-def _kind_time(record: TraceRecord, kind: str, spans: Sequence[Span]) -> KindTime:
+def _compute_kind_time(record: TraceRecord, kind: str, spans: Sequence[Span]) -> KindTime:
     waits: Counter[str] = Counter()
-    worked: list[float] = []
+    work_seconds: list[float] = []
     for span in spans:
         sums = {
             activity: sum(until - since for since, until in intervals)
             for activity, intervals in activity_intervals(record, span).items()
         }
-        if span.number not in record.nested and span.started_at is not None:
-            worked.append(sums.pop(WORK, 0.0))
-        waits.update({CAUSES[cause].awaited.format(name): sums[cause, name] for cause, name in sums if cause != "work"})
-    worked.sort()
-    percentiles = _percentile(worked, 0.5), _percentile(worked, 0.95)
-    return KindTime(kind, len(spans), sum(worked), dict(waits.most_common()), *percentiles)
+        if span.number not in record.scheduler_numbers and span.started_at is not None:
+            work_seconds.append(sums.pop(WORK, 0.0))
+        waits.update(
+            {
+                CAUSE_WORDS[cause].awaited_phrase.format(name): sums[cause, name]
+                for cause, name in sums
+                if cause != "work"
+            }
+        )
+    work_seconds.sort()
+    percentiles = _percentile(work_seconds, 0.5), _percentile(work_seconds, 0.95)
+    return KindTime(kind, len(spans), sum(work_seconds), dict(waits.most_common()), *percentiles)
 
 
-def _percentile(ordered: Sequence[float], share: float) -> float:
-    """Return a percentile of sorted numbers, by the nearest rank; 0 if there are none."""
-    return ordered[max(0, -int(-share * len(ordered) // 1) - 1)] if ordered else 0.0
+def _percentile(sorted_values: Sequence[float], fraction: float) -> float:
+    """Return a percentile of sorted values by the nearest-rank method, or 0 if there are no values."""
+    return sorted_values[max(0, -int(-fraction * len(sorted_values) // 1) - 1)] if sorted_values else 0.0

@@ -1,4 +1,4 @@
-"""`Trace`: an instrument that records the times of all jobs, and exports them."""
+"""`Trace`: an instrument that records the times of all jobs and exports them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from ..._core.api.views import AbstractJob, AnyJob, BaseScheduler, current_run, file_path, is_scheduler
 from .. import _exports
-from ._event_recorder import EventKind, Recorder, RunEnd, RunStart
+from ._event_recorder import EventKind, EventRecorder, RunEnd, RunStart
 from ._span_builder import TraceRecord, build_record
 from ._spans import Span
 
@@ -16,25 +16,26 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..._core.api.views import PolicyName
-    from ._shares import PathPart
+    from ._path_parts import PathPart
     from ._time_spent import TimeSpent
     from ._what_if import WhatIf
 
 
 @final
-class Trace(Recorder):
+class Trace(EventRecorder):
     """An instrument that records the times of all jobs, and shows them as a picture, a table, a file, or in Perfetto.
 
-    A trace has the last run of the scheduler that it watches, with nested schedulers and all their attempts; the next
-    run starts a new trace. It can be read at any time, even during the run: jobs that still run have no end then. To
-    keep several runs, give each its own Trace, `run(instruments=[trace])`.
+    A trace shows the last run of the scheduler that it watches, including nested schedulers and all attempts of jobs.
+    When the scheduler runs again, the new run replaces the old one. A trace can be read at any time. If it is read
+    during a run, the running jobs have no end. To keep several runs, pass a new Trace to each of them:
+    `run(instruments=[trace])`.
 
-    A job costs 0.4 microseconds, on top of the 1.3 that any instrument costs, and 48 bytes; everything else is
-    computed on demand. The jobs stay in memory as long as the Trace does; their results do not.
+    Recording a job takes 48 bytes and 0.4 microseconds, in addition to the 1.3 microseconds that any instrument takes.
+    Everything else is computed on demand. The jobs stay in memory as long as the Trace does, but their results do not.
 
     Times are seconds on the backend's clock, like `job.started_at`; `wall_offset` converts them to the time of day. A
-    restart by `on_timeout="restart"` is not recorded separately: it belongs to its attempt, and only `span.timed_out`
-    shows that there was one.
+    restart by `on_timeout="restart"` is part of an attempt and is not recorded separately. Only `span.timed_out` shows
+    that there was a restart.
 
     Example:
         >>> async def step(): ...
@@ -51,45 +52,47 @@ class Trace(Recorder):
 
     def __init__(self) -> None:
         super().__init__()
-        self._cached: tuple[int, TraceRecord] | None = None  # the record of an ended run, and the length of its log
+        # The record of a run that has ended, after the length of the event log from which the record was built.
+        self._cached_record: tuple[int, TraceRecord] | None = None
 
     def before_run(self, scheduler: BaseScheduler) -> None:
-        """Start a new trace, unless another run, nested or concurrent, is under way."""
-        self._cached = None
+        """Start a new trace. If another run is already in progress, its trace continues and includes this run."""
+        self._cached_record = None
         super().before_run(scheduler)
 
-    # ---- reading it
+    # ---- what the trace shows
 
     @property
     def spans(self) -> tuple[Span, ...]:
-        """A span for each run of each job, in the order of their starts; jobs that never started come last."""
+        """A span for each run of each job, in the order in which the jobs started. Unstarted jobs come last."""
         return self._get_record().spans
 
     @property
     def critical_path(self) -> tuple[Span, ...]:
-        """The chain of jobs that decided when the run ended, from the first to the last; empty if nothing has run.
+        """The chain of jobs that decided when the run ended, from the first job to the last.
 
-        Each job started when the one before it had settled, because it required that job, or waited for its slot or for
-        a resource. After a nested scheduler comes the chain of jobs inside it.
+        Each job required the previous job in the chain, or waited for a slot or a resource that the previous job
+        released. A nested scheduler in the chain is followed by the chain of jobs inside it. If nothing has run, the
+        chain is empty.
         """
         record = self._get_record()
-        return tuple(record.spans[link.number] for link in record.chain)
+        return tuple(record.spans[link.span_number] for link in record.critical_path_links)
 
     @property
     def wall_offset(self) -> float:
-        """The seconds to add to the times of spans to get the time of day, as by `time.time()`.
+        """The number of seconds to add to a time of a span to get the time of day, as `time.time()` returns it.
 
-        They are measured when the run begins, and 0 if nothing has run.
+        The offset is measured when the run begins. If nothing has run, the offset is 0.
         """
         return self._get_record().wall_offset
 
     def table(self) -> str:
-        """Return the spans as a table in plain text: the start, wait, duration and outcome of each.
+        """Return the spans as a table in plain text, with the start, wait, duration and outcome of each span.
 
         Returns:
             A line of headings, then one line for each run of each job, without a newline at the end. Times count from
             the beginning of the run. `wait` is the time from the moment when all requirements of the job had settled to
-            its start; `*` before a path means that the job is on the critical path.
+            the start of the job. `*` before a path means that the job is on the critical path.
 
         Example:
             >>> async def step(): ...
@@ -123,7 +126,7 @@ class Trace(Recorder):
         """
         from . import _time_spent
 
-        return _time_spent.time_spent(self._get_record())
+        return _time_spent.compute_time_spent(self._get_record())
 
     def what_if(
         self,
@@ -132,22 +135,24 @@ class Trace(Recorder):
         sizes: Sequence[int | None] | None = None,
         policies: Sequence[PolicyName] | None = None,
     ) -> WhatIf:
-        """Simulate how long the run would have taken with other numbers of slots, or of a resource, and other policies.
+        """Simulate how long the run would have taken with another policy, number of slots, or amount of a resource.
 
-        The scenario runs on a virtual clock, and each job takes as long as it did in this run. That is realistic for
-        jobs that wait; jobs that compute would slow each other down. Failures and throttles are not simulated. With
-        5,000 jobs, one simulation takes 0.1 to 0.2 s of CPU time, and without `sizes` there are 13 of them.
+        The jobs run on a virtual clock, and each job takes as long as it did in this run. That is realistic for jobs
+        that mostly wait, but jobs that compute would slow each other down. Failures and throttling are not simulated.
+        With 5,000 jobs, one simulation takes 0.1 to 0.2 s of CPU time. If `sizes` is not passed, there are 13
+        simulations.
 
         Args:
-            resource: the name of the resource whose amount varies; for a `Rate`, its first key. Default: the slots of
-                the window.
-            sizes: the numbers of slots, or amounts, to simulate, whole numbers; None means no limit of slots. Default:
-                1, 2, 3, 4, 6, 8, ... up to where more cannot gain anything; fewer sizes if there are many jobs.
-            policies: the policies to simulate, each for all schedulers. Default: that of the run, "fifo" and
+            resource: the name of the resource whose amount varies. A `Rate` is varied by its first key. Default: the
+                slots of the window.
+            sizes: the numbers of slots, or amounts of the resource, to simulate: whole numbers, or None for an
+                unlimited number of slots. Default: 1, 2, 3, 4, 6, 8, ... up to the size beyond which the run gets no
+                faster. If there are many jobs, fewer sizes are simulated.
+            policies: the policies to simulate, each for all schedulers. Default: the policy of the run, "fifo" and
                 "critical-path".
 
         Returns:
-            A record whose `str()` is a sentence, with a `table()`.
+            A record whose `str()` is a few sentences, and whose `table()` has a line for each size.
 
         Raises:
             ValueError: no job has run, the run has not ended, there is no such resource, or a size is out of range.
@@ -170,9 +175,10 @@ class Trace(Recorder):
         """Write the spans as CSV, in UTF-8: a line of headings, then one line for each run of each job.
 
         Times are seconds since the beginning of the run; `started_wall` is the time of day in UTC, in ISO 8601.
-        `required` has the numbers of the required spans, separated by blanks, and `parent` the number of the nested
-        scheduler that contains the job. For commands, `returncode` is the exit code, or the negative number of a
-        signal, `user_time` and `system_time` are seconds of CPU time, and `max_rss` is the peak memory in bytes.
+        `required` contains the numbers of the required spans, separated by spaces, and `parent` the number of the
+        nested scheduler that contains the job. For commands, `returncode` is the exit code, or the negative number of
+        the signal that ended the command; `user_time` and `system_time` are seconds of CPU time; `max_rss` is the peak
+        memory in bytes.
 
         Args:
             path: the file, which is replaced.
@@ -189,9 +195,9 @@ class Trace(Recorder):
         """Write the run in the trace event format, for https://ui.perfetto.dev and chrome://tracing.
 
         Each scheduler is a process, its lanes are threads, and its jobs are slices in these threads, with their details
-        as arguments; if a job had several attempts, each is a slice inside that of the job. Arrows lead from
-        requirements to the jobs that require them, marks show incidents and the moments when services became ready, and
-        a counter in each process shows the number of running jobs.
+        as arguments. If a job had several attempts, each is a slice inside the slice of the job. Arrows lead from
+        requirements to the jobs that require them. Marks show incidents and the moments when services became ready. A
+        counter in each process shows the number of running jobs.
 
         Args:
             path: the file, which is replaced.
@@ -208,15 +214,16 @@ class Trace(Recorder):
         """Draw the timeline: a bar for each job that started, the critical path, and the use of each resource.
 
         With up to 60 jobs, a nested scheduler is a box around its jobs, and hatching shows what a job waited for.
-        Failed jobs have a cross, cancelled jobs are hatched, a thin line in a bar marks the start of a further attempt,
-        and a triangle the moment when a service became ready. Bars on the critical path have a thick border, and a line
-        leads from each to the next: solid from a requirement, dotted from a job that released a slot or a resource.
+        Failed jobs have a cross, and cancelled jobs are hatched. In a bar, a thin line marks the start of a further
+        attempt, and a triangle marks the moment when a service became ready. Bars on the critical path have a thick
+        border. A line leads from each of these bars to the next one. It is solid if the next job required the previous
+        job, and dotted if the next job waited for a slot or a resource that the previous job released.
 
-        With more than 60 jobs, each row is a slot: colours distinguish kinds of jobs, narrow neighbours of one kind
-        share a bar, hatching shows why a slot was empty, and the critical path is a row of labelled boxes.
+        With more than 60 jobs, each row is a slot. Colors distinguish kinds of jobs, and narrow neighboring bars of one
+        kind are merged. Hatching shows why a slot was empty, and the critical path is a row of labeled boxes.
 
-        The states can be distinguished in greyscale and by the colour-blind. In a browser, each bar has a tooltip with
-        its details.
+        The states can be distinguished in grayscale and by the color-blind. In a browser, each bar has a tooltip with
+        the details of its job.
 
         Args:
             path: the file, which is replaced.
@@ -232,12 +239,12 @@ class Trace(Recorder):
         _exports.write_atomically(path, _timeline.timeline_svg(self._get_record(), width))
 
     def export_as_htmlfile(self, path: str | PathLike[str]) -> None:
-        """Write a report as one HTML file, which loads no other.
+        """Write a report as a single HTML file that loads no other files.
 
-        The report has the verdict and the counts, the failures with the jobs that they kept from running, what took the
-        time, the graph, the timeline, and a table of all jobs that can be sorted and searched. If the graph would have
-        more than 40 boxes, similar jobs share a box, or each nested scheduler is one. Without `dot`, the page says how
-        to install it; a graph too large to be read is left out.
+        The report shows the verdict and the counts, the failures with the jobs that they kept from running, where the
+        time went, the graph, the timeline, and a table of all jobs that can be sorted and searched. If the graph would
+        have more than 40 boxes, similar jobs share a box, or each nested scheduler becomes a single box. A graph that
+        is too large to be read is left out. If the program `dot` is not installed, the report says how to install it.
 
         Args:
             path: the file, which is replaced.
@@ -262,44 +269,57 @@ class Trace(Recorder):
         }
 
     def _get_record(self) -> TraceRecord:
-        """Return the record of the log so far; that of a run that has ended is built once."""
-        if self._cached is not None and self._cached[0] == len(self._log):
-            return self._cached[1]
+        """Return the record that is built from the event log. It is cached once the run has ended."""
+        if self._cached_record is not None and self._cached_record[0] == len(self._log):
+            return self._cached_record[1]
         record = build_record(self._log)
-        self._cached = None if self._running else (len(self._log), record)
+        self._cached_record = None if self._running_schedulers else (len(self._log), record)
         return record
 
-    def _rebuild(self, scheduler: BaseScheduler) -> TraceRecord:
-        """Return a record of the last run of a scheduler, rebuilt from the attributes of its jobs."""
-        nested = [job for job in scheduler.iterate_jobs() if is_scheduler(job) and job.started_at is not None]
-        ran: list[BaseScheduler] = [scheduler, *nested]
-        for each in ran:
-            began = each.started_at or min((job.started_at for job in each if job.started_at is not None), default=0.0)
-            start = RunStart(self._clock, 0.0, each.window_size, pool=each.pool)
-            self._append((EventKind.BEGIN, each, None, began, None, start))
-            for job in filter(AbstractJob.is_settled, each):
-                self.job_finished(each, job)
-        for each in reversed(ran):
-            ended = max((job.finished_at for job in each if job.finished_at is not None), default=0.0)
-            unsettled = tuple(job for job in each if job.finished_at is None)
-            self._append((EventKind.END, each, None, ended, None, RunEnd(each.stop_reason, each.culprit, unsettled)))
+    def _rebuild_record(self, root_scheduler: BaseScheduler) -> TraceRecord:
+        """Rebuild the event log of a scheduler's last run from the attributes of its jobs, and return the record."""
+        nested_schedulers = [
+            job for job in root_scheduler.iterate_jobs() if is_scheduler(job) and job.started_at is not None
+        ]
+        schedulers: list[BaseScheduler] = [root_scheduler, *nested_schedulers]
+        for scheduler in schedulers:
+            started_at = scheduler.started_at or min(
+                (job.started_at for job in scheduler if job.started_at is not None), default=0.0
+            )
+            run_start = RunStart(self._clock, 0.0, scheduler.window_size, pool=scheduler.pool)
+            self._append_event((EventKind.RUN_BEGAN, scheduler, None, started_at, None, run_start))
+            for job in filter(AbstractJob.is_settled, scheduler):
+                self.job_finished(scheduler, job)
+        for scheduler in reversed(schedulers):
+            finished_at = max((job.finished_at for job in scheduler if job.finished_at is not None), default=0.0)
+            unsettled_jobs = tuple(job for job in scheduler if job.finished_at is None)
+            self._append_event(
+                (
+                    EventKind.RUN_ENDED,
+                    scheduler,
+                    None,
+                    finished_at,
+                    None,
+                    RunEnd(scheduler.stop_reason, scheduler.culprit, unsettled_jobs),
+                )
+            )
         return self._get_record()
 
     def __repr__(self) -> str:
-        """Return the number of jobs, and whether a run is in progress."""
-        number = len(self._get_record().spans)
-        return f"<Trace of {number} job{'s' * (number != 1)}{', running' * bool(self._running)}>"
+        """Return a text that contains the number of spans and says whether a run is in progress."""
+        span_count = len(self._get_record().spans)
+        return f"<Trace of {span_count} job{'s' * (span_count != 1)}{', running' * bool(self._running_schedulers)}>"
 
 
 def find_critical_path(scheduler: BaseScheduler) -> dict[AnyJob, AnyJob | None]:
     """Return the jobs on the critical path of a scheduler's last run, each with its predecessor on the path.
 
-    No trace of the run is needed: its record is rebuilt from the attributes of the jobs. Before and during a run, the
-    result is empty.
+    No trace of the run is needed, because its record is rebuilt from the attributes of the jobs. If the scheduler has
+    not run or is running, the result is empty.
     """
     if scheduler.stop_reason is None or current_run(scheduler) is not None:
         return {}
-    return Trace()._rebuild(scheduler).critical_jobs
+    return Trace()._rebuild_record(scheduler).critical_path_jobs
 
 
 def find_path_parts(scheduler: BaseScheduler, trace: Trace | None) -> list[PathPart]:
@@ -307,9 +327,9 @@ def find_path_parts(scheduler: BaseScheduler, trace: Trace | None) -> list[PathP
 
     Args:
         scheduler: the scheduler that has run.
-        trace: the trace of the run; None to rebuild its record from the attributes of the jobs.
+        trace: the trace of the run. If it is None, the record of the run is rebuilt from the attributes of the jobs.
 
     """
-    from ._shares import path_parts
+    from ._path_parts import path_parts
 
-    return path_parts(Trace()._rebuild(scheduler) if trace is None else trace._get_record())
+    return path_parts(Trace()._rebuild_record(scheduler) if trace is None else trace._get_record())

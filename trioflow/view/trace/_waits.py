@@ -1,14 +1,14 @@
-"""The waits of each job of a past run: their causes, their times, and the span that ended each.
+"""The waits of each job of a past run: their causes, their times, and the jobs that ended them.
 
 A run does not record waits. They are derived from the times of the jobs, their needs, the slots of each window, and the
-amounts in each pool. Jobs of one run with the same needs lack the same things at the same times. So for each such group
-of jobs, the intervals are computed in which a slot or a resource was lacking, or a key was throttled; the waits of a
-job are the parts of these intervals in which the job was ready. A ready job that lacked nothing waited for a reason
-that the trace cannot see: the state of a rate, or other users of a shared pool.
+amounts in each pool. Jobs of one run with the same needs have the same shortages at the same times. So the intervals in
+which a slot or a resource was short, or a key was throttled, are computed once for each group of such jobs. The waits
+of a job are the parts of these intervals in which the job was ready. If a job was ready and nothing was short, it
+waited for something that the trace does not contain: the state of a rate, or other users of a shared pool.
 
-If several things were lacking, the cause is the one that the engine checks first: a job without a slot does not wait
-for resources. The cost is O(n log n) for n jobs with few different needs; it never becomes n², because each group has
-at most `MAX_INTERVALS` intervals.
+If several things were short, the cause is the one that the engine checks first. For example, a job that has no slot
+does not wait for resources. For n jobs with few different needs, the analysis takes O(n log n) time. It never takes
+O(n²) time, because each group has at most `MAX_INTERVALS` intervals.
 """
 
 from __future__ import annotations
@@ -21,43 +21,46 @@ from operator import itemgetter
 from typing import Final
 
 from ..._core.api.views import JobState, WaitCause
-from ._critical import SlotGivers, settled_at
-from ._resource_use import Needs, ResourceUse, Steps, count_overlaps
+from ._critical import SlotHandovers, settled_at
+from ._resource_use import ResolvedNeeds, ResourceUse, StepFunction, count_overlaps
 from ._spans import RunSpan, Span, Wait
 
-MIN_GAP: Final = 0.001
-"""Seconds below which a gap between two waits has no cause of its own: the engine was about to start a job."""
+MIN_GAP_SECONDS: Final = 0.001
+"""A gap between two waits that is shorter than this is not a wait, because the engine was about to start a job."""
 MAX_INTERVALS: Final = 200
-"""The number of intervals kept for each group of jobs; if there are more, the shortest gaps between them are closed."""
+"""The largest number of intervals kept for a group of jobs. If there are more, the gaps between them are closed,
+beginning with the shortest gaps."""
 MAX_STEPS: Final = 2_000_000
-"""The number of changes of amounts to examine in all; if there are more, adjacent ones are merged."""
+"""The largest number of changes of amounts that are examined. If there are more, adjacent changes are merged."""
 
-Lack = tuple[WaitCause, ResourceUse | None]
-"""The cause of a wait, and the missing resource, if there is one."""
-LackInterval = tuple[float, float, WaitCause, ResourceUse | None]
-"""An interval in which something was lacking: start, end, cause and resource."""
+Shortage = tuple[WaitCause, ResourceUse | None]
+"""The cause of a wait, and the resource that was short, or None if the cause is not a resource."""
+ShortageInterval = tuple[float, float, WaitCause, ResourceUse | None]
+"""An interval during which something was short: its start, its end, and the two items of the `Shortage`."""
 
 
-class Waits:
-    """The computation of the waits of all spans in a trace."""
+class WaitAnalysis:
+    """The analysis of one trace, from which the waits of each span are derived."""
 
     def __init__(
         self,
         spans: Sequence[Span],
         runs: Sequence[RunSpan],
         lifetimes: Sequence[tuple[float, float]],
-        needs: Mapping[int, Needs],
+        needs: Mapping[int, ResolvedNeeds],
         machine_waits: Mapping[int, tuple[tuple[float, float], ...]],
     ) -> None:
-        """Record the use of slots and resources over time, from which `find` derives the waits.
+        """Compute the use of slots and resources over time, from which `find_waits` derives the waits.
 
         Args:
             spans: the spans, by number, without their waits.
             runs: the runs.
-            lifetimes: for each span, the interval in which it could wait or run. It begins when the job was added, or
-                its run began, and ends when the job settled, or else with its run, or now.
+            lifetimes: for each span, the interval in which its job could wait or run. It begins when the run began, or
+                when the job was added if that was later. It ends when the job settled. If the job has not settled, it
+                ends when the run ended, or with the trace if the run has not ended.
             needs: the needs of each span that has any.
-            machine_waits: the intervals in which a span was RUNNING, but waited for room on the machine.
+            machine_waits: for each span, the intervals in which its job was RUNNING, but waited for capacity of the
+                machine.
 
         """
         self._spans: Final = spans
@@ -65,244 +68,281 @@ class Waits:
         self._lifetimes: Final = lifetimes
         self._needs: Final = needs
         self._machine_waits: Final = machine_waits
-        self._run_of: Final = {number: index for index, run in enumerate(runs) for number in run.members}
-        self._slot_givers: Final = [SlotGivers(run, [spans[number] for number in run.members]) for run in runs]
-        amounts: dict[ResourceUse, set[float]] = {}
-        ran_in: list[list[tuple[float, float]]] = [[] for _ in runs]
+        self._run_indices: Final = {number: index for index, run in enumerate(runs) for number in run.member_numbers}
+        self._slot_handovers: Final = [
+            SlotHandovers(run, [spans[number] for number in run.member_numbers]) for run in runs
+        ]
+        needed_amounts: dict[ResourceUse, set[float]] = {}
+        slot_intervals: list[list[tuple[float, float]]] = [[] for _ in runs]
         for span in spans:
             end = math.inf if span.state is JobState.RUNNING else lifetimes[span.number][1]
-            ran = [*span.throttled, (span.started_at, end)] if span.started_at is not None else span.throttled
-            needed = needs.get(span.number, ())
-            for began, ended in ran:
-                for resource, amount in needed:
+            attempts = [*span.throttled, (span.started_at, end)] if span.started_at is not None else span.throttled
+            span_needs = needs.get(span.number, ())
+            for began, ended in attempts:
+                for resource, amount in span_needs:
                     resource.uses.append((began, ended, amount, span.number))
                 if not span.forever:
-                    ran_in[self._run_of[span.number]].append((began, ended))
-            for resource, amount in needed:
-                amounts.setdefault(resource, set()).add(amount)
-        steps = sum(len(different) * 2 * len(resource.uses) for resource, different in amounts.items())
-        group_size = max(1, math.ceil(steps / MAX_STEPS))
-        self._used: Final = {
-            resource: _thin_out(resource.amount_over_time(), group_size)
-            for resource in amounts
-            if resource.total is not None
+                    slot_intervals[self._run_indices[span.number]].append((began, ended))
+            for resource, amount in span_needs:
+                needed_amounts.setdefault(resource, set()).add(amount)
+        step_count = sum(
+            len(different_amounts) * 2 * len(resource.uses) for resource, different_amounts in needed_amounts.items()
+        )
+        group_size = max(1, math.ceil(step_count / MAX_STEPS))
+        self._used_amounts: Final = {
+            resource: _downsample(resource.amount_over_time(), group_size)
+            for resource in needed_amounts
+            if resource.total_amount is not None
         }
-        self._full_windows: Final = [
-            _find_full_window(run, *count_overlaps(intervals)) for run, intervals in zip(runs, ran_in, strict=True)
+        self._full_window_intervals: Final = [
+            _find_full_window_intervals(run, *count_overlaps(intervals))
+            for run, intervals in zip(runs, slot_intervals, strict=True)
         ]
-        self._shortages: Final[dict[tuple[ResourceUse, float], list[LackInterval]]] = {}
-        self._lacking_by_needs: Final[dict[tuple[int, bool, Needs], tuple[list[LackInterval], list[LackInterval]]]] = {}
-        for resource in amounts:
+        self._resource_shortages: Final[dict[tuple[ResourceUse, float], list[ShortageInterval]]] = {}
+        self._shortages_by_needs: Final[
+            dict[tuple[int, bool, ResolvedNeeds], tuple[list[ShortageInterval], list[ShortageInterval]]]
+        ] = {}
+        for resource in needed_amounts:
             resource.index_uses()
 
     def find_waits(self, span: Span) -> Iterator[Wait]:
         """Yield the waits of one span in chronological order."""
         since, end_of_life = self._lifetimes[span.number]
-        ready = span.scheduled_at
-        until = end_of_life if ready is None else ready
-        if until > since and (ready is not None or span.state is not JobState.RUNNING):
-            yield Wait(WaitCause.JOBS, "", since, until, None if ready is None else self._last_required(span))
-        if ready is None:
+        ready_since = span.scheduled_at
+        until = end_of_life if ready_since is None else ready_since
+        if until > since and (ready_since is not None or span.state is not JobState.RUNNING):
+            yield Wait(
+                WaitCause.JOBS, "", since, until, None if ready_since is None else self._find_last_requirement(span)
+            )
+        if ready_since is None:
             return
         last_start = end_of_life if span.started_at is None else span.started_at
         starts = [*(began for began, _ in span.throttled), last_start]
         ends = [*(ended for _, ended in span.throttled), None]
         for start, end in zip(starts, ends, strict=True):
-            if start > ready:
-                yield from self._waits_between(span, ready, start)
-            ready = start if end is None else end
+            if start > ready_since:
+                yield from self._waits_between(span, ready_since, start)
+            ready_since = start if end is None else end
         for began, ended in self._machine_waits.get(span.number, ()):
             yield Wait(WaitCause.MACHINE, "", began, ended)
 
-    def _last_required(self, span: Span) -> int | None:
+    def _find_last_requirement(self, span: Span) -> int | None:
         return max(span.required, key=lambda number: (settled_at(self._spans[number]), number), default=None)
 
     def _waits_between(self, span: Span, since: float, until: float) -> Iterator[Wait]:
-        """Yield the waits of a job that was ready during all of an interval; together, they fill it without gaps."""
-        exact, simplified = self._find_shortage_intervals(span)
-        intervals = _clip(exact if until - since < MIN_GAP else simplified, since, until)
+        """Yield the waits that fill, without gaps, an interval during which a job was ready."""
+        exact_intervals, simplified_intervals = self._find_shortage_intervals(span)
+        intervals = _clip_intervals(
+            exact_intervals if until - since < MIN_GAP_SECONDS else simplified_intervals, since, until
+        )
         for began, ended, cause, resource in _fill_gaps(
-            intervals, since, until, self._unseen_shortage(span), self._fallback_shortage(span)
+            intervals, since, until, self._assumed_shortage(span), self._fallback_shortage(span)
         ):
-            # The last wait of a job that never started was ended by no other job.
-            is_last = span.started_at is None and ended == self._lifetimes[span.number][1]
-            by = None if is_last else self._released_by(span, cause, resource, began, ended)
-            yield Wait(cause, "" if resource is None else resource.name, began, ended, by)
+            # No other job ended the last wait of a job that never started.
+            is_unfinished = span.started_at is None and ended == self._lifetimes[span.number][1]
+            releasing_number = (
+                None if is_unfinished else self._find_releasing_span_number(span, cause, resource, began, ended)
+            )
+            yield Wait(cause, "" if resource is None else resource.name, began, ended, releasing_number)
 
-    def _released_by(
+    def _find_releasing_span_number(
         self, span: Span, cause: WaitCause, resource: ResourceUse | None, since: float, until: float
     ) -> int | None:
         if cause is WaitCause.SLOT:
-            giver = self._slot_givers[self._run_of[span.number]].releasing_job(span, until)
-            return None if giver is None else giver.number
+            releasing_job = self._slot_handovers[self._run_indices[span.number]].find_releasing_job(span, until)
+            return None if releasing_job is None else releasing_job.number
         if resource is None:
             return None
         if cause is WaitCause.THROTTLED:
             return max(
-                (entry for entry in resource.cooldowns if entry[0] < until and entry[1] > since),
+                (cooldown for cooldown in resource.cooldowns if cooldown[0] < until and cooldown[1] > since),
                 key=itemgetter(1),
                 default=(0, 0, None),
             )[2]
-        return resource.released_by(since, until, span.number)
+        return resource.find_releasing_span_number(since, until, span.number)
 
-    def _unseen_shortage(self, span: Span) -> Lack | None:
-        """Return the cause to assume where nothing appears to be lacking; None to extend the cause before."""
-        rate = next((resource for resource, _ in self._needs.get(span.number, ()) if resource.total is None), None)
+    def _assumed_shortage(self, span: Span) -> Shortage | None:
+        """Return the shortage to assume in a gap between shortages, or None to extend the shortage before the gap."""
+        rate = next(
+            (resource for resource, _ in self._needs.get(span.number, ()) if resource.total_amount is None), None
+        )
         return None if rate is None else (WaitCause.RATE, rate)
 
-    def _fallback_shortage(self, span: Span) -> Lack:
-        """Return the cause to assume where nothing appears to be lacking, and no cause came before."""
-        if needs := self._needs.get(span.number):  # reserved, or taken by a run that is not in the trace
+    def _fallback_shortage(self, span: Span) -> Shortage:
+        """Return the shortage to assume in a gap if there is no shortage before it."""
+        if needs := self._needs.get(span.number):
+            # The resource must have been reserved, or used by a run that is not in the trace.
             return WaitCause.RESOURCE, needs[0][0]
-        has_limiter = self._runs[self._run_of[span.number]].has_limiter
+        has_limiter = self._runs[self._run_indices[span.number]].has_limiter
         return (WaitCause.SLOT if has_limiter and not span.forever else WaitCause.LOOP), None
 
-    def _find_shortage_intervals(self, span: Span) -> tuple[list[LackInterval], list[LackInterval]]:
-        """Return the intervals in which jobs of the group of `span` lacked something.
+    def _find_shortage_intervals(self, span: Span) -> tuple[list[ShortageInterval], list[ShortageInterval]]:
+        """Return the intervals in which `span`, or any job in its run with the same needs, lacked a slot or a resource.
 
         Returns:
-            The exact intervals, and simplified ones without short gaps.
+            A pair: the exact intervals, and simplified intervals, in which the short gaps are closed.
 
         """
-        key = run, _, needs = self._run_of[span.number], span.forever, self._needs.get(span.number, ())
-        if key not in self._lacking_by_needs:
-            layers = [] if span.forever else [self._full_windows[run]]
+        key = run, _, needs = self._run_indices[span.number], span.forever, self._needs.get(span.number, ())
+        if key not in self._shortages_by_needs:
+            layers = [] if span.forever else [self._full_window_intervals[run]]
             layers += [_find_cooldowns(resource) for resource, _ in needs]
             layers += [self._find_shortages(resource, amount) for resource, amount in needs]
             layers = [layer for layer in layers if layer]
-            exact = layers[0] if len(layers) == 1 else _overlay(layers)
-            self._lacking_by_needs[key] = exact, _close_gaps(exact)
-        return self._lacking_by_needs[key]
+            exact_intervals = layers[0] if len(layers) == 1 else _merge_layers(layers)
+            self._shortages_by_needs[key] = exact_intervals, _close_gaps(exact_intervals)
+        return self._shortages_by_needs[key]
 
-    def _find_shortages(self, resource: ResourceUse, amount: float) -> list[LackInterval]:
+    def _find_shortages(self, resource: ResourceUse, amount: float) -> list[ShortageInterval]:
         """Return the intervals in which less than `amount` of a resource was free."""
-        if resource.total is None:
+        if resource.total_amount is None:
             return []
         key = resource, amount
-        if key not in self._shortages:
-            limit = resource.total - amount + 1e-9 * max(1.0, resource.total)
-            times, used = self._used[resource]
-            is_short = [value > limit for value in used]
-            self._shortages[key] = list(_flagged_intervals(times, is_short, WaitCause.RESOURCE, resource))
-        return self._shortages[key]
+        if key not in self._resource_shortages:
+            max_used_amount = resource.total_amount - amount + 1e-9 * max(1.0, resource.total_amount)
+            times, used_amounts = self._used_amounts[resource]
+            is_short = [value > max_used_amount for value in used_amounts]
+            self._resource_shortages[key] = list(_flagged_intervals(times, is_short, WaitCause.RESOURCE, resource))
+        return self._resource_shortages[key]
 
 
 # ---- intervals
 
 
-def _find_full_window(run: RunSpan, times: list[float], numbers: list[int]) -> list[LackInterval]:
+def _find_full_window_intervals(run: RunSpan, times: list[float], job_counts: list[int]) -> list[ShortageInterval]:
     """Return the intervals in which all slots of a run's window were taken.
 
-    `times` and `numbers` are a step function: from each time on, this number of jobs had slots.
+    `times` and `job_counts` are a step function: each count is the number of jobs that had slots from that time on.
     """
-    if run.window is None:
+    if run.window_size is None:
         return []
-    sizes = run.window_sizes or ((run.started_at or 0.0, run.window),)
-    changes = [since for since, _ in sizes]
-    flags: list[bool] = []
-    all_times = sorted({*times, *changes})
-    for at in all_times:
-        index, size = bisect.bisect_right(times, at) - 1, bisect.bisect_right(changes, at) - 1
-        flags.append(index >= 0 and numbers[index] >= sizes[max(size, 0)][1])
-    return list(_flagged_intervals(all_times, flags, WaitCause.SLOT, None))
+    window_sizes = run.window_sizes or ((run.started_at or 0.0, run.window_size),)
+    change_times = [since for since, _ in window_sizes]
+    is_full: list[bool] = []
+    all_times = sorted({*times, *change_times})
+    for time in all_times:
+        index, size = bisect.bisect_right(times, time) - 1, bisect.bisect_right(change_times, time) - 1
+        is_full.append(index >= 0 and job_counts[index] >= window_sizes[max(size, 0)][1])
+    return list(_flagged_intervals(all_times, is_full, WaitCause.SLOT, None))
 
 
-def _find_cooldowns(resource: ResourceUse) -> list[LackInterval]:
-    times, closed = count_overlaps((since, until) for since, until, _ in resource.cooldowns)
-    return list(_flagged_intervals(times, [number > 0 for number in closed], WaitCause.THROTTLED, resource))
+def _find_cooldowns(resource: ResourceUse) -> list[ShortageInterval]:
+    """Return the intervals in which a throttled resource could not be used."""
+    times, cooldown_counts = count_overlaps((since, until) for since, until, _ in resource.cooldowns)
+    return list(_flagged_intervals(times, [number > 0 for number in cooldown_counts], WaitCause.THROTTLED, resource))
 
 
 def _flagged_intervals(
     times: Sequence[float], flags: Sequence[bool], cause: WaitCause, resource: ResourceUse | None
-) -> Iterator[LackInterval]:
-    """Yield the intervals in which a step function of flags, each valid from its time on, is true."""
+) -> Iterator[ShortageInterval]:
+    """Yield the intervals in which the flag is true. Each flag is valid from its time until the next time."""
     since = None
-    for at, flag in zip(times, flags, strict=True):
+    for time, flag in zip(times, flags, strict=True):
         if flag and since is None:
-            since = at
+            since = time
         elif not flag and since is not None:
-            yield since, at, cause, resource
+            yield since, time, cause, resource
             since = None
     if since is not None:
         yield since, math.inf, cause, resource
 
 
-def _overlay(layers: Sequence[list[LackInterval]]) -> list[LackInterval]:
-    """Merge layers of intervals into one; where several overlap, that of the first layer wins."""
-    bounds = sorted({at for layer in layers for interval in layer for at in interval[:2]})
-    indices, merged = [0] * len(layers), list[LackInterval]()
-    for since, until in itertools.pairwise(bounds):
-        for number, layer in enumerate(layers):
-            while indices[number] < len(layer) and layer[indices[number]][1] <= since:
-                indices[number] += 1
-            if indices[number] < len(layer) and layer[indices[number]][0] <= since:
-                _, _, cause, resource = layer[indices[number]]
-                merged.append((since, until, cause, resource))
+def _merge_layers(layers: Sequence[list[ShortageInterval]]) -> list[ShortageInterval]:
+    """Merge several lists of intervals into one. Where intervals overlap, the one from the earlier list is kept."""
+    boundaries = sorted({time for layer in layers for interval in layer for time in interval[:2]})
+    positions, merged_intervals = [0] * len(layers), list[ShortageInterval]()
+    for since, until in itertools.pairwise(boundaries):
+        for layer_number, layer in enumerate(layers):
+            while positions[layer_number] < len(layer) and layer[positions[layer_number]][1] <= since:
+                positions[layer_number] += 1
+            if positions[layer_number] < len(layer) and layer[positions[layer_number]][0] <= since:
+                _, _, cause, resource = layer[positions[layer_number]]
+                merged_intervals.append((since, until, cause, resource))
                 break
-    return merged
+    return merged_intervals
 
 
-def _close_gaps(intervals: Iterable[LackInterval]) -> list[LackInterval]:
-    """Close short gaps between intervals, and then ever longer ones until at most `MAX_INTERVALS` are left."""
-    closed, min_gap = list(intervals), MIN_GAP
+def _close_gaps(intervals: Iterable[ShortageInterval]) -> list[ShortageInterval]:
+    """Close all gaps below `MIN_GAP_SECONDS`, then longer gaps until at most `MAX_INTERVALS` intervals remain."""
+    merged_intervals, min_gap = list(intervals), MIN_GAP_SECONDS
     while True:
-        before, closed = closed, list[LackInterval]()
-        for interval in before:
-            if not closed or interval[0] - closed[-1][1] >= min_gap:
-                closed.append(interval)
-            elif interval[2:] == closed[-1][2:] or (min_gap > MIN_GAP and interval[1] - interval[0] < min_gap):
-                closed[-1] = closed[-1][0], interval[1], *closed[-1][2:]
+        previous_intervals, merged_intervals = merged_intervals, list[ShortageInterval]()
+        for interval in previous_intervals:
+            if not merged_intervals or interval[0] - merged_intervals[-1][1] >= min_gap:
+                merged_intervals.append(interval)
+            elif interval[2:] == merged_intervals[-1][2:] or (
+                min_gap > MIN_GAP_SECONDS and interval[1] - interval[0] < min_gap
+            ):
+                merged_intervals[-1] = merged_intervals[-1][0], interval[1], *merged_intervals[-1][2:]
             else:
-                closed[-1] = closed[-1][0], interval[0], *closed[-1][2:]
-                closed.append(interval)
-        if len(closed) <= MAX_INTERVALS:
-            return closed
+                merged_intervals[-1] = merged_intervals[-1][0], interval[0], *merged_intervals[-1][2:]
+                merged_intervals.append(interval)
+        if len(merged_intervals) <= MAX_INTERVALS:
+            return merged_intervals
         min_gap *= 2
 
 
-def _clip(intervals: list[LackInterval], since: float, until: float) -> Iterator[LackInterval]:
-    """Yield the parts of intervals that lie between two times."""
+def _clip_intervals(intervals: list[ShortageInterval], since: float, until: float) -> Iterator[ShortageInterval]:
+    """Yield the parts of intervals that lie between `since` and `until`."""
     for index in range(bisect.bisect_right(intervals, since, key=itemgetter(1)), len(intervals)):
-        began, ended, cause, resource = intervals[index]
-        if began >= until:
+        start, end, cause, resource = intervals[index]
+        if start >= until:
             return
-        yield max(began, since), min(ended, until), cause, resource
+        yield max(start, since), min(end, until), cause, resource
 
 
 def _fill_gaps(
-    intervals: Iterable[LackInterval], since: float, until: float, invisible: Lack | None, fallback: Lack
-) -> list[LackInterval]:
-    """Return intervals that fill the time from `since` to `until` without gaps; adjacent ones have different causes.
+    intervals: Iterable[ShortageInterval],
+    since: float,
+    until: float,
+    assumed_shortage: Shortage | None,
+    fallback_shortage: Shortage,
+) -> list[ShortageInterval]:
+    """Return intervals that fill the time from `since` to `until`. Adjacent intervals have different shortages.
 
-    A long gap gets the cause `invisible`, or else the one before the gap, or else `fallback`. A short gap is added to
-    the interval after it, or, at the end, to the last one; without any interval, a short time was no wait.
+    A gap of at least `MIN_GAP_SECONDS` gets the shortage `assumed_shortage`. If `assumed_shortage` is None, such a gap
+    gets the shortage before it, or `fallback_shortage` if there is none. A shorter gap is added to the interval after
+    it, or at the end to the last interval. If there are no intervals and the whole time is shorter, the result is
+    empty.
     """
-    filled: list[LackInterval] = []
-    at = since
-    for began, ended, cause, resource in intervals:
-        if began - at >= MIN_GAP:
-            _append_or_extend(filled, at, began, invisible or (filled[-1][2:] if filled else fallback))
-            at = began
-        _append_or_extend(filled, at, ended, (cause, resource))
-        at = ended
-    if until - at >= MIN_GAP:
-        _append_or_extend(filled, at, until, invisible or (filled[-1][2:] if filled else fallback))
-    elif filled:
-        _append_or_extend(filled, at, until, filled[-1][2:])
-    return filled
+    filled_intervals: list[ShortageInterval] = []
+    filled_until = since
+    for start, end, cause, resource in intervals:
+        if start - filled_until >= MIN_GAP_SECONDS:
+            _append_or_extend(
+                filled_intervals,
+                filled_until,
+                start,
+                assumed_shortage or (filled_intervals[-1][2:] if filled_intervals else fallback_shortage),
+            )
+            filled_until = start
+        _append_or_extend(filled_intervals, filled_until, end, (cause, resource))
+        filled_until = end
+    if until - filled_until >= MIN_GAP_SECONDS:
+        _append_or_extend(
+            filled_intervals,
+            filled_until,
+            until,
+            assumed_shortage or (filled_intervals[-1][2:] if filled_intervals else fallback_shortage),
+        )
+    elif filled_intervals:
+        _append_or_extend(filled_intervals, filled_until, until, filled_intervals[-1][2:])
+    return filled_intervals
 
 
-def _append_or_extend(intervals: list[LackInterval], since: float, until: float, lack: Lack) -> None:
-    if intervals and intervals[-1][2:] == lack:
-        intervals[-1] = intervals[-1][0], until, *lack
+def _append_or_extend(intervals: list[ShortageInterval], since: float, until: float, shortage: Shortage) -> None:
+    if intervals and intervals[-1][2:] == shortage:
+        intervals[-1] = intervals[-1][0], until, *shortage
     elif until > since:
-        intervals.append((since, until, *lack))
+        intervals.append((since, until, *shortage))
 
 
-def _thin_out(used: Steps, group_size: int) -> Steps:
-    """Merge each group of `group_size` adjacent steps into one, with the highest of their values."""
+def _downsample(steps: StepFunction, group_size: int) -> StepFunction:
+    """Merge each group of `group_size` adjacent steps into a single step, which has the highest value in the group."""
     if group_size == 1:
-        return used
-    times, values = used
-    starts = range(0, len(times), group_size)
-    return [times[start] for start in starts], [max(values[start : start + group_size]) for start in starts]
+        return steps
+    times, values = steps
+    group_starts = range(0, len(times), group_size)
+    return [times[group_start] for group_start in group_starts], [
+        max(values[group_start : group_start + group_size]) for group_start in group_starts
+    ]

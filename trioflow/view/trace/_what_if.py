@@ -1,4 +1,4 @@
-"""`WhatIf`: simulated durations of a run with other numbers of slots, or amounts of a resource, and policies."""
+"""`WhatIf`: simulated durations of a run with other policies, numbers of slots, or amounts of a resource."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Final, final
 from ..._core.api.views import duration_text, printable
 from ..text._symbols import align_columns
 
-MINUS: Final = "\N{MINUS SIGN}"
-NOISE: Final = 0.03
-"""The share of the time below which a gain is noise: two runs of the same jobs differ as much."""
+MINUS_SIGN: Final = "\N{MINUS SIGN}"
+NOISE_SHARE: Final = 0.03
+"""A gain of less than this share of the time is noise, because two runs of the same jobs may differ by as much."""
 OWN_POLICIES: Final = "own policies"
 """The value of `policy` for a run whose schedulers have different policies."""
 MIN_DEVIATION: Final = 0.05
-"""The deviation of a simulation from the run itself, as a share of the time, from which it is mentioned."""
+"""If the simulated duration of a run deviates from the measured one by more than this share, the text mentions it."""
 ASSUMPTIONS: Final = (
     "It assumes that each job takes as long as it did, however many run beside it, and that none fails or is throttled."
 )
+"""The sentence about the assumptions of every simulation."""
 
 
 @final
@@ -29,7 +30,7 @@ class WhatIfPoint:
     size: int | None
     """The number of slots, or the amount of the resource; None for no limit."""
     policy: str
-    """The name of the policy of all schedulers; "own policies" if each has its own, and they differ."""
+    """The name of the policy of all schedulers, or "own policies" if the schedulers have different policies."""
     seconds: float
     """The duration, from the start of the run to the end of its last job other than forever jobs."""
 
@@ -39,45 +40,50 @@ class WhatIfPoint:
 class WhatIf:
     """The durations of a run under other limits, simulated on a virtual clock with the same jobs and job durations.
 
-    The results are realistic for jobs that wait: for a server, another machine, a device. They are too optimistic for
-    jobs that compute, which slow each other down when more of them share a processor.
+    The results are realistic for jobs that wait, e.g. for a server or a device. They are too optimistic for jobs that
+    compute, because these slow each other down when more of them share a processor.
     """
 
     resource: str | None
     """The name of the resource whose amount varies; None for the slots of the window."""
     points: tuple[WhatIfPoint, ...]
-    """The simulated variants: for each policy, all sizes, with no limit as the last."""
+    """The simulated variants: for each policy, one for each size. The last size is None, which means no limit."""
     bounds: tuple[tuple[int | None, float], ...]
-    """For each size, the seconds that no order of the jobs can beat."""
+    """For each size, a lower bound on the duration in seconds. No order of the jobs can be faster."""
     this: WhatIfPoint
     """The run itself, as measured."""
     simulated: float
-    """The duration of a simulation of the run itself; its deviation from `this` hints at the error of all points."""
+    """The duration in seconds of a simulation of the run itself. The difference from `this.seconds` indicates how
+    accurate the other simulations are."""
     rate: str | None = None
     """The unit of the sizes if the resource is a rate, such as "requests per second"."""
     only_nested: bool = False
-    """Whether the window's members are nested schedulers alone, whose jobs have windows of their own."""
+    """Whether only nested schedulers use the slots of the window, while their jobs use the slots of other windows."""
     worker_processes: int | None = None
-    """The number of worker processes that ProcessJobs share, in the run and in each point; None without such jobs."""
+    """The number of worker processes that ProcessJobs share, in the run and in each point. None if there are no such
+    jobs."""
     cluster_threads: int | None = None
-    """The number of threads that calls on a cluster share, in the run and in each point; None without such calls."""
+    """The number of threads that calls on a cluster share, in the run and in each point. None if there are no such
+    calls."""
 
     @property
     def best(self) -> WhatIfPoint:
-        """The fastest point; if several are within 3 % of it, the one with the smallest size.
+        """The point with the smallest size among those within 3 % of the fastest.
 
-        If no point is faster than the run, the best one has the policy of the run, if possible.
+        If no point is faster than the run, points with the policy of the run are preferred.
         """
         fastest = min(point.seconds for point in self.points)
-        good = [point for point in self.points if point.seconds <= fastest * (1 + NOISE)]
-        own = self.this.policy
-        if self.simulated <= fastest * (1 + NOISE):
-            good = [point for point in good if point.policy == own] or good
-        return min(good, key=lambda point: (_size_or_infinity(point.size), point.policy != own, point.seconds))
+        candidates = [point for point in self.points if point.seconds <= fastest * (1 + NOISE_SHARE)]
+        own_policy = self.this.policy
+        if self.simulated <= fastest * (1 + NOISE_SHARE):
+            candidates = [point for point in candidates if point.policy == own_policy] or candidates
+        return min(
+            candidates, key=lambda point: (_size_or_infinity(point.size), point.policy != own_policy, point.seconds)
+        )
 
     @property
     def gain(self) -> float | None:
-        """The share of the time that `best` saves, compared to a simulation of this run: 0.34 is about a third."""
+        """The share of the simulated duration of this run that `best` saves, e.g. 0.34. None if that duration is 0."""
         return None if not self.simulated else 1 - self.best.seconds / self.simulated
 
     def __str__(self) -> str:
@@ -85,50 +91,50 @@ class WhatIf:
         return " ".join([*self._sentences(), self.assumes])
 
     @property
-    def _is_better(self) -> bool:
-        """Whether the best point is faster than a simulation of this run, by more than noise."""
-        return not self.simulated or self.best.seconds * (1 + NOISE) < self.simulated
+    def _has_better_point(self) -> bool:
+        """Whether the best point is faster than a simulation of this run by more than `NOISE_SHARE`."""
+        return not self.simulated or self.best.seconds * (1 + NOISE_SHARE) < self.simulated
 
     @property
     def assumes(self) -> str:
-        """The assumptions of the simulations, in sentences."""
-        shared: list[str] = []
-        if (number := self.worker_processes) is not None:
-            shared.append(f"ProcessJobs share {number} worker process{'es' * (number != 1)}, as in the run.")
-        if (number := self.cluster_threads) is not None:
-            shared.append(f"Calls on the cluster share its {number} thread{'s' * (number != 1)}, as in the run.")
-        return " ".join([*shared, ASSUMPTIONS])
+        """One or more sentences that state the assumptions of the simulations."""
+        sentences: list[str] = []
+        if (count := self.worker_processes) is not None:
+            sentences.append(f"ProcessJobs share {count} worker process{'es' * (count != 1)}, as in the run.")
+        if (count := self.cluster_threads) is not None:
+            sentences.append(f"Calls on the cluster share its {count} thread{'s' * (count != 1)}, as in the run.")
+        return " ".join([*sentences, ASSUMPTIONS])
 
     def _sentences(self) -> Iterator[str]:
-        best, unit, this = self.best, self.unit, self.this
-        yield f"This run: {self.amount(this.size)}, {this.policy}, {duration_text(this.seconds)}."
-        if self.simulated and abs(this.seconds / self.simulated - 1) > MIN_DEVIATION:
-            took = duration_text(self.simulated)
-            yield f"A simulation of it takes {took}: it knows no failures, throttles, load or adaptive windows."
-        slots = "These slots are for nested schedulers alone, whose jobs have windows of their own."
-        if not self._is_better:
-            fewer = _size_or_infinity(best.size) < _size_or_infinity(this.size) and not self.only_nested
-            enough = f"; {self.amount(best.size)} {'is' if best.size == 1 else 'are'} enough" * fewer
-            yield f"No other {unit} or policy is faster{enough}."
-            yield from [slots] * self.only_nested
+        best, unit, this_run = self.best, self.unit, self.this
+        yield f"This run: {self.amount(this_run.size)}, {this_run.policy}, {duration_text(this_run.seconds)}."
+        if self.simulated and abs(this_run.seconds / self.simulated - 1) > MIN_DEVIATION:
+            duration = duration_text(self.simulated)
+            yield f"A simulation of it takes {duration}: it knows no failures, throttles, load or adaptive windows."
+        nested_note = "These slots are for nested schedulers alone, whose jobs have windows of their own."
+        if not self._has_better_point:
+            has_fewer = _size_or_infinity(best.size) < _size_or_infinity(this_run.size) and not self.only_nested
+            enough_words = f"; {self.amount(best.size)} {'is' if best.size == 1 else 'are'} enough" * has_fewer
+            yield f"No other {unit} or policy is faster{enough_words}."
+            yield from [nested_note] * self.only_nested
             return
-        gains = "" if self.gain is None else f" ({signed_percent(self.gain)})"
-        more = any(_size_or_infinity(point.size) > _size_or_infinity(best.size) for point in self.points)
-        rest = "; more gain nothing" if more else ""
-        everywhere = " in every scheduler" if this.policy == OWN_POLICIES != best.policy else ""
-        how = f"With {self.amount(best.size)} and {best.policy}{everywhere}"
-        yield f"{how}, it takes {duration_text(best.seconds)}{gains}{rest}."
-        yield from [slots] * self.only_nested
+        gain_text = "" if self.gain is None else f" ({signed_percent(self.gain)})"
+        has_more = any(_size_or_infinity(point.size) > _size_or_infinity(best.size) for point in self.points)
+        more_words = "; more gain nothing" if has_more else ""
+        scope_words = " in every scheduler" if this_run.policy == OWN_POLICIES != best.policy else ""
+        setting = f"With {self.amount(best.size)} and {best.policy}{scope_words}"
+        yield f"{setting}, it takes {duration_text(best.seconds)}{gain_text}{more_words}."
+        yield from [nested_note] * self.only_nested
 
     @property
     def unit(self) -> str:
-        """The name of the quantity that varies: "number of slots", "amount of gpu", "rate of api"."""
+        """The name of the quantity that varies, such as "number of slots", "amount of gpu" or "rate of api"."""
         if self.resource is None:
             return "number of slots"
         return f"{'amount' if self.rate is None else 'rate'} of {printable(self.resource)}"
 
     def amount(self, size: int | None) -> str:
-        """Return a size with its unit: "8 slots", "4 gpu", "5 requests per second", "no limit"."""
+        """Return the text for a size with its unit: "8 slots", "4 gpu", "5 requests per second" or "no limit"."""
         if size is None:
             return "no limit"
         if self.resource is None:
@@ -136,7 +142,7 @@ class WhatIf:
         return f"{size} {printable(self.rate or self.resource)}"
 
     def table(self) -> str:
-        """Return a table in plain text: for each size, the duration under each policy, and the bound for any order.
+        """Return a table in plain text, with the duration under each policy and the lower bound for each size.
 
         Example:
             >>> trace = Trace()
@@ -150,10 +156,10 @@ class WhatIf:
         seconds = {(point.size, point.policy): point.seconds for point in self.points}
         rows = [["slots" if self.resource is None else printable(self.resource), *policies, "bound", ""]]
         for size, bound in self.bounds:
-            marks = ["this run"] * (self.this.size == size)
-            marks += [f"best: {self.best.policy}"] * (self.best.size == size and self._is_better)
+            remarks = ["this run"] * (self.this.size == size)
+            remarks += [f"best: {self.best.policy}"] * (self.best.size == size and self._has_better_point)
             times = [duration_text(seconds[size, policy]) for policy in policies]
-            rows.append(["none" if size is None else str(size), *times, duration_text(bound), ", ".join(marks)])
+            rows.append(["none" if size is None else str(size), *times, duration_text(bound), ", ".join(remarks)])
         return "\n".join(align_columns(rows, (len(rows[0]) - 1,)))
 
     def policies(self) -> list[str]:
@@ -166,5 +172,5 @@ def _size_or_infinity(size: int | None) -> float:
 
 
 def signed_percent(gain: float) -> str:
-    """Return the change of the duration for a gain, as a percentage with a sign: a gain is a minus."""
-    return f"{MINUS if gain >= 0 else '+'}{abs(100 * gain):.0f} %"
+    """Return the change of the duration as a signed percentage. If the run gets faster, the sign is a minus."""
+    return f"{MINUS_SIGN if gain >= 0 else '+'}{abs(100 * gain):.0f} %"

@@ -13,7 +13,7 @@ from wcwidth import wcswidth
 from trioflow import AbstractJob, Job, JobState, Scheduler
 from trioflow._core.job._outcome import Failure
 from trioflow.abc import Instrument
-from trioflow.view.text._symbols import ASCII, UNICODE
+from trioflow.view.text._symbols import ASCII_SYMBOLS, UNICODE_SYMBOLS
 
 from ....bodies import fail_now, give_now, idle, printed
 from ..golden import LINES, answer
@@ -82,7 +82,7 @@ def test_golden_lines_are_complete() -> None:
 
 def test_symbols_are_one_column_wide() -> None:
     """The columns of the listing stay straight."""
-    assert {wcswidth(symbol) for symbol in UNICODE.joined() + ASCII.joined()} == {1}
+    assert {wcswidth(symbol) for symbol in UNICODE_SYMBOLS.all_symbols() + ASCII_SYMBOLS.all_symbols()} == {1}
 
 
 def test_critical_is_the_effective_value() -> None:

@@ -15,7 +15,7 @@ import pytest
 from trioflow import AbstractJob, Job, JobState, Scheduler
 from trioflow._core.job._outcome import Failure
 from trioflow.abc import Instrument
-from trioflow.view.text._symbols import ASCII, UNICODE
+from trioflow.view.text._symbols import ASCII_SYMBOLS, UNICODE_SYMBOLS
 
 from ....bodies import fail_now, give_now, printed
 from ....transitions import lead_to
@@ -121,7 +121,7 @@ DURING = """
 
 
 IN_ASCII = {
-    **dict(zip(UNICODE.joined(), ASCII.joined(), strict=True)),
+    **dict(zip(UNICODE_SYMBOLS.all_symbols(), ASCII_SYMBOLS.all_symbols(), strict=True)),
     "漢": r"\u6f22",
     "字": r"\u5b57",
     "値": r"\u5024",

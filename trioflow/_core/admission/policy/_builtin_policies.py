@@ -22,14 +22,14 @@ class RunPolicy(ABC):
     needs_ranks: bool = False
     """Whether the keys or reasons use ranks."""
     needs_heap: ClassVar[bool] = True
-    """Whether it orders jobs otherwise than first in, first out, for which a deque is enough."""
+    """Whether the policy needs a heap, because its order is not first in, first out."""
     needs_durations: ClassVar[bool] = True
-    """Whether it uses expected durations."""
+    """Whether the policy uses expected durations."""
     lowest_key: ClassVar[Any] = -math.inf
     """A key that sorts before those of all jobs."""
 
     def effective_policy(self, knows_durations: bool) -> RunPolicy:
-        """Return the policy to use; `knows_durations` means that a job has an expected duration."""
+        """Return the policy to use, depending on whether any job has an expected duration."""
         return self
 
     @abstractmethod
@@ -78,14 +78,14 @@ class Auto(Fifo):
     needs_durations = True
 
     def effective_policy(self, knows_durations: bool) -> RunPolicy:
-        """Return `CRITICAL_PATH` or `FIFO`."""
-        return CRITICAL_PATH if knows_durations else FIFO
+        """Return `CRITICAL_PATH_POLICY` or `FIFO_POLICY`."""
+        return CRITICAL_PATH_POLICY if knows_durations else FIFO_POLICY
 
 
-FIFO: Final = Fifo()
-CRITICAL_PATH: Final = CriticalPath()
+FIFO_POLICY: Final = Fifo()
+CRITICAL_PATH_POLICY: Final = CriticalPath()
 BUILTIN_POLICIES: Final[dict[PolicyName, RunPolicy]] = {
     "auto": Auto(),
-    "fifo": FIFO,
-    "critical-path": CRITICAL_PATH,
+    "fifo": FIFO_POLICY,
+    "critical-path": CRITICAL_PATH_POLICY,
 }

@@ -18,15 +18,20 @@ if TYPE_CHECKING:
     from ...job._job_options import Subject
     from ._builtin_policies import PolicyName
 
-    Fail = Callable[[AbstractJob[Any], BaseException], None]
+    FailRun = Callable[[AbstractJob[Any], BaseException], None]
 
-MEMBERS: Final = ("key", "needs_ranks", "reason")
+POLICY_MEMBERS: Final = ("key", "needs_ranks", "reason")
 threads_in_key: Final[set[int]] = set()
-"""The identifiers of the threads in which a user's policy is computing a key."""
+"""The identifiers of the threads in which the `key` of a user's policy is running."""
 
 
 def check_policy(policy: Any, name: str, subject: Subject) -> PolicyName | Policy:
-    """Check the `policy` of the scheduler called `subject`, and return it.
+    """Check the option `policy` of a scheduler, and return it.
+
+    Args:
+        policy: the value of the option.
+        name: the name of the option, for errors.
+        subject: what to call the scheduler in errors.
 
     Raises:
         ValueError: the value is a string, but not the name of a policy.
@@ -40,7 +45,7 @@ def check_policy(policy: Any, name: str, subject: Subject) -> PolicyName | Polic
         return policy
     if isinstance(policy, type):
         raise TypeError(f"{what} is a class: give an object of it, {policy.__name__}()")
-    missing = [member for member in MEMBERS if not hasattr(policy, member)]
+    missing = [member for member in POLICY_MEMBERS if not hasattr(policy, member)]
     if missing:
         raise TypeError(
             f"{what} has no {' and no '.join(missing)}: choose one of {choices}, or derive its class from "
@@ -70,13 +75,13 @@ def _check_method(method: Any, what: str) -> None:
 
 
 def reject_call_from_policy(what: str) -> None:
-    """Raise an error if this thread is inside `key` of a policy, which must not change the run.
+    """Raise an error if the call comes from the `key` of a policy, which must not change the run.
 
     Args:
         what: the call, for the error message.
 
     Raises:
-        RuntimeError: the call comes from `key`.
+        RuntimeError: the call comes from the `key` of a policy.
 
     """
     if threading.get_ident() in threads_in_key:
@@ -88,17 +93,17 @@ def name_of_policy(policy: PolicyName | Policy) -> str:
     return policy if isinstance(policy, str) else type(policy).__name__
 
 
-def make_run_policy(policy: PolicyName | Policy, fail: Fail) -> RunPolicy:
+def make_run_policy(policy: PolicyName | Policy, fail: FailRun) -> RunPolicy:
     """Return the policy of a run; a user's policy reports its exceptions to `fail`, which ends the run."""
     return BUILTIN_POLICIES[policy] if isinstance(policy, str) else SafePolicy(policy, fail)
 
 
 class SafePolicy(RunPolicy):
-    """A user's policy whose exceptions end the run, but do not keep a ready job out of its queue."""
+    """A wrapper of a user's policy. An exception of the policy ends the run, but the job still gets into its queue."""
 
     lowest_key: ClassVar[Any] = ()  # keys are tuples, and the empty tuple sorts before all others
 
-    def __init__(self, policy: Policy, fail: Fail) -> None:
+    def __init__(self, policy: Policy, fail: FailRun) -> None:
         self._policy: Final = policy
         self._fail: Final = fail
         self.needs_ranks = policy.needs_ranks
@@ -111,8 +116,10 @@ class SafePolicy(RunPolicy):
             threads_in_key.add(thread)
             try:
                 return _as_tuple(self._policy.key(job, outlook))
-            except BaseException as error:  # the job must still get into its queue, so return a key
-                traceback = error.__traceback__  # without this frame: a stored error must not keep the run alive
+            except BaseException as error:  # return a key nevertheless, so that the job gets into its queue
+                traceback = (
+                    error.__traceback__
+                )  # leave out this frame, because the stored error must not keep the run alive
                 self._fail(job, error.with_traceback(traceback and traceback.tb_next))
                 return ()
             finally:
@@ -130,11 +137,11 @@ class SafePolicy(RunPolicy):
 
 def _as_tuple(key: Any) -> tuple[float, ...]:
     if isinstance(key, tuple):
-        return tuple(map(_number, key))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    return (_number(key),)
+        return tuple(map(_check_number, key))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    return (_check_number(key),)
 
 
-def _number(value: Any) -> float:
+def _check_number(value: Any) -> float:
     """Return a number as an `int` or a `float`, whose comparisons never raise.
 
     Raises:

@@ -18,7 +18,7 @@ from ._policy import Outlook
 if TYPE_CHECKING:
     Requirements = Callable[[AbstractJob[Any]], Iterable[AbstractJob[Any]]]
 
-USUAL_DURATION: Final = 1.0
+DEFAULT_DURATION: Final = 1.0
 """The assumed duration of every job, in seconds, if no duration is known."""
 
 
@@ -29,7 +29,7 @@ def median_duration(known: Iterable[float]) -> float:
     """
     ordered = sorted(known)
     if not ordered:
-        return USUAL_DURATION
+        return DEFAULT_DURATION
     middle = len(ordered) // 2
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 

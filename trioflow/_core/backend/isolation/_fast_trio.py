@@ -1,8 +1,8 @@
 """Fast isolation on trio, with private attributes of trio.
 
 A worker gets a cancel scope of its own only if it has to be cancelled alone, or gets a deadline. That scope is inserted
-between the scope of its run and the scopes that the job has opened. A scope costs a quarter of a task, and most workers
-need none.
+between the scope of its run and the scopes that the job has opened. Most workers need no scope of their own, which
+would take a quarter of the time of a task.
 """
 
 from __future__ import annotations
@@ -16,65 +16,67 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import trio
 
 from .. import _shared
-from .._interface import Isolation, Mark, WorkerGroup, WorkerTask
-from .._shared import IDLE_NAME, NO_JOB, expect, expect_parts, getrefcount, getweakrefcount
+from .._interface import Isolation, TaskSnapshot, WorkerGroup, WorkerTask
+from .._shared import IDLE_TASK_NAME, NO_JOB, expect, expect_attributes, getrefcount, getweakrefcount
 from ..loop._trio import TrioHost
 
 if TYPE_CHECKING:
-    from .._interface import Scope, Variables, Work
+    from .._interface import ContextVariables, Scope, WorkerFunction
 
-TRIO_RUN: Final = cast(Any, trio)._core._run
-CancelStatus: Final = TRIO_RUN.CancelStatus  # a node in trio's tree of cancel scopes
+TRIO_RUN_MODULE: Final = cast(Any, trio)._core._run
+CancelStatus: Final = TRIO_RUN_MODULE.CancelStatus  # a node in trio's tree of cancel scopes
 
 
 @functools.cache
-def _protect_from_ctrl_c(work: Work) -> Work:
-    """Return `work` with protection from Ctrl-C: see `TrioHost.run_in_nursery`."""
-    return trio.lowlevel.enable_ki_protection(work)
+def _protect_from_ctrl_c(worker_function: WorkerFunction) -> WorkerFunction:
+    """Return `worker_function` with protection from Ctrl-C, for the reason given in `TrioHost.run_in_nursery`."""
+    return trio.lowlevel.enable_ki_protection(worker_function)
 
 
 class FastTrioGroup(WorkerGroup):
-    """The tasks of one run, in a cancel scope with the run's deadline, inside the nursery of the outermost run.
+    """The tasks of one run, in the nursery of the outermost run and in a cancel scope with this run's deadline.
 
-    Each worker enters the scope of its group in its first step, and leaves it at the end.
+    Each worker enters the scope of its group in its first step, and leaves it at its end.
     """
 
-    names_tasks = False
+    must_name_tasks = False
 
     def __init__(
         self,
-        work: Work,
+        worker_function: WorkerFunction,
         deadline: float,
         context: contextvars.Context,
-        variables: Variables,
+        variables: ContextVariables,
         outer: FastTrioGroup | None = None,
     ) -> None:
         self.variables = variables
-        self.home: WorkerGroup = self if outer is None or outer.variables is not variables else outer.home
+        self.parking_group: WorkerGroup = (
+            self if outer is None or outer.variables is not variables else outer.parking_group
+        )
         self._host: TrioHost = TrioHost(context, None if outer is None else outer._host.nursery)
         self.host = self._host
-        self._outer = outer
-        self._work = _protect_from_ctrl_c(work)
+        self._outer_group = outer
+        self._worker_function = _protect_from_ctrl_c(worker_function)
         self._deadline = deadline
         self._scope: Any = None  # set in `run`
-        self._status: Any = None  # the `CancelStatus` of the scope, set in `run`
-        self._shielded: Any = None  # the scope of all shielded workers, if there are any
+        self._cancel_status: Any = None  # the `CancelStatus` of the scope, set in `run`
+        self._shielded_scope: Any = None  # the scope of all shielded workers; None if there are none
         self._context = context
-        self._stopped = False  # whether `cancel` was called
+        self._was_cancel_called = False
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        if self._outer is None:
+        if self._outer_group is None:
             await self._host.run_in_nursery(functools.partial(self._run_outermost, body), self._deadline)
             return
         task: Any = trio.lowlevel.current_task()
         self._scope = scope = _make_nested_scope(task._cancel_status)
-        self._status = status = scope._cancel_status
+        self._cancel_status = status = scope._cancel_status
         if self._deadline != math.inf:
             scope.deadline = self._deadline
         task._activate_cancel_status(status)
         try:
             await body()
-            self._leave_shield()
+            self._close_shielded_scope()
         finally:
             if self._deadline != math.inf:
                 scope.deadline = math.inf
@@ -86,59 +88,59 @@ class FastTrioGroup(WorkerGroup):
 
     async def _run_outermost(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._scope = self._host.nursery.cancel_scope
-        self._status = self._scope._cancel_status
+        self._cancel_status = self._scope._cancel_status
         await body()
-        self._leave_shield()
+        self._close_shielded_scope()
 
     def spawn(self, worker: WorkerTask) -> None:
-        self._context.run(self._host.nursery.start_soon, self._work, worker)
+        self._context.run(self._host.nursery.start_soon, self._worker_function, worker)
 
-    def enter(self, worker: WorkerTask) -> None:
-        """Move the task of a worker into the scope, in its first step."""
-        if self._outer is not None:
-            worker.task._activate_cancel_status(self._status)
+    def enter_scope(self, worker: WorkerTask) -> None:
+        """Move the task of a worker, in its first step, into the scope of this group."""
+        if self._outer_group is not None:
+            worker.task._activate_cancel_status(self._cancel_status)
 
     def adopt(self, worker: WorkerTask) -> None:
         worker.group = self
-        self._move_to_scope(worker, self._status)
+        self._move_to_scope(worker, self._cancel_status)
 
     def _move_to_scope(self, worker: WorkerTask, status: Any) -> None:
-        """Move a worker that runs no job, with its own scope if it has one, into one of the group's scopes."""
+        """Move a worker that is running no job, and its own scope if it has one, into one of the group's scopes."""
         if worker.scope is None:
-            worker.mark.status = status
+            worker.task_snapshot.cancel_status = status
             worker.task._activate_cancel_status(status)
         else:
-            worker.mark.status.parent = status
+            worker.task_snapshot.cancel_status.parent = status
 
-    def deadline_passed(self) -> bool:
-        return self._scope is not None and self._scope.cancel_called and not self._stopped
+    def has_deadline_passed(self) -> bool:
+        return self._scope is not None and self._scope.cancel_called and not self._was_cancel_called
 
     def cancel(self) -> None:
         if not self._scope.cancel_called:
-            self._stopped = True
+            self._was_cancel_called = True
             self._scope.cancel()
 
     def is_cancelled(self) -> bool:
-        return self._status is not None and bool(self._status.effectively_cancelled)
+        return self._cancel_status is not None and bool(self._cancel_status.effectively_cancelled)
 
     def shield(self, worker: WorkerTask) -> None:
-        if self._shielded is None:
-            self._shielded = _make_nested_scope(self._status)
-            self._shielded.shield = True
-        self._move_to_scope(worker, self._shielded._cancel_status)
+        if self._shielded_scope is None:
+            self._shielded_scope = _make_nested_scope(self._cancel_status)
+            self._shielded_scope.shield = True
+        self._move_to_scope(worker, self._shielded_scope._cancel_status)
 
-    def _leave_shield(self) -> None:
-        """Close the scope of the shielded workers, after they have left."""
-        if self._shielded is not None:
-            self._shielded._cancel_status.close()
-            self._shielded._cancel_status = None  # break the reference cycle
+    def _close_shielded_scope(self) -> None:
+        """Close the scope of the shielded workers, which have left by now."""
+        if self._shielded_scope is not None:
+            self._shielded_scope._cancel_status.close()
+            self._shielded_scope._cancel_status = None  # break the reference cycle
 
     def cancel_shielded(self) -> None:
-        if self._shielded is not None:
-            self._shielded.cancel()
+        if self._shielded_scope is not None:
+            self._shielded_scope.cancel()
 
-    def cancel_one(self, worker: WorkerTask) -> None:
-        if worker.mark is not None:
+    def cancel_worker(self, worker: WorkerTask) -> None:
+        if worker.task_snapshot is not None:
             worker.scope = scope = worker.scope or self._insert_scope(worker)
             scope.cancel()
 
@@ -152,27 +154,27 @@ class FastTrioGroup(WorkerGroup):
             scope._deadline = when
 
     def is_expired(self, worker: WorkerTask) -> bool:
-        status = worker.mark.status
+        status = worker.task_snapshot.cancel_status
         return bool(status.effectively_cancelled) and not status.parent_cancellation_is_visible_to_us
 
     def forget(self, worker: WorkerTask) -> None:
         if worker.scope is not None:
-            status: Any = worker.mark.status
+            status: Any = worker.task_snapshot.cancel_status
             if worker.task._cancel_status is status:
                 worker.task._activate_cancel_status(status.parent)
             status.close()
             if status._scope._registered_deadline != math.inf:
                 status._scope.deadline = math.inf
-        if self._outer is not None:
+        if self._outer_group is not None:
             worker.task._activate_cancel_status(self._host.nursery.cancel_scope._cancel_status)
-        SET_NAME(worker.task, IDLE_NAME)
-        worker.task = worker.mark = worker.scope = None
+        set_stored_name(worker.task, IDLE_TASK_NAME)
+        worker.task = worker.task_snapshot = worker.scope = None
 
     def _insert_scope(self, worker: WorkerTask) -> Scope:
         """Insert a new scope around the worker's task, inside the group's scope and outside all scopes of its job."""
-        parent_status = worker.mark.status
+        parent_status = worker.task_snapshot.cancel_status
         scope = _make_nested_scope(parent_status)
-        worker.mark.status = status = scope._cancel_status
+        worker.task_snapshot.cancel_status = status = scope._cancel_status
         outermost = worker.task._cancel_status
         if outermost is parent_status:
             worker.task._activate_cancel_status(status)
@@ -195,9 +197,9 @@ class _Inheritable:
 class WorkerScope(_Inheritable, cast(Any, trio).CancelScope):  # type: ignore[misc]  # final, so its type is hidden
     """A cancel scope whose deadline can be postponed at almost no cost.
 
-    trio keeps deadlines in a heap, and an update of the heap costs more than a job. Most deadlines never pass, because
-    the next job sets a later one. So the heap may contain an earlier deadline than the scope has. When that one passes,
-    the scope is not cancelled: the heap gets the current deadline.
+    trio keeps deadlines in a heap, and an update of the heap takes more time than a job. Most deadlines never pass,
+    because the next job sets a later one. So this scope may leave an earlier deadline in the heap than its current one.
+    When the earlier deadline passes, the scope is not cancelled, but puts its current deadline into the heap.
     """
 
     __slots__ = ()
@@ -209,46 +211,47 @@ class WorkerScope(_Inheritable, cast(Any, trio).CancelScope):  # type: ignore[mi
             trio.CancelScope._cancel(self, reason)
 
 
-TASK: Final[Any] = trio.lowlevel.Task
-GET_NAME: Final = TASK.name.__get__
-SET_NAME: Final = TASK.name.__set__
+TASK_CLASS: Final[Any] = trio.lowlevel.Task
+get_stored_name: Final = TASK_CLASS.name.__get__
+set_stored_name: Final = TASK_CLASS.name.__set__
 
 
-class TrioNamedTask(_Inheritable, TASK):  # type: ignore[misc]  # final, so its type is hidden
-    """The task of a worker, which computes its name from the label of its job when asked.
+class TrioNamedTask(_Inheritable, TASK_CLASS):  # type: ignore[misc]  # final, so its type is hidden
+    """The task of a worker. Its name, which is computed when asked for, is the label of the worker's job.
 
-    Setting the name for each job would cost up to a third of a job. So trio's attribute for the name contains the
-    worker; or a tuple of the worker, a job and a name, if that job has named its task.
+    Setting the name for each job would take up to a third of the time of a job. So trio's attribute for the name does
+    not contain a name, but the worker. If a job sets the name of its task, the attribute contains a tuple of the
+    worker, the job and this name.
     """
 
     __slots__ = ()
 
     @property
     def name(self) -> str:
-        """The name that the job gave its task, or else the label of the job."""
+        """The name that the current job has given its task; if it has given none, the label of the job."""
         worker, named_by, name = self._name_record()
         job = named_by if worker is None else worker.job
         if job is named_by:
             return name
-        return IDLE_NAME if job is None else str(job.label)
+        return IDLE_TASK_NAME if job is None else str(job.label)
 
     @name.setter
     def name(self, name: str) -> None:
         worker, _, _ = self._name_record()
-        SET_NAME(self, name if worker is None else (worker, worker.job, name))
+        set_stored_name(self, name if worker is None else (worker, worker.job, name))
 
     def _name_record(self) -> tuple[WorkerTask | None, Any, str]:
-        """Return the worker (None once it has left), the job that has named its task last, and that name."""
-        stored: Any = GET_NAME(self)
+        """Return the worker (None once it has left the run), the last job that has named its task, and this name."""
+        stored: Any = get_stored_name(self)
         if isinstance(stored, WorkerTask):
             return stored, NO_JOB, ""
         return (None, NO_JOB, stored) if isinstance(stored, str) else stored
 
 
 def _make_nested_scope(parent_status: Any) -> Any:
-    """Return a new scope inside the `CancelStatus` `parent_status`, as if it had been entered.
+    """Return a new scope inside that of `parent_status`, a `CancelStatus`, in a state as if a task had entered it.
 
-    `CancelScope.__enter__` works for the calling task only, and makes its scope the innermost one.
+    `CancelScope.__enter__` cannot be used, because it makes the scope the innermost one of the calling task.
     """
     scope: Any = WorkerScope()
     scope._has_been_entered = True
@@ -256,107 +259,110 @@ def _make_nested_scope(parent_status: Any) -> Any:
     return scope
 
 
-CANCELLATION_REFERENCES: Final = 3
-"""How many references to a task trio's frames keep after they cancel its wait, as at the end of each `trio.sleep`.
+CANCELLATION_REFERENCE_COUNT: Final = 3
+"""How many references to a task trio's own frames keep after a wait of the task was cancelled.
 
-trio keeps these frames until the next step of any task. If their references counted as left behind by the job, a worker
-would retire after each sleep, which costs 36 µs instead of 26. If another version of trio keeps another number, only
-this speed is lost.
+This happens, for example, at the end of each `trio.sleep`, and the frames exist until the next step of any task. If
+their references counted as left behind by the job, a worker would retire after each sleep, which would then take 36 µs
+instead of 26. If another version of trio keeps another number of references, only this speed is lost.
 """
 
 
-class TrioMark(Mark):
-    """A snapshot of a worker's task before a job.
+class TrioTaskSnapshot(TaskSnapshot):
+    """The state of a worker's task before a job, to find out whether the job has changed it.
 
-    It reads private attributes, because trio has no public way to find the innermost scope, and no cheap public way to
-    find out whether that scope is cancelled.
+    This reads private attributes, because trio has no public function that returns the innermost scope, and no fast one
+    that tells whether this scope is cancelled.
     """
 
     __slots__ = (
         "_context",
-        "_noted_points",
         "_nurseries",
+        "_recorded_schedule_points",
         "_reference_count",
-        "_size",
         "_task",
+        "_variable_count",
         "_variables",
-        "status",
+        "cancel_status",
     )
 
     def __init__(self, worker: WorkerTask) -> None:
         task: Any = worker.task
         self._task = task
-        self.status: Any = task._cancel_status
+        self.cancel_status: Any = task._cancel_status
         self._nurseries = task._child_nurseries
         self._context = task.context
-        self._size = len(task.context)
-        self._variables = _shared.variables_of(task.context, worker.group.variables, worker)
-        self._noted_points = task._schedule_points  # how often the task had been scheduled at the last `note_turn`
+        self._variable_count = len(task.context)
+        self._variables = _shared.get_context_variables(task.context, worker.group.variables, worker)
+        self._recorded_schedule_points = (
+            task._schedule_points
+        )  # how often the task had been scheduled at the last `record_iteration`
         self._reference_count = 0
 
     def count_references(self) -> None:
         """Count the strong and weak references to the task, in its first step."""
-        task = self._task  # a local variable, as in `intact`, so that both count the same references
+        # The local variable is a reference, too, so there must be one here as in `is_task_unchanged`.
+        task = self._task
         self._reference_count = getrefcount(task) + getweakrefcount(task)
 
-    def intact(self) -> bool:
-        status, context, task = self.status, self._context, self._task
+    def is_task_unchanged(self) -> bool:
+        status, context, task = self.cancel_status, self._context, self._task
         if task._cancel_status is not status or status.effectively_cancelled or self._nurseries:
             return False
         count = getrefcount(task) + getweakrefcount(task)
-        if count != self._reference_count and count != self._reference_count + CANCELLATION_REFERENCES:
+        if count != self._reference_count and count != self._reference_count + CANCELLATION_REFERENCE_COUNT:
             return False
-        if len(context) != self._size:
+        if len(context) != self._variable_count:
             return False
-        if self._variables:  # usually empty; even then the loop would cost a tenth of this method
+        if self._variables:  # usually empty, and then the loop would still take a tenth of the time of this method
             for variable, value in self._variables:
                 if context.get(variable) is not value:
                     return False
         return True
 
-    def note_turn(self) -> None:
-        self._noted_points = self._task._schedule_points
+    def record_iteration(self) -> None:
+        self._recorded_schedule_points = self._task._schedule_points
 
-    def stood_still(self) -> bool:
-        return bool(self._task._schedule_points == self._noted_points)
+    def is_same_iteration(self) -> bool:
+        return bool(self._task._schedule_points == self._recorded_schedule_points)
 
 
 class FastTrio(Isolation):
-    """Runs many jobs in one task, and all tasks in the nursery of the outermost run; see `Isolation`."""
+    """An isolation that runs many jobs in one task, and all tasks in the nursery of the outermost run."""
 
-    def group(
+    def create_group(
         self,
-        work: Work,
+        worker_function: WorkerFunction,
         deadline: float,
         on_deadline: Callable[[], None],
         context: contextvars.Context,
-        variables: Variables,
+        variables: ContextVariables,
         outer: WorkerGroup | None = None,
     ) -> FastTrioGroup:
-        # `on_deadline` is not needed: the scope of the group has the deadline.
-        return FastTrioGroup(work, deadline, context, variables, cast("FastTrioGroup | None", outer))
+        # `on_deadline` is not needed, because the scope of the group has the deadline.
+        return FastTrioGroup(worker_function, deadline, context, variables, cast("FastTrioGroup | None", outer))
 
-    def enter(self, worker: WorkerTask) -> Mark | None:
-        worker.task = trio.lowlevel.current_task()  # not in a local variable, which `count_references` would count
+    def attach_current_task(self, worker: WorkerTask) -> TaskSnapshot | None:
+        worker.task = trio.lowlevel.current_task()  # no local variable, because `count_references` would count it
         worker.task.__class__ = TrioNamedTask
-        SET_NAME(worker.task, worker)
-        cast(FastTrioGroup, worker.group).enter(worker)
-        worker.mark = mark = TrioMark(worker)
-        mark.count_references()
-        return None if mark.status.effectively_cancelled else mark
+        set_stored_name(worker.task, worker)
+        cast(FastTrioGroup, worker.group).enter_scope(worker)
+        worker.task_snapshot = snapshot = TrioTaskSnapshot(worker)
+        snapshot.count_references()
+        return None if snapshot.cancel_status.effectively_cancelled else snapshot
 
     async def close_leftovers(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
         task: Any = worker.task
         kind = None
         errors: list[BaseException] = []
-        while task._cancel_status is not worker.mark.status:
+        while task._cancel_status is not worker.task_snapshot.cancel_status:
             scope = task._cancel_status._scope
             nurseries = task._child_nurseries
             if nurseries and nurseries[-1].cancel_scope is scope:
                 kind = "nursery"
                 scope.cancel()
                 error = await _close_nursery(nurseries[-1])
-                error = None if error is None else self._loop.split(error)[1]
+                error = None if error is None else self._loop.split_cancellations(error)[1]
                 errors += [] if error is None else [error]
             if task._cancel_status is scope._cancel_status:
                 kind = kind or "cancel scope"
@@ -364,17 +370,17 @@ class FastTrio(Isolation):
         return kind, BaseExceptionGroup("in nurseries that were left open", errors) if errors else None
 
     def was_cancelled(self, worker: WorkerTask) -> bool:
-        return bool(worker.mark.status.effectively_cancelled)
+        return bool(worker.task_snapshot.cancel_status.effectively_cancelled)
 
 
 async def _close_nursery(nursery: Any) -> BaseException | None:
-    """Wait until the tasks of a nursery have ended, in the task that opened it; return the nursery's error.
+    """Wait, in the task that opened a nursery, until the nursery's tasks have ended. Return the nursery's error.
 
-    If an abandoned async generator opened the nursery, trio also closes the generator, in a system task. That task
-    would wait forever, because a nursery wakes only the task that opened it. So it is woken here.
+    If an abandoned async generator opened the nursery, trio also closes the generator, in a system task. The system
+    task would wait forever, because a nursery wakes only the task that opened it. So this function wakes it.
     """
     if nursery._nested_child_running:
-        nursery._nested_child_finished = _return_error  # for the finalizer of the generator
+        nursery._nested_child_finished = _return_error  # if a generator opened the nursery, its finalizer calls this
         finished: Any = cast(Any, type(nursery))._nested_child_finished
         error: BaseException | None = await finished(nursery, None)
         return error
@@ -384,7 +390,9 @@ async def _close_nursery(nursery: Any) -> BaseException | None:
         for task in _system_tasks():
             if any(frame.f_locals.get("self") is nursery for frame, _ in _shared.await_chain(task.coro)):
                 trio.lowlevel.reschedule(task)
-    while nursery in nursery.parent_task.child_nurseries:  # the finalizer removes it within a turn or two
+    while (
+        nursery in nursery.parent_task.child_nurseries
+    ):  # the finalizer removes the nursery in the next iteration of the event loop, or in the one after it
         await trio.lowlevel.cancel_shielded_checkpoint()
     return None
 
@@ -407,21 +415,21 @@ def _system_tasks() -> Iterator[Any]:
 
 
 def _scope_without_clock() -> Any:
-    """Return a scope that does not read the clock, because it looks as if it had been exited."""
+    """Return a scope that never reads the clock, which needs an event loop: it looks as if it had been exited."""
     scope: Any = trio.CancelScope()
     scope._has_been_entered = True
     return scope
 
 
-def _check_private_parts() -> None:
-    """Raise an error if private attributes of trio are missing or behave differently.
+def _check_private_attributes() -> None:
+    """Raise an error if a private attribute of trio is missing, or does not behave as expected.
 
-    This takes some 50 µs, and no event loop.
+    This takes about 50 µs and needs no event loop.
     """
     nursery_class: Any = trio.Nursery
-    expect_parts(trio.lowlevel.Task, "name", "_activate_cancel_status", "_cancel_status", "_child_nurseries")
-    expect_parts(trio.lowlevel.Task, "_schedule_points")
-    expect_parts(nursery_class, "_nested_child_finished")
+    expect_attributes(trio.lowlevel.Task, "name", "_activate_cancel_status", "_cancel_status", "_child_nurseries")
+    expect_attributes(trio.lowlevel.Task, "_schedule_points")
+    expect_attributes(nursery_class, "_nested_child_finished")
     parent_status, job_scope = _scope_without_clock(), _scope_without_clock()
     outermost = CancelStatus(scope=parent_status)
     task: Any = object.__new__(trio.lowlevel.Task)
@@ -431,25 +439,25 @@ def _check_private_parts() -> None:
     worker = WorkerTask()
     worker.group = group = FastTrioGroup(_no_work, math.inf, task.context, ())
     worker.task, worker.scope = task, None
-    worker.mark = TrioMark(worker)
-    worker.mark.count_references()
+    worker.task_snapshot = TrioTaskSnapshot(worker)
+    worker.task_snapshot.count_references()
     worker.job, task.__class__ = None, TrioNamedTask
-    SET_NAME(task, worker)
-    expect(task.name == IDLE_NAME, "a task cannot be given another class")
+    set_stored_name(task, worker)
+    expect(task.name == IDLE_TASK_NAME, "a task cannot be given another class")
     job_status = CancelStatus(scope=job_scope, parent=outermost)
     task._activate_cancel_status(job_status)
     worker.scope = scope = group._insert_scope(worker)
-    status: Any = worker.mark.status
+    status: Any = worker.task_snapshot.cancel_status
     expect(
         job_status.parent is status and status.parent is outermost and status._scope is scope,
         "a scope that is put between two others has no effect on them",
     )
     task._activate_cancel_status(status)
-    expect(worker.mark.intact() and task._cancel_status is status, "a task does not enter a scope")
+    expect(worker.task_snapshot.is_task_unchanged() and task._cancel_status is status, "a task does not enter a scope")
     nursery = nursery_class._create(task, scope, True)
     expect(
         (nursery._nested_child_running, nursery._closed, nursery._parent_waiting_in_aexit) == (True, False, False)
-        and not worker.mark.intact(),
+        and not worker.task_snapshot.is_task_unchanged(),
         "a task does not know its nurseries",
     )
     task._activate_cancel_status(None)
@@ -468,14 +476,14 @@ def _check_deadlines() -> None:
     postponed_to: list[float] = []
     setter = property(fset=lambda _, deadline: postponed_to.append(deadline))
     scope: Any = type("Recorded", (WorkerScope,), {"deadline": setter})()
-    expect_parts(type(scope), "_deadline", "_registered_deadline", "_cancel_called")
+    expect_attributes(type(scope), "_deadline", "_registered_deadline", "_cancel_called")
     scope._registered_deadline = 1.0
-    heap: Any = TRIO_RUN.Deadlines()
+    heap: Any = TRIO_RUN_MODULE.Deadlines()
     heap.add(1.0, scope)
     scope._deadline = 2.0
     heap.expire(1.5)
     expect(postponed_to == [2.0] and not scope._cancel_called, "a scope cannot put off its deadline")
 
 
-_check_private_parts()
-ISOLATION: Final = FastTrio
+_check_private_attributes()
+ISOLATION_FACTORY: Final = FastTrio

@@ -1,6 +1,6 @@
-"""Plain isolation: each job has a task and a cancel scope of its own, with public names only.
+"""Plain isolation: each job has a task and a cancel scope of its own, and only public APIs are used.
 
-Fast isolation uses private attributes of trio and anyio to find out whether a job changed its task, and to insert a
+Fast isolation uses private attributes of trio and anyio to find out whether a job has changed its task, and to insert a
 scope around the task of another worker. Plain isolation needs neither. A worker runs one job and then retires. Its
 scope exists from the beginning, in another task around its own:
 
@@ -10,15 +10,15 @@ run's task group ──► outer task: the worker's scope, a task group ──�
 
 If the scope around the job cannot be exited after the job, the job has left something open, which is then closed.
 
-Plain isolation does not keep these promises:
+Plain isolation has these limitations:
 
-- A job that blocks the event loop is not named in the log.
-- trio: the errors in a nursery that a job left open are lost, SystemExit included.
-- trio: an async generator that is abandoned inside an open nursery may cause an internal error of trio, as in any
+- The log does not name a job that blocks the event loop.
+- On trio, if a job has left a nursery open, the errors in the nursery are lost, even a SystemExit.
+- On trio, an async generator that is abandoned inside an open nursery may cause an internal error of trio, as in any
   task of trio.
-- asyncio: if a worker's task is cancelled natively before its first step, the run ends as if it had been cancelled.
-- asyncio: `cancels_once` has no effect, so that jobs are cancelled at each await.
-- asyncio: tasks in a shielded scope that a job left open are not cancelled, but awaited.
+- On asyncio, if a worker's task is cancelled natively before its first step, the run ends as if it had been cancelled.
+- On asyncio, `cancels_once` has no effect, so that jobs are cancelled at each await.
+- On asyncio, if a job has left a shielded scope open, the tasks in the scope are not cancelled, but awaited.
 """
 
 from __future__ import annotations
@@ -29,63 +29,74 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from .._interface import Isolation, Mark, WorkerGroup
+from .._interface import Isolation, TaskSnapshot, WorkerGroup
 
 if TYPE_CHECKING:
-    from .._interface import Backend, Scope, Variables, Work, WorkerTask
+    from .._interface import Backend, ContextVariables, Scope, WorkerFunction, WorkerTask
 
 
 class PlainGroup(WorkerGroup):
-    """The tasks of one run, each in a scope of its own; the base class for trio and asyncio."""
+    """The base class of the worker groups on trio and asyncio. Each task of the group is in a scope of its own."""
 
-    __slots__ = ("_context", "_host_info", "_loop", "_shielded_workers", "_stopped", "_work", "home", "variables")
+    __slots__ = (
+        "_context",
+        "_host_task_info",
+        "_loop",
+        "_shielded_workers",
+        "_was_cancel_called",
+        "_worker_function",
+        "parking_group",
+        "variables",
+    )
 
-    names_tasks = True
+    must_name_tasks = True
 
-    def __init__(self, loop: Backend, work: Work, context: contextvars.Context, variables: Variables) -> None:
+    def __init__(
+        self, loop: Backend, worker_function: WorkerFunction, context: contextvars.Context, variables: ContextVariables
+    ) -> None:
         self.variables = variables
         self._loop = loop
-        self._work = work
+        self._worker_function = worker_function
         self._context = context
-        self._stopped = False  # whether `cancel` was called
+        self._was_cancel_called = False
         self._shielded_workers: dict[WorkerTask, None] = {}
-        self._host_info = anyio.get_current_task()
-        self.home = self  # runs do not share workers: each worker is inside the task group of its run
+        self._host_task_info = anyio.get_current_task()
+        self.parking_group = self  # because runs share no workers: each worker is inside the task group of its run
 
     def adopt(self, worker: WorkerTask) -> None:
         """Do nothing: workers never change their group."""
 
     def is_cancelled(self) -> bool:
-        return self._host_info.has_pending_cancellation()
+        return self._host_task_info.has_pending_cancellation()
 
     def shield(self, worker: WorkerTask) -> None:
-        worker_scope(worker).shield = True
+        get_worker_scope(worker).shield = True
         self._shielded_workers[worker] = None
 
     def cancel_shielded(self) -> None:
         for worker in self._shielded_workers:
-            worker_scope(worker).cancel()
+            get_worker_scope(worker).cancel()
 
-    def cancel_one(self, worker: WorkerTask) -> None:
-        if worker.mark is not None:
-            worker_scope(worker).cancel()
+    def cancel_worker(self, worker: WorkerTask) -> None:
+        if worker.task_snapshot is not None:
+            get_worker_scope(worker).cancel()
 
     def set_deadline(self, worker: WorkerTask, when: float) -> None:
-        worker_scope(worker).deadline = when
+        get_worker_scope(worker).deadline = when
 
     def is_expired(self, worker: WorkerTask) -> bool:
-        scope = worker_scope(worker)
+        scope = get_worker_scope(worker)
         return scope.cancel_called and (scope.shield or not self.is_cancelled())
 
     def forget(self, worker: WorkerTask) -> None:
-        """Exit the scope around the job, if the worker has run none."""
+        """Exit the scope that was entered for a job, if the worker has run no job."""
         self._shielded_workers.pop(worker, None)
-        if worker.mark is not None:
-            worker.mark.leave_scope()
+        if worker.task_snapshot is not None:
+            worker.task_snapshot.exit_scope()
 
 
-class PlainMark(Mark):
-    """The scope around a worker's job, which after the job shows whether the job left other scopes open."""
+class PlainTaskSnapshot(TaskSnapshot):
+    """A scope around a worker's job. After the job, this scope shows whether the job has left other scopes open."""
 
     __slots__ = ("_isolation", "_scope", "_worker")
 
@@ -95,18 +106,18 @@ class PlainMark(Mark):
         self._scope: Scope | None = scope
         scope.__enter__()
 
-    def intact(self) -> bool:
+    def is_task_unchanged(self) -> bool:
         """Return whether the task has run no job and is not cancelled."""
         return self._worker.job is None and not self._isolation.was_cancelled(self._worker)
 
-    def note_turn(self) -> None:
+    def record_iteration(self) -> None:
         pass
 
-    def stood_still(self) -> bool:
+    def is_same_iteration(self) -> bool:
         return False
 
-    def leave_scope(self) -> Scope | None:
-        """Exit the scope around the job; if that fails, because the job left another scope open, return it."""
+    def exit_scope(self) -> Scope | None:
+        """Exit the scope around the job. If this fails, because the job has left another scope open, return it."""
         scope, self._scope = self._scope, None
         if scope is not None:
             try:
@@ -117,32 +128,32 @@ class PlainMark(Mark):
 
 
 class PlainIsolation(Isolation):
-    """Runs each job in a task and a cancel scope of its own; see `Isolation`."""
+    """An isolation that runs each job in a task and a cancel scope of its own."""
 
-    def __init__(self, new_group: Callable[..., PlainGroup], loop: Backend) -> None:
+    def __init__(self, group_class: Callable[..., PlainGroup], loop: Backend) -> None:
         super().__init__(loop)
-        self._new_group = new_group
+        self._group_class = group_class
 
-    def group(
+    def create_group(
         self,
-        work: Work,
+        worker_function: WorkerFunction,
         deadline: float,
         on_deadline: Callable[[], None],
         context: contextvars.Context,
-        variables: Variables,
+        variables: ContextVariables,
         outer: WorkerGroup | None = None,
     ) -> WorkerGroup:
-        return self._new_group(self._loop, work, deadline, on_deadline, context, variables)
+        return self._group_class(self._loop, worker_function, deadline, on_deadline, context, variables)
 
-    def enter(self, worker: WorkerTask) -> Mark | None:
-        """Enter a new scope for the job of `worker`."""
+    def attach_current_task(self, worker: WorkerTask) -> TaskSnapshot | None:
+        """Record the current task as the task of `worker`, and enter a new scope for the worker's job."""
         worker.task = self._loop.current_task()
-        worker.mark = mark = PlainMark(self, worker, self._loop.scope())
-        return mark if mark.intact() else None
+        worker.task_snapshot = snapshot = PlainTaskSnapshot(self, worker, self._loop.create_scope())
+        return snapshot if snapshot.is_task_unchanged() else None
 
     async def close_leftovers(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
-        """End all tasks in the nursery or task group that the job left open; see `Isolation`."""
-        scope = worker.mark.leave_scope()
+        """End all tasks in the nursery or task group that the job has left open; see `Isolation`."""
+        scope = worker.task_snapshot.exit_scope()
         return (None if scope is None else await self._loop.end_tasks_in(worker, scope)), None
 
     def was_cancelled(self, worker: WorkerTask) -> bool:
@@ -152,7 +163,7 @@ class PlainIsolation(Isolation):
         return not (scope is not None and scope.shield) and group.is_cancelled()
 
 
-def worker_scope(worker: WorkerTask) -> Scope:
-    """Return the scope around a worker, which exists from its first step on."""
+def get_worker_scope(worker: WorkerTask) -> Scope:
+    """Return the scope around a worker, which must have begun: before its first step it has no scope."""
     assert worker.scope is not None
     return worker.scope

@@ -14,7 +14,7 @@ from ..loop._trio import TrioHost
 from ._plain import PlainGroup, PlainIsolation
 
 if TYPE_CHECKING:
-    from .._interface import Backend, Variables, Work, WorkerTask
+    from .._interface import Backend, ContextVariables, WorkerFunction, WorkerTask
 
 
 class PlainTrioGroup(PlainGroup):
@@ -25,13 +25,13 @@ class PlainTrioGroup(PlainGroup):
     def __init__(
         self,
         loop: Backend,
-        work: Work,
+        worker_function: WorkerFunction,
         deadline: float,
-        on_deadline: Callable[[], None],  # not needed: the scope has the deadline
+        on_deadline: Callable[[], None],  # not needed, because the scope has the deadline
         context: contextvars.Context,
-        variables: Variables,
+        variables: ContextVariables,
     ) -> None:
-        super().__init__(loop, trio.lowlevel.enable_ki_protection(work), context, variables)
+        super().__init__(loop, trio.lowlevel.enable_ki_protection(worker_function), context, variables)
         self._deadline = deadline
         self._host: TrioHost = TrioHost(context)
         self.host = self._host
@@ -39,19 +39,19 @@ class PlainTrioGroup(PlainGroup):
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await self._host.run_in_nursery(body, self._deadline)
 
-    def _is_stopped(self) -> bool:
+    def _is_nursery_cancelled(self) -> bool:
         """Return whether the nursery's scope was cancelled, by its deadline or by `cancel`."""
         return self._host.nursery is not None and self._host.nursery.cancel_scope.cancel_called
 
     def is_cancelled(self) -> bool:
-        return self._host.nursery is not None and (self._is_stopped() or super().is_cancelled())
+        return self._host.nursery is not None and (self._is_nursery_cancelled() or super().is_cancelled())
 
-    def deadline_passed(self) -> bool:
-        return self._is_stopped() and not self._stopped
+    def has_deadline_passed(self) -> bool:
+        return self._is_nursery_cancelled() and not self._was_cancel_called
 
     def cancel(self) -> None:
-        if not self._is_stopped():
-            self._stopped = True
+        if not self._is_nursery_cancelled():
+            self._was_cancel_called = True
             self._host.nursery.cancel_scope.cancel()
 
     def spawn(self, worker: WorkerTask) -> None:
@@ -59,13 +59,13 @@ class PlainTrioGroup(PlainGroup):
 
     @trio.lowlevel.enable_ki_protection
     async def _run_in_scope(self, worker: WorkerTask) -> None:
-        """Open the worker's scope in this task, and run the worker in a task inside it.
+        """Open the worker's scope in this task, and run the worker in another task inside the scope.
 
-        A task in which a job left a nursery open fails at its end. That failure is suppressed here.
+        If a job leaves a nursery open, the worker's task fails at its end. This failure is suppressed here.
         """
-        with contextlib.suppress(BaseExceptionGroup), self._loop.scope() as worker.scope:
+        with contextlib.suppress(BaseExceptionGroup), self._loop.create_scope() as worker.scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._work, worker)
+                nursery.start_soon(self._worker_function, worker)
 
 
-ISOLATION: Final = partial(PlainIsolation, PlainTrioGroup)
+ISOLATION_FACTORY: Final = partial(PlainIsolation, PlainTrioGroup)

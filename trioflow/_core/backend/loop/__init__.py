@@ -1,1 +1,1 @@
-"""The event loops of trio and asyncio, through public names only."""
+"""The event loops of trio and asyncio, using only the public APIs of trio, asyncio and anyio."""

@@ -1,4 +1,4 @@
-"""The event loop of asyncio, through its public names and anyio's."""
+"""The asyncio backend's event loop, using only the public APIs of asyncio and anyio."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ if TYPE_CHECKING:
     from .._interface import Scope, TaskEvent, WorkerTask
 
 T = TypeVar("T")
-SHARED_IN_LOOPS: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]] = weakref.WeakKeyDictionary()
+SHARED_OBJECTS: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]] = weakref.WeakKeyDictionary()
+"""For each event loop, the object that all runs in the loop share."""
 
 
 class AsyncioHost(HostTask):
-    """The task that awaits a run, and the timer of the run's deadline.
+    """The task that awaits a run, and the timer for the run's deadline.
 
-    A timer, because a cancel scope around the task would hide whether it was cancelled natively.
+    A timer is used because a cancel scope with the deadline would hide whether the task was cancelled natively.
     """
 
-    __slots__ = ("_cancellation", "_context", "_initial_requests", "_patience_timers", "_timer", "loop", "task")
+    __slots__ = ("_cancellation", "_context", "_grace_timers", "_initial_request_count", "_timer", "loop", "task")
 
     def __init__(
         self,
@@ -41,28 +42,31 @@ class AsyncioHost(HostTask):
         on_deadline: Callable[[], None],
     ) -> None:
         self.task: Any = task
-        self._initial_requests = task.cancelling() - is_being_cancelled
-        # A cancellation of the task, which is raised again at the end of the run.
+        self._initial_request_count = task.cancelling() - is_being_cancelled
+        # The last native cancellation of the task, which is raised again at the end of the run.
         self._cancellation: asyncio.CancelledError | None = None
         self._context = context
-        # Stored, because `get_running_loop` calls getpid() each time before Python 3.12.
+        # Stored because `get_running_loop` is slow before Python 3.12: it calls getpid().
         self.loop: asyncio.AbstractEventLoop = task.get_loop()
         self._timer = None if deadline == math.inf else self.loop.call_at(deadline, on_deadline)
-        self._patience_timers: list[asyncio.TimerHandle] = []
+        self._grace_timers: list[asyncio.TimerHandle] = []
 
     def leave(self) -> Any:
-        """Stop the timers; release and return the task: a worker retires if references to its task remain."""
+        """Stop the timers, and return the task.
+
+        This object drops its reference to the task, because the reference would make a worker retire.
+        """
         if self._timer is not None:
             self._timer.cancel()
-        for timer in self._patience_timers:
+        for timer in self._grace_timers:
             timer.cancel()
         task, self.task = self.task, None
         return task
 
     def cancel_once(
-        self, workers: Iterable[WorkerTask], patience: float, cancel_one: Callable[[WorkerTask], None]
+        self, workers: Iterable[WorkerTask], grace_seconds: float, cancel_worker: Callable[[WorkerTask], None]
     ) -> None:
-        """Cancel the workers' tasks natively; after `patience` seconds, cancel those that are left by `cancel_one`."""
+        """Cancel the workers' tasks natively. After `grace_seconds`, call `cancel_worker` for each that remains."""
         workers = [worker for worker in workers if worker.task is not None]
         current = asyncio.current_task()
         for worker in workers:
@@ -72,13 +76,13 @@ class AsyncioHost(HostTask):
         def cancel_again() -> None:
             for worker in workers:
                 if worker.task is not None:
-                    cancel_one(worker)
+                    cancel_worker(worker)
 
-        if patience != math.inf:
-            self._patience_timers.append(self.loop.call_later(patience, cancel_again, context=self._context.copy()))
+        if grace_seconds != math.inf:
+            self._grace_timers.append(self.loop.call_later(grace_seconds, cancel_again, context=self._context.copy()))
 
     def raise_cancellation(self) -> None:
-        """Raise the stored cancellation, if there is one."""
+        """Raise the native cancellation that a wait has stored, if there is one."""
         if self._cancellation is not None:
             try:
                 raise self._cancellation
@@ -104,7 +108,7 @@ class AsyncioHost(HostTask):
     async def run_uninterrupted(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Await `function()` in a new task, because no shield protects this task from a native `Task.cancel()`.
 
-        The shield blocks cancellations by scopes, which anyio delivers repeatedly. If the new task is cancelled itself,
+        The shield blocks only cancellations by scopes, which anyio delivers repeatedly. If the new task is cancelled,
         `function` is called again, and has to resume its work.
         """
         while True:
@@ -115,15 +119,16 @@ class AsyncioHost(HostTask):
                         await asyncio.wait([task])
                     except asyncio.CancelledError as cancellation:
                         self._cancellation = cancellation  # a native cancellation, which replaces an earlier one
-            if not task.cancelled():  # code that cancels all tasks of the loop cancels this one too
+            if not task.cancelled():  # code that cancels all tasks of the loop also cancels the new task
                 return task.result()
 
     def is_cancelled(self) -> bool:
-        """Return whether the task was cancelled natively since the run began; it may be undelivered.
+        """Return whether the task was cancelled natively after the run began, even before the task notices it.
 
-        A loop that shuts down cancels all tasks together and resumes them in any order, so a worker may notice first.
+        When a loop shuts down, it cancels all tasks together and resumes them in any order, so a worker may notice the
+        cancellation before this task.
         """
-        return bool(self.task.cancelling() > self._initial_requests)
+        return bool(self.task.cancelling() > self._initial_request_count)
 
     def call_at(
         self, when: float, function: Callable[[], None], is_cancelled: Callable[[], bool]
@@ -135,17 +140,16 @@ class AsyncioLoop(Backend):
     """asyncio's event loop; see `Backend`."""
 
     name = "asyncio"
-    cancelled = asyncio.CancelledError
+    cancellation_type = asyncio.CancelledError
 
     def __init__(self) -> None:
-        self._scope: Any = None
+        self._scope_class: Any = None
 
-    def scope(self, deadline: float = math.inf) -> Scope:
-        if self._scope is None:
-            self._scope = type(
-                anyio.CancelScope()
-            )  # the class for asyncio: making a scope by `anyio.CancelScope` takes three times as long
-        return cast("Scope", self._scope(deadline=deadline))
+    def create_scope(self, deadline: float = math.inf) -> Scope:
+        if self._scope_class is None:
+            # `anyio.CancelScope` returns an object of another class. Calling that class directly takes a third as long.
+            self._scope_class = type(anyio.CancelScope())
+        return cast("Scope", self._scope_class(deadline=deadline))
 
     def current_task(self) -> Any:
         try:
@@ -159,11 +163,11 @@ class AsyncioLoop(Backend):
     def has_native_cancellation(self) -> bool:
         return anyio.get_current_task().has_pending_cancellation()
 
-    def task_group(self) -> Any:
+    def create_task_group(self) -> Any:
         return anyio.create_task_group()
 
     async def end_tasks_in(self, worker: WorkerTask, scope: Scope) -> str:
-        """Cancel the tasks in task groups that a job left open, and wait for them; see `Backend`."""
+        """Cancel the tasks in task groups that a job has left open, and wait for them; see `Backend`."""
         kind = "cancel scope"
         scope.cancel()
         while tasks := _tasks_inside(worker.task):
@@ -178,20 +182,20 @@ class AsyncioLoop(Backend):
     def clock(self) -> Callable[[], float]:
         loop_time = asyncio.get_running_loop().time
         if getattr(loop_time, "__func__", None) is asyncio.BaseEventLoop.time:
-            return time.monotonic  # the method only calls this function
+            return time.monotonic  # what `loop.time` itself calls
         return loop_time
 
-    def once_in_loop(self, make: Callable[[], T]) -> T:
+    def get_or_create_in_loop(self, make: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()
-        shared = SHARED_IN_LOOPS.get(loop)
+        shared = SHARED_OBJECTS.get(loop)
         if shared is None:
-            SHARED_IN_LOOPS[loop] = shared = make()
+            SHARED_OBJECTS[loop] = shared = make()
         return shared
 
     def name_task(self, task: Any, name: str) -> None:
         task.set_name(name)
 
-    def event(self) -> TaskEvent:
+    def create_event(self) -> TaskEvent:
         return asyncio.Event()
 
     async def checkpoint(self) -> None:
@@ -200,26 +204,26 @@ class AsyncioLoop(Backend):
     async def yield_to_loop(self) -> None:
         try:  # noqa: SIM105 - `suppress` would double the time
             await asyncio.sleep(0)
-        except asyncio.CancelledError:  # the worker checks its scope next
+        except asyncio.CancelledError:  # dropped, because the worker will check its scope
             pass
 
     async def park(self, worker: WorkerTask) -> None:
-        worker.parking = asyncio.get_running_loop().create_future()
+        worker.wake_handle = asyncio.get_running_loop().create_future()
         try:  # noqa: SIM105 - `suppress` would double the time
-            await worker.parking
-        except asyncio.CancelledError:  # the worker checks its scope next
+            await worker.wake_handle
+        except asyncio.CancelledError:  # dropped, because the worker will check its scope
             pass
 
     def wake(self, worker: WorkerTask) -> None:
-        if not worker.parking.done():  # else it was cancelled in the same iteration
-            worker.parking.set_result(None)
+        if not worker.wake_handle.done():  # it is done if the worker was cancelled in this iteration of the loop
+            worker.wake_handle.set_result(None)
 
     async def sleep_until(self, deadline: float) -> None:
         await asyncio.sleep(max(0, deadline - asyncio.get_running_loop().time()))
 
     async def wait_readable(self, descriptor: int, deadline: float = math.inf) -> bool:
         loop = asyncio.get_running_loop()
-        if loop.time() >= deadline:  # otherwise a descriptor that is always readable would starve the timer
+        if loop.time() >= deadline:  # checked first because, if the descriptor is always readable, no timer fires
             await asyncio.sleep(0)
             return False
         is_readable: asyncio.Future[bool] = loop.create_future()
@@ -233,19 +237,19 @@ class AsyncioLoop(Backend):
                 timer.cancel()
 
     def should_have_caught(self, scope: Scope, exception: BaseException) -> bool:
-        """Return whether `exception` consists of nothing but cancellations by that scope.
+        """Return whether an exception that has left a scope consists only of cancellations by this scope.
 
-        anyio lets such an exception pass if the task has more cancellation requests than when it entered the scope,
-        which usually means a native cancellation. But on Python 3.11 and 3.12, an `asyncio.TaskGroup` whose child has
-        failed also leaves a request.
+        anyio does not catch such an exception if the task has more cancellation requests than when it entered the
+        scope. Usually this means that the task was cancelled natively. But on Python 3.11 and 3.12, an
+        `asyncio.TaskGroup` with a failed child leaves a request, too.
         """
         return (
             scope.cancel_called
-            and self.split(exception) == (True, None)
+            and self.split_cancellations(exception) == (True, None)
             and anyio.current_effective_deadline() > -math.inf
         )
 
-    def hint(self, exception: BaseException) -> str | None:
+    def wrong_backend_hint(self, exception: BaseException) -> str | None:
         is_foreign = _shared.matches_any(
             exception,
             (RuntimeError, "must be called from async context"),
@@ -263,7 +267,7 @@ class AsyncioLoop(Backend):
 
         return call
 
-    def check_limiter(self, limiter: object) -> str | None:
+    def limiter_problem(self, limiter: object) -> str | None:
         if not isinstance(limiter, anyio.CapacityLimiter):
             return "give a positive whole number, None, or, as this is asyncio, a CapacityLimiter of anyio"
         if _shared.limiter_module(limiter).endswith("_trio"):
@@ -288,8 +292,8 @@ def _set_result(future: asyncio.Future[bool], value: bool) -> None:
 
 def _tasks_inside(task: Any) -> list[asyncio.Task[Any]]:
     """Return the tasks in the anyio task groups that `task` has opened."""
-    inside = {info.id for info in anyio.get_running_tasks() if info.parent_id == id(task)}
-    return [task for task in asyncio.all_tasks() if id(task) in inside]
+    child_ids = {info.id for info in anyio.get_running_tasks() if info.parent_id == id(task)}
+    return [child for child in asyncio.all_tasks() if id(child) in child_ids]
 
 
-LOOP: Final = AsyncioLoop
+LOOP_CLASS: Final = AsyncioLoop

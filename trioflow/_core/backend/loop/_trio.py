@@ -1,4 +1,4 @@
-"""The event loop of trio."""
+"""The trio backend's event loop, using only the public APIs of trio and anyio."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SHARED_IN_LOOP: Final[trio.lowlevel.RunVar[Any]] = trio.lowlevel.RunVar("shared by the runs of trioflow")
+SHARED_OBJECT: Final[trio.lowlevel.RunVar[Any]] = trio.lowlevel.RunVar("shared by the runs of trioflow")
+"""The object that all runs in an event loop share. trio keeps a separate value for each loop."""
 
 
 class TrioHost(HostTask):
-    """The task that awaits a run, and the outermost run's nursery, which holds the tasks of all nested runs."""
+    """The task that awaits a run, and the nursery of the outermost run, which contains the tasks of all nested runs."""
 
     __slots__ = ("_context", "nursery")
 
@@ -34,10 +35,10 @@ class TrioHost(HostTask):
 
     @trio.lowlevel.enable_ki_protection
     async def run_in_nursery(self, body: Callable[[], Coroutine[Any, Any, None]], deadline: float) -> None:
-        """Await `body` inside a nursery with this deadline; then raise a cancellation that has arrived meanwhile.
+        """Await `body()` inside a nursery with this deadline. Then raise a cancellation that has come meanwhile.
 
-        Like the workers, this task is protected from Ctrl-C: trio raises KeyboardInterrupt in the main task at its next
-        checkpoint, where the run can end cleanly, and not in the middle of the engine.
+        Like the workers, this task is protected from Ctrl-C. So trio raises KeyboardInterrupt in the main task at its
+        next checkpoint, where the run can end cleanly, and not in the middle of the engine.
         """
         async with trio.open_nursery() as self.nursery:
             if deadline != math.inf:
@@ -60,7 +61,7 @@ class TrioHost(HostTask):
         return True
 
     async def run_uninterrupted(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Await `function()` in a new task, with a shield: trio raises KeyboardInterrupt in the main task only."""
+        """Await `function()` in a new task with a shield. trio never raises KeyboardInterrupt in the new task."""
 
         async def shielded() -> None:
             with trio.CancelScope(shield=True):
@@ -78,14 +79,14 @@ class TrioHost(HostTask):
     def call_at(
         self, when: float, function: Callable[[], None], is_cancelled: Callable[[], bool]
     ) -> Callable[[], None]:
-        """Call `function()` when the clock shows `when`, in a task of the nursery; see `HostTask`."""
+        """Call `function()` in a task of the nursery when the clock shows `when`; see `HostTask`."""
         scope = trio.CancelScope()
 
         async def wait() -> None:
             with scope:
                 try:
                     await trio.sleep_until(when)
-                except trio.Cancelled:  # if it were raised, the nursery would be cancelled as after its own deadline
+                except trio.Cancelled:  # not raised, because the nursery would treat it as its own deadline
                     return
                 if not is_cancelled():
                     function()
@@ -98,7 +99,7 @@ class TrioLoop(Backend):
     """trio's event loop; see `Backend`."""
 
     name = "trio"
-    cancelled = trio.Cancelled
+    cancellation_type = trio.Cancelled
 
     def current_task(self) -> trio.lowlevel.Task | None:
         return trio.lowlevel.current_task() if trio.lowlevel.in_trio_task() else None
@@ -108,21 +109,21 @@ class TrioLoop(Backend):
             yield task
             task = task.parent_nursery.parent_task if task.parent_nursery is not None else None
 
-    def task_group(self) -> Any:
+    def create_task_group(self) -> Any:
         return trio.open_nursery()
 
     async def end_tasks_in(self, worker: WorkerTask, scope: Scope) -> str:
-        """Wait for the tasks in nurseries that a job left open: trio cancelled them with the scope; see `Backend`."""
+        """Wait for the tasks in nurseries that a job has left open. trio has cancelled them with the job's scope."""
         nurseries: list[trio.Nursery] = worker.task.child_nurseries
         if not nurseries:
             return "cancel scope"
-        watcher = _ExitWatcher()
+        watcher = _TaskExitWatcher()
         trio.lowlevel.add_instrument(watcher)
         try:
             with trio.CancelScope(shield=True):
                 while any(nursery.child_tasks for nursery in nurseries):
-                    watcher.exited = trio.Event()
-                    await watcher.exited.wait()
+                    watcher.exit_event = trio.Event()
+                    await watcher.exit_event.wait()
         finally:
             trio.lowlevel.remove_instrument(watcher)
         return "nursery"
@@ -133,20 +134,20 @@ class TrioLoop(Backend):
     def clock(self) -> Callable[[], float]:
         return trio.lowlevel.current_clock().current_time
 
-    def once_in_loop(self, make: Callable[[], T]) -> T:
+    def get_or_create_in_loop(self, make: Callable[[], T]) -> T:
         try:
-            return cast(T, SHARED_IN_LOOP.get())
+            return cast(T, SHARED_OBJECT.get())
         except LookupError:
-            SHARED_IN_LOOP.set(shared := make())
+            SHARED_OBJECT.set(shared := make())
             return shared
 
-    def scope(self, deadline: float = math.inf) -> Scope:
+    def create_scope(self, deadline: float = math.inf) -> Scope:
         return cast("Scope", trio.CancelScope(deadline=deadline))
 
     def name_task(self, task: Any, name: str) -> None:
         task.name = name
 
-    def event(self) -> TaskEvent:
+    def create_event(self) -> TaskEvent:
         return trio.Event()
 
     async def checkpoint(self) -> None:
@@ -157,18 +158,18 @@ class TrioLoop(Backend):
 
     async def park(self, worker: WorkerTask) -> None:
         def give_up(raise_cancel: object) -> trio.lowlevel.Abort:
-            worker.parking = None
+            worker.wake_handle = None
             return trio.lowlevel.Abort.SUCCEEDED
 
-        worker.parking = worker.task
+        worker.wake_handle = worker.task
         try:  # noqa: SIM105 - `suppress` would double the time
             await trio.lowlevel.wait_task_rescheduled(give_up)
-        except trio.Cancelled:  # the worker checks its scope next
+        except trio.Cancelled:  # dropped, because the worker will check its scope
             pass
 
     def wake(self, worker: WorkerTask) -> None:
-        if worker.parking is not None:  # else it was cancelled in the same iteration
-            worker.parking = None
+        if worker.wake_handle is not None:  # it is None if the worker was cancelled in this iteration of the loop
+            worker.wake_handle = None
             trio.lowlevel.reschedule(worker.task)
 
     async def sleep_until(self, deadline: float) -> None:
@@ -186,8 +187,8 @@ class TrioLoop(Backend):
     def should_have_caught(self, scope: Scope, exception: BaseException) -> bool:
         return False  # trio's scopes catch all their own cancellations
 
-    def hint(self, exception: BaseException) -> str | None:
-        # The same error from another thread, such as a ThreadJob's, is not about this loop.
+    def wrong_backend_hint(self, exception: BaseException) -> str | None:
+        # The text contains this thread's name, because an error from another thread, as in a ThreadJob, does not count.
         thread_name = threading.current_thread().name
         is_foreign = _shared.matches_any(
             exception,
@@ -208,7 +209,7 @@ class TrioLoop(Backend):
 
         return call
 
-    def check_limiter(self, limiter: object) -> str | None:
+    def limiter_problem(self, limiter: object) -> str | None:
         if isinstance(limiter, trio.CapacityLimiter):
             return None
         import anyio
@@ -232,14 +233,14 @@ class TrioLoop(Backend):
         return _shared.await_chain(worker.task.coro)
 
 
-class _ExitWatcher(trio.abc.Instrument):
-    """A trio instrument that sets an event when a task exits."""
+class _TaskExitWatcher(trio.abc.Instrument):
+    """A trio instrument that sets an event when any task exits."""
 
     def __init__(self) -> None:
-        self.exited = trio.Event()
+        self.exit_event = trio.Event()
 
     def task_exited(self, task: trio.lowlevel.Task) -> None:
-        self.exited.set()
+        self.exit_event.set()
 
 
-LOOP: Final = TrioLoop
+LOOP_CLASS: Final = TrioLoop

@@ -1,8 +1,8 @@
-"""The reader of trace files, as written by `Trace.export_as_json`, for comparisons.
+"""The reader of trace files for comparisons. `Trace.export_as_json` writes such files.
 
-In the file, the jobs on the critical path have the category `critical-path`. The reader divides the time of the run
-into `PathSegment`s along this path, without gaps. So the differences between the segments of two runs add up to the
-difference between their durations.
+In a file, the jobs on the critical path have the category `critical-path`. The reader divides the time of the run
+into `PathSegment`s along this path, without gaps. So if two runs are compared, the changes of all segments add up to
+the change of the duration.
 """
 
 from __future__ import annotations
@@ -16,38 +16,39 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ...._core.api.views import JobState, WaitCause
-from ..._state_styles import CAUSES
-from .._trace_events import VERSION
+from ..._state_styles import CAUSE_WORDS
+from .._trace_events import FORMAT_VERSION
 
-Event = dict[str, Any]
-HINT: Final = "give two files that `trioflow run --trace FILE.json` has written"
+TraceEvent = dict[str, Any]
+INPUT_HINT: Final = "give two files that `trioflow run --trace FILE.json` has written"
 
 
 class BadTrace(ValueError):
-    """A file is not a trace, is damaged, or has an unknown version."""
+    """An error for a file that is not a trace, is damaged, or has an unknown version."""
 
 
 class PathSegment(NamedTuple):
     """A part of the time along the critical path: a job, or the wait before it."""
 
     path: str
-    """The path of the job; empty for the time after the last job."""
+    """The path of the job, or an empty string for the time after the last job."""
     is_wait: bool
-    """Whether this is the wait between the end of the previous job and the start of this one."""
+    """Whether this is the wait between the end of the previous job on the path and the start of the job."""
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class JobTimes:
-    """The times of a job, summed over its runs if a nested scheduler ran it several times."""
+    """The times and the outcome of a job. If a nested scheduler ran the job several times, the times are sums."""
 
     seconds: float
     """The time from the start of the job to its end."""
-    waited: float
-    """The time for which it waited after its requirements had settled."""
+    waited_seconds: float
+    """The time for which the job waited after its requirements had settled."""
     state: str
+    """The name of the job's last state, a value of `JobState`."""
     waited_for: str = ""
-    """The cause of its longest wait in words, with the job that ended the wait; empty if it did not wait."""
+    """The cause of the job's longest wait, with the job that ended the wait, or an empty string if it did not wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +58,12 @@ class RunTimes:
     name: str
     """The labels of the outermost schedulers."""
     seconds: float
+    """The duration of the run."""
     path_segments: tuple[PathSegment, ...]
+    """The jobs and waits along the critical path, in chronological order."""
     jobs: dict[str, JobTimes]
-    """The times of jobs that started, by path, without nested schedulers."""
-    not_started: dict[str, str]
+    """The times of the jobs that started, by path. Nested schedulers are not included."""
+    unstarted_states: dict[str, str]
     """The states of jobs that never started, by path."""
 
 
@@ -68,7 +71,7 @@ def read_trace(path: Path) -> RunTimes:
     """Read a trace from a file.
 
     Raises:
-        BadTrace: it cannot be read as a trace; the message says why.
+        BadTrace: the file cannot be read as a trace. The message says why.
 
     """
     try:
@@ -76,84 +79,88 @@ def read_trace(path: Path) -> RunTimes:
     except OSError as error:
         raise BadTrace(f"cannot read {str(path)!r}: {error.strerror}") from None
     except (ValueError, RecursionError):
-        raise BadTrace(f"{str(path)!r} is not a trace: it is not JSON; {HINT}") from None
+        raise BadTrace(f"{str(path)!r} is not a trace: it is not JSON; {INPUT_HINT}") from None
     try:
         other_data: Any = trace["otherData"]
-        is_ours, version = other_data["program"] == "trioflow", other_data["version"]
+        is_from_trioflow, version = other_data["program"] == "trioflow", other_data["version"]
     except (TypeError, KeyError, IndexError, AttributeError):
-        is_ours, other_data, version = False, None, None
-    if not is_ours:
-        raise BadTrace(f"{str(path)!r} is not a trace of trioflow; {HINT}")
-    if version != VERSION:
+        is_from_trioflow, other_data, version = False, None, None
+    if not is_from_trioflow:
+        raise BadTrace(f"{str(path)!r} is not a trace of trioflow; {INPUT_HINT}")
+    if version != FORMAT_VERSION:
         raise BadTrace(
             f"{str(path)!r} was written by a newer trioflow: its format is {version!r}, and this one reads "
-            f"{VERSION}; compare the two with that one, or make both anew"
+            f"{FORMAT_VERSION}; compare the two with that one, or make both anew"
         )
     try:
-        return _run_times(trace, other_data)
+        return _extract_run_times(trace, other_data)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadTrace(f"{str(path)!r} is a damaged trace: {type(error).__name__}: {error}") from None
 
 
-def _run_times(trace: Event, other_data: Event) -> RunTimes:
-    events: list[Event] = trace["traceEvents"]
+def _extract_run_times(trace: TraceEvent, other_data: TraceEvent) -> RunTimes:
+    events: list[TraceEvent] = trace["traceEvents"]
     processes = {event["pid"]: str(event["args"]["name"]) for event in events if event.get("name") == "process_name"}
-    roots = {*other_data["roots"]}
-    nested = {name for pid, name in processes.items() if pid not in roots}
+    root_pids = {*other_data["roots"]}
+    nested_names = {name for pid, name in processes.items() if pid not in root_pids}
     slices = [event for event in events if event.get("ph") == "X" and str(event.get("cat", "")).startswith("job")]
-    leaves = [leaf for leaf in slices if str(leaf["args"]["path"]) not in nested]
+    job_slices = [job_slice for job_slice in slices if str(job_slice["args"]["path"]) not in nested_names]
+    path_slices = [job_slice for job_slice in job_slices if "critical-path" in job_slice["cat"]]
     seconds = float(other_data["seconds"])
     return RunTimes(
-        name=", ".join(processes[pid] for pid in sorted(roots)) or "nothing has run",
+        name=", ".join(processes[pid] for pid in sorted(root_pids)) or "nothing has run",
         seconds=seconds,
-        path_segments=tuple(_path_segments([leaf for leaf in leaves if "critical-path" in leaf["cat"]], seconds)),
-        jobs=_jobs(leaves),
-        not_started={str(path): JobState(state).value for path, state in other_data["notStarted"].items()},
+        path_segments=tuple(_path_segments(path_slices, seconds)),
+        jobs=_sum_times_by_job(job_slices),
+        unstarted_states={str(path): JobState(state).value for path, state in other_data["notStarted"].items()},
     )
 
 
-def _jobs(leaves: list[Event]) -> dict[str, JobTimes]:
-    jobs: dict[str, JobTimes] = {}
-    for leaf in leaves:
-        args = leaf["args"]
+def _sum_times_by_job(job_slices: list[TraceEvent]) -> dict[str, JobTimes]:
+    times: dict[str, JobTimes] = {}
+    for job_slice in job_slices:
+        args = job_slice["args"]
         path = str(args["path"])
-        before = jobs.get(path, JobTimes(0.0, 0.0, ""))
-        waits: list[Event] = [wait for wait in args.get("waits", ()) if wait["cause"] != "jobs"]
-        jobs[path] = JobTimes(
-            before.seconds + _seconds(leaf["dur"]),
-            before.waited + _seconds(args["waited_us"] or 0.0),
+        previous_times = times.get(path, JobTimes(0.0, 0.0, ""))
+        waits: list[TraceEvent] = [wait for wait in args.get("waits", ()) if wait["cause"] != "jobs"]
+        times[path] = JobTimes(
+            previous_times.seconds + _to_seconds(job_slice["dur"]),
+            previous_times.waited_seconds + _to_seconds(args["waited_us"] or 0.0),
             JobState(args["state"]).value,
-            _wait_text(max(waits, key=lambda wait: float(wait["dur"]))) if waits else before.waited_for,
+            _wait_text(max(waits, key=lambda wait: float(wait["dur"]))) if waits else previous_times.waited_for,
         )
-    return jobs
+    return times
 
 
-def _wait_text(wait: Event) -> str:
-    by = f", until {wait['released_by']}" if "released_by" in wait else ""
-    return f"{CAUSES[WaitCause(wait['cause'])].awaited.format(wait['name'])}{by}"
+def _wait_text(wait: TraceEvent) -> str:
+    release_text = f", until {wait['released_by']}" if "released_by" in wait else ""
+    return f"{CAUSE_WORDS[WaitCause(wait['cause'])].awaited_phrase.format(wait['name'])}{release_text}"
 
 
-def _path_segments(chain: list[Event], total: float) -> Iterator[PathSegment]:
-    """Yield the segments along the critical path, whose jobs are `chain`, in a run of `total` seconds."""
-    chain.sort(key=lambda leaf: float(leaf["ts"]))
-    now = 0.0
-    for leaf, following in itertools.pairwise([*chain, None]):
-        assert leaf is not None
-        path, start = str(leaf["args"]["path"]), _seconds(leaf["ts"])
-        if start > now:
-            yield PathSegment(path, True, start - now)
-            now = start
-        end = start + _seconds(leaf["dur"])
-        if following is not None:
-            end = min(end, _seconds(following["ts"]))  # a service still runs when a job that requires it starts
-        if end > now:
-            yield PathSegment(path, False, end - now)
-            now = end
-    if total > now:
-        yield PathSegment("", True, total - now)
+def _path_segments(path_slices: list[TraceEvent], total_seconds: float) -> Iterator[PathSegment]:
+    """Yield the segments along the critical path of a run that took `total` seconds.
+
+    `path_slices` are the trace events of the jobs on the path.
+    """
+    path_slices.sort(key=lambda job_slice: float(job_slice["ts"]))
+    covered_until = 0.0
+    for job_slice, next_slice in itertools.pairwise([*path_slices, None]):
+        assert job_slice is not None
+        path, start = str(job_slice["args"]["path"]), _to_seconds(job_slice["ts"])
+        if start > covered_until:
+            yield PathSegment(path, True, start - covered_until)
+            covered_until = start
+        end = start + _to_seconds(job_slice["dur"])
+        if next_slice is not None:
+            end = min(end, _to_seconds(next_slice["ts"]))  # a service still runs when a job that requires it starts
+        if end > covered_until:
+            yield PathSegment(path, False, end - covered_until)
+            covered_until = end
+    if total_seconds > covered_until:
+        yield PathSegment("", True, total_seconds - covered_until)
 
 
-def _seconds(microseconds: Any) -> float:
+def _to_seconds(microseconds: Any) -> float:
     seconds = float(microseconds) / 1e6
     if not math.isfinite(seconds):
         raise ValueError(f"{microseconds} is not a time")

@@ -1,4 +1,4 @@
-"""The failures in a report, grouped by kind, with the jobs that they kept from running; and details of commands."""
+"""The failures in a report, grouped by kind, with the jobs that they kept from running, and the details of commands."""
 
 from __future__ import annotations
 
@@ -27,23 +27,26 @@ from .._span_builder import TraceRecord
 from .._spans import RunSpan, Span
 from ._names import display_name, escape, escape_lines, name_html
 
-MAX_FAILURES: Final = 200
-"""The number of groups of failures that are shown."""
-MAX_OPEN: Final = 3
-"""The number of groups shown unfolded."""
-MAX_NAMES: Final = 100
-"""The number of failed jobs that are listed for each group."""
-MAX_BLOCKED: Final = 3
-"""The number of names in the summary of a group: of its failed jobs, and of those that they kept from running."""
+MAX_FAILURE_GROUPS: Final = 200
+"""The largest number of groups of failures that are shown."""
+MAX_UNFOLDED_GROUPS: Final = 3
+"""The number of groups that are shown unfolded."""
+MAX_LISTED_JOBS: Final = 100
+"""The largest number of failed jobs that are listed for a group."""
+MAX_SUMMARY_NAMES: Final = 3
+"""The largest number of failed jobs, and of jobs that they kept from running, that a group's summary names."""
 MAX_NAME_LENGTH: Final = 48
-"""The number of characters above which a name in a summary loses its middle."""
+"""The largest number of characters in a name in a summary. A longer name loses its middle."""
 MAX_INCIDENTS: Final = 5
-UNFINISHED: Final = JobState.IDLE, JobState.SCHEDULED, JobState.CANCELLED
+"""The largest number of incidents whose messages are shown."""
+UNFINISHED_STATES: Final = JobState.IDLE, JobState.SCHEDULED, JobState.CANCELLED
+"""The states of jobs that may not have finished because the run ended early."""
 DRAINED_REMARK: Final = ": no more jobs were to start, and those that ran went on to their end"
+"""The explanation that follows if the run was drained."""
 
 
 def failures_section(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str:
-    """Return the section on failures, early ends of runs, and incidents as HTML.
+    """Return the section on failures, incidents and runs that ended early, as HTML.
 
     Args:
         record: the record of the runs.
@@ -51,100 +54,116 @@ def failures_section(record: TraceRecord, commands: dict[int, dict[str, Any]]) -
 
     """
     spans = [record.spans[number] for number in record.failures]
-    blocked = stopped_by_failures(record)
+    stopped_jobs = find_stopped_jobs(record)
     groups = _debrief.group_failures((span, span.critical, record.failures[span.number]) for span in spans)
-    groups.sort(key=lambda group: (not group[0].critical, -sum(len(blocked.get(span.number, ())) for span in group)))
-    shown = [_Group(record, group, blocked, commands).html() for group in groups[:MAX_FAILURES]]
-    others = len(spans) - sum(map(len, groups[:MAX_FAILURES]))
-    if others:
-        shown.append(f'<p class="note">{others} more are in the table.</p>')
-    if len(shown) > MAX_OPEN + 1:
-        more = "".join(shown[MAX_OPEN:])
-        number = len(groups) - MAX_OPEN
-        shown[MAX_OPEN:] = [
-            f'<details class="others"><summary>{number} other kinds of failures</summary>{more}</details>'
+    groups.sort(
+        key=lambda group: (not group[0].critical, -sum(len(stopped_jobs.get(span.number, ())) for span in group))
+    )
+    blocks = [_FailureGroup(record, group, stopped_jobs, commands).to_html() for group in groups[:MAX_FAILURE_GROUPS]]
+    unlisted_count = len(spans) - sum(map(len, groups[:MAX_FAILURE_GROUPS]))
+    if unlisted_count:
+        blocks.append(f'<p class="note">{unlisted_count} more are in the table.</p>')
+    if len(blocks) > MAX_UNFOLDED_GROUPS + 1:
+        folded_html = "".join(blocks[MAX_UNFOLDED_GROUPS:])
+        folded_count = len(groups) - MAX_UNFOLDED_GROUPS
+        blocks[MAX_UNFOLDED_GROUPS:] = [
+            f'<details class="others"><summary>{folded_count} other kinds of failures</summary>{folded_html}</details>'
         ]
-    shown += filter(None, (_early_end(record, run) for run in record.roots))
-    shown += _incidents(record)
-    return "\n".join(shown) or '<p class="note">No job failed.</p>'
+    blocks += filter(None, (_early_end_html(record, run) for run in record.root_runs))
+    blocks += _incidents_html(record)
+    return "\n".join(blocks) or '<p class="note">No job failed.</p>'
 
 
-def _early_end(record: TraceRecord, run: RunSpan) -> str:
-    """Return the reason why a run ended early, unless that was a critical failure, and the jobs that were cancelled."""
-    if run.reason in (None, StopReason.COMPLETED, StopReason.CRITICAL):
+def _early_end_html(record: TraceRecord, run: RunSpan) -> str:
+    """Return why a run ended early, and which jobs it cancelled, as HTML.
+
+    The result is an empty string if the run was completed, or if it was ended by a critical failure, because this
+    failure is shown elsewhere.
+    """
+    if run.stop_reason in (None, StopReason.COMPLETED, StopReason.CRITICAL):
         return ""
     jobs = [span for span in record.counted_spans if not span.forever]
-    cancelled = [name_html(span) for span in jobs if span.state is JobState.CANCELLED and span.started_at is not None]
-    never_started = sum(span.state in UNFINISHED and span.started_at is None for span in jobs)
-    sentences = [f"The run {STOP_REASON_TEXTS[run.reason]}{DRAINED_REMARK * (run.reason is StopReason.DRAINED)}."]
-    sentences += [f"Running then: {_verdict.join_names(cancelled)}."] * bool(cancelled)
-    sentences += [f"{never_started} job{'s' * (never_started != 1)} never started."] * bool(never_started)
+    cancelled_names = [
+        name_html(span) for span in jobs if span.state is JobState.CANCELLED and span.started_at is not None
+    ]
+    unstarted_count = sum(span.state in UNFINISHED_STATES and span.started_at is None for span in jobs)
+    sentences = [
+        f"The run {STOP_REASON_TEXTS[run.stop_reason]}{DRAINED_REMARK * (run.stop_reason is StopReason.DRAINED)}."
+    ]
+    sentences += [f"Running then: {_verdict.join_names(cancelled_names)}."] * bool(cancelled_names)
+    sentences += [f"{unstarted_count} job{'s' * (unstarted_count != 1)} never started."] * bool(unstarted_count)
     return f"<p>{' '.join(sentences)}</p>"
 
 
-def _incidents(record: TraceRecord) -> Iterator[str]:
+def _incidents_html(record: TraceRecord) -> Iterator[str]:
     if record.incidents:
         messages = "; ".join(mark.message.partition("\n")[0] for mark in record.incidents[:MAX_INCIDENTS])
         yield f"<p>Incidents: {len(record.incidents)} (<bdi>{escape(messages)}</bdi>)</p>"
 
 
-class _Group:
+class _FailureGroup:
     """A group of failures that differ only in their messages."""
 
     def __init__(
         self,
         record: TraceRecord,
         spans: list[Span],
-        blocked: dict[int, list[Span]],
+        stopped_jobs: dict[int, list[Span]],
         commands: dict[int, dict[str, Any]],
     ) -> None:
         self._record: Final = record
         self._spans: Final = spans
-        self._first: Final = spans[0]
+        self._first_span: Final = spans[0]
         self._failure: Final = record.failures[spans[0].number]
-        stopped = [other for span in spans for other in blocked.get(span.number, ())]
-        self._blocked: Final = [span for span in stopped if span.started_at is None]
-        self._cancelled: Final = [span for span in stopped if span.started_at is not None]
-        self._command: Final = commands.get(spans[0].number)
+        stopped_spans = [stopped for span in spans for stopped in stopped_jobs.get(span.number, ())]
+        self._blocked_spans: Final = [span for span in stopped_spans if span.started_at is None]
+        self._cancelled_spans: Final = [span for span in stopped_spans if span.started_at is not None]
+        self._command_details: Final = commands.get(spans[0].number)
 
-    def html(self) -> str:
-        """Return the group as HTML: its jobs, where it was raised, its consequences, and the folded traceback."""
-        first, number = self._first, len(self._spans)
-        title = _job_link(first) if number == 1 else f"{number} jobs"
-        critical = ' <span class="badge bad">critical</span>' * first.critical
+    def to_html(self) -> str:
+        """Return the group as HTML: its jobs, the place of the failure, its consequences, and the folded traceback."""
+        first_span, count = self._first_span, len(self._spans)
+        title = _job_link(first_span) if count == 1 else f"{count} jobs"
+        critical_badge = ' <span class="badge bad">critical</span>' * first_span.critical
         frame = _exception_text.innermost_user_frame(self._failure.exception, self._failure.traceback)
-        line = "" if frame is None or not frame.line else f'<pre class="line">{escape_lines(frame.line)}</pre>'
-        trace = escape_lines(_exception_text.format_traceback(self._failure.exception, self._failure.traceback))
-        summary = "traceback" if number == 1 else "traceback of the first"
+        line_html = "" if frame is None or not frame.line else f'<pre class="line">{escape_lines(frame.line)}</pre>'
+        traceback = escape_lines(_exception_text.format_traceback(self._failure.exception, self._failure.traceback))
+        summary = "traceback" if count == 1 else "traceback of the first"
+        heading = f'<b class="state-failed">{title}</b>{critical_badge} {_exception_html(first_span)}'
         return (
-            f'<article class="failure"><p><b class="state-failed">{title}</b>{critical} {_exception_html(first)}</p>'
-            f'<p class="note">{" · ".join(self._facts(frame))}</p>{line}'
-            f"{self._names()}{_command_html(self._command)}"
-            f"<details><summary>{summary}</summary><pre>{trace}</pre></details></article>"
+            f'<article class="failure"><p>{heading}</p>'
+            f'<p class="note">{" · ".join(self._facts_html(frame))}</p>{line_html}'
+            f"{self._job_list_html()}{_command_html(self._command_details)}"
+            f"<details><summary>{summary}</summary><pre>{traceback}</pre></details></article>"
         )
 
-    def _facts(self, frame: Any) -> Iterator[str]:
+    def _facts_html(self, frame: Any) -> Iterator[str]:
         if frame is not None:
             yield f"{escape(Path(frame.filename).name)}:{frame.lineno} in {escape(frame.name)}"
-        if len(self._spans) == 1 and self._first.elapsed is not None:
-            yield f"after {duration_text(self._first.elapsed)}"
-        for words, spans in (("kept {} from running", self._blocked), ("cancelled {} that ran", self._cancelled)):
-            if number := len(spans):
-                names = _verdict.join_names([_short_name(span) for span in spans], MAX_BLOCKED)
-                count = f"{number} job{'s' * (number != 1)}"
-                yield f"<b>{words.format(count)}</b>: {names}"
-        if not self._blocked and not self._cancelled:
+        if len(self._spans) == 1 and self._first_span.elapsed is not None:
+            yield f"after {duration_text(self._first_span.elapsed)}"
+        for template, spans in (
+            ("kept {} from running", self._blocked_spans),
+            ("cancelled {} that ran", self._cancelled_spans),
+        ):
+            if count := len(spans):
+                names = _verdict.join_names([_short_name(span) for span in spans], MAX_SUMMARY_NAMES)
+                count_text = f"{count} job{'s' * (count != 1)}"
+                yield f"<b>{template.format(count_text)}</b>: {names}"
+        if not self._blocked_spans and not self._cancelled_spans:
             yield "kept no job from running"
-        if self._record.on_path & {span.number for span in self._spans}:
+        if self._record.critical_path_numbers & {span.number for span in self._spans}:
             yield "on the critical path"
 
-    def _names(self) -> str:
+    def _job_list_html(self) -> str:
         if len(self._spans) == 1:
             return ""
-        items = [f"<li>{_job_link(span)} {_exception_html(span)}</li>" for span in self._spans[:MAX_NAMES]]
-        if len(self._spans) > MAX_NAMES:
-            items.append(f"<li>and {len(self._spans) - MAX_NAMES} more, which are in the table</li>")
-        names = _verdict.join_names([f"<bdi>{escape(_shorten(span.label))}</bdi>" for span in self._spans], MAX_BLOCKED)
+        items = [f"<li>{_job_link(span)} {_exception_html(span)}</li>" for span in self._spans[:MAX_LISTED_JOBS]]
+        if len(self._spans) > MAX_LISTED_JOBS:
+            items.append(f"<li>and {len(self._spans) - MAX_LISTED_JOBS} more, which are in the table</li>")
+        names = _verdict.join_names(
+            [f"<bdi>{escape(_shorten_name(span.label))}</bdi>" for span in self._spans], MAX_SUMMARY_NAMES
+        )
         return f"<details><summary>{names}</summary><ul>{''.join(items)}</ul></details>"
 
 
@@ -153,10 +172,10 @@ def _job_link(span: Span) -> str:
 
 
 def _short_name(span: Span) -> str:
-    return f"<bdi>{escape(_shorten(display_name(span)))}</bdi>"
+    return f"<bdi>{escape(_shorten_name(display_name(span)))}</bdi>"
 
 
-def _shorten(name: str) -> str:
+def _shorten_name(name: str) -> str:
     return without_middle(name, MAX_NAME_LENGTH)
 
 
@@ -167,53 +186,50 @@ def _exception_html(span: Span) -> str:
 def _command_html(details: dict[str, Any] | None) -> str:
     if details is None:
         return ""
-    links = [
-        f'{stream}: <a href="{escapes.escape(address)}">{escape(path)}</a>'
-        for stream, address, path in details["files"]
-    ]
+    links = [f'{stream}: <a href="{escapes.escape(url)}">{escape(path)}</a>' for stream, url, path in details["files"]]
     facts = " · ".join([escape(details["facts"]), *links])
     outputs = [f"<p>{escape(title)}:</p><pre>{escape_lines(text)}</pre>" for title, text in details["outputs"]]
     return f'<p><code>{escape(details["command"])}</code></p><p class="note">{facts}</p>{"".join(outputs)}'
 
 
-def stopped_by_failures(record: TraceRecord) -> dict[int, list[Span]]:
-    """Return for each failure, by span number, the jobs that it kept from running or cancelled. O(V + E).
+def find_stopped_jobs(record: TraceRecord) -> dict[int, list[Span]]:
+    """Return the jobs that each failure cancelled or kept from running, by the span number of the failure.
 
-    These are BLOCKED jobs, the jobs in nested schedulers that were BLOCKED, and, for the failure that stopped the run,
-    the jobs that had not settled then.
+    These are the BLOCKED jobs, and the jobs in nested schedulers that were BLOCKED. If the failure stopped the run, the
+    jobs that had not settled by then are included, too. For V jobs and E requirements, this takes O(V + E) time.
     """
-    numbers = {job: span.number for span, job in zip(record.spans, record.jobs, strict=True)}
-    first_failures: dict[int, int] = {}  # for each nested scheduler, the first failure in it
+    numbers_by_job = {job: span.number for span, job in zip(record.spans, record.jobs, strict=True)}
+    first_failures: dict[int, int] = {}  # the first failure in each nested scheduler
     for number in sorted(record.failures, key=lambda number: (record.spans[number].finished_at or 0.0, number)):
         for enclosing in record.enclosing_spans(record.spans[number]):
             first_failures.setdefault(enclosing.number, number)
-    stopped: dict[int, list[Span]] = {}
-    culprits = [record.culprit(run) for run in record.roots if run.culprit is not None]
-    culprit = next((_root_failure(record, span, numbers) for span in culprits if span is not None), None)
+    stopped_spans: dict[int, list[Span]] = {}
+    culprits = [record.find_culprit(run) for run in record.root_runs if run.culprit_number is not None]
+    culprit = next((_find_root_failure(record, span, numbers_by_job) for span in culprits if span is not None), None)
     for span in record.counted_spans:
         if span.forever:
             continue
-        levels = [span, *record.enclosing_spans(span)]
-        blocked = next((level for level in levels if level.state is JobState.BLOCKED), None)
-        cause = None if blocked is None else _root_failure(record, blocked, numbers)
-        if cause is None and span.state in UNFINISHED:
-            cause = culprit
-        if cause is not None and cause not in record.failures:
-            cause = first_failures.get(cause)
-        if cause is not None and cause != span.number:
-            stopped.setdefault(cause, []).append(span)
-    return stopped
+        candidates = [span, *record.enclosing_spans(span)]
+        blocked_span = next((candidate for candidate in candidates if candidate.state is JobState.BLOCKED), None)
+        failure_number = None if blocked_span is None else _find_root_failure(record, blocked_span, numbers_by_job)
+        if failure_number is None and span.state in UNFINISHED_STATES:
+            failure_number = culprit
+        if failure_number is not None and failure_number not in record.failures:
+            failure_number = first_failures.get(failure_number)
+        if failure_number is not None and failure_number != span.number:
+            stopped_spans.setdefault(failure_number, []).append(span)
+    return stopped_spans
 
 
-def _root_failure(record: TraceRecord, span: Span, numbers: dict[AnyJob, int]) -> int | None:
-    """Return the number of the job whose failure, directly or through others, blocked a job; None if unknown.
+def _find_root_failure(record: TraceRecord, span: Span, numbers_by_job: dict[AnyJob, int]) -> int | None:
+    """Return the span number of the job whose failure blocked the job of `span`, directly or through other jobs.
 
-    For a job that is not BLOCKED, this is its own number.
+    If the failed job is unknown, return None. If the job of `span` is not BLOCKED, return its own number.
     """
     for _ in record.spans:
         if not isinstance(span.exception, RequirementFailed):
             break
-        number = numbers.get(span.exception.requirement)
+        number = numbers_by_job.get(span.exception.requirement)
         if number is None:
             return None
         span = record.spans[number]
@@ -223,14 +239,15 @@ def _root_failure(record: TraceRecord, span: Span, numbers: dict[AnyJob, int]) -
 # ---- commands: command lines, exit codes, resource use, ends of outputs, and output files
 
 MAX_LINE_LENGTH: Final = 2000
-"""The number of characters above which a command line is cut."""
-MAX_OUTPUT: Final = 1_000_000
-"""The number of characters of command output in one report; those of failed commands have priority."""
+"""The largest number of characters in a command line. A longer one is cut off."""
+MAX_OUTPUT_CHARACTERS: Final = 1_000_000
+"""The largest number of characters of command output in one report. Failed commands come first."""
 PATH_TYPES: Final[Any] = (str, bytes, os.PathLike)
+"""The types of the options `stdout` and `stderr` of a command if the output goes to a file."""
 
 
 def exit_text(returncode: int) -> str:
-    """Return an exit code as text, or the name of the signal if it is negative."""
+    """Return an exit code as text. If it is negative, return the name of the signal that ended the process."""
     if returncode >= 0:
         return str(returncode)
     try:
@@ -240,36 +257,37 @@ def exit_text(returncode: int) -> str:
 
 
 def command_details(record: TraceRecord, folder: Path) -> dict[int, dict[str, Any]]:
-    """Return the details of each command by the number of its span, as text that is not escaped.
+    """Return the details of each command, keyed by its span number. The texts are not yet escaped for HTML.
 
     Args:
         record: the record of the runs.
-        folder: the directory of the report. Links to files below it are relative, so that they survive a move of the
-            whole directory.
+        folder: the directory of the report. Links to files in this directory are relative, so that they survive a move
+            of the whole directory.
 
     """
-    remaining = MAX_OUTPUT
+    remaining_characters = MAX_OUTPUT_CHARACTERS
     details: dict[int, dict[str, Any]] = {}
     for number in sorted(record.commands, key=lambda number: number not in record.failures):
         job, command = record.commands[number]
         outputs = list(_command_outputs(command)) if not job.redact else []
-        size = sum(len(text) for _, text in outputs)
-        remaining -= size
+        output_size = sum(len(text) for _, text in outputs)
+        remaining_characters -= output_size
         details[number] = {
-            "command": _clip(printable(command_line_of(job))),
-            "facts": " · ".join(_command_facts(command)),
-            "outputs": outputs if remaining >= 0 else [],
-            "note": "The end of its output is left out here: the report would be too large." * (remaining < 0 < size),
+            "command": _clip_line(printable(command_line_of(job))),
+            "facts": " · ".join(_command_fact_texts(command)),
+            "outputs": outputs if remaining_characters >= 0 else [],
+            "note": "The end of its output is left out here: the report would be too large."
+            * (remaining_characters < 0 < output_size),
             "files": list(_command_files(job, folder)),
         }
     return details
 
 
-def _clip(line: str) -> str:
+def _clip_line(line: str) -> str:
     return line if len(line) <= MAX_LINE_LENGTH else line[:MAX_LINE_LENGTH] + "…"
 
 
-def _command_facts(command: CommandEnd) -> Iterator[str]:
+def _command_fact_texts(command: CommandEnd) -> Iterator[str]:
     yield f"{'exit code' if command.returncode >= 0 else 'ended by'} {exit_text(command.returncode)}"
     yield f"elapsed {duration_text(command.elapsed)}"
     yield f"user {duration_text(command.user_time)}"
@@ -279,23 +297,24 @@ def _command_facts(command: CommandEnd) -> Iterator[str]:
 
 
 def _command_outputs(command: CommandEnd) -> Iterator[tuple[str, str]]:
-    for name, end in (("standard output", command.stdout), ("standard error", command.stderr)):
+    for name, end in (("standard output", command.stdout_end), ("standard error", command.stderr_end)):
         if end and end.strip():
             text = end.decode("utf-8", errors="backslashreplace").rstrip("\n")
             yield f"end of its {name}", "\n".join(printable(line.expandtabs()) for line in text.split("\n"))
 
 
 def _command_files(job: Any, folder: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield the name of the stream, the URL and the path of each output file."""
+    """Yield the stream's name, the URL and the path of each file to which a command wrote its output."""
     for stream in ("stdout", "stderr"):
-        file: Any = getattr(getattr(job, "_options", None), stream, None)  # a user's kind may lack the attribute
+        # A kind of job that a user has written may have no attribute `_options`.
+        file: Any = getattr(getattr(job, "_options", None), stream, None)
         if isinstance(file, PATH_TYPES) and not job.redact:
             path = Path(os.fsdecode(file)).absolute()
-            yield stream, _url(path, folder.absolute()), printable(os.fsdecode(file))
+            yield stream, _file_url(path, folder.absolute()), printable(os.fsdecode(file))
 
 
-def _url(path: Path, folder: Path) -> str:
+def _file_url(path: Path, folder: Path) -> str:
     if not path.is_relative_to(folder):
         return path.as_uri()
-    uri, base = path.as_uri(), folder.as_uri().rstrip("/") + "/"
-    return "./" + uri.removeprefix(base)
+    uri, folder_uri = path.as_uri(), folder.as_uri().rstrip("/") + "/"
+    return "./" + uri.removeprefix(folder_uri)

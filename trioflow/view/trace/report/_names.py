@@ -1,4 +1,4 @@
-"""The names and other texts of a scenario, escaped for HTML."""
+"""The escaping of jobs' names and other texts for HTML."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .._spans import Span
 
 
 def escape(text: str) -> str:
-    """Escape a text for HTML, and its control characters for display."""
+    """Escape a text for HTML, and make its control characters visible."""
     return escapes.escape(printable(text))
 
 
@@ -19,10 +19,10 @@ def escape_lines(text: str) -> str:
 
 
 def name_html(span: Span) -> str:
-    """Return the name of a job as HTML, with its text direction isolated: a label may run from right to left."""
+    """Return the name of a job as HTML. Its text direction is isolated, because labels may be right-to-left."""
     return f"<bdi>{escape(display_name(span))}</bdi>"
 
 
 def display_name(span: Span) -> str:
-    """Return the path of a job, with the number of its scheduler's run from the second run on."""
+    """Return the path of a job. If its scheduler ran several times, add the number of the run, e.g. `a/b (run 2)`."""
     return (shorten(span.path) if span.path.strip() else "(empty label)") + f" (run {span.run})" * (span.run > 1)

@@ -1,7 +1,7 @@
-"""The timeline of a run with many jobs: a row for each slot, colours by kind, and hatching where a slot was empty.
+"""The timeline of a run with many jobs: a row for each slot, a color for each kind, and hatching for empty slots.
 
-Adjacent jobs of one kind that are too narrow for labels share a bar, whose label has their number. Below the slots, the
-critical path is a row of labelled boxes, and a strip shows the use of each resource.
+Adjacent jobs of one kind share a bar if they are too narrow for labels. The label of such a bar says how many jobs
+share it. Below the slots, the critical path is a row of labeled boxes, and a strip shows the use of each resource.
 """
 
 from __future__ import annotations
@@ -16,268 +16,290 @@ from xml.etree import ElementTree as Tree
 
 from ...._core.api.views import JobState, duration_text, printable
 from ..._state_styles import STATE_STYLES
-from .._resource_use import Steps
-from .._shares import PathPart, path_steps
-from .._slots import NOTHING_READY, Bar, Reason, SlotUse, reason_words, slot_use
+from .._path_parts import PathPart, path_steps
+from .._resource_use import StepFunction
+from .._slots import NOTHING_READY, EmptySlotReason, SlotBar, SlotUse, compute_slot_use, reason_words
 from .._span_builder import TraceRecord
 from .._spans import Span
 from ._bars import FAILED_SYMBOL, tooltip_lines
-from ._gaps import HatchPatterns, draw_word
-from ._geometry import MARGIN, MIN_SECONDS
-from ._svg import add, clip, clip_middle, flow, text_width
+from ._gaps import HatchPatterns, draw_gap_label
+from ._geometry import MARGIN, MIN_AXIS_SECONDS
+from ._svg import add_element, clip_middle, clip_text, flow_positions, text_width
 
 NAME_WIDTH: Final = 92.0
 """The width of the names in front of rows, in pixels."""
-MAX_COLOURED_KINDS: Final = 6
-"""The number of kinds of jobs that have a colour of their own; the others are grey."""
+MAX_COLORED_KINDS: Final = 6
+"""The largest number of kinds of jobs that have their own color. Other kinds are gray."""
 MIN_BAR_WIDTH: Final = 30.0
-"""Pixels below which adjacent jobs of one kind share a bar."""
+"""The smallest width in pixels of a bar of its own. Adjacent narrower jobs of one kind share a bar."""
 COLUMN_WIDTH: Final = 2.0
-"""The width in pixels of the columns into which time is divided, to find the reasons of empty slots."""
-PITCHES: Final = ((24, 20.0), (40, 14.0), (100, 6.0), (400, 3.0))
-"""For up to so many rows, the height of a row in pixels; with more rows, it is 1.5."""
-MAX_NAMED_JOBS: Final = 20_000
-"""The number of jobs above which shared bars do not list the numbers of their jobs."""
-STRIP_HEIGHT: Final = 34.0
-MAX_STRIPS: Final = 12
+"""The width in pixels of the columns into which time is divided to find the reasons for empty slots."""
+ROW_HEIGHTS: Final = ((24, 20.0), (40, 14.0), (100, 6.0), (400, 3.0))
+"""Pairs of a number of rows, and the height in pixels of a row if there are at most that many rows. If there are more
+rows than in the last pair, the height is 1.5."""
+MAX_LISTED_JOBS: Final = 20_000
+"""The largest number of jobs in a run whose merged bars list the span numbers of their jobs."""
+RESOURCE_STRIP_HEIGHT: Final = 34.0
+"""The height in pixels of the strip that shows the use of a resource."""
+MAX_RESOURCE_STRIPS: Final = 12
+"""The largest number of resources that have a strip."""
 LINE_HEIGHT: Final = 18.0
+"""The height of a line in the legend, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """A bar in a slot: one job, or several adjacent ones of one kind."""
+class MergedBar:
+    """A bar in a slot, which stands for one job, or for several adjacent jobs of one kind."""
 
-    began: float
-    ended: float
+    start: float
+    end: float
     spans: tuple[Span, ...]
-    style: str
+    css_class: str
     kind: str
 
 
 class SlotGeometry:
-    """The coordinates of times and slots in one picture, and the colours of jobs."""
+    """The coordinates of times and slots in one timeline, and the colors of jobs."""
 
     def __init__(self, record: TraceRecord, width: float, top: float) -> None:
         self.record: Final = record
-        self.use: Final = slot_use(record)
+        self.slot_use: Final = compute_slot_use(record)
         self.width: Final = width
         self.left: Final = MARGIN + NAME_WIDTH
-        self.began: Final = record.began
-        self.seconds: Final = max(record.now - record.began, MIN_SECONDS)
+        self.start_time: Final = record.start_time
+        self.axis_seconds: Final = max(record.end_time - record.start_time, MIN_AXIS_SECONDS)
         self.top: Final = top
-        number = max(self.use.slots, 1)
-        self.pitch: Final = next((size for most, size in PITCHES if number <= most), 1.5)
-        self.font: Final = 11.0 if self.pitch >= 20 else 9.0
-        self.has_words: Final = self.pitch >= 14
-        self.gap: Final = 2.0 if self.pitch >= 14 else 1.0 if self.pitch >= 6 else 0.0
-        self.bottom: Final = top + number * self.pitch
-        self.kinds: Final = _find_kinds(record, self.use)
+        row_count = max(self.slot_use.slot_count, 1)
+        self.row_height: Final = next((height for max_rows, height in ROW_HEIGHTS if row_count <= max_rows), 1.5)
+        self.font_size: Final = 11.0 if self.row_height >= 20 else 9.0
+        self.has_labels: Final = self.row_height >= 14
+        self.row_gap: Final = 2.0 if self.row_height >= 14 else 1.0 if self.row_height >= 6 else 0.0
+        self.bottom: Final = top + row_count * self.row_height
+        self.summaries_by_kind: Final = _summarize_kinds(record, self.slot_use)
 
-    def x(self, at: float) -> float:
+    def time_to_x(self, time: float) -> float:
         """Return the x coordinate of a time, in pixels."""
-        return self.left + (at - self.began) * (self.width - MARGIN - self.left) / self.seconds
+        return self.left + (time - self.start_time) * (self.width - MARGIN - self.left) / self.axis_seconds
 
     def row_bounds(self, row: int) -> tuple[float, float]:
-        """Return the upper edge of a row, and its height."""
-        return self.top + row * self.pitch + self.gap / 2, self.pitch - self.gap
+        """Return the y coordinate of a row's upper edge, and the height of the row."""
+        return self.top + row * self.row_height + self.row_gap / 2, self.row_height - self.row_gap
 
-    def style(self, span: Span) -> str:
-        """Return the CSS class of a job's bar: that of its kind, or of its state if it did not succeed."""
+    def css_class(self, span: Span) -> str:
+        """Return the CSS class of a job's bar. It stands for the job's kind, or for its state if it did not succeed."""
         if span.state is not JobState.SUCCEEDED:
             return str(span.state.value)
-        return self.kinds[self.record.kinds[span.number]].css
+        return self.summaries_by_kind[self.record.kinds[span.number]].css_class
 
 
 @dataclass(slots=True)
-class KindOfJobs:
-    """The sample in the legend for the jobs of one kind."""
+class KindSummary:
+    """The jobs of one kind in the slots, as summarized in the legend."""
 
     name: str
-    css: str = "kind-other"
+    css_class: str = "kind-other"
     count: int = 0
-    failed: int = 0
-    work: float = 0.0
+    failed_count: int = 0
+    work_seconds: float = 0.0
 
 
-def _find_kinds(record: TraceRecord, use: SlotUse) -> dict[str, KindOfJobs]:
-    """Return the kinds of the jobs in the slots, the kind with most work first; the first kinds get a colour."""
-    kinds: dict[str, KindOfJobs] = {}
-    for bar in itertools.chain.from_iterable(use.rows):
+def _summarize_kinds(record: TraceRecord, slot_use: SlotUse) -> dict[str, KindSummary]:
+    """Summarize each kind of job in the slots, the kind with the most work first. Only the first kinds get colors."""
+    summaries_by_kind: dict[str, KindSummary] = {}
+    for bar in itertools.chain.from_iterable(slot_use.bars_by_slot):
         name = record.kinds[bar.span.number]
-        kind = kinds.setdefault(name, KindOfJobs(bar.span.label))
-        kind.name = name if kind.count else kind.name  # a single job is shown by its label
+        kind = summaries_by_kind.setdefault(name, KindSummary(bar.span.label))
+        kind.name = name if kind.count else kind.name  # a single job is shown with its label
         kind.count += 1
-        kind.failed += bar.span.state is JobState.FAILED
-        kind.work += bar.ended - bar.began
-    ordered = dict(sorted(kinds.items(), key=lambda item: -item[1].work))
-    for number, kind in enumerate(itertools.islice(ordered.values(), MAX_COLOURED_KINDS)):
-        kind.css = f"kind{number}"
-    return ordered
+        kind.failed_count += bar.span.state is JobState.FAILED
+        kind.work_seconds += bar.end - bar.start
+    sorted_kinds = dict(sorted(summaries_by_kind.items(), key=lambda item: -item[1].work_seconds))
+    for number, kind in enumerate(itertools.islice(sorted_kinds.values(), MAX_COLORED_KINDS)):
+        kind.css_class = f"kind{number}"
+    return sorted_kinds
 
 
 def draw_slots(svg: Tree.Element, definitions: Tree.Element, geometry: SlotGeometry) -> float:
-    """Draw the rows, and below them the critical path, the resources and the legend; return the lower edge."""
-    patterns = HatchPatterns(definitions, (reason for reason, seconds in geometry.use.empty.items() if seconds > 0))
-    for row in range(geometry.use.slots):
+    """Draw the rows, and below them the critical path, the resources and the legend. Return the y of the lower edge."""
+    patterns = HatchPatterns(
+        definitions, (reason for reason, seconds in geometry.slot_use.empty_seconds_by_reason.items() if seconds > 0)
+    )
+    for row in range(geometry.slot_use.slot_count):
         y, height = geometry.row_bounds(row)
         width = geometry.width - MARGIN - geometry.left
-        add(svg, "rect", css="empty", x=geometry.left, y=y, width=width, height=height)
-        if geometry.has_words or row == 0:
-            text = f"slot {row + 1}" if geometry.has_words else f"{geometry.use.slots} slots"
-            add(svg, "text", text, css="name", x=MARGIN, y=y + max(height / 2 + 4, 9))
-    _draw_reasons(svg, geometry, patterns)
-    for row, bars in enumerate(geometry.use.rows):
-        for block in sorted(_blocks(geometry, bars), key=lambda block: block.style == JobState.FAILED.value):
-            _draw_block(svg, geometry, block, row)
-    y = _draw_path(svg, geometry, geometry.bottom + 12)
-    y = draw_resources(svg, geometry.record, geometry.x, geometry.left, geometry.width, y + 8)
+        add_element(svg, "rect", css="empty", x=geometry.left, y=y, width=width, height=height)
+        if geometry.has_labels or row == 0:
+            text = f"slot {row + 1}" if geometry.has_labels else f"{geometry.slot_use.slot_count} slots"
+            add_element(svg, "text", text, css="name", x=MARGIN, y=y + max(height / 2 + 4, 9))
+    _draw_empty_slots(svg, geometry, patterns)
+    for row, bars in enumerate(geometry.slot_use.bars_by_slot):
+        for bar in sorted(_merge_bars(geometry, bars), key=lambda bar: bar.css_class == JobState.FAILED.value):
+            _draw_merged_bar(svg, geometry, bar, row)
+    y = _draw_critical_path(svg, geometry, geometry.bottom + 12)
+    y = draw_resources(svg, geometry.record, geometry.time_to_x, geometry.left, geometry.width, y + 8)
     return _draw_legend(svg, geometry, patterns, y + 12)
 
 
 # ---- why slots were empty
 
 
-def _draw_reasons(svg: Tree.Element, geometry: SlotGeometry, patterns: HatchPatterns) -> None:
+def _draw_empty_slots(svg: Tree.Element, geometry: SlotGeometry, patterns: HatchPatterns) -> None:
     """Hatch the slots that were empty for a reason other than `NOTHING_READY`.
 
-    If more slots were empty than jobs waited, the upper ones are hatched.
+    If there were more empty slots than waiting jobs, only the upper slots are hatched.
     """
-    rows = [*geometry.use.rows, *[()] * (geometry.use.slots - len(geometry.use.rows))]
-    times = [at for at, _ in geometry.use.empty_steps]
-    columns = int((geometry.width - MARGIN - geometry.left) / COLUMN_WIDTH)
-    current = [0] * len(rows)  # in each row, the index of the first bar that has not ended
-    cells: list[tuple[int, int, Reason]] = []  # row, column and reason
-    for column in range(columns):
-        at = geometry.began + geometry.seconds * (column + 0.5) / columns
-        steps = geometry.use.empty_steps[bisect.bisect_right(times, at) - 1][1] if times else ()
+    rows = [
+        *geometry.slot_use.bars_by_slot,
+        *[()] * (geometry.slot_use.slot_count - len(geometry.slot_use.bars_by_slot)),
+    ]
+    times = [time for time, _ in geometry.slot_use.empty_slot_steps]
+    column_count = int((geometry.width - MARGIN - geometry.left) / COLUMN_WIDTH)
+    bar_indices = [0] * len(rows)  # for each row, the index of the first bar that has not ended
+    cells: list[tuple[int, int, EmptySlotReason]] = []  # the row, column and reason of each empty cell
+    for column in range(column_count):
+        time = geometry.start_time + geometry.axis_seconds * (column + 0.5) / column_count
+        steps = geometry.slot_use.empty_slot_steps[bisect.bisect_right(times, time) - 1][1] if times else ()
         reasons = list(itertools.chain.from_iterable(itertools.repeat(reason, slots) for reason, slots in steps))
         for row, bars in enumerate(rows):
             if not reasons:
                 break
-            while current[row] < len(bars) and bars[current[row]].ended <= at:
-                current[row] += 1
-            if current[row] == len(bars) or bars[current[row]].began > at:
+            while bar_indices[row] < len(bars) and bars[bar_indices[row]].end <= time:
+                bar_indices[row] += 1
+            if bar_indices[row] == len(bars) or bars[bar_indices[row]].start > time:
                 cells.append((row, column, reasons.pop(0)))
     cells.sort(key=lambda cell: cell[:2])
-    # The row and left edge of the last area for each reason: of adjacent areas, only the first is labelled.
-    last_areas: dict[Reason, tuple[int, float]] = {}
-    for (row, reason, _), group in itertools.groupby(
+    # The row and left edge of the last area for each reason. Of several adjacent areas, only the first is labeled.
+    last_areas: dict[EmptySlotReason, tuple[int, float]] = {}
+    for (row, reason, _), area in itertools.groupby(
         enumerate(cells), key=lambda item: (item[1][0], item[1][2], item[1][1] - item[0])
     ):
-        adjacent = [column for _, (_, column, _) in group]
-        left, right = geometry.left + adjacent[0] * COLUMN_WIDTH, geometry.left + (adjacent[-1] + 1) * COLUMN_WIDTH
+        area_columns = [column for _, (_, column, _) in area]
+        left = geometry.left + area_columns[0] * COLUMN_WIDTH
+        right = geometry.left + (area_columns[-1] + 1) * COLUMN_WIDTH
         y, height = geometry.row_bounds(row)
-        fill = patterns.gap_fill(reason)
-        add(svg, "rect", css="why", x=left, y=y, width=right - left, height=height, fill=fill)
-        above = last_areas.get(reason)
-        if geometry.has_words and (above is None or above[0] < row - 1 or abs(above[1] - left) > 60):
-            draw_word(svg, printable(reason_words(reason)), left, y, right - left, height, geometry.font)
+        fill = patterns.fill_attribute(reason)
+        add_element(svg, "rect", css="why", x=left, y=y, width=right - left, height=height, fill=fill)
+        last_area = last_areas.get(reason)
+        if geometry.has_labels and (last_area is None or last_area[0] < row - 1 or abs(last_area[1] - left) > 60):
+            draw_gap_label(svg, printable(reason_words(reason)), left, y, right - left, height, geometry.font_size)
         last_areas[reason] = row, left
 
 
 # ---- the jobs
 
 
-def _blocks(geometry: SlotGeometry, bars: Sequence[Bar]) -> Iterator[Block]:
-    """Yield the blocks of a row: adjacent narrow bars of one kind are merged."""
-    open_block: Block | None = None
+def _merge_bars(geometry: SlotGeometry, bars: Sequence[SlotBar]) -> Iterator[MergedBar]:
+    """Yield the bars of a row. Adjacent narrow bars of one kind are merged."""
+    pending_bar: MergedBar | None = None
     for bar in bars:
-        kind, style = geometry.record.kinds[bar.span.number], geometry.style(bar.span)
-        block = Block(bar.began, bar.ended, (bar.span,), style, kind)
-        is_narrow = geometry.x(bar.ended) - geometry.x(bar.began) < MIN_BAR_WIDTH
+        kind, css_class = geometry.record.kinds[bar.span.number], geometry.css_class(bar.span)
+        merged_bar = MergedBar(bar.start, bar.end, (bar.span,), css_class, kind)
+        is_narrow = geometry.time_to_x(bar.end) - geometry.time_to_x(bar.start) < MIN_BAR_WIDTH
         if (
-            open_block is not None
+            pending_bar is not None
             and is_narrow
-            and (open_block.style, open_block.kind) == (style, kind)
-            and geometry.x(bar.began) - geometry.x(open_block.ended) < 1
+            and (pending_bar.css_class, pending_bar.kind) == (css_class, kind)
+            and geometry.time_to_x(bar.start) - geometry.time_to_x(pending_bar.end) < 1
         ):
-            open_block = replace(open_block, ended=bar.ended, spans=(*open_block.spans, bar.span))
+            pending_bar = replace(pending_bar, end=bar.end, spans=(*pending_bar.spans, bar.span))
             continue
-        if open_block is not None:
-            yield open_block
-        open_block = block if is_narrow else None
+        if pending_bar is not None:
+            yield pending_bar
+        pending_bar = merged_bar if is_narrow else None
         if not is_narrow:
-            yield block
-    if open_block is not None:
-        yield open_block
+            yield merged_bar
+    if pending_bar is not None:
+        yield pending_bar
 
 
-def _draw_block(svg: Tree.Element, geometry: SlotGeometry, block: Block, row: int) -> None:
-    left, right = geometry.x(block.began), geometry.x(block.ended)
+def _draw_merged_bar(svg: Tree.Element, geometry: SlotGeometry, merged_bar: MergedBar, row: int) -> None:
+    left, right = geometry.time_to_x(merged_bar.start), geometry.time_to_x(merged_bar.end)
     y, height = geometry.row_bounds(row)
-    is_failed = block.style == JobState.FAILED.value
-    first, number = block.spans[0], len(block.spans)
-    group = add(svg, "g", css="job", data_number=first.number)
-    if number > 1 and len(geometry.record.spans) <= MAX_NAMED_JOBS:
-        group.set("data-numbers", " ".join(str(span.number) for span in block.spans))
-    name = geometry.kinds[block.kind].name if number > 1 else first.label
-    began, seconds = duration_text(block.began - geometry.began), duration_text(block.ended - block.began)
-    several = f"{number} jobs: {name}\nfrom {began} on, for {seconds}"
-    tooltip = several if number > 1 else "\n".join(map(printable, tooltip_lines(geometry.record, first)))
-    add(group, "title", tooltip)
+    is_failed = merged_bar.css_class == JobState.FAILED.value
+    first_span, job_count = merged_bar.spans[0], len(merged_bar.spans)
+    group = add_element(svg, "g", css="job", data_number=first_span.number)
+    if job_count > 1 and len(geometry.record.spans) <= MAX_LISTED_JOBS:
+        group.set("data-numbers", " ".join(str(span.number) for span in merged_bar.spans))
+    name = geometry.summaries_by_kind[merged_bar.kind].name if job_count > 1 else first_span.label
+    start = duration_text(merged_bar.start - geometry.start_time)
+    duration = duration_text(merged_bar.end - merged_bar.start)
+    summary = f"{job_count} jobs: {name}\nfrom {start} on, for {duration}"
+    tooltip = summary if job_count > 1 else "\n".join(map(printable, tooltip_lines(geometry.record, first_span)))
+    add_element(group, "title", tooltip)
     width = max(right - left, 3.0 if is_failed else 0.5)
-    outline = "bar " * (width >= 3 and geometry.pitch >= 6)
-    add(group, "rect", css=f"{outline}{block.style}", x=left, y=y, width=width, height=height)
-    if not geometry.has_words:
+    border_class = "bar " * (width >= 3 and geometry.row_height >= 6)
+    add_element(group, "rect", css=f"{border_class}{merged_bar.css_class}", x=left, y=y, width=width, height=height)
+    if not geometry.has_labels:
         return
     symbol = f"{FAILED_SYMBOL} " if is_failed else ""
-    text = f"{name} × {number}" if number > 1 else clip_middle(symbol + name, width - 7, geometry.font, is_failed)
-    text = clip(text, width - 7, geometry.font) if number > 1 else text
-    if not text and is_failed and width >= 12:
-        text = FAILED_SYMBOL
-    if text:
-        css = "label on-dark" if is_failed else "label"
+    if job_count > 1:
+        label = clip_text(f"{name} × {job_count}", width - 7, geometry.font_size)
+    else:
+        label = clip_middle(symbol + name, width - 7, geometry.font_size, is_failed)
+    if not label and is_failed and width >= 12:
+        label = FAILED_SYMBOL
+    if label:
+        css_class = "label on-dark" if is_failed else "label"
         x = left + (4 if width > 16 else 2)
-        add(svg, "text", text, css=css, x=x, y=y + height / 2 + geometry.font * 0.36, font_size=geometry.font)
+        add_element(
+            svg,
+            "text",
+            label,
+            css=css_class,
+            x=x,
+            y=y + height / 2 + geometry.font_size * 0.36,
+            font_size=geometry.font_size,
+        )
 
 
 # ---- the critical path
 
 
-def _draw_path(svg: Tree.Element, geometry: SlotGeometry, top: float) -> float:
-    """Draw the critical path as a row of labelled boxes; return the lower edge."""
+def _draw_critical_path(svg: Tree.Element, geometry: SlotGeometry, top: float) -> float:
+    """Draw the critical path as a row of labeled boxes. Return the y coordinate of the lower edge."""
     parts = list(_path_boxes(geometry.record))
     if not parts:
         return top
     height = 22.0
-    add(svg, "text", "critical path", css="name strong", x=MARGIN, y=top + 15)
-    for part, waited in parts:
-        left, right = geometry.x(part.began), geometry.x(part.began + part.seconds)
-        group = add(svg, "g", css="job" if part.count == 1 else "", data_number=part.span)
-        share = 100 * part.seconds / geometry.seconds
-        words = f"{part.text}  {duration_text(part.seconds)}  {share:.0f} %"
-        wait = f" ({duration_text(waited)} of it waiting)" if waited > 0.01 * part.seconds else ""
-        add(group, "title", words + wait)
-        add(group, "rect", css="on-path step", x=left, y=top, width=max(right - left, 1.0), height=height)
-        room = right - left - 10
-        fitting = [text for text in (words + wait, words) if text_width(text, 11) <= room]
-        text = fitting[0] if fitting else clip_middle(part.text, room, 11)
-        if text:
-            add(svg, "text", text, css="label", x=left + 6, y=top + 15, font_size=11)
+    add_element(svg, "text", "critical path", css="name strong", x=MARGIN, y=top + 15)
+    for part, wait_seconds in parts:
+        left, right = geometry.time_to_x(part.start), geometry.time_to_x(part.start + part.seconds)
+        group = add_element(svg, "g", css="job" if part.count == 1 else "", data_number=part.span_number)
+        share = 100 * part.seconds / geometry.axis_seconds
+        description = f"{part.label}  {duration_text(part.seconds)}  {share:.0f} %"
+        wait_note = f" ({duration_text(wait_seconds)} of it waiting)" if wait_seconds > 0.01 * part.seconds else ""
+        add_element(group, "title", description + wait_note)
+        add_element(group, "rect", css="on-path step", x=left, y=top, width=max(right - left, 1.0), height=height)
+        available_width = right - left - 10
+        texts = description + wait_note, description
+        fitting_texts = [text for text in texts if text_width(text, 11) <= available_width]
+        label = fitting_texts[0] if fitting_texts else clip_middle(part.label, available_width, 11)
+        if label:
+            add_element(svg, "text", label, css="label", x=left + 6, y=top + 15, font_size=11)
     return top + height
 
 
 def _path_boxes(record: TraceRecord) -> Iterator[tuple[PathPart, float]]:
-    """Yield the boxes of the critical path in chronological order, each with the seconds of waiting in it.
+    """Return the boxes of the critical path in chronological order, each with the seconds of waiting that it includes.
 
-    A box begins with the wait before its job; adjacent jobs of one kind share a box.
+    A box begins with the wait before its job. Adjacent jobs of one kind share a box.
     """
     boxes: list[tuple[str, PathPart, float]] = []
-    waited = 0.0
+    wait_seconds = 0.0
     for part in path_steps(record):
         if part.is_wait:
-            waited += part.seconds
+            wait_seconds += part.seconds
             continue
-        kind = record.kinds[part.span]
-        began = part.began - waited
+        kind = record.kinds[part.span_number]
+        start = part.start - wait_seconds
         if boxes and boxes[-1][0] == kind:
-            before = boxes[-1][1]
-            seconds = part.began + part.seconds - before.began
-            whole = replace(before, name=kind, count=before.count + 1, seconds=seconds)
-            boxes[-1] = kind, whole, boxes[-1][2] + waited
+            previous_part = boxes[-1][1]
+            seconds = part.start + part.seconds - previous_part.start
+            merged_part = replace(previous_part, name=kind, count=previous_part.count + 1, seconds=seconds)
+            boxes[-1] = kind, merged_part, boxes[-1][2] + wait_seconds
         else:
-            boxes.append((kind, replace(part, began=began, seconds=part.seconds + waited), waited))
-        waited = 0.0
+            boxes.append((kind, replace(part, start=start, seconds=part.seconds + wait_seconds), wait_seconds))
+        wait_seconds = 0.0
     return ((part, waits) for _, part, waits in boxes)
 
 
@@ -285,74 +307,82 @@ def _path_boxes(record: TraceRecord) -> Iterator[tuple[PathPart, float]]:
 
 
 def draw_resources(
-    svg: Tree.Element, record: TraceRecord, x_of: Callable[[float], float], left: float, width: float, top: float
+    svg: Tree.Element, record: TraceRecord, time_to_x: Callable[[float], float], left: float, width: float, top: float
 ) -> float:
-    """Draw the use of each resource over time; return the lower edge."""
-    for name, note, (times, values), total in itertools.islice(_resource_uses(record), MAX_STRIPS):
-        base, most = top + STRIP_HEIGHT - 8, max([total or 0.0, *values])
-        unit = (STRIP_HEIGHT - 12) / most if most else 0.0
-        outline = "".join(
-            f"H{x_of(min(max(at, record.began), record.now)):.1f}V{base - value * unit:.1f}"
-            for at, value in zip(times, values, strict=True)
+    """Draw the use of each resource over time. Return the y coordinate of the lower edge."""
+    for name, note, (times, values), total in itertools.islice(_resource_uses(record), MAX_RESOURCE_STRIPS):
+        base_y, max_value = top + RESOURCE_STRIP_HEIGHT - 8, max([total or 0.0, *values])
+        pixels_per_unit = (RESOURCE_STRIP_HEIGHT - 12) / max_value if max_value else 0.0
+        x_positions = (time_to_x(min(max(time, record.start_time), record.end_time)) for time in times)
+        curve = "".join(
+            f"H{x:.1f}V{base_y - value * pixels_per_unit:.1f}" for x, value in zip(x_positions, values, strict=True)
         )
-        add(svg, "path", css="load", d=f"M{left:.1f} {base:.1f}{outline}H{width - MARGIN:.1f}V{base:.1f}Z")
+        add_element(svg, "path", css="load", d=f"M{left:.1f} {base_y:.1f}{curve}H{width - MARGIN:.1f}V{base_y:.1f}Z")
         if total:
-            y = base - total * unit
-            add(svg, "line", css="window", x1=left, y1=y, x2=width - MARGIN, y2=y)
-        add(svg, "line", css="frame", x1=left, y1=base, x2=width - MARGIN, y2=base)
-        room = left - MARGIN - 6
-        if room > 0:
-            add(svg, "text", clip(name, room, 11), css="name strong", x=MARGIN, y=base - 12)
-            add(svg, "text", clip(note, room, 11), css="tick", x=MARGIN, y=base + 1)
+            y = base_y - total * pixels_per_unit
+            add_element(svg, "line", css="window", x1=left, y1=y, x2=width - MARGIN, y2=y)
+        add_element(svg, "line", css="frame", x1=left, y1=base_y, x2=width - MARGIN, y2=base_y)
+        available_width = left - MARGIN - 6
+        if available_width > 0:
+            add_element(svg, "text", clip_text(name, available_width, 11), css="name strong", x=MARGIN, y=base_y - 12)
+            add_element(svg, "text", clip_text(note, available_width, 11), css="tick", x=MARGIN, y=base_y + 1)
         else:
-            add(svg, "text", clip(f"{name}, {note}", width / 2, 11), css="note", x=left + 4, y=base - 5)
-        top += STRIP_HEIGHT
+            add_element(svg, "text", clip_text(f"{name}, {note}", width / 2, 11), css="note", x=left + 4, y=base_y - 5)
+        top += RESOURCE_STRIP_HEIGHT
     return top
 
 
-def _resource_uses(record: TraceRecord) -> Iterator[tuple[str, str, Steps, float | None]]:
-    """Yield the name, a note, the use over time, and the total amount of each resource."""
-    seconds = max(record.now - record.began, MIN_SECONDS)
+def _resource_uses(record: TraceRecord) -> Iterator[tuple[str, str, StepFunction, float | None]]:
+    """Yield the name, a note, the use over time, and the total amount of each resource. A rate has the total None."""
+    seconds = max(record.end_time - record.start_time, MIN_AXIS_SECONDS)
     for resource in record.resources:
         if not resource.uses or resource.is_reservation:
             continue
-        steps = resource.amount_over_time(record.now)
-        if resource.total is None:
+        steps = resource.amount_over_time(record.end_time)
+        if resource.total_amount is None:
             yield f"jobs on {resource.name}", f"at most {max(steps[1], default=0):.0f}", steps, None
             continue
-        used = sum(amount * (min(until, record.now) - since) for since, until, amount, _ in resource.uses)
-        share = used / (resource.total * seconds) if resource.total else 0.0
-        yield resource.name, f"{100 * share:.0f} % of {resource.format_amount(resource.total)}", steps, resource.total
+        amount_seconds = sum(
+            amount * (min(until, record.end_time) - since) for since, until, amount, _ in resource.uses
+        )
+        used_share = amount_seconds / (resource.total_amount * seconds) if resource.total_amount else 0.0
+        note = f"{100 * used_share:.0f} % of {resource.format_amount(resource.total_amount)}"
+        yield resource.name, note, steps, resource.total_amount
 
 
 # ---- the legend
 
 
 def _draw_legend(svg: Tree.Element, geometry: SlotGeometry, patterns: HatchPatterns, top: float) -> float:
-    entries = [(css, fill, clip(text, 300, 11)) for css, fill, text in _legend_entries(geometry, patterns)]
+    entries = [
+        (css_class, fill, clip_text(text, 300, 11)) for css_class, fill, text in _legend_entries(geometry, patterns)
+    ]
     widths = [17 + text_width(text, 11) + 16 for *_, text in entries]
     y = top
-    for (css, fill, text), (x, y) in zip(entries, flow(widths, MARGIN, geometry.width, top, LINE_HEIGHT), strict=True):
+    for (css_class, fill, text), (x, y) in zip(
+        entries, flow_positions(widths, MARGIN, geometry.width, top, LINE_HEIGHT), strict=True
+    ):
         attributes = {} if fill is None else {"fill": fill}
-        add(svg, "rect", css=css, x=x, y=y - 9, width=12, height=12, **attributes)
-        add(svg, "text", text, css="legend", x=x + 17, y=y + 1)
+        add_element(svg, "rect", css=css_class, x=x, y=y - 9, width=12, height=12, **attributes)
+        add_element(svg, "text", text, css="legend", x=x + 17, y=y + 1)
     return y
 
 
 def _legend_entries(geometry: SlotGeometry, patterns: HatchPatterns) -> Iterator[tuple[str, str | None, str]]:
-    """Yield the CSS class, the fill (None for that of the class) and the text of each entry of the legend."""
-    kinds = list(geometry.kinds.values())
-    for kind in kinds[:MAX_COLOURED_KINDS]:
-        failed = f", {kind.failed} failed" * bool(kind.failed)
-        yield f"bar {kind.css}", None, f"{kind.name}: {kind.count}, {duration_text(kind.work)}{failed}"
-    if len(kinds) > MAX_COLOURED_KINDS:
-        others = kinds[MAX_COLOURED_KINDS:]
-        yield "bar kind-other", None, f"{len(others)} other kinds: {sum(kind.count for kind in others)}"
-    states = Counter(bar.span.state for bars in geometry.use.rows for bar in bars)
+    """Yield the CSS class, the fill and the text of each legend entry. The fill is None if the class determines it."""
+    kinds = list(geometry.summaries_by_kind.values())
+    for kind in kinds[:MAX_COLORED_KINDS]:
+        failed_text = f", {kind.failed_count} failed" * bool(kind.failed_count)
+        text = f"{kind.name}: {kind.count}, {duration_text(kind.work_seconds)}{failed_text}"
+        yield f"bar {kind.css_class}", None, text
+    if len(kinds) > MAX_COLORED_KINDS:
+        other_kinds = kinds[MAX_COLORED_KINDS:]
+        yield "bar kind-other", None, f"{len(other_kinds)} other kinds: {sum(kind.count for kind in other_kinds)}"
+    states = Counter(bar.span.state for bars in geometry.slot_use.bars_by_slot for bar in bars)
     for state in STATE_STYLES:
         if states[state] and state is not JobState.SUCCEEDED:
             yield f"bar {state.value}", None, f"{STATE_STYLES[state].symbol} {state.value}"
     for reason in patterns:
-        yield "why", patterns.gap_fill(reason), f"empty: {reason_words(reason)}"
-    if geometry.use.empty.get(NOTHING_READY, 0) > 0:
+        yield "why", patterns.fill_attribute(reason), f"empty: {reason_words(reason)}"
+    if geometry.slot_use.empty_seconds_by_reason.get(NOTHING_READY, 0) > 0:
         yield "empty", None, f"empty: {reason_words(NOTHING_READY)}"

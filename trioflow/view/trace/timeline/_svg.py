@@ -11,88 +11,103 @@ import wcwidth
 from ...._core.api.views import printable, without_middle
 
 NARROW_CHARACTERS: Final = frozenset("iljtf.,:;'|!()[] -I1r/")
-"""Characters that are narrow in most typefaces."""
+"""The characters that are narrow in most typefaces."""
 MAX_CHARACTERS: Final = 200
-"""The number of characters after which texts are cut before they are measured: no picture has room for more."""
+"""The largest number of characters in a text. A longer text is cut before it is measured, because no picture has room
+for more."""
 MIN_CHARACTERS: Final = 4
-"""The number of characters below which the rest of a cut label is useless, and so left out."""
+"""The smallest number of characters in a text that was cut. A shorter text would be useless, and is left out."""
 
 
-def add(parent: Tree.Element, tag: str, text: str | None = None, /, **attributes: Any) -> Tree.Element:
+def add_element(parent: Tree.Element, tag: str, text: str | None = None, /, **attributes: Any) -> Tree.Element:
     """Append an element to `parent` and return it.
 
     Args:
         parent: the parent element.
         tag: the name of the element.
-        text: its text, if it has any.
-        attributes: its attributes, where "_" in a name stands for "-"; `css` is the attribute "class".
+        text: the text of the element, or None if it has no text.
+        attributes: the attributes of the element. "_" in a name stands for "-", and `css` is the attribute "class".
 
     """
     css = attributes.pop("css", None)
-    named = {name.replace("_", "-"): attribute_text(value) for name, value in attributes.items()}
-    element = Tree.SubElement(parent, tag, named if css is None else {"class": css, **named})
+    renamed_attributes = {name.replace("_", "-"): attribute_text(value) for name, value in attributes.items()}
+    element = Tree.SubElement(parent, tag, renamed_attributes if css is None else {"class": css, **renamed_attributes})
     if text is not None:
         element.text = printable(text) if tag != "title" else "\n".join(map(printable, text.split("\n")))
     return element
 
 
-def add_hatching(definitions: Tree.Element, name: str, ground: str, stripe: str, x: float) -> None:
-    """Add the pattern `trioflow-NAME`: slanted stripes at `x` on a background.
+def add_hatching(definitions: Tree.Element, name: str, background_class: str, stripe_class: str, x: float) -> None:
+    """Add the pattern `trioflow-NAME`, which has slanted stripes on a background.
 
-    `ground` and `stripe` are the CSS classes of the background and of the stripes.
+    Args:
+        definitions: the `defs` element of the picture.
+        name: the end of the pattern's ID.
+        background_class: the CSS class of the background.
+        stripe_class: the CSS class of the stripes.
+        x: the x coordinate of the stripe in the pattern.
+
     """
     size = {"width": "6", "height": "6"}
-    pattern = add(definitions, "pattern", id=f"trioflow-{name}", patternUnits="userSpaceOnUse", **size)
+    pattern = add_element(definitions, "pattern", id=f"trioflow-{name}", patternUnits="userSpaceOnUse", **size)
     pattern.set("patternTransform", "rotate(45)")
-    add(pattern, "rect", css=ground, **size)
-    add(pattern, "line", css=stripe, x1=x, y1=0, x2=x, y2=6)
+    add_element(pattern, "rect", css=background_class, **size)
+    add_element(pattern, "line", css=stripe_class, x1=x, y1=0, x2=x, y2=6)
 
 
-def to_text(picture: Tree.Element, width: float, height: float) -> str:
+def to_xml(picture: Tree.Element, width: float, height: float) -> str:
     """Set the size of a picture, and return it as XML."""
     picture.attrib |= {"width": f"{width}", "height": f"{height:g}", "viewBox": f"0 0 {width} {height:g}"}
     return Tree.tostring(picture, encoding="unicode") + "\n"
 
 
 def attribute_text(value: Any) -> str:
-    """Return the value of an attribute as text, floats with at most two decimals."""
+    """Return the value of an attribute as text. Floats have at most two decimals."""
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
-def text_width(text: str, size: float, bold: bool = False) -> float:
-    """Estimate the width of a text in a sans-serif typeface in pixels, rather too large than too small."""
-    units = sum(
-        1.05 * wcwidth.wcswidth(c) / 2 if ord(c) > 0x2E7F else 0.36 if c in NARROW_CHARACTERS else 0.6 for c in text
+def text_width(text: str, font_size: float, is_bold: bool = False) -> float:
+    """Estimate the width in pixels of a text in a sans-serif typeface. The estimate is generous."""
+    width_units = sum(
+        1.05 * wcwidth.wcswidth(character) / 2
+        if ord(character) > 0x2E7F
+        else 0.36
+        if character in NARROW_CHARACTERS
+        else 0.6
+        for character in text
     )
-    capitals = sum(c.isupper() or c in "mw%@" for c in text)
-    return size * (units + 0.14 * capitals) * (1.06 if bold else 1.0)
+    wide_character_count = sum(character.isupper() or character in "mw%@" for character in text)
+    return font_size * (width_units + 0.14 * wide_character_count) * (1.06 if is_bold else 1.0)
 
 
-def clip(text: str, pixels: float, size: float, bold: bool = False) -> str:
-    """Cut the end of a text to fit a width, with an ellipsis; return an empty string if too little would be left."""
-    shown = printable(text[:MAX_CHARACTERS])
-    if len(text) <= MAX_CHARACTERS and text_width(shown, size, bold) <= pixels:
-        return shown
-    while shown and text_width(shown + "…", size, bold) > pixels:
-        shown = shown[:-1]
-    return shown.rstrip() + "…" if len(shown) >= MIN_CHARACTERS else ""
+def clip_text(text: str, max_width: float, font_size: float, is_bold: bool = False) -> str:
+    """Cut the end of a text to fit a width, and add an ellipsis. Return an empty string if too little would be left."""
+    clipped_text = printable(text[:MAX_CHARACTERS])
+    if len(text) <= MAX_CHARACTERS and text_width(clipped_text, font_size, is_bold) <= max_width:
+        return clipped_text
+    while clipped_text and text_width(clipped_text + "…", font_size, is_bold) > max_width:
+        clipped_text = clipped_text[:-1]
+    return clipped_text.rstrip() + "…" if len(clipped_text) >= MIN_CHARACTERS else ""
 
 
-def clip_middle(text: str, pixels: float, size: float, bold: bool = False) -> str:
-    """Cut the middle of a name to fit a width, because similar names often differ in a number at the end."""
-    longest = len(clip(text, pixels, size, bold))
-    if longest >= len(text):
+def clip_middle(text: str, max_width: float, font_size: float, is_bold: bool = False) -> str:
+    """Cut the middle of a name to fit a width. The end is kept, because similar names often differ there."""
+    max_length = len(clip_text(text, max_width, font_size, is_bold))
+    if max_length >= len(text):
         return printable(text)
-    shown = printable(without_middle(text, MAX_CHARACTERS))
-    while longest >= MIN_CHARACTERS and text_width(without_middle(shown, longest), size, bold) > pixels:
-        longest -= 1
-    return without_middle(shown, longest) if longest >= MIN_CHARACTERS else ""
+    printable_text = printable(without_middle(text, MAX_CHARACTERS))
+    while (
+        max_length >= MIN_CHARACTERS
+        and text_width(without_middle(printable_text, max_length), font_size, is_bold) > max_width
+    ):
+        max_length -= 1
+    return without_middle(printable_text, max_length) if max_length >= MIN_CHARACTERS else ""
 
 
-def flow(
+def flow_positions(
     widths: Iterable[float], left: float, right: float, top: float, line_height: float
 ) -> Iterator[tuple[float, float]]:
-    """Yield the coordinates of items with these widths, placed in lines from `left` to `right` like words."""
+    """Place items of the given widths like words in lines from `left` to `right`, and yield the coordinates of each."""
     x, y = left, top
     for width in widths:
         if x + width > right and x > left:
@@ -101,13 +116,13 @@ def flow(
         x += width
 
 
-def wrap(text: str, pixels: float, size: float) -> Iterator[str]:
-    """Yield the lines of a text, wrapped at blanks to fit a width."""
+def wrap_text(text: str, max_width: float, font_size: float) -> Iterator[str]:
+    """Yield the lines of a text, wrapped at spaces to fit a width."""
     line = ""
     for word in text.split(" "):
-        longer = f"{line} {word}".strip()
-        if line and text_width(longer, size) > pixels:
-            yield clip(line, pixels, size)
-            longer = word
-        line = longer
-    yield clip(line, pixels, size)
+        candidate = f"{line} {word}".strip()
+        if line and text_width(candidate, font_size) > max_width:
+            yield clip_text(line, max_width, font_size)
+            candidate = word
+        line = candidate
+    yield clip_text(line, max_width, font_size)

@@ -1,0 +1,89 @@
+"""The option `processes` of a scheduler: what makes the calls of its ProcessJobs, or how many worker processes do."""
+
+from __future__ import annotations
+
+import abc
+import os
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
+
+from ... import _posix as posix
+from ...abc import declare_run_resource, enclosing_schedulers, short_repr
+
+if TYPE_CHECKING:
+    from ...abc import AbstractJob, FunctionJob
+
+    ProcessesOption: TypeAlias = "Executor | JobExecutor | int | Literal['local'] | None"
+
+LOCAL_PROCESSES: Final = "local"
+"""The value that selects worker processes of this machine, even if an enclosing scheduler uses an executor."""
+WORKER_PROCESSES_RESOURCE: Final = "worker processes"
+"""The name of the resource that a ProcessJob needs if a worker process of this machine makes its call."""
+
+
+def count_usable_cpus() -> int:
+    """Return how many CPUs this program may use, or the number of all CPUs if the system does not report this."""
+    return len(posix.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+declare_run_resource(WORKER_PROCESSES_RESOURCE, count_usable_cpus)
+
+
+class JobExecutor(abc.ABC):
+    """The interface of what makes the calls of ProcessJobs without being an `Executor`, such as a Dask cluster."""
+
+    @abc.abstractmethod
+    async def make_call(self, job: FunctionJob[Any]) -> Any:
+        """Make the call of a job, and return its value or a `RemoteValue`. `ProcessJob.co_run` calls this method."""
+
+
+class RemoteValue(abc.ABC):
+    """The interface of a job's result that is kept where it was computed, such as on a Dask cluster."""
+
+    @abc.abstractmethod
+    def fetch(self, label: str) -> Any:
+        """Transfer the value to this program, and return it. This may block for a long time.
+
+        Args:
+            label: the label of the job, for error messages.
+
+        """
+
+
+def check_processes(value: Any, description: str) -> ProcessesOption:
+    """Check a value of `processes=`, and return it.
+
+    Args:
+        value: the value.
+        description: the name of the option and of its scheduler, for error messages.
+
+    Raises:
+        TypeError: the value is neither an executor, a cluster, a number, "local", nor None.
+        ValueError: the value is a number below 1.
+
+    """
+    if value is None or isinstance(value, (Executor, JobExecutor)) or (type(value) is str and value == LOCAL_PROCESSES):
+        return value  # type: ignore[return-value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 1:
+            raise ValueError(
+                f"{description} is {value}: give 1 or more worker processes, or leave it out for one a CPU"
+            )
+        return value
+    if hasattr(cast(Any, type(value)), "get_executor"):
+        raise TypeError(
+            f"{description} is {short_repr(value)}: write trioflow.dask.Cluster(client), with a distributed.Client"
+        )
+    raise TypeError(
+        f"{description} is {short_repr(value)}: give an executor (concurrent.futures.Executor), a "
+        f"trioflow.dask.Cluster, a number of worker processes, {LOCAL_PROCESSES!r}, or None"
+    )
+
+
+def find_executor(job: AbstractJob[Any]) -> Executor | JobExecutor | None:
+    """Return the executor or cluster that makes a ProcessJob's call, or None if a worker of this machine makes it."""
+    for scheduler in enclosing_schedulers(job):
+        value: Any = getattr(scheduler, "processes", None)
+        if value is not None:
+            return None if value == LOCAL_PROCESSES or isinstance(value, int) else value
+    return None

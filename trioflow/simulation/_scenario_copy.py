@@ -1,0 +1,239 @@
+"""The copy of a scenario for simulation. It has the same jobs, options and requirements, but its jobs only sleep."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from .._core.api.views import (
+    Adaptive,
+    AnyJob,
+    BaseScheduler,
+    Job,
+    Outlook,
+    Policy,
+    Pool,
+    Service,
+    copy_pool,
+    declare_run_resource,
+    inputs_of,
+    is_scheduler,
+    is_service,
+    max_slots,
+    need_of_run,
+    run_needs,
+    run_resource_totals,
+    topological_order,
+)
+
+if TYPE_CHECKING:
+    from .._core.api.views import PolicyName
+
+
+CLUSTER_CALLS_RESOURCE: Final = "threads of the cluster"
+"""The name of the resource that limits how many copies of cluster jobs run at the same time."""
+
+declare_run_resource(CLUSTER_CALLS_RESOURCE, lambda: sys.maxsize)
+
+
+async def sleep_for_duration(seconds: float, *_: object) -> None:
+    """Sleep for the duration of a job, in place of the job's function."""
+    await anyio.sleep(seconds)
+
+
+async def sleep_forever(*_: object) -> None:
+    """Sleep forever, in place of a forever job's function."""
+    await anyio.sleep_forever()
+
+
+async def serve_after_duration(seconds: float, *_: object, task_status: Any) -> None:
+    """Sleep for the duration of a service, report readiness, then sleep forever, in place of the service's function."""
+    await anyio.sleep(seconds)
+    task_status.started()
+    await anyio.sleep_forever()
+
+
+class PolicyForCopies(Policy):
+    """The policy of a copied scheduler. It calls the user's policy with the original jobs instead of their copies."""
+
+    def __init__(self, policy: Policy, copies: Mapping[AnyJob, AnyJob]) -> None:
+        self._policy: Final = policy
+        self._copies: Final = copies
+        self.needs_ranks = policy.needs_ranks
+
+    def key(self, job: AnyJob, outlook: Outlook) -> float | tuple[float, ...]:
+        """Return the key that the user's policy gives the original job."""
+        return self._policy.key(self._originals_by_copy[job], OutlookOnCopies(outlook, self._copies))
+
+    def reason(self, job: AnyJob, outlook: Outlook) -> str:
+        """Return the reason that the user's policy gives for the original job."""
+        return self._policy.reason(self._originals_by_copy[job], OutlookOnCopies(outlook, self._copies))
+
+    @functools.cached_property
+    def _originals_by_copy(self) -> dict[AnyJob, AnyJob]:
+        return {copy: job for job, copy in self._copies.items()}
+
+
+class OutlookOnCopies(Outlook):
+    """An outlook that takes original jobs, and returns the values of their copies."""
+
+    __slots__ = ("_copies", "_outlook", "starts")
+
+    def __init__(self, outlook: Outlook, copies: Mapping[AnyJob, AnyJob]) -> None:
+        self._outlook: Final = outlook
+        self._copies: Final = copies
+        self.starts = outlook.starts
+
+    def expected_duration(self, job: AnyJob) -> float | None:
+        """Return the expected duration of the job's copy."""
+        return self._outlook.expected_duration(self._copies[job])
+
+    def rank(self, job: AnyJob) -> float:
+        """Return the rank of the job's copy."""
+        return self._outlook.rank(self._copies[job])
+
+
+class SchedulerCopy(BaseScheduler):
+    """The copy of a scheduler.
+
+    Args:
+        resource_totals: the totals of the resources that every run has, such as worker processes, in a run of the
+            original scheduler.
+        **options: the options of the original scheduler.
+
+    """
+
+    __slots__ = ("_resource_totals",)
+
+    def __init__(self, resource_totals: Mapping[str, int], **options: Any) -> None:
+        self._resource_totals = resource_totals
+        super().__init__(**options)
+
+    def _run_resource_totals(self) -> Mapping[str, int]:
+        return self._resource_totals
+
+
+class ScenarioCopy:
+    """A copy of a scenario, in which jobs sleep for their durations.
+
+    Args:
+        scheduler: the user's scheduler, which is only read.
+        durations: the duration of each job. Durations of nested schedulers are not used.
+        known_durations: the durations that policies may use to order jobs.
+        window: the window of the copy of the outermost scheduler.
+        policy: the policy of all schedulers; None to keep their policies.
+        change_pool: changes the settings of each pool; None to keep them.
+        cluster_slots: for each job that is called on a cluster, the name of the cluster and the number of calls that
+            the cluster runs at the same time. Several clusters are simulated as a single one.
+
+    Attributes:
+        scheduler: the copy of the user's scheduler.
+        copies: the copy of each of the user's jobs, including schedulers.
+
+    """
+
+    def __init__(
+        self,
+        scheduler: BaseScheduler,
+        durations: Mapping[AnyJob, float],
+        known_durations: Mapping[AnyJob, float],
+        window: Any,
+        policy: Any,
+        change_pool: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+        cluster_slots: Mapping[AnyJob, tuple[str, int]] | None = None,
+    ) -> None:
+        self._cluster_slot_total: Final = sum(dict((cluster_slots or {}).values()).values())
+        self._change_pool: Final = change_pool
+        self._durations: Final = durations
+        self._known_durations: Final = known_durations
+        self._limiter_copies_by_id: Final[dict[int, Any]] = {}
+        self._pool_copies: Final[dict[Pool, Pool]] = {}
+        self._policy: Final = policy
+        self.copies: Final[dict[AnyJob, AnyJob]] = {}
+        self.scheduler: Final = self._copy_scheduler(scheduler, window)
+        originals = dict.fromkeys(scheduler.iterate_jobs())
+        for job in topological_order(
+            originals, lambda job: [required for required in job.required if required in originals]
+        ):
+            copy = self._copy_scheduler(job, job.jobs_window) if is_scheduler(job) else self._copy_job(job)
+            for name in run_needs(job):
+                need_of_run(copy, name, 1)
+            if cluster_slots and job in cluster_slots:
+                need_of_run(copy, CLUSTER_CALLS_RESOURCE, 1)
+            self.copies[job] = copy
+        self.copies[scheduler] = self.scheduler
+        for job in (scheduler, *originals):
+            copy = self.copies[job]
+            if is_scheduler(job) and is_scheduler(copy):
+                copy.update([self.copies[member] for member in job])
+
+    def _copy_scheduler(self, original: BaseScheduler, window: Any) -> BaseScheduler:
+        return SchedulerCopy(
+            {
+                **run_resource_totals(original),
+                **({CLUSTER_CALLS_RESOURCE: self._cluster_slot_total} if original.scheduler is None else {}),
+            },
+            jobs_window=self._copy_window(window),
+            cleanup_timeout=original.cleanup_timeout,
+            pool=self._copy_pool(original.pool),
+            backfill=original.backfill,
+            policy=self._copy_policy(original.policy if self._policy is None else self._policy),
+            **self._copy_options(original),
+        )
+
+    def _copy_job(self, job: AnyJob) -> AnyJob:
+        """Copy a job. The arguments of the copy are the duration and the copies of the job's inputs."""
+        options = self._copy_options(job)
+        inputs = [self.copies[source] for source in inputs_of(job) if source in self.copies]
+        if is_service(job):
+            return Service(serve_after_duration, self._durations[job], *inputs, **options)
+        if job.forever:
+            return Job(sleep_forever, *inputs, **options)
+        return Job(sleep_for_duration, self._durations[job], *inputs, **options)
+
+    def _copy_options(self, job: AnyJob) -> Any:
+        retry = job.retry
+        return {
+            "label": job.label,
+            "critical": job.is_critical(),  # has an effect here, because jobs may time out in a simulation
+            "forever": job.forever,
+            "required": [self.copies[required] for required in job.required if required in self.copies],
+            "run_if": job.run_if,
+            "keep_result": job.keep_result,
+            "expected_duration": self._known_durations.get(job),
+            "timeout": job.timeout,
+            "on_timeout": job.on_timeout,
+            "restarts": job.restarts,
+            "retry": retry if isinstance(retry, int) else None,  # a decorator would run the user's code
+            "priority": job.priority,
+            "needs": job.needs or None,
+        }
+
+    def _copy_pool(self, pool: Pool | None) -> Pool | None:
+        """Return the copy of a pool. All schedulers that share the pool share the copy."""
+        if pool is None:
+            return None
+        if pool not in self._pool_copies:
+            self._pool_copies[pool] = copy_pool(pool, self._change_pool)
+        return self._pool_copies[pool]
+
+    def _copy_policy(self, policy: PolicyName | Policy) -> PolicyName | Policy:
+        """Return a built-in policy unchanged. Wrap a user's policy so that it is called with the original jobs."""
+        return policy if isinstance(policy, str) else PolicyForCopies(policy, self.copies)
+
+    def _copy_window(self, window: Any) -> Any:
+        """Return the window, or its copy if it is a limiter. All schedulers that share the limiter share the copy."""
+        if not is_limiter(window):
+            return window
+        if id(window) not in self._limiter_copies_by_id:
+            self._limiter_copies_by_id[id(window)] = anyio.CapacityLimiter(max_slots(window) or float("inf"))
+        return self._limiter_copies_by_id[id(window)]
+
+
+def is_limiter(window: Any) -> bool:
+    """Return whether a window is a limiter, whose tokens are taken by jobs at any depth."""
+    return window is not None and not isinstance(window, (int, Adaptive))
