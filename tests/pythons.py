@@ -54,7 +54,7 @@ class Python(subprocess.Popen[Any]):
     """A `Popen` for the arguments of Python: a file, `-m` and a module, or `-c` and a text, with their arguments.
 
     Of the options of `Popen` it takes `stdin`, `stdout`, `stderr`, `cwd`, `env`, those about text, and
-    `start_new_session`, by which a terminal that is the standard input becomes the one that controls the process.
+    `start_new_session`, by which a terminal that is standard input becomes the one that controls the process.
     """
 
     def _execute_child(

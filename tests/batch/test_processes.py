@@ -192,7 +192,7 @@ def test_a_closed_standard_input_is_an_error() -> None:
     """Without arguments and an input, the error explains what is missing."""
     with running("echo", line='exec "$@" <&-') as process:
         _, stderr = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, stderr) == (255, b"Error: cannot read the arguments: the standard input is closed\n")
+    assert (process.returncode, stderr) == (255, b"Error: cannot read the arguments: standard input is closed\n")
 
 
 def test_a_killed_batch_leaves_no_command(tmp_path: Path, watched: Watched) -> None:

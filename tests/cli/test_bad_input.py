@@ -247,7 +247,7 @@ def test_both_streams_to_nowhere(tmp_path: Path) -> None:
 
 
 def test_failures_are_printed_though_the_standard_output_is_broken(tmp_path: Path) -> None:
-    """The standard error has the failures even if the standard output is a broken pipe."""
+    """The standard error has the failures even if standard output is a broken pipe."""
     assert "OSError: broken" in into_nothing("run", "--no-monitor", written(tmp_path, "x = Scheduler(Job(fail))"))[1]
 
 

@@ -83,7 +83,7 @@ def test_the_verdict_is_below_the_output_of_the_jobs(tmp_path: Path) -> None:
 
 
 def test_failures_are_on_the_standard_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Each kind of failure is printed there once; verdict and counts are on the standard output."""
+    """Each kind of failure is printed there once; verdict and counts are on standard output."""
     done = ran(tmp_path, FAILS)
     assert "\nfailure of b:\n" in done.stderr
     assert done.stderr.count("OSError: broken") == 1

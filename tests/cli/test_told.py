@@ -25,7 +25,7 @@ def test_events_go_to_a_file(tmp_path: Path) -> None:
 
 
 def test_events_have_the_standard_output_for_themselves(tmp_path: Path) -> None:
-    """With `-`, the output of jobs and commands, and the outcome, go to the standard error."""
+    """With `-`, the output of jobs and commands, and the outcome, go to standard error."""
     done = process("run", "--events", "-", written(tmp_path, TWO))
     assert checked(done.stdout)[-1]["event"] == "run_ended"
     assert {"works", "from a command"} <= set(done.stderr.splitlines())

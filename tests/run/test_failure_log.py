@@ -257,7 +257,7 @@ def test_handler_that_raises_does_no_harm(virtual: Virtual, monkeypatch: pytest.
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 def test_script_without_logging_set_up(backend: str) -> None:
-    """In a plain script the line of a failure is on the standard error."""
+    """In a plain script the line of a failure is on standard error."""
     code = (
         "from trioflow import Job, Scheduler\n"
         "async def f(): raise ValueError('why')\n"

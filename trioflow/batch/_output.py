@@ -215,7 +215,7 @@ class Printer:
         Args:
             number: the number of the command. Commands are numbered from 1, without gaps.
             prefix: the bytes to print before the output.
-            outputs: the standard output and the standard error of the command.
+            outputs: the standard output and standard error of the command.
             tag: the tag to print before each line; None for no tag.
 
         Raises:
@@ -239,7 +239,7 @@ class Printer:
 
         Args:
             number: the number of the command.
-            stream_index: 0 for the standard output, 1 for the standard error.
+            stream_index: 0 for standard output, 1 for standard error.
             data: whole lines.
 
         Raises:
@@ -283,7 +283,7 @@ class Printer:
             self._write_blocking(iter(output))
 
     async def print_message(self, text: str) -> None:
-        """Print a message of the batch itself to the standard error."""
+        """Print a message of the batch itself to standard error."""
         async with self._lock:
             await self._write(iter([(self._streams[1], os.fsencode(f"trioflow batch: {text}\n"))]))
 
@@ -405,7 +405,7 @@ def save_output(path: str, sequence: int, outputs: tuple[BinaryIO, BinaryIO]) ->
         path: if it ends with `/`, the directory for the files `seq`, `stdout` and `stderr`. Otherwise, the file for the
             standard output. The other two files have this name with `.seq` and `.err` appended.
         sequence: the number of the command.
-        outputs: the standard output and the standard error.
+        outputs: standard output and standard error.
 
     Raises:
         BatchError: a file cannot be written.

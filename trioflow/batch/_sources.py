@@ -1,4 +1,4 @@
-"""Sources of arguments: words of the command line, lines of files or of the standard input, and their combinations.
+"""Sources of arguments: words of the command line, lines of files or of standard input, and their combinations.
 
 The first source is read on demand, so that a million lines do not have to fit in memory. If the source is a pipe and no
 data is available yet, the source yields None. The caller can then wait until the descriptor is readable.
@@ -81,7 +81,7 @@ class LineSource:
     """A source whose items are the lines of a file.
 
     Attributes:
-        path: the file; `-` for the standard input.
+        path: the file; `-` for standard input.
         delimiter: the bytes after each line.
         descriptor: the descriptor of the open file; -1 while the file is closed.
         is_blocking: whether reading blocks until data is available.
@@ -102,7 +102,7 @@ class LineSource:
         """
         if self.path == STDIN:
             if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - it may be closed
-                raise BatchError("cannot read the arguments: the standard input is closed")
+                raise BatchError("cannot read the arguments: standard input is closed")
             self.descriptor = 0
             return
         try:
@@ -111,7 +111,7 @@ class LineSource:
             raise BatchError(f"cannot read the arguments in {self.path!r}: {error.strerror}") from None
 
     def close(self) -> None:
-        """Close the file, unless it is the standard input."""
+        """Close the file, unless it is standard input."""
         if self.descriptor > 0:
             os.close(self.descriptor)
             self.descriptor = -1
@@ -163,7 +163,7 @@ def parse_sources(
 ) -> tuple[list[str], list[SourceGroup]]:
     """Split the words of a command line into the command and groups of sources.
 
-    Without sources, there is one group: the standard input.
+    Without sources, there is one group: standard input.
 
     Args:
         words: the words of the command, followed by separators with the words of their sources.

@@ -99,7 +99,7 @@ class CommandGroup(click.Group):
 
 
 def call_subcommand(call: Callable[[], int | None]) -> int:
-    """Call a subcommand, print its errors to the standard error, and return the exit code."""
+    """Call a subcommand, print its errors to standard error, and return the exit code."""
     try:
         code = call() or SUCCESS_CODE
         if sys.stdout is not None:  # None if the program was started with a closed standard output

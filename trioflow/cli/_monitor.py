@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command(name="monitor")
 @click.argument("events", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 def command(events: str) -> int:
-    """Show a run from its events: from the file EVENTS that it writes, or has written; - is the standard input.
+    """Show a run from its events: from the file EVENTS that it writes, or has written; - is standard input.
 
     The run writes it by `trioflow run --events EVENTS`, or by `Events(path)` in a program. What is shown ends with the
     run; Ctrl-C ends only what is shown.

@@ -53,7 +53,7 @@ def _find_path_problem(path: Path, suffixes: tuple[str, ...]) -> str:
 
 
 def write_output(write: Callable[[str], Any], path: Path) -> bool:
-    """Call `write` with the path; on failure, report it on the standard error and return False."""
+    """Call `write` with the path; on failure, report it on standard error and return False."""
     try:
         write(str(path))
     except (OSError, RuntimeError) as error:  # RuntimeError: Graphviz is missing or has failed

@@ -52,7 +52,7 @@ def parse_timeout(text: str) -> float:
 
 
 def _open_events(ctx: click.Context, param: click.Parameter, value: str | None) -> str | IO[bytes] | None:
-    """Return the file to write events to; for `-`, redirect all other output to the standard error."""
+    """Return the file to write events to; for `-`, redirect all other output to standard error."""
     if value is None or ctx.resilient_parsing:
         return None
     if value != "-":
@@ -160,7 +160,7 @@ class RunCommand(click.Command):
     type=click.Path(allow_dash=True),
     callback=_open_events,
     metavar="FILE",
-    help="Write events as lines of JSON; - is the standard output, and all else goes to the standard error.",
+    help="Write events as lines of JSON; - is standard output, and all else goes to standard error.",
 )
 @click.option(
     "--junit",
@@ -194,7 +194,7 @@ def command(
     """Run the scenario in a Python file, or the graph of commands in FILE.json.
 
     Ctrl-C, SIGTERM and SIGHUP end it cleanly; a second one ends it at once. At the end it prints each kind of failure
-    on the standard error, with a traceback; the verdict; the slowest chain of jobs; the files it has written; and how
+    on standard error, with a traceback; the verdict; the slowest chain of jobs; the files it has written; and how
     to run again.
     """
     if critical:
@@ -339,7 +339,7 @@ def events_path(events: str | IO[bytes] | None) -> Path | None:
 
 
 class EngineLogHandler(logging.Handler):
-    """A log handler that prints the engine's records to the standard error, except those that the command repeats.
+    """A log handler that prints the engine's records to standard error, except those that the command repeats.
 
     Args:
         hidden_subjects: the subjects of records to drop, because the command prints them itself: "failure" or "end".

@@ -287,7 +287,7 @@ def test_a_callback_that_raises_is_its_error(backend: Any) -> None:
 
 
 def test_its_lines_are_handed_over_or_passed_on(backend: Any, capfd: pytest.CaptureFixture[str]) -> None:
-    """With `on_line`, that function gets them; otherwise they go to the standard error."""
+    """With `on_line`, that function gets them; otherwise they go to standard error."""
     lines: list[str] = []
     service = shell("echo ready; exec sleep 60", ready=OutputLine("ready"), on_line=lambda _, line: lines.append(line))
     loud = shell("echo ready; exec sleep 60", ready=OutputLine("ready"))

@@ -209,7 +209,7 @@ def test_a_command_that_fails_is_an_error_that_names_the_node(backend: str, serv
 
 
 def test_the_error_shows_the_end_of_both_where_they_go_to_one_place(server: Server) -> None:
-    """The quoted end once was empty, and labelled as the standard error."""
+    """The quoted end once was empty, and labelled as standard error."""
     job = SshJob(server.node(), "echo 1; echo 2 >&2; exit 3", stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
     run("trio", job)
     error = job.raised_exception()

@@ -35,7 +35,7 @@ def size(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def terminal() -> Terminal:
-    """A terminal; `run` makes it the standard output and error."""
+    """A terminal; `run` makes it standard output and error."""
     return Terminal(60, 12)
 
 

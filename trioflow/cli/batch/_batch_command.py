@@ -232,7 +232,7 @@ def translate_usage_errors() -> Generator[None]:
 def command(**options: Any) -> int:
     """Run COMMAND for each ARGUMENT, several at once.
 
-    Without ::: the arguments are the lines of the standard input. Several ::: make all combinations; :::+ is paired
+    Without ::: the arguments are the lines of standard input. Several ::: make all combinations; :::+ is paired
     with the source before it, item by item. :::: and ::::+ take files of arguments.
 
     \b

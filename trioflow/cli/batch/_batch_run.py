@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 JSON_LINES_SUFFIX: Final = ".jsonl"
 """The suffix of files in the format JSON Lines."""
 DEFAULT_WIDTH: Final = 120
-"""The maximum width of a line, in columns, if the standard error is not a terminal."""
+"""The maximum width of a line, in columns, if standard error is not a terminal."""
 MIN_COMMAND_LENGTH: Final = 20
 """The minimum number of characters to show of a failed command."""
 SIGPIPE_EXIT_CODE: Final = 141
@@ -178,7 +178,7 @@ def summary_lines(batch: _batch.Batch, options: Options, seconds: float) -> Iter
 
 
 def print_to_stderr(lines: Iterator[str]) -> None:
-    """Print lines to the standard error, unless it is closed."""
+    """Print lines to standard error, unless it is closed."""
     for line in lines if sys.stderr is not None else ():  # pyright: ignore[reportUnnecessaryComparison] - closed
         _outputs.echo(line, err=True)
 

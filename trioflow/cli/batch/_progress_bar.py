@@ -80,7 +80,7 @@ class BatchProgress:
 
 
 class ProgressBar:
-    """A progress bar on the standard error, which is hidden while other output is printed."""
+    """A progress bar on standard error, which is hidden while other output is printed."""
 
     def __init__(self) -> None:
         self._progress: BatchProgress | None = None

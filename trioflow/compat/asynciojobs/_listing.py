@@ -164,7 +164,7 @@ def _user_frames(exception: BaseException) -> Any:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print lines, replacing signs that the standard output cannot encode."""
+    """Print lines, replacing signs that standard output cannot encode."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     for line in lines:
         try:

@@ -39,10 +39,10 @@ class Job:
         onstart: called before each start of the process. If it raises, the process is not started.
         ondone: called if the exit code is 0; it can read `proc.stdout`.
         params: any object, for callbacks; by default that of the task.
-        stdout: the target of the standard output: the name of a file to append to, relative to the working directory
+        stdout: the target of standard output: the name of a file to append to, relative to the working directory
             of this program; `subprocess.PIPE`, `DEVNULL`, or an open file; None for the target of `print`. By default
             that of the task, or `sys.stdout`.
-        stderr: the target of the standard error, in the same forms; `subprocess.STDOUT` for the same target as the
+        stderr: the target of standard error, in the same forms; `subprocess.STDOUT` for the same target as the
             standard output.
         rsrtonto: the newer name of `ontimeout`.
         onfinish: called after each end of the job, whether it succeeded or not.

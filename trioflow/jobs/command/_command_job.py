@@ -58,12 +58,12 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         shell: whether the command is a single string that `/bin/sh` executes.
         cwd: the working directory of the command; None for that of this program.
         env: a mapping with the complete environment; None for that of this program. A value may be `granted("gpu")`.
-        stdin: the standard input: bytes, a path, an open file, or a job whose result is bytes or a `CommandResult`;
+        stdin: standard input: bytes, a path, an open file, or a job whose result is bytes or a `CommandResult`;
             None for an empty input.
-        stdout: the destination of the standard output: the path of a file, an open file, `subprocess.PIPE` to capture
+        stdout: the destination of standard output: the path of a file, an open file, `subprocess.PIPE` to capture
             the output, `subprocess.DEVNULL`, or None for the place where `print` writes. A file given by its path is
             appended to, and missing parent directories are created.
-        stderr: the same for the standard error, or `subprocess.STDOUT` to merge it into the standard output.
+        stderr: the same for standard error, or `subprocess.STDOUT` to merge it into standard output.
         check: which exit codes count as success; any other raises a `CommandError`. True means only 0, False means all.
             A list may contain exit codes and names of signals, e.g. `[0, 4, "TERM"]`. A signal is equivalent to the
             exit code with which a shell reports it: 128 plus the signal's number.

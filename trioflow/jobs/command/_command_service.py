@@ -59,9 +59,9 @@ class CommandService(Service[Any], keeps_time=True):
             `CommandSucceeds(["pg_isready"])`, this command must succeed. With a `pathlib.Path`, this file must be
             created, or this socket must accept connections. The result of the service is the number of the port, the
             line, the `CommandResult`, or the path.
-        stdout: the destination of the standard output, as for a `CommandJob`. If `stdout` is None and `stderr` is not a
+        stdout: the destination of standard output, as for a `CommandJob`. If `stdout` is None and `stderr` is not a
             file, the lines of both streams are printed to this program's standard error as they arrive.
-        stderr: the same for the standard error.
+        stderr: the same for standard error.
         on_start: called with the service at each attempt, as soon as its process exists.
         on_line: called with the service and each line of output, which is then not printed.
         tag: whether to print each line with a prefix, or a template for the prefix, as for a `CommandJob`.

@@ -271,5 +271,5 @@ class ProcessRun:
         return CommandResult(process.returncode, elapsed, process.usage, *output, process.rss_before_exec, process.pid)
 
     def _stderr_tail(self) -> bytes | None:
-        """Return the last bytes of the standard error, if it was captured or written to a file, otherwise None."""
+        """Return the last bytes of standard error, if it was captured or written to a file, otherwise None."""
         return _start_errors.stderr_tail(self._result, self._options, self._initial_stderr_size)

@@ -134,7 +134,7 @@ class PortOpen(Readiness):
 class OutputLine(Readiness):
     r"""The condition that a `CommandService` has written a line that contains a text; its result is the line.
 
-    The line may come from the standard output or the standard error.
+    The line may come from standard output or standard error.
 
     Args:
         text: a part of the line, or a compiled regular expression to search for in it.

@@ -69,7 +69,7 @@ class CommandResult:
 
     @property
     def stdout(self) -> bytes | None:
-        """The bytes of the standard output; None if it was not captured.
+        """The bytes of standard output; None if it was not captured.
 
         Each access reads `spooled` output into memory; for large output use `open`.
         """
@@ -77,7 +77,7 @@ class CommandResult:
 
     @property
     def stderr(self) -> bytes | None:
-        """The bytes of the standard error; None if it was not captured. See `stdout`."""
+        """The bytes of standard error; None if it was not captured. See `stdout`."""
         return self._stderr.read() if isinstance(self._stderr, OutputSpool) else self._stderr
 
     @property
@@ -87,7 +87,7 @@ class CommandResult:
         Bytes that are not valid UTF-8 become U+FFFD, the replacement character; `stdout` has the original bytes.
 
         Raises:
-            ValueError: the standard output was not captured.
+            ValueError: standard output was not captured.
 
         Example:
             >>> import subprocess
@@ -150,7 +150,7 @@ class CommandError(TrioflowError):
         command: the command line, quoted as for a shell.
         returncode: the exit code, or the negative number of a signal; None if the command was not started.
         result: the `CommandResult`; None if the command was not started.
-        stderr: the end of the standard error, if it was captured or written to a file; otherwise None.
+        stderr: the end of standard error, if it was captured or written to a file; otherwise None.
 
     """
 

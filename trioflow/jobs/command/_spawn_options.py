@@ -115,7 +115,7 @@ class CommandOptions:
         return None
 
     def files_read(self) -> list[AnyPath | Depfile]:
-        """Return the files in `reads`, and the file for the standard input if it was given by its path."""
+        """Return the files in `reads`, and the file for standard input if it was given by its path."""
         input_files = [
             Depfile(file.path, self.cwd) if isinstance(file, Depfile) and file.cwd is None else file
             for file in self.reads
@@ -123,11 +123,11 @@ class CommandOptions:
         return [*input_files, self.stdin] if is_path(self.stdin) else input_files
 
     def files_written(self) -> list[AnyPath]:
-        """Return the files for the standard output and error that were given by their paths."""
+        """Return the files for standard output and error that were given by their paths."""
         return [stream for stream in (self.stdout, self.stderr) if is_path(stream)]
 
     def streams_for_journal(self) -> tuple[Any, list[str | None]]:
-        """Return the standard input and the kinds of both outputs, by which a journal recognizes the streams.
+        """Return standard input and the kinds of both outputs, by which a journal recognizes the streams.
 
         The list of kinds is empty if both outputs are inherited. The paths of files are left out, because the journal
         records them as files read and written.

@@ -105,7 +105,7 @@ def _too_long_message(command: Sequence[str | bytes], environment: Mapping[bytes
 
 
 def stderr_size(options: CommandOptions) -> int:
-    """Return the current size of the file that receives the standard error.
+    """Return the current size of the file that receives standard error.
 
     The result is 0 if there is no such file, or if the size is not needed because every exit code counts as success.
     """

@@ -42,7 +42,7 @@ class ProcessStreams:
         pipes: the pipes for output that passes through this program.
         stdin: the descriptor that the process inherits; None for an empty input.
         stdout: the descriptor that the process inherits, or `subprocess.DEVNULL`; None for that of this program.
-        stderr: the same for the standard error, or `subprocess.STDOUT`.
+        stderr: the same for standard error, or `subprocess.STDOUT`.
 
     """
 
@@ -51,7 +51,7 @@ class ProcessStreams:
 
         Args:
             job: the command.
-            stdin: the standard input, as for `CommandJob`.
+            stdin: standard input, as for `CommandJob`.
             on_output: a function to call whenever output arrives, or None. If it is given, all output passes through
                 this program.
 

@@ -196,9 +196,9 @@ def spawn(
         command: the program and its arguments.
         environment: the environment of the program; None for that of this program.
         cwd: the directory to run the program in; None for that of this program.
-        stdin: the descriptor for the standard input; None for an empty input.
-        stdout: the descriptor for the standard output; None for that of this program.
-        stderr: the descriptor for the standard error; None for that of this program.
+        stdin: the descriptor for standard input; None for an empty input.
+        stdout: the descriptor for standard output; None for that of this program.
+        stderr: the descriptor for standard error; None for that of this program.
         pass_fds: further descriptors to inherit, under the same numbers.
         overrides: variables that take precedence over the environment.
 

@@ -150,14 +150,14 @@ def prepare_process(preparation: Any) -> None:
 
 
 def flush_output() -> None:
-    """Flush the standard output and the standard error."""
+    """Flush standard output and standard error."""
     for output in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # the stream is closed or broken, or a user's object takes its place
             output.flush()
 
 
 def take_over_stdin() -> Any:
-    """Return a stream for the socket that is the standard input, and replace the standard input by an empty file."""
+    """Return a stream for the socket that is standard input, and replace standard input by an empty file."""
     socket_descriptor = os.dup(0)
     null_descriptor = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null_descriptor, 0)

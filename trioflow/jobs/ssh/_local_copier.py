@@ -71,7 +71,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 
 
 def main() -> int:
-    """Execute the operations from the standard input, and return the exit code."""
+    """Execute the operations from standard input, and return the exit code."""
     with (
         open(sys.stdout.fileno(), "w", errors="backslashreplace", closefd=False) as out,
         contextlib.redirect_stdout(out),

@@ -69,7 +69,7 @@ class Stdio:
 
     @property
     def is_merged(self) -> bool:
-        """Whether the standard error is merged into the standard output."""
+        """Whether standard error is merged into standard output."""
         return bool(self.stderr == subprocess.STDOUT)
 
 
@@ -151,9 +151,9 @@ class RemoteCommand:
 
     @property
     def stderr_tail(self) -> bytes:
-        """The last bytes of the standard error or, until the command has started, of messages from ssh and the shell.
+        """The last bytes of standard error or, until the command has started, of messages from ssh and the shell.
 
-        If the standard error is merged into the standard output, these are the last bytes of both.
+        If standard error is merged into standard output, these are the last bytes of both.
         """
         return bytes(self._tail.data if self.report.started else self._login_tail.data)
 
@@ -202,7 +202,7 @@ class SessionCommand(RemoteCommand):
 
     @property
     def stderr_tail(self) -> bytes:
-        """The last bytes of the standard error, followed by the reason for a refused session, if any."""
+        """The last bytes of standard error, followed by the reason for a refused session, if any."""
         return super().stderr_tail + self._channel.refusal
 
     def check_login(self) -> None:
@@ -349,7 +349,7 @@ class _SinkFile:
 
 
 class _StartBuffer:
-    """A sink that buffers the standard output until the command starts; the login shell may have written it."""
+    """A sink that buffers standard output until the command starts; the login shell may have written it."""
 
     def __init__(self, sinks: Sequence[OutputSink]) -> None:
         self.buffer = b""

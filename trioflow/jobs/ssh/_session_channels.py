@@ -66,7 +66,7 @@ class SshProcess:
 
     def __init__(self, process: Process) -> None:
         """Take over the ssh process."""
-        self.refusal: Final = b""  # ssh writes its messages to the standard error
+        self.refusal: Final = b""  # ssh writes its messages to standard error
         self.exit_descriptor: Final = process.exit_descriptor
         self._process: Final = process
 

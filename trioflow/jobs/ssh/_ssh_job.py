@@ -77,10 +77,10 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
             of the node cannot read them.
         stdin: the standard input of the commands: bytes, a local path, an open file, a job whose result is bytes, or a
             `CommandResult`; None for an empty input.
-        stdout: the destination of the standard output: a local file to append to, by its path (missing parent
+        stdout: the destination of standard output: a local file to append to, by its path (missing parent
             directories are created); an open file; `subprocess.PIPE`, to capture it; `subprocess.DEVNULL`; or None, for
             where `print` writes.
-        stderr: the same for the standard error; or `subprocess.STDOUT`, to merge it into the standard output.
+        stderr: the same for standard error; or `subprocess.STDOUT`, to merge it into standard output.
         check: which exits of a command or script count as success; any other raises a `CommandError`. True: exit code
             0. False: all. Otherwise a list of exit codes and names of signals: `[0, 4, "TERM"]`.
         terminate_grace: seconds from SIGTERM to SIGKILL on the node, 0 or more.

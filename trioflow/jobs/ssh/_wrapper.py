@@ -14,7 +14,7 @@ The wrapper reports the start and the end of the command on its standard error, 
 From these lines the controller learns whether the command has started, how it has ended, and whether an exit code of
 255 is the command's own or means a lost connection.
 
-The environment variables of the command are sent through the standard input as well: all users of the node can read
+The environment variables of the command are sent through standard input as well: all users of the node can read
 command lines, and some variables are secrets.
 
 The script is POSIX sh on a single line, because any login shell must be able to pass it on. It starts the command in a
@@ -35,7 +35,7 @@ from ..command._output_sinks import OutputSink
 
 # The parameters of the script:
 #   $t the token; $g the grace period in tenths of a second; $i a file for the command's standard input, or empty;
-#   $m not empty if the standard error is merged into the standard output; $v the size of the variables in bytes;
+#   $m not empty if standard error is merged into standard output; $v the size of the variables in bytes;
 #   then the program and its arguments.
 # Descriptor 3 is the input from the controller, 4 the wrapper's standard error, 5 the command's standard input.
 #
@@ -116,8 +116,8 @@ def login_shell_line(
         token: the random token that marks the lines of the wrapper's report.
         grace: seconds between SIGTERM and SIGKILL.
         stdin: a file on the node for the command to read, removed once it is open.
-        merged: whether the standard error is merged into the standard output.
-        size: the number of bytes from `export_variables` that are sent first to the standard input.
+        merged: whether standard error is merged into standard output.
+        size: the number of bytes from `export_variables` that are sent first to standard input.
 
     """
     parameters = (token, str(round(grace * 10)), stdin, "1" if merged else "", str(size))

@@ -96,8 +96,8 @@ class CommandEnd(NamedTuple):
     user_time: float  # seconds of CPU time in user mode
     system_time: float  # seconds of CPU time in the kernel
     max_rss: int | None  # the peak memory in bytes, if known
-    stdout_end: bytes | None  # the last bytes of the standard output, or None if it was not captured
-    stderr_end: bytes | None  # the last bytes of the standard error, or None if it was not captured
+    stdout_end: bytes | None  # the last bytes of standard output, or None if it was not captured
+    stderr_end: bytes | None  # the last bytes of standard error, or None if it was not captured
 
 
 def command_end_from_result(result: Any) -> CommandEnd | None:
