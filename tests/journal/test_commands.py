@@ -233,6 +233,19 @@ def test_a_compiler_says_what_it_has_read(place: Path, backend: str, hashes: boo
     )
 
 
+def test_an_unreadable_file_named_by_a_depfile_runs_the_command_again(place: Path, backend: str) -> None:
+    """The reason is the error of the system; it once ended the whole run."""
+    (place / "in").touch()
+    options: dict[str, Any] = {"cwd": place, "reads": Depfile(place / "out.d"), "label": "x"}
+    program = "echo 'out: in' > out.d"
+    assert "does not have it" in run(CommandJob(program, shell=True, **options), backend, place / "run.db")
+    assert run(CommandJob(program, shell=True, **options), backend, place / "run.db") == ""
+    (place / "in").unlink()
+    (place / "in").symlink_to("in")
+    why = run(CommandJob(program, shell=True, **options), backend, place / "run.db")
+    assert re.search(r"not restored: a file that it reads.*in'", why)
+
+
 def test_a_file_that_changes_while_it_is_read_has_changed(place: Path, backend: str) -> None:
     """Since the command may have seen either state, it runs again, once."""
     for code, said in (

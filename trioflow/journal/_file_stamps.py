@@ -132,7 +132,10 @@ class FileStamper:
             return None
         if old_stamps is None:
             return "what its depfile names is not known"
-        new_stamps = self._stamp_all(old_stamps, "a file that it reads")
+        try:
+            new_stamps = self._stamp_all(old_stamps, "a file that it reads")
+        except NotSerializable as error:
+            return str(error)
         for path, old in old_stamps.items():
             if old != new_stamps[path]:
                 return f"file {path!r} {describe_stamp_change(old, new_stamps[path])}"
