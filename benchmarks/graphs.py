@@ -68,7 +68,7 @@ def chains(size: int) -> Iterator[Requirements]:
 
 
 def layered(size: int) -> Iterator[Requirements]:
-    """Layers of a hundred; each job requires three neighbours in the layer before."""
+    """Layers of a hundred; each job requires three neighbors in the layer before."""
     for job in range(size):
         before = job // LAYER * LAYER - LAYER
         yield tuple(before + (job + step) % LAYER for step in range(REQUIREMENTS)) if before >= 0 else ()

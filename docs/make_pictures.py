@@ -35,7 +35,7 @@ from trioflow import Job, JobState, Pool, Scheduler, Trace, simulate
 from trioflow._core.base._states import TRANSITIONS
 from trioflow.testing import virtual_options
 from trioflow.view._state_styles import STATE_STYLES
-from trioflow.view.graph import _dot, _render
+from trioflow.view.graph import _dark_scheme, _dot
 from trioflow.view.text._symbols import UNICODE_SYMBOLS
 
 DOCS = Path(__file__).resolve().parent
@@ -135,7 +135,7 @@ def draw_states() -> None:
         steps.node(old.name, f"{UNICODE_SYMBOLS.state_symbols[old]} {old.name}", penwidth="1" if following else "2")
         for new in sorted(following, key=list(JobState).index):
             steps.edge(old.name, new.name, f" {REASONS[old.name, new.name]} ")
-    drawn = _render.add_dark_scheme(steps.pipe(format="svg", encoding="utf-8"))
+    drawn = _dark_scheme.add_dark_scheme(steps.pipe(format="svg", encoding="utf-8"))
     (PICTURES / "states.svg").write_text(drawn, encoding="utf-8")
 
 

@@ -33,7 +33,7 @@ class SandboxJob(JobKind[CommandResult], box=BoxStyle("sandbox", "box3d"), keeps
             try:
                 while await limit.wait_readable(pipe) and (piece := os.read(pipe, 65536)):
                     output += piece
-                    limit.alive()
+                    limit.heartbeat()
                 if not await limit.wait_readable(ended):
                     raise limit.error()
             finally:

@@ -55,9 +55,9 @@ PATIENCE = 60.0  # seconds that a thread may take to end after its test, on a bu
 SLOW = (
     "batch",
     "cli/test_bad_input.py",
-    "cli/test_ending.py",
+    "cli/test_end_of_run.py",
     "cli/test_signals.py",
-    "cli/test_told.py",
+    "cli/test_machine_readable_output.py",
     "cli/test_tag.py",
     "compat",
     "docs/test_explore.py",
@@ -76,8 +76,8 @@ SLOW = (
     "scheduler/test_signals.py",
     "testing/test_fixture.py",
     "view/graph",
-    "view/monitor/test_children.py",
-    "view/monitor/test_real.py",
+    "view/monitor/test_child_output.py",
+    "view/monitor/test_real_programs.py",
     "view/test_jupyter.py",
     "view/trace/test_report_browser.py",
 )

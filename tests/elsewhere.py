@@ -80,17 +80,17 @@ PATHS: Final = {
 """What is run if no paths are given. Of the engine, the files whose subjects differ: backends, ends, threads."""
 LEFT_OUT: Final = {
     "win32": """
-        journal/test_accidents.py journal/test_killed.py journal/test_stress.py view/events/test_outlet.py
+        journal/test_accidents.py journal/test_killed.py journal/test_stress.py view/events/test_nonblocking_writer.py
         test_a_run_whose_process_is_gone_is_abandoned
         test_a_second_process_is_rejected_with_the_first_ones_pid
-        test_an_error_says_what_to_do_about_it
+        test_a_database_error_comes_with_advice_for_its_cause
         test_a_large_result_is_synced_with_its_directory
-        test_whether_the_holder_lives_is_known_of_processes_of_this_machine_alone
+        test_a_holder_on_another_machine_counts_as_alive
         test_a_rejected_process_does_not_wait_and_leaves_no_files
-        test_a_wait_for_a_run_that_nothing_is_known_of_is_in_the_log
-        test_a_lock_that_goes_a_moment_after_the_other_is_waited_for
-        test_a_lock_file_that_its_holder_removes_meanwhile_is_made_anew
-        test_a_child_that_was_forked_and_a_new_holder_keep_the_lock_file
+        test_waiting_for_a_holder_that_seems_dead_is_logged
+        test_opening_waits_for_the_second_lock_of_a_killed_process
+        test_a_lock_file_removed_while_being_locked_is_created_again
+        test_only_the_process_that_created_a_lock_file_removes_it
         test_a_failed_open_releases_the_journals_lock
     """,
     # /proc: descriptors, memory, processes that have left their session, groups of zombies. And what else Linux has:
@@ -99,27 +99,27 @@ LEFT_OUT: Final = {
         command/test_memory.py
         test_views_show_a_service_as_a_command
         command/test_soak.py
-        test_a_fork_inside_a_job_is_the_jobs_own_affair
-        test_what_has_left_its_session
-        test_a_killed_guard_does_no_harm
-        test_no_shell_that_outlives_a_run_goes_on_because_its_command_was_ended_first
-        test_no_shell_goes_on_because_its_command_was_killed_first
-        test_the_guard_finishes_though_another_process_holds_its_pipe
-        test_the_script_kills_groups_and_marked_processes
-        test_a_guard_that_cannot_be_started_holds_nothing
-        test_what_was_started_while_others_were_looked_at_is_found
-        test_a_survey_knows_a_group_to_be_dead_only_by_looking_after_its_end
-        test_a_survey_knows_that_what_nobody_has_reaped_is_dead
-        test_a_survey_is_made_again_for_those_that_end_later
-        test_a_process_that_others_have_reaped_has_exited
-        test_where_there_is_no_pidfd_a_thread_waits
-        test_a_table_may_be_in_a_file_where_there_is_no_memory_to_share
+        test_a_fork_inside_a_job_does_not_affect_other_commands
+        test_a_process_that_left_its_session
+        test_a_run_continues_after_its_guard_was_killed
+        test_the_end_of_a_run_kills_a_shell_before_it_starts_its_next_command
+        test_the_guard_script_kills_a_shell_before_it_starts_its_next_command
+        test_the_guard_does_its_work_although_another_process_holds_its_pipe_open
+        test_the_guard_script_kills_groups_and_marked_processes
+        test_a_guard_that_cannot_be_started_leaves_no_descriptor_open
+        test_a_marked_process_that_starts_during_the_scan_is_found
+        test_a_liveness_scan_finds_a_group_dead_only_by_a_scan_after_its_end
+        test_a_liveness_scan_counts_zombies_as_dead
+        test_a_liveness_scan_is_repeated_for_groups_that_end_later
+        test_a_process_that_was_reaped_elsewhere_counts_as_exited
+        test_without_pidfd_a_thread_waits_for_each_command
+        test_the_table_is_in_a_file_if_there_is_no_memfd
         [posix_spawn-
-        test_a_command_returns_how_it_ended
+        test_result_of_a_command_has_its_exit_code_output_and_usage
         test_peak_memory_is_that_of_the_command_or_none
-        test_each_slot_keeps_its_cpu
-        test_a_slot_is_given_back_however_the_command_ended
-        test_slots_are_those_of_each_scheduler
+        test_pin_binds_each_slot_to_one_cpu
+        test_a_pinned_slot_is_released_however_the_command_ended
+        test_pinned_slots_are_counted_for_each_scheduler
     """,
 }
 """Files and names of tests about what only the other has: on Windows, locks of POSIX's kind, a FIFO, a fork."""

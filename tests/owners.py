@@ -1,4 +1,4 @@
-"""Which class an attribute belongs to, read from annotations: `tests/test_house.py` asks who reads private parts."""
+"""Which class an attribute belongs to, read from annotations: `tests/test_structure.py` checks private attributes."""
 
 from __future__ import annotations
 

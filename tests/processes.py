@@ -19,7 +19,7 @@ import pytest
 from .places import PATIENCE
 
 forks = multiprocessing.get_context("forkserver")
-# pytest, too, because each process imports the main module of this one.
+# pytest, too, because each process imports the main module of its parent.
 LIBRARIES = ["pytest", "anyio._backends._asyncio", "anyio._backends._trio", "trioflow.abc", __name__]
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, is_typeddict
 
-from trioflow._scheduler import Hint
+from trioflow._scheduler import MissingAttribute
 
 FILE = Path(__file__).with_name("public_names.txt")
 
@@ -77,7 +77,11 @@ def members(thing: type) -> dict[str, Any]:
         if kind is thing or is_private(kind):
             own = {**dict.fromkeys(inspect.get_annotations(kind)), **vars(kind)}
             found = {**own, **found}
-    return {name: value for name, value in found.items() if not name.startswith("_") and not isinstance(value, Hint)}
+    return {
+        name: value
+        for name, value in found.items()
+        if not name.startswith("_") and not isinstance(value, MissingAttribute)
+    }
 
 
 def shown(value: Any) -> str:

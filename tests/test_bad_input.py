@@ -251,7 +251,7 @@ ANY = {
 
 
 @dataclass(frozen=True)
-class Refused:
+class Rejected:
     """A value that a parameter rejects."""
 
     call: str
@@ -306,14 +306,14 @@ def attempt(function: Callable[..., Any], arguments: dict[str, Any]) -> BaseExce
     return None
 
 
-def walked() -> Iterator[tuple[str, str, list[Refused]]]:
+def walked() -> Iterator[tuple[str, str, list[Rejected]]]:
     """Yield each call, each of its parameters, and the values that it rejects."""
     known: set[str] = set()
     for name, function, needed in calls():
         is_kind = isinstance(function, type) and issubclass(function, trioflow.AbstractJob)
         for one in parameters(function, known if is_kind else set()):
             found = [
-                Refused(name, one.name, value, error)
+                Rejected(name, one.name, value, error)
                 for value, given in VALUES.items()
                 if (error := attempt(function, {**needed, one.name: given})) is not None
             ]
@@ -339,22 +339,24 @@ def aside() -> Iterator[None]:
 
 
 @functools.cache
-def walk() -> list[tuple[str, str, list[Refused]]]:
+def walk() -> list[tuple[str, str, list[Rejected]]]:
     """Return each call, each of its parameters, and the values that it rejects."""
     with aside():
         return list(walked())
 
 
-def test_bad_input_is_refused_by_a_check_that_names_the_parameter() -> None:
+def test_bad_input_is_rejected_by_a_check_that_names_the_parameter() -> None:
     """No error comes from deep inside, nor from the hostile object: its type shows a deliberate check."""
-    unclear = [str(one) for _, _, refused in walk() for one in refused if not one.is_clear]
+    unclear = [str(one) for _, _, rejected in walk() for one in rejected if not one.is_clear]
     assert unclear == []
 
 
-def test_an_object_of_a_foreign_type_is_refused() -> None:
+def test_an_object_of_a_foreign_type_is_rejected() -> None:
     """Only parameters passed on to the user's code take any object."""
     taken = [
-        f"{call}({parameter})" for call, parameter, refused in walk() if "object" not in {one.value for one in refused}
+        f"{call}({parameter})"
+        for call, parameter, rejected in walk()
+        if "object" not in {one.value for one in rejected}
     ]
     assert taken == ["abc.JobKind(arguments)"]  # what a kind of one's own gets
 
@@ -367,7 +369,7 @@ def is_to_be_tried(thing: object) -> bool:
     return callable(thing) and not is_made_by_trioflow
 
 
-def test_all_that_is_public_is_tried() -> None:
+def test_each_public_callable_is_tried_with_bad_input() -> None:
     """A new public callable is in `calls`, or in `ELSEWHERE` with a reason."""
     public = {name for name in trioflow.__all__ if is_to_be_tried(getattr(trioflow, name))}
     assert public - {call for call, _, _ in walk()} == ELSEWHERE.keys()

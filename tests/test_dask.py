@@ -55,7 +55,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
-    """A cluster of two processes; its threads are there before the first test."""
+    """A cluster of two processes; its threads exist before the first test."""
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", resources={"own": 1}) as cluster,
         Client(cluster) as client,
@@ -96,14 +96,14 @@ async def until_queued(client: Client, worker: str, number: int) -> None:
 
 
 def workers_of(client: Client) -> list[str]:
-    """Return the addresses of both workers, when both are there: the client's information may be old."""
+    """Return the addresses of both workers once both exist: the client's information may be outdated."""
     client.wait_for_workers(2)
     found: list[str] = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.workers))
     return found
 
 
-def test_results_stay_on_the_cluster_and_flow_there(backend: str, client: Client) -> None:
-    """The result here is a future, and other DaskJobs get its value."""
+def test_results_of_dask_jobs_stay_on_the_cluster_as_futures(backend: str, client: Client) -> None:
+    """Other DaskJobs get the value of the future."""
     first = DaskJob(bodies.add, 1, 2, client=client)
     second = DaskJob(bodies.add, first, 10, client=client, kwargs={"extra": first})
     third = DaskJob(sum, [first, second], client=client, gather=True)
@@ -113,33 +113,33 @@ def test_results_stay_on_the_cluster_and_flow_there(backend: str, client: Client
     assert third.label == "DaskJob[sum (...)]" or "sum" in third.label
 
 
-def test_values_do_not_pass_through_here(backend: str, client: Client) -> None:
+def test_values_between_dask_jobs_do_not_pass_through_this_process(backend: str, client: Client) -> None:
     """An object that cannot be unpickled in this process goes from one job to the next."""
-    first = DaskJob(_only_there, client=client)
+    first = DaskJob(_make_worker_only, client=client)
     second = DaskJob(_size, first, client=client, gather=True)
     run(backend, second)
     assert second.result() == 5
 
 
-def _only_there() -> Any:
-    return OnlyThere(5)
+def _make_worker_only() -> Any:
+    return WorkerOnly(5)
 
 
 def _size(value: Any) -> int:
     return int(value.size)
 
 
-class OnlyThere:
+class WorkerOnly:
     def __init__(self, size: int) -> None:
         self.size = size
 
     def __reduce__(self) -> Any:
-        return _made_there, (self.size, os.getpid())
+        return _unpickle_on_worker, (self.size, os.getpid())
 
 
-def _made_there(size: int, _: int) -> OnlyThere:
-    assert _is_worker(), "this came to the conductor"
-    return OnlyThere(size)
+def _unpickle_on_worker(size: int, _: int) -> WorkerOnly:
+    assert _is_worker(), "this was unpickled by the conductor"
+    return WorkerOnly(size)
 
 
 def _is_worker() -> bool:
@@ -148,15 +148,15 @@ def _is_worker() -> bool:
     return bool(_global_workers)
 
 
-def test_the_last_client_is_taken(backend: str, client: Client) -> None:
-    """Without `client=`, Dask's own default is used."""
+def test_a_dask_job_without_client_uses_the_default_client_of_dask(backend: str, client: Client) -> None:
+    """Dask's default is the client that was made last."""
     job = DaskJob(bodies.add, 1, gather=True)
     run(backend, job)
     assert job.result() == 1
 
 
-def test_results_of_other_jobs_are_arguments(backend: str, client: Client) -> None:
-    """A local job gets the future, and a task on the cluster the value."""
+def test_local_jobs_and_dask_jobs_use_each_others_results(backend: str, client: Client) -> None:
+    """A local job gets the future, and a call on the cluster gets the value."""
     here = CommandJob(["echo", "5"], stdout=-1)
     there = DaskJob(int, Job(take_output, here), client=client)
     back = Job(take, there)
@@ -169,7 +169,7 @@ async def take_output(result: Any) -> str:
     return str(result.stdout.decode())
 
 
-def test_what_a_function_raises_is_the_failure(backend: str, client: Client) -> None:
+def test_an_exception_raised_on_a_worker_fails_the_job(backend: str, client: Client) -> None:
     """The exception keeps its own type and text."""
     job = DaskJob(bodies.fail, client=client)
     run(backend, job)
@@ -177,15 +177,15 @@ def test_what_a_function_raises_is_the_failure(backend: str, client: Client) -> 
         job.result()
 
 
-def test_the_same_call_is_made_again(backend: str, client: Client, tmp_path: Path) -> None:
-    """Dask caches calls of functions by their arguments, but each job is a call of its own."""
+def test_equal_calls_of_several_jobs_all_run(backend: str, client: Client, tmp_path: Path) -> None:
+    """Dask caches calls by their arguments, but each job makes a separate call."""
     jobs = [DaskJob(bodies.note, str(tmp_path / "notes"), "x", client=client) for _ in range(3)]
     run(backend, *jobs, jobs_window=1)
     assert (tmp_path / "notes").read_text() == "x\nx\nx\n"
 
 
-def test_workers_and_resources_are_asked_for(backend: str, client: Client) -> None:
-    """The tasks run where these options say."""
+def test_workers_and_resources_decide_where_a_dask_job_runs(backend: str, client: Client) -> None:
+    """`workers=` has addresses, and `resources=` those of Dask."""
     addresses = workers_of(client)
     jobs = [DaskJob(bodies.where, n, client=client, workers=[addresses[n % 2]], gather=True) for n in range(4)]
     own = DaskJob(bodies.where, client=client, resources={"own": 1}, gather=True)
@@ -215,8 +215,8 @@ def test_a_timeout_does_not_count_the_queue_of_the_cluster(
     assert (queued.result(), named.result()) == (1, 3)
 
 
-def test_the_queue_of_the_cluster_is_no_work(backend: str, client: Client, tmp_path: Path) -> None:
-    """In a trace, a call works from its start on a worker; what-if knows the threads of the cluster."""
+def test_a_trace_does_not_count_the_queue_of_the_cluster_as_work(backend: str, client: Client, tmp_path: Path) -> None:
+    """The work of a call begins with its start on a worker; what-if knows the threads of the cluster."""
     address, trace = workers_of(client)[0], Trace()
     busy = DaskJob(bodies.until_told, str(tmp_path), client=client, workers=address, label="busy")
     queued = DaskJob(bodies.add, 1, client=client, workers=address, label="queued", required=())
@@ -234,8 +234,8 @@ def test_the_queue_of_the_cluster_is_no_work(backend: str, client: Client, tmp_p
     assert trace.what_if().cluster_threads == 2
 
 
-def test_what_no_worker_has_is_told_once(backend: str, client: Client) -> None:
-    """The jobs wait for a suitable worker, and the log names what is missing."""
+def test_a_resource_or_name_that_no_worker_has_is_reported_once(backend: str, client: Client) -> None:
+    """The jobs wait for a suitable worker, and one incident names what is missing."""
     jobs = [DaskJob(bodies.add, number, client=client, resources={"own": 1, "none": 2}) for number in range(2)]
     named = DaskJob(bodies.add, 3, client=client, workers=["nobody"])
 
@@ -253,8 +253,10 @@ def test_what_no_worker_has_is_told_once(backend: str, client: Client) -> None:
     assert [job.state for job in (*jobs, named)] == [JobState.CANCELLED] * 3
 
 
-def test_what_most_work_waits_for_is_first(backend: str, client: Client, tmp_path: Path) -> None:
-    """On a busy worker jobs queue up; the head of the long chain goes before its siblings."""
+def test_the_head_of_the_longest_chain_runs_first_on_a_busy_worker(
+    backend: str, client: Client, tmp_path: Path
+) -> None:
+    """Jobs that were submitted before the head run after it."""
     address = workers_of(client)[0]
     notes = str(tmp_path / "notes")
     one = {"client": client, "workers": address}
@@ -273,16 +275,18 @@ def test_what_most_work_waits_for_is_first(backend: str, client: Client, tmp_pat
     assert (tmp_path / "notes").read_text().splitlines()[0] == "head"
 
 
-@pytest.mark.parametrize("said", [False, True])
-def test_work_counts_by_its_expected_duration(backend: str, client: Client, tmp_path: Path, said: bool) -> None:
-    """The head of one long job goes before that of several short ones, from whatever source the durations are."""
+@pytest.mark.parametrize("from_mapping", [False, True])
+def test_calls_on_a_busy_worker_are_ordered_by_expected_durations(
+    backend: str, client: Client, tmp_path: Path, from_mapping: bool
+) -> None:
+    """The head of a long job runs before that of several short ones; jobs or the scheduler have the durations."""
     address = workers_of(client)[0]
     notes = str(tmp_path / "notes")
     one = {"client": client, "workers": address}
     seconds = {"head": 1.0, "long": 60.0, "other": 1.0, "short 0": 2.0, "short 1": 2.0}
 
     def noted(label: str, required: AbstractJob[Any]) -> DaskJob:
-        expected = None if said else seconds[label]
+        expected = None if from_mapping else seconds[label]
         return DaskJob(bodies.note, notes, label, label=label, required=required, expected_duration=expected, **one)
 
     busy, begun = DaskJob(bodies.until_told, str(tmp_path), **one), Job(until_noted, tmp_path)
@@ -294,13 +298,13 @@ def test_work_counts_by_its_expected_duration(backend: str, client: Client, tmp_
         await until_queued(client, address, 2)
         (tmp_path / "go").touch()
 
-    scheduler = Scheduler(busy, begun, *jobs, Job(go), durations=seconds if said else None)
+    scheduler = Scheduler(busy, begun, *jobs, Job(go), durations=seconds if from_mapping else None)
     assert scheduler.run(backend=backend)
     assert (tmp_path / "notes").read_text().splitlines()[0] == "head"
 
 
-def test_a_cancelled_job_settles_at_once(backend: str, client: Client, tmp_path: Path) -> None:
-    """A running call goes on on its worker, and no job waits for it."""
+def test_a_cancelled_or_timed_out_dask_job_settles_immediately(backend: str, client: Client, tmp_path: Path) -> None:
+    """The call continues on its worker, and no job waits for it."""
     running = DaskJob(bodies.until_told, str(tmp_path), client=client)
     late = DaskJob(bodies.until_told, str(tmp_path), client=client, timeout=0.5)
 
@@ -315,8 +319,8 @@ def test_a_cancelled_job_settles_at_once(backend: str, client: Client, tmp_path:
     assert isinstance(late.raised_exception(), JobTimeout)
 
 
-def test_nobody_waits_for_a_value_longer_than_the_job_has_time(backend: str, client: Client) -> None:
-    """This holds for a value that hangs on its way, too."""
+def test_a_cancelled_dask_job_does_not_wait_for_a_value_that_hangs(backend: str, client: Client) -> None:
+    """The call has ended, but its value does not arrive from the worker."""
     asked, gone = threading.Event(), list[bool]()
 
     async def hang(*_: Any, **options: Any) -> Any:
@@ -340,8 +344,8 @@ def test_nobody_waits_for_a_value_longer_than_the_job_has_time(backend: str, cli
         job.result()
 
 
-def test_a_future_that_others_cancel_is_a_failure(backend: str, client: Client, tmp_path: Path) -> None:
-    """The error says that another client cancelled it."""
+def test_a_future_cancelled_by_another_client_fails_the_job(backend: str, client: Client, tmp_path: Path) -> None:
+    """The error has this reason."""
     job = DaskJob(bodies.until_told, str(tmp_path), client=client)
     futures: list[Any] = []
     submit = client.submit
@@ -360,8 +364,8 @@ def test_a_future_that_others_cancel_is_a_failure(backend: str, client: Client, 
         job.result()
 
 
-def test_an_executor_of_the_cluster_is_one_too(backend: str, client: Client) -> None:
-    """`client.get_executor()` returns values, and accepts a lambda, but not everything."""
+def test_executor_job_accepts_an_executor_of_a_dask_client(backend: str, client: Client) -> None:
+    """The executor accepts a lambda, but no argument that cannot be pickled."""
     with client.get_executor() as executor:
         jobs = [ExecutorJob(executor, lambda n: n + 1, number) for number in range(5)]
         lock = ExecutorJob(executor, bodies.add, threading.Lock())
@@ -371,9 +375,9 @@ def test_an_executor_of_the_cluster_is_one_too(backend: str, client: Client) -> 
         lock.result()
 
 
-@pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
-def test_work_of_a_lost_worker_is_done_again(backend: str, client: Client, tmp_path: Path) -> None:
-    """This covers both the call in progress and a value on the worker that others need."""
+@pytest.mark.parametrize("backend", ["asyncio"])  # the backend does not matter
+def test_calls_and_values_of_a_killed_worker_are_computed_again(backend: str, client: Client, tmp_path: Path) -> None:
+    """This holds for a DaskJob and for a ProcessJob on the cluster."""
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster, set_as_default=False) as own,
@@ -404,29 +408,29 @@ def test_work_of_a_lost_worker_is_done_again(backend: str, client: Client, tmp_p
         ((sum, []), {"client": 5}, "give a distributed.Client"),
     ],
 )
-def test_invalid_arguments_of_a_dask_job_are_refused(arguments: Any, options: Any, advice: str) -> None:
+def test_invalid_arguments_of_a_dask_job_are_rejected(arguments: Any, options: Any, advice: str) -> None:
     """The error says what to give."""
     with pytest.raises(TypeError, match=advice):
         DaskJob(*arguments, **options)
 
 
-def test_a_dask_job_awaited_outside_a_run_is_refused() -> None:
-    """Awaited by hand, the job raises an error that says where to add it."""
+def test_a_dask_job_awaited_outside_a_run_raises() -> None:
+    """The error advises to put the job into a Scheduler."""
     with pytest.raises(RuntimeError, match="put it into a Scheduler"):
         anyio.run(DaskJob(sum, []).co_run)
 
 
-def test_dask_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error has the command that installs it."""
+def test_the_error_without_dask_has_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command is `pip install` with the extra of trioflow."""
     with pytest.raises(ModuleNotFoundError, match=r'pip install "trioflow\[dask\]"'):
         import_dask("no_such_module")
 
 
-# ---- a cluster as the place of ProcessJobs
+# ---- ProcessJobs on a cluster
 
 
-def test_a_scenario_moves_to_a_cluster_and_back(backend: str, client: Client, tmp_path: Path) -> None:
-    """One option decides where the calls are made: nested ones too, with retries, timeouts, and jobs that await."""
+def test_a_scenario_has_the_same_results_on_a_cluster_and_locally(backend: str, client: Client, tmp_path: Path) -> None:
+    """One option moves all calls: nested ones too, with retries and timeouts, and with local jobs that use results."""
 
     def run_it(processes: Any) -> list[Any]:
         flag = tmp_path / f"flag {processes is None}"
@@ -445,10 +449,10 @@ def test_a_scenario_moves_to_a_cluster_and_back(backend: str, client: Client, tm
     assert run_it(Cluster(client)) == run_it(None) == [(0, 0), 2, 8, 1]
 
 
-def test_a_result_that_only_the_cluster_uses_stays_there(backend: str, client: Client) -> None:
-    """A value that cannot be unpickled here goes from one job to the next; values used here, or by no job, come."""
+def test_a_result_used_only_on_the_cluster_is_not_transferred(backend: str, client: Client) -> None:
+    """A value that cannot be unpickled here stays there; values used here, or by no job, are transferred."""
     cluster = Cluster(client)
-    first = ProcessJob(_only_there)
+    first = ProcessJob(_make_worker_only)
     scheduler = Scheduler(first, processes=cluster)
     scheduler.add(Scheduler(ProcessJob(_size, first, label="inner"), label="nested"))
     there, both, here = ProcessJob(bodies.add, 1), ProcessJob(bodies.add, 2), ProcessJob(bodies.add, 3)
@@ -459,7 +463,7 @@ def test_a_result_that_only_the_cluster_uses_stays_there(backend: str, client: C
     scheduler.update([of_both, of_dask_job, awaiting])
     assert scheduler.run(backend=backend)
     assert [repr(stored_result(job)) for job in (first, there)] == [
-        f"<{kind} on the Dask cluster at {client.scheduler.address}>" for kind in ("OnlyThere", "int")
+        f"<{kind} on the Dask cluster at {client.scheduler.address}>" for kind in ("WorkerOnly", "int")
     ]
     assert [stored_result(job) for job in (both, here)] == [2, 3]
     assert scheduler.results()[first] is stored_result(first)
@@ -470,8 +474,8 @@ def test_a_result_that_only_the_cluster_uses_stays_there(backend: str, client: C
     assert f"<int on the Dask cluster at {client.scheduler.address}>" in scheduler.listing(details=True)
 
 
-def test_jobs_that_are_added_later_get_what_they_need(backend: str, client: Client) -> None:
-    """They get the future on the cluster and the value here, even if the value had stayed there."""
+def test_jobs_added_later_get_results_that_stayed_on_the_cluster(backend: str, client: Client) -> None:
+    """A ProcessJob gets the future, and a local job the value."""
 
     async def main() -> None:
         async with Scheduler(processes=Cluster(client)) as scheduler:
@@ -486,8 +490,8 @@ def test_jobs_that_are_added_later_get_what_they_need(backend: str, client: Clie
     anyio.run(main, backend=backend)
 
 
-def test_a_journal_restores_what_another_place_has_made(backend: str, client: Client, tmp_path: Path) -> None:
-    """Stored results come here, and go back to the cluster as arguments."""
+def test_a_journal_restores_results_across_cluster_and_local_runs(backend: str, client: Client, tmp_path: Path) -> None:
+    """Restored results are sent to the cluster as arguments."""
     journal, notes = str(tmp_path / "run.db"), str(tmp_path / "notes")
 
     def jobs(number: int) -> list[ProcessJob[Any]]:
@@ -503,8 +507,8 @@ def test_a_journal_restores_what_another_place_has_made(backend: str, client: Cl
     assert Path(notes).read_text() == "noted\n"
 
 
-def test_dropped_results_leave_the_cluster(backend: str, client: Client) -> None:
-    """`keep_result=False` works there too."""
+def test_keep_result_false_drops_results_on_a_cluster(backend: str, client: Client) -> None:
+    """`result()` raises the same error as without a cluster."""
     first = ProcessJob(bodies.add, 1, keep_result=False)
     last = ProcessJob(bodies.add, first, 1)
     assert Scheduler(last, processes=Cluster(client)).run(backend=backend)
@@ -513,8 +517,8 @@ def test_dropped_results_leave_the_cluster(backend: str, client: Client) -> None
         first.result()
 
 
-@pytest.mark.usefixtures("client")  # its threads are there before
-def test_a_value_that_is_gone_is_named() -> None:
+@pytest.mark.usefixtures("client")  # its threads exist before the test
+def test_the_error_names_a_value_lost_with_a_closed_client() -> None:
     """After the client is closed, values left on its cluster are lost."""
     with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
         with Client(cluster, set_as_default=False) as own:
@@ -532,10 +536,10 @@ def test_a_value_that_is_gone_is_named() -> None:
     assert last.result() == 2
 
 
-@pytest.mark.usefixtures("client")  # its threads are there before
+@pytest.mark.usefixtures("client")  # its threads exist before the test
 @patiently(1, 10)
-def test_a_scheduler_of_dask_that_is_killed_fails_its_jobs_at_once(backend: str, unit: float) -> None:
-    """The error has its address; waiting and later jobs both fail."""
+def test_a_killed_dask_scheduler_fails_its_jobs_immediately(backend: str, unit: float) -> None:
+    """The error has the address of the scheduler; waiting and later jobs both fail."""
     program = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
     with subprocess.Popen([*program, "--host", "127.0.0.1"], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -562,9 +566,9 @@ def test_a_scheduler_of_dask_that_is_killed_fails_its_jobs_at_once(backend: str,
                 )
 
 
-@pytest.mark.usefixtures("client")  # its threads are there before
-def test_a_cluster_without_workers_is_told(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The job waits, and runs when a worker appears: a cluster may grow."""
+@pytest.mark.usefixtures("client")  # its threads exist before the test
+def test_a_cluster_without_workers_is_reported_while_jobs_wait(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job runs when a worker appears."""
     monkeypatch.setattr("trioflow.dask._cluster_calls.WORKER_TIMEOUT", 0.05)
     with (
         LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
@@ -583,9 +587,9 @@ def test_a_cluster_without_workers_is_told(backend: str, monkeypatch: pytest.Mon
     assert "'add(1)' waits: the cluster has no worker at all; start one" in scheduler.incidents[0].message
 
 
-@pytest.mark.usefixtures("client")  # its threads are there before
-def test_a_cluster_may_grow_and_shrink(backend: str) -> None:
-    """Values on a worker that has gone are computed again when others use them."""
+@pytest.mark.usefixtures("client")  # its threads exist before the test
+def test_a_cluster_may_grow_and_shrink_during_a_run(backend: str) -> None:
+    """Values of a removed worker are computed again when others use them."""
     with (
         LocalCluster(n_workers=2, processes=False, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster, set_as_default=False) as own,
@@ -605,7 +609,9 @@ def test_a_cluster_may_grow_and_shrink(backend: str) -> None:
     assert total.result() == 15
 
 
-def test_workers_of_another_python_are_refused(backend: str, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_with_another_python_version_are_rejected(
+    backend: str, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Functions sent by value are byte code of one version: the error names the worker and both versions."""
     versions = client.get_versions()
     address = next(iter(versions["workers"]))
@@ -634,8 +640,8 @@ def test_a_call_on_a_cluster_reports_its_progress(backend: str, client: Client) 
     assert "current_job() can only report progress()" in str(wrong.raised_exception())
 
 
-def test_the_command_moves_a_scenario_to_a_cluster(client: Client, tmp_path: Path) -> None:
-    """Definitions of the file are sent by value, since workers lack the file. A nested scheduler may stay here."""
+def test_the_dask_option_runs_process_jobs_of_a_scenario_on_a_cluster(client: Client, tmp_path: Path) -> None:
+    """Definitions of the file are sent by value, since workers lack the file. A nested scheduler may stay local."""
     file = written(tmp_path, """
         import os
         def process(*_): return os.getpid()
@@ -654,24 +660,24 @@ def test_the_command_moves_a_scenario_to_a_cluster(client: Client, tmp_path: Pat
     assert here not in {*workers, os.getpid()}
 
 
-def test_the_command_moves_the_example_of_three_sizes(client: Client) -> None:
-    """Its option is enough."""
+def test_the_dask_option_runs_the_sizes_example_on_a_cluster(client: Client) -> None:
+    """The example needs no change."""
     result = command_line("--dask", client.scheduler.address, EXAMPLES / "sizes.py", "--set", "parts=3")
     assert result.exit_code == 0
     assert "all 7 jobs succeeded" in result.output
 
 
-def test_the_command_says_when_nobody_answers(tmp_path: Path) -> None:
+def test_the_dask_option_fails_if_no_dask_scheduler_answers(tmp_path: Path) -> None:
     """The error comes before any job runs."""
     done = process("run", "--dask", "nonsense://x", written(tmp_path, "main = Scheduler(Job(work))"))
     assert (done.returncode, done.stdout) == (2, "")
     assert "--dask nonsense://x: no Dask scheduler answers there" in done.stderr
 
 
-def test_what_cannot_be_sent_to_a_cluster_is_named(
+def test_the_error_names_what_cannot_be_sent_to_a_cluster(
     backend: str, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may be an argument, a keyword argument, or a module that workers cannot import; the error has advice."""
+    """Examples are an argument, a keyword argument, and a module that workers cannot import; the error has advice."""
     (tmp_path / "only_here.py").write_text("def f(): pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     lock, named = ProcessJob(bodies.add, threading.Lock()), ProcessJob(bodies.add, kwargs={"extra": threading.Lock()})
@@ -682,7 +688,7 @@ def test_what_cannot_be_sent_to_a_cluster_is_named(
     assert "have to import only_here: install it there, or write client" in notes(missing.raised_exception())
 
 
-def test_a_cluster_takes_a_client_that_any_loop_can_use(client: Client) -> None:
+def test_a_cluster_rejects_asynchronous_clients_and_other_objects(client: Client) -> None:
     """The error says what to give."""
     with pytest.raises(TypeError, match=r"Cluster\(5\): give a distributed.Client"):
         Cluster(5)
@@ -693,8 +699,8 @@ def test_a_cluster_takes_a_client_that_any_loop_can_use(client: Client) -> None:
         Cluster(client)
 
 
-def test_a_cluster_finds_the_span_of_the_job(client: Client) -> None:
-    """A variable has it during a call, for a DaskJob and for the executor of a client."""
+def test_a_call_on_a_cluster_gets_the_otel_span_of_its_job(client: Client) -> None:
+    """An environment variable has the span during a call of a DaskJob or of an executor of the client."""
     spans = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(spans))

@@ -54,10 +54,8 @@ INSTEAD = "use ThreadJob(subprocess.run, [...], check=True)"
 
 
 @pytest.mark.slow
-def test_what_needs_posix_is_rejected_and_the_error_says_what_to_use() -> None:
-    """The error comes at creation, and for a ProcessJob without an executor before its run; a journal
-    still has a lock.
-    """
+def test_jobs_that_need_posix_are_rejected_and_the_error_says_what_to_use() -> None:
+    """The error comes at creation, for a ProcessJob without an executor before the run; a journal has a lock."""
     done = subprocess.run(
         [sys.executable, "-c", TRIED],
         env={**os.environ, VARIABLE: "win32"},
@@ -82,7 +80,7 @@ def test_what_needs_posix_is_rejected_and_the_error_says_what_to_use() -> None:
     assert "batch needs a POSIX system: use `trioflow run` with ThreadJobs" in done.stderr
 
 
-def test_a_child_that_has_exited_is_seen_without_the_help_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_exit_of_a_child_is_detected_without_os_waitid(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on macOS before Python 3.13, the child waits to be reaped, and is unknown afterwards."""
     monkeypatch.delattr(os, "waitid")
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:

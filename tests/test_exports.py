@@ -59,7 +59,7 @@ def test_each_name_has_a_docstring() -> None:
     assert silent == []
 
 
-def test_each_name_is_at_home_where_users_import_it_from() -> None:
+def test_each_name_has_the_module_that_users_import_it_from() -> None:
     """`__module__`, shown by tracebacks, reprs and pickles, is a module that users know."""
     of_users = public(trioflow)
     for module, name in NAMES:
@@ -92,15 +92,15 @@ def test_the_version_is_that_of_the_installed_package() -> None:
     assert trioflow.__version__ == importlib.metadata.version("trioflow")
 
 
-def test_late_names_cost_an_import_nothing() -> None:
-    """Rarely used names are imported on first access, and an unknown name is an AttributeError."""
+def test_rarely_used_names_are_imported_at_first_access() -> None:
+    """Until then, `import trioflow` does not load their modules; an unknown name is an AttributeError."""
     code = "import sys, trioflow; print(sorted(name for name in sys.modules if name.startswith('trioflow.view.trace')))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
     with pytest.raises(AttributeError, match="no attribute 'Trance'"):
         trioflow.Trance  # type: ignore[attr-defined]  # noqa: B018
 
 
-def test_an_import_stays_light() -> None:
+def test_import_of_trioflow_loads_no_heavy_module() -> None:
     """`import trioflow` imports no module that only views, commands, or one backend need."""
     heavy = {"rich", "graphviz", "click", "html", "xml", "asyncio", "trio", "wcwidth", "subprocess", "multiprocessing"}
     heavy |= {"anyio", "inspect", "dataclasses", "logging", "traceback"}
@@ -108,7 +108,7 @@ def test_an_import_stays_light() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_help_of_the_command_stays_light() -> None:
+def test_help_of_the_command_loads_no_heavy_module() -> None:
     """`trioflow --help` needs no view, no drawing and no backend."""
     heavy = {"rich", "graphviz", "asyncio", "trio", "wcwidth", "subprocess", "trioflow.view.monitor._monitor"}
     heavy |= {"anyio", "trioflow.cli._run", "trioflow.cli.batch._batch_command"}
@@ -121,7 +121,7 @@ def test_help_of_the_command_stays_light() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_of_the_command_says_what_each_subcommand_does(name: str) -> None:
+def test_help_of_the_command_has_the_summary_of_each_subcommand(name: str) -> None:
     """The summary in `trioflow --help`, which imports no subcommand, is the beginning of the subcommand's own help."""
     subcommand = command.get_command(click.Context(command), name)
     assert subcommand is not None
@@ -129,7 +129,7 @@ def test_help_of_the_command_says_what_each_subcommand_does(name: str) -> None:
     assert begins.startswith(COMMANDS[name][1].removesuffix("."))
 
 
-def test_a_batch_starts_light() -> None:
+def test_a_plain_batch_loads_no_heavy_module() -> None:
     """A plain batch needs no trio, no view, no journal, no ssh, and none of the library's slower modules."""
     heavy = {
         "trio", "rich", "graphviz", "wcwidth", "dask", "numpy", "msgspec", "sqlite3", "json", "html", "xml", "csv",

@@ -102,7 +102,7 @@ def test_each_job_has_a_span_inside_that_of_its_scheduler(spans: Spans, backend:
     assert dict(spans["first"].attributes or {}) == {"trioflow.kind": "Job", "trioflow.state": "succeeded"}
 
 
-def test_the_span_is_the_current_one_in_the_body(spans: Spans, backend: str) -> None:
+def test_the_span_of_a_job_is_the_current_one_in_its_body(spans: Spans, backend: str) -> None:
     """This holds in the coroutine after a wait, in its tasks and in threads; a job never sees another's span."""
 
     def note(name: str) -> None:
@@ -124,8 +124,8 @@ def test_the_span_is_the_current_one_in_the_body(spans: Spans, backend: str) -> 
     assert [spans.parent(name) for name in names] == [name[0] for name in names]
 
 
-def test_commands_nodes_and_processes_find_the_span_of_their_job(spans: Spans, backend: str) -> None:
-    """An environment variable has it, in the form of the W3C; without an instrument there is none."""
+def test_commands_nodes_and_processes_get_the_span_of_their_job(spans: Spans, backend: str) -> None:
+    """It is in an environment variable, in the form of the W3C; without an instrument there is none."""
     shown = ["printenv", "TRACEPARENT"]
     with ProcessPoolExecutor(1) as pool:
         jobs: list[AbstractJob[Any]] = [
@@ -143,8 +143,8 @@ def test_commands_nodes_and_processes_find_the_span_of_their_job(spans: Spans, b
         assert [job.result() for job in again] == [os.environ.get("TRACEPARENT")] * 2
 
 
-def test_the_context_of_a_job_goes_on_in_its_processes(spans: Spans) -> None:
-    """A program started by a job creates its spans inside that of the job."""
+def test_a_program_started_by_a_job_creates_spans_inside_that_of_the_job(spans: Spans) -> None:
+    """`remote_context` reads the context from the environment."""
     program = """
 from opentelemetry import trace
 from trioflow.otel import remote_context
@@ -157,10 +157,8 @@ print(trace.get_current_span(remote_context()).get_span_context().span_id)
     assert trace.get_current_span(remote_context({})) is trace.INVALID_SPAN
 
 
-def test_how_a_job_ended_is_in_its_span(spans: Spans, backend: str) -> None:
-    """The span has the state, the exception and the attempts; a job that never started has no duration; secrets are
-    left out.
-    """
+def test_the_span_of_a_job_has_its_state_exception_and_attempts(spans: Spans, backend: str) -> None:
+    """A job that never started has no duration; secrets are left out."""
     tried = iter([True, False])
 
     async def once() -> None:
@@ -184,7 +182,7 @@ def test_how_a_job_ended_is_in_its_span(spans: Spans, backend: str) -> None:
     assert not spans["blocked"].status.is_ok
 
 
-def test_a_run_with_failures_is_an_error(spans: Spans, backend: str) -> None:
+def test_the_span_of_a_run_with_failures_has_the_status_error(spans: Spans, backend: str) -> None:
     """This holds even if all jobs were reached: `trioflow run` exits with another code than 0, too."""
     failing = Job(fail_now, label="a")
     assert run(spans, backend, failing, Job(nap, 0.0, label="b", required=failing, run_if="succeeded"))
@@ -210,8 +208,8 @@ def test_the_span_of_a_command_has_attributes_of_its_process(spans: Spans, backe
     assert "password" not in spans["hidden"].to_json()
 
 
-def test_spans_without_labels_have_few_names(spans: Spans) -> None:
-    """A span is named by its program or function: arguments differ, may be secret, and are an attribute."""
+def test_spans_of_jobs_without_labels_are_named_by_program_or_function(spans: Spans) -> None:
+    """Arguments differ, may be secret, and are an attribute."""
     nodes = [SshJob(LocalNode(), "true 4")]
     commands = [CommandJob(["/bin/echo", "1"]), CommandJob("true 2", shell=True), CommandJob(["true"], redact=True)]
     assert run(spans, "trio", *nodes, *commands, Job(nap, 0.0), CommandJob([Job(nap, 0.0), "5"]))
@@ -222,8 +220,8 @@ def test_spans_without_labels_have_few_names(spans: Spans) -> None:
     }  # fmt: skip
 
 
-def test_a_job_that_a_journal_restores_has_a_span_that_says_so(spans: Spans, backend: str, tmp_path: Path) -> None:
-    """It has no duration and no process; the metrics leave it out of the jobs that ran."""
+def test_the_span_of_a_restored_job_has_the_attribute_restored(spans: Spans, backend: str, tmp_path: Path) -> None:
+    """The job has no duration and no process; the metrics leave it out of the jobs that ran."""
     for _ in range(2):
         job = CommandJob(["true"], label="kept")
         assert Scheduler(job, instruments=[Tracing(spans.provider)]).run(backend=backend, journal=tmp_path / "j.db")
@@ -236,7 +234,9 @@ def test_a_job_that_a_journal_restores_has_a_span_that_says_so(spans: Spans, bac
 OUTSIDE = f"00-{'1' * 32}-{'2' * 16}-01"
 
 
-def test_a_run_is_inside_the_span_that_its_program_was_given(spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_span_of_a_run_is_inside_that_of_the_variable_traceparent(
+    spans: Spans, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """CI systems pass TRACEPARENT; a current span in the program takes precedence."""
     monkeypatch.setenv("TRACEPARENT", OUTSIDE)
     assert run(spans, "trio", Job(nap, 0.0, label="a"))
@@ -251,7 +251,9 @@ def test_a_run_is_inside_the_span_that_its_program_was_given(spans: Spans, monke
     assert [spans.parent(name) for name in ("inside", "alone")] == ["program", None]
 
 
-def test_a_variable_that_a_job_is_given_stays(spans: Spans, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_traceparent_given_to_a_job_is_not_replaced(
+    spans: Spans, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A variable copied from this program's environment, as by `env=os.environ`, is replaced."""
     monkeypatch.setenv("TRACEPARENT", OUTSIDE)
     shown = ["printenv", "TRACEPARENT"]
@@ -264,7 +266,7 @@ def test_a_variable_that_a_job_is_given_stays(spans: Spans, backend: str, monkey
     assert copied.result().text.startswith(spans.traceparent("copied"))
 
 
-def test_a_throttled_attempt_has_a_span_of_its_own(spans: Spans, backend: str) -> None:
+def test_a_throttled_attempt_has_its_own_span(spans: Spans, backend: str) -> None:
     """The attempt does not count, and the job starts again."""
     tried = iter([True, False])
 
@@ -306,8 +308,8 @@ def test_the_span_of_a_stopped_run_has_the_reason(spans: Spans, backend: str) ->
     assert dict(spans["long"].attributes or {})["trioflow.state"] == "cancelled"
 
 
-def test_the_metrics_of_a_run() -> None:
-    """They count running and waiting jobs by reason, failures by exception, and durations."""
+def test_the_metrics_count_jobs_by_cause_failures_and_durations() -> None:
+    """Waiting jobs are counted by reason, and failures by exception."""
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader], shutdown_on_exit=False)
 
@@ -389,7 +391,7 @@ def test_a_collector_gets_the_spans(collector: tuple[str, list[ExportTraceServic
 
 
 @pytest.mark.parametrize("is_silent", [True, False])
-def test_a_collector_that_is_down_holds_up_nothing(is_silent: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_collector_that_is_down_does_not_delay_the_run(is_silent: bool, caplog: pytest.LogCaptureFixture) -> None:
     """If the collector refuses connections or never answers, the run still ends immediately and well."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

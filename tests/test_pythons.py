@@ -24,7 +24,7 @@ def started(*words: Any, **options: Any) -> subprocess.CompletedProcess[Any]:
 
 
 @pytest.mark.parametrize("kind", ["-c", "-m", "a file"])
-def test_a_program_sees_the_same(tmp_path: Path, kind: str) -> None:
+def test_a_forked_program_sees_the_same_as_a_started_one(tmp_path: Path, kind: str) -> None:
     """This covers arguments, directory, variables, name, input, and module paths."""
     (tmp_path / "program.py").write_text(PROGRAM)
     words = {"-c": ["-c", PROGRAM], "-m": ["-m", "program"], "a file": ["program.py"]}[kind]
@@ -54,15 +54,15 @@ def test_a_program_sees_the_same(tmp_path: Path, kind: str) -> None:
         "import trioflow.cli; trioflow.cli.main()",
     ],
 )
-def test_a_program_ends_in_the_same_way(tmp_path: Path, code: str) -> None:
-    """It ends by an exit code, a signal or an exception, and its exit handlers run."""
+def test_a_forked_program_ends_in_the_same_way_as_a_started_one(tmp_path: Path, code: str) -> None:
+    """Exit codes, signals and exceptions are the same, and exit handlers run."""
     (file := tmp_path / "program.py").write_text(code)
     environment = {**os.environ, "PYTHONUTF8": "1"}
     real, forked = started(file, env=environment), python(file, env=environment)
     assert (forked.returncode, forked.stdout, forked.stderr) == (real.returncode, real.stdout, real.stderr)
 
 
-def test_what_was_never_awaited_is_told(tmp_path: Path) -> None:
+def test_a_coroutine_never_awaited_is_reported_by_a_forked_program(tmp_path: Path) -> None:
     """Python reports it at the end if it can; elsewhere the collector finds it."""
     (file := tmp_path / "program.py").write_text("async def work(): ...\nx = work()")
     for done in (started(file), python(file)):
@@ -95,7 +95,7 @@ NAPS = "import time\nwhile True: time.sleep(0.01)"
 """What to do until a signal comes. Python would handle one that comes just before a long sleep only after that."""
 
 
-def test_a_signal_is_received() -> None:
+def test_a_forked_program_receives_signals() -> None:
     """Ctrl-C raises an exception; the exit code is that of the signal."""
     code = f"print(flush=True)\n{NAPS}"
     with Python(["-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -109,7 +109,7 @@ def test_a_signal_is_received() -> None:
 
 
 @pytest.mark.parametrize("controls", [False, True])
-def test_a_terminal_is_a_terminal(controls: bool) -> None:
+def test_a_forked_program_can_use_a_terminal(controls: bool) -> None:
     """Output there is line-buffered; in a session of its own, Ctrl-C at the terminal sends a signal."""
     ours, theirs = pty.openpty()
     code = "import os; print(os.isatty(0), os.isatty(1), os.isatty(2), flush=True)\n"

@@ -14,7 +14,7 @@ from . import public_names
 from .places import ROOT
 
 
-def test_public_names_are_those_that_are_written_down() -> None:
+def test_public_names_are_those_of_the_recorded_list() -> None:
     """A change of a name, a member or a parameter is deliberate: run `python -m tests.public_names`, and
     add a fragment.
     """
@@ -22,20 +22,20 @@ def test_public_names_are_those_that_are_written_down() -> None:
     assert list(public_names.lines()) == written, "run: python -m tests.public_names"
 
 
-def test_a_citation_names_this_version() -> None:
+def test_the_citation_names_this_version() -> None:
     """Citations name the version; both the release and the file use `trioflow.__version__`."""
     assert f"\nversion: {trioflow.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", MODULE_HINTS)
-def test_a_name_of_another_library_says_what_to_use(name: str) -> None:
+def test_importing_a_name_of_another_library_raises_with_a_hint(name: str) -> None:
     """`from trioflow import PrintJob` shows only the text of the ImportError."""
     with pytest.raises(ImportError, match=re.escape(f"trioflow has no {name}: {MODULE_HINTS[name]}")):
         exec(f"from trioflow import {name}")
 
 
 @pytest.mark.parametrize("name", SCHEDULER_HINTS)
-def test_an_attribute_of_another_library_says_what_to_use(name: str) -> None:
+def test_a_scheduler_attribute_of_another_library_raises_with_a_hint(name: str) -> None:
     """Programs of asynciojobs ask `why()` after each run."""
     with pytest.raises(AttributeError, match=re.escape(f"has no attribute {name!r}: {SCHEDULER_HINTS[name]}")):
         getattr(trioflow.Scheduler(), name)
@@ -43,7 +43,7 @@ def test_an_attribute_of_another_library_says_what_to_use(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ABC_HINTS)
-def test_an_old_name_of_abc_is_answered_with_the_new_one(name: str) -> None:
+def test_an_old_name_of_abc_raises_with_the_new_name(name: str) -> None:
     """Old names of `trioflow.abc` have hints, as those of the package have."""
     with pytest.raises(AttributeError, match=re.escape(ABC_HINTS[name])):
         getattr(trioflow.abc, name)

@@ -66,13 +66,13 @@ def texts() -> Iterator[tuple[str, str]]:
                     yield f"{module.relative_to(ROOT)}:{token.start[0]}", token.string
 
 
-def test_each_thing_has_one_word() -> None:
-    """Docs, docstrings, comments and messages use the words of the glossary."""
+def test_docs_and_code_use_the_words_of_the_glossary() -> None:
+    """Docs, docstrings, comments and messages have one word for each thing."""
     found = [f"{place}: {match[0]!r}" for place, text in texts() for match in WORDS.finditer(text)]
     assert found == []
 
 
 @pytest.mark.parametrize("text", ["a Background job", "the sub-scheduler", "3 permits", "2 job(s)"])
-def test_the_patterns_find_their_words(text: str) -> None:
+def test_the_patterns_find_the_words_to_avoid(text: str) -> None:
     """Case does not matter, nor does the place in the text."""
     assert WORDS.search(f"see {text} here")

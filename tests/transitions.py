@@ -95,7 +95,7 @@ def checked() -> Iterator[CheckedState]:
 
 
 def lead_to(state: JobState, job: AbstractJob[Any]) -> None:
-    """Put an IDLE job into a state, by a shortest way through the table of transitions."""
+    """Put an IDLE job into a state, by a shortest path through the table of transitions."""
     ways: dict[JobState, list[JobState]] = {JobState.IDLE: []}
     for here in (reached := [JobState.IDLE]):
         for there in TRANSITIONS[here] - ways.keys():

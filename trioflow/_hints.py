@@ -17,13 +17,21 @@ MODULE_HINTS: Final = {
 """Hints on names that `trioflow` does not have."""
 
 ABC_HINTS: Final = {
+    "carried": "it is propagated_env",
+    "carry": "it is propagate_env",
+    "given_label": "it is explicit_label",
+    "given_of": "it is original_arguments_of",
     "Hidden": "it is HashOnly",
     "Look": "it is BoxStyle",
     "kept_of": "it is stored_result",
+    "need_of_run": "it is set_run_need",
     "not_restored": "it is reason_not_restored",
     "outwards": "it is enclosing_schedulers",
     "shown": "it is short_repr",
+    "shown_amount": "it is amount_text",
+    "still_waits_for": "it is open_requirements",
     "throttled": "it is throttled_intervals",
+    "waits_for": "it is all_requirements",
     "whole": "it is whole_number",
 }
 """Hints on names that `trioflow.abc` does not have."""

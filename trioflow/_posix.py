@@ -69,29 +69,29 @@ SIGINFO_SIZE: Final = 128
 """The size of a `siginfo_t` on Linux, in bytes; on macOS it is 104."""
 POSIX_MODULES: Final = ("fcntl", "resource", "termios")
 
-COMMAND_ALTERNATIVE: Final = "use ThreadJob(subprocess.run, [...], check=True)"
-WORKERS_ALTERNATIVE: Final = "give the scheduler processes=ProcessPoolExecutor(), of concurrent.futures"
+COMMAND_HINT: Final = "use ThreadJob(subprocess.run, [...], check=True)"
+WORKER_PROCESSES_HINT: Final = "give the scheduler processes=ProcessPoolExecutor(), of concurrent.futures"
 
 
-def require(what: str, alternative: str = COMMAND_ALTERNATIVE) -> None:
+def require(feature: str, hint: str = COMMAND_HINT) -> None:
     """Raise an error if this is not a POSIX system.
 
     Args:
-        what: what needs one, for the error message.
-        alternative: what to use on other systems, for the error message.
+        feature: the name of what needs a POSIX system, for the error message.
+        hint: what to use instead on other systems, for the error message.
 
     Raises:
         NotImplementedError: this is not a POSIX system.
 
     """
     if not IS_POSIX:
-        raise NotImplementedError(f"{what} needs a POSIX system, and this is {sys.platform}: {alternative}")
+        raise NotImplementedError(f"{feature} needs a POSIX system, and this is {sys.platform}: {hint}")
 
 
-def on_fork(in_child: Any) -> None:
-    """Register a function to be called in each child that this process forks; without fork, do nothing."""
+def on_fork(callback: Any) -> None:
+    """Register a function to be called in each child that this process forks. On Windows, do nothing."""
     if sys.platform != "win32":
-        os.register_at_fork(after_in_child=in_child)
+        os.register_at_fork(after_in_child=callback)
 
 
 def has_exited(pid: int, waits: bool = False) -> bool:
@@ -136,7 +136,10 @@ class MissingName:
 
 
 def __getattr__(name: str) -> Any:
-    """Look up a name in the standard library (PEP 562); return a placeholder if the system lacks it."""
+    """Return a module, or a function or constant of `os`, `select`, `signal` or `socket` (PEP 562).
+
+    If the system lacks it, return a placeholder.
+    """
     if name.startswith("__"):
         raise AttributeError(name)
     if name in POSIX_MODULES:

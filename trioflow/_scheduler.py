@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ._core.api import AnyJob, Backend, Instrument, Required, Run, RunJournal
     from .jobs.process._processes_option import ProcessesOption
-    from .simulation._durations import DurationSource
+    from .simulation._duration_sources import DurationSource
     from .view.graph._render import DrawingOptions, GraphOptions
 
 
@@ -28,15 +28,15 @@ class SchedulerOptions(BaseSchedulerOptions, total=False):
 
 
 def _check_durations(value: Any, name: str, subject: str | Callable[[], str]) -> Any:
-    """Check the option `durations`; a run looks the durations up when it starts."""
-    from .simulation import _durations
+    """Validate the option `durations`. It is kept as it is, because each run reads the durations when it starts."""
+    from .simulation import _duration_sources
 
-    _durations.read_durations(value, f"{name} of {subject if isinstance(subject, str) else subject()}")
+    _duration_sources.read_durations(value, f"{name} of {subject if isinstance(subject, str) else subject()}")
     return value
 
 
 def _check_processes(value: Any, name: str, subject: str | Callable[[], str]) -> Any:
-    """Check the option `processes`."""
+    """Validate the option `processes`."""
     if value is None:
         return None
     from .jobs.process import _processes_option
@@ -45,7 +45,7 @@ def _check_processes(value: Any, name: str, subject: str | Callable[[], str]) ->
 
 
 NO_DURATIONS: Final[dict[AnyJob, float]] = {}
-"""The durations of a scheduler without the option `durations`; never changed."""
+"""The durations of all schedulers without the option `durations`; never changed."""
 
 
 class Scheduler(BaseScheduler):
@@ -64,8 +64,8 @@ class Scheduler(BaseScheduler):
             None or 0 for no limit. Forever jobs are not counted. A number limits the members, and a nested scheduler
             counts as one. A limiter limits the jobs at all depths, except in schedulers with a limiter of their own,
             and does not count the schedulers themselves.
-        timeout: seconds, more than 0, that a run may take; None or infinity for no limit. Then everything is cancelled:
-            `run()` returns False, and a nested scheduler fails with `JobTimeout`.
+        timeout: seconds, more than 0, that a run may take; None or infinity for no limit. At the timeout, everything is
+            cancelled: `run()` returns False, and a nested scheduler fails with `JobTimeout`.
         shutdown_timeout: seconds, more than 0, that the `co_shutdown` calls of all its jobs may take together at the
             end of each run; None or infinity for no limit. The default of 1 is enough to close connections.
         cleanup_timeout: seconds, more than 0, that the jobs with `run_if="failed"` may take together, after a critical
@@ -95,8 +95,8 @@ class Scheduler(BaseScheduler):
             installed make is older than 4.4. Nested schedulers use it too, unless they have their own; but their jobs
             are counted only if they share the window.
         processes: where the functions of its ProcessJobs run, including those in nested schedulers without this option:
-            None for worker processes of this machine, in one run at most as many as there are CPUs; a whole number, 1
-            or more, for at most that many workers, which the ProcessJobs in this scheduler share; any executor
+            None for worker processes on this machine, of which a run starts no more than there are CPUs; a whole
+            number, 1 or more, to limit the workers that the ProcessJobs in this scheduler share; any executor
             (`concurrent.futures.Executor`), which is never shut down; or a `trioflow.dask.Cluster`, which keeps
             results. In a nested scheduler, "local" selects the run's worker processes again.
         options: the options of every job; see `AbstractJob`. On a scheduler that is not nested, only `label`,
@@ -122,7 +122,7 @@ class Scheduler(BaseScheduler):
 
     """
 
-    __slots__ = ("_durations", "_processes", "_run_durations")
+    __slots__ = ("_durations", "_processes", "_resolved_durations")
 
     durations: Option[DurationSource | None] = Option(None, _check_durations)
     processes: Option[ProcessesOption] = Option(None, _check_processes)
@@ -130,7 +130,7 @@ class Scheduler(BaseScheduler):
     _processes: ProcessesOption
 
     def __init__(self, *jobs_or_sequences: Required, **options: Unpack[SchedulerOptions]) -> None:
-        self._run_durations: dict[AnyJob, float] = NO_DURATIONS  # those of the option `durations`, during a run
+        self._resolved_durations: dict[AnyJob, float] = NO_DURATIONS  # from the option `durations`, during a run
         self._durations = self._processes = None
         all_options: Any = options  # `BaseScheduler` accepts every option that the class declares
         super().__init__(*jobs_or_sequences, **all_options)
@@ -148,39 +148,42 @@ class Scheduler(BaseScheduler):
         run = super()._make_run(backend, timeout, jobs_window, instruments, journal)
         if run.outer_worker is not None:  # a nested run uses the durations of the outermost scheduler
             enclosing = run.outer_worker.run.scheduler
-            self._run_durations = enclosing._run_durations if isinstance(enclosing, Scheduler) else NO_DURATIONS
+            self._resolved_durations = (
+                enclosing._resolved_durations if isinstance(enclosing, Scheduler) else NO_DURATIONS
+            )
         elif self._durations is None:
-            self._run_durations = NO_DURATIONS
+            self._resolved_durations = NO_DURATIONS
         else:
-            from .simulation import _durations
+            from .simulation import _duration_sources
 
-            self._run_durations = _durations.resolve_durations(self._durations, self)
+            self._resolved_durations = _duration_sources.resolve_durations(self._durations, self)
         return run
 
     def _store_outcome(self, run: Run) -> None:
         super()._store_outcome(run)
-        self._run_durations = NO_DURATIONS
+        self._resolved_durations = NO_DURATIONS
         if self._durations is not None and run.outer_worker is None:
-            from .simulation import _durations
+            from .simulation import _duration_sources
 
-            if _durations.is_durations_file(self.durations):
-                _durations.record_durations(self.durations, self)
+            if _duration_sources.is_durations_file(self.durations):
+                _duration_sources.record_durations(self.durations, self)
 
     def _knows_durations(self) -> bool:
-        return bool(self._current_run_durations())
+        return bool(self._find_resolved_durations())
 
-    def _current_run_durations(self) -> dict[AnyJob, float]:
-        if self._run_durations or self.scheduler is None:
-            return self._run_durations
+    def _find_resolved_durations(self) -> dict[AnyJob, float]:
+        """Return the durations from the option `durations` of the outermost scheduler; {} outside of a run."""
+        if self._resolved_durations or self.scheduler is None:
+            return self._resolved_durations
         root = outermost_scheduler(self)  # this scheduler has no run of its own yet
-        return root._run_durations if isinstance(root, Scheduler) else NO_DURATIONS
+        return root._resolved_durations if isinstance(root, Scheduler) else NO_DURATIONS
 
     def _expected_durations(self, jobs: Iterable[AnyJob] | None = None) -> dict[AnyJob, float]:
         durations = super()._expected_durations(jobs)
-        run_durations = self._current_run_durations()
-        if run_durations:
+        resolved = self._find_resolved_durations()
+        if resolved:
             members = self if jobs is None else jobs
-            durations.update({job: run_durations[job] for job in members if job in run_durations})
+            durations.update({job: resolved[job] for job in members if job in resolved})
         return durations
 
     def _open_journal(self, journal: Any) -> RunJournal:
@@ -188,7 +191,7 @@ class Scheduler(BaseScheduler):
 
         return open_journal(journal, self)
 
-    # `list` hides the builtin in the annotations below it: methods that return lists of jobs belong in BaseScheduler.
+    # In the annotations below, `list` is this method: methods that return lists of jobs belong in BaseScheduler.
 
     def list(
         self,
@@ -199,8 +202,8 @@ class Scheduler(BaseScheduler):
     ) -> None:
         """Print one line per job: number, symbols, ``<Kind `label`>``, its time, and the numbers of its requirements.
 
-        The time is the duration of the job, so far if it is running; times below 50 ms are not shown. The lines are in
-        topological order; jobs in a cycle come last. The three symbols are:
+        The time is the duration of the job, or its elapsed time while it runs; times below 50 ms are not shown. The
+        lines are in topological order; jobs in a cycle come last. The three symbols are:
 
         - `!` it is critical;
         - its state: `·` idle, `◦` scheduled, `▸` running, `✓` succeeded, `✗` failed, `⊘` cancelled, `⊗` blocked, `⤼`
@@ -208,9 +211,9 @@ class Scheduler(BaseScheduler):
         - `∞` it is forever.
 
         If the stream cannot encode them, they are `!`, the states `.w>+xcbs`, and `8`. A nested scheduler has a line
-        with the numbers of its entry jobs, then its jobs, indented, then a line with those of its exit jobs. All jobs
-        are numbered, and the numbers do not depend on the options. A question mark marks a requirement outside the
-        scheduler: its number, or its label if it is not listed.
+        with the numbers of its entry jobs, then its jobs, indented, then a line with the numbers of its exit jobs. All
+        jobs are numbered, and the numbers do not depend on the options. A requirement outside the scheduler has a
+        question mark before its number, or before its label if it is not listed.
 
         Args:
             file: a text stream; None for standard output.
@@ -238,7 +241,7 @@ class Scheduler(BaseScheduler):
             4    ✓    <Job `last`>            requires={1}  -> 1.0
 
         """
-        from .view.text import _symbols  # imported late, as all views: many programs display nothing
+        from .view.text import _symbols  # imported late, like all views, because many programs display nothing
         from .view.text._listing import Listing
 
         stream = _symbols.output_stream(file, f"list() of {self.label!r}")
@@ -274,7 +277,7 @@ class Scheduler(BaseScheduler):
         The verdict comes first; then, if the run was stopped, the reason and the culprit, which may be in a nested
         scheduler. The counts of jobs follow; they leave out nested schedulers, and count forever jobs separately unless
         they failed. Then come the failures, critical ones first, and otherwise in the order of settling. Failures of
-        the same type from the same place are one group, with their number and one traceback, which has only the frames
+        the same type from the same place are one group, with their number and one traceback, which shows only frames
         of the user's own code. A nested scheduler that failed because of one of its jobs is not shown again. The jobs
         that did not run because of failures follow, and incidents, such as a `co_shutdown` that raised. Jobs are named
         by their paths.
@@ -310,15 +313,16 @@ class Scheduler(BaseScheduler):
     def graph(self, **options: Unpack[GraphOptions]) -> Digraph:
         """Return the graph of its jobs as a `graphviz.Digraph`, which Jupyter displays, and which can be changed.
 
-        - A box is a job; its shape shows the kind, its name is the number in `list`, and its colour and symbol show the
+        - A box is a job; its shape shows the kind, its name is the number in `list`, and its color and symbol show the
           state. A critical job has a thick border and an exclamation mark, a forever job a dashed border.
         - A frame is a nested scheduler; lines to it end at the frame.
-        - A grey arrow leads from a requirement to the job that requires it. A thick blue one, which starts with a dot,
+        - A gray arrow leads from a requirement to the job that requires it. A thick blue one, which starts with a dot,
           also passes the result as an argument. A dashed one means that the job runs only after a failure.
         - A job that is required but not in this scheduler has a question mark and a dotted border.
 
         After a run each box shows the duration of its job, and the critical path has double borders and black arrows.
-        Long labels are cut. SVG pictures have tooltips with kind, path and state, and follow the page's colour scheme.
+        Long labels are truncated. SVG pictures have tooltips with kind, path and state, and follow the page's color
+        scheme.
 
         Args:
             only: draws only some of the jobs, with their enclosing schedulers: a job, its `job.path`, a pattern for
@@ -333,10 +337,11 @@ class Scheduler(BaseScheduler):
                 so. `bundle=False` draws each job.
             direction: "TB", from top to bottom, or "LR", from left to right. None: from left to right if there are more
                 than 40 boxes.
-            legend: explains the colours, shapes and lines in the graph.
+            legend: explains the colors, shapes and lines in the graph.
 
         Returns:
-            The graph. `source` is its text; `render` and `pipe` draw it, with the program `dot`.
+            The graph. Its attribute `source` is the DOT text; its methods `render` and `pipe` draw it, with the program
+            `dot`.
 
         Raises:
             TypeError: an unknown option, an `only` or `collapse` that is neither jobs nor strings, or a `bundle` or
@@ -356,14 +361,14 @@ class Scheduler(BaseScheduler):
         return _render.graph(self, critical_path=find_critical_path(self), **options)
 
     def export_as_dotfile(self, path: str | os.PathLike[str], **options: Unpack[GraphOptions]) -> None:
-        """Write the graph in the language of Graphviz, without running `dot`.
+        """Write the graph in DOT, the language of Graphviz, without running the program `dot`.
 
         Args:
             path: the file, which is replaced.
             options: those of `graph`.
 
         Raises:
-            TypeError, ValueError: as `graph`.
+            TypeError, ValueError: as in `graph`.
             OSError: the file cannot be written.
 
         """
@@ -379,7 +384,7 @@ class Scheduler(BaseScheduler):
             options: those of `graph`.
 
         Raises:
-            TypeError, ValueError: as `graph`.
+            TypeError, ValueError: as in `graph`.
             RuntimeError: `dot` is not installed, or has failed.
             OSError: the file cannot be written.
 
@@ -397,7 +402,7 @@ class Scheduler(BaseScheduler):
             options: those of `graph`.
 
         Raises:
-            TypeError, ValueError: as `graph`.
+            TypeError, ValueError: as in `graph`.
             RuntimeError: `dot` is not installed, or has failed.
             OSError: the file cannot be written.
 
@@ -419,7 +424,7 @@ class Scheduler(BaseScheduler):
             The text, for a code block of the language `mermaid`.
 
         Raises:
-            TypeError, ValueError: as `graph`.
+            TypeError, ValueError: as in `graph`.
 
         Example:
             >>> print(Scheduler(AbstractJob(label="a")).mermaid())
@@ -442,7 +447,7 @@ class Scheduler(BaseScheduler):
             options: those of `graph`, except `legend`.
 
         Raises:
-            TypeError, ValueError: as `graph`.
+            TypeError, ValueError: as in `graph`.
             OSError: the file cannot be written.
 
         """
@@ -462,7 +467,7 @@ set_docs_and_signature(Scheduler, Scheduler.__init__)
 BaseScheduler.co_run.__qualname__ = f"{Scheduler.__name__}.co_run"
 
 
-class Hint:
+class MissingAttribute:
     """A descriptor for an attribute of other libraries' schedulers, which raises an error that names the replacement.
 
     A `__getattr__` would triple the time to read any attribute of a scheduler, and make a nested run 10 % slower.
@@ -477,4 +482,4 @@ class Hint:
 
 
 for _name, _hint in SCHEDULER_HINTS.items():
-    setattr(Scheduler, _name, Hint(_name, _hint))
+    setattr(Scheduler, _name, MissingAttribute(_name, _hint))

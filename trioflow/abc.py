@@ -1,6 +1,7 @@
 """The interfaces for users' own kinds of jobs, policies and instruments.
 
-The functions here add facts about a run and its jobs, for instruments and views, to the public attributes of a job.
+The functions here give instruments and views facts about runs and jobs that are not attributes of a job. Others help
+kinds of jobs to check their options and to name things in messages.
 """
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
@@ -22,21 +23,21 @@ from ._core.api.kinds import TimeLimit as TimeLimit
 from ._core.api.kinds import arguments_of as arguments_of
 from ._core.api.kinds import call_of as call_of
 from ._core.api.kinds import callback as callback
-from ._core.api.kinds import carried as carried
-from ._core.api.kinds import carry as carry
 from ._core.api.kinds import declare_run_resource as declare_run_resource
 from ._core.api.kinds import duration as duration
 from ._core.api.kinds import file_path as file_path
 from ._core.api.kinds import flag as flag
-from ._core.api.kinds import given_of as given_of
 from ._core.api.kinds import is_among as is_among
 from ._core.api.kinds import label_inside as label_inside
 from ._core.api.kinds import load_backend as load_backend
 from ._core.api.kinds import loop_running as loop_running
 from ._core.api.kinds import name_of as name_of
-from ._core.api.kinds import need_of_run as need_of_run
+from ._core.api.kinds import original_arguments_of as original_arguments_of
 from ._core.api.kinds import printable as printable
+from ._core.api.kinds import propagate_env as propagate_env
+from ._core.api.kinds import propagated_env as propagated_env
 from ._core.api.kinds import run_of as run_of
+from ._core.api.kinds import set_run_need as set_run_need
 from ._core.api.kinds import short_repr as short_repr
 from ._core.api.kinds import users_of as users_of
 from ._core.api.kinds import whole_number as whole_number
@@ -50,31 +51,31 @@ from ._core.api.views import RunPhase as RunPhase
 from ._core.api.views import RunView as RunView
 from ._core.api.views import WaitCause as WaitCause
 from ._core.api.views import Waiting as Waiting
+from ._core.api.views import all_requirements as all_requirements
 from ._core.api.views import amount_of as amount_of
+from ._core.api.views import amount_text as amount_text
 from ._core.api.views import check_scenario as check_scenario
 from ._core.api.views import current_run as current_run
 from ._core.api.views import duration_text as duration_text
 from ._core.api.views import enclosing_schedulers as enclosing_schedulers
+from ._core.api.views import explicit_label as explicit_label
 from ._core.api.views import failed_through_member as failed_through_member
-from ._core.api.views import given_label as given_label
 from ._core.api.views import inputs_of as inputs_of
 from ._core.api.views import is_ready as is_ready
 from ._core.api.views import is_scheduler as is_scheduler
 from ._core.api.views import is_service as is_service
 from ._core.api.views import is_size as is_size
 from ._core.api.views import name_of_policy as name_of_policy
+from ._core.api.views import open_requirements as open_requirements
 from ._core.api.views import paths_of as paths_of
 from ._core.api.views import ranks_of as ranks_of
 from ._core.api.views import reachable as reachable
 from ._core.api.views import reason_not_restored as reason_not_restored
-from ._core.api.views import shown_amount as shown_amount
 from ._core.api.views import size_text as size_text
-from ._core.api.views import still_waits_for as still_waits_for
 from ._core.api.views import stored_result as stored_result
 from ._core.api.views import throttled_intervals as throttled_intervals
 from ._core.api.views import waiting as waiting
 from ._core.api.views import waiting_since as waiting_since
-from ._core.api.views import waits_for as waits_for
 
 if _TYPE_CHECKING:  # at run time it would be `int`, because `fractions` is slow to import
     from ._core.api.views import Amount as Amount

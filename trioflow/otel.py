@@ -21,7 +21,7 @@ except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(_message, name=_missing.name) from None
 
 from . import CommandJob, CommandService, JobState, __version__
-from .abc import Instrument, JobKind, carry, given_label, is_scheduler, waiting
+from .abc import Instrument, JobKind, explicit_label, is_scheduler, propagate_env, waiting
 from .view.text._verdict import Tally, create_verdict, culprit_path
 
 if TYPE_CHECKING:
@@ -90,12 +90,12 @@ class Tracing(Instrument):
         )
         self._waiting: Final[dict[AnyJob, None]] = {}  # an ordered set; the exporter's thread copies it
         self._spans: Final[dict[AnyJob, trace.Span]] = {}  # the spans that have not ended
-        self._ended: Final[weakref.WeakKeyDictionary[AnyJob, trace.SpanContext]] = weakref.WeakKeyDictionary()
+        self._ended_contexts: Final[weakref.WeakKeyDictionary[AnyJob, trace.SpanContext]] = weakref.WeakKeyDictionary()
 
     # ---- runs
 
     def before_run(self, scheduler: Scheduler) -> None:
-        """Start the span of an outermost run; a nested run has the span of its job."""
+        """Start the span of an outermost run. For a nested run, `job_started` has started it."""
         if scheduler not in self._spans:
             is_inside = trace.get_current_span().get_span_context().is_valid
             parent = None if is_inside else remote_context()
@@ -109,7 +109,7 @@ class Tracing(Instrument):
             span.add_event("incident", {"message": message, "exception.type": _type_name(exception)})
 
     def after_run(self, scheduler: Scheduler) -> None:
-        """End the span of an outermost run, and spans of jobs that are still open after an internal error."""
+        """End the span of an outermost run. In any run, end the spans of jobs that an internal error has left open."""
         for job in [job for job in self._spans if job.scheduler is scheduler]:
             self._spans.pop(job).end()
         for job in [job for job in self._waiting if job.scheduler is scheduler]:
@@ -121,15 +121,15 @@ class Tracing(Instrument):
             span.set_attribute("trioflow.stop_reason", reason.value)
         tally = Tally.for_scheduler(scheduler)
         span.set_attribute("trioflow.failures", tally.failed_or_blocked_count)
-        outcome = create_verdict(reason, tally, None, culprit_path(scheduler))
-        if not outcome.is_good:
-            span.set_status(trace.StatusCode.ERROR, outcome.sentence)
+        verdict = create_verdict(reason, tally, None, culprit_path(scheduler))
+        if not verdict.is_good:
+            span.set_status(trace.StatusCode.ERROR, verdict.sentence)
         span.end()
 
     # ---- jobs
 
     def job_scheduled(self, scheduler: Scheduler, job: AnyJob) -> None:
-        """Record that a job waits; if it was throttled, end the span of its last attempt."""
+        """Record that a job waits. If the job waits because it was throttled, end the span of its last attempt."""
         self._waiting[job] = None
         if (span := self._spans.pop(job, None)) is not None:
             span.add_event("throttled")
@@ -144,11 +144,11 @@ class Tracing(Instrument):
         otel_context.attach(context)  # no token is kept: the context is the job's own, and ends with it
         carrier: dict[str, str] = {}
         propagate.inject(carrier, context)
-        carry({name.upper(): value for name, value in carrier.items() if name in PROPAGATION_FIELDS})
+        propagate_env({name.upper(): value for name, value in carrier.items() if name in PROPAGATION_FIELDS})
         self._running.add(1)
 
     def job_attempt(self, scheduler: Scheduler, job: AnyJob) -> None:
-        """Add an event for each further attempt."""
+        """Add an event for each attempt after the first."""
         if job.attempts > 1:
             self._spans[job].add_event("attempt", {"number": job.attempts})
 
@@ -177,7 +177,7 @@ class Tracing(Instrument):
             self._failures.add(job.state is not JobState.CANCELLED, {"error.type": _type_name(error)})
             _record_failure(span, job, error)
         span.end()
-        self._ended[job] = span.get_span_context()
+        self._ended_contexts[job] = span.get_span_context()
 
     def _start_span(self, scheduler: Scheduler, job: AnyJob) -> trace.Span:
         scheduler_span = self._spans.get(scheduler)
@@ -186,8 +186,8 @@ class Tracing(Instrument):
         return self._tracer.start_span(_span_name(job), parent, links=links, attributes=_span_attributes(job))
 
     def _span_context(self, job: AnyJob) -> trace.SpanContext | None:
-        running = self._spans.get(job)  # it is a service: other requirements have ended
-        return self._ended.get(job) if running is None else running.get_span_context()
+        running = self._spans.get(job)  # a required service may be running; all other requirements have ended
+        return self._ended_contexts.get(job) if running is None else running.get_span_context()
 
     def _count_causes(self) -> Counter[str]:
         return Counter(wait.cause.value for job in self._waiting.copy() if (wait := waiting(job)) is not None)
@@ -219,16 +219,22 @@ def _observe_waiting(tracing: Tracing | None) -> Iterable[metrics.Observation]:
 
 
 def _span_name(job: AnyJob) -> str:
-    """Return the name of a job's span: its label, or its program or function, without arguments to keep names few."""
-    label = given_label(job)
+    """Return the name of a job's span: its label, or else the name of its program or function.
+
+    Arguments are left out, so that similar jobs have the same name.
+    """
+    label = explicit_label(job)
     if label is not None:
         return label
-    program = _program(job)
+    program = _program_name(job)
     return job.label.partition("(")[0] if program is None else program
 
 
-def _program(job: AnyJob) -> str | None:
-    """Return the name of the program that a job starts, or else of its kind; None for a function or a scheduler."""
+def _program_name(job: AnyJob) -> str | None:
+    """Return the name of the program that a job starts, or else that of the job's class.
+
+    Return None for a scheduler, and for a job that calls a function in this process.
+    """
     if not isinstance(job, JobKind):
         return None
     group = job.failure_group()
@@ -241,17 +247,17 @@ def _span_attributes(job: AnyJob) -> dict[str, Any]:
     attributes: dict[str, Any] = {"trioflow.kind": type(job).__name__}
     if is_scheduler(job):
         attributes["trioflow.jobs"] = len(job)
-    elif given_label(job) is None:
+    elif explicit_label(job) is None:
         attributes["trioflow.label"] = job.label
     if isinstance(job, (CommandJob, CommandService)):
-        attributes["process.executable.name"] = _program(job)
+        attributes["process.executable.name"] = _program_name(job)
         if not job.redact:
             attributes["process.command_line"] = job.command_line()
     return attributes
 
 
 def _process_attributes(job: JobKind[Any]) -> dict[str, int]:
-    """Return the attributes of a command's process, by OpenTelemetry's conventions; {} if it had no process."""
+    """Return the attributes of a command's process, named as in OpenTelemetry's conventions; {} without a process."""
     result = job.last_result
     if result is None:
         return {}

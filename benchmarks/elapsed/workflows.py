@@ -81,7 +81,7 @@ def lanes(drawing: Drawing) -> None:
 
 
 def mosaic(drawing: Drawing) -> None:
-    """Pictures are projected, neighbours compared, corrected, and put together."""
+    """Pictures are projected, neighbors compared, corrected, and put together."""
     pictures = [drawing.task(10) for _ in range(drawing.chance.randint(10, 50))]
     pairs = [*itertools.pairwise(pictures), *zip(pictures, pictures[3:], strict=False)]
     compared = [drawing.task(1, *pair) for pair in pairs]

@@ -9,6 +9,6 @@ import pytest
 
 @pytest.fixture
 def plain_shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Use the same shell wherever the tests run, and make files in a directory of the test's own."""
+    """Use the same shell wherever the tests run, and make files in the temporary directory of the test."""
     monkeypatch.setenv("PARALLEL_SHELL", "/bin/sh")
     monkeypatch.chdir(tmp_path)

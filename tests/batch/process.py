@@ -1,4 +1,4 @@
-"""`trioflow batch`, in this process and in one of its own; and GNU parallel."""
+"""`trioflow batch`, in this process and in a separate one; and GNU parallel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..pythons import Python
 
 
 def batch(*words: Any) -> Result:
-    """Run a batch here."""
+    """Run a batch in this process."""
     return trioflow("batch", *words)
 
 

@@ -36,7 +36,7 @@ def test_batch_is_a_subcommand() -> None:
     assert re.search(r"batch +Run COMMAND for each ARGUMENT", trioflow("--help").output)
 
 
-def test_each_argument_is_run() -> None:
+def test_command_runs_once_for_each_argument() -> None:
     """Blanks, quotes and empty text arrive unchanged, and success is silent."""
     done = batch("-k", "echo", ":::", "a", "b  c", "", "it's")
     assert (done.stdout, done.stderr, done.exit_code) == ("a\nb  c\n\nit's\n", "", 0)
@@ -47,8 +47,8 @@ def test_without_a_command_arguments_are_commands() -> None:
     assert batch("-k", ":::", "echo a; echo b", "echo c | cat").stdout == "a\nb\nc\n"
 
 
-def test_no_arguments_are_no_commands() -> None:
-    """An empty list of arguments is a batch that succeeds immediately."""
+def test_batch_without_arguments_succeeds_and_runs_nothing() -> None:
+    """An empty list of arguments is no error."""
     done = batch("echo", ":::")
     assert (done.output, done.exit_code) == ("", 0)
 
@@ -58,7 +58,7 @@ def test_the_exit_code_is_the_number_of_failures() -> None:
     assert batch("exit", ":::", 0, 1, 2, 0).exit_code == 2
 
 
-def test_more_than_a_hundred_failures_are_one_hundred_and_one() -> None:
+def test_more_than_100_failures_give_exit_code_101() -> None:
     """Exit codes from 102 on have other meanings, so the count stops there."""
     assert batch("/bin/false", ":::", *range(102)).exit_code == 101
 
@@ -77,36 +77,36 @@ def test_output_of_one_command_is_never_mixed_with_another() -> None:
 UNTIL_B_IS_LOGGED = "[ {} = b ] || until grep -q 'b$' log; do sleep 0.001; done; "
 
 
-def test_outputs_come_as_commands_end() -> None:
-    """Order is kept only on request."""
+def test_outputs_are_printed_in_the_order_in_which_commands_end() -> None:
+    """With `-k`, outputs are printed in the order of the arguments."""
     words = ("-j2", "--joblog", "log", UNTIL_B_IS_LOGGED + "echo {}", ":::", "a", "b")
     assert batch(*words).stdout == "b\na\n"
     assert batch("-k", *words).stdout == "a\nb\n"
 
 
-def test_nothing_is_not_tagged() -> None:
-    """With -k, each command without error output once printed a lone tag there."""
+def test_empty_output_gets_no_tag() -> None:
+    """With -k, each command without error output once printed a lone tag on standard error."""
     for order in ("-k", "--tag"):
         done = batch(order, "--tag", "-j1", "test {} = a || echo", ":::", "a", "b")
         assert (done.stdout, done.stderr) == ("b\t\n", "")
 
 
-def test_lines_are_tagged() -> None:
-    """The tag has all arguments, on both streams; a line without an end stays so."""
+def test_tag_option_puts_the_arguments_before_each_line() -> None:
+    """Both output streams are tagged; a last line without a newline gets none."""
     done = batch("-k", "--tag", "printf '%s\\n\\n%s' {1} {2}; echo e >&2", ":::", "a", "b", ":::", "x y")
     assert done.stdout == "a x y\ta\na x y\t\na x y\tx yb x y\tb\nb x y\t\nb x y\tx y"
     assert done.stderr == "a x y\te\nb x y\te\n"
 
 
-def test_output_that_waits_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Output beyond the limit for memory is buffered in a file."""
+def test_waiting_output_above_the_memory_limit_is_buffered_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The output is complete, and in the order of the arguments."""
     monkeypatch.setattr("trioflow.batch._output.Backlog.__init__.__defaults__", (10,), raising=False)
     done = batch("-kj2", "--tag", "--joblog", "log", UNTIL_B_IS_LOGGED + "seq 2000 # {}", ":::", "a", "b")
     assert done.stdout == "".join(f"{name}\t{number}\n" for name in "ab" for number in range(1, 2001))
 
 
-def test_results_of_arguments_too_long_for_the_name_of_a_file() -> None:
-    """Such an argument ended the whole batch; two with the same beginning must stay apart."""
+def test_results_of_arguments_too_long_for_a_file_name_are_saved() -> None:
+    """A long argument once ended the whole batch; two with the same beginning have different directories."""
     arguments = ["é" * 200 + "1", "é" * 200 + "2", "a" * 255]
     done = batch("--results", "res", "echo", ":::", *arguments)
     assert (done.output, done.exit_code) == ("", 0)
@@ -116,8 +116,8 @@ def test_results_of_arguments_too_long_for_the_name_of_a_file() -> None:
     assert sum(name.startswith("é" * 100) for name in written) == 2
 
 
-def test_much_output() -> None:
-    """Output beyond the limit of a command's buffer takes the same ways."""
+def test_output_above_the_limit_of_a_commands_buffer_is_complete() -> None:
+    """Two megabytes are printed with and without -k and --tag, and saved by --results."""
     words = ("head -c 2000000 /dev/zero | tr '\\0' {}", ":::", "a")
     assert [batch(*words).stdout, batch("-k", *words).stdout] == ["a" * 2_000_000] * 2
     assert batch("--tag", *words).stdout == "a\t" + "a" * 2_000_000
@@ -134,8 +134,8 @@ def test_bytes_that_are_no_text_pass_through() -> None:
     assert batch("--dry-run", "echo", "::::", "arguments").stdout_bytes == b"echo 'a\xff'\n"
 
 
-def test_no_command_reads_our_input() -> None:
-    """The batch reads its arguments there, so commands get an empty standard input."""
+def test_commands_get_an_empty_standard_input() -> None:
+    """The batch reads its arguments from its standard input, so commands cannot read it."""
     assert batch("cat; echo", ":::", "/dev/null").stdout == "/dev/null\n"
 
 
@@ -146,7 +146,7 @@ def test_a_command_gets_its_job_and_slot_number() -> None:
 
 
 def test_no_slot_is_used_twice_at_once() -> None:
-    """If another command had made its slot's directory, this one would fail."""
+    """Each command makes the directory of its slot, and would fail if another command had made it."""
     assert batch("-j3", "mkdir {%} && sleep 0.00{} && rmdir {%}", ":::", *"123456789").exit_code == 0
 
 
@@ -157,8 +157,8 @@ def test_jobs_option_limits_the_commands_at_once() -> None:
     assert max(found) <= 2
 
 
-def test_the_job_log() -> None:
-    """The log tells apart an exit code, a signal, a timeout, a missing program, and one that cannot be started."""
+def test_job_log_distinguishes_the_kinds_of_failure() -> None:
+    """An exit code, a signal, a missing program and a timeout have different values in the columns."""
     lines = ["printf abc; echo e >&2", "exit 7", "kill -9 $$", "no-such-program 2>&1", "sleep 1000"]
     done = batch("-j1", "--joblog", "log", ":::", *lines[:-1])
     late = batch("--timeout", "0.1", "--joblog", "+log", ":::", lines[-1])
@@ -173,7 +173,7 @@ def test_the_job_log() -> None:
     assert meanwhile(late.stderr) == "trioflow batch: ended by --timeout: sleep 1000\n"
 
 
-def test_what_cannot_be_started_has_failed() -> None:
+def test_command_that_cannot_be_started_counts_as_failed() -> None:
     """The other commands run; the job log has the exit code that a shell would report."""
     Path("arguments").write_bytes(b"a\0b\nc\n")
     Path("script").write_text("#!/no/such/interpreter\n")
@@ -187,14 +187,14 @@ def test_what_cannot_be_started_has_failed() -> None:
     assert "has a NUL in it" in done.stderr
 
 
-def test_a_failure_is_tried_again() -> None:
+def test_retries_option_repeats_a_failed_command() -> None:
     """`--retries` is the number of attempts, 0 means until success; the output is that of the last attempt."""
     script = "echo {} >> tries; echo try $(grep -c {} tries); [ $(grep -c {} tries) -eq 3 ]"
     outputs = [batch("--retries", tries, script, ":::", name).stdout for tries, name in ((2, "a"), (5, "b"), (0, "c"))]
     assert outputs == ["try 2\n", "try 3\n", "try 3\n"]
 
 
-def test_a_timeout_is_tried_again() -> None:
+def test_retries_option_repeats_a_command_that_timed_out() -> None:
     """`--retries 2` runs a command that took too long twice, and then counts it as failed."""
     done = batch("--retries", 2, "--timeout", "0.3", "echo {} >> tries; exec sleep 1000", ":::", "a")
     assert (Path("tries").read_text(), done.exit_code) == ("a\na\n", 1)
@@ -204,51 +204,51 @@ def test_a_timeout_is_tried_again() -> None:
     ("rule", "ran", "exit_code"),
     [("never", 4, 3), ("soon,fail=1", 2, 5), ("now,fail=2", 3, 2), ("soon,success=1", 1, 0), ("now,fail=75%", 4, 75)],
 )
-def test_a_rule_ends_the_batch(rule: str, ran: int, exit_code: int) -> None:
-    """No command starts after the one that meets the rule, and the rule decides the exit code."""
+def test_halt_rule_ends_the_batch_and_decides_the_exit_code(rule: str, ran: int, exit_code: int) -> None:
+    """No command starts after the one that meets the rule."""
     done = batch("-j1", "--halt", rule, "--joblog", "log", "exit", ":::", 0, 5, 6, 7)
     assert (len(logged()), done.exit_code) == (ran, exit_code)
 
 
-def test_at_once_ends_what_runs() -> None:
+def test_halt_now_ends_running_commands() -> None:
     """A command ended by the rule is not in the job log, because it did not end by itself."""
     done = batch("-j2", "--halt", "now,fail=1", "--joblog", "log", ":::", "sleep 1000", "echo b; exit 3", "echo c")
     assert (commands(), done.stdout, done.exit_code) == (["echo b; exit 3"], "b\n", 3)
     assert meanwhile(done.stderr) == "trioflow batch: --halt: running commands are ended, after: echo b; exit 3\n"
 
 
-def test_soon_lets_running_commands_end() -> None:
-    """With `soon`, commands that run when the rule is met go on to their ends, output included."""
+def test_halt_soon_lets_running_commands_complete() -> None:
+    """Commands that run when the rule is met are in the job log, and their output is printed."""
     script = ["until grep -q 't 3$' log; do sleep 0.001; done; echo a; exit 4", "exit 3", "echo c"]
     done = batch("-j2", "--halt", "soon,fail=1", "--joblog", "log", ":::", *script)
     assert (done.stdout, done.exit_code, len(logged())) == ("a\n", 3, 2)
 
 
-def test_finished_outputs_are_printed_although_the_first_command_never_ends() -> None:
-    """Outputs come in the order of the arguments, without the commands that were ended."""
+def test_outputs_after_that_of_a_command_ended_by_halt_are_printed() -> None:
+    """With -k, the outputs of ended commands are printed in order, without those of the commands that --halt ended."""
     done = batch("-kj2", "--halt", "now,done=2", ":::", "sleep 1000", "echo b", "echo c")
     assert done.stdout == "b\nc\n"
 
 
-def test_a_log_may_be_appended_to() -> None:
+def test_plus_sign_before_the_job_log_appends_to_it() -> None:
     """A plus sign before the name keeps the contents of the file."""
     for name in ("log", "+log"):
         batch("--joblog", name, "echo", ":::", "a")
     assert commands() == ["echo a", "echo a"]
 
 
-def test_a_command_that_takes_its_time_to_end_is_no_fault(
+def test_command_that_ends_slowly_after_a_halt_is_not_reported_as_stuck(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Once, in the middle of a Ctrl-C, the engine blamed a "slot" after a second, with frames of trioflow."""
+    """The engine once logged after a second that a "slot" was stuck, with frames of trioflow."""
     monkeypatch.setattr("trioflow._core.run._clean_up.STUCK_REPORT_DELAY", 0.01)
     slow = "trap 'sleep 0.1; exit' TERM; touch here; while :; do sleep 0.01; done"
     done = batch("-j2", "--halt", "now,fail=1", ":::", slow, "until [ -e here ]; do sleep 0.001; done; exit 3")
     assert (done.exit_code, caplog.messages) == (3, [])
 
 
-def test_results_are_saved() -> None:
-    """Results are not printed but saved, in directories named by the arguments, even those that are unfit as names."""
+def test_results_option_saves_outputs_in_directories_named_by_the_arguments() -> None:
+    """Arguments that are unfit as names are escaped; nothing is printed."""
     done = batch("-k", "--results", "saved", "echo {}; echo {2} >&2", ":::", "a/b", "..", ":::", "c")
     assert done.output == ""
     found = {str(path): path.read_text() for path in Path("saved").rglob("*") if path.is_file()}
@@ -266,8 +266,8 @@ def test_a_dry_run_runs_nothing() -> None:
     assert list(Path().iterdir()) == []
 
 
-def test_a_delay_lies_between_starts() -> None:
-    """The times in the log are as far apart; no delay follows the last command."""
+def test_delay_option_separates_the_starts_of_commands() -> None:
+    """The start times in the job log differ by at least the delay."""
     batch("-j3", "--delay", "0.05", "--joblog", "log", "true", ":::", 1, 2, 3)
     starts = sorted(float(line.split("\t")[2]) for line in Path("log").read_text().splitlines()[1:])
     assert all(later - earlier > 0.045 for earlier, later in itertools.pairwise(starts))
@@ -309,7 +309,7 @@ def test_finished_commands_leave_no_jobs_behind(monkeypatch: pytest.MonkeyPatch)
         (["--results", "/dev/null/x", "true", ":::", "a"], "cannot write the results in"),
     ],
 )
-def test_a_batch_that_cannot_run_exits_with_another_code(words: list[str], message: str) -> None:
+def test_batch_that_cannot_run_gives_exit_code_255(words: list[str], message: str) -> None:
     """The code differs from all counts of failures, and no command runs."""
     done = batch(*words)
     assert done.exit_code == 255
@@ -317,8 +317,8 @@ def test_a_batch_that_cannot_run_exits_with_another_code(words: list[str], messa
     assert list(Path().iterdir()) == []
 
 
-def test_options_in_the_environment_are_not_ignored_silently(monkeypatch: pytest.MonkeyPatch) -> None:
-    """GNU parallel obeys them."""
+def test_options_in_the_variable_parallel_are_ignored_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """GNU parallel reads options from the variable PARALLEL."""
     monkeypatch.setenv("PARALLEL", "--dry-run")
     done = batch("echo", ":::", "a")
     assert (done.stdout, done.exit_code) == ("a\n", 0)

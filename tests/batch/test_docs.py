@@ -16,13 +16,13 @@ from ..places import PATIENCE, ROOT
 from ..pythons import make_program
 
 PAGE = (ROOT / "docs" / "command" / "batch.md").read_text(encoding="utf-8")
-BESIDE = (ROOT / "docs" / "coming-from" / "parallel.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```console\n(.*?)^```$", PAGE + BESIDE, re.DOTALL | re.MULTILINE)
+PARALLEL_PAGE = (ROOT / "docs" / "coming-from" / "parallel.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```console\n(.*?)^```$", PAGE + PARALLEL_PAGE, re.DOTALL | re.MULTILINE)
 FEW = 3
 
 
 def shell(directory: Path, script: str) -> str:
-    """Run a script as a user who has installed trioflow, with a home directory of the test's own."""
+    """Run a script as a user who has installed trioflow, with a temporary home directory."""
     programs = directory / "bin"
     programs.mkdir()
     make_program(programs / "trioflow", "-m", "trioflow")
@@ -36,7 +36,7 @@ def shell(directory: Path, script: str) -> str:
     return done.stdout
 
 
-def alike(text: str) -> str:
+def normalized(text: str) -> str:
     """Normalize a text: times, and names of files, which depend on their sizes."""
     text = re.sub(r"(commands? failed, )[\d.]+ m?s$", r"\1how long", text, flags=re.MULTILINE)
     text = re.sub(r"\d{10}\.\d{3}\t +\d+\.\d{3}", "when\thow long", text)
@@ -44,20 +44,20 @@ def alike(text: str) -> str:
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_examples_of_the_page(tmp_path: Path, number: int) -> None:
-    """Each block is run as one session; a few files stand in for a few hundred."""
+def test_examples_in_the_docs_of_batch_have_the_output_shown(tmp_path: Path, number: int) -> None:
+    """Each block runs as one session; a few files stand in for a few hundred."""
     block = BLOCKS[number].replace("-n 150", f"-n {FEW}")
     lines = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
     assert lines
     printed = shell(tmp_path, "\n".join(f"{line}\necho ----" for line, _ in lines)).split("----\n")
-    assert [alike(output) for output in printed] == [*(alike(output) for _, output in lines), ""]
+    assert [normalized(output) for output in printed] == [*(normalized(output) for _, output in lines), ""]
     for packed in (tmp_path / "packed").glob("*"):
         tool = gzip if packed.suffix == ".gzip" else lzma
         assert tool.decompress(packed.read_bytes()) == (Path(os.__file__).parent / packed.stem).read_bytes()
 
 
-def test_the_options_of_the_page() -> None:
-    """The page and --help list the same options."""
+def test_options_in_the_docs_of_batch_are_those_of_help() -> None:
+    """The docs may leave out a few aliases."""
 
     from trioflow.cli.batch._batch_command import command
 

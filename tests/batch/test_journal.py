@@ -38,15 +38,15 @@ def test_a_successful_command_is_not_run_again() -> None:
     assert runs() == ["0", "0", "3", "3"]
 
 
-def test_a_command_that_is_there_once_more_runs_once_more() -> None:
-    """Equal lines are counted, so one more is a new command."""
+def test_equal_command_that_a_later_batch_adds_is_run() -> None:
+    """Equal commands are counted, and only those beyond the number in the journal run."""
     batch("echo {} >> runs", ":::", "a")
     batch("echo {} >> runs", ":::", "a", "a", "b")
     assert runs() == ["a", "a", "b"]
 
 
-def test_arguments_need_not_be_text() -> None:
-    """Bytes that are not UTF-8 identify a command as well as any others."""
+def test_command_with_arguments_that_are_not_utf8_is_restored() -> None:
+    """Any bytes identify a command in the journal."""
     Path("names").write_bytes(b"a\x80\n")
     for _ in range(2):
         assert batch("-a", "names", "echo x >> runs; : {}").exit_code == 0
@@ -87,8 +87,8 @@ def test_restored_outputs_are_saved_but_not_in_the_job_log() -> None:
     assert len(Path("log").read_text().splitlines()) == 3
 
 
-def test_a_journal_that_takes_no_more_ends_the_batch(tmp_path: Path) -> None:
-    """A single error reports it, without a traceback."""
+def test_journal_that_cannot_grow_ends_the_batch(tmp_path: Path) -> None:
+    """One line of error has the reason, without a traceback."""
     words = ("--journal", "run.db", "-j1", "head -c 3000 /dev/zero | tr '\\0' x; echo {}", ":::", *map(str, range(40)))
     with running(*words, line='ulimit -f 80; exec "$@"', cwd=tmp_path) as process:
         _, stderr = process.communicate(timeout=PATIENCE)
@@ -112,7 +112,7 @@ def test_restored_commands_do_not_wait_for_the_delay() -> None:
         (["--journal", "other", "echo", ":::", "a"], "journal 'other': this is not a journal but some other file"),
     ],
 )
-def test_bad_input(words: list[str], told: str) -> None:
+def test_invalid_journal_options_of_a_batch_are_rejected(words: list[str], told: str) -> None:
     """The error says what to do, the exit code is 255, and a foreign file is not changed."""
     Path("other").write_text("of somebody else")
     done = trioflow("batch", *words)
@@ -121,8 +121,8 @@ def test_bad_input(words: list[str], told: str) -> None:
     assert Path("other").read_text() == "of somebody else"
 
 
-def test_a_second_batch_with_the_same_journal_is_refused(tmp_path: Path) -> None:
-    """The error names the process that uses it."""
+def test_second_batch_with_the_same_journal_is_rejected(tmp_path: Path) -> None:
+    """The error has the id of the process that uses the journal."""
     here = tmp_path / "here"
     with running("--journal", str(tmp_path / "run.db"), ":::", f"touch {here}; sleep 1000") as process:
         until_there(here)
@@ -131,8 +131,8 @@ def test_a_second_batch_with_the_same_journal_is_refused(tmp_path: Path) -> None
         assert f"another run uses it: process {process.pid}" in refused.stderr
 
 
-def test_a_batch_that_is_killed_goes_on(tmp_path: Path) -> None:
-    """Killed at random instants, the batch completes in the end; only commands that were running run again."""
+def test_killed_batch_completes_when_it_is_started_again(tmp_path: Path) -> None:
+    """The batch is killed at random times; only commands that were running then run again."""
     numbers = [str(number) for number in range(30)]
     words = ("--journal", str(tmp_path / "run.db"), "-j3", "-k", "sleep 0.05; echo {} >> runs; echo {}", ":::")
     kills = 0

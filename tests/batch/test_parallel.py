@@ -45,8 +45,8 @@ def same_lines(words: list[str], arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_same_command_lines(seed: int) -> None:
-    """The test uses a command with all replacement strings, arguments of all kinds, and random commands."""
+def test_command_lines_of_a_dry_run_are_those_of_gnu_parallel(seed: int) -> None:
+    """The commands have all replacement strings, or random ones; the arguments are of all kinds."""
     source = random.Random(seed)
     words = ["run", *(f"{source.choice(WORDS)}{place}" for place in PLACES)] if seed == 0 else template(source)
     same_lines(words, [":::", *texts(source, 20), ":::", *texts(source, 1)])
@@ -61,8 +61,8 @@ def test_the_same_command_lines(seed: int) -> None:
         ["a={%}", "b={1}", "echo", "{2}", ":::", "x y", ":::", "a;b", "a b"],
     ],
 )
-def test_the_same_combinations(words: list[str]) -> None:
-    """Products, pairs and files are mixed at random."""
+def test_combinations_of_sources_are_those_of_gnu_parallel(words: list[str]) -> None:
+    """Products, linked sources and files are mixed."""
     Path("one").write_bytes(b"1\n\n a \n\xff")
     Path("two").write_text("x\ny\n")
     same_lines(words, [])
@@ -83,14 +83,16 @@ def their_exits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_the_same_exit_codes(rule: str, their_exits: dict[str, tuple[int, list[str]]]) -> None:
-    """Both programs run the same commands until then, and reject the same rules."""
+def test_exit_codes_under_halt_rules_are_those_of_gnu_parallel(
+    rule: str, their_exits: dict[str, tuple[int, list[str]]]
+) -> None:
+    """Both programs run the same commands until the rule is met, and reject the same rules."""
     ours = trioflow("batch", "-j1", "--halt", rule, "--joblog", "log", "exit", ":::", *CODES)
     assert (ours.exit_code, columns(Path("log")) if Path("log").exists() else []) == their_exits[rule]
 
 
-def test_the_same_job_log() -> None:
-    """All columns but the times agree: exit codes, signals, a missing program, a timeout."""
+def test_job_log_is_that_of_gnu_parallel() -> None:
+    """All columns except the times are compared: exit codes, signals, a missing program, a timeout."""
     for number, (words, arguments) in enumerate([(["-j1"], MIXED), (["-j1", "--timeout", "0.3"], ["sleep 1000"])]):
         ours = trioflow("batch", *words, "--joblog", f"ours{number}", ":::", *arguments)
         theirs = gnu(*words, "--joblog", f"theirs{number}", ":::", *arguments)
@@ -98,16 +100,14 @@ def test_the_same_job_log() -> None:
         assert columns(Path(f"ours{number}")) == columns(Path(f"theirs{number}"))
 
 
-def test_gnu_parallel_resumes_from_our_job_log() -> None:
+def test_gnu_parallel_resumes_from_a_job_log_of_trioflow() -> None:
     """GNU parallel runs only the commands that the log does not have."""
     trioflow("batch", "-j1", "--joblog", "log", "echo", ":::", "a b", "c'd")
     assert gnu("-j1", "--joblog", "log", "--resume", "echo", ":::", "a b", "c'd", "e").stdout == b"e\n"
 
 
-def test_the_same_output_and_results() -> None:
-    """Output is tagged and in order; the files have equal contents, and names that GNU parallel would
-    give, if it has one.
-    """
+def test_output_and_results_are_those_of_gnu_parallel() -> None:
+    """Output is tagged and in order; files of results have the same names and contents."""
     words = ["-k", "-j2", "--tag"]
     command = ["printf '%s\\n' {1} {2}; echo e >&2", ":::", "a/b", "c\\d", ":::", "x y"]
     ours, theirs = trioflow("batch", *words, *command), gnu(*words, *command)

@@ -1,4 +1,4 @@
-"""`trioflow batch` in its own process: signals, pipes, a terminal."""
+"""`trioflow batch` in a separate process: signals, pipes, a terminal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["watched"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_ends_commands_in_order(tmp_path: Path, watched: Watched, number: signal.Signals) -> None:
+def test_first_signal_ends_commands_cleanly(tmp_path: Path, watched: Watched, number: signal.Signals) -> None:
     """Commands get SIGTERM and may clean up; finished commands are printed and logged, and the exit code is 130."""
     here, log = tmp_path / "here", tmp_path / "log"
     script = f"trap 'echo cleaned > {here}; exit' TERM; touch {here}; while :; do sleep 0.01; done"
@@ -46,7 +46,7 @@ def test_the_first_signal_ends_commands_in_order(tmp_path: Path, watched: Watche
 
 
 @pytest.mark.parametrize("order", [[], ["-k"]])
-def test_what_was_written_before_an_interruption_is_printed(tmp_path: Path, order: list[str]) -> None:
+def test_output_written_before_an_interruption_is_printed(tmp_path: Path, order: list[str]) -> None:
     """The output of running commands was once lost."""
     paths = [tmp_path / "0", tmp_path / "1"]
     lines = [f"echo {path.name}; echo e >&2; touch {path}; exec sleep 1000" for path in paths]
@@ -59,7 +59,7 @@ def test_what_was_written_before_an_interruption_is_printed(tmp_path: Path, orde
     assert stderr.decode().count("\te\n") == 2
 
 
-def test_what_was_written_before_an_interruption_is_saved(tmp_path: Path) -> None:
+def test_output_written_before_an_interruption_is_saved(tmp_path: Path) -> None:
     """At SIGTERM, `--results` gets all that the running commands have written so far."""
     here, saved = tmp_path / "here", tmp_path / "saved"
     with running("--results", str(saved), "echo a; touch {}; exec sleep 1000", ":::", str(here)) as process:
@@ -69,8 +69,8 @@ def test_what_was_written_before_an_interruption_is_saved(tmp_path: Path) -> Non
     assert [path.read_text() for path in saved.rglob("stdout")] == ["a\n"]
 
 
-def test_an_output_cut_by_an_interruption_is_printed_to_its_end(tmp_path: Path) -> None:
-    """A part of it was still unread in the pipe."""
+def test_output_that_an_interruption_cuts_is_printed_to_its_end(tmp_path: Path) -> None:
+    """The signal arrives while the reader has read only a part of the output of an ended command."""
     with running("--joblog", "/dev/null", "seq {}", ":::", "100000") as process:
         assert process.stdout is not None
         assert process.stdout.read(1) == b"1"
@@ -133,7 +133,7 @@ def test_the_second_signal_ends_the_batch_at_once(tmp_path: Path, watched: Watch
     assert watched.gone_in_time()
 
 
-def test_arguments_are_run_as_they_come() -> None:
+def test_commands_start_as_soon_as_their_arguments_are_read() -> None:
     """The standard input need not end first, and a batch that stops does not wait for it."""
     with running("-j2", "--halt", "soon,fail=2", "echo {}; exit {}") as process:
         assert process.stdin is not None
@@ -145,8 +145,8 @@ def test_arguments_are_run_as_they_come() -> None:
         assert process.wait(PATIENCE) == 2
 
 
-def test_an_interruption_while_no_argument_is_there() -> None:
-    """Ctrl-C ends a batch that waits for its standard input."""
+def test_ctrl_c_ends_a_batch_that_waits_for_arguments() -> None:
+    """The exit code is 130, although the standard input is still open."""
     with running("echo") as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -157,8 +157,10 @@ def test_an_interruption_while_no_argument_is_there() -> None:
         assert process.wait(PATIENCE) == 130
 
 
-def test_nobody_reads_the_output(watched: Watched) -> None:
-    """The batch ends silently, with the exit code of a program that SIGPIPE has ended."""
+def test_broken_pipe_ends_a_batch_with_exit_code_141(watched: Watched) -> None:
+    """Exit code 141 is that of a program that SIGPIPE has ended. No error is printed, and running commands are
+    ended.
+    """
     with running("-j2", "echo {}; exec sleep {}", ":::", "0", "1000") as process:
         assert process.stdout is not None
         process.stdout.close()
@@ -168,15 +170,15 @@ def test_nobody_reads_the_output(watched: Watched) -> None:
     assert watched.gone_in_time()
 
 
-def test_the_output_takes_no_more() -> None:
-    """A full disk ends the batch with a message, without a traceback."""
+def test_full_disk_at_standard_output_ends_a_batch_with_an_error() -> None:
+    """The error has the reason, without a traceback, and the exit code is 255."""
     with open("/dev/full", "wb") as full, running("echo", ":::", "a", stdout=full) as process:
         _, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stderr) == (255, b"Error: cannot write the output: No space left on device\n")
 
 
-def test_a_job_log_that_takes_no_more_ends_the_batch(tmp_path: Path) -> None:
-    """The disk may fill up after the log was opened: an error reports it, and no further command starts."""
+def test_job_log_that_cannot_grow_ends_the_batch(tmp_path: Path) -> None:
+    """The disk may fill up after the log was opened. An error has the reason, and no further command starts."""
     log, limit = tmp_path / "log", 1 << 23
     log.write_bytes(b"\n")
     os.truncate(log, limit - 300)
@@ -204,8 +206,8 @@ def test_a_killed_batch_leaves_no_command(tmp_path: Path, watched: Watched) -> N
         assert watched.gone_in_time()
 
 
-def test_a_slow_reader_holds_up_no_timeout(tmp_path: Path) -> None:
-    """While the output of one command is stuck, another one still gets its timeout."""
+def test_slow_reader_of_the_output_delays_no_timeout(tmp_path: Path) -> None:
+    """While the output of one command is stuck, another command still gets its timeout."""
     over = tmp_path / "over"
     late = f"trap 'touch {over}; exit' TERM; while :; do sleep 0.01; done"
     with running("-j2", "--timeout", "0.5", ":::", "seq 20000", late) as process:
@@ -232,8 +234,8 @@ def screen_of(
     return [line.rstrip() for line in screen.display if line.strip()], process.returncode
 
 
-def test_a_bar_on_a_terminal(tmp_path: Path) -> None:
-    """The bar looks like a monitor's, makes room for output, and vanishes at the end; failures are listed below."""
+def test_bar_on_a_terminal_shows_progress_and_vanishes_at_the_end(tmp_path: Path) -> None:
+    """The bar looks like a monitor's and makes room for output; failures are listed below."""
     go = tmp_path / "go"
     lines = ["echo one", "exit 3", f"until [ -e {go} ]; do sleep 0.001; done; echo three"]
 
@@ -274,8 +276,8 @@ def test_a_bar_has_the_total_when_arguments_are_words(tmp_path: Path) -> None:
     assert "waiting" not in firsts[0]
 
 
-def test_a_bar_below_a_line_without_an_end(tmp_path: Path) -> None:
-    """The bar once covered such a line, so that it was never seen. In a file the line stays as it is."""
+def test_bar_does_not_cover_a_line_without_a_newline(tmp_path: Path) -> None:
+    """The bar once covered such lines, so that they were never visible. In a file they are unchanged."""
     words = ("--bar", "-j1", ":::", "printf one", "printf two; printf three >&2", "true")
     assert screen_of(*words) == (["one", "twothree"], 0)
     assert screen_of("-k", *words) == (["one", "twothree"], 0)
@@ -292,7 +294,7 @@ def test_the_message_on_a_signal_hides_the_bar() -> None:
     assert lines[1] == 130
 
 
-def test_no_bar_elsewhere() -> None:
-    """Without a terminal, `--bar` writes nothing."""
+def test_bar_is_not_drawn_without_a_terminal() -> None:
+    """`--bar` writes nothing into a pipe."""
     with running("--bar", "echo", ":::", "a") as process:
         assert process.communicate(timeout=PATIENCE) == (b"a\n", b"")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from trioflow.batch import _batch, _batch_pool, _quantities, _start_conditions
-from trioflow.batch._template import LineTemplate, ReplacementStrings
+from trioflow.batch._template import CommandTemplate, ReplacementStrings
 
 from ..places import patiently
 from .process import batch, meanwhile
@@ -31,12 +31,12 @@ def memory(monkeypatch: pytest.MonkeyPatch, free: Iterator[int]) -> None:
     monkeypatch.setattr(_start_conditions, "_read_meminfo", lambda name: 8 * GIB if name == "MemTotal" else next(free))
 
 
-# ---- holds
+# ---- conditions for a start
 
 
 @pytest.mark.usefixtures("hurry")
-def test_memory_that_is_not_free_holds_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However often the batch has to wait, one message has the reason; then all commands run, and none fails."""
+def test_memfree_option_delays_starts_until_enough_memory_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One message has the reason, however often the batch waits; then all commands run, and none fails."""
     memory(monkeypatch, itertools.cycle([GIB, GIB, 5 * GIB]))
     done = batch("-k", "--memfree", "4G", "echo", ":::", "a", "b", "c")
     assert (done.stdout, done.exit_code) == ("a\nb\nc\n", 0)
@@ -44,16 +44,16 @@ def test_memory_that_is_not_free_holds_starts(monkeypatch: pytest.MonkeyPatch) -
     assert done.stderr == said
 
 
-def test_enough_memory_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No message appears."""
+def test_memfree_option_delays_nothing_if_enough_memory_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command runs without a message."""
     memory(monkeypatch, itertools.repeat(4 * GIB))
     done = batch("--memfree", "4G", "echo", ":::", "a")
     assert (done.stdout, done.stderr, done.exit_code) == ("a\n", "", 0)
 
 
 @pytest.mark.usefixtures("hurry")
-def test_a_load_holds_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The load has to be below the number, as in GNU parallel; retries wait too."""
+def test_load_option_delays_starts_and_retries_until_the_load_is_lower(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The load has to be below the number, as in GNU parallel."""
     loads = iter([2, 3, 1, 2, 0])
     monkeypatch.setattr(_start_conditions, "current_load", lambda: next(loads))
     done = batch("--load", "2", "--retries", "2", "echo {}; exit 1", ":::", "a")
@@ -65,18 +65,16 @@ def test_a_load_holds_starts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("hurry")
-def test_a_batch_that_stops_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When `--halt` is met while the next start is held, the batch ends."""
+def test_batch_that_halts_does_not_wait_for_a_lower_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The --halt rule is met while the next start is delayed."""
     loads = itertools.chain([0], itertools.repeat(9))
     monkeypatch.setattr(_start_conditions, "current_load", lambda: next(loads))
     done = batch("-j2", "--load", "2", "--halt", "soon,fail=1", "exit", ":::", 1, 2, 3)
     assert done.exit_code == 1
 
 
-def test_what_the_load_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The load is the number of processes that run or wait for a disk now, without trioflow; elsewhere, the average of
-    a minute.
-    """
+def test_load_is_the_number_of_running_and_blocked_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Trioflow itself does not count. Without /proc/stat, the load is the average of the last minute."""
     stat = tmp_path / "stat"
     stat.write_text("cpu  1 2 3\nprocs_running 4\nprocs_blocked 2\nsoftirq 1 2\n")
     monkeypatch.setattr(_start_conditions, "STAT_PATH", stat)
@@ -86,15 +84,15 @@ def test_what_the_load_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert _start_conditions.current_load() == 0.25
 
 
-def test_numbers_of_the_load() -> None:
-    """The values are those of -j, but 0 means nearly no load, not no limit."""
+def test_load_option_accepts_the_values_of_the_jobs_option() -> None:
+    """The value 0 differs: it means nearly no load, not no limit."""
     assert _quantities.parse_load("3").max_load == 3
     assert _quantities.parse_load("200%").max_load == 2 * _quantities.count_usable_cpus()
     assert _quantities.parse_load("0").max_load == 0.01
 
 
-def test_sizes_of_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The units are those of pools, and the small letters of GNU parallel."""
+def test_memfree_option_accepts_sizes_with_units(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The units are those of pools, and the small letters of GNU parallel; other sizes are rejected."""
     memory(monkeypatch, itertools.repeat(1))
     sizes = {"1": 1, "4k": 4000, "4K": 4096, "1.5g": 15 * 10**8, "2m": 2 * 10**6, "1 GiB": GIB, "3 MB": 3 * 10**6}
     assert {text: _start_conditions.parse_memfree(text).min_free_bytes for text in sizes} == sizes
@@ -113,10 +111,8 @@ def test_sizes_of_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 # ---- needs
 
 
-def test_each_command_gets_things_of_its_own() -> None:
-    """As many commands run as can get what they need; braces are replaced by the grant, which no other command has
-    meanwhile.
-    """
+def test_needs_option_grants_each_command_units_that_no_other_command_has() -> None:
+    """As many commands run as can get what they need; braces are replaced by the granted unit."""
     Path("held").mkdir()
     line = "mkdir held/{gpu} && sleep 0.05 && rmdir held/{gpu} && echo {} {gpu}"
     done = batch("-j8", "--needs", "gpu=1", "--pool", "gpu=x,y", line, ":::", *range(8))
@@ -126,8 +122,8 @@ def test_each_command_gets_things_of_its_own() -> None:
     assert {card for _, card in lines} == {"x", "y"}
 
 
-def test_several_things_and_amounts() -> None:
-    """Names are joined by commas, amounts are numbers; braces with a name that is not needed stay as they are."""
+def test_needs_option_accepts_several_resources() -> None:
+    """Granted names are joined by commas, amounts are numbers; braces with another name are not replaced."""
     command = ["echo {} {gpu} {mem} {disk}", ":::", "a b"]
     done = batch("--needs", "gpu=2,mem=1.5K", "--pool", "gpu=0,1,2,mem=1M", *command)
     assert done.stdout == "a b 0,1 1536 {disk}\n"
@@ -137,14 +133,14 @@ def test_several_things_and_amounts() -> None:
 
 def test_a_placeholder_for_grants_does_not_replace_the_argument() -> None:
     """The argument is appended as without a placeholder, and quoted even if the first word has one."""
-    template = LineTemplate(["CARD={gpu}", "run"], ReplacementStrings(resources=["gpu"]))
+    template = CommandTemplate(["CARD={gpu}", "run"], ReplacementStrings(resources=["gpu"]))
     assert template.fill(["a b"], 1, 1, {"gpu": "0,1"}) == "CARD='0,1' run 'a b'"
     assert template.fill(["{gpu}"], 1, 1) == "CARD={gpu} run '{gpu}'"
-    assert LineTemplate(["run {gpu}"]).fill(["a"], 1, 1) == "run {gpu} a"
+    assert CommandTemplate(["run {gpu}"]).fill(["a"], 1, 1) == "run {gpu} a"
 
 
-def test_logs_do_not_depend_on_what_was_granted() -> None:
-    """The line in the job log never has the grant, and --dry-run grants nothing."""
+def test_job_log_and_dry_run_do_not_contain_granted_units() -> None:
+    """The job log has the braces, and --dry-run grants nothing."""
     words = ["--needs", "gpu=1", "--pool", "gpu=7,", "--joblog", "log", "echo", "{gpu}", ":::", "a"]
     assert batch(*words).stdout == "7 a\n"
     assert Path("log").read_text().splitlines()[1].endswith("echo {gpu} a")
@@ -154,7 +150,7 @@ def test_logs_do_not_depend_on_what_was_granted() -> None:
     )
 
 
-def test_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cpus_memory_and_gpus_of_the_machine_are_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processors, memory and cards are known without --pool."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     assert _batch_pool.detect_resource("gpu") == ["3", "5"]
@@ -182,7 +178,7 @@ def test_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--needs", "licence=1"], "the total amount is unknown; give it with --pool licence=..."),
         (["--needs", "gpu=1", "--pool", "0,1"], "write NAME=AMOUNT, or NAME=THING,THING"),
         (["--needs", "gpu=1", "--pool", "gpu=1,gpu=2"], "write each name once"),
-        (["--needs", "gpu=1", "--pool", "gpu=0,0"], "a thing is listed twice"),
+        (["--needs", "gpu=1", "--pool", "gpu=0,0"], "a unit is listed twice"),
         (["--pool", "gpu=1"], "--pool needs --needs"),
         (["-S", "host", "--needs", "gpu=1", "--load", "1"], "--load and --needs are about this machine"),
         (["--load", "1.5"], "is not a number of jobs"),
@@ -192,29 +188,29 @@ def test_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
         (["-S", "host", "--pin", "--memory-limit", "2G"], "--memory-limit and --pin are about this machine"),
     ],
 )
-def test_bad_input(words: list[str], said: str) -> None:
-    """The error says what to write, and no command runs."""
+def test_invalid_resource_options_of_a_batch_are_rejected(words: list[str], said: str) -> None:
+    """The error explains what to write, and no command runs."""
     done = batch(*words, "touch", ":::", "ran")
     assert done.exit_code == 255
     assert said in " ".join(done.stderr.split())
     assert not Path("ran").exists()
 
 
-# ---- priority, silence
+# ---- priority, limits, CPUs, timeout without output
 
 
-def test_nice_is_a_lower_priority() -> None:
+def test_nice_option_lowers_the_priority_of_commands() -> None:
     """The priority is relative to that of the batch."""
     own = os.getpriority(os.PRIO_PROCESS, 0)
     assert batch("--nice", 3, "sleep 0.1; nice #", ":::", "a").stdout == f"{min(19, own + 3)}\n"
 
 
-def test_the_memory_of_a_command_is_limited() -> None:
-    """The unit is KiB, as for `ulimit -v` of the shell."""
+def test_memory_limit_option_limits_the_memory_of_a_command() -> None:
+    """`ulimit -v` of the shell prints the limit in KiB."""
     assert batch("--memory-limit", "2G", "ulimit -v #", ":::", "a").stdout == f"{2 * GIB // 1024}\n"
 
 
-def test_the_commands_of_a_slot_have_a_cpu_of_their_own() -> None:
+def test_pin_option_gives_each_slot_a_different_cpu() -> None:
     """The k-th slot gets the k-th of the CPUs that the batch may use."""
     cpus = sorted(os.sched_getaffinity(0))
     done = batch("-k", "-j", len(cpus), "--pin", "sleep 0.1; grep Cpus_allowed_list /proc/self/status #", ":::", *cpus)
@@ -222,8 +218,8 @@ def test_the_commands_of_a_slot_have_a_cpu_of_their_own() -> None:
 
 
 @patiently(0.1, 0.5, 3)
-def test_a_silent_command_is_ended(unit: float) -> None:
-    """A command that writes goes on."""
+def test_idle_timeout_option_ends_a_command_without_output(unit: float) -> None:
+    """A command that keeps writing is not ended."""
     steady = f"for n in 1 2 3 4; do sleep {1.5 * unit}; echo $n; done"
     done = batch("-j2", "--idle-timeout", str(4 * unit), ":::", steady, "echo b; sleep 99")
     assert (sorted(done.stdout.split()), done.exit_code) == (["1", "2", "3", "4", "b"], 1)

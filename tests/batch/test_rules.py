@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow.batch import BatchError, _joblog, _quantities
-from trioflow.batch._halt import CommandTally, Halt
+from trioflow.batch._halt_rule import CommandTally, HaltRule
 from trioflow.batch._joblog import CommandOutcome
 from trioflow.batch._output import Backlog, tag_lines
 
@@ -28,8 +28,8 @@ LOGGED = st.builds(
 @pytest.mark.parametrize(
     ("text", "seconds"), [("2", 2), ("0.5", 0.5), (".5s", 0.5), ("1m", 60), ("1d2h3m4.5s", 93784.5), ("1H", 3600)]
 )
-def test_durations(text: str, seconds: float) -> None:
-    """Seconds, minutes, hours and days may be combined as in GNU parallel."""
+def test_durations_may_combine_units(text: str, seconds: float) -> None:
+    """The units are seconds, minutes, hours and days, as in GNU parallel."""
     assert _quantities.parse_seconds(text) == seconds
 
 
@@ -43,13 +43,13 @@ def test_a_text_that_is_no_duration_is_rejected(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "slots"), [("3", 3), ("150%", 6), ("100%", 4), ("1%", 1), ("+2", 6), ("-1", 3), ("-9", 1)]
 )
-def test_slots(text: str, slots: int) -> None:
-    """These are the values on a machine with four CPUs; there is at least one slot."""
+def test_number_of_slots_may_be_a_percentage_or_a_difference(text: str, slots: int) -> None:
+    """Percentages and differences are relative to the number of CPUs, four here; there is at least one slot."""
     assert _quantities.parse_slots(text, cpus=4) == slots
 
 
-def test_no_limit_is_what_descriptors_last_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`-j 0` starts as many commands as this process may have files open for."""
+def test_number_of_slots_without_a_limit_depends_on_the_limit_of_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`-j 0` starts as many commands as the limit of open files of the process allows."""
     monkeypatch.setattr(resource, "getrlimit", lambda which: (340, 340) if which == 7 else (-1, -1))
     assert resource.RLIMIT_NOFILE == 7
     assert _quantities.parse_slots("0") == 50
@@ -65,16 +65,16 @@ def test_a_text_that_is_no_number_of_slots_is_rejected(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "now", "now,fail", "now,fail=0", "now,fail=x", "later,fail=1", "now,bar=1", "3", "-1", "30%"]
 )
-def test_a_text_that_is_no_rule_is_rejected(text: str) -> None:
+def test_text_that_is_no_halt_rule_is_rejected(text: str) -> None:
     """The error has the form of a rule."""
     with pytest.raises(ValueError, match="is not a rule: write never, or WHEN,WHY=N"):
-        Halt.parse(text)
+        HaltRule.parse(text)
 
 
 @given(CODES, st.sampled_from(["fail", "success", "done"]), st.integers(1, 9))
-def test_a_rule_is_met_from_the_nth_on(codes: list[int], what: str, number: int) -> None:
+def test_halt_rule_is_met_from_the_nth_counted_command_on(codes: list[int], what: str, number: int) -> None:
     """Only commands of the kind that the rule counts matter, whatever comes between."""
-    tally = CommandTally(Halt.parse(f"soon,{what}={number}"))
+    tally = CommandTally(HaltRule.parse(f"soon,{what}={number}"))
     counted = [code for code in codes if what == "done" or bool(code) == (what == "fail")]
     assert sum(tally.add(code) for code in codes) >= max(0, len(counted) - number + 1)
     assert (tally.decisive_exit_code is None) == (len(counted) < number)
@@ -83,9 +83,9 @@ def test_a_rule_is_met_from_the_nth_on(codes: list[int], what: str, number: int)
 
 
 @given(CODES, st.integers(1, 100))
-def test_percents_are_of_all_jobs(codes: list[int], percent: int) -> None:
+def test_percentage_in_a_halt_rule_is_of_all_commands(codes: list[int], percent: int) -> None:
     """The rule is met when that part of all commands has failed; the exit code is that part, rounded up."""
-    tally = CommandTally(Halt.parse(f"soon,fail={percent}%"), total=40)
+    tally = CommandTally(HaltRule.parse(f"soon,fail={percent}%"), total=40)
     met = [tally.add(code) for code in codes]
     failed = sum(map(bool, codes))
     assert met[-1] == (failed / 40 >= percent / 100)
@@ -93,7 +93,7 @@ def test_percents_are_of_all_jobs(codes: list[int], percent: int) -> None:
 
 
 @given(CODES)
-def test_without_a_rule_the_exit_code_counts_failures(codes: list[int]) -> None:
+def test_exit_code_without_a_halt_rule_counts_failures(codes: list[int]) -> None:
     """The batch never ends early, and the count stops at 101."""
     tally = CommandTally()
     assert not any(tally.add(code) for code in codes * 10)
@@ -113,22 +113,22 @@ def test_without_a_rule_the_exit_code_counts_failures(codes: list[int]) -> None:
         ("soon,success=90%", [5, 0, 0], 34),
     ],
 )
-def test_exit_codes_under_a_rule(rule: str, codes: list[int], exit_code: int) -> None:
-    """With `fail=1` it is that command's own, a `success` rule that is met makes it 0, otherwise failures count."""
-    tally = CommandTally(Halt.parse(rule), total=len(codes))
+def test_exit_code_under_a_halt_rule_depends_on_the_rule(rule: str, codes: list[int], exit_code: int) -> None:
+    """`fail=1` gives the code of that command, a `success` rule that is met gives 0; otherwise failures count."""
+    tally = CommandTally(HaltRule.parse(rule), total=len(codes))
     for code in codes:
         tally.add(code)
     assert tally.exit_code == exit_code
 
 
 @given(LOGGED)
-def test_a_command_is_one_line_of_the_log(row: CommandOutcome) -> None:
+def test_command_is_one_line_of_the_job_log(row: CommandOutcome) -> None:
     """The line has nine columns, whatever the command is; line ends become NULs."""
     *columns, command = row.joblog_line().split("\t", 8)
     assert (len(columns), command) == (8, row.command.replace("\n", "\0") + "\n")
 
 
-def test_a_log_is_replaced_or_appended_to(tmp_path: Path) -> None:
+def test_job_log_is_replaced_or_appended_to(tmp_path: Path) -> None:
     """After a line cut off by a crash, a new one begins; the cut line does not count as a shorter command."""
     path = tmp_path / "log"
     for append, command in ((True, "a"), (True, "b"), (False, "c")):

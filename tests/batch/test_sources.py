@@ -33,13 +33,13 @@ def pipe() -> Iterator[tuple[str, int]]:
     os.close(read_end)
 
 
-def test_the_command_stands_before_the_first_separator() -> None:
+def test_words_before_the_first_separator_are_the_command() -> None:
     """A word that only begins like a separator belongs to the command."""
     assert parse_sources(["a", "-b", ":::b", ":::", "c"])[0] == ["a", "-b", ":::b"]
     assert parse_sources([":::", "c"])[0] == []
 
 
-def test_without_sources_the_standard_input_is_one() -> None:
+def test_standard_input_is_the_source_if_no_other_is_given() -> None:
     """The lines of the input are the arguments."""
     assert parse_sources(["a"]) == (["a"], [[LineSource("-")]])
 
@@ -50,14 +50,14 @@ def test_a_separator_without_arguments_is_an_empty_source() -> None:
 
 
 @given(st.lists(st.lists(st.sampled_from(["a", "b", ""]), max_size=4), min_size=1, max_size=4))
-def test_several_sources_make_products(sources: list[list[str]]) -> None:
+def test_several_sources_are_combined_to_their_product(sources: list[list[str]]) -> None:
     """Combinations come in the order of `itertools.product`."""
     words = [word for source in sources for word in (":::", *source)]
     assert product(*words) == list(itertools.product(*sources))
 
 
 @given(st.lists(st.lists(st.sampled_from(["a", "b"]), max_size=4), min_size=3, max_size=3))
-def test_linked_sources_go_item_by_item(sources: list[list[str]]) -> None:
+def test_linked_sources_are_combined_item_by_item(sources: list[list[str]]) -> None:
     """The shorter source sets the length; further sources make products with the pairs."""
     first, second, third = sources
     pairs = list(zip(first, second, strict=False))
@@ -65,8 +65,8 @@ def test_linked_sources_go_item_by_item(sources: list[list[str]]) -> None:
     assert product(":::", *first, ":::+", *second, ":::", *third) == expected
 
 
-def test_files_are_sources(tmp_path: Path) -> None:
-    """Files of -a come first; each of several behind :::: is a source; ::::+ links."""
+def test_lines_of_files_are_arguments(tmp_path: Path) -> None:
+    """Files of -a come first; each file after :::: is a source, and ::::+ links sources."""
     one, two = tmp_path / "one", tmp_path / "two"
     one.write_text("1\n2\n")
     two.write_text("a\nb")
@@ -76,8 +76,8 @@ def test_files_are_sources(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.binary().map(lambda data: data.replace(b"\n", b"")), max_size=5), st.integers(1, 9), st.booleans())
-def test_lines_arrive_unchanged(lines: list[bytes], piece: int, ended: bool) -> None:
-    """Any bytes may be in them, and reads may split them anywhere; an empty line is an empty argument."""
+def test_lines_of_a_source_arrive_unchanged(lines: list[bytes], piece: int, ended: bool) -> None:
+    """Lines may contain any bytes, and reads may split lines anywhere; an empty line is an empty argument."""
     data = b"".join(line + b"\n" for line in lines)
     ended = ended or not (lines and lines[-1])
     read_end, write_end = os.pipe()
@@ -90,14 +90,14 @@ def test_lines_arrive_unchanged(lines: list[bytes], piece: int, ended: bool) -> 
     assert [os.fsencode(line) for (line,) in found] == lines
 
 
-def test_lines_may_end_in_nul(tmp_path: Path) -> None:
-    """With `-0`, newlines belong to the arguments, and empty ones count."""
+def test_lines_of_a_source_may_end_in_nul(tmp_path: Path) -> None:
+    """With `-0`, newlines belong to the arguments, and empty arguments count."""
     (tmp_path / "file").write_bytes(b"a\nb\0\0c")
     assert product(files=(str(tmp_path / "file"),), delimiter=b"\0") == [("a\nb",), ("",), ("c",)]
 
 
-def test_the_first_source_is_read_as_it_is_needed(pipe: tuple[str, int]) -> None:
-    """A read returns the arguments that are there, None while there are none, and ends at the end of the file."""
+def test_first_source_is_read_on_demand(pipe: tuple[str, int]) -> None:
+    """A read returns the arguments that have arrived, and None while there are none."""
     path, write_end = pipe
     items = SourceProduct(parse_sources([":::", "x"], (path,))[1]).iter_arguments(blocking=False)
     assert next(items) is None
@@ -122,7 +122,7 @@ def test_the_number_of_arguments_is_known_unless_a_source_is_unread(tmp_path: Pa
     ] == [None, 6, 6, 6]
 
 
-def test_an_unreadable_source_is_named(tmp_path: Path) -> None:
+def test_source_that_cannot_be_read_raises(tmp_path: Path) -> None:
     """The error names the file and the reason."""
     with pytest.raises(BatchError, match="cannot read the arguments in '/no/such': No such file or directory"):
         product(files=("/no/such",))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow.batch._quoting import Shell, quote
-from trioflow.batch._template import LineTemplate, base_name, directory_name, remove_extension
+from trioflow.batch._template import CommandTemplate, base_name, directory_name, remove_extension
 
 ARGUMENTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 PATHS = st.lists(st.sampled_from(["a", "bc", ".", "..", "/", "//", ".gz", "x y", ""])).map("".join)
@@ -19,38 +19,38 @@ BYTES = st.binary().map(lambda data: os.fsdecode(data.replace(b"\0", b"")))
 
 
 def fill(line: str, *arguments: str, sequence: int = 7, slot: int = 3) -> str:
-    return LineTemplate([line]).fill(arguments, sequence, slot)
+    return CommandTemplate([line]).fill(arguments, sequence, slot)
 
 
 @pytest.mark.parametrize(
     ("place", "found"),
     [("{}", "d.e/b.c"), ("{.}", "d.e/b"), ("{/}", "b.c"), ("{//}", "d.e"), ("{/.}", "b"), ("{#}", "7"), ("{%}", "3")],
 )
-def test_each_replacement_string_is_the_part_of_gnu_parallel(place: str, found: str) -> None:
-    """GNU parallel fills in the same part of the argument."""
+def test_replacement_string_is_filled_in_as_by_gnu_parallel(place: str, found: str) -> None:
+    """Each string stands for a part of the argument, the number of the command, or its slot."""
     assert fill(f"echo {place}", "d.e/b.c") == f"echo {found}"
 
 
-def test_numbers_choose_the_source() -> None:
+def test_number_in_a_replacement_string_selects_the_source() -> None:
     """Numbers count from the first, 1, or from the last, -1; a missing source gives nothing."""
     assert fill("echo {2} {1.} {-1/} {-2//} [{3}] [{-3}]", "x/a.b", "y/c") == "echo y/c x/a c x [] []"
 
 
-def test_without_a_number_all_sources_are_meant() -> None:
-    """The arguments of all sources are filled in with blanks between them."""
+def test_replacement_string_without_a_number_is_filled_in_with_all_sources() -> None:
+    """There are blanks between the arguments of the sources."""
     assert fill("echo p{.}q", "a.b", "c d.e") == "echo pa 'c d'q"
 
 
 def test_without_a_replacement_string_arguments_come_last() -> None:
-    """A sequence number, or braces around anything else, do not count as one."""
+    """A sequence number, or braces around anything else, are not replacement strings for arguments."""
     assert [fill("echo", "a", "b"), fill("echo {#}", "a"), fill("echo {x} {+} {3//.}", "a")] == [
         "echo a b", "echo 7", "echo {x} {+} {3//.} a"
     ]  # fmt: skip
 
 
-def test_in_the_first_word_arguments_are_the_command() -> None:
-    """In the first word they may be a part of the name, and are not quoted. The same holds without a command."""
-    assert [fill("{} x; {1}", "a; b"), fill("x{} {}", "a b"), LineTemplate([]).fill(["a; b"], 1, 1)] == [
+def test_arguments_in_the_first_word_are_not_quoted() -> None:
+    """An argument may be the command, or a part of its name. The same holds if there is no command."""
+    assert [fill("{} x; {1}", "a; b"), fill("x{} {}", "a b"), CommandTemplate([]).fill(["a; b"], 1, 1)] == [
         "a; b x; a; b", "xa b a b", "a; b"
     ]  # fmt: skip
     assert [fill("x {}", "a b"), fill("x\ty{}", "a b"), fill(" {}", "a b")] == ["x 'a b'", "x\ty'a b'", " 'a b'"]
@@ -63,15 +63,15 @@ def test_the_value_of_a_variable_before_the_command_is_quoted() -> None:
     ]  # fmt: skip
 
 
-def test_what_was_filled_in_is_not_filled_in_again() -> None:
+def test_replacement_strings_in_arguments_are_not_replaced() -> None:
     """Braces in an argument are part of the argument."""
     assert fill("echo {} {#}", "{#} {}") == "echo '{#} {}' 7"
 
 
-def test_expressions_of_perl_are_refused() -> None:
+def test_perl_expressions_are_rejected() -> None:
     """Perl expressions are distinguished from other braces, and the error refers to the tool that supports them."""
     with pytest.raises(ValueError, match=r"\{= \$_\+\+ =\}: Perl expressions work in GNU parallel only"):
-        LineTemplate(["echo", "{= $_++ =}"])
+        CommandTemplate(["echo", "{= $_++ =}"])
 
 
 @given(PATHS)
@@ -83,14 +83,14 @@ def test_the_directory_is_that_of_dirname(path: str) -> None:
 
 
 @given(PATHS)
-def test_a_path_is_its_directory_and_its_base_name(path: str) -> None:
+def test_base_name_is_the_end_of_the_path_without_a_slash(path: str) -> None:
     """The base name follows the last slash."""
     assert path.endswith(base_name(path))
     assert "/" not in base_name(path)
 
 
 @given(PATHS)
-def test_only_the_last_part_loses_its_extension(path: str) -> None:
+def test_only_the_last_part_of_a_path_loses_its_extension(path: str) -> None:
     """A dot in a directory's name does not count."""
     stem = remove_extension(path)
     assert path.startswith(stem)
@@ -105,17 +105,17 @@ def test_a_quoted_argument_is_one_word_for_a_shell(argument: str) -> None:
 
 
 @given(st.lists(ARGUMENTS | BYTES, min_size=1))
-def test_arguments_of_any_kind_arrive(arguments: list[str]) -> None:
-    """A template passes on any argument unchanged, with or without a shell."""
+def test_template_passes_on_arguments_of_any_kind_unchanged(arguments: list[str]) -> None:
+    """Quoted arguments need no shell."""
     shell = Shell({"PARALLEL_SHELL": "/bin/sh"})
-    command = shell.command(LineTemplate(["/bin/echo"]).fill(arguments, 1, 1))
+    command = shell.command(CommandTemplate(["/bin/echo"]).fill(arguments, 1, 1))
     assert command == ["/bin/echo", *arguments]
 
 
-def test_a_real_shell_agrees() -> None:
-    """The test sends all one-byte characters, and some longer ones, through the quotes of each installed shell."""
+def test_quoted_arguments_pass_through_a_real_shell_unchanged() -> None:
+    """The arguments are all one-byte characters, and some longer ones; the shell is /bin/sh."""
     arguments = [*(os.fsdecode(bytes([byte])) for byte in range(1, 256)), "", "'", "''", "a'b", "é☉", "\n\n", "\\'"]
-    line = LineTemplate([r"printf '%s\0'"]).fill(arguments, 1, 1)
+    line = CommandTemplate([r"printf '%s\0'"]).fill(arguments, 1, 1)
     command = Shell({"PARALLEL_SHELL": "/bin/sh"}).command(line)
     assert command[:2] == ["/bin/sh", "-c"]
     output = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
@@ -127,8 +127,8 @@ def test_a_real_shell_agrees() -> None:
     ["a | b", "a; b", "a > b", "a $b", "a *", "a ~", "a {1,2}", "a # b", "A=1 env", "cd /", "exit 3", "no-such a",
      'a "b"', "a `b`", "a &", "(a)", "! a", "a\nb", "a =ls", ""],
 )  # fmt: skip
-def test_a_line_with_shell_syntax_goes_through_a_shell(line: str) -> None:
-    """A missing program goes through it, too, so that the shell reports it."""
+def test_line_with_shell_syntax_runs_in_a_shell(line: str) -> None:
+    """A line with a missing program runs in a shell too, which reports the program."""
     shell = Shell({"PARALLEL_SHELL": "/bin/sh"})
     assert shell.command(line) == ["/bin/sh", "-c", line]
 
@@ -160,7 +160,7 @@ OTHER = [
 
 
 @pytest.mark.parametrize("line", SAME)
-def test_a_builtin_goes_without_a_shell_where_that_is_the_same(line: str) -> None:
+def test_builtin_with_the_behaviour_of_a_program_runs_without_a_shell(line: str) -> None:
     """The output, exit code and errors equal those of every installed shell."""
     command = Shell({"PARALLEL_SHELL": "/bin/sh"}).command(line)
     own = subprocess.run(command, capture_output=True, check=False)
@@ -171,25 +171,25 @@ def test_a_builtin_goes_without_a_shell_where_that_is_the_same(line: str) -> Non
 
 
 @pytest.mark.parametrize("line", OTHER)
-def test_a_builtin_goes_through_a_shell_where_it_might_differ(line: str) -> None:
-    """The shell's version is used wherever the two could behave differently."""
+def test_builtin_that_may_differ_from_the_program_runs_in_a_shell(line: str) -> None:
+    """The line runs as in every shell, whose builtin may have other options or output."""
     assert Shell({"PARALLEL_SHELL": "/bin/sh"}).command(line) == ["/bin/sh", "-c", line]
 
 
-def test_a_plain_line_goes_without() -> None:
+def test_line_without_shell_syntax_runs_without_a_shell() -> None:
     """A line without shell syntax becomes the words of a program."""
     assert Shell({}).command("cat -n --number=x 'a b' a/b.c,d:e@f%g+h") == [
         "cat", "-n", "--number=x", "a b", "a/b.c,d:e@f%g+h"
     ]  # fmt: skip
 
 
-def test_an_exported_function_goes_through_a_shell() -> None:
-    """The function takes precedence over a program of that name."""
+def test_exported_function_runs_in_a_shell() -> None:
+    """A function takes precedence over a program of the same name."""
     shell = Shell({"PARALLEL_SHELL": "/bin/bash", "BASH_FUNC_cat%%": "() { echo mine; }"})
     assert shell.command("cat a") == ["/bin/bash", "-c", "cat a"]
 
 
-def test_which_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shell_is_chosen_by_the_environment_or_the_parent_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The order is PARALLEL_SHELL, the shell that started trioflow, SHELL, /bin/sh; only shells with the same quoting
     count.
     """

@@ -1,4 +1,4 @@
-"""The command `trioflow` in a test: in this process, which is fast, or in its own, where that matters."""
+"""The command `trioflow` in a test: in this process, which is fast, or in a separate one, where that matters."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def fail(*_):
 WORDS = ["-m", "trioflow"]
 """The command as arguments of Python."""
 COMMAND = [sys.executable, *WORDS]
-"""The command, for what needs a Python that starts as a user's does: see `tests/pythons.py`."""
+"""The command, for tests that need a Python that starts as a user's does: see `tests/pythons.py`."""
 ENVIRONMENT = {**os.environ, "PYTHONUTF8": "1", "TERM": "xterm", "COLUMNS": "80"}
 
 
@@ -56,7 +56,7 @@ def run(*arguments: Any) -> Result:
 
 
 def process(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own."""
+    """Run the command in a separate process."""
     return python(*WORDS, *arguments, **{"env": ENVIRONMENT, "text": True, **options})
 
 

@@ -29,37 +29,37 @@ COMMANDS = ["run", "list", "graph", "check"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_no_such_file(tmp_path: Path, command: str) -> None:
-    """A missing file is a usage error that names it."""
+def test_missing_file_is_a_usage_error(tmp_path: Path, command: str) -> None:
+    """The error has the path of the missing file, and the exit code is 2."""
     done = trioflow(command, tmp_path / "nowhere.py")
     assert done.exit_code == 2
     assert re.search("there is no file .*nowhere.py", done.stderr)
 
 
-def test_a_directory(tmp_path: Path) -> None:
-    """A directory is not a file."""
+def test_directory_in_place_of_a_file_is_a_usage_error(tmp_path: Path) -> None:
+    """The error says that the path is a directory."""
     done = trioflow("list", tmp_path)
     assert done.exit_code == 2
     assert "is a directory" in done.stderr
 
 
-def test_no_such_name(tmp_path: Path) -> None:
+def test_unknown_scheduler_name_gets_a_suggestion(tmp_path: Path) -> None:
     """An unknown name is a usage error that suggests a similar one."""
     done = trioflow("list", written(tmp_path, FINE) + ":scenaro")
     assert done.exit_code == 2
     assert "has no 'scenaro'; do you mean 'scenario'?" in done.stderr
 
 
-def test_no_such_name_and_none_like_it(tmp_path: Path) -> None:
-    """The error lists the schedulers, and the functions that the file itself defines."""
+def test_unknown_scheduler_name_without_a_similar_one_lists_all_names(tmp_path: Path) -> None:
+    """The error lists the schedulers, and the functions that are defined in the file."""
     code = "def make(size=1):\n    return Scheduler()\ndef _part(): ...\nother = Scheduler()"
     done = trioflow("list", written(tmp_path, code) + ":x")
     assert done.exit_code == 2
     assert "has no 'x'; its schedulers and functions: other, work, fail, make" in done.stderr
 
 
-def test_no_name_at_all(tmp_path: Path) -> None:
-    """The text behind the colon must be a name."""
+def test_text_after_the_colon_that_is_no_python_name_is_rejected(tmp_path: Path) -> None:
+    """Empty text, a dotted name and a control character are usage errors; the control character is not printed."""
     for name in ("", "a.b", "\x1b"):
         done = trioflow("list", f"{written(tmp_path, FINE)}:{name}")
         assert done.exit_code == 2
@@ -68,7 +68,7 @@ def test_no_name_at_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "def other():\n    return Scheduler()"])
-def test_no_scheduler_in_the_file(tmp_path: Path, text: str) -> None:
+def test_file_without_a_scheduler_is_a_usage_error_with_a_remedy(tmp_path: Path, text: str) -> None:
     """The error shows what to write into the file."""
     done = trioflow("list", written(tmp_path, text))
     assert done.exit_code == 2
@@ -86,8 +86,8 @@ OBJECTS = {
 
 
 @pytest.mark.parametrize("text", OBJECTS)
-def test_an_object_that_is_no_scheduler(tmp_path: Path, text: str) -> None:
-    """The error names an object that neither is a scheduler nor returns one."""
+def test_object_that_neither_is_nor_returns_a_scheduler_is_rejected(tmp_path: Path, text: str) -> None:
+    """The error has the type of the object, or the type that the function returned."""
     done = trioflow("list", written(tmp_path, text) + ":x")
     assert done.exit_code == 2
     assert re.search(OBJECTS[text], done.stderr), done.stderr
@@ -95,21 +95,27 @@ def test_an_object_that_is_no_scheduler(tmp_path: Path, text: str) -> None:
 
 RAISING = {
     "in a function": ("def f():\n    1 / 0\nf()", ["<module>", "f"], "ZeroDivisionError: division by zero"),
-    "in trioflow": ("Job(len)", ["<module>"], "TypeError: Job"),
-    "while it is called": ("def scenario():\n    Job(len)", ["scenario"], "TypeError: Job"),
-    "syntax": ("def", [], "SyntaxError: invalid syntax"),
-    "null": ("\0", [], "null bytes"),
-    "import": ("import nowhere", ["<module>"], "ModuleNotFoundError: No module named 'nowhere'"),
-    "exit": ("import sys\nsys.exit('no')", ["<module>"], "SystemExit: no"),
-    "cause": ("try:\n    1 / 0\nexcept Exception as e:\n    Job(len)", ["<module>", "<module>"], "TypeError: Job"),
-    "recursion": ("def f():\n    f()\nf()", None, "RecursionError"),
+    "in a constructor of trioflow": ("Job(len)", ["<module>"], "TypeError: Job"),
+    "in the called function": ("def scenario():\n    Job(len)", ["scenario"], "TypeError: Job"),
+    "syntax error": ("def", [], "SyntaxError: invalid syntax"),
+    "null byte": ("\0", [], "null bytes"),
+    "import of a missing module": ("import nowhere", ["<module>"], "ModuleNotFoundError: No module named 'nowhere'"),
+    "sys.exit": ("import sys\nsys.exit('no')", ["<module>"], "SystemExit: no"),
+    "exception with a context": (
+        "try:\n    1 / 0\nexcept Exception as e:\n    Job(len)",
+        ["<module>", "<module>"],
+        "TypeError: Job",
+    ),
+    "endless recursion": ("def f():\n    f()\nf()", None, "RecursionError"),
 }
 
 
 @pytest.mark.parametrize("case", RAISING)
 @pytest.mark.parametrize("command", ["run", "check"])
-def test_a_file_that_raises(tmp_path: Path, command: str, case: str) -> None:
-    """A file that raises when loaded or called shows its own traceback, without trioflow's frames; exit code 2."""
+def test_exception_in_the_users_file_is_shown_without_frames_of_trioflow(
+    tmp_path: Path, command: str, case: str
+) -> None:
+    """An exception while the file is loaded or its function is called has the user's traceback and exit code 2."""
     text, functions, message = RAISING[case]
     file = written(tmp_path, text)
     done = trioflow(command, file)
@@ -121,15 +127,15 @@ def test_a_file_that_raises(tmp_path: Path, command: str, case: str) -> None:
     assert functions is None or [function for _, function in frames] == functions
 
 
-def test_a_file_that_runs_its_scheduler(tmp_path: Path) -> None:
+def test_file_that_runs_its_scheduler_while_it_is_loaded_is_rejected(tmp_path: Path) -> None:
     """If a script runs its scheduler while it is loaded, the error explains where to put that call."""
     done = trioflow("list", written(tmp_path, "x = Scheduler(Job(work))\nx.run()"))
     assert done.exit_code == 2
     assert 'below if __name__ == "__main__":' in done.stderr
 
 
-def test_an_unreadable_file(tmp_path: Path) -> None:
-    """The error has the reason why an existing file cannot be read."""
+def test_existing_file_that_cannot_be_read_is_a_usage_error(tmp_path: Path) -> None:
+    """The error says that the file cannot be read."""
     loop = tmp_path / "memory"
     loop.symlink_to("/proc/self/mem")
     done = trioflow("list", loop)
@@ -151,11 +157,11 @@ def test_control_characters_of_a_label_are_escaped(tmp_path: Path) -> None:
     assert r"a\x1b[2J\r\n\u202e" in outputs[0].output
 
 
-# --- what is missing
+# --- missing packages
 
 
 @pytest.mark.parametrize("missing", ["click", "rich"])
-def test_a_missing_package_says_how_to_install_it(tmp_path: Path, missing: str) -> None:
+def test_missing_package_gives_an_error_with_the_pip_command(tmp_path: Path, missing: str) -> None:
     """Without click or rich, the command names the package to install, with exit code 2."""
     code = f"import sys; sys.modules[{missing!r}] = None; import trioflow.cli; trioflow.cli.main()"
     command = [sys.executable, "-c", code, "run", written(tmp_path, FINE)]
@@ -177,8 +183,10 @@ UNWRITABLE = {
 
 @pytest.mark.parametrize("name", UNWRITABLE)
 @pytest.mark.parametrize("option", ["run --trace", "run --report", "graph --output"])
-def test_an_unwritable_output_is_told_before_the_run(tmp_path: Path, option: str, name: str) -> None:
-    """The usage error comes before the user's file is loaded."""
+def test_output_that_cannot_be_written_is_rejected_before_the_file_is_loaded(
+    tmp_path: Path, option: str, name: str
+) -> None:
+    """The usage error names the option and the reason, and the user's file is not executed."""
     (tmp_path / "directory.svg").mkdir()
     file = written(tmp_path, "print('loaded')\n" + FINE)
     command, option = option.split()
@@ -189,31 +197,31 @@ def test_an_unwritable_output_is_told_before_the_run(tmp_path: Path, option: str
     assert "loaded" not in done.stdout
 
 
-def test_a_graph_of_an_unknown_kind(tmp_path: Path) -> None:
-    """The suffix of the file decides on the kind."""
+def test_graph_output_with_an_unknown_suffix_is_a_usage_error(tmp_path: Path) -> None:
+    """The error lists the suffixes of the known formats."""
     done = trioflow("graph", written(tmp_path, FINE), "-o", tmp_path / "x.pdf")
     assert done.exit_code == 2
     assert ".svg or .png or .dot or .mmd" in done.stderr
 
 
 @pytest.mark.parametrize("command", [["list"], ["run", "--no-monitor"]])
-def test_a_full_disk(tmp_path: Path, command: list[str]) -> None:
-    """A full standard output gives an error message without a traceback."""
+def test_full_disk_at_standard_output_gives_an_error_without_a_traceback(tmp_path: Path, command: list[str]) -> None:
+    """One line of error has the reason, and the exit code is 1."""
     with open("/dev/full", "w") as full:
         done = process(*command, written(tmp_path, FINE.replace("work", "anyio.sleep, 0")), stdout=full)
     assert done.returncode == 1
     assert done.stderr == "Error: cannot write the output: No space left on device\n"
 
 
-def test_help_on_a_full_disk() -> None:
-    """The same error ends --help."""
+def test_help_written_to_a_full_disk_gives_exit_code_1() -> None:
+    """`trioflow --help` reports in one line that its output cannot be written."""
     with open("/dev/full", "w") as full:
         done = process("--help", stdout=full)
     assert done.returncode == 1
     assert done.stderr == "Error: cannot write the output: No space left on device\n"
 
 
-def into_nothing(*arguments: Any) -> tuple[int, str]:
+def run_into_broken_pipe(*arguments: Any) -> tuple[int, str]:
     """Return the exit code and the standard error of the command when its output is closed."""
     reading, writing = os.pipe()
     os.close(reading)
@@ -225,19 +233,19 @@ def into_nothing(*arguments: Any) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("command", ["list", "list --paths"])
-def test_a_broken_pipe(tmp_path: Path, command: str) -> None:
-    """In `trioflow list x.py | head` the command ends silently."""
-    assert into_nothing(*command.split(), written(tmp_path, MANY)) == (1, "")
+def test_list_ends_silently_at_a_broken_pipe(tmp_path: Path, command: str) -> None:
+    """`trioflow list flow.py | head` exits with code 1, and prints no error."""
+    assert run_into_broken_pipe(*command.split(), written(tmp_path, MANY)) == (1, "")
 
 
-def test_a_run_goes_on_when_nobody_reads_its_output(tmp_path: Path) -> None:
+def test_broken_pipe_at_standard_output_does_not_stop_a_run(tmp_path: Path) -> None:
     """A broken pipe changes neither the outcome of a run nor its exit code."""
     code = "from pathlib import Path\nasync def note():\n    Path(__file__).with_name('noted').touch()\n"
-    assert into_nothing("run", "--no-monitor", written(tmp_path, f"{code}x = Scheduler(Job(note))")) == (0, "")
+    assert run_into_broken_pipe("run", "--no-monitor", written(tmp_path, f"{code}x = Scheduler(Job(note))")) == (0, "")
     assert (tmp_path / "noted").exists()
 
 
-def test_both_streams_to_nowhere(tmp_path: Path) -> None:
+def test_run_keeps_its_exit_code_if_both_output_streams_are_a_broken_pipe(tmp_path: Path) -> None:
     """A run whose errors go into the same broken pipe keeps its exit code."""
     reading, writing = os.pipe()
     os.close(reading)
@@ -246,19 +254,22 @@ def test_both_streams_to_nowhere(tmp_path: Path) -> None:
     assert done.returncode == 3
 
 
-def test_failures_are_printed_though_the_standard_output_is_broken(tmp_path: Path) -> None:
+def test_failures_are_printed_on_stderr_if_stdout_is_a_broken_pipe(tmp_path: Path) -> None:
     """The standard error has the failures even if standard output is a broken pipe."""
-    assert "OSError: broken" in into_nothing("run", "--no-monitor", written(tmp_path, "x = Scheduler(Job(fail))"))[1]
+    assert (
+        "OSError: broken"
+        in run_into_broken_pipe("run", "--no-monitor", written(tmp_path, "x = Scheduler(Job(fail))"))[1]
+    )
 
 
-def test_closed_streams(tmp_path: Path) -> None:
-    """Without a standard output the command works as usual."""
+def test_run_works_if_both_output_streams_are_closed(tmp_path: Path) -> None:
+    """The exit code is that of the run; its output is lost."""
     shell = 'exec "$@" >&- 2>&-'
     command = ["sh", "-c", shell, "sh", *COMMAND, "run", "--no-monitor", written(tmp_path, "x = Scheduler(Job(fail))")]
     assert subprocess.run(command, env=ENVIRONMENT, timeout=PATIENCE, check=False).returncode == 3
 
 
-def test_a_stream_that_is_ascii(tmp_path: Path) -> None:
+def test_symbols_and_labels_are_printed_in_ascii_on_an_ascii_stream(tmp_path: Path) -> None:
     """If the output cannot encode the symbols and the labels, they become ASCII."""
     file = written(tmp_path, "x = Scheduler(Job(fail, label='漢'), Job(work, run_if='failed', label='é'))")
     for command in (["list"], ["list", "--paths"], ["check"], ["run", "--no-monitor"]):
@@ -282,14 +293,14 @@ def on_a_terminal(columns: int, *arguments: Any) -> tuple[int, str]:
         try:
             while chunk := os.read(ours, 65536):
                 written += chunk
-        except OSError:  # Linux tells the end of a terminal so
+        except OSError:  # Linux raises it when the other end is closed
             pass
     os.close(ours)
     return started.returncode, written.decode()
 
 
 @pytest.mark.parametrize("command", ["list", "check", "run --no-monitor", "run"])
-def test_a_terminal_of_twenty_columns(tmp_path: Path, command: str) -> None:
+def test_commands_work_on_a_terminal_of_twenty_columns(tmp_path: Path, command: str) -> None:
     """On a narrow terminal all commands work; long lines are wrapped."""
     code, text = on_a_terminal(20, *command.split(), written(tmp_path, FINE))
     assert code == 0, text
@@ -297,23 +308,25 @@ def test_a_terminal_of_twenty_columns(tmp_path: Path, command: str) -> None:
 
 
 @pytest.mark.parametrize("number", ["x", "-1", "1.5", "50%", ""])
-def test_a_window_is_a_whole_number(tmp_path: Path, number: str) -> None:
-    """The error says what to give; click's own spoke of an integer range."""
+def test_jobs_option_that_is_no_whole_number_is_rejected(tmp_path: Path, number: str) -> None:
+    """The error lists the accepted values; the default message of click mentioned an integer range."""
     done = trioflow("run", "--no-monitor", written(tmp_path, FINE), "-j", number)
     assert done.exit_code == 2
     assert "is not a number of jobs: give a whole number, or 0 for no limit" in done.stderr
 
 
-def test_help_on_a_terminal_of_twenty_columns() -> None:
-    """The output of --help stays readable."""
+def test_help_is_readable_on_a_terminal_of_twenty_columns() -> None:
+    """The names of the options are not broken into pieces."""
     code, text = on_a_terminal(20, "run", "--help")
     assert code == 0
     assert "--jobs" in text
 
 
 @pytest.mark.parametrize("name", ["run", "list", "graph", "check", "simulate", "batch", "ssh", "journal"])
-def test_tables_in_a_help_keep_their_lines(name: str) -> None:
-    """No --help shows the mark that keeps its lines; batch's once did, and its table ran together."""
+def test_tables_in_help_texts_keep_their_line_breaks(name: str) -> None:
+    """Click's mark against rewrapping, a backspace, is not printed; once it was, and the table of batch ran
+    together.
+    """
     text = trioflow(name, "--help").output
     assert "\\b" not in text
     assert "\b" not in text

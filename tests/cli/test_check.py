@@ -14,16 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import Job, JobState, Pool, ProcessJob, Scheduler, Service, ref
-from trioflow.check._findings import FindingKind, _find_cycles, findings
+from trioflow.check._findings import Severity, _find_cycles, findings
 from trioflow.testing import run_virtual
 
 from ..bodies import idle, nothing, refuse, serve, take
 from .command_line import trioflow, written
 
 
-def found(scheduler: Scheduler, kind: FindingKind | None = None) -> list[str]:
-    """Return the findings, one line each: kind, label, text."""
-    return [f"{one.kind.value}: {one.job.label}: {one.text}" for one in findings(scheduler) if kind in (None, one.kind)]
+def found(scheduler: Scheduler, severity: Severity | None = None) -> list[str]:
+    """Return the findings, one line each: severity, label, text."""
+    chosen = (one for one in findings(scheduler) if severity in (None, one.severity))
+    return [f"{one.severity.value}: {one.job.label}: {one.text}" for one in chosen]
 
 
 def only(scheduler: Scheduler) -> str:
@@ -48,7 +49,7 @@ def test_check_finds_nothing_in_a_sound_scenario() -> None:
     assert scheduler.is_runnable()
 
 
-def test_all_is_found_at_once() -> None:
+def test_check_reports_all_faults_at_any_depth_together() -> None:
     """Cycles, missing requirements and other faults are reported at any depth; a run stops at the first."""
     a, b, c, d, e, f = (idle(label) for label in "abcdef")
     a.requires(b)
@@ -59,8 +60,8 @@ def test_all_is_found_at_once() -> None:
     once = Job(nothing(), label="once", retry=1)
     inner = Scheduler(c, d, once, label="inner")
     again = Scheduler(Job(nothing(), label="twice"), label="again", retry=1)
-    scheduler = Scheduler(a, b, e, inner, forever, f, again, with_pool_outside())
-    *lines, last = found(scheduler, FindingKind.REJECTED)
+    scheduler = Scheduler(a, b, e, inner, forever, f, again, pool_inside_and_outside())
+    *lines, last = found(scheduler, Severity.REJECTED)
     assert "have the same pool" in last, last
     assert [re.sub(r"(cycle|'\w+' (?:(?:in '\w+' )?requires|was)).*", r"\1", line) for line in lines] == [
         "rejected: a: cycle",
@@ -75,7 +76,7 @@ def test_all_is_found_at_once() -> None:
     scheduler.close()
 
 
-def test_each_component_has_one_cycle() -> None:
+def test_check_reports_one_cycle_for_each_strongly_connected_component() -> None:
     """If several jobs wait for each other, one cycle is reported, without the jobs that merely wait for them."""
     jobs = [idle(str(n)) for n in range(6)]
     for n, requirement in ((0, 1), (1, 2), (2, 0), (1, 0), (3, 2), (4, 5), (5, 4), (4, 3)):
@@ -85,7 +86,7 @@ def test_each_component_has_one_cycle() -> None:
     assert [re.findall(r"\d", line.partition("none of")[0]) for line in lines] == [list("00210"), list("4454")]
 
 
-def test_a_cycle_by_way_of_inputs_of_nested_jobs() -> None:
+def test_check_finds_a_cycle_through_inputs_of_nested_jobs() -> None:
     """A job that uses the result of a job in another nested scheduler makes the two schedulers wait for each other."""
     a, b = Job(nothing, label="a"), Job(nothing, label="b")
     one, two = Scheduler(a, label="one"), Scheduler(b, label="two")
@@ -103,58 +104,60 @@ def test_check_rejects_an_input_outside_the_checked_scheduler() -> None:
     assert not inner.is_runnable()
 
 
-def test_a_closed_scheduler() -> None:
+def test_check_rejects_a_closed_scheduler() -> None:
     """A closed scheduler cannot run."""
     scheduler = Scheduler(idle("a"), label="all")
     scheduler.close()
     assert re.match("rejected: all: 'all' is closed", only(scheduler))
 
 
-def around(*needs: str, **options: Any) -> Scheduler:
-    """Return a group that keeps `a`, with a member that has these needs."""
+def group_in_a_pool(*needs: str, **options: Any) -> Scheduler:
+    """Return a scheduler with a group that keeps `a` of its pool, and whose member has these needs."""
     group = Scheduler(idle("x", needs=dict.fromkeys(needs, 1)), needs={"a": 1}, **options)
     return Scheduler(group, pool=Pool(a=1, b=1))
 
 
-def with_pool_outside() -> Scheduler:
-    """Return a pool used inside a group that keeps some of it, and outside."""
+def pool_inside_and_outside() -> Scheduler:
+    """Return a scheduler whose pool is used inside a group that keeps some of its resources, and outside."""
     pool = Pool(b=1)
-    return Scheduler(around("b", pool=pool), Scheduler(idle("y"), pool=pool))
+    return Scheduler(group_in_a_pool("b", pool=pool), Scheduler(idle("y"), pool=pool))
 
 
-REFUSED: dict[str, Callable[[], Scheduler]] = {
+REJECTED_BY_RUN: dict[str, Callable[[], Scheduler]] = {
     "no pool": lambda: Scheduler(idle("a"), Scheduler(idle("b", needs={"gpu": 1}))),
     "more than the pool has": lambda: Scheduler(idle("a", needs={"gpu": 3}), pool=Pool(gpu=2)),
     "more than the group has": lambda: Scheduler(
         Scheduler(idle("a", needs={"gpu": 2}), needs={"gpu": 1}), pool=Pool(gpu=2)
     ),
     "a group that needs too much": lambda: Scheduler(Scheduler(idle("a"), needs={"gpu": 3}), pool=Pool(gpu=2)),
-    "a name from outside of the group": lambda: around("b"),
-    "a pool inside and outside": with_pool_outside,
-    "what a service keeps": lambda: Scheduler(
+    "a resource that the group does not need": lambda: group_in_a_pool("b"),
+    "a pool inside and outside": pool_inside_and_outside,
+    "a pool that a service keeps empty": lambda: Scheduler(
         Service(serve, 1, label="s", needs={"gpu": 1}), idle("x", needs={"gpu": 1}), pool=Pool(gpu=1)
     ),
-    "slots of no window": lambda: Scheduler(idle("a"), jobserver=True),
-    "slots of no window, inside": lambda: Scheduler(idle("a"), Scheduler(idle("b"), jobserver="fifo")),
-    "a job that refuses itself": lambda: Scheduler(
+    "jobserver without a window": lambda: Scheduler(idle("a"), jobserver=True),
+    "jobserver without a window, in a nested scheduler": lambda: Scheduler(
+        idle("a"), Scheduler(idle("b"), jobserver="fifo")
+    ),
+    "an option that the executor does not support": lambda: Scheduler(
         ProcessJob(print, memory_limit=1), processes=futures.ThreadPoolExecutor(1)
     ),
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_a_run_refuses_is_found(case: str) -> None:
-    """The finding has the words of the run, which starts nothing."""
-    scheduler = REFUSED[case]()
+@pytest.mark.parametrize("case", REJECTED_BY_RUN)
+def test_check_reports_what_a_run_would_reject(case: str) -> None:
+    """The text of the finding is that of the error that `run` raises."""
+    scheduler = REJECTED_BY_RUN[case]()
     with pytest.raises(ValueError) as refusal:  # noqa: PT011  # its text is compared below
         scheduler.run()
     (finding,) = findings(scheduler)
-    assert (finding.kind, finding.text) == (FindingKind.REJECTED, str(refusal.value))
+    assert (finding.severity, finding.text) == (Severity.REJECTED, str(refusal.value))
     assert not scheduler.is_runnable()
 
 
-def test_all_that_needs_too_much_is_found() -> None:
-    """A run stops at the first."""
+def test_check_reports_every_job_whose_needs_cannot_be_met() -> None:
+    """A run raises at the first job whose needs exceed its pools; `check` lists all."""
     lines = found(Scheduler((idle(label, needs={"gpu": 1}) for label in "ab"), idle("c")))
     assert [line.partition(" needs")[0] for line in lines] == ["rejected: a: 'a'", "rejected: b: 'b'"]
 
@@ -180,14 +183,14 @@ def test_each_set_of_jobs_that_wait_for_each_other_has_one_cycle(pairs: list[tup
 # --- never runs
 
 
-def test_an_alarm_without_requirements() -> None:
-    """run_if="failed" with nothing required is always SKIPPED."""
+def test_check_reports_an_alarm_without_requirements() -> None:
+    """A job with run_if='failed' that requires nothing is always SKIPPED."""
     assert re.match(
         "never runs: alarm: run_if='failed', but it requires nothing", only(Scheduler(idle("alarm", run_if="failed")))
     )
 
 
-def test_an_alarm_that_watches_its_inputs_alone() -> None:
+def test_check_reports_an_alarm_whose_requirements_are_all_inputs() -> None:
     """An alarm whose requirements are all inputs is SKIPPED if they succeed, and BLOCKED if they fail."""
     work = Job(nothing, label="work")
     alarm = Job(nothing, work, label="alarm", run_if="failed")
@@ -196,8 +199,8 @@ def test_an_alarm_that_watches_its_inputs_alone() -> None:
     assert found(Scheduler(other, Job(nothing, ref(other), run_if="failed", required=other))) == []
 
 
-def test_a_job_that_needs_work_and_its_alarm() -> None:
-    """No run can satisfy both, so such a job never runs."""
+def test_check_reports_a_job_that_needs_the_success_of_a_job_and_of_its_alarm() -> None:
+    """The alarm runs only if the first job failed, so no run satisfies both conditions."""
     work = idle("work")
     alarm = idle("alarm", run_if="failed", required=work)
     report = idle("report", run_if="succeeded", required=[work, alarm])
@@ -205,8 +208,8 @@ def test_a_job_that_needs_work_and_its_alarm() -> None:
     assert re.match("never runs: report: .*success of 'alarm'.*only if 'work' failed.*run_if='settled'", line)
 
 
-def test_what_builds_on_what_never_runs() -> None:
-    """A job that never runs takes along jobs that need its success, but not those that merely wait."""
+def test_check_reports_jobs_that_need_the_result_of_a_job_that_never_runs() -> None:
+    """Jobs that merely wait for a job that never runs are not reported."""
     alarm = Job(nothing, label="alarm", run_if="failed")
     user = Job(nothing, alarm, label="user")
     waits = idle("waits", required=user)
@@ -215,8 +218,8 @@ def test_what_builds_on_what_never_runs() -> None:
     assert "'alarm' never runs" in lines[1]
 
 
-def test_an_alarm_over_what_never_runs() -> None:
-    """A job that is always SKIPPED never fails."""
+def test_check_reports_an_alarm_for_a_job_that_never_runs() -> None:
+    """A job that is always SKIPPED never fails, so its alarm never runs."""
     first = idle("first", run_if="failed")
     lines = found(Scheduler(first, idle("second", run_if="failed", required=first)))
     assert re.match("never runs: second: run_if='failed', but what it requires never runs", lines[1])
@@ -245,11 +248,11 @@ def built(shape: Any, failing: tuple[bool, ...]) -> list[Job[Any]]:
 
 
 @given(RULED)
-def test_a_job_found_never_to_run_never_runs(shape: Any) -> None:
-    """Whichever jobs fail, no job reported as never running does run; without alarms, all others may."""
+def test_jobs_reported_as_never_running_do_not_run_whichever_jobs_fail(shape: Any) -> None:
+    """All combinations of failing jobs are tried; with at most one alarm, each other job runs in one of them."""
     jobs = built(shape, (False,) * len(shape))
     scheduler = Scheduler(jobs)
-    said = {jobs.index(one.job) for one in findings(scheduler) if one.kind is FindingKind.NEVER_RUNS}  # type: ignore[arg-type]
+    said = {jobs.index(one.job) for one in findings(scheduler) if one.severity is Severity.NEVER_RUNS}  # type: ignore[arg-type]
     ran: set[int] = set()
     for failing in itertools.product((False, True), repeat=len(shape)):
         run_virtual(Scheduler(trial := built(shape, failing)).co_run)
@@ -263,16 +266,16 @@ def test_a_job_found_never_to_run_never_runs(shape: Any) -> None:
 
 SUSPICIOUS: dict[str, tuple[str, Callable[[], Scheduler]]] = {
     "no jobs": ("all: it has no jobs", lambda: Scheduler(label="all")),
-    "nested without jobs": ("in: it has no jobs", lambda: Scheduler(Scheduler(label="in"))),
-    "forever alone": (
+    "nested scheduler without jobs": ("in: it has no jobs", lambda: Scheduler(Scheduler(label="in"))),
+    "only forever jobs": (
         "all: all its jobs are forever jobs, and there is no timeout",
         lambda: Scheduler(idle("a", forever=True), label="all"),
     ),
-    "options outside": (
+    "options of the outermost scheduler": (
         "all: forever and retry of the outermost scheduler have no effect",
         lambda: Scheduler(idle("a"), label="all", forever=True, retry=1),
     ),
-    "condition of nothing": (
+    "condition without requirements": (
         "a: run_if='succeeded' without requirements",
         lambda: Scheduler(idle("a", run_if="succeeded")),
     ),
@@ -284,11 +287,11 @@ SUSPICIOUS: dict[str, tuple[str, Callable[[], Scheduler]]] = {
         "a: its timeout of 5 s never passes: 'all' ends everything after 2 s",
         lambda: Scheduler(Scheduler(idle("a", timeout=5)), timeout=2, label="all"),
     ),
-    "idle for longer than it may take": (
+    "idle_timeout that is not below the timeout": (
         "a: its idle_timeout of 9 s never passes",
         lambda: Scheduler(idle("a", timeout=9, idle_timeout=9)),
     ),
-    "too late": (
+    "forever job after all others": (
         "watch: it is a forever job, but waits for all jobs that are not",
         lambda: Scheduler(a := idle("a"), idle("watch", forever=True, required=a)),
     ),
@@ -296,13 +299,13 @@ SUSPICIOUS: dict[str, tuple[str, Callable[[], Scheduler]]] = {
 
 
 @pytest.mark.parametrize("options", [{"critical_jobs": True}, {"timeout": 5}])
-def test_a_condition_of_a_group_that_may_fail(options: dict[str, Any]) -> None:
+def test_check_accepts_a_condition_on_a_group_that_may_fail(options: dict[str, Any]) -> None:
     """A group with critical jobs or a timeout may fail."""
     group = Scheduler(idle("a"), label="objects", **options)
     assert found(Scheduler(group, idle("link", run_if="succeeded", required=group))) == []
 
 
-def test_forever_jobs_that_end_with_others() -> None:
+def test_check_accepts_a_forever_scheduler_of_forever_jobs() -> None:
     """A forever scheduler of forever jobs ends with the jobs around it."""
     watch = Scheduler(idle("watch", forever=True), label="watches", forever=True)
     assert found(Scheduler(idle("a"), watch)) == []
@@ -322,7 +325,7 @@ def test_check_reports_suspicious_jobs_with_a_remedy(case: str) -> None:
 
 
 def test_findings_are_printed_and_counted(tmp_path: Path) -> None:
-    """Each finding has a line with its kind and the job's path; the last line counts them; the exit code is 1."""
+    """Each finding has a line with its severity and the job's path; the last line counts them; the exit code is 1."""
     code = """
     alarm = Job(work, label="alarm", run_if="failed")
     a = Job(work, label="a", required=Job(work, label="stray"))
@@ -336,8 +339,10 @@ def test_findings_are_printed_and_counted(tmp_path: Path) -> None:
     assert lines[2] == "2 jobs: 2 findings"  # nested schedulers are not counted, as after a run
 
 
-def test_a_journal_has_to_see_what_a_job_takes() -> None:
-    """Results read by a closure are invisible; a version means that the author knows, and a reference is visible."""
+def test_check_for_a_journal_reports_a_job_that_takes_no_result_of_its_requirement() -> None:
+    """A journal does not see results that a closure reads; a version, a key, save=None or a reference avoids the
+    finding.
+    """
     group = Scheduler(member := Job(nothing, label="member"), label="group")
     jobs = [
         Job(nothing, required=group, label="unseen"),
@@ -349,12 +354,12 @@ def test_a_journal_has_to_see_what_a_job_takes() -> None:
     scheduler = Scheduler(group, jobs)
     assert found(scheduler) == []
     (finding,) = findings(scheduler, journal=True)
-    assert (finding.kind, finding.job) == (FindingKind.SUSPICIOUS, jobs[0])
+    assert (finding.severity, finding.job) == (Severity.SUSPICIOUS, jobs[0])
     assert finding.text.startswith("it requires 'group' and takes nothing from there")
 
 
-def test_check_with_a_journal_finds_more(tmp_path: Path) -> None:
-    """The option declares that the runs of the scenario have a journal."""
+def test_check_with_the_journal_option_adds_findings_about_journals(tmp_path: Path) -> None:
+    """`check --journal` is for a scenario whose runs have a journal."""
     lines = [
         "from trioflow import Job, Scheduler",
         "async def f(): pass",
@@ -366,8 +371,8 @@ def test_check_with_a_journal_finds_more(tmp_path: Path) -> None:
     assert "takes nothing from there" in trioflow("check", "--journal", file).stdout
 
 
-def test_nothing_found_is_0(tmp_path: Path) -> None:
-    """A sound scenario exits with 0, and a line says so."""
+def test_check_of_a_sound_scenario_gives_exit_code_0(tmp_path: Path) -> None:
+    """The only line has the number of jobs, and says that nothing was found."""
     done = trioflow("check", written(tmp_path, "x = Scheduler(Job(work))"))
     assert (done.exit_code, done.stdout) == (0, "1 job: nothing found\n")
 
@@ -390,5 +395,5 @@ def test_check_groups_equal_findings(tmp_path: Path) -> None:
     lines = trioflow("check", written(tmp_path, code)).stdout.splitlines()
     assert len(lines) == 3
     assert lines[0].startswith("suspicious  job 0: ")
-    assert lines[1] == f"{'':<11} the same of 50 more jobs: job 1, job 2, job 3, job 4, job 5 and 45 more"
+    assert lines[1] == f"{'':<11} the same for 50 more jobs: job 1, job 2, job 3, job 4, job 5 and 45 more"
     assert lines[2] == "51 jobs: 51 findings"

@@ -30,7 +30,7 @@ SHOWING = {
 
 
 WATCHED = ["run", "batch"]
-"""Those that have a monitor."""
+"""The commands that have a monitor."""
 
 
 def shown(tmp_path: Path, name: str, on_terminal: bool, **variables: str) -> str:
@@ -57,7 +57,7 @@ def shown(tmp_path: Path, name: str, on_terminal: bool, **variables: str) -> str
 
 
 @pytest.mark.parametrize("name", sorted(SHOWING.keys() - {*WATCHED}))
-def test_plain_text_has_no_colours_anywhere(tmp_path: Path, name: str) -> None:
+def test_commands_without_a_monitor_print_no_escape_sequences(tmp_path: Path, name: str) -> None:
     """Commands without a monitor stay plain even with FORCE_COLOR on a colour terminal, so they are
     plain elsewhere too.
     """
@@ -68,13 +68,13 @@ def test_plain_text_has_no_colours_anywhere(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", WATCHED)
 def test_commands_with_a_monitor_have_colours_on_a_terminal(tmp_path: Path, name: str) -> None:
-    """Two commands have a monitor; if they had no colours, the tests below would prove nothing."""
+    """If these commands had no colours, the other tests of this file would prove nothing."""
     assert COLOUR.search(shown(tmp_path, name, True))
 
 
 @pytest.mark.parametrize("name", WATCHED)
-def test_no_color(tmp_path: Path, name: str) -> None:
-    """NO_COLOR removes all colours on a terminal, whatever the value of FORCE_COLOR."""
+def test_variable_no_color_removes_all_colours_on_a_terminal(tmp_path: Path, name: str) -> None:
+    """NO_COLOR takes precedence over FORCE_COLOR."""
     said = shown(tmp_path, name, True, NO_COLOR="1", FORCE_COLOR="1")
     assert said
     assert not COLOUR.search(said)
@@ -82,13 +82,13 @@ def test_no_color(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", WATCHED)
 def test_dumb_terminal_gets_no_escape_sequence(tmp_path: Path, name: str) -> None:
-    """A terminal without escape sequences, as in an editor, gets lines."""
+    """A terminal without escape sequences, such as that of an editor, gets plain lines."""
     said = shown(tmp_path, name, True, TERM="dumb")
     assert said
     assert "\x1b" not in said
 
 
 @pytest.mark.parametrize("name", WATCHED)
-def test_forced_colours_leave_a_pipe_readable(tmp_path: Path, name: str) -> None:
-    """FORCE_COLOR does not make a file a terminal: there is no cursor to move, and lines have no colours."""
+def test_variable_force_color_writes_no_escape_sequences_into_a_pipe(tmp_path: Path, name: str) -> None:
+    """FORCE_COLOR does not make a pipe a terminal: there is no cursor to move, and lines have no colours."""
     assert "\x1b" not in shown(tmp_path, name, False, FORCE_COLOR="1")

@@ -38,8 +38,10 @@ def timeless(text: str) -> str:
 
 
 @pytest.mark.parametrize(("line", "output"), EXAMPLES, ids=[line for line, _ in EXAMPLES])
-def test_examples_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, output: str) -> None:
-    """Each example has the output that the page shows."""
+def test_examples_in_the_docs_of_run_have_the_output_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, output: str
+) -> None:
+    """The page is docs/command/run.md; durations may differ."""
     for file, code in zip(("flow.py", "night.py", "broken.py"), blocks("python"), strict=True):
         (tmp_path / file).write_text(code, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
@@ -57,14 +59,16 @@ def test_examples_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, l
         ("graph {} -o release.mmd", 0),
     ],
 )
-def test_the_scenario_of_the_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, code: int) -> None:
-    """Readers of the README run it: one test in it fails, and all else is right."""
+def test_release_scenario_of_the_docs_gives_the_expected_exit_codes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, code: int
+) -> None:
+    """Readers of the README run docs/release.py, in which one test fails on purpose."""
     monkeypatch.chdir(tmp_path)
     arguments = line.format(ROOT / "docs" / "release.py").split()
     assert trioflow(*arguments).exit_code == code
     assert all(file.stat().st_size for file in tmp_path.iterdir())
 
 
-def test_exit_codes_of_the_page() -> None:
+def test_exit_codes_in_the_docs_of_run_are_those_of_help() -> None:
     """The page and --help list the same exit codes."""
     assert re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE) == re.findall(r"^  (\d+) ", EXIT_CODES_HELP, re.MULTILINE)

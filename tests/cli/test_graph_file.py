@@ -49,8 +49,8 @@ def test_a_graph_runs_with_journal_report_and_events(tmp_path: Path, monkeypatch
     assert "group/a" in trioflow("list", path, "--paths").output
 
 
-def test_all_options_are_those_of_python(tmp_path: Path) -> None:
-    """A field of a command or a group is the option of the same name, and is in the schema of the package."""
+def test_each_field_of_a_graph_file_sets_the_option_of_the_same_name(tmp_path: Path) -> None:
+    """Commands and groups have the options of the Python classes, and all are in the schema of the package."""
     options: dict[str, Any] = {
         "timeout": 2.5, "retry": 1, "priority": 3, "run_if": "succeeded", "needs": {"cpu": 1}, "idle_timeout": 4.0,
         "critical": True, "key": "k", "version": 2, "redact": True, "expected_duration": 7.0,
@@ -80,7 +80,7 @@ def test_all_options_are_those_of_python(tmp_path: Path) -> None:
     assert whole.pool.total == Pool(**pool).total
 
 
-RING = [entry(f"j{number}", f"j{(number + 1) % 99}") for number in range(99)]
+LONG_CYCLE = [entry(f"j{number}", f"j{(number + 1) % 99}") for number in range(99)]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_file_without_a_graph_is_rejected(tmp_path: Path, text: str | bytes, s
         ([entry("a", stdin={"result": "z"})], "'a' requires 'z'"),
         ([entry("c", "b"), entry("a", "b"), entry("b", "a")], "in a circle: b -> a -> b - at"),
         ([entry("a", "a")], "in a circle: a -> a - at `$.jobs`"),
-        (RING, "circle: j0 -> j1 -> j2 -> j3 -> j4 -> j5 -> j6 -> j7 -> ... -> j0"),
+        (LONG_CYCLE, "circle: j0 -> j1 -> j2 -> j3 -> j4 -> j5 -> j6 -> j7 -> ... -> j0"),
         ([{"name": "g", "jobs": [entry("a", "g")]}], "which is not in its list - at `$.jobs[0].jobs[0]`"),
         ([entry("a", jobs_window=2)], "'jobs_window' is for groups, not for 'a'"),
         ([{"name": "g", "jobs": [], "cwd": "/"}], "'cwd' is for commands, not for 'g'"),
@@ -140,15 +140,15 @@ def test_a_file_without_a_graph_is_rejected(tmp_path: Path, text: str | bytes, s
         ([{"name": "g", "jobs": []}, entry("b", stdin={"result": "g"})], "which is a group, and has none - at"),
     ],
 )  # fmt: skip
-def test_an_invalid_job_is_rejected_with_its_place(tmp_path: Path, jobs: Any, said: str) -> None:
-    """The error lists the names of a cycle; long values are shortened."""
+def test_invalid_job_of_a_graph_file_is_rejected_with_its_json_path(tmp_path: Path, jobs: Any, said: str) -> None:
+    """The error lists the names of a cycle, of which a long one is shortened."""
     done = trioflow("run", graph(tmp_path, jobs))
     assert done.exit_code == 2, done.output
     assert said in done.output
 
 
 def test_all_problems_of_a_graph_file_are_reported_together(tmp_path: Path) -> None:
-    """Each has its line, and equal ones share one; fields of the wrong type do not hide wrong names."""
+    """Each problem has a line, and equal ones share one; invalid values of fields do not hide wrong names."""
     inner = [entry("x", "y"), entry("y", retrys=1)]
     jobs = [entry("a", "z", retrys=2), {"name": "g", "jobs": inner}, entry("c", "d"), entry("d", "c")]
     done = trioflow("check", graph(tmp_path, jobs, policy="fif"))
@@ -156,21 +156,21 @@ def test_all_problems_of_a_graph_file_are_reported_together(tmp_path: Path) -> N
     assert done.output.split(": ", 2)[2].splitlines() == [
         "4 things are wrong",
         """  'fif' is not one of "auto", "critical-path", "fifo" - at `$.policy`""",
-        "  'a': there is no field 'retrys'; do you mean 'retry'? - at `$.jobs[0]`; the same of 'g/y'",
+        "  'a': there is no field 'retrys'; do you mean 'retry'? - at `$.jobs[0]`; the same for 'g/y'",
         "  'a' requires 'z', which is not in its list - at `$.jobs[0]`",
         "  jobs require each other in a circle: c -> d -> c - at `$.jobs`",
     ]
 
 
-def test_a_problem_is_reported_once(tmp_path: Path) -> None:
-    """A job whose `stdout` is wrong causes no second error about its missing result."""
+def test_invalid_stdout_causes_no_second_error_about_the_missing_result(tmp_path: Path) -> None:
+    """The job that uses the result is not reported."""
     jobs = [entry("a", stdout={"to": "PIP"}), entry("b", stdin={"result": "a"})]
     said = trioflow("check", graph(tmp_path, jobs)).output
     assert len(said.splitlines()) == 1
     assert "'PIP' is not one of" in said
 
 
-def test_problems_with_options_are_reported_together(tmp_path: Path) -> None:
+def test_invalid_options_of_several_jobs_are_reported_together(tmp_path: Path) -> None:
     """An invalid job hides no error in jobs that require it."""
     jobs = [entry("a", command=[]), entry("b", "a", restarts=1), {"name": "g", "jobs": [entry("x", jobs_window=1)]}]
     said = trioflow("run", graph(tmp_path, jobs, pool={"cpu": -1})).output
@@ -180,8 +180,8 @@ def test_problems_with_options_are_reported_together(tmp_path: Path) -> None:
     assert "Pool(cpu=-1)" in said
 
 
-def test_many_problems_are_cut(tmp_path: Path) -> None:
-    """The first are shown, shortened, and the others are counted."""
+def test_long_lists_of_problems_are_truncated(tmp_path: Path) -> None:
+    """The first 20 problems are shown, and the others are counted; long values are shortened."""
     said = trioflow("run", graph(tmp_path, [entry(f"j{number}", **{f"k{number}": 1}) for number in range(30)])).output
     assert "30 things are wrong" in said
     assert said.splitlines()[-2:] == ["  'j19': there is no field 'k19' - at `$.jobs[19]`", "  and 10 more"]
@@ -198,7 +198,7 @@ def test_duplicate_keys_are_reported_with_their_job(tmp_path: Path) -> None:
     assert "'a': the field 'A' is there twice: leave one out - at `$.jobs[0].env`" in said
 
 
-def test_what_a_run_would_reject_is_reported(tmp_path: Path) -> None:
+def test_check_of_a_graph_file_reports_what_a_run_would_reject(tmp_path: Path) -> None:
     """`run` reports the first problem, `check` those of all jobs."""
     path = graph(tmp_path, [entry("a", needs={"gpu": 1}), entry("b", needs={"cpu": 3})], pool={"cpu": 2})
     hint = "'a' needs gpu=1, which is in no pool around it (they have cpu)"
@@ -208,8 +208,8 @@ def test_what_a_run_would_reject_is_reported(tmp_path: Path) -> None:
     assert "rejected    b: 'b' needs cpu=3, and there is only 2 in total" in found
 
 
-def test_hostile_names_do_no_harm(tmp_path: Path) -> None:
-    """A name is never used as a path, a control sequence, or code."""
+def test_job_names_are_never_used_as_paths_control_sequences_or_code(tmp_path: Path) -> None:
+    """Jobs with hostile names run like any others, and control characters are not printed."""
     names = ["../../etc", "\x1b[31mred\x07", "a/b", "$(touch owned)", "__proto__", "", " ", "x" * 10_000, "‮abc", "-rf"]
     done = trioflow("run", "--no-monitor", graph(tmp_path, [entry(name) for name in names]))
     assert done.exit_code == 0, done.output
@@ -219,8 +219,8 @@ def test_hostile_names_do_no_harm(tmp_path: Path) -> None:
     assert not (tmp_path / "owned").exists()
 
 
-def test_a_graph_takes_no_values(tmp_path: Path) -> None:
-    """A graph has no functions, and so no parameters."""
+def test_set_and_a_name_are_rejected_for_a_graph_file(tmp_path: Path) -> None:
+    """A graph file has no functions, and so no parameters."""
     path = graph(tmp_path, [entry("a")])
     assert "which has no functions" in trioflow("run", path, "--set", "a=1").output
     assert "which has no functions" in trioflow("run", f"{path}:scenario").output

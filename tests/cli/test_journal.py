@@ -33,13 +33,13 @@ def lines(*arguments: Any) -> list[str]:
     return result.output.splitlines()
 
 
-def test_a_second_run_restores(tmp_path: Path, file: Path) -> None:
+def test_second_run_with_a_journal_restores_the_jobs(tmp_path: Path, file: Path) -> None:
     """The last line has the number of restored jobs."""
     assert "all 3 jobs succeeded, " in ran(tmp_path, file).output
     assert "3 succeeded (3 restored)" in ran(tmp_path, file).output
 
 
-def test_a_journal_that_cannot_be_used_is_an_error_of_the_command_line(tmp_path: Path, file: Path) -> None:
+def test_file_that_is_no_journal_is_a_usage_error(tmp_path: Path, file: Path) -> None:
     """The error has the reason, and no traceback."""
     file.write_text("hello")
     result = ran(tmp_path, file)
@@ -55,8 +55,8 @@ def timeless(line: str) -> str:
     return " ".join([state, *rest.split()])
 
 
-def test_the_list_says_what_was_restored_and_why_the_rest_ran(tmp_path: Path, file: Path) -> None:
-    """Each job has a line with its time of settling and duration; the last run follows."""
+def test_journal_list_shows_restored_jobs_and_why_others_ran(tmp_path: Path, file: Path) -> None:
+    """Each job has a line with its time of settling and its duration; the last line is about the last run."""
     ran(tmp_path, file)
     assert [timeless(line) for line in lines(file)[:2]] == ["ran a 2", "ran b 4"]
     ran(tmp_path, file, CODE.replace("double, 2", "double, 5"))
@@ -68,7 +68,7 @@ def test_the_list_says_what_was_restored_and_why_the_rest_ran(tmp_path: Path, fi
     assert re.search(r": ✓ all 3 jobs succeeded, [\d.]+ m?s$", last)
 
 
-def test_show_prints_all_about_some_jobs(tmp_path: Path, file: Path) -> None:
+def test_journal_show_prints_the_details_of_the_selected_jobs(tmp_path: Path, file: Path) -> None:
     """Jobs are selected by path or pattern."""
     ran(tmp_path, file)
     shown = lines(file, "show", "a")
@@ -77,7 +77,7 @@ def test_show_prints_all_about_some_jobs(tmp_path: Path, file: Path) -> None:
     assert len([line for line in lines(file, "show", "?") if line.startswith("path:")]) == 2
 
 
-def test_a_forgotten_job_runs_again(tmp_path: Path, file: Path) -> None:
+def test_job_removed_by_journal_forget_runs_again(tmp_path: Path, file: Path) -> None:
     """The other jobs are restored."""
     ran(tmp_path, file)
     assert lines(file, "forget", "'; DROP*") == ["forgotten: 1 job"]
@@ -87,7 +87,7 @@ def test_a_forgotten_job_runs_again(tmp_path: Path, file: Path) -> None:
     assert "no job in" in result.output
 
 
-def test_the_tables_are_those_of_the_page(tmp_path: Path, file: Path) -> None:
+def test_tables_of_a_journal_are_those_of_the_docs(tmp_path: Path, file: Path) -> None:
     """Other programs read the tables by the names on the page about journals."""
     ran(tmp_path, file)
     page = (ROOT / "docs" / "explained" / "journals.md").read_text()
@@ -132,8 +132,8 @@ def test_the_journal_list_has_failures_with_their_errors(tmp_path: Path, file: P
     assert ": ✗ 3 of 5 jobs failed, " in listed[-1]
 
 
-def test_vacuum_gives_space_back(tmp_path: Path, file: Path) -> None:
-    """The file shrinks after many jobs were forgotten."""
+def test_journal_vacuum_shrinks_the_file(tmp_path: Path, file: Path) -> None:
+    """The file keeps its size when jobs are forgotten, until it is vacuumed."""
     many = "async def work(number): return 'x' * 1000\nscenario = Scheduler(*[Job(work, n) for n in range(500)])"
     ran(tmp_path, file, many)
     assert lines(file, "forget", "*") == ["forgotten: 500 jobs"]
@@ -142,15 +142,15 @@ def test_vacuum_gives_space_back(tmp_path: Path, file: Path) -> None:
     assert lines(file)[-1].startswith("0 jobs, 1 run;")
 
 
-def test_the_list_says_that_a_run_was_killed(tmp_path: Path, file: Path) -> None:
-    """The list has the process too; `test_accidents` covers a run that is still running."""
+def test_journal_list_shows_that_a_run_was_killed(tmp_path: Path, file: Path) -> None:
+    """The last line has the process and its machine."""
     code = CODE + "import os\nscenario.add(ThreadJob(os._exit, 3, label='die', required=list(scenario)))\n"
     assert process("run", written(tmp_path, code), "--journal", file, "--no-monitor").returncode == 3
     assert re.search(r"; the last of 'Scheduler', begun .*: was killed \(process \d+ on .*\)", lines(file)[-1])
 
 
-def test_check_finds_damage(tmp_path: Path, file: Path) -> None:
-    """Damage in a row or in a large result sets the exit code."""
+def test_journal_check_reports_damaged_rows_and_results(tmp_path: Path, file: Path) -> None:
+    """The exit code is 1, and the damaged jobs run again."""
     ran(tmp_path, file, CODE + "async def large(): return 'x' * 2_000_000\nscenario.add(Job(large, label='large'))")
     assert lines(file, "check") == ["4 jobs, 1 large result: no damage"]
     (large,) = file.with_name("run.db-results").iterdir()
@@ -168,8 +168,8 @@ def test_check_finds_damage(tmp_path: Path, file: Path) -> None:
     ]
 
 
-def test_why_is_a_table_of_what_ran(tmp_path: Path, file: Path) -> None:
-    """Each job that ran has its time and its reason; the number of restored jobs follows."""
+def test_journal_why_lists_each_job_that_ran_with_the_reason(tmp_path: Path, file: Path) -> None:
+    """The last line has the number of restored jobs."""
     ran(tmp_path, file)
     first = lines(file, "why")
     assert first[0].split() == ["job", "took", "why", "it", "ran"]
@@ -181,7 +181,7 @@ def test_why_is_a_table_of_what_ran(tmp_path: Path, file: Path) -> None:
     assert [line.split()[0] for line in lines(file, "why")[1:]] == ["a", "1"]
 
 
-def test_a_backup_is_a_whole_journal(tmp_path: Path, file: Path) -> None:
+def test_journal_backup_is_a_complete_journal(tmp_path: Path, file: Path) -> None:
     """The backup includes large results and can be restored from; existing files are never overwritten."""
     code = CODE + "async def large(): return 'x' * 2_000_000\nscenario.add(Job(large, label='large'))"
     ran(tmp_path, file, code)
@@ -196,8 +196,8 @@ def test_a_backup_is_a_whole_journal(tmp_path: Path, file: Path) -> None:
     assert trioflow("journal", file, "backup", tmp_path / "none" / "copy.db").exit_code == 2
 
 
-def test_a_backup_without_a_large_result_is_refused(tmp_path: Path, file: Path) -> None:
-    """The backup would be incomplete; no part of it is left."""
+def test_journal_backup_fails_if_a_large_result_is_missing(tmp_path: Path, file: Path) -> None:
+    """The backup would be incomplete; no part of it is left on disk."""
     ran(tmp_path, file, CODE + "async def large(): return 'x' * 2_000_000\nscenario.add(Job(large, label='large'))")
     (large,) = file.with_name("run.db-results").iterdir()
     large.unlink()

@@ -27,35 +27,35 @@ EXIT_CODES = {
     "nothing to do": (0, "scenario = Scheduler()"),
     "a forever job was cancelled": (0, "x = Scheduler(Job(work), Job(anyio.sleep, 99, forever=True))"),
     "a job was skipped": (0, "x = Scheduler(Job(work, run_if='failed', required=(a := Job(work))), a)"),
-    "failed": (3, FAILS),
-    "failed in a nested one": (3, "x = Scheduler(Scheduler(Job(fail)))"),
-    "a nested one failed": (3, "x = Scheduler(Scheduler(Job(fail, critical=True), critical=False))"),
+    "a job failed": (3, FAILS),
+    "a job of a nested scheduler failed": (3, "x = Scheduler(Scheduler(Job(fail)))"),
+    "a nested scheduler failed": (3, "x = Scheduler(Scheduler(Job(fail, critical=True), critical=False))"),
     "a forever job failed": (3, "x = Scheduler(Job(anyio.sleep, 0), Job(fail, forever=True))"),
-    "blocked": (3, "x = Scheduler(Job(work, Job(fail)))"),
-    "critical": (1, "x = Scheduler(Job(fail, critical=True))"),
+    "a job was blocked": (3, "x = Scheduler(Job(work, Job(fail)))"),
+    "a critical job failed": (1, "x = Scheduler(Job(fail, critical=True))"),
     "timeout": (1, "x = Scheduler(Job(anyio.sleep, 99), timeout=0.001)"),
     "cancelled": (1, "x = Scheduler()\nasync def stop():\n    x.cancel()\nx.add(Job(stop))"),
     "cycle": (2, "x = Scheduler(a := Job(work, label='a'), b := Job(work, required=a))\na.requires(b)"),
     "missing requirement": (2, "x = Scheduler(Job(work, required=(a := Job(work))))"),
     "requires a forever job": (2, "x = Scheduler(a := Job(work, forever=True), Job(work, required=a))"),
-    "no pool": (2, "x = Scheduler(Job(work, needs={'gpu': 1}))"),
+    "needs without a pool": (2, "x = Scheduler(Job(work, needs={'gpu': 1}))"),
     "not a limiter": (2, "class Odd:\n    acquire_on_behalf_of = None\nx = Scheduler(Job(work), jobs_window=Odd())"),
-    "closed": (2, "x = Scheduler()\nx.close()"),
+    "closed scheduler": (2, "x = Scheduler()\nx.close()"),
     "SystemExit": (130, "import sys\nasync def leave():\n    sys.exit(7)\nx = Scheduler(Job(leave))"),
     "KeyboardInterrupt": (130, "async def leave():\n    raise KeyboardInterrupt\nx = Scheduler(Job(leave))"),
 }
 
 
 @pytest.mark.parametrize("case", EXIT_CODES)
-def test_exit_codes(tmp_path: Path, backend: str, case: str) -> None:
-    """The exit code is the outcome of the run, on both backends."""
+def test_exit_code_of_run_depends_on_the_outcome(tmp_path: Path, backend: str, case: str) -> None:
+    """Both backends give the same exit code."""
     code, text = EXIT_CODES[case]
     done = ran(tmp_path, text, "--backend", backend)
     assert done.exit_code == code, done.output
 
 
-def test_a_scenario_that_cannot_run_says_why_in_one_line(tmp_path: Path) -> None:
-    """A validation error has no traceback, and refers to `check`, which finds all of them."""
+def test_validation_error_has_no_traceback_and_refers_to_check(tmp_path: Path) -> None:
+    """`run` stops at the first error of a scenario; `check` finds all of them."""
     done = ran(tmp_path, EXIT_CODES["cycle"][1])
     assert re.match(r"Error: cycle: .* -> .*requires\(\.\.\., remove=True\)\n`trioflow check`", done.stderr)
     assert "Traceback" not in done.stderr
@@ -69,7 +69,7 @@ def test_an_error_refers_to_check_only_if_check_finds_it(tmp_path: Path) -> None
     assert re.fullmatch(r"Error: jobs_window=.*\n", done.stderr)
 
 
-# --- what it says
+# --- output
 
 
 def test_the_verdict_is_below_the_output_of_the_jobs(tmp_path: Path) -> None:
@@ -92,15 +92,15 @@ def test_failures_are_on_the_standard_error(tmp_path: Path, caplog: pytest.LogCa
     assert len(caplog.records) == 2  # the engine's own warnings: the failure, and the number of failures
 
 
-def test_the_summary_says_why_the_run_stopped(tmp_path: Path) -> None:
-    """The verdict of a run that was stopped has the reason."""
+def test_verdict_of_a_stopped_run_has_the_reason(tmp_path: Path) -> None:
+    """The run is stopped by a timeout; standard error is empty."""
     done = ran(tmp_path, EXIT_CODES["timeout"][1])
     assert re.search(r"✗ timed out, 0 of 1 job succeeded, [\d.]+ [mµ]?s\n1 job: 1 cancelled\n", done.stdout)
     assert done.stderr == ""
 
 
 @pytest.mark.parametrize("kind", ["Job(broken)", "ThreadJob(deep)", "Scheduler(Job(broken), critical_jobs=True)"])
-def test_tracebacks_are_the_users_own(tmp_path: Path, backend: str, kind: str) -> None:
+def test_tracebacks_of_failures_have_only_frames_of_the_users_code(tmp_path: Path, backend: str, kind: str) -> None:
     """A traceback begins in the user's code, without frames of trioflow or of libraries between them."""
     code = f"""
     def deep():
@@ -116,7 +116,7 @@ def test_tracebacks_are_the_users_own(tmp_path: Path, backend: str, kind: str) -
     ]
 
 
-def test_frames_of_a_users_own_calls_of_libraries_stay(tmp_path: Path) -> None:
+def test_tracebacks_keep_frames_of_libraries_that_the_users_code_calls(tmp_path: Path) -> None:
     """Frames of libraries that the user's code calls are shown, in causes and groups too."""
     code = """
     async def broken():
@@ -147,11 +147,11 @@ MOST = """
     async def tell():
         print("most:", most)
 """
-"""Jobs that know how many of them ran at once."""
+"""Jobs that measure how many of them run at once."""
 
 
-def test_jobs_window(tmp_path: Path) -> None:
-    """`--jobs` replaces the scheduler's own window; 0 means no window."""
+def test_jobs_option_replaces_the_window_of_the_scheduler(tmp_path: Path) -> None:
+    """`--jobs 0` means no window."""
     code = f"""{MOST}
     jobs = [Job(count) for _ in range(5)]
     x = Scheduler(jobs, Job(tell, required=jobs), jobs_window=3)
@@ -161,8 +161,8 @@ def test_jobs_window(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
-def test_jobs_window_is_that_of_the_whole_run(tmp_path: Path, backend: str) -> None:
-    """Jobs of nested schedulers count at any depth, even with a window of their own; forever jobs do not."""
+def test_jobs_option_limits_the_whole_run_with_all_nested_schedulers(tmp_path: Path, backend: str) -> None:
+    """Nested jobs count at any depth, even if their scheduler has a window; forever jobs do not count."""
     code = f"""{MOST}
     def counts(n, **options):
         return Scheduler((Job(count) for _ in range(n)), **options)
@@ -178,22 +178,22 @@ def test_jobs_window_is_that_of_the_whole_run(tmp_path: Path, backend: str) -> N
         assert f"most: {most}\n" in done.stdout, (name, options)
 
 
-def test_timeout(tmp_path: Path) -> None:
-    """--timeout replaces the scheduler's own."""
+def test_timeout_option_stops_the_run(tmp_path: Path) -> None:
+    """The exit code is 1, and the verdict has the reason."""
     done = ran(tmp_path, "x = Scheduler(Job(anyio.sleep, 99))", "--timeout", 0.001)
     assert done.exit_code == 1
     assert "timed out" in done.stdout
 
 
-def test_timeout_takes_units(tmp_path: Path) -> None:
+def test_timeout_option_accepts_units(tmp_path: Path) -> None:
     """As for a batch, the value is a number of seconds, or numbers with units."""
     tell = "import trioflow.abc\nclass Tell(trioflow.abc.Instrument):\n    def before_run(self, scheduler): "
     code = f"{tell}print(scheduler._run.timeout)\nx = Scheduler(Job(anyio.sleep, 0), instruments=[Tell()])"
     assert "90.0\n" in ran(tmp_path, code, "--timeout", "1m30s").stdout
 
 
-def test_critical(tmp_path: Path) -> None:
-    """With --critical the first failure stops the run, nested jobs included, except for jobs with `critical=False`."""
+def test_critical_option_stops_the_run_at_the_first_failure(tmp_path: Path) -> None:
+    """Failures of nested jobs count, those of jobs with `critical=False` do not."""
     last = "last = Job(work, label='last', required="
     done = ran(tmp_path, f"inner = Scheduler(Job(fail))\n{last}inner)\nscenario = Scheduler(inner, last)", "--critical")
     assert done.exit_code == 1
@@ -202,8 +202,8 @@ def test_critical(tmp_path: Path) -> None:
     assert done.exit_code == 3
 
 
-def test_backend(tmp_path: Path) -> None:
-    """--backend chooses the event loop."""
+def test_backend_option_selects_the_event_loop(tmp_path: Path) -> None:
+    """The choices are trio and asyncio."""
     code = """
     import trio
     async def tell():
@@ -218,15 +218,15 @@ def test_backend(tmp_path: Path) -> None:
     ("option", "value"),
     [("--backend", "curio"), ("--jobs", "-1"), ("--timeout", "0"), ("--timeout", "soon"), ("--timeout", "nan")],
 )
-def test_wrong_options_are_refused(tmp_path: Path, option: str, value: str) -> None:
-    """A value out of range is a usage error that names the option, before the file is loaded."""
+def test_invalid_values_of_run_options_are_rejected(tmp_path: Path, option: str, value: str) -> None:
+    """The usage error names the option."""
     done = ran(tmp_path, "print('loaded')", option, value)
     assert done.exit_code == 2
     assert option in done.stderr
 
 
-def test_a_function_is_run_with_its_values(tmp_path: Path) -> None:
-    """Values of --set reach the jobs."""
+def test_set_values_are_passed_to_the_function_that_builds_the_scheduler(tmp_path: Path) -> None:
+    """The values have the types of the parameters."""
     code = """
     def scenario(times: int, word="x"):
         return Scheduler(Job(say, word * times))
@@ -236,7 +236,7 @@ def test_a_function_is_run_with_its_values(tmp_path: Path) -> None:
     assert ran(tmp_path, code, "--set", "times=3", "--set", "word=ho").stdout.startswith("hohoho\n")
 
 
-def test_the_help_has_the_options_in_three_groups() -> None:
+def test_help_of_run_has_the_options_in_three_groups() -> None:
     """Each option is in one of the groups."""
     text = run("--help").stdout
     assert "  FILE" not in text

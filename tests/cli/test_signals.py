@@ -79,8 +79,8 @@ def signalled(
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_first_signal_ends_the_run_in_order(tmp_path: Path, backend: str, number: signal.Signals) -> None:
-    """Jobs unwind, all are shut down, debrief and summary are printed; exit code 130."""
+def test_first_signal_ends_the_run_cleanly(tmp_path: Path, backend: str, number: signal.Signals) -> None:
+    """Jobs unwind, all are shut down, and the summary is printed; the exit code is 130."""
     file = written(tmp_path, ACTOR.format(shutdown=0))
     code, lines = signalled(file, "--backend", backend, sends={"runs": number})
     assert code == 130
@@ -102,24 +102,24 @@ def test_the_second_signal_ends_the_command_at_once(
     assert lines[-1] == "begins"
 
 
-def test_the_second_signal_ends_a_job_that_blocks(tmp_path: Path, backend: str) -> None:
-    """A job that blocks the loop cannot delay the second signal."""
+def test_second_signal_ends_the_command_while_a_job_blocks_the_loop(tmp_path: Path, backend: str) -> None:
+    """The exit code is 130."""
     sends = {"blocks": signal.SIGTERM, "a second one quits at once": signal.SIGTERM}
     code, lines = signalled(written(tmp_path, BLOCKS), "--backend", backend, sends=sends)
     assert code == 130
     assert len(lines) == 2
 
 
-def test_an_interruption_while_the_file_is_loaded(tmp_path: Path) -> None:
-    """Ctrl-C during the loading of the user's file ends the command without a traceback; exit code 130."""
+def test_ctrl_c_while_the_file_is_loaded_ends_the_command_without_a_traceback(tmp_path: Path) -> None:
+    """The exit code is 130."""
     file = written(tmp_path, "import time\nprint('loads', flush=True)\nwhile True: time.sleep(0.01)")
     code, lines = signalled(file, sends={"loads": signal.SIGINT})
     assert code == 130
     assert "".join(lines[1:]).strip() == ""
 
 
-def test_a_handler_of_the_users_own_is_left_alone(tmp_path: Path) -> None:
-    """If the file handles SIGINT itself, its handler gets each one."""
+def test_signal_handler_of_the_users_file_is_not_replaced(tmp_path: Path) -> None:
+    """If the file handles SIGINT, its handler gets each SIGINT."""
     code = """
     import os, signal
     count = 0
@@ -140,8 +140,8 @@ def test_a_handler_of_the_users_own_is_left_alone(tmp_path: Path) -> None:
     assert lines[:4] == ["runs", "taken 1", "taken 2", "taken 3"]
 
 
-def test_the_second_signal_shows_the_cursor(tmp_path: Path) -> None:
-    """The command shows the cursor, which a monitor may have hidden, before it ends."""
+def test_second_signal_makes_the_cursor_visible_again(tmp_path: Path) -> None:
+    """A monitor may have hidden the cursor."""
     ours, theirs = pty.openpty()
     words = [*WORDS, "run", "--no-monitor", written(tmp_path, ACTOR.format(shutdown=60))]
     with Python(words, stdin=theirs, stdout=theirs, stderr=theirs, env=ENVIRONMENT) as process:
@@ -154,15 +154,15 @@ def test_the_second_signal_shows_the_cursor(tmp_path: Path) -> None:
                 if left and left[0] in text:
                     left.pop(0)
                     process.send_signal(signal.SIGINT)
-        except OSError:  # Linux tells the end of a terminal so
+        except OSError:  # Linux raises it when the other end is closed
             pass
     os.close(ours)
     assert process.returncode == 130
     assert text.endswith(b"\x1b[?25h\r\n")
 
 
-def test_term_drains(tmp_path: Path) -> None:
-    """With --drain-on-term, SIGTERM lets the running job end, starts no other, and is named in the last line."""
+def test_sigterm_with_drain_on_term_starts_no_more_jobs(tmp_path: Path) -> None:
+    """Running jobs complete, the verdict is that the run was drained, and the exit code is 1."""
     code, lines = signalled(
         written(tmp_path, DRAINS.format(seconds=0.3)), "--drain-on-term", sends={"runs": signal.SIGTERM}
     )
@@ -173,8 +173,8 @@ def test_term_drains(tmp_path: Path) -> None:
     assert lines[-2] == "2 jobs: 1 succeeded, 1 idle"
 
 
-def test_a_second_term_ends_what_drains(tmp_path: Path) -> None:
-    """A second SIGTERM cancels the running jobs; the reason is still the first one."""
+def test_second_sigterm_cancels_the_running_jobs_of_a_draining_run(tmp_path: Path) -> None:
+    """The verdict is still that the run was drained."""
     sends = {"runs": signal.SIGTERM, "a second one shuts down": signal.SIGTERM}
     code, lines = signalled(written(tmp_path, DRAINS.format(seconds=60)), "--drain-on-term", sends=sends)
     assert code == 1

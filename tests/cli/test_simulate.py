@@ -15,8 +15,8 @@ scenario = Scheduler(*(Job(never, expected_duration=hours * 3600) for hours in (
 """
 
 
-def test_a_table_of_windows_and_policies(tmp_path: Path) -> None:
-    """One line for each pair, and a sentence about the windows under the policy that is fastest."""
+def test_simulate_prints_a_line_for_each_window_and_policy(tmp_path: Path) -> None:
+    """The last line compares the windows under the fastest policy."""
     done = trioflow("simulate", written(tmp_path, CODE), "--jobs", "1,2,0", "--policy", "fifo,critical-path")
     assert done.exit_code == 0
     assert (
@@ -35,8 +35,8 @@ with critical-path, 2 slots are enough: no limit gains 0 %
     )
 
 
-def test_the_schedulers_own_settings(tmp_path: Path) -> None:
-    """Without options there is one line and no sentence; with several policies, the sentence compares these."""
+def test_simulate_without_options_uses_the_settings_of_the_scheduler(tmp_path: Path) -> None:
+    """Without options there is one line and no advice; with several policies, a sentence compares them."""
     file = written(tmp_path, CODE)
     lines = trioflow("simulate", file).stdout.splitlines()
     assert len(lines) == 2
@@ -45,26 +45,24 @@ def test_the_schedulers_own_settings(tmp_path: Path) -> None:
     assert lines[3:] == ["", "critical-path takes 25 % less time than fifo"]
 
 
-def test_a_window_is_that_of_nested_schedulers_too(tmp_path: Path) -> None:
-    """As with `run -j`, nested jobs count; each line has a window of its own, and never uses more than it has."""
+def test_simulated_window_limits_jobs_in_nested_schedulers_too(tmp_path: Path) -> None:
+    """Nested jobs count, as with `run -j`, and no line uses more slots than its window has."""
     groups = CODE.replace("jobs_window=2", "") + "groups = Scheduler(scenario, Job(never, expected_duration=3600))"
     lines = trioflow("simulate", f"{written(tmp_path, groups)}:groups", "--jobs", "1,2,0").stdout.splitlines()
     assert [line.split()[2] for line in lines[1:4]] == ["7", "4", "3"]
     assert ["100 %" in lines[1], "88 %" in lines[2]] == [True, True]
 
 
-def test_runs_that_stop_early(tmp_path: Path) -> None:
-    """The line has the reason, and the sentence does not call such a window enough."""
+def test_simulated_runs_that_stop_early_have_the_reason(tmp_path: Path) -> None:
+    """No advice about the window follows."""
     file = written(tmp_path, CODE.replace("jobs_window=2", "timeout=7200"))
     lines = trioflow("simulate", file, "--jobs", "1,2").stdout.splitlines()
     assert len(lines) == 3
     assert all(line.endswith("stops early: TIMEOUT") for line in lines[1:])
 
 
-def test_durations_that_are_not_known(tmp_path: Path) -> None:
-    """The last line has their number and the assumed duration; if all are unknown, the line comes first, and no size is
-    best.
-    """
+def test_simulate_reports_the_number_of_jobs_without_a_known_duration(tmp_path: Path) -> None:
+    """The last line has the assumed duration too; if no duration is known, this is the first line, without advice."""
     some = written(tmp_path, CODE.replace("scenario =", "more =") + "scenario = Scheduler(more, Job(never))\n")
     assert trioflow("simulate", some).stdout.splitlines()[-1] == (
         "1 of 5 jobs has no known duration, and counts as the median of the others, 1 h"
@@ -75,7 +73,7 @@ def test_durations_that_are_not_known(tmp_path: Path) -> None:
     assert [line.split()[0] for line in lines[1:] if line] == ["window", "1", "2", "4"]
 
 
-def test_invalid_options_are_refused(tmp_path: Path) -> None:
+def test_invalid_options_of_simulate_are_rejected(tmp_path: Path) -> None:
     """Windows that are not numbers, unknown policies, and durations of another version have exit code 2."""
     file = written(tmp_path, CODE)
     durations = tmp_path / "durations"
@@ -91,8 +89,8 @@ def test_invalid_options_are_refused(tmp_path: Path) -> None:
         assert "trioflow check" not in done.stderr  # the scenario is all right
 
 
-def test_sentences() -> None:
-    """The smallest window that is nearly as fast as the largest is enough; otherwise more slots help."""
+def test_advice_names_the_smallest_window_that_is_enough() -> None:
+    """A window is enough if it is nearly as fast as the largest; if none is, the advice is that more slots help."""
     assert sufficient_window_text([(4, 200.0), (8, 102.0), (16, 100.0)]) == "8 slots are enough: 16 gain 2 %"
     assert sufficient_window_text([(1, 5.0), (2, 5.0)]) == "1 slot is enough: 2 gain 0 %"
     assert sufficient_window_text([(4, 200.0), (8, 100.0)]) == "more slots help: 8 slots take 50 % less time than 4"

@@ -77,8 +77,8 @@ def test_the_table_groups_nodes_by_outcome(server: Server) -> None:
     assert done.exit_code == 4
 
 
-def test_lines_are_tagged_as_they_come(server: Server) -> None:
-    """`--tag` puts the name of the node before each line of both outputs, unfinished ones included."""
+def test_tag_option_puts_the_name_of_the_node_before_each_line(server: Server) -> None:
+    """Both output streams are tagged, and so are lines without a newline."""
     done = ssh(server, "-H", "node[1-2]", "--tag", "echo {node}; echo err >&2; printf rest")
     assert sorted(done.stdout.splitlines()) == ["node1: node1", "node1: rest", "node2: node2", "node2: rest"]
     assert sorted(done.stderr.splitlines()) == ["exit code 0  2  node[1-2]", "node1: err", "node2: err"]
@@ -90,8 +90,8 @@ def test_tagstring_is_filled_in_for_each_line(server: Server) -> None:
     assert re.fullmatch(r"\d\d-\d\d/node1 a\n", done.stdout)
 
 
-def test_a_script_runs_with_files_beside_it(server: Server, tmp_path: Path) -> None:
-    """Words behind the options are the script's arguments; `{node}` may be in them, and in names of files."""
+def test_script_runs_on_nodes_with_its_included_files(server: Server, tmp_path: Path) -> None:
+    """Words after the options are the script's arguments; they and the names of files may contain `{node}`."""
     (tmp_path / "node2.sh").write_text("said=second\n")
     (tmp_path / "node1.sh").write_text("said=first\n")
     (tmp_path / "main.sh").write_text('. "$(dirname "$0")/$1.sh"; echo "$said $2"\n')
@@ -101,8 +101,8 @@ def test_a_script_runs_with_files_beside_it(server: Server, tmp_path: Path) -> N
     assert done.exit_code == 0
 
 
-def test_files_go_there_before_and_come_back_afterwards(server: Server, tmp_path: Path) -> None:
-    """Files come back even if the command fails; the local machine may be one of the nodes."""
+def test_files_are_pushed_before_the_command_and_pulled_after_it(server: Server, tmp_path: Path) -> None:
+    """Files are pulled even if the command fails; the local machine may be one of the nodes."""
     (tmp_path / "data").write_text("x")
     (tmp_path / "node1").mkdir()
     there = f"{tmp_path}/there/{{node}}"
@@ -115,7 +115,7 @@ def test_files_go_there_before_and_come_back_afterwards(server: Server, tmp_path
         assert (tmp_path / "back" / node / "result").read_text() == "y"
 
 
-def test_copies_alone_need_no_command(server: Server, tmp_path: Path) -> None:
+def test_files_can_be_copied_to_nodes_without_a_command(server: Server, tmp_path: Path) -> None:
     """The table shows which nodes got the files, and which did not."""
     (tmp_path / "node1").write_text("x")
     place = ["--to", f"{tmp_path}/there/"]
@@ -130,19 +130,19 @@ def test_copies_alone_need_no_command(server: Server, tmp_path: Path) -> None:
     assert done.stderr.splitlines()[-1] == "not copied  1  node1"
 
 
-def test_an_output_without_an_end_of_line_gets_one(server: Server) -> None:
-    """The next block starts on a line of its own; the error output is unchanged."""
+def test_output_without_a_final_newline_gets_one(server: Server) -> None:
+    """The next block begins on a new line; the error output is unchanged."""
     done = ssh(server, "-H", "node1", "printf a; printf b >&2")
     assert (done.stdout.splitlines()[1:], done.stderr) == (["a"], "b\nexit code 0  1  node1\n")
 
 
 def test_jobs_option_limits_the_nodes_at_once(server: Server, tmp_path: Path) -> None:
-    """`-j 1` takes one node after the other."""
+    """With `-j 1`, the nodes run the command one after the other."""
     counted = f"mkdir {tmp_path}/one && sleep 0.05 && rmdir {tmp_path}/one"
     assert ssh(server, "-H", "node[1-4]", "-j", 1, counted).exit_code == 0
 
 
-def test_options_of_the_command_are_its_own(server: Server) -> None:
+def test_options_after_the_command_belong_to_the_command(server: Server) -> None:
     """From the first word of the command on, nothing is parsed as an option of trioflow."""
     assert ssh(server, "-H", "node1", "printf", "%s", "-H").stdout.splitlines()[1] == "-H"
 
@@ -160,8 +160,8 @@ def test_options_of_the_command_are_its_own(server: Server) -> None:
         (["-H", "node1", "--push", "none"], "there is no file 'none'"),
     ],
 )
-def test_a_command_line_that_makes_no_sense(server: Server, words: list[str], what: str) -> None:
-    """The error has the reason, with exit code 255."""
+def test_invalid_command_line_of_ssh_is_rejected(server: Server, words: list[str], what: str) -> None:
+    """The error has the reason, and the exit code is 255."""
     done = ssh(server, *words)
     assert what in done.stderr
     assert done.exit_code == 255
@@ -182,8 +182,8 @@ def test_ctrl_c_ends_the_commands_on_all_nodes(server: Server, tmp_path: Path, w
     assert watched.gone_in_time(), watched.alive()
 
 
-def test_nobody_reads_the_output(server: Server) -> None:
-    """A broken pipe ends the command with the exit code that shells report for SIGPIPE."""
+def test_broken_pipe_ends_ssh_with_exit_code_141(server: Server) -> None:
+    """Shells report 141 for a program that SIGPIPE has ended."""
     words = ["ssh", "-F", str(server.site.config), "-H", "node1", "head -c 1000000 /dev/zero"]
     process = Python([*WORDS, *words], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
@@ -191,7 +191,7 @@ def test_nobody_reads_the_output(server: Server) -> None:
     assert process.wait(20) == 141
 
 
-def test_names_are_shown_as_ranges() -> None:
+def test_names_of_nodes_are_shown_as_ranges() -> None:
     """Consecutive numbers are joined, with their leading zeros; ports tell equal names apart."""
     names = ["b", "a3", "a1", "a2", "a10", "x01", "x02", "b", "10.0.0.7", "10.0.0.8"]
     assert _format_hostlist([SshNode(name) for name in names]) == "b,a[1-3],a10,x[01-02],10.0.0.[7-8]"
@@ -202,7 +202,7 @@ def test_names_are_shown_as_ranges() -> None:
 
 
 def test_a_batch_runs_on_nodes(server: Server, tmp_path: Path) -> None:
-    """Arguments arrive unharmed, and the job log has the host of each command."""
+    """Arguments arrive unchanged, and the job log has the host of each command."""
     done = batch(
         server,
         "-S",
@@ -223,8 +223,8 @@ def test_a_batch_runs_on_nodes(server: Server, tmp_path: Path) -> None:
     assert hosts <= {"node1", "node2"}
 
 
-def test_this_machine_may_be_one_of_the_nodes(server: Server, tmp_path: Path) -> None:
-    """As with GNU parallel its name is ":"; it may be the only node."""
+def test_local_machine_may_be_a_node_of_a_batch(server: Server, tmp_path: Path) -> None:
+    """As with GNU parallel, its name is a colon; it may be the only node."""
     log = tmp_path / "log"
     done = batch(server, "-S", "node1,:", "-j", 1, "--joblog", log, "echo {}; sleep 0.3", ":::", 1, 2)
     assert sorted(done.stdout.split()) == ["1", "2"]
@@ -232,40 +232,38 @@ def test_this_machine_may_be_one_of_the_nodes(server: Server, tmp_path: Path) ->
     assert batch(server, "-S", ":", "echo {}", ":::", 1).stdout == "1\n"
 
 
-def test_all_nodes_are_used(server: Server) -> None:
+def test_batch_uses_all_nodes(server: Server) -> None:
     """With one slot each, three nodes share six commands."""
     done = batch(server, "-S", "node[1-3]", "-j", 1, "echo $PARALLEL_SSHHOST {}; sleep 0.3", ":::", *range(6))
     assert {line.split()[0] for line in done.stdout.splitlines()} == {"node1", "node2", "node3"}
     assert sorted(line.split()[1] for line in done.stdout.splitlines()) == [str(number) for number in range(6)]
 
 
-def test_a_node_runs_as_many_at_once_as_it_has_cpus(server: Server, tmp_path: Path) -> None:
-    """Without `-j` trioflow asks the node for their number, and that many commands run there."""
+def test_node_runs_as_many_commands_at_once_as_it_has_cpus(server: Server, tmp_path: Path) -> None:
+    """The default of `-j` is the node's number of CPUs, which is read on the node."""
     cpus = os.cpu_count() or 1
     meet = f"touch {tmp_path}/{{}}; while test $(ls {tmp_path} | wc -l) -lt {cpus}; do sleep 0.05; done"
     done = batch(server, "-S", "node1", "--timeout", 20, meet, ":::", *range(2 * cpus))
     assert (done.output, done.exit_code) == ("", 0)
 
 
-def test_commands_of_a_node_that_is_not_there_run_elsewhere(server: Server) -> None:
-    """Every command runs once, and the dead node is named."""
+def test_commands_of_an_unreachable_node_run_on_another(server: Server) -> None:
+    """Every command runs once, and an error names the unreachable node."""
     done = batch(server, "-S", "dead1,node1,dead2", "-j", 1, "-k", "echo {}", ":::", *range(6))
     assert done.stdout == "".join(f"{number}\n" for number in range(6))
     assert done.exit_code == 0
     assert "dead1: it cannot be reached" in done.stderr
 
 
-def test_the_last_command_of_a_node_that_is_not_there_runs_elsewhere(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Even if the node turns out to be dead only after all other commands have ended, another one takes over."""
+def test_last_command_of_an_unreachable_node_runs_on_another(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node is found to be unreachable only after all other commands have ended."""
     monkeypatch.setattr(_connections, "MIN_PAUSE", 0.4)
     done = batch(server, "-S", "dead1,node1", "-j", 1, "-k", "echo {}", ":::", 1, 2)
     assert (done.stdout, done.exit_code) == ("1\n2\n", 0)
 
 
 def test_a_batch_without_a_reachable_node_names_each_node_once(server: Server) -> None:
-    """The number of commands does not matter; these all count as failed."""
+    """All commands count as failed; their number does not change the number of errors."""
     done = batch(server, "-S", "dead[1-2]", "-j", 1, "echo {}", ":::", 1, 2, 3)
     assert done.exit_code == 3
     assert done.stdout == ""
@@ -287,14 +285,14 @@ def test_failures_and_timeouts_on_nodes_are_counted(server: Server, tmp_path: Pa
     assert sorted(line[6] for line in columns) == ["-1", "0", "3"]
 
 
-def test_a_range_that_makes_no_sense_is_refused(server: Server) -> None:
-    """The error names the missing bracket."""
+def test_invalid_range_of_nodes_of_a_batch_is_rejected(server: Server) -> None:
+    """The error names the missing bracket, and the exit code is 255."""
     done = batch(server, "-S", "node[1", "echo", ":::", 1)
     assert "without its ']'" in done.stderr
     assert done.exit_code == 255
 
 
-def test_the_page_has_each_option_of_ssh() -> None:
+def test_docs_list_each_option_of_ssh() -> None:
     """docs/kinds/ssh.md has each option of `trioflow ssh`, and no other."""
     from trioflow.cli._ssh import command
 

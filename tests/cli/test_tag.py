@@ -23,8 +23,8 @@ x = Scheduler(
 """
 
 
-def test_lines_in_a_log_have_tags(tmp_path: Path) -> None:
-    """Without a terminal, each stream has whole lines of its jobs, with their labels."""
+def test_tag_option_puts_the_label_of_the_job_before_each_line_of_a_log(tmp_path: Path) -> None:
+    """Without a terminal, standard output and standard error have whole lines of each job."""
     done = process("run", "--tag", written(tmp_path, SCENARIO))
     assert done.returncode == 0, done.stderr
     tagged = {"job a: a a", "job b: b b", "program: c", "process: p"}
@@ -32,15 +32,15 @@ def test_lines_in_a_log_have_tags(tmp_path: Path) -> None:
     assert sorted(done.stderr.splitlines()) == ["job a: error", "job b: error"]
 
 
-def test_a_process_that_prints_into_a_pipe_loses_nothing(tmp_path: Path) -> None:
+def test_output_of_a_process_job_into_a_pipe_is_complete(tmp_path: Path) -> None:
     """Prints in the function of a `ProcessJob` are flushed before it returns."""
     code = "x = Scheduler(ProcessJob(print, 'from the process', label='p'))"
     done = process("run", "--no-monitor", written(tmp_path, code), stdin=subprocess.DEVNULL)
     assert done.stdout.splitlines()[0] == "from the process"
 
 
-def test_a_tag_needs_the_monitor_of_the_run(tmp_path: Path) -> None:
-    """Without a monitor, or with the scenario's own, the option is rejected with advice."""
+def test_tag_option_without_the_monitor_of_the_command_is_rejected(tmp_path: Path) -> None:
+    """The error advises what to do with --no-monitor, and with a Monitor of the scenario."""
     done = trioflow("run", "--tag", "--no-monitor", written(tmp_path, SCENARIO))
     assert done.exit_code == 2
     assert "leave out --no-monitor" in done.stderr

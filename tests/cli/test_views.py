@@ -29,8 +29,8 @@ BROKEN = "scenario = Scheduler(Job(work, label='a'), Job(fail, label='broken'))"
 # --- list
 
 
-def test_list_is_the_tree_before_the_run(tmp_path: Path) -> None:
-    """Each line has a job's requirements, its condition, its service; a scheduler's line has the window."""
+def test_list_prints_the_jobs_as_a_tree(tmp_path: Path) -> None:
+    """Each line has requirements, a condition, or the users of a service; the line of a scheduler has its window."""
     code = """
     async def serve(*, task_status):
         task_status.started()
@@ -58,7 +58,7 @@ def test_list_is_the_tree_before_the_run(tmp_path: Path) -> None:
 
 
 def test_list_shows_a_cycle(tmp_path: Path) -> None:
-    """Jobs that can never start come last, below the cycle; a requirement from elsewhere has a question mark."""
+    """Jobs that can never start come last, below the cycle; a requirement outside the scheduler has a question mark."""
     code = """
     a, b, lost = Job(work, label="a"), Job(work, label="b"), Job(work, label="lost")
     a.requires(b)
@@ -74,16 +74,16 @@ def test_list_shows_a_cycle(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("suffix", "start"), [("dot", b"digraph"), ("mmd", b"flowchart"), ("png", b"\x89PNG")])
-def test_graph(tmp_path: Path, suffix: str, start: bytes) -> None:
-    """The suffix of `graph -o` sets the format."""
+def test_suffix_of_the_graph_output_sets_the_format(tmp_path: Path, suffix: str, start: bytes) -> None:
+    """The suffixes .dot, .mmd and .png stand for Graphviz, Mermaid and an image."""
     target = tmp_path / f"x.{suffix}"
     done = trioflow("graph", written(tmp_path, CODE), "-o", target)
     assert (done.exit_code, done.output) == (0, "")
     assert target.read_bytes().startswith(start)
 
 
-def test_graph_in_svg(tmp_path: Path) -> None:
-    """An SVG has the labels of the jobs, or those of the selected part alone."""
+def test_graph_in_svg_has_the_labels_of_the_selected_jobs(tmp_path: Path) -> None:
+    """Jobs that are not selected are not drawn."""
     target = tmp_path / "x.SVG"
     assert trioflow("graph", written(tmp_path, CODE), "--only", "inner", "-o", target).exit_code == 0
     texts = {
@@ -93,16 +93,16 @@ def test_graph_in_svg(tmp_path: Path) -> None:
     assert "a" not in texts
 
 
-def test_graph_without_a_file_says_what_to_do(tmp_path: Path) -> None:
-    """The command once printed the text for Graphviz to readers who may have wanted the jobs."""
+def test_graph_without_an_output_file_is_a_usage_error_with_advice(tmp_path: Path) -> None:
+    """The command once printed the text for Graphviz, although the user may have wanted the list of jobs."""
     done = trioflow("graph", written(tmp_path, CODE))
     assert (done.exit_code, done.stdout) == (2, "")
     assert "give -o FILE" in done.stderr
     assert "`trioflow list`" in done.stderr
 
 
-def test_options_of_a_graph(tmp_path: Path) -> None:
-    """--collapse, --direction, --bundle and --legend are those of `Scheduler.graph`; Mermaid has no legend."""
+def test_graph_options_are_those_of_scheduler_graph(tmp_path: Path) -> None:
+    """The options are --collapse, --direction, --bundle and --legend; Mermaid has no legend."""
     file = written(tmp_path, CODE)
 
     def drawn(*options: str, name: str = "x.dot") -> str:
@@ -119,16 +119,20 @@ def test_options_of_a_graph(tmp_path: Path) -> None:
     assert "no job has a path like 'nowhere'" in done.stderr
 
 
-def test_a_graph_of_many_jobs_says_that_it_is_folded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hint has the option that draws each job."""
-    monkeypatch.setattr(_render, "MIN_FOLDED_JOBS", 2)
+def test_graph_of_many_jobs_prints_a_hint_that_equal_jobs_are_merged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hint has the option that draws each job."""
+    monkeypatch.setattr(_render, "MIN_SIMPLIFIED_JOBS", 2)
     words = ["graph", written(tmp_path, CODE), "-o", tmp_path / "x.dot"]
     assert trioflow(*words).stderr == "2 jobs - those that are alike are one box; --no-bundle draws each job\n"
     assert trioflow(*words, "--no-bundle").stderr == ""
 
 
-def test_graph_without_dot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error says how to install `dot`; exit code 1."""
+def test_graph_without_graphviz_gives_an_error_with_the_command_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exit code is 1, and there is no traceback."""
     monkeypatch.setenv("PATH", str(tmp_path))
     done = trioflow("graph", written(tmp_path, CODE), "-o", tmp_path / "x.svg")
     assert done.exit_code == 1
@@ -137,8 +141,8 @@ def test_graph_without_dot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("suffix", ["dot", "svg", "png", "mmd"])
-def test_graph_on_a_full_disk(tmp_path: Path, suffix: str) -> None:
-    """The error names the file; exit code 1."""
+def test_graph_written_to_a_full_disk_gives_exit_code_1(tmp_path: Path, suffix: str) -> None:
+    """The error has the reason and the name of the file."""
     target = tmp_path / f"x.{suffix}"
     target.symlink_to("/dev/full")
     done = trioflow("graph", written(tmp_path, CODE), "-o", target)
@@ -150,7 +154,7 @@ def test_graph_on_a_full_disk(tmp_path: Path, suffix: str) -> None:
 # --- monitor
 
 
-def test_the_monitor_watches_by_default(tmp_path: Path) -> None:
+def test_run_has_a_monitor_by_default(tmp_path: Path) -> None:
     """Without a terminal, lines report when jobs end; --no-monitor suppresses them."""
     file = written(tmp_path, CODE)
     done = trioflow("run", file)
@@ -162,8 +166,8 @@ def test_the_monitor_watches_by_default(tmp_path: Path) -> None:
     assert [line.split()[-1] for line in run(file).stdout.splitlines()[:2]] == ["works", "works"]
 
 
-def test_a_monitor_of_the_schedulers_own_is_enough(tmp_path: Path) -> None:
-    """A scheduler with a monitor gets no second one."""
+def test_scheduler_with_a_monitor_gets_no_second_one(tmp_path: Path) -> None:
+    """The end of each job is printed once."""
     done = trioflow(
         "run",
         written(tmp_path, "from trioflow import Monitor\nx = Scheduler(Job(work, label='a'), instruments=[Monitor()])"),
@@ -174,8 +178,8 @@ def test_a_monitor_of_the_schedulers_own_is_enough(tmp_path: Path) -> None:
 # --- trace and report
 
 
-def test_trace(tmp_path: Path, backend: str) -> None:
-    """The suffix of --trace sets the format: JSON for Perfetto, an SVG timeline, a CSV table."""
+def test_suffix_of_the_trace_file_sets_the_format(tmp_path: Path, backend: str) -> None:
+    """The formats are JSON for Perfetto, an SVG timeline, and a CSV table."""
     file = written(tmp_path, BROKEN)
     for name in "x.json", "x.svg", "x.csv":
         assert run(file, "--backend", backend, "--trace", tmp_path / name).exit_code == 3
@@ -186,8 +190,8 @@ def test_trace(tmp_path: Path, backend: str) -> None:
 
 
 @pytest.mark.parametrize("option", ["--trace", "--report"])
-def test_an_unknown_suffix_is_rejected(tmp_path: Path, option: str) -> None:
-    """The error comes before the run and lists the known suffixes; a name without one is accepted."""
+def test_unknown_suffix_of_a_trace_or_report_is_rejected(tmp_path: Path, option: str) -> None:
+    """The error comes before the run; a name without a suffix is accepted."""
     done = run(written(tmp_path, CODE), option, tmp_path / "x.pdf")
     assert done.exit_code == 2
     assert "x.pdf' must end in ." in done.stderr
@@ -195,8 +199,8 @@ def test_an_unknown_suffix_is_rejected(tmp_path: Path, option: str) -> None:
     assert run(written(tmp_path, CODE), option, tmp_path / "x").exit_code == 0
 
 
-def test_report(tmp_path: Path) -> None:
-    """--report writes a page about the run, failures included, even if the run was stopped."""
+def test_report_option_writes_a_page_with_the_failures(tmp_path: Path) -> None:
+    """The page is written even if the run was stopped."""
     target = tmp_path / "x.html"
     assert run(written(tmp_path, BROKEN), "--critical", "--report", target).exit_code == 1
     text = target.read_text()
@@ -204,7 +208,9 @@ def test_report(tmp_path: Path) -> None:
     assert "OSError" in text
 
 
-def test_outputs_lie_where_the_command_was_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_files_are_relative_to_the_directory_of_the_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file that changes the working directory does not change where outputs go."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "elsewhere").mkdir()
@@ -213,8 +219,8 @@ def test_outputs_lie_where_the_command_was_called(tmp_path: Path, monkeypatch: p
     assert (tmp_path / "x.json").exists()
 
 
-def test_a_trace_that_cannot_be_written(tmp_path: Path) -> None:
-    """The error on the full disk is reported, the other file is written, and the exit code is 1."""
+def test_trace_written_to_a_full_disk_gives_exit_code_1(tmp_path: Path) -> None:
+    """The error has the reason, and the report is written nevertheless."""
     done = run(written(tmp_path, CODE), "--trace", "/dev/full", "--report", tmp_path / "x.html")
     assert done.exit_code == 1
     assert "Error: cannot write '/dev/full': No space left" in done.stderr
@@ -231,7 +237,7 @@ def completed(*words: str) -> list[str]:
 
 
 def test_subcommands_and_options_are_completed() -> None:
-    """The words of the command line come from click."""
+    """Values of options are completed too."""
     assert completed("") == list(COMMANDS)
     assert "--jobs" in completed("run", "x.py", "--")
     assert completed("run", "x.py", "--backend", "a") == ["asyncio"]
@@ -244,8 +250,8 @@ def test_files_are_completed_by_the_shell() -> None:
         assert [item.type for item in complete.get_completions(words, "fl")] == ["file"], words
 
 
-def test_a_word_that_is_nearly_right(tmp_path: Path) -> None:
-    """The error for a misspelt command or parameter, or for a wrong order, has the correction."""
+def test_misspelt_words_and_words_in_the_wrong_order_get_the_correction(tmp_path: Path) -> None:
+    """This covers commands, files, parameters, and the subcommands of `journal`."""
     file = written(tmp_path, "def scenario(pages: int = 3):\n    return Scheduler()")
     assert "there is no command 'rum'; do you mean 'run'?" in trioflow("rum").stderr
     assert "to run a file, write: trioflow run flow.py" in trioflow("flow.py").stderr
@@ -256,7 +262,7 @@ def test_a_word_that_is_nearly_right(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "run", "list", "graph", "check", "simulate", "journal"])
 def test_each_help_has_examples(name: str) -> None:
-    """Examples in the help use existing options."""
+    """The examples use existing options."""
     text = trioflow(*name.split(), "--help").stdout
     examples = re.findall(rf"^ +trioflow {name}.*", text.partition("Example")[2], re.MULTILINE)
     assert examples
@@ -264,8 +270,8 @@ def test_each_help_has_examples(name: str) -> None:
         assert name in ("", "journal") or f"{option}" in text.partition("Example")[0], option
 
 
-def test_completion_in_bash() -> None:
-    """The script for bash, as documented, completes subcommands."""
+def test_completion_script_for_bash_completes_subcommands() -> None:
+    """The script is evaluated as the docs describe."""
     script = """
     eval "$(_TRIOFLOW_COMPLETE=bash_source trioflow)"
     COMP_WORDS=(trioflow sim) COMP_CWORD=1

@@ -87,7 +87,7 @@ def test_asyncio_timers_fire_exactly_at_their_time(whens: list[float]) -> None:
     assert fired == [(when, when) for when in sorted(whens)]
 
 
-def test_late_clock_does_not_spin(virtual: Virtual) -> None:
+def test_timers_fire_at_very_late_clock_times(virtual: Virtual) -> None:
     """If 1e-9 is less than a rounding step of the clock, timers still fire (python/cpython#116342)."""
     assert virtual(now_after, 2.0**40, 1.0) == 2.0**40 + 1.0
 
@@ -188,7 +188,7 @@ def test_move_on_after_ends_exactly_at_its_deadline(virtual: Virtual) -> None:
     assert virtual(main) == (True, 2.5)
 
 
-def test_fail_after_lets_pass_what_is_in_time(virtual: Virtual) -> None:
+def test_fail_after_does_not_raise_if_its_body_ends_in_time(virtual: Virtual) -> None:
     """A timeout that is not reached does nothing, and does not move the clock later."""
 
     async def main() -> float:
@@ -231,7 +231,7 @@ def test_shielded_clean_up_takes_virtual_time(virtual: Virtual) -> None:
 # --- the real world beside it
 
 
-def test_thread_result_arrives(virtual: Virtual) -> None:
+def test_loop_waits_for_the_result_of_a_thread(virtual: Virtual) -> None:
     """With no deadline the loop really waits for a thread, and no virtual time passes."""
 
     async def main() -> tuple[int, float]:
@@ -242,7 +242,7 @@ def test_thread_result_arrives(virtual: Virtual) -> None:
     assert time == 0.0
 
 
-def test_thread_calls_back(virtual: Virtual) -> None:
+def test_thread_may_call_into_the_loop(virtual: Virtual) -> None:
     """A thread may call into the loop, and there sleep on the virtual clock."""
 
     def work() -> float:
@@ -268,7 +268,7 @@ def test_clock_does_not_wait_for_a_thread(virtual: Virtual) -> None:
     assert virtual(main) == 1000.0
 
 
-def test_sleeping_forever_moves_no_clock(virtual: Virtual) -> None:
+def test_endless_sleep_does_not_move_the_clock(virtual: Virtual) -> None:
     """A deadline at infinity counts as none: the loop really waits for a thread."""
 
     async def main() -> float:
@@ -282,7 +282,7 @@ def test_sleeping_forever_moves_no_clock(virtual: Virtual) -> None:
     assert virtual(main) == 0.0
 
 
-def test_socket_pair_works(virtual: Virtual) -> None:
+def test_loop_waits_for_data_from_a_socket(virtual: Virtual) -> None:
     """With no deadline the loop really waits for a socket that a thread writes to."""
 
     async def main() -> tuple[bytes, float]:
@@ -311,7 +311,7 @@ def test_ready_io_comes_before_a_clock_jump(virtual: Virtual) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a selector loop runs no subprocesses on Windows")
-def test_process_runs(virtual: Virtual) -> None:
+def test_loop_waits_for_a_process_and_its_output(virtual: Virtual) -> None:
     """With no deadline the loop really waits for a process and its output."""
 
     async def main() -> tuple[bytes, float]:
@@ -344,13 +344,13 @@ def test_asyncio_default_executor_is_waited_for() -> None:
 # --- runs
 
 
-def test_runs_are_independent(virtual: Virtual) -> None:
-    """Each run has a clock of its own, at 0.0 again."""
+def test_each_run_has_its_own_clock(virtual: Virtual) -> None:
+    """Each clock begins at 0.0."""
     assert [virtual(now_after, 5), virtual(now_after, 5)] == [5.0, 5.0]
 
 
-def test_backends_agree() -> None:
-    """The same scenario has the same times on both backends."""
+def test_times_of_a_scenario_are_the_same_on_both_backends() -> None:
+    """Virtual times do not depend on the backend."""
 
     async def main() -> list[tuple[str, float]]:
         events: list[tuple[str, float]] = []
@@ -382,8 +382,8 @@ def test_run_virtual_returns_the_value(backend: str) -> None:
     assert run_virtual(main, 1, "x", backend=backend) == (1, "x")
 
 
-def test_run_virtual_lets_exceptions_out(backend: str) -> None:
-    """An exception of the function leaves `run_virtual` as it is."""
+def test_run_virtual_raises_the_exception_of_the_function(backend: str) -> None:
+    """The exception is raised unchanged, not in a group."""
 
     async def main() -> None:
         raise LookupError("mine")
@@ -392,25 +392,25 @@ def test_run_virtual_lets_exceptions_out(backend: str) -> None:
         run_virtual(main, backend=backend)
 
 
-def test_trio_options_serve_trio_run() -> None:
+def test_virtual_options_for_trio_are_accepted_by_trio_run() -> None:
     """For trio, virtual_options are what trio.run takes."""
     assert trio.run(now_after, DAY, **virtual_options("trio")) == DAY
 
 
-def test_asyncio_options_serve_asyncio_runner() -> None:
+def test_virtual_options_for_asyncio_are_accepted_by_asyncio_runner() -> None:
     """For asyncio, virtual_options are what asyncio.Runner takes, in debug mode too; anyio is not needed."""
     with asyncio.Runner(debug=True, **virtual_options("asyncio")) as runner:
         runner.run(asyncio.sleep(DAY))
         assert runner.get_loop().time() == DAY
 
 
-def test_unknown_backend_is_refused() -> None:
+def test_unknown_backend_is_rejected() -> None:
     """An unknown backend is a ValueError that names the two."""
     with pytest.raises(ValueError, match=r"'curio': .* choose 'trio' or 'asyncio'"):
         virtual_options("curio")
 
 
-def test_cancelled_timers_are_passed_over() -> None:
+def test_cancelled_timers_are_skipped() -> None:
     """The clock never jumps to a cancelled timer, whether there are few or many."""
 
     async def main(count: int) -> float:
@@ -452,7 +452,7 @@ def test_fixtures_let_clean_tests_pass(house: pytest.Pytester) -> None:
 
 
 def test_fixtures_run_under_anyio_plugin(house: pytest.Pytester) -> None:
-    """virtual_options serve anyio's pytest plugin, too."""
+    """virtual_options are also accepted by anyio's pytest plugin."""
     house.makepyfile("""
         import anyio, pytest
         from trioflow.testing import virtual_options

@@ -15,7 +15,7 @@ from ..cli.command_line import run
 from ..places import DOCS
 
 
-def test_a_failed_compile_stops_what_needs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_compile_step_stops_the_steps_that_require_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No link or test runs, though an old object file exists; lint goes on; exit code and JUnit report the failure."""
     (program,) = re.findall(r"```python\n(# ci\.py\n.*?)```", (DOCS / "how-to/ci.md").read_text("utf-8"), re.DOTALL)
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)

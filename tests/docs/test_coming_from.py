@@ -36,7 +36,7 @@ PROGRAMS = [
 
 
 @pytest.mark.parametrize(("program", "printed"), PROGRAMS)
-def test_a_program_prints_what_the_page_says(tmp_path: Path, program: str, printed: str) -> None:
+def test_a_program_prints_the_output_shown_on_the_page(tmp_path: Path, program: str, printed: str) -> None:
     """The program runs alone, as for a reader; three dots on the page stand for any lines."""
     file = tmp_path / "program.py"
     file.write_text(program, encoding="utf-8")
@@ -48,15 +48,17 @@ def test_a_program_prints_what_the_page_says(tmp_path: Path, program: str, print
 
 
 @pytest.mark.parametrize(("library", "module"), [("asynciojobs", "asynciojobs"), ("pyexpool", "mpepool")])
-def test_a_program_prints_the_same_with_another_import(library: str, module: str, tmp_path: Path) -> None:
+def test_a_program_prints_the_same_with_the_import_of_the_compat_module(
+    library: str, module: str, tmp_path: Path
+) -> None:
     """Only the line named on the page changes."""
     old, new = f"from {module} import", f"from trioflow.compat.{library} import"
     program, printed = next(given.values for given in PROGRAMS if given.id == f"{library}-0")
     assert isinstance(program, str)
     assert program.count(old) == 1
-    reports_of_its_own = "...\n"
-    test_a_program_prints_what_the_page_says(
-        tmp_path, program.replace(old, new), str(printed).replace(reports_of_its_own, "")
+    reports_of_the_library = "...\n"
+    test_a_program_prints_the_output_shown_on_the_page(
+        tmp_path, program.replace(old, new), str(printed).replace(reports_of_the_library, "")
     )
 
 
@@ -77,6 +79,6 @@ Scheduler(Job(boot, node) for node in range(20)).run()
     assert done.stderr == shown
 
 
-def test_every_page_has_its_programs() -> None:
+def test_all_programs_on_the_pages_are_found() -> None:
     """No program is skipped because of its formatting."""
     assert len(PROGRAMS) == 3 + 1 + 2 + 2 + 2 + 2 + 2 + 1 + 1

@@ -50,7 +50,7 @@ def test_links_resolve() -> None:
             assert not anchor or anchor in anchors(target), f"{page.name} links to #{anchor} of {target.name}"
 
 
-def test_pictures_are_shown_and_small() -> None:
+def test_each_picture_is_shown_and_small() -> None:
     """A picture is on some page, and takes at most 200 kB of each clone."""
     shown = {target for page in PAGES for target, _ in links(page)}
     for picture in (ROOT / "docs" / "pictures").iterdir():
@@ -58,8 +58,8 @@ def test_pictures_are_shown_and_small() -> None:
         assert picture.stat().st_size < 200_000
 
 
-def test_each_page_can_be_reached() -> None:
-    """Links lead from the README to every page."""
+def test_each_page_can_be_reached_from_the_readme() -> None:
+    """Links lead to every page."""
     reached = {README}
     todo = [README]
     while todo:
@@ -69,23 +69,23 @@ def test_each_page_can_be_reached() -> None:
     assert set(PAGES) - reached == set()
 
 
-def test_the_figure_of_states_is_the_table() -> None:
+def test_the_figure_of_states_shows_the_table_of_transitions() -> None:
     """The arrows of the figure are exactly the steps of `TRANSITIONS`."""
     figure = (ROOT / "docs" / "pictures" / "states.svg").read_text(encoding="utf-8")
     drawn = re.findall(r"<title>(\w+)&#45;&gt;(\w+)</title>", figure)
     assert sorted(drawn) == sorted((old.name, new.name) for old in JobState for new in TRANSITIONS[old])
 
 
-def test_the_tables_have_all_states_and_reasons() -> None:
-    """A `JobState` has a row with the symbol of the listing, and so has a `StopReason`."""
+def test_the_tables_of_states_and_stop_reasons_are_complete() -> None:
+    """Each `JobState` has a row with the symbol of the listing, and each `StopReason` has a row."""
     symbols = re.findall(r"^\| ([A-Z]+) \| `(.)` \|", STATES, re.MULTILINE)
     assert symbols == [(state.name, UNICODE_SYMBOLS.state_symbols[state]) for state in JobState]
     reasons = STATES.partition("## Why a run stopped")[2]
     assert re.findall(r"^\| ([A-Z]+) \|", reasons, re.MULTILINE) == [reason.name for reason in StopReason]
 
 
-def test_the_glossary_is_in_order() -> None:
-    """Each term has one line, in alphabetical order."""
+def test_the_glossary_is_in_alphabetical_order() -> None:
+    """Each term has one line."""
     lines = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8").partition("\n- ")[2].splitlines()
     terms = [re.match(r"(?:- )?\*\*(.+?)\*\*: ", line) for line in lines]
     assert all(terms), f"not a term: {lines[terms.index(None)]}"

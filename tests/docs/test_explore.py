@@ -14,11 +14,11 @@ pytest_plugins = ["pytester"]
 PAGE = (ROOT / "docs" / "how-to" / "explore.md").read_text(encoding="utf-8")
 
 
-def test_the_story_is_that_of_the_example() -> None:
+def test_the_story_on_the_page_is_that_of_the_example() -> None:
     """The text under the first example is the real story of its seed."""
     code = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)[0]
     heading, _, shown = re.findall(r"^```text\n(.*?)\n```$", PAGE, re.DOTALL | re.MULTILINE)[0].partition("\n\n")
-    assert re.fullmatch(r"Run \d+ of 1000 \(seed=1\) breaks a law. The shortest story of it:", heading)
+    assert re.fullmatch(r"Run \d+ of 1000 \(seed=1\) violates an invariant. The shortest story of it:", heading)
     (seed,) = re.findall(r"seed='(.*)'\)$", shown)
     names: dict[str, str] = {}
     exec(compile(code.replace("seed=1", f"seed={seed!r}"), "transfers.py", "exec"), names)
@@ -30,8 +30,8 @@ def test_the_story_is_that_of_the_example() -> None:
     assert re.sub(r"transfers\.py:(\d+)", with_code, names["story"].partition("\n\n")[2]) == shown
 
 
-def test_the_file_of_tests_passes(pytester: pytest.Pytester) -> None:
-    """The plugin is the one named on the page."""
+def test_the_test_file_on_the_page_passes(pytester: pytest.Pytester) -> None:
+    """pytest runs it with the plugin named on the page."""
     found = re.search(r"<!-- a file of tests: pytest (.*?) -->\n```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
     assert found is not None
     pytester.makepyfile(found[2])

@@ -1,4 +1,4 @@
-"""Extras named in README, pages and messages are those of pyproject.toml; all that users need are
+"""Extras named in README, pages and messages are those of pyproject.toml; all those for users are
 explained and tested.
 """
 
@@ -12,7 +12,7 @@ import pytest
 from ..places import PACKAGE, ROOT
 
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-FOR_WORK_ON_IT = {"bench", "dev", "docs", "inside", "release", "suite", "test"}
+FOR_DEVELOPERS = {"bench", "dev", "docs", "inside", "release", "suite", "test"}
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
 FILES = [*PAGES, *(ROOT / "examples").glob("*.py"), *PACKAGE.rglob("*.py")]
 
@@ -24,14 +24,14 @@ def extras_named(text: str) -> set[str]:
     return {name.strip() for names in lists for name in names.split(",")} | {a or b for a, b in words}
 
 
-def test_the_extras_that_are_named_exist() -> None:
+def test_each_extra_named_on_pages_and_in_messages_exists() -> None:
     """A page, an example, a docstring or a message must not name an unknown extra."""
     named = {name: path for path in FILES for name in extras_named(path.read_text(encoding="utf-8"))}
     assert len(named) > 8
     assert {name: path for name, path in named.items() if name not in EXTRAS} == {}
 
 
-@pytest.mark.parametrize("extra", sorted(set(EXTRAS) - FOR_WORK_ON_IT))
+@pytest.mark.parametrize("extra", sorted(set(EXTRAS) - FOR_DEVELOPERS))
 def test_each_extra_for_users_is_in_the_table_of_the_readme_and_on_the_first_page(extra: str) -> None:
     """The table has a row for each extra, and the page about installing names it."""
     install = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Install\n")[2].partition("\n## ")[0]
@@ -39,13 +39,13 @@ def test_each_extra_for_users_is_in_the_table_of_the_readme_and_on_the_first_pag
     assert re.search(rf"`{extra}`|'\.\[{extra}\]'", (ROOT / "docs" / "start.md").read_text(encoding="utf-8"))
 
 
-def test_the_extras_for_work_on_it_exist() -> None:
+def test_each_extra_for_developers_exists() -> None:
     """The list of extras for developers has no outdated names."""
-    assert set(EXTRAS) >= FOR_WORK_ON_IT
+    assert set(EXTRAS) >= FOR_DEVELOPERS
 
 
-def test_the_release_installs_each_extra_of_all() -> None:
-    """Before a release, each of them is installed and used."""
+def test_the_release_installs_each_member_of_the_extra_all() -> None:
+    """Before a release, each of these extras is installed and used."""
     release = (ROOT / ".ci" / "release").read_text(encoding="utf-8")
     (tried,) = re.findall(r'^ +extras=\("" (.*)\)$', release, re.MULTILINE)
     (everything,) = EXTRAS["all"]

@@ -66,27 +66,27 @@ CHOICES = [
 
 
 @pytest.mark.parametrize(("choice", "described"), CHOICES)
-def test_each_choice_is_described(choice: Any, described: Any) -> None:
-    """The code lists the names once; the docstring describes each for readers."""
+def test_each_value_of_an_option_is_described_in_its_docstring(choice: Any, described: Any) -> None:
+    """The code lists the values once; the docstring describes them for readers."""
     text = inspect.getdoc(described) or ""
     assert [name for name in get_args(choice) if f'"{name}"' not in text] == []
 
 
 def test_the_page_on_order_has_each_policy() -> None:
-    """A named policy has a row in the table there."""
+    """Each named policy has a row in the table of the page."""
     page = (ROOT / "docs" / "explained" / "order.md").read_text(encoding="utf-8")
     assert [name for name in get_args(PolicyName) if f'| `"{name}"`' not in page] == []
 
 
 @pytest.mark.parametrize("older", ["asynciojobs", "asynciojobs_classic", "pyexpool"])
-def test_modules_that_are_shown_whole_say_what_is_public(older: str) -> None:
+def test_modules_shown_whole_in_the_reference_define_all(older: str) -> None:
     """The reference shows modules of older names and of tests whole, so each needs `__all__`."""
     assert f"trioflow.compat.{older}" in WHOLE
     assert importlib.import_module(f"trioflow.compat.{older}").__all__
 
 
 def test_the_table_of_errors_has_each_error() -> None:
-    """Rows say what to do, in the order of the reference below."""
+    """The rows are in the order of the reference below the table."""
     page = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
     table = re.findall(r"^\| `(\w+)` \| .+ \| .+ \|$", page, re.MULTILINE)
     described = re.findall(r"^\.\. autoexception:: trioflow\.(\w+)$", page, re.MULTILINE)
@@ -99,7 +99,7 @@ def test_the_table_of_errors_has_each_error() -> None:
     assert set(described) == errors
 
 
-def test_the_tables_of_options_are_made_from_their_declarations() -> None:
+def test_the_tables_of_options_are_generated_from_their_declarations() -> None:
     """An option has its kinds, its default, and when it may be set: `python docs/_site/option_table.py`."""
     tables = runpy.run_path(str(ROOT / "docs" / "_site" / "option_table.py"))
     lines = (ROOT / "docs" / "options.md").read_text(encoding="utf-8").splitlines()

@@ -63,7 +63,7 @@ async def slow(request: Request):
 
 
 class Server:
-    """A uvicorn process with the page's app, in a directory of its own."""
+    """A uvicorn process with the page's app, in the given directory."""
 
     def __init__(self, directory: Path) -> None:
         block = PAGE.read_text().partition("## In FastAPI")[2].split("```")[1].strip()
@@ -97,7 +97,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.mark.slow
-def test_a_handler_answers_and_at_sigterm_what_was_accepted_ends(server: Server, tmp_path: Path) -> None:
+def test_the_server_completes_accepted_jobs_at_sigterm(server: Server, tmp_path: Path) -> None:
     """Each request has its own scheduler; the lifespan waits for jobs that outlive their requests."""
     assert server.get("/page") == '"user and basket"'
     server.get("/note")
@@ -108,7 +108,7 @@ def test_a_handler_answers_and_at_sigterm_what_was_accepted_ends(server: Server,
 
 
 @pytest.mark.slow
-def test_a_client_that_leaves_ends_the_jobs_of_its_request(server: Server, tmp_path: Path) -> None:
+def test_a_client_that_disconnects_ends_the_jobs_of_its_request(server: Server, tmp_path: Path) -> None:
     """FastAPI does not cancel the handler; the forever job of the page does."""
     connection = server.connection()
     connection.request("GET", "/slow")

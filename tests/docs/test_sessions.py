@@ -35,7 +35,7 @@ def programs(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("page", SESSIONS)
-def test_a_session_prints_what_the_page_says(tmp_path: Path, page: str) -> None:
+def test_a_session_prints_the_output_shown_on_the_page(tmp_path: Path, page: str) -> None:
     """The test saves and types all that the page has, and compares each output; three dots stand for any lines."""
     programs(tmp_path / "bin")
     place = tmp_path / "place"

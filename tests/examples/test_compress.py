@@ -22,7 +22,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
-def test_files_are_packed_and_can_be_had_back(tmp_path: Path, library: Path) -> None:
+def test_packed_files_can_be_unpacked(tmp_path: Path, library: Path) -> None:
     """Each packed file holds the bytes of one of the largest files, also after a second run."""
     for _ in range(2):  # what is there from last time is replaced
         done = run_example("compress", "--files", 2, "--output", tmp_path, library=library)
@@ -38,7 +38,7 @@ def test_files_are_packed_and_can_be_had_back(tmp_path: Path, library: Path) -> 
 
 
 def test_a_command_that_takes_too_long_is_reported(tmp_path: Path) -> None:
-    """The report has each with its timeout, and the exit code is 1."""
+    """The report names each such command with its timeout, and the exit code is 1."""
     done = run_example("compress", "--files", 3, "--timeout", 0.001, "--output", tmp_path)
     assert done.returncode == 1
     assert "0 of 3 files packed and proved" in done.stdout

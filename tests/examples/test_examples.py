@@ -68,8 +68,8 @@ def check_manifest(output: Path, library: Path) -> dict[str, Any]:
     return packs
 
 
-def test_pack_stdlib(tmp_path: Path) -> None:
-    """The script packs, lists and verifies the three largest packages of the real library."""
+def test_pack_stdlib_packs_the_largest_packages(tmp_path: Path) -> None:
+    """The script packs, lists and verifies three packages of the real library."""
     done = pack("--limit", 3, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
     packs = check_manifest(tmp_path, LIBRARY)
@@ -85,7 +85,7 @@ def test_pack_stdlib(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-def test_pack_stdlib_by_the_command(backend: str, tmp_path: Path, library: Path) -> None:
+def test_pack_stdlib_runs_by_the_trioflow_command(backend: str, tmp_path: Path, library: Path) -> None:
     """The first command of the README packs all, with a monitor, and its last line counts the jobs."""
     output = tmp_path / "output"
     done = trioflow("--set", f"output={output}", "--set", "limit=2", "--backend", backend, library=library)
@@ -154,7 +154,7 @@ def test_pack_stdlib_reports_what_it_cannot_read(tmp_path: Path, library: Path) 
     assert set(gamma["unreadable"]) == {"gamma/gone.py"}
 
 
-def test_pack_stdlib_goes_on_without_a_pack(tmp_path: Path, library: Path) -> None:
+def test_pack_stdlib_continues_if_a_pack_cannot_be_written(tmp_path: Path, library: Path) -> None:
     """A failed write of a pack fails its chain alone: the manifest has the others, and the exit code is 1."""
     (tmp_path / "beta.zip").mkdir()
     done = pack("--output", tmp_path, library=library)
@@ -163,8 +163,8 @@ def test_pack_stdlib_goes_on_without_a_pack(tmp_path: Path, library: Path) -> No
     assert set(check_manifest(tmp_path, library)) == {"gamma", "alpha", "others"}
 
 
-def test_pack_stdlib_needs_its_manifest(tmp_path: Path, library: Path) -> None:
-    """The manifest is critical: if it cannot be written, the exit code is 1."""
+def test_pack_stdlib_fails_if_the_manifest_cannot_be_written(tmp_path: Path, library: Path) -> None:
+    """The manifest is critical: the exit code is 1."""
     (tmp_path / "manifest.json").mkdir()
     done = pack("--output", tmp_path, library=library)
     assert done.returncode == 1
@@ -196,6 +196,6 @@ def test_the_command_runs_each_example(tmp_path: Path, name: str, values: list[s
     assert f"all {number} jobs" in done.stdout or f"\n{number} jobs: " in done.stdout
 
 
-def test_there_is_no_other_example() -> None:
+def test_each_example_has_a_test() -> None:
     """A new example has to be added here, so that it is tested too."""
     assert sorted([*(name for name, *_ in CASES), *PROGRAMS]) == sorted(path.name for path in EXAMPLES.glob("*.py"))

@@ -69,7 +69,7 @@ def report(output: Path) -> dict[str, Any]:
     return found
 
 
-# ---------------------------------------------------------------- the same by other means
+# ---------------------------------------------------------------- the expected report
 
 
 def names_in(code: CodeType) -> Iterator[tuple[int, str, tuple[str, ...]]]:
@@ -97,7 +97,7 @@ def imported(module: str, path: Path, modules: set[str]) -> list[str]:
     return sorted(found & modules - {module})
 
 
-def circles_of(graph: dict[str, list[str]]) -> set[frozenset[str]]:
+def cycles_of(graph: dict[str, list[str]]) -> set[frozenset[str]]:
     """Find the strongly connected components by definition: each node reaches the other."""
     reach: dict[str, set[str]] = {}
     for start in graph:
@@ -113,8 +113,8 @@ def circles_of(graph: dict[str, list[str]]) -> set[frozenset[str]]:
 # ---------------------------------------------------------------- the tests
 
 
-def test_graph_of_the_largest_modules(tmp_path: Path) -> None:
-    """On the real library the report agrees with the compiler, and with the definition of a component."""
+def test_the_report_on_the_largest_modules_agrees_with_the_compiler(tmp_path: Path) -> None:
+    """The cycles agree with the definition of a strongly connected component."""
     done = run_example("module_graph", "--output", tmp_path, "--limit", 6)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -126,11 +126,11 @@ def test_graph_of_the_largest_modules(tmp_path: Path) -> None:
         file = LIBRARY.joinpath(*module.split("."))
         path = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
         assert imports == imported(module, path, set(graph)), module
-    assert {frozenset(circle) for circle in found["circles"]} == circles_of(graph)
+    assert {frozenset(circle) for circle in found["circles"]} == cycles_of(graph)
 
 
-def test_graph_of_a_small_library(backend: str, tmp_path: Path, library: Path) -> None:
-    """Imports inside functions count, relative ones are resolved, and the report has all modules and all cycles."""
+def test_the_report_has_all_imports_and_cycles_of_a_small_library(backend: str, tmp_path: Path, library: Path) -> None:
+    """Imports inside functions count, and relative ones are resolved."""
     done = run_example("module_graph", "--output", tmp_path, "--library", library, "--backend", backend, "--window", 0)
     assert done.returncode == 0, done.stderr
     assert report(tmp_path)["imports"] == IMPORTS
@@ -139,7 +139,9 @@ def test_graph_of_a_small_library(backend: str, tmp_path: Path, library: Path) -
     assert not (tmp_path / "module_graph.failed").exists()
 
 
-def test_no_report_but_an_alarm(backend: str, tmp_path: Path, library: Path) -> None:
+def test_a_source_that_cannot_be_parsed_gives_an_alarm_and_no_report(
+    backend: str, tmp_path: Path, library: Path
+) -> None:
     """Sources that cannot be parsed or read block the report; the alarm names them, and no old file stays."""
     assert run_example("module_graph", "--output", tmp_path, "--library", library).returncode == 0
     (library / "b.py").write_text("def (")
@@ -160,7 +162,7 @@ def run(example: ModuleType, library: Path, backend: str) -> tuple[bool, Any]:
     return scheduler.run(backend=backend, jobs_window=1), scheduler
 
 
-def test_a_parser_that_hangs_up_is_asked_again(
+def test_a_job_is_retried_when_the_parser_closes_the_connection(
     backend: str, library: Path, example: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job may lose two connections; the third gives the answer."""
@@ -203,7 +205,7 @@ def test_the_parser_ends_with_the_run(
     assert [process.returncode for process in processes] == [-9]
 
 
-def test_without_a_parser_everything_is_blocked(
+def test_a_parser_that_does_not_start_blocks_the_jobs_that_need_it(
     backend: str, library: Path, example: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A service that never gets ready fails: jobs that need it do not run, and the alarm names it alone."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from .scripts import run_example
 
 
-def test_an_experiment_on_nodes(tmp_path: Path) -> None:
-    """Each wave is measured on each node, the results come back, and the home directory stays empty."""
+def test_the_example_measures_each_wave_on_each_node(tmp_path: Path) -> None:
+    """The results come back, and the home directory stays empty."""
     timeline = tmp_path / "timeline.svg"
     done = run_example("nodes", "--nodes", 3, "--waves", 2, "--timeline", timeline)
     assert (done.returncode, done.stderr) == (0, "")

@@ -22,8 +22,8 @@ def example() -> Any:
     return load_example("own_kind")
 
 
-def test_results_go_into_commands(example: Any, backend: Any) -> None:
-    """A job among the words is an input, and is replaced by its output."""
+def test_a_job_among_the_words_of_a_sandbox_job_is_replaced_by_its_output(example: Any, backend: Any) -> None:
+    """Such a job is an input."""
     scheduler = example.scenario(2)
     assert scheduler.run(backend=backend)
     *_, last = scheduler
@@ -31,16 +31,16 @@ def test_results_go_into_commands(example: Any, backend: Any) -> None:
     assert "<SandboxJob `factor 101`>" in scheduler.listing()
 
 
-def test_a_result_is_one_for_the_kinds_of_the_package(example: Any, backend: Any) -> None:
-    """A `CommandJob`, for example, can read it."""
+def test_a_command_job_can_read_the_result_of_a_sandbox_job(example: Any, backend: Any) -> None:
+    """The kinds of the package can use the result as they use those of each other."""
     boxed = example.SandboxJob("echo", "a b c")
     count = CommandJob(["wc", "-w"], stdin=boxed, stdout=-1)
     assert Scheduler(count).run(backend=backend)
     assert count.result().text.strip() == "3"
 
 
-def test_the_sandbox_holds(example: Any, backend: Any, tmp_path: Path) -> None:
-    """A sandboxed command can write no file, and fails with its own message."""
+def test_a_command_in_the_sandbox_cannot_write_files(example: Any, backend: Any, tmp_path: Path) -> None:
+    """The command fails with its own message."""
     job = example.SandboxJob("touch", tmp_path / "new")
     Scheduler(job).run(backend=backend)
     with pytest.raises(CommandError, match=r"exit code 1: touch .*Read-only file system|(?s:exit code 1.*Read-only)"):
@@ -59,7 +59,7 @@ def gone_in_time(mark: str) -> bool:
 
 
 @patiently(1, 30)
-def test_a_timeout_leaves_nothing_behind(example: Any, backend: Any, unit: float) -> None:
+def test_a_timeout_leaves_no_process_of_the_sandbox(example: Any, backend: Any, unit: float) -> None:
     """The job fails with a timeout, and the kernel ends all processes in the sandbox."""
     mark = f"sleep 100.{os.getpid()}"
     job = example.SandboxJob("sh", "-c", f"echo begun; {mark} & {mark}; true", timeout=unit)
@@ -70,8 +70,8 @@ def test_a_timeout_leaves_nothing_behind(example: Any, backend: Any, unit: float
     assert gone_in_time(mark)
 
 
-def test_a_sandbox_that_is_just_being_made_leaves_nothing_behind(example: Any, backend: Any) -> None:
-    """The timeout ends it at any moment, even before the sandbox's process is tied to its parent."""
+def test_a_timeout_during_the_start_of_the_sandbox_leaves_no_process(example: Any, backend: Any) -> None:
+    """The sandbox's process may not be tied to its parent yet."""
     mark = f"sleep 99.{os.getpid()}"
     jobs = [example.SandboxJob(*mark.split(), timeout=number / 1000) for number in range(1, 31)]
     assert Scheduler(*jobs, jobs_window=3).run(backend=backend)
@@ -80,8 +80,8 @@ def test_a_sandbox_that_is_just_being_made_leaves_nothing_behind(example: Any, b
 
 
 @patiently(0.4, 4)
-def test_output_is_a_sign_of_life(example: Any, backend: Any, unit: float) -> None:
-    """A job that writes goes on, a silent one is ended, by its own `idle_timeout` and by its scheduler's."""
+def test_output_of_a_sandbox_job_resets_its_idle_timeout(example: Any, backend: Any, unit: float) -> None:
+    """A silent job is ended, by its own `idle_timeout` or its scheduler's."""
     tick = f"for n in $(seq 20); do echo $n; sleep {unit / 10}; done"
     steady = example.SandboxJob("sh", "-c", tick, idle_timeout=unit)
     silent = example.SandboxJob("sleep", 100, idle_timeout=unit)
@@ -93,7 +93,7 @@ def test_output_is_a_sign_of_life(example: Any, backend: Any, unit: float) -> No
         silent.result()
 
 
-def test_its_cancellation_waits_for_the_end(example: Any, backend: Any) -> None:
+def test_cancellation_of_a_sandbox_job_waits_for_its_process(example: Any, backend: Any) -> None:
     """A critical failure elsewhere ends the job: it is CANCELLED, and its process is reaped."""
     job = example.SandboxJob("sleep", 100)
     failing = CommandJob(["false"], critical=True)
@@ -102,7 +102,7 @@ def test_its_cancellation_waits_for_the_end(example: Any, backend: Any) -> None:
     assert job.last_result.returncode == -9
 
 
-def test_needs_are_granted(example: Any, backend: Any) -> None:
+def test_needs_of_sandbox_jobs_are_granted_in_turn(example: Any, backend: Any) -> None:
     """If two jobs need all of a resource, the second starts when the first has ended."""
     jobs = [example.SandboxJob("sleep", 0.1, needs={"cpu": 1}) for _ in range(2)]
     assert Scheduler(*jobs, pool=Pool(cpu=1)).run(backend=backend)
@@ -111,7 +111,7 @@ def test_needs_are_granted(example: Any, backend: Any) -> None:
 
 
 def test_a_journal_restores_the_sandbox_job_by_its_words_and_inputs(example: Any, backend: Any, tmp_path: Path) -> None:
-    """With changed words or inputs it runs again."""
+    """With changed words or inputs, the job runs again."""
     found = []
     for word in ("a", "a", "b"):
         first = example.SandboxJob("echo", word, label="first")
@@ -144,7 +144,7 @@ def test_a_redacted_sandbox_job_shows_no_secrets(example: Any, backend: Any, cap
     assert "password" not in f"{job.raised_exception()} {caplog.text}"
 
 
-def test_where_no_sandbox_can_be_made_the_error_says_so(example: Any, backend: Any, monkeypatch: Any) -> None:
+def test_the_error_explains_that_no_sandbox_can_be_made(example: Any, backend: Any, monkeypatch: Any) -> None:
     """Without user namespaces, bubblewrap's message is not reported as the command's."""
     monkeypatch.setattr(example, "BOX", ["sh", "-c", "echo 'bwrap: No permissions to create new namespace'; exit 1"])
     job = example.SandboxJob("true")

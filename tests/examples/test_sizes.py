@@ -11,14 +11,14 @@ from ..places import EXAMPLES
 from .scripts import load_example
 
 
-def test_the_command_runs_it_by_worker_processes() -> None:
+def test_the_command_runs_the_example_in_worker_processes() -> None:
     """The processes find the functions of the file."""
     result = run(EXAMPLES / "sizes.py", "--set", "parts=3", "--set", "size=50")
     assert result.exit_code == 0
     assert "all 7 jobs succeeded" in result.output
 
 
-def test_nodes_compute_what_plain_python_does(backend: str) -> None:
+def test_nodes_compute_the_same_result_as_plain_python(backend: str) -> None:
     """The node is this machine."""
     sizes = load_example("sizes")
     texts = "".join(sizes.digest(sizes.make(number, 50)) for number in range(3))

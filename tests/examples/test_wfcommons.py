@@ -57,8 +57,10 @@ FORMS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_forms(form: str, example: ModuleType, tmp_path: Path, virtual: Virtual) -> None:
-    """Names, requirements and run times are read from all versions; a run takes the recorded time, scaled."""
+def test_workflows_of_all_versions_of_the_format_can_be_read(
+    form: str, example: ModuleType, tmp_path: Path, virtual: Virtual
+) -> None:
+    """Names, requirements and run times are read; a run takes the recorded time, scaled."""
     (tmp_path / "w.json").write_text(json.dumps(FORMS[form]))
     scheduler = example.scenario(tmp_path / "w.json", speed=1.5)
     jobs = {job.label: job for job in scheduler}
@@ -70,8 +72,8 @@ def test_forms(form: str, example: ModuleType, tmp_path: Path, virtual: Virtual)
     assert jobs["b"].started_at == jobs["a"].finished_at
 
 
-def test_what_was_never_run_takes_no_time(example: ModuleType, tmp_path: Path) -> None:
-    """A workflow without recorded times can be run as well."""
+def test_a_workflow_without_recorded_times_takes_no_time(example: ModuleType, tmp_path: Path) -> None:
+    """Such a workflow can be run as well."""
     content = {"workflow": {"specification": {"tasks": [{"id": "a", "parents": []}]}}}
     (tmp_path / "w.json").write_text(json.dumps(content))
     scheduler = example.scenario(str(tmp_path / "w.json"))
@@ -79,8 +81,8 @@ def test_what_was_never_run_takes_no_time(example: ModuleType, tmp_path: Path) -
     assert [job.expected_duration for job in scheduler] == [0]
 
 
-def test_mosaic(example: ModuleType, virtual: Virtual) -> None:
-    """The example's own file takes the time that it states, and is drawn whole or in steps."""
+def test_the_mosaic_workflow_takes_the_recorded_time(example: ModuleType, virtual: Virtual) -> None:
+    """The drawing shows it whole, or in bundled steps."""
     scheduler = example.scenario(MOSAIC, speed=1)
     assert len(seen(scheduler.graph()).boxes) == len(scheduler) == 17
     assert set(seen(scheduler.graph(bundle=True)).boxes) == {
@@ -91,8 +93,8 @@ def test_mosaic(example: ModuleType, virtual: Virtual) -> None:
     assert round(took, 6) == json.loads(MOSAIC.read_text())["workflow"]["execution"]["makespanInSeconds"]
 
 
-def test_command(tmp_path: Path, backend: str) -> None:
-    """The script runs a workflow, prints how long it took, and draws it."""
+def test_the_script_runs_and_draws_a_workflow(tmp_path: Path, backend: str) -> None:
+    """The output has the number of tasks, and the time of the run."""
     done = run_example(
         "wfcommons",
         MOSAIC,
@@ -120,16 +122,18 @@ def test_command(tmp_path: Path, backend: str) -> None:
         ('{"tasks": [{"name": "a", "runtime_s": 1, "needs": [7]}]}', "the task 'a' needs '7', which is not there"),
     ],
 )
-def test_bad_files(content: str, message: str, example: ModuleType, tmp_path: Path) -> None:
-    """The error has the file's name and the fault."""
+def test_the_error_for_a_bad_workflow_file_names_the_file_and_the_fault(
+    content: str, message: str, example: ModuleType, tmp_path: Path
+) -> None:
+    """The file may be no JSON, or no workflow."""
     (tmp_path / "w.json").write_text(content)
     with pytest.raises(ValueError, match=re.escape(message)) as info:
         example.scenario(tmp_path / "w.json")
     assert str(tmp_path / "w.json") in str(info.value)
 
 
-def test_bad_use(example: ModuleType, tmp_path: Path) -> None:
-    """A speed of 0 is rejected; the command reports what is wrong with a file, and exits with 2."""
+def test_a_speed_of_zero_and_a_missing_file_are_rejected(example: ModuleType, tmp_path: Path) -> None:
+    """The script prints an error without a traceback, and exits with 2."""
     for speed in (0, -1, float("nan")):
         with pytest.raises(ValueError, match="speed="):
             example.scenario(MOSAIC, speed=speed)

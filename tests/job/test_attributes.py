@@ -29,7 +29,7 @@ class Busy(AbstractJob[int]):
         return 1
 
 
-def test_a_job_may_have_attributes_named_like_a_schedulers(backend: str) -> None:
+def test_a_job_may_have_attributes_with_the_names_of_scheduler_attributes(backend: str) -> None:
     """Attributes such as `critical_jobs` do not make a job a scheduler: it runs, and every view shows it as a job."""
     jobs = {name: Busy(name, label=f"busy-{name}") for name in SCHEDULERS_OWN}
     scheduler = Scheduler(Scheduler(*jobs.values(), label="inner"), label="outer")
@@ -44,8 +44,8 @@ def test_a_job_may_have_attributes_named_like_a_schedulers(backend: str) -> None
 
 
 @pytest.mark.parametrize("make", [lambda: Job(anyio.sleep, 1), Scheduler])
-def test_an_unknown_attribute_cannot_be_set(make: Callable[[], Any]) -> None:
-    """A misspelt option of a scheduler was kept in silence: its run had no window."""
+def test_setting_an_unknown_attribute_of_a_job_or_scheduler_raises(make: Callable[[], Any]) -> None:
+    """Otherwise a misspelt option, such as `job_windows`, would be ignored silently."""
     job = make()
     with pytest.raises(AttributeError, match="job_windows") as caught:
         job.job_windows = 3
@@ -56,8 +56,8 @@ def test_an_unknown_attribute_cannot_be_set(make: Callable[[], Any]) -> None:
 
 
 @pytest.mark.parametrize("base", [AbstractJob, Job, CommandJob, Scheduler])
-def test_a_class_cannot_hide_what_all_jobs_have(base: type[AbstractJob[Any]]) -> None:
-    """A job of such a class once ran, and each view showed a wrong state or label."""
+def test_a_job_class_that_hides_an_attribute_of_all_jobs_raises(base: type[AbstractJob[Any]]) -> None:
+    """Otherwise each view would show a wrong state or label for jobs of the class."""
     values: list[object] = [5, property(lambda job: 5), lambda job: 5]
     for name, value in itertools.product(["state", "label", "timeout", "path", "attempts", "_state"], values):
         with pytest.raises(AttributeError, match=rf"class Hiding: '{name}' hides that of AbstractJob; "):
@@ -65,15 +65,15 @@ def test_a_class_cannot_hide_what_all_jobs_have(base: type[AbstractJob[Any]]) ->
 
 
 @pytest.mark.parametrize("name", ["cancel", "is_running", "requires", "co_run"])
-def test_a_class_derives_a_method_only_by_one(name: str) -> None:
-    """A number in place of a method would fail where the method is called; a method of one's own is fine."""
+def test_a_job_class_may_override_a_method_only_with_a_function(name: str) -> None:
+    """A number in place of a method would fail where the method is called; a function is accepted."""
     with pytest.raises(AttributeError, match=rf"class Hiding: '{name}' hides that of \w+; choose another name"):
         type("Hiding", (Job,), {name: 5})
     type("Deriving", (Job,), {name: lambda job: None})
 
 
-def test_such_a_job_may_be_added_late(backend: str) -> None:
-    """A job with an attribute `iterate_jobs` was taken for a scheduler where it was added while the run was on."""
+def test_a_job_with_scheduler_like_attributes_may_be_added_during_the_run(backend: str) -> None:
+    """An attribute such as `iterate_jobs` does not make the added job a scheduler."""
     late: list[Busy] = []
 
     async def adding() -> None:
@@ -95,8 +95,8 @@ def test_such_a_job_may_be_added_late(backend: str) -> None:
         ("keep_result", False), ("redact", True), ("critical", True), ("forever", True),
     ],
 )  # fmt: skip
-def test_an_option_can_be_set_back_to_what_is_usual(name: str, value: Any) -> None:
-    """A job whose option is set back to the default is like one that never had the option."""
+def test_an_option_can_be_reset_to_its_default(name: str, value: Any) -> None:
+    """A job whose option is reset is like one that never had the option."""
     job = Job(anyio.sleep, 0, **{name: value})
     usual = getattr(Job(anyio.sleep, 0), name)
     assert getattr(job, name) == value != usual
@@ -105,7 +105,7 @@ def test_an_option_can_be_set_back_to_what_is_usual(name: str, value: Any) -> No
 
 
 def test_requires_returns_the_job() -> None:
-    """This allows `scheduler.add(job.requires(other))`."""
+    """The return value allows `scheduler.add(job.requires(other))`."""
     job, other = Job(anyio.sleep, 0), Job(anyio.sleep, 0)
     assert job.requires(other) is job
     assert job.requires(other, remove=True) is job

@@ -32,7 +32,7 @@ def no_warnings() -> Iterator[None]:
 # --- coroutines that never run
 
 
-def test_coroutine_is_closed_with_its_job(no_warnings: None) -> None:
+def test_coroutine_is_closed_when_its_job_is_garbage_collected(no_warnings: None) -> None:
     """A coroutine object whose job is thrown away is closed with it, without a warning."""
     coroutine = nap()
     job = Job(coroutine)
@@ -85,7 +85,7 @@ def test_coroutine_that_refers_to_its_own_scheduler_is_freed_by_close(no_warning
 
 
 def test_coroutine_that_refers_to_its_own_scheduler_is_freed_when_it_has_run(virtual: Virtual) -> None:
-    """Once it has run a coroutine keeps nothing, whatever it referred to."""
+    """A coroutine that has run keeps no objects alive."""
 
     async def refers(thing: object) -> None:
         await anyio.sleep(1)
@@ -101,7 +101,7 @@ def test_coroutine_that_refers_to_its_own_scheduler_is_freed_when_it_has_run(vir
     assert scheduler() is None
 
 
-def test_coroutine_is_closed_with_its_scheduler(no_warnings: None) -> None:
+def test_closing_a_scheduler_closes_the_coroutines_of_its_jobs(no_warnings: None) -> None:
     """`close()` of a scheduler closes the coroutines of jobs at any depth."""
     coroutines = [nap(), nap(), nap()]
     jobs = [Job(coroutine) for coroutine in coroutines]
@@ -111,8 +111,10 @@ def test_coroutine_is_closed_with_its_scheduler(no_warnings: None) -> None:
     assert all(job.is_idle() for job in jobs)
 
 
-def test_coroutine_that_was_not_reached_is_closed_with_an_open_scheduler(virtual: Virtual, no_warnings: None) -> None:
-    """The job has settled, and gives up what it needs no more; but its coroutine is still to be closed."""
+def test_closing_an_open_scheduler_closes_the_coroutine_of_a_job_that_never_started(
+    virtual: Virtual, no_warnings: None
+) -> None:
+    """A settled job drops its arguments, but a coroutine that never ran still has to be closed."""
     coroutine = nap()
 
     async def main() -> str:
@@ -125,7 +127,7 @@ def test_coroutine_that_was_not_reached_is_closed_with_an_open_scheduler(virtual
     assert virtual(main) == inspect.CORO_CLOSED
 
 
-def test_coroutine_is_closed_by_close(no_warnings: None) -> None:
+def test_closing_a_job_closes_its_coroutine(no_warnings: None) -> None:
     """`close()` of a job closes its coroutine; a second call does nothing; the job cannot run."""
     coroutine = nap()
     job = Job(coroutine)
@@ -136,8 +138,8 @@ def test_coroutine_is_closed_by_close(no_warnings: None) -> None:
         Scheduler(job).run()
 
 
-def test_close_leaves_results_readable(virtual: Virtual) -> None:
-    """After close() results are still there."""
+def test_results_are_readable_after_close(virtual: Virtual) -> None:
+    """`close()` of a scheduler keeps the results of its jobs and its stop reason."""
     job = Job(nap(1, "value"))
     scheduler = Scheduler(job)
     assert virtual(scheduler.co_run) is True
@@ -156,7 +158,7 @@ def test_coroutine_of_a_cancelled_job_is_closed_without_a_warning(virtual: Virtu
 
 
 def test_validation_error_consumes_no_coroutine(virtual: Virtual, no_warnings: None) -> None:
-    """After a validation error the same coroutine objects run once the graph is mended."""
+    """After a validation error the same coroutine objects run once the graph is repaired."""
     stray, job = Job(nap(1, 1)), Job(nap(1, 2))
     job.requires(stray)
     scheduler = Scheduler(job)

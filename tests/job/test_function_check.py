@@ -63,8 +63,8 @@ class PlainCall:
     __repr__ = AsyncCall.__repr__
 
 
-def refusal(kind: Callable[[Any], Any], function: Any) -> str:
-    """Return the text of the TypeError with which a kind refuses a function; the job is in no scheduler."""
+def rejection(kind: Callable[[Any], Any], function: Any) -> str:
+    """Return the text of the TypeError with which a kind rejects a function; the job is in no scheduler."""
     scheduler = Scheduler()
     with pytest.raises(TypeError) as caught:
         kind(function, scheduler=scheduler)  # type: ignore[call-arg]
@@ -78,9 +78,9 @@ def refusal(kind: Callable[[Any], Any], function: Any) -> str:
     [nap, AsyncCall(), AsyncCall().method, functools.partial(nap, 1), functools.partial(AsyncCall())],
     ids=["function", "callable object", "method", "partial", "partial of a callable object"],
 )
-def test_async_functions_are_for_job(kind: Any, function: Any) -> None:
-    """ThreadJob and ProcessJob refuse whatever is async, at any depth of partials, and name Job."""
-    text = refusal(kind, function)
+def test_thread_and_process_jobs_reject_async_functions(kind: Any, function: Any) -> None:
+    """The error names Job; callables are recognised at any depth of partials."""
+    text = rejection(kind, function)
     assert text.startswith(f"{kind.__name__}(")
     assert "this is async" in text
     assert "write Job(" in text
@@ -92,9 +92,9 @@ def test_async_functions_are_for_job(kind: Any, function: Any) -> None:
     [generator, AsyncCall().generator, GeneratorCall(), functools.partial(generator)],
     ids=["function", "method", "callable object", "partial"],
 )
-def test_async_generators_are_for_no_kind(kind: Any, function: Any) -> None:
-    """An async generator function has no result: each kind says so, and names no other kind."""
-    text = refusal(kind, function)
+def test_every_kind_of_job_rejects_async_generator_functions(kind: Any, function: Any) -> None:
+    """An async generator function has no result, so the error suggests no other kind of job."""
+    text = rejection(kind, function)
     assert text.startswith(f"{kind.__name__}(")
     wanted = "a plain function" if kind in PLAIN_KINDS else "an async function without yield"
     assert f"async generator function; give {wanted}" in text
@@ -103,48 +103,48 @@ def test_async_generators_are_for_no_kind(kind: Any, function: Any) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("function", [builder, functools.partial(builder)], ids=["function", "partial"])
-def test_builders_of_jobs_are_to_be_called(kind: Any, function: Any) -> None:
-    """A function decorated with `@job` builds a job when called: as the function of a job it would do nothing."""
-    assert refusal(kind, function) == (
+def test_every_kind_of_job_rejects_functions_decorated_with_job(kind: Any, function: Any) -> None:
+    """A function decorated with `@job` builds a job when called; as the function of a job it would do nothing."""
+    assert rejection(kind, function) == (
         f"{kind.__name__}(builder): it is decorated with @job already: call it, builder(...), to build the job"
     )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("thing", [5, None, "nap", [nap]])
-def test_things_that_cannot_be_called(kind: Any, thing: Any) -> None:
-    """The error shows what was given, and says what to give instead."""
+def test_every_kind_of_job_rejects_objects_that_are_not_callable(kind: Any, thing: Any) -> None:
+    """The error shows the object, and says what to give instead."""
     wanted = "an async function" if kind in ASYNC_KINDS else "a plain function and its arguments"
-    assert refusal(kind, thing).startswith(f"{kind.__name__}({thing!r}): give {wanted}")
+    assert rejection(kind, thing).startswith(f"{kind.__name__}({thing!r}): give {wanted}")
 
 
 @pytest.mark.parametrize("kind", [Service, *PLAIN_KINDS])
-def test_coroutine_objects_are_for_job(kind: Any) -> None:
-    """A coroutine object is not consumed by the refusal: it can be given to Job."""
+def test_services_thread_jobs_and_process_jobs_reject_coroutine_objects(kind: Any) -> None:
+    """The rejection does not consume the coroutine object, which can still be given to Job."""
     coroutine = nap()
     job = Job(coroutine)
-    text = refusal(kind, coroutine)
+    text = rejection(kind, coroutine)
     job.close()
     assert "a coroutine object" in text
     assert ("use Job" in text) is (kind is not Service)
 
 
 @pytest.mark.parametrize(
-    "function", [plain, AsyncCall().plain_method, print, PlainCall], ids=["", "method", "builtin", "class"]
+    "function", [plain, AsyncCall().plain_method, print, PlainCall], ids=["function", "method", "builtin", "class"]
 )
-def test_plain_functions_are_for_thread_job(function: Any) -> None:
-    """Job refuses what is clearly not async, a class too, and names ThreadJob."""
-    text = refusal(Job, function)
+def test_job_rejects_plain_functions_and_suggests_thread_job(function: Any) -> None:
+    """Methods, builtins and classes are clearly not async, too."""
+    text = rejection(Job, function)
     assert "is not an async function; define it with async def" in text
     assert f"ThreadJob({function.__name__}, ...)" in text
 
 
 @pytest.mark.parametrize(
-    "function", [plain, AsyncCall().plain_method, print, PlainCall], ids=["", "method", "builtin", "class"]
+    "function", [plain, AsyncCall().plain_method, print, PlainCall], ids=["function", "method", "builtin", "class"]
 )
-def test_plain_functions_are_no_services(function: Any) -> None:
-    """Service rejects plain functions, and suggests no other kind: none is a service."""
-    text = refusal(Service, function)
+def test_service_rejects_plain_functions(function: Any) -> None:
+    """The error suggests no other kind of job, because none is a service."""
+    text = rejection(Service, function)
     assert "is not an async function; define it with async def" in text
     assert "ThreadJob" not in text
 
@@ -153,14 +153,14 @@ def test_plain_functions_are_no_services(function: Any) -> None:
 @pytest.mark.parametrize(
     "function", [plain, AsyncCall().plain_method, print, PlainCall, PlainCall(), functools.partial(plain)]
 )
-def test_plain_callables_are_for_threads_and_processes(kind: Any, function: Any) -> None:
-    """Functions, methods, builtins, classes, objects and partials are taken as they are; none of them is shown."""
+def test_thread_and_process_jobs_accept_all_plain_callables(kind: Any, function: Any) -> None:
+    """Functions, methods, builtins, classes, objects and partials are accepted; none of them is shown."""
     assert kind(function).is_idle()
 
 
 @pytest.mark.parametrize("kind", ASYNC_KINDS)
 @pytest.mark.parametrize("function", [nap, AsyncCall(), AsyncCall().method, PlainCall(), lambda **_: nap()])
-def test_async_callables_are_for_jobs_and_services(kind: Any, function: Any) -> None:
+def test_jobs_and_services_accept_async_callables(kind: Any, function: Any) -> None:
     """Callables that are async, or may return an awaitable, are accepted."""
     if function is not nap or kind is Job:
         assert kind(function).is_idle()
@@ -193,7 +193,7 @@ class MethodAsService(Service[Any]):
         task_status.started(self.label)
 
 
-def test_a_job_may_call_a_method_of_its_own(virtual: Virtual) -> None:
+def test_a_subclass_of_a_kind_may_pass_its_own_method_as_function(virtual: Virtual) -> None:
     """`super().__init__(self.go)` works in a subclass of each kind, though the job has no label yet."""
     first = Method(1, label="mine")
     second = Method(first)
@@ -205,8 +205,8 @@ def test_a_job_may_call_a_method_of_its_own(virtual: Virtual) -> None:
     assert user.result() == ("go()",)
 
 
-def test_a_thread_may_call_a_method_of_its_job(backend: str) -> None:
-    """A function in a thread may be a method of its own job."""
+def test_a_subclass_of_thread_job_may_pass_its_own_method_as_function(backend: str) -> None:
+    """The method, which runs in the thread, can read the attributes of the job."""
     in_thread = MethodInThread()
     assert Scheduler(in_thread).run(backend=backend, check=True)
     assert in_thread.result() == "go()"
@@ -219,23 +219,25 @@ def test_a_thread_may_call_a_method_of_its_job(backend: str) -> None:
         ({"colour": "red"}, TypeError, r"'go': a job has no option 'colour'"),
     ],
 )
-def test_its_errors_name_the_method(options: Any, error: type[Exception], message: str) -> None:
-    """An option that is refused before the job is complete names it by its default label."""
+def test_option_errors_of_a_job_without_label_name_its_method(
+    options: Any, error: type[Exception], message: str
+) -> None:
+    """Options are checked before the job is complete, so the error has the default label."""
     with pytest.raises(error, match=message):
         Method(**options)
 
 
 @pytest.mark.parametrize("kind", [ThreadJob, ProcessJob])
-def test_a_misspelt_option_of_a_job_gets_a_hint(kind: Any) -> None:
-    """The error names the option that was meant, not all of them."""
+def test_error_on_a_misspelt_option_suggests_the_right_one(kind: Any) -> None:
+    """The error names the option that was meant, not all options."""
     with pytest.raises(TypeError, match="'print': a job has no option 'tiemout'; did you mean timeout") as caught:
         kind(print, tiemout=3)
     assert "keep_result" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", [ThreadJob, ProcessJob])
-def test_the_error_distinguishes_an_unknown_option_from_an_argument(kind: Any) -> None:
-    """The error says to write kwargs= if it was meant for the function, and lists the kind's own options."""
+def test_error_on_an_unknown_option_suggests_kwargs_for_the_function(kind: Any) -> None:
+    """The option may be meant for the function; the error also lists the options of the kind."""
     with pytest.raises(
         TypeError, match=r"has no option 'end'; .* write kwargs=\{'end': ...\}; .*expected|retry"
     ) as caught:
@@ -247,7 +249,7 @@ class Caller:
     async def __call__(self) -> None: ...
 
 
-def test_what_wraps_an_object_that_can_be_called_is_not_clearly_plain() -> None:
+def test_a_wrapper_of_a_callable_object_is_not_surely_sync() -> None:
     """A wrapper may return an awaitable; so may a lambda that calls a function or looks up a name."""
 
     @functools.wraps(Caller())
@@ -260,13 +262,13 @@ def test_what_wraps_an_object_that_can_be_called_is_not_clearly_plain() -> None:
 
 
 @pytest.mark.parametrize("function", [lambda: 3, lambda: None, lambda x: x + 1, lambda x: (x, x), lambda x: not x])
-def test_a_lambda_that_calls_nothing_and_computes_its_value_is_refused_at_once(function: Any) -> None:
+def test_creating_a_job_of_a_lambda_that_calls_nothing_raises(function: Any) -> None:
     """The error comes when the job is created, not when it runs."""
     with pytest.raises(TypeError, match=r"Job\(.*<lambda>\): this is not an async function; .* ThreadJob\("):
         Job(function)
 
 
 @pytest.mark.skipif(not hasattr(inspect, "markcoroutinefunction"), reason="since Python 3.12")
-def test_a_function_that_is_marked_as_async_is_taken_for_one() -> None:
+def test_a_function_marked_by_markcoroutinefunction_counts_as_async() -> None:
     """Libraries that compile or generate functions set this mark."""
     assert is_async(cast(Any, inspect).markcoroutinefunction(lambda: nap(1)))

@@ -59,7 +59,7 @@ def result(virtual: Virtual, one: Job[Any]) -> Any:
 # --- calling
 
 
-def test_a_call_builds_a_job(virtual: Virtual) -> None:
+def test_calling_a_decorated_function_builds_a_job(virtual: Virtual) -> None:
     """Calling the decorated function runs nothing: it builds a `Job` with these arguments, a new one each time."""
     one, other = fetch(7, suffix="!"), fetch()
     assert type(one) is Job
@@ -72,15 +72,15 @@ def test_a_call_builds_a_job(virtual: Virtual) -> None:
     assert result(virtual, fetch(page=3)) == "page 3"
 
 
-def test_with_options(virtual: Virtual) -> None:
-    """`@job(...)` builds each job with these options."""
+def test_options_of_the_decorator_apply_to_each_job(virtual: Virtual) -> None:
+    """`@job(timeout=5)` builds each job with that timeout."""
     one = size("text")
     assert (one.timeout, one.label, one.critical) == (5, "size", True)
     assert result(virtual, one) == 4
 
 
-def test_with_empty_parentheses(virtual: Virtual) -> None:
-    """`@job()` is `@job`."""
+def test_decorator_with_empty_parentheses_is_like_one_without(virtual: Virtual) -> None:
+    """`@job()` means the same as `@job`."""
 
     @job()
     async def answer() -> int:
@@ -89,8 +89,8 @@ def test_with_empty_parentheses(virtual: Virtual) -> None:
     assert result(virtual, answer()) == 42
 
 
-def test_jobs_as_arguments(virtual: Virtual) -> None:
-    """Jobs among the arguments are dependencies, in keyword arguments and containers too."""
+def test_jobs_among_the_arguments_become_requirements(virtual: Virtual) -> None:
+    """Jobs in keyword arguments and containers become requirements, too."""
 
     @job
     async def join(parts: list[str], *, last: str) -> str:
@@ -103,8 +103,8 @@ def test_jobs_as_arguments(virtual: Virtual) -> None:
     assert result(virtual, length) == len("page 1 page 2 page 3")
 
 
-def test_keyword_arguments_are_the_functions_own(virtual: Virtual) -> None:
-    """A keyword that is an option of jobs, or a name of ours, reaches the function: options are given elsewhere."""
+def test_keyword_arguments_named_like_options_reach_the_function(virtual: Virtual) -> None:
+    """Options of the job are given to the decorator or to `options()`, never in the call."""
 
     @job
     async def take(**given: Any) -> dict[str, Any]:
@@ -117,8 +117,8 @@ def test_keyword_arguments_are_the_functions_own(virtual: Virtual) -> None:
     assert result(virtual, one) == given
 
 
-def test_a_job_can_run_again(virtual: Virtual) -> None:
-    """A job from the decorator runs again: it was made of a function, not of a coroutine."""
+def test_a_job_built_by_the_decorator_can_run_again(virtual: Virtual) -> None:
+    """The job is made of a function, not of a coroutine object, which could run only once."""
     one = fetch()
     scheduler = Scheduler(one)
     for _ in range(2):
@@ -129,16 +129,16 @@ def test_a_job_can_run_again(virtual: Virtual) -> None:
 # --- options
 
 
-def test_options_override(virtual: Virtual) -> None:
-    """`f.options(...)(...)`: these options instead of those of the decorator, the others as they were."""
+def test_options_method_overrides_options_of_the_decorator(virtual: Virtual) -> None:
+    """`f.options(...)(...)` builds a job with the given options and the other ones of the decorator."""
     one = size.options(label="other", timeout=None)("text")
     assert (one.timeout, one.label, one.critical) == (None, "other", True)
     assert (size("text").timeout, size("text").label) == (5, "size")
     assert result(virtual, one) == 4
 
 
-def test_options_of_options() -> None:
-    """Several `options` add up, the last one wins, and none changes the one before."""
+def test_repeated_calls_of_options_add_up_and_the_last_one_wins() -> None:
+    """Each call returns a new builder, and leaves the earlier one unchanged."""
     first = fetch.options(label="a", retry=1)
     second = first.options(label="b", keep_result=False)
     one, other = second(1), first(1)
@@ -146,7 +146,7 @@ def test_options_of_options() -> None:
     assert (other.label, other.retry, other.keep_result) == ("a", 1, True)
 
 
-def test_options_that_tie_a_job_to_others(virtual: Virtual) -> None:
+def test_options_method_takes_required_and_scheduler(virtual: Virtual) -> None:
     """`required` and `scheduler` work as for `Job`."""
     before = Job(anyio.sleep, 2)
     scheduler = Scheduler(before)
@@ -156,8 +156,8 @@ def test_options_that_tie_a_job_to_others(virtual: Virtual) -> None:
     assert one.started_at == 2
 
 
-def test_a_scheduler_in_the_decorator_gets_every_job() -> None:
-    """`@job(scheduler=s)` adds what calls build, and nothing before."""
+def test_scheduler_given_to_the_decorator_receives_every_job() -> None:
+    """`@job(scheduler=s)` adds jobs when they are built, and nothing at the decoration."""
     scheduler = Scheduler()
 
     @job(scheduler=scheduler)
@@ -167,8 +167,8 @@ def test_a_scheduler_in_the_decorator_gets_every_job() -> None:
     assert [work(), work()] == list(scheduler)
 
 
-def test_options_of_a_method_and_of_a_timeout(virtual: Virtual) -> None:
-    """Options of a method's job are those of the job, and do what they say."""
+def test_options_of_a_decorated_method_apply_to_its_job(virtual: Virtual) -> None:
+    """A timeout given to `options` of a bound method fails the job."""
 
     class Slow:
         @job
@@ -184,8 +184,8 @@ def test_options_of_a_method_and_of_a_timeout(virtual: Virtual) -> None:
 # --- what can be decorated
 
 
-def test_methods(virtual: Virtual) -> None:
-    """A method's job is bound to its object; options of the decorator hold for it, and can be overridden."""
+def test_methods_can_be_decorated(virtual: Virtual) -> None:
+    """A method's job is bound to its object; options of the decorator apply to it, and can be overridden."""
     site = Site("here")
     assert result(virtual, site.read(3)) == "here 3"
     assert result(virtual, site.read.options(label="x")(4)) == "here 4"
@@ -197,7 +197,7 @@ def test_methods(virtual: Virtual) -> None:
     assert result(virtual, site.static.options(label="y")(6)) == 6
 
 
-def test_a_method_of_a_subclass(virtual: Virtual) -> None:
+def test_decorated_methods_are_inherited(virtual: Virtual) -> None:
     """Methods are found through inheritance, and `super()` gives those of the base."""
 
     class Mirror(Site):
@@ -213,7 +213,7 @@ def test_a_method_of_a_subclass(virtual: Virtual) -> None:
     assert result(virtual, Mirror("there").both(2)) == "there 2"
 
 
-def test_a_bound_method(virtual: Virtual) -> None:
+def test_a_bound_method_can_be_decorated(virtual: Virtual) -> None:
     """`job(obj.method)` decorates a method of one object."""
 
     class Plain:
@@ -224,8 +224,8 @@ def test_a_bound_method(virtual: Virtual) -> None:
     assert result(virtual, job(plain.read)(2)) == (plain, 2)
 
 
-def test_partials(virtual: Virtual) -> None:
-    """A `functools.partial` of an async function can be decorated, jobs among its later arguments."""
+def test_a_partial_of_an_async_function_can_be_decorated(virtual: Virtual) -> None:
+    """The remaining arguments may be jobs."""
 
     async def add(one: int, other: int, *, third: int = 0) -> int:
         return one + other + third
@@ -235,12 +235,12 @@ def test_partials(virtual: Virtual) -> None:
     assert result(virtual, add_two(add_two(3))) == 9
 
 
-def test_partial_of_a_decorated_function(virtual: Virtual) -> None:
-    """A partial of what the decorator made builds jobs, too."""
+def test_a_partial_of_a_decorated_function_builds_jobs(virtual: Virtual) -> None:
+    """Each job has the arguments of the `functools.partial`, too."""
     assert result(virtual, functools.partial(fetch, suffix="?")(2)) == "page 2?"
 
 
-def test_callable_objects(virtual: Virtual) -> None:
+def test_a_callable_object_can_be_decorated(virtual: Virtual) -> None:
     """An object with an async `__call__` can be decorated, whatever its attributes are called."""
 
     class Fetcher:
@@ -257,8 +257,8 @@ def test_callable_objects(virtual: Virtual) -> None:
     assert result(virtual, one) == ("mine", 3)
 
 
-def test_a_function_with_attributes_of_its_own(virtual: Virtual) -> None:
-    """A function's own attributes hide none of the decorator's."""
+def test_attributes_of_a_function_do_not_hide_those_of_the_decorator(virtual: Virtual) -> None:
+    """A function may have attributes named `options` and `function`."""
 
     async def marked() -> str:
         return "marked"
@@ -268,7 +268,7 @@ def test_a_function_with_attributes_of_its_own(virtual: Virtual) -> None:
     assert result(virtual, job(marked).options(label="x")()) == "marked"
 
 
-def test_mocks(virtual: Virtual) -> None:
+def test_an_async_mock_can_be_decorated(virtual: Virtual) -> None:
     """A mock has any attribute; a label is found nevertheless, and the job runs."""
     mock = unittest.mock.AsyncMock(return_value="mocked")
     for one in job(mock)(1, x=2), Job(mock, 1, kwargs={"x": 2}):
@@ -277,15 +277,15 @@ def test_mocks(virtual: Virtual) -> None:
     assert mock.await_args_list == [unittest.mock.call(1, x=2)] * 2
 
 
-def test_lambdas(virtual: Virtual) -> None:
-    """A lambda that returns an awaitable, too."""
+def test_a_lambda_that_returns_an_awaitable_can_be_decorated(virtual: Virtual) -> None:
+    """The job awaits the value that the lambda returns."""
     assert result(virtual, job(lambda seconds: anyio.sleep(seconds))(1)) is None
 
 
-# --- looking at it
+# --- introspection
 
 
-def test_a_decorated_function_looks_like_the_function() -> None:
+def test_a_decorated_function_has_the_metadata_of_the_function() -> None:
     """Name, docs, module and signature are those of the function."""
     assert fetch.__name__ == "fetch"
     assert fetch.__qualname__ == "fetch"
@@ -298,18 +298,18 @@ def test_a_decorated_function_looks_like_the_function() -> None:
     assert pickle.loads(pickle.dumps(fetch)) is fetch
 
 
-def test_the_function_itself_can_be_had(virtual: Virtual) -> None:
-    """`f.function` is what was decorated: to be awaited without any scheduler."""
+def test_function_attribute_is_the_undecorated_function(virtual: Virtual) -> None:
+    """`f.function` can be awaited without a scheduler."""
     assert inspect.iscoroutinefunction(fetch.function)
     assert virtual(fetch.function, 4) == "page 4"
 
 
-# --- refused
+# --- rejected
 
 
 @pytest.mark.parametrize("decorate", [job, job(timeout=5)], ids=["plain", "options"])
-def test_what_is_no_async_function_is_refused_at_once(decorate: Any) -> None:
-    """A plain function, a class, a generator, something not callable: TypeError where it is decorated."""
+def test_decorating_anything_but_an_async_function_raises(decorate: Any) -> None:
+    """A plain function, a generator, a class, or an object that is not callable raises a TypeError at once."""
 
     def plain() -> None: ...
 
@@ -326,8 +326,8 @@ def test_what_is_no_async_function_is_refused_at_once(decorate: Any) -> None:
         decorate(Site)
 
 
-def test_a_coroutine_object_is_refused() -> None:
-    """`job(f())` is a TypeError that says so: a coroutine runs once, what builds jobs is called again and again."""
+def test_decorating_a_coroutine_object_raises() -> None:
+    """A coroutine object runs once, whereas a builder of jobs is called again and again."""
 
     async def once() -> None: ...
 
@@ -337,8 +337,8 @@ def test_a_coroutine_object_is_refused() -> None:
     coroutine.close()
 
 
-def test_unknown_option_is_refused() -> None:
-    """A wrong option is a TypeError that names it: in the decorator at once, in `options` when the job is built."""
+def test_unknown_option_raises() -> None:
+    """The TypeError names the option, given to the decorator or to `options`."""
 
     async def work() -> None: ...
 
@@ -352,7 +352,7 @@ def test_unknown_option_is_refused() -> None:
     ("options", "match"),
     [({"timeout": -1}, "timeout=-1"), ({"run_if": "never"}, "run_if='never'"), ({"retry": "x"}, "retry='x'")],
 )
-def test_option_out_of_its_range_is_refused(options: Any, match: str) -> None:
+def test_option_out_of_range_raises(options: Any, match: str) -> None:
     """The message is that of `Job`, and names the function."""
 
     async def work() -> None: ...
@@ -362,15 +362,15 @@ def test_option_out_of_its_range_is_refused(options: Any, match: str) -> None:
             build()
 
 
-def test_wrong_arguments_are_the_functions_own_error(virtual: Virtual) -> None:
-    """Arguments that the function does not take make the job fail at its start, as for `Job`."""
+def test_arguments_that_the_function_does_not_take_fail_the_job(virtual: Virtual) -> None:
+    """The job fails at its start, as a `Job` does."""
     one = fetch(1, 2, 3)
     virtual(Scheduler(one).co_run)
     assert one.state is JobState.FAILED
     assert isinstance(one.raised_exception(), TypeError)
 
 
-def test_job_of_a_decorated_function_is_refused() -> None:
+def test_job_rejects_a_decorated_function() -> None:
     """A decorated function builds a job when called: as the function of a job it would do nothing."""
     with pytest.raises(TypeError, match=r"Job\(fetch\): it is decorated with @job already: call it, fetch\(\.\.\.\)"):
         Job(fetch, 1)
@@ -379,8 +379,8 @@ def test_job_of_a_decorated_function_is_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "error"), [({"labl": "x"}, TypeError), ({"timeout": -1}, ValueError), ({"run_if": "maybe"}, ValueError)]
 )
-def test_wrong_options_are_refused_where_they_are_written(options: Any, error: type[Exception]) -> None:
-    """`options` checks at once, not when the first job is built."""
+def test_options_method_raises_at_once_on_wrong_options(options: Any, error: type[Exception]) -> None:
+    """The check does not wait until the first job is built."""
     with pytest.raises(error, match=next(iter(options))):
         fetch.options(**options)
 
@@ -388,8 +388,8 @@ def test_wrong_options_are_refused_where_they_are_written(options: Any, error: t
 # --- other kinds
 
 
-def test_a_kind_may_be_given() -> None:
-    """The decorated function is plain then; options, methods and jobs among the arguments are as with `Job`."""
+def test_kind_option_builds_jobs_of_another_kind() -> None:
+    """With `kind=ThreadJob` the function is plain; options, methods and jobs as arguments work as with `Job`."""
 
     class Text:
         def __init__(self, text: str) -> None:
@@ -410,16 +410,16 @@ def test_a_kind_may_be_given() -> None:
 
 
 @pytest.mark.parametrize("kind", [CommandJob, 5, "ThreadJob"])
-def test_what_calls_no_function_is_not_a_kind(kind: Any) -> None:
-    """The error says what is."""
+def test_kind_option_rejects_kinds_that_call_no_function(kind: Any) -> None:
+    """Both `job(kind=)` and `Scheduler.map(kind=)` raise a TypeError."""
     with pytest.raises(TypeError, match=r"kind=.* of job\(\): give a kind of job that calls a function"):
         job(kind=kind)(len)
     with pytest.raises(TypeError, match=r"kind=.* of map\(\) of 'Scheduler': give a kind of job"):
         Scheduler().map(len, ["a"], kind=kind)
 
 
-def test_the_options_of_a_kind_are_checked_at_once() -> None:
-    """The check is at the decoration, not when the first job is built."""
+def test_options_of_another_kind_are_checked_at_the_decoration() -> None:
+    """The check does not wait until the first job is built."""
     with pytest.raises(TypeError, match="has no option 'memory_limt'; did you mean memory_limit"):
         job(kind=ProcessJob, memory_limt=5)(len)
     with pytest.raises(TypeError, match="write Job"):

@@ -69,7 +69,7 @@ def test_job_passes_arguments(virtual: Virtual) -> None:
     assert job.result() == 42
 
 
-def test_job_calls_at_the_start_not_before(virtual: Virtual) -> None:
+def test_job_calls_its_function_at_each_start_and_not_before(virtual: Virtual) -> None:
     """The callable is called when the job starts, at each start."""
     calls: list[float] = []
 
@@ -85,7 +85,7 @@ def test_job_calls_at_the_start_not_before(virtual: Virtual) -> None:
     assert calls == [2, 2]
 
 
-def test_default_labels_say_what_is_called() -> None:
+def test_default_label_shows_the_call() -> None:
     """A default label is the call; label= replaces it."""
     coroutine = nap()
     job = Job(coroutine)
@@ -115,7 +115,7 @@ class Copy(AbstractJob[str]):
         return self.source.upper()
 
 
-def test_subclass_of_abstract_job(virtual: Virtual) -> None:
+def test_subclass_of_abstract_job_may_have_any_attributes(virtual: Virtual) -> None:
     """A subclass defines co_run, and uses any public attribute names that AbstractJob does not define."""
     job = Copy("source", label="copy", timeout=5)
     assert virtual(functools.partial(Scheduler(job).co_run, check=True)) is True
@@ -160,7 +160,7 @@ def test_jobs_compare_by_identity() -> None:
 
 
 def test_options_are_readable() -> None:
-    """Each option can be asked for."""
+    """Each option is an attribute of the job."""
     job = Job(nap, critical=True, timeout=5, on_timeout="restart", restarts=2, own_task=True, forever=True)
     assert (job.critical, job.timeout, job.on_timeout, job.restarts) == (True, 5, "restart", 2)
     assert (job.own_task, job.forever) == (True, True)
@@ -171,7 +171,7 @@ def test_options_are_readable() -> None:
 
 
 @pytest.mark.parametrize("right", [{"timeout": 1}, {"timeout": 1.0}, {"idle_timeout": 1}, {"retry": 1}])
-def test_what_one_job_may_have_does_not_let_another_have_what_is_equal_to_it(right: dict[str, Any]) -> None:
+def test_an_invalid_option_raises_although_an_equal_value_of_another_type_is_valid(right: dict[str, Any]) -> None:
     """Jobs with the same options share them, but True is not 1, and each error names its own job."""
     for name in ("first", "second"):
         Job(nap, label="right", **right)
@@ -179,8 +179,8 @@ def test_what_one_job_may_have_does_not_let_another_have_what_is_equal_to_it(rig
             Job(nap, label=name, **dict.fromkeys(right, True))
 
 
-def test_a_number_that_changes_is_read_for_each_job() -> None:
-    """An object that is worth another number later does not give further jobs the first one."""
+def test_an_option_object_is_converted_to_a_number_anew_for_each_job() -> None:
+    """An object whose `__float__` returns another number later does not give further jobs the first one."""
 
     class Patience:
         seconds = 0.0
@@ -193,8 +193,8 @@ def test_a_number_that_changes_is_read_for_each_job() -> None:
     assert [Job(nap, timeout=patience).timeout for _ in range(3)] == [1, 2, 3]
 
 
-def test_abstract_job_is_the_same_in_both_places() -> None:
-    """AbstractJob is exported from trioflow and from trioflow.abc: one class."""
+def test_abstract_job_is_the_same_class_in_trioflow_and_trioflow_abc() -> None:
+    """Both modules export AbstractJob."""
     import trioflow.abc
 
     assert trioflow.abc.AbstractJob is AbstractJob

@@ -1,4 +1,4 @@
-"""`keep_result=False`: a result is given up when the last job that uses it has started, and not before."""
+"""`keep_result=False`: a result is dropped when the last job that uses it has started, and not before."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class Maker:
         return big
 
     @property
-    def there(self) -> bool:
+    def is_alive(self) -> bool:
         gc.collect()
         assert self._last is not None
         return self._last() is not None
 
 
 async def use(big: Any, seconds: float = 1) -> None:
-    """Use it at the start, and go on without."""
+    """Drop the argument at the start, and continue without it."""
     del big
     await anyio.sleep(seconds)
 
@@ -54,13 +54,13 @@ def look(maker: Maker, seconds: float, **options: Any) -> Job[bool]:
 
     async def looked() -> bool:
         await anyio.sleep(seconds)
-        return maker.there
+        return maker.is_alive
 
     return Job(looked, **options)
 
 
 def looks(virtual: Virtual, maker: Maker, *jobs: Any, at: tuple[float, ...], **options: Any) -> list[bool]:
-    """Run the jobs, and return whether the `Big` was there at each of these times."""
+    """Run the jobs, and return whether the `Big` was alive at each of these times."""
     watchers = [look(maker, seconds) for seconds in at]
     virtual(lambda: Scheduler(*watchers, *jobs, **options).co_run(check=True))
     return [watcher.result() for watcher in watchers]
@@ -70,10 +70,10 @@ def made(maker: Maker, **options: Any) -> Job[Big]:
     return Job(maker, keep_result=False, **options)
 
 
-# --- given up
+# --- dropped
 
 
-def test_freed_when_the_last_that_uses_it_has_started(virtual: Virtual) -> None:
+def test_result_is_dropped_when_the_last_job_that_uses_it_has_started(virtual: Virtual) -> None:
     """The result is kept until all its users have started, and freed while the last one is still running."""
     maker = Maker()
     a = made(maker)
@@ -82,8 +82,8 @@ def test_freed_when_the_last_that_uses_it_has_started(virtual: Virtual) -> None:
     assert looks(virtual, maker, *jobs, at=(1, 3)) == [True, False]
 
 
-def test_kept_by_default(virtual: Virtual) -> None:
-    """Without the option, a result stays."""
+def test_result_is_kept_by_default(virtual: Virtual) -> None:
+    """Without the option, a result can still be read after the run."""
     maker = Maker()
     a = Job(maker)
     assert a.keep_result is True
@@ -91,7 +91,7 @@ def test_kept_by_default(virtual: Virtual) -> None:
     assert isinstance(a.result(), Big)
 
 
-def test_freed_in_containers_and_keywords_too(virtual: Virtual) -> None:
+def test_result_used_in_containers_and_keyword_arguments_is_dropped(virtual: Virtual) -> None:
     """The position of the job among the arguments makes no difference."""
     maker = Maker()
     a = made(maker)
@@ -104,8 +104,10 @@ def test_freed_in_containers_and_keywords_too(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("retry", [None, 2])
-def test_freed_when_a_service_is_ready(virtual: Virtual, retry: int | None) -> None:
-    """A service may be called again until it is ready, and never afterwards."""
+def test_result_used_by_a_service_is_dropped_when_it_cannot_be_called_again(
+    virtual: Virtual, retry: int | None
+) -> None:
+    """A service with `retry` may be called again until it is ready, and never afterwards."""
     maker = Maker()
     a = made(maker)
 
@@ -119,8 +121,8 @@ def test_freed_when_a_service_is_ready(virtual: Virtual, retry: int | None) -> N
 
 
 @pytest.mark.parametrize("retry", [None, 2])
-def test_a_job_that_waits_for_a_slot_still_needs_it(virtual: Virtual, retry: Any) -> None:
-    """Being ready is not having started: the arguments are needed until the slot is there."""
+def test_result_is_kept_while_a_job_that_uses_it_waits_for_a_slot(virtual: Virtual, retry: Any) -> None:
+    """A job needs its arguments until it has started, and it is not enough that it is scheduled."""
     maker = Maker()
     a = made(maker)
     jobs = [a, Job(nap, 3), Job(use, a, 5, retry=retry)]
@@ -130,13 +132,13 @@ def test_a_job_that_waits_for_a_slot_still_needs_it(virtual: Virtual, retry: Any
     assert [watcher.result() for watcher in watchers] == [True, retry is not None]
 
 
-def test_freed_at_the_start_of_a_job_with_a_timeout(virtual: Virtual) -> None:
+def test_result_is_dropped_at_the_start_of_a_job_with_a_timeout(virtual: Virtual) -> None:
     """A timeout that fails or moves on calls the function once: its arguments are not needed again."""
     maker = Maker()
     assert looks(virtual, maker, Job(use, made(maker), 5, timeout=9), at=(1,)) == [False]
 
 
-def test_freed_at_the_start_of_a_service(virtual: Virtual) -> None:
+def test_result_is_dropped_at_the_start_of_a_service(virtual: Virtual) -> None:
     """A service has its arguments from its start on, and lasts to the end of the run: the result does not."""
     maker = Maker()
 
@@ -148,8 +150,8 @@ def test_freed_at_the_start_of_a_service(virtual: Virtual) -> None:
     assert looks(virtual, maker, Service(serve, made(maker)), at=(1, 3)) == [False, False]
 
 
-def test_freed_at_the_start_of_a_thread_job(backend: str) -> None:
-    """While the thread works, only the call has the result: the engine has given it up."""
+def test_result_is_dropped_at_the_start_of_a_thread_job(backend: str) -> None:
+    """While the thread works, only the call refers to the result."""
     entered, release = threading.Event(), threading.Event()
 
     def work(big: Big) -> None:
@@ -167,13 +169,13 @@ def test_freed_at_the_start_of_a_thread_job(backend: str) -> None:
 
     assert Scheduler(ThreadJob(work, a), Job(ask)).run(backend=backend, check=True)  # type: ignore[arg-type]
     end = time.monotonic() + 5
-    while maker.there and time.monotonic() < end:  # the worker's thread may hold the call a moment longer
+    while maker.is_alive and time.monotonic() < end:  # the worker's thread may hold the call a moment longer
         time.sleep(0.001)
-    assert not maker.there
+    assert not maker.is_alive
 
 
-def test_each_link_of_a_chain_is_freed(virtual: Virtual) -> None:
-    """A long chain that passes something big on never holds more than the ends in use."""
+def test_results_of_a_long_chain_of_jobs_are_dropped_one_by_one(virtual: Virtual) -> None:
+    """At most two results of the chain exist at the same time."""
     alive: weakref.WeakSet[Big] = weakref.WeakSet()
     most = 0
 
@@ -195,11 +197,11 @@ def test_each_link_of_a_chain_is_freed(virtual: Virtual) -> None:
     assert isinstance(job.result(), Big)
 
 
-# --- not before
+# --- kept
 
 
-def test_a_result_without_users_is_kept(virtual: Virtual) -> None:
-    """No job's start drops it, so it can be read."""
+def test_result_that_no_job_uses_is_kept(virtual: Virtual) -> None:
+    """A job that requires the other one, without using its result, does not drop it."""
     maker = Maker()
     a = made(maker)
     after = Job(nap, required=a)
@@ -208,8 +210,8 @@ def test_a_result_without_users_is_kept(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("options", [{"retry": 1}, {"timeout": 2, "on_timeout": "restart"}], ids=["retry", "restart"])
-def test_a_job_that_may_be_called_again_needs_it_until_it_settles(virtual: Virtual, options: Any) -> None:
-    """Each attempt, and each restart, gets the argument; when the job has settled it is gone."""
+def test_result_is_kept_until_a_job_that_may_be_called_again_has_settled(virtual: Virtual, options: Any) -> None:
+    """Each attempt and each restart gets the argument."""
     maker = Maker()
     calls: list[Any] = []
 
@@ -227,8 +229,8 @@ def test_a_job_that_may_be_called_again_needs_it_until_it_settles(virtual: Virtu
 
 
 @pytest.mark.parametrize("fate", ["blocked", "skipped", "cancelled"])
-def test_a_user_that_never_starts_releases_its_inputs_at_once(virtual: Virtual, fate: str) -> None:
-    """A job that is BLOCKED, SKIPPED or CANCELLED before its start needs its arguments no more, and did until then."""
+def test_result_is_dropped_when_a_job_that_uses_it_will_never_start(virtual: Virtual, fate: str) -> None:
+    """A job that is BLOCKED, SKIPPED or CANCELLED before its start needs its arguments no more."""
     maker = Maker()
     a = made(maker)
     gate = Job(nap, 2)
@@ -248,8 +250,8 @@ def test_a_user_that_never_starts_releases_its_inputs_at_once(virtual: Virtual, 
     assert [watcher.result() for watcher in watchers] == [True, False]
 
 
-def test_a_failed_user_of_a_result_counts_once(virtual: Virtual) -> None:
-    """A job that uses it, fails, and settles is counted once: the other one still finds it."""
+def test_a_failed_job_counts_once_among_the_jobs_that_use_a_result(virtual: Virtual) -> None:
+    """The start and the failure of one job do not drop a result that another one still needs."""
     maker = Maker()
     a = made(maker)
 
@@ -264,15 +266,12 @@ def test_a_failed_user_of_a_result_counts_once(virtual: Virtual) -> None:
         a.result()
 
 
-# --- from elsewhere
+# --- used from another scheduler
 
 
 @pytest.mark.parametrize("listed", [False, True])
-def test_used_from_another_scheduler_it_stays(virtual: Virtual, listed: bool) -> None:
-    """A scheduler is run again by retries, and may be alone: what jobs of others use is kept; looking changes nothing.
-
-    Each `topological_order()` of the inner scheduler used to forget who uses its jobs from outside.
-    """
+def test_result_used_from_another_scheduler_is_kept(virtual: Virtual, listed: bool) -> None:
+    """The scheduler may run again by retries, or alone; a call of `topological_order()` changes nothing."""
     maker, beside = Maker(), Maker()
     a = made(maker)
 
@@ -288,12 +287,12 @@ def test_used_from_another_scheduler_it_stays(virtual: Virtual, listed: bool) ->
     inner = Scheduler(a, Job(look_at_order, required=a), Job(use, a))
     virtual(lambda: Scheduler(inner, Job(use_both, a, made(beside))).co_run(check=True))
     assert isinstance(a.result(), Big)
-    assert maker.there
-    assert not beside.there  # it is given up all the same
+    assert maker.is_alive
+    assert not beside.is_alive  # it is dropped nevertheless
 
 
-def test_nested_scheduler_that_is_tried_again_makes_it_anew(virtual: Virtual) -> None:
-    """Within a nested scheduler each attempt makes, uses and gives up its own."""
+def test_each_attempt_of_a_nested_scheduler_makes_and_drops_its_own_result(virtual: Virtual) -> None:
+    """The result of the first attempt is not needed by the second one."""
     maker = Maker()
     a = made(maker)
     seen: list[Any] = []
@@ -305,14 +304,14 @@ def test_nested_scheduler_that_is_tried_again_makes_it_anew(virtual: Virtual) ->
 
     virtual(lambda: Scheduler(Scheduler(a, Job(second_time, a, critical=True), retry=1)).co_run(check=True))
     assert seen == [Big, Big]
-    assert not maker.there
+    assert not maker.is_alive
 
 
 # --- afterwards
 
 
-def test_a_late_reader_gets_a_clear_error(virtual: Virtual) -> None:
-    """The job has succeeded, but its result is gone: JobNotDone that names job and option, each time."""
+def test_reading_a_dropped_result_raises_job_not_done(virtual: Virtual) -> None:
+    """The job has succeeded, but each call of `result()` raises an error that names the job and the option."""
     a = Job(nap, 0, keep_result=False, label="big")
     virtual(lambda: Scheduler(Job(use, a)).co_run(check=True))
     assert a.state is JobState.SUCCEEDED
@@ -322,8 +321,8 @@ def test_a_late_reader_gets_a_clear_error(virtual: Virtual) -> None:
             a.result()
 
 
-def test_what_was_given_up_can_be_looked_at(virtual: Virtual) -> None:
-    """Listing, debrief and explain show a job whose result is gone as any other that succeeded."""
+def test_views_show_a_job_whose_result_was_dropped(virtual: Virtual) -> None:
+    """Listing, debrief and explain show the job as any other that succeeded."""
     a = Job(nap, 0, keep_result=False, label="big")
     scheduler = Scheduler(Job(use, a))
     virtual(lambda: scheduler.co_run(check=True))
@@ -332,8 +331,8 @@ def test_what_was_given_up_can_be_looked_at(virtual: Virtual) -> None:
     assert "succeeded" in scheduler.explain(a)
 
 
-def test_a_job_added_late_finds_it_gone_with_a_clear_error(virtual: Virtual) -> None:
-    """A job that comes when the result has been given up cannot be called: it fails, or is refused, and says why."""
+def test_a_job_added_after_its_input_was_dropped_fails_with_a_clear_error(virtual: Virtual) -> None:
+    """The job fails, or the call of `add` raises; the error names the input."""
     a = Job(nap, 0, keep_result=False, label="big")
     job = Job(use, a, 0)
 
@@ -350,8 +349,8 @@ def test_a_job_added_late_finds_it_gone_with_a_clear_error(virtual: Virtual) -> 
     assert "dropped" in str(error)
 
 
-def test_a_job_added_in_time_counts(virtual: Virtual) -> None:
-    """A job that is added while the result is there is one more that uses it."""
+def test_result_is_kept_for_a_job_that_is_added_before_it_is_dropped(virtual: Virtual) -> None:
+    """The added job is one more that uses the result."""
     maker = Maker()
     a = made(maker)
 
@@ -368,8 +367,8 @@ def test_a_job_added_in_time_counts(virtual: Virtual) -> None:
     assert [watcher.result() for watcher in watchers] == [True, False]
 
 
-def test_second_run_works(virtual: Virtual) -> None:
-    """Each run makes the result anew, passes it on and gives it up."""
+def test_each_run_makes_and_drops_the_result_anew(virtual: Virtual) -> None:
+    """Two jobs use the result in each of three runs."""
     maker = Maker()
     seen: list[Any] = []
 
@@ -380,12 +379,12 @@ def test_second_run_works(virtual: Virtual) -> None:
     scheduler = Scheduler(Sequence(Job(see, a), Job(nap), Job(see, a)))
     for _ in range(3):
         virtual(lambda: scheduler.co_run(check=True))
-        assert not maker.there
+        assert not maker.is_alive
     assert seen == [Big] * 6
 
 
-def test_instruments_see_it_when_it_is_made(virtual: Virtual) -> None:
-    """An instrument that reads results as jobs finish gets it: it is given up later."""
+def test_instruments_can_read_a_result_before_it_is_dropped(virtual: Virtual) -> None:
+    """The hook `job_finished` is called before the jobs that use the result start."""
     read: list[Any] = []
 
     class Reads(Instrument):
@@ -397,4 +396,4 @@ def test_instruments_see_it_when_it_is_made(virtual: Virtual) -> None:
     a = made(maker)
     virtual(lambda: Scheduler(Job(use, a), instruments=[Reads()]).co_run(check=True))
     assert read == [Big]
-    assert not maker.there
+    assert not maker.is_alive

@@ -79,8 +79,8 @@ def test_default_label_shows_the_call(args: tuple[Any, ...], label: str) -> None
     assert ThreadJob(print, *args).label == label.replace("fetch(", "print(", 1)
 
 
-def test_what_just_fits_is_shown_whole() -> None:
-    """A label is cut from one character more than the longest, in its middle."""
+def test_a_label_of_the_maximum_length_is_not_shortened() -> None:
+    """One character more, and its middle is replaced by an ellipsis."""
     fits = "".join(str(number % 10) for number in range(_labels.MAX_LABEL_LENGTH))
     assert _labels.shorten(fits) == fits
     assert len(_labels.shorten(f"{fits}x")) == len(fits)
@@ -88,7 +88,7 @@ def test_what_just_fits_is_shown_whole() -> None:
     assert _labels.without_middle("012345678", 8) == "0123…678"
 
 
-def test_each_limit_of_a_label_is_where_it_is_said_to_be() -> None:
+def test_each_part_of_a_label_is_shortened_only_beyond_its_limit() -> None:
     """A text as long as its limit is shown whole; one character more is shortened."""
     too_long = ["x" * 18, "x" * 18, "x" * 15]  # with quotes and commas, 61 characters
     assert _labels.call_label("f", [*too_long[:2], "x" * 14], {}) == f"f('{'x' * 18}', '{'x' * 18}', '{'x' * 14}')"
@@ -99,7 +99,7 @@ def test_each_limit_of_a_label_is_where_it_is_said_to_be() -> None:
     assert _labels.call_label("f", [1234567.1234, 123456.123456], {}) == "f(1234567.1234, 123456)"
 
 
-def test_equal_labels_have_paths_of_their_own() -> None:
+def test_jobs_with_equal_labels_have_different_paths() -> None:
     """Paths differ even if a label looks like such a path, or a scheduler's label has slashes."""
     jobs = [Job(nothing, label=label) for label in ("a", "a", "a#2", "a", "b/c")]
     around = [Scheduler(label="b"), Scheduler(label="x/y")]
@@ -109,8 +109,8 @@ def test_equal_labels_have_paths_of_their_own() -> None:
     assert list(_labels.paths_of(scheduler).values()) == [one.path for one in (*jobs, *around)]
 
 
-def test_keyword_arguments_are_shown() -> None:
-    """Keyword arguments stand behind the others, jobs among them too."""
+def test_default_label_shows_keyword_arguments() -> None:
+    """Keyword arguments follow the positional ones, and may be jobs."""
     assert Job(fetch, 1, kwargs={"key": three, "x": "y"}).label == "fetch(1, key=fetch(3), x='y')"
 
 
@@ -122,20 +122,20 @@ def test_chain_of_jobs_as_arguments_has_a_short_label() -> None:
     assert job.label == "fetch(fetch(fetch(fetch(…))))"
 
 
-def test_jobs_over_jobs_over_jobs_have_labels_of_their_own() -> None:
-    """The labels of the last steps of a pipeline differ in what the first steps were called with."""
+def test_labels_of_nested_calls_show_their_innermost_arguments() -> None:
+    """The labels of the last steps of a pipeline differ in the arguments of the first steps."""
     addresses = [f"https://example.org/a/long/path/{number}" for number in range(3)]
     last = [Job(fetch, Job(fetch, Job(fetch, address))) for address in addresses]
     assert [job.label for job in last] == [f"fetch(fetch(fetch(…g/path/{number}')))" for number in range(3)]
 
 
-def test_label_over_many_jobs_over_many_jobs_is_cheap() -> None:
+def test_label_of_a_job_with_many_indirect_inputs_is_short() -> None:
     """Inner calls show few of their arguments, so a label does not look at all jobs of a wide graph."""
     wide = Job(fetch, *(Job(fetch, number) for number in range(1000)))
     assert Job(fetch, wide).label == "fetch(fetch(fetch(…etch(2), …))"
 
 
-def test_coroutine_object_shows_that_its_arguments_are_unknown() -> None:
+def test_label_of_a_coroutine_object_has_an_ellipsis_for_its_arguments() -> None:
     """The arguments of a coroutine object are not accessible."""
     job = Job(fetch(1))
     assert job.label == "fetch(…)"
@@ -152,7 +152,7 @@ def test_redacted_job_shows_no_arguments() -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_task_has_the_label_of_its_job() -> None:
+def test_trio_task_has_the_label_of_its_job() -> None:
     """Under trio each task's name is the label, with the arguments of that very job."""
     import trio
 
@@ -193,8 +193,8 @@ def label_that_raises(item: str) -> str:
         (label_that_raises, ValueError, r"the function of label= raised for label\('a'\): KeyError"),
     ],
 )
-def test_map_refuses_labels_that_are_none(label: Any, error: type[Exception], message: str) -> None:
-    """A label function that returns no text is rejected with the item, and no job is added."""
+def test_map_rejects_invalid_labels(label: Any, error: type[Exception], message: str) -> None:
+    """The error names the item of the invalid label, and no job is added."""
     scheduler = Scheduler(label="home")
     with pytest.raises(error, match=message):
         scheduler.map(fetch, ["a"], label=label)

@@ -60,7 +60,7 @@ def test_predicates_agree_with_the_state(virtual: Virtual) -> None:
     assert not any(job.is_scheduled() or job.is_running() for job in scheduler)
 
 
-def test_result_is_the_value(virtual: Virtual) -> None:
+def test_result_returns_the_value_of_the_function(virtual: Virtual) -> None:
     """`result()` returns the same object to every caller."""
     value = object()
     job = Job(nap, 1, value)
@@ -70,8 +70,8 @@ def test_result_is_the_value(virtual: Virtual) -> None:
     assert job.raised_exception() is None
 
 
-def test_result_raises_what_the_job_raised_with_its_first_traceback(virtual: Virtual) -> None:
-    """`result()` raises it any number of times, and the traceback does not grow."""
+def test_result_raises_the_exception_of_the_job_with_its_original_traceback(virtual: Virtual) -> None:
+    """Any number of calls raise the same exception, and its traceback does not grow."""
     error = OSError("broken")
     job = Job(fail, 1, error)
     virtual(Scheduler(job).co_run)
@@ -87,7 +87,7 @@ def test_result_raises_what_the_job_raised_with_its_first_traceback(virtual: Vir
 
 
 def test_exception_of_a_job_shows_few_frames_of_the_engine(virtual: Virtual) -> None:
-    """One frame of the engine stands above the user's function."""
+    """At most one frame of the engine is above the user's function."""
     job = Job(fail)
     virtual(Scheduler(job).co_run)
     error = job.raised_exception()
@@ -96,7 +96,7 @@ def test_exception_of_a_job_shows_few_frames_of_the_engine(virtual: Virtual) -> 
     assert names.index("fail") <= 1
 
 
-def test_result_before_the_end_is_job_not_done(virtual: Virtual) -> None:
+def test_result_of_an_unfinished_job_raises_job_not_done(virtual: Virtual) -> None:
     """JobNotDone names job and state, also for a job that was never reached."""
     job = Job(nap, label="slow")
     with pytest.raises(JobNotDone, match=r"'slow' is idle"):
@@ -107,8 +107,8 @@ def test_result_before_the_end_is_job_not_done(virtual: Virtual) -> None:
         never.result()
 
 
-def test_result_of_a_cancelled_job_is_a_fresh_job_cancelled(virtual: Virtual) -> None:
-    """A cancellation is never stored: each result() raises a fresh JobCancelled that names the job."""
+def test_result_of_a_cancelled_job_raises_a_fresh_job_cancelled(virtual: Virtual) -> None:
+    """A cancellation is never stored: each call of `result()` raises a new error that names the job."""
     job = Job(nap, label="cut")
     virtual(functools.partial(Scheduler(job).co_run, timeout=0.5))
     errors = []
@@ -120,7 +120,7 @@ def test_result_of_a_cancelled_job_is_a_fresh_job_cancelled(virtual: Virtual) ->
     assert job.raised_exception() is None
 
 
-def test_times_are_on_the_backends_clock(virtual: Virtual) -> None:
+def test_times_of_a_job_are_on_the_clock_of_the_backend(virtual: Virtual) -> None:
     """`started_at`, `finished_at` and `elapsed` are seconds on the backend's clock, or None if unknown."""
     first, second = Job(nap, 2), Job(nap, 3)
     second.requires(first)
@@ -183,7 +183,7 @@ def test_wait_settled_waits_in_another_task(virtual: Virtual) -> None:
     assert woken == {"ok": 1, "bad": 2, "bad too": 2}
 
 
-def test_wait_settled_in_another_job(virtual: Virtual) -> None:
+def test_wait_settled_works_in_another_job(virtual: Virtual) -> None:
     """A job may wait for another that it does not require."""
     slow = Job(nap, 2)
 
@@ -196,8 +196,8 @@ def test_wait_settled_in_another_job(virtual: Virtual) -> None:
     assert waiter.result() == 2
 
 
-def test_wait_settled_of_a_settled_job_returns(virtual: Virtual) -> None:
-    """Afterwards it returns at once, in a later loop too."""
+def test_wait_settled_of_a_settled_job_returns_at_once(virtual: Virtual) -> None:
+    """`wait_settled` may be called in a later event loop, too."""
 
     async def wait() -> tuple[float, float]:
         start = anyio.current_time()
@@ -210,8 +210,8 @@ def test_wait_settled_of_a_settled_job_returns(virtual: Virtual) -> None:
     assert start == end
 
 
-def test_wait_settled_of_a_job_that_is_not_reached(virtual: Virtual) -> None:
-    """If the run ends without reaching the job, `wait_settled` raises a JobNotDone that names it, also afterwards."""
+def test_wait_settled_of_a_job_that_the_run_does_not_reach_raises(virtual: Virtual) -> None:
+    """The JobNotDone names the job; a call after the run raises it, too."""
     bad = Job(fail, 1, critical=True)
     never = Job(nap, label="never", required=bad)
     inside = Job(nap, label="inside")
@@ -236,7 +236,7 @@ def test_wait_settled_of_a_job_that_is_not_reached(virtual: Virtual) -> None:
     assert sum("'inside'" in one for one in told) == 1
 
 
-def test_wait_settled_of_a_job_in_no_scheduler(virtual: Virtual) -> None:
-    """A job in no scheduler can never settle: JobNotDone."""
+def test_wait_settled_of_a_job_in_no_scheduler_raises(virtual: Virtual) -> None:
+    """The job can never settle, so the error is a JobNotDone."""
     with pytest.raises(JobNotDone, match="'lonely'"):
         virtual(Job(nap, label="lonely").wait_settled)

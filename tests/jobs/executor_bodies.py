@@ -32,8 +32,8 @@ def die_once(path: str) -> str:
     return "alive"
 
 
-def until_told(directory: str, value: Any = None) -> Any:
-    """Report the start, and continue on request."""
+def wait_for_go(directory: str, value: Any = None) -> Any:
+    """Create a file at the start, and return when another file exists."""
     Path(directory, "begun").touch()
     while not Path(directory, "go").exists():
         time.sleep(0.01)

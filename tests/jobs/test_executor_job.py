@@ -36,7 +36,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def test_a_function_is_called_by_the_executor(backend: str, threads: ThreadPoolExecutor) -> None:
-    """The executor goes on to serve its owner afterwards."""
+    """After the run the executor still serves its owner."""
     job = ExecutorJob(threads, threading.current_thread)
     assert run(backend, job).stop_reason
     assert job.result().name.startswith("ThreadPoolExecutor")
@@ -52,7 +52,7 @@ def test_arguments_and_results_go_to_processes_and_back(backend: str, processes:
     assert (first.result(), second.result()) == (3, 6)
 
 
-def test_what_a_function_raises_is_the_failure(backend: str, processes: ProcessPoolExecutor) -> None:
+def test_an_exception_in_the_executor_fails_the_job(backend: str, processes: ProcessPoolExecutor) -> None:
     """The exception has its own type and text."""
     job = ExecutorJob(processes, bodies.fail)
     run(backend, job)
@@ -60,7 +60,7 @@ def test_what_a_function_raises_is_the_failure(backend: str, processes: ProcessP
         job.result()
 
 
-def test_a_call_that_waits_is_cancelled_with_its_job(backend: str, threads: ThreadPoolExecutor) -> None:
+def test_cancelling_a_job_cancels_its_waiting_call(backend: str, threads: ThreadPoolExecutor) -> None:
     """The function is never called, and the job settles while the pool is still busy with something else."""
     go, called = threading.Event(), list[int]()
     threads.submit(go.wait, PATIENCE)
@@ -77,8 +77,10 @@ def test_a_call_that_waits_is_cancelled_with_its_job(backend: str, threads: Thre
     assert called == []
 
 
-def test_a_call_that_runs_keeps_its_slot_until_it_has_ended(backend: str, threads: ThreadPoolExecutor) -> None:
-    """The job then has the outcome of the cancellation, and the value is dropped."""
+def test_a_cancelled_job_keeps_its_slot_until_its_running_call_has_ended(
+    backend: str, threads: ThreadPoolExecutor
+) -> None:
+    """The job is then CANCELLED, and the value of the call is dropped."""
     go, began, order = threading.Event(), threading.Event(), list[str]()
 
     def hold() -> str:
@@ -106,10 +108,10 @@ def test_a_call_that_runs_keeps_its_slot_until_it_has_ended(backend: str, thread
 
 
 @patiently(0.05, 1)
-def test_a_timeout_during_an_executor_call_fails_the_job_at_its_end(
+def test_a_timeout_fails_the_job_when_its_running_call_has_ended(
     backend: str, threads: ThreadPoolExecutor, unit: float
 ) -> None:
-    """The job fails with it as soon as the call has ended."""
+    """A running call cannot be interrupted."""
     began, go = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -127,12 +129,14 @@ def test_a_timeout_during_an_executor_call_fails_the_job_at_its_end(
 
 
 @patiently(0.1, 5)
-def test_a_timeout_does_not_count_the_queue_of_threads(backend: str, tmp_path: Path, unit: float) -> None:
-    """A call that waits for a thread longer than its time, and then takes none of it, is in time."""
+def test_a_timeout_does_not_count_the_wait_for_a_thread_of_the_executor(
+    backend: str, tmp_path: Path, unit: float
+) -> None:
+    """A call that waits for a thread longer than its timeout, and then ends at once, is in time."""
     with ThreadPoolExecutor(1) as pool:
         told = tmp_path / str(unit)
         told.mkdir()
-        first = ExecutorJob(pool, bodies.until_told, str(told))
+        first = ExecutorJob(pool, bodies.wait_for_go, str(told))
         second = ExecutorJob(pool, bodies.add, 1, timeout=unit)
         idle = ExecutorJob(pool, bodies.add, 2, idle_timeout=unit)
 
@@ -144,11 +148,11 @@ def test_a_timeout_does_not_count_the_queue_of_threads(backend: str, tmp_path: P
     assert (second.result(), idle.result()) == (1, 2)
 
 
-def test_a_timeout_counts_from_the_submission_where_the_start_is_not_known(
+def test_a_timeout_in_a_process_pool_counts_from_the_submission(
     backend: str, processes: ProcessPoolExecutor, tmp_path: Path
 ) -> None:
-    """With processes, a call that waits for one beyond its timeout fails."""
-    first = ExecutorJob(processes, bodies.until_told, str(tmp_path))
+    """The start of a call is not known, so one that waits for a process beyond its timeout fails."""
+    first = ExecutorJob(processes, bodies.wait_for_go, str(tmp_path))
     others = [ExecutorJob(processes, bodies.add, number, timeout=0.3) for number in range(3)]
 
     async def go() -> None:
@@ -166,7 +170,7 @@ def test_a_timeout_counts_from_the_submission_where_the_start_is_not_known(
         (bodies.add, (1, threading.Lock()), "argument 2, a lock, cannot be sent"),
     ],
 )
-def test_what_cannot_be_pickled_is_named_before_anything_is_sent(
+def test_a_call_that_cannot_be_pickled_fails_before_anything_is_sent(
     processes: ProcessPoolExecutor, function: Any, arguments: tuple[Any, ...], named: str
 ) -> None:
     """The error names the argument, and nothing reaches the executor."""
@@ -186,7 +190,7 @@ def test_what_cannot_be_pickled_is_named_before_anything_is_sent(
     assert submitted == []
 
 
-def test_threads_need_no_pickles(threads: ThreadPoolExecutor) -> None:
+def test_an_executor_of_threads_accepts_what_cannot_be_pickled(threads: ThreadPoolExecutor) -> None:
     """A lambda and a lock may go to an executor of threads."""
     job = ExecutorJob(threads, lambda lock: lock.locked(), threading.Lock())
     run("trio", job)
@@ -197,8 +201,8 @@ class OwnPool(ProcessPoolExecutor):
     """A pool that trioflow does not know how to make."""
 
 
-def test_a_broken_pool_is_a_clear_failure(backend: str) -> None:
-    """A note says what has broken, and what to write."""
+def test_jobs_of_a_broken_executor_fail_with_advice(backend: str) -> None:
+    """A note says that the executor has broken, and how to let trioflow replace it."""
     with OwnPool(1, get_context("spawn")) as pool:
         first = ExecutorJob(pool, bodies.die, label="die")
         second = ExecutorJob(pool, bodies.pid, required=first, label="next")
@@ -212,9 +216,9 @@ def test_a_broken_pool_is_a_clear_failure(backend: str) -> None:
         ]
 
 
-@pytest.mark.parametrize("made", [True, False], ids=["maker", "pool"])
-def test_a_broken_pool_is_made_again(backend: str, made: bool) -> None:
-    """Pending calls of the broken pool fail once, and may be retried; later calls do not notice."""
+@pytest.mark.parametrize("made", [True, False], ids=["function", "pool"])
+def test_a_broken_process_pool_is_replaced(backend: str, made: bool) -> None:
+    """Waiting calls of the broken pool fail once, and may be retried; later calls use the new one."""
     pool: Any = new_pool if made else new_pool()
     first = ExecutorJob(pool, bodies.die)
     second = ExecutorJob(pool, bodies.pid, required=first)
@@ -231,15 +235,15 @@ def assert_gone(pid: int) -> None:
     assert not Path("/proc", str(pid)).exists()
 
 
-def test_a_job_whose_pool_has_broken_may_be_tried_again(backend: str, tmp_path: Path) -> None:
-    """The second attempt has a new pool."""
+def test_retry_after_a_broken_pool_uses_a_new_pool(backend: str, tmp_path: Path) -> None:
+    """The first attempt ends its worker process, and the second one succeeds."""
     job = ExecutorJob(new_pool, bodies.die_once, str(tmp_path / "died"), retry=1)
     run(backend, job)
     assert (job.result(), job.attempts) == ("alive", 2)
 
 
-def test_a_maker_serves_all_jobs_of_a_run_and_is_shut_down_with_it(backend: str) -> None:
-    """The maker is called once, even with nested schedulers."""
+def test_an_executor_made_by_a_function_serves_all_jobs_of_a_run_and_ends_with_it(backend: str) -> None:
+    """The function is called once, even with nested schedulers."""
     jobs = [ExecutorJob(new_pool, bodies.pid) for _ in range(3)]
     inner = ExecutorJob(new_pool, bodies.pid)
     run(backend, *jobs, Scheduler(inner))
@@ -248,8 +252,8 @@ def test_a_maker_serves_all_jobs_of_a_run_and_is_shut_down_with_it(backend: str)
     assert_gone(pids.pop())
 
 
-def test_an_executor_that_is_shut_down_is_named(backend: str) -> None:
-    """A note says when it may be shut down."""
+def test_a_job_of_an_executor_that_was_shut_down_fails_with_advice(backend: str) -> None:
+    """A note says that executors must not be shut down before the run has ended."""
     pool = ThreadPoolExecutor(1)
     pool.shutdown()
     job = ExecutorJob(pool, int)
@@ -259,7 +263,7 @@ def test_an_executor_that_is_shut_down_is_named(backend: str) -> None:
     assert "must not be shut down before the run" in error.__notes__[0]
 
 
-def test_a_future_that_others_cancel_is_a_failure(backend: str, threads: ThreadPoolExecutor) -> None:
+def test_a_future_that_others_cancel_fails_the_job(backend: str, threads: ThreadPoolExecutor) -> None:
     """The job itself was not cancelled."""
     go = threading.Event()
     threads.submit(go.wait, PATIENCE)
@@ -275,8 +279,10 @@ def test_a_future_that_others_cancel_is_a_failure(backend: str, threads: ThreadP
         job.result()
 
 
-def test_a_stop_iteration_is_the_cause_of_a_runtime_error(backend: str, threads: ThreadPoolExecutor) -> None:
-    """Python allows no coroutine to raise it, so it is behind a RuntimeError."""
+def test_a_stop_iteration_in_the_executor_fails_the_job_with_a_runtime_error(
+    backend: str, threads: ThreadPoolExecutor
+) -> None:
+    """Python allows no coroutine to raise StopIteration, which is the cause of the error."""
     job = ExecutorJob(threads, bodies.stop_iteration)
     run(backend, job)
     error = job.raised_exception()
@@ -296,14 +302,14 @@ async def co() -> None:
         ((ThreadPoolExecutor, 5), {}, "give a plain function"),
     ],
 )
-def test_invalid_arguments_of_an_executor_job_are_refused(arguments: Any, options: Any, advice: str) -> None:
+def test_invalid_arguments_of_an_executor_job_raise(arguments: Any, options: Any, advice: str) -> None:
     """The error says what to give."""
     with pytest.raises(TypeError, match=advice):
         ExecutorJob(*arguments, **options)
 
 
 def test_the_error_on_a_dask_client_names_its_executor() -> None:
-    """The error says which of its methods to call."""
+    """The error says to call `get_executor()`, or to use DaskJob."""
 
     class Client:
         def get_executor(self) -> None: ...
@@ -312,15 +318,15 @@ def test_the_error_on_a_dask_client_names_its_executor() -> None:
         ExecutorJob(Client(), int)  # type: ignore[arg-type]
 
 
-def test_a_maker_that_makes_none_is_named(backend: str) -> None:
-    """The error shows what it returned."""
+def test_a_function_that_returns_no_executor_fails_the_job(backend: str) -> None:
+    """The error shows what the function returned."""
     job = ExecutorJob(int, int)  # type: ignore[arg-type]
     run(backend, job)
     with pytest.raises(TypeError, match="was to make an executor, and returned 0"):
         job.result()
 
 
-def test_an_executor_job_awaited_outside_a_run_is_refused() -> None:
-    """Awaited by hand, it says what to put it into."""
+def test_an_executor_job_awaited_outside_a_run_raises() -> None:
+    """The error says to put the job into a Scheduler."""
     with pytest.raises(RuntimeError, match="put it into a Scheduler"):
         anyio.run(ExecutorJob(ThreadPoolExecutor, int).co_run)

@@ -31,7 +31,7 @@ SOON = 0.1  # a timeout that passes while the function works, and not before it 
 
 
 class Held:
-    """A function that works until it is let go, and counts how many do."""
+    """A function that works until it is released."""
 
     def __init__(self, value: Any = "late", then: BaseException | None = None) -> None:
         self.value = value
@@ -53,7 +53,7 @@ class Held:
 
 
 def release_after(held: Held, step: Callable[[], Any]) -> Job[None]:
-    """A job that waits until the function works, takes a step, gives the engine time, and lets the function go."""
+    """A job that waits until the function works, takes a step, gives the engine time, and releases the function."""
 
     async def body() -> None:
         await held.until_entered()
@@ -65,7 +65,7 @@ def release_after(held: Held, step: Callable[[], Any]) -> Job[None]:
 
 
 def release_late(held: Held) -> Job[None]:
-    """A job that lets the function go some time after its timeout."""
+    """A job that releases the function some time after its timeout."""
 
     async def body() -> None:
         await held.until_entered()
@@ -88,7 +88,7 @@ def test_the_result_is_what_the_function_returns(backend: str) -> None:
     assert job.result() == [3, 2, 1]
 
 
-def test_it_works_in_another_thread(backend: str) -> None:
+def test_the_function_runs_in_another_thread(backend: str) -> None:
     """The event loop's thread is free meanwhile."""
     held = Held()
     job = ThreadJob(held)
@@ -99,7 +99,7 @@ def test_it_works_in_another_thread(backend: str) -> None:
     assert here.result() != threading.get_ident()
 
 
-def test_an_exception_is_the_jobs_own(backend: str) -> None:
+def test_an_exception_in_the_thread_fails_the_job(backend: str) -> None:
     """The job raises the same object, with the line that raised it."""
     error = ValueError("wrong")
 
@@ -115,8 +115,8 @@ def test_an_exception_is_the_jobs_own(backend: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_an_interruption_ends_the_run(backend: str, kind: type[BaseException]) -> None:
-    """KeyboardInterrupt and SystemExit out of a thread leave the run bare, as out of any job."""
+def test_an_interruption_in_the_thread_ends_the_run(backend: str, kind: type[BaseException]) -> None:
+    """KeyboardInterrupt and SystemExit leave the run unwrapped, as from any job."""
 
     def interrupt() -> None:
         raise kind("now")
@@ -146,7 +146,7 @@ def test_current_job_works_in_the_thread(backend: str) -> None:
     assert [job.result() for job in jobs] == jobs
 
 
-def test_context_is_a_copy(backend: str) -> None:
+def test_the_context_variables_in_the_thread_are_a_copy(backend: str) -> None:
     """The function sees the variables that the run was called with; what it sets, no other job sees."""
     variable = contextvars.ContextVar("variable", default="unset")
 
@@ -162,8 +162,8 @@ def test_context_is_a_copy(backend: str) -> None:
     assert variable.get() == "outside"
 
 
-def test_the_function_may_call_back(backend: str) -> None:
-    """The function may have the event loop run something, by anyio.from_thread."""
+def test_the_function_may_run_async_code_in_the_event_loop(backend: str) -> None:
+    """`anyio.from_thread.run` works in the thread, and the job keeps its slot."""
 
     async def double(number: int) -> int:
         await turns(3)
@@ -179,7 +179,7 @@ def test_the_function_may_call_back(backend: str) -> None:
 # --- windows and limiters
 
 
-def test_more_than_forty_at_once(backend: str) -> None:
+def test_more_than_forty_threads_work_at_once(backend: str) -> None:
     """The window is the limit, not the 40 threads that trio and anyio allow by default."""
     barrier = threading.Barrier(50)
     jobs = [ThreadJob(barrier.wait, PATIENCE) for _ in range(50)]
@@ -205,7 +205,7 @@ class Crowd:
             self.inside -= 1
 
 
-def test_the_window_holds(backend: str) -> None:
+def test_jobs_window_limits_the_threads_at_work(backend: str) -> None:
     """Never more threads work than the window has slots, and all slots are used."""
     crowd = Crowd(3)
     jobs = [ThreadJob(crowd) for _ in range(21)]
@@ -215,7 +215,7 @@ def test_the_window_holds(backend: str) -> None:
 
 
 @pytest.mark.parametrize("library", [trio, anyio])
-def test_a_limiter_holds(backend: str, library: Any) -> None:
+def test_limiter_option_limits_the_threads_at_work(backend: str, library: Any) -> None:
     """No more threads work than `limiter=` has tokens: one of anyio's on both backends, of trio's on trio alone."""
     crowd = Crowd(2)
     limiter = library.CapacityLimiter(2)
@@ -230,8 +230,8 @@ def test_a_limiter_holds(backend: str, library: Any) -> None:
         assert limiter.borrowed_tokens == 0
 
 
-def test_a_limiter_that_is_the_window_is_asked_once(backend: str) -> None:
-    """The job takes a token of its limiter in place of the window's: to wait for a second would be forever."""
+def test_a_limiter_that_is_also_the_window_gives_one_token_per_job(backend: str) -> None:
+    """A job that needed a second token of the same limiter would wait forever."""
     crowd = Crowd(1)
     limiter = anyio.CapacityLimiter(1)
     jobs = [ThreadJob(crowd, limiter=limiter) for _ in range(3)]
@@ -240,8 +240,8 @@ def test_a_limiter_that_is_the_window_is_asked_once(backend: str) -> None:
     assert all(job.raised_exception() is None for job in jobs)
 
 
-def test_a_forever_job_holds_no_token_of_the_window(backend: str) -> None:
-    """A forever job has no slot, so with the window as its limiter it has to ask for a token."""
+def test_a_forever_job_takes_a_token_of_a_limiter_that_is_also_the_window(backend: str) -> None:
+    """A forever job has no slot, so it needs a token of its own."""
     limiter = anyio.CapacityLimiter(2)
     held = Held()
     borrowed: list[int] = []
@@ -251,8 +251,8 @@ def test_a_forever_job_holds_no_token_of_the_window(backend: str) -> None:
     assert borrowed == [2]
 
 
-def test_a_limiter_that_is_a_window_further_out_is_asked_once(backend: str) -> None:
-    """No scheduler holds a token, so the job waits for other jobs alone, at any depth."""
+def test_a_limiter_that_is_the_window_of_an_enclosing_scheduler_causes_no_deadlock(backend: str) -> None:
+    """Schedulers hold no tokens, so a job waits only for other jobs, at any depth."""
     limiter = anyio.CapacityLimiter(1)
     crowd = Crowd(1)
     nested = [Scheduler(ThreadJob(crowd, limiter=limiter), ThreadJob(crowd)) for _ in range(3)]
@@ -260,8 +260,8 @@ def test_a_limiter_that_is_a_window_further_out_is_asked_once(backend: str) -> N
     assert crowd.most == 1
 
 
-def test_a_limiter_of_the_other_library() -> None:
-    """A trio limiter cannot work on asyncio: the job fails with an error that says which would."""
+def test_a_trio_limiter_on_asyncio_fails_the_job() -> None:
+    """The error says which limiter works."""
     job = ThreadJob(int, limiter=trio.CapacityLimiter(1), label="mine")
     assert Scheduler(job).run(backend="asyncio") is True
     with pytest.raises(TypeError, match=r"'mine' is not for asyncio.*anyio"):
@@ -284,16 +284,16 @@ def test_a_timeout_fails_the_job_when_the_thread_has_ended(backend: str) -> None
     assert after.result() is True, "the next job got the slot while the thread was at work"
 
 
-def test_a_timeout_drops_the_exception(backend: str) -> None:
-    """An exception that comes after the timeout is dropped."""
+def test_an_exception_after_the_timeout_is_dropped(backend: str) -> None:
+    """The job fails with JobTimeout instead."""
     held = Held(then=ValueError("late"))
     job = ThreadJob(held, timeout=SOON)
     assert Scheduler(job, release_late(held)).run(backend=backend) is True
     assert isinstance(job.raised_exception(), JobTimeout)
 
 
-def test_a_late_interruption_is_not_dropped(backend: str) -> None:
-    """SystemExit ends the run, however late it comes."""
+def test_a_system_exit_after_the_timeout_ends_the_run(backend: str) -> None:
+    """SystemExit is not dropped, however late it comes."""
     held = Held(then=SystemExit("late"))
     job = ThreadJob(held, timeout=SOON)
     scheduler = Scheduler(job, release_late(held))
@@ -302,7 +302,7 @@ def test_a_late_interruption_is_not_dropped(backend: str) -> None:
     assert scheduler.stop_reason is StopReason.INTERRUPTED
 
 
-def test_move_on(backend: str) -> None:
+def test_move_on_succeeds_with_none_when_the_thread_has_ended(backend: str) -> None:
     """With `on_timeout="move_on"` the job has succeeded with None once the thread has ended."""
     held = Held()
     job = ThreadJob(held, timeout=SOON, on_timeout="move_on")
@@ -313,8 +313,8 @@ def test_move_on(backend: str) -> None:
     assert held.left.is_set()
 
 
-def test_restart(backend: str) -> None:
-    """With `on_timeout="restart"` the function is called again, after the first call has ended."""
+def test_restart_calls_the_function_again_when_the_first_call_has_ended(backend: str) -> None:
+    """Calls of the same job never overlap."""
     held = Held()
     calls: list[bool] = []
 
@@ -329,8 +329,8 @@ def test_restart(backend: str) -> None:
     assert all(calls[1:])
 
 
-def test_a_function_that_asks_ends_early(backend: str) -> None:
-    """A function that calls `anyio.from_thread.check_cancelled()` learns of its timeout."""
+def test_a_function_that_checks_for_cancellation_ends_at_its_timeout(backend: str) -> None:
+    """`anyio.from_thread.check_cancelled()` raises in the function when the timeout is over."""
 
     def patient() -> None:
         while True:
@@ -366,8 +366,8 @@ def test_cancel_waits_for_the_thread(backend: str, then: Exception | None) -> No
         job.result()
 
 
-def test_a_run_ends_when_its_threads_have(backend: str) -> None:
-    """A scheduler whose time is over still waits for the thread: nothing of a run goes on after it."""
+def test_a_run_that_timed_out_waits_for_its_threads(backend: str) -> None:
+    """Nothing of a run continues after it."""
     held = Held()
     job = ThreadJob(held)
     inner = Scheduler(job, timeout=SOON)
@@ -377,8 +377,8 @@ def test_a_run_ends_when_its_threads_have(backend: str) -> None:
     assert held.left.is_set()
 
 
-def test_a_forever_job_is_cancelled_at_the_end(backend: str) -> None:
-    """A thread can be a forever job; the run's end waits for it."""
+def test_a_forever_thread_job_is_cancelled_at_the_end_of_the_run(backend: str) -> None:
+    """The end of the run waits for the thread."""
     held = Held()
     job = ThreadJob(held, forever=True)
 
@@ -391,8 +391,8 @@ def test_a_forever_job_is_cancelled_at_the_end(backend: str) -> None:
     assert held.left.is_set()
 
 
-def test_abandon_lets_go_at_once(backend: str) -> None:
-    """A cancelled job gives its slot back while its thread goes on, which still knows its job."""
+def test_abandon_on_cancel_frees_the_slot_while_the_thread_continues(backend: str) -> None:
+    """`current_job()` still works in the abandoned thread."""
     held = Held()
     known: list[Any] = []
     ended = threading.Event()
@@ -417,8 +417,8 @@ def test_abandon_lets_go_at_once(backend: str) -> None:
     assert known == [job]
 
 
-def test_abandon_by_timeout(backend: str) -> None:
-    """The outcome is a timeout then; a later exception of the abandoned function disturbs no other job."""
+def test_abandon_on_cancel_fails_the_job_at_its_timeout(backend: str) -> None:
+    """A later exception of the abandoned function does not disturb other jobs."""
     held = Held(then=ValueError("unheard"))
     job = ThreadJob(held, abandon_on_cancel=True, timeout=SOON)
     assert Scheduler(job).run(backend=backend) is True
@@ -428,14 +428,14 @@ def test_abandon_by_timeout(backend: str) -> None:
     assert held.left.wait(PATIENCE)
 
 
-def test_abandon_keeps_the_value_of_a_job_in_time(backend: str) -> None:
+def test_abandon_on_cancel_keeps_the_result_of_a_job_that_is_in_time(backend: str) -> None:
     """An abandoning job that is not cancelled is like any other."""
     job = ThreadJob(current_job, abandon_on_cancel=True, timeout=PATIENCE)
     assert Scheduler(job).run(backend=backend) is True
     assert job.result() is job
 
 
-def test_a_native_cancellation_keeps_the_slot() -> None:
+def test_a_native_asyncio_cancellation_keeps_the_slot_until_the_thread_has_ended() -> None:
     """No anyio shield stops `Task.cancel()`, which programs call on all tasks: the thread keeps its slot even so."""
     held = Held()
     job = ThreadJob(held, label="thread")
@@ -473,7 +473,7 @@ async def an_async_function() -> None:
     raise AssertionError("never called")
 
 
-def test_a_returned_coroutine_is_an_error(backend: str) -> None:
+def test_a_function_that_returns_a_coroutine_fails_the_job(backend: str) -> None:
     """A lambda around an async function passes the first check; the coroutine is closed, and the error names Job."""
     job = ThreadJob(lambda: an_async_function(), label="mine")
     assert Scheduler(job).run(backend=backend) is True
@@ -481,7 +481,7 @@ def test_a_returned_coroutine_is_an_error(backend: str) -> None:
         job.result()
 
 
-def test_a_limiter_that_is_none_is_refused() -> None:
+def test_an_invalid_limiter_option_raises() -> None:
     """A number is not a limiter; the job does not get into its scheduler."""
     scheduler = Scheduler()
     with pytest.raises(TypeError, match=r"limiter=4 of 'mine'.*CapacityLimiter"):
@@ -489,11 +489,11 @@ def test_a_limiter_that_is_none_is_refused() -> None:
     assert not len(scheduler)
 
 
-# --- looks
+# --- label and report
 
 
-def test_its_label() -> None:
-    """The default label names the kind and the function, through partials too."""
+def test_default_label_shows_the_call() -> None:
+    """A partial is shown as its function; the repr has the kind of the job."""
     assert ThreadJob(an_ordinary_function).label == "an_ordinary_function()"
     assert ThreadJob(functools.partial(an_ordinary_function)).label == "an_ordinary_function()"
     assert ThreadJob(an_ordinary_function, kwargs={"a": 1}).label == "an_ordinary_function(a=1)"
@@ -503,7 +503,9 @@ def test_its_label() -> None:
 def an_ordinary_function() -> None: ...
 
 
-def test_a_thread_that_goes_on_is_reported_with_what_to_do(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cancelled_thread_that_still_runs_is_reported_with_advice(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The report says that a thread cannot be interrupted; it shows no stack, which would be the library's."""
     told: list[str] = []
     released = threading.Event()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trioflow import AbstractJob, JournalError, Scheduler
-from trioflow.journal._store import JobRecord, read_with_retry
+from trioflow.journal._store import StoredJob, read_with_retry
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -113,6 +113,6 @@ def adopt_orphans(adopts: bool) -> None:
     assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(adopts), 0, 0, 0) == 0
 
 
-def record(path: str, result: str = "1") -> JobRecord:
+def record(path: str, result: str = "1") -> StoredJob:
     """Return a row of a journal."""
-    return JobRecord(path, "{}", "json", result, None, None, 1, None, 0.0, 0.0, None)
+    return StoredJob(path, "{}", "json", result, None, None, 1, None, 0.0, 0.0, None)

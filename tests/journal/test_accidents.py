@@ -1,4 +1,4 @@
-"""Accidents of the file: what other programs, and jobs of the run itself, do to a journal during a run.
+"""Accidents of the journal file: what other programs, and jobs of the run itself, do to a journal during a run.
 
 SQLite's locks belong to a process and a file: they vanish when the process closes any descriptor of the file. So a job
 that copied its directory once let another program remove the journal's log under the running program.
@@ -50,7 +50,7 @@ async def happen():
     if accident == "fingerprint":
         inner = CommandJob(["true"], reads=[journal.parent], label="reader")
         await Scheduler(inner).co_run(journal=Journal(journal.parent.with_name("other.db"), hash=True))
-    if accident == "refused":
+    if accident == "rejected":
         try:
             await Scheduler(Job(work, 1)).co_run(journal=journal)
         except JournalError as error:
@@ -72,7 +72,7 @@ jobs = [*chain(0, 5), Job(happen, label="happen", save=None), *chain(5, 10), Job
 scheduler = Scheduler(Sequence(*jobs))
 scheduler.run(journal=journal, backend=backend)
 """
-"""A run with an accident in its middle, looked at from another terminal, and killed."""
+"""A run with an accident in its middle, whose journal another process reads, and which is killed."""
 
 
 @pytest.fixture
@@ -87,10 +87,12 @@ def found(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("accident", "backend"), [("none", "trio"), ("copied", "asyncio"), ("fingerprint", "trio"), ("refused", "asyncio")]
+    ("accident", "backend"), [("none", "trio"), ("copied", "asyncio"), ("fingerprint", "trio"), ("rejected", "asyncio")]
 )
-def test_no_accident_in_the_process_takes_the_log_away(place: Path, accident: str, backend: str) -> None:
-    """The locks hold after a copy, a fingerprint or a rejected run: later commits are restored after a kill."""
+def test_copying_or_reading_the_journal_in_the_same_process_keeps_its_locks(
+    place: Path, accident: str, backend: str
+) -> None:
+    """Closing a descriptor of the file must not release the locks: commits after that survive a kill."""
     done = python("-c", KILLED, place, accident, backend)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     assert found(place) == {str(number) for number in range(10)}
@@ -147,8 +149,8 @@ def test_a_second_holder_is_rejected_by_another_path_in_the_same_process(place: 
     store.close()
 
 
-def test_a_link_leads_to_the_large_results_too(place: Path) -> None:
-    """Large results are beside the journal, not beside the link to it."""
+def test_large_results_are_found_through_a_symbolic_link_to_the_journal(place: Path) -> None:
+    """The directory of large results is that of the journal, not of the link."""
     store = JournalStore(place, writes=True)
     large = record("large")._replace(result=None, file=store.write_result(b"large"))
     store.close()
@@ -157,8 +159,8 @@ def test_a_link_leads_to_the_large_results_too(place: Path) -> None:
     assert read_with_retry(link, lambda store: store.read_result(large)) == b"large"
 
 
-def test_what_a_killed_process_has_left_for_a_moment_is_waited_for(place: Path) -> None:
-    """A child just before `exec` keeps the locks that long, though its parent is dead."""
+def test_opening_waits_for_the_locks_of_a_child_of_a_killed_process(place: Path) -> None:
+    """A child keeps the locks until it calls `exec`, even if its parent is dead."""
     code = (
         "import os, pathlib, sys, time, ctypes; from trioflow.journal._store import JournalStore\n"
         "store = JournalStore(pathlib.Path(sys.argv[1]), writes=True)\n"
@@ -171,7 +173,7 @@ def test_what_a_killed_process_has_left_for_a_moment_is_waited_for(place: Path) 
 
 @pytest.mark.parametrize("fork", [os.fork, ctypes.CDLL(None).fork], ids=["forked", "without hooks"])
 def test_a_forked_child_does_not_hold_the_journal(place: Path, fork: Callable[[], int]) -> None:
-    """A forked process that outlives the run locks no other out, even if it closes nothing."""
+    """A forked process that outlives the run excludes no other process, even if it closes nothing."""
     store = JournalStore(place, writes=True)
     read_end, write_end = os.pipe()
     child = fork()
@@ -228,7 +230,7 @@ def move_directory(path: Path) -> None:
         (move_directory, "removed or renamed"),
     ],
 )
-def test_a_journal_that_is_spoilt_during_a_run_ends_it(
+def test_removing_or_damaging_the_journal_during_a_run_ends_the_run(
     place: Path, backend: Any, accident: Callable[[Path], None], said: str
 ) -> None:
     """The run ends at the next commit, before any further result counts as kept; the error has the reason."""
@@ -261,10 +263,8 @@ WRITES: list[Callable[[JournalStore], object]] = [
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_a_renamed_journal_has_all_that_was_committed(place: Path, write: Callable[[JournalStore], object]) -> None:
-    """The journal's log is merged under the new name when the run ends; a file written under the old name explains the
-    fault.
-    """
+def test_a_journal_renamed_during_a_run_keeps_all_commits(place: Path, write: Callable[[JournalStore], object]) -> None:
+    """The log is merged into the renamed file when the journal is closed; each kind of write raises an error."""
     store = JournalStore(place, writes=True)
     store.add_records([record("a")], [], [])
     rename(place)
@@ -275,8 +275,8 @@ def test_a_renamed_journal_has_all_that_was_committed(place: Path, write: Callab
 
 
 @pytest.mark.parametrize("length", [100, None])
-def test_what_has_been_overwritten_is_left_as_it_is(place: Path, length: int | None) -> None:
-    """The end of the run writes nothing into the foreign file, nor if the log has its first page."""
+def test_closing_does_not_write_into_a_journal_overwritten_by_others(place: Path, length: int | None) -> None:
+    """Not even a first page that is in the log is written into the foreign file."""
     store = JournalStore(place, writes=True)
     store.add_records([record(f"a long name of job {number}") for number in range(100)], [], [])
     before = place.read_bytes()
@@ -289,8 +289,8 @@ def test_what_has_been_overwritten_is_left_as_it_is(place: Path, length: int | N
     assert place.read_bytes() == spoilt
 
 
-def test_a_journal_that_is_only_touched_goes_on(place: Path) -> None:
-    """New timestamps of the file do not end a run."""
+def test_new_timestamps_of_the_journal_file_do_not_end_the_run(place: Path) -> None:
+    """A program that only touches the file changes no contents."""
     store = JournalStore(place, writes=True)
     os.utime(place, (1, 1))
     store.add_records([record("a")], [], [])
@@ -298,7 +298,7 @@ def test_a_journal_that_is_only_touched_goes_on(place: Path) -> None:
     assert found(place) == {"a"}
 
 
-def test_its_own_files_do_not_count_in_a_directory_that_a_command_reads(place: Path, backend: Any) -> None:
+def test_journal_files_do_not_count_in_a_directory_that_a_command_reads(place: Path, backend: Any) -> None:
     """The journal changes with each run; a command that reads its directory is restored all the same."""
     (place.parent / "data").write_text("data")
     for restored in (False, True, True):
@@ -308,8 +308,8 @@ def test_its_own_files_do_not_count_in_a_directory_that_a_command_reads(place: P
 
 
 @pytest.mark.parametrize("writes", [True, False])
-def test_a_file_with_several_names_is_refused(place: Path, writes: bool) -> None:
-    """The log of a killed run belongs to one name: opened by another, its commits would be missing."""
+def test_a_journal_with_several_hard_links_is_rejected(place: Path, writes: bool) -> None:
+    """The log of a killed run belongs to one name: opened by another name, its commits would be missing."""
     JournalStore(place, writes=True).close()
     other = place.parent.with_name("other.db")
     other.hardlink_to(place)

@@ -1,4 +1,4 @@
-"""Other kinds of journals: `_core.api.journals` is enough to write one, and a run accepts it."""
+"""User-defined journals: `_core.api.journals` is enough to write one, and a run accepts it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..conftest import Virtual
 
 
 class Shelf:
-    """A journal in memory, as another may write rows of PostgreSQL; it identifies a job by its path and its work."""
+    """A journal in memory, in place of one in a database; it identifies a job by its path and its work."""
 
     def __init__(self) -> None:
         self.rows: dict[str, tuple[str, Any]] = {}
@@ -82,7 +82,7 @@ def build(first: int) -> Scheduler:
     return Scheduler(Scheduler(one, two, label="inner"), CommandJob(["echo", two], label="three"), ever)
 
 
-def test_a_journal_of_ones_own_restores(virtual: Virtual) -> None:
+def test_a_user_defined_journal_restores_results(virtual: Virtual) -> None:
     """The journal restores results by name and by position, of functions and commands, in nested schedulers."""
     shelf = Shelf()
     for first, restored in ((1, 0), (1, 3), (2, 0)):
@@ -95,8 +95,8 @@ def test_a_journal_of_ones_own_restores(virtual: Virtual) -> None:
     assert shelf.ends == ["COMPLETED"] * 3
 
 
-def test_its_faults_end_the_run(virtual: Virtual) -> None:
-    """An error of the journal ends the run, as with the file."""
+def test_an_error_of_a_user_defined_journal_ends_the_run(virtual: Virtual) -> None:
+    """The run is CRITICAL, as with an error of the built-in journal."""
     shelf = Shelf()
     shelf.is_broken = True
     scheduler = build(1)
@@ -105,29 +105,29 @@ def test_its_faults_end_the_run(virtual: Virtual) -> None:
     assert "the server is gone" in scheduler.incidents[0].message
 
 
-def test_the_name_of_a_job_that_was_dropped_stays_taken() -> None:
-    """Later jobs thus have the same names in each run, whether or not the dropped job's name was ever read."""
+def test_the_path_of_a_dropped_job_is_not_used_again() -> None:
+    """Later jobs thus have the same paths in each run, whether or not the path of the dropped job was ever read."""
     jobs = [Job(double, number, label="same") for number in range(3)]
     paths = journals.PathCache(Scheduler(jobs))
     paths.forget(jobs[0])
     assert [paths.path_of(job) for job in jobs[1:]] == ["same#2", "same#3"]
 
 
-def test_an_argument_is_an_input_if_its_result_is_given() -> None:
+def test_input_at_returns_a_job_only_if_its_result_is_passed() -> None:
     """A scheduler passed as itself, or a plain value, is not an input."""
     one = Job(double, 1)
     user = Job(double, one, Scheduler(), 3)
     assert [journals.input_at(user, number) for number in (1, 2, 3)] == [one, None, None]
 
 
-class Asks(JobKind[bool]):
+class ReturnsIfStored(JobKind[bool]):
     async def co_run(self) -> bool:
         return run_of(self).stores(self)
 
 
-def test_a_kind_gets_whether_its_result_is_stored(virtual: Virtual) -> None:
+def test_a_job_kind_can_find_out_whether_its_result_is_stored(virtual: Virtual) -> None:
     """The result is stored only with a journal, and unless the job disables it."""
     for journal, save, stores in ((Shelf(), "default", True), (Shelf(), None, False), (None, "default", False)):
-        job = Asks(save=save)
+        job = ReturnsIfStored(save=save)
         virtual(functools.partial(Scheduler(job).co_run, journal=journal))
         assert job.result() is stores

@@ -47,7 +47,7 @@ def runs(place: Path) -> int:
 
 
 def run(job: CommandJob, backend: str, journal: Any) -> str:
-    """Run it, and return why it was not restored, or "" if it was."""
+    """Run a job, and return why it was not restored, or "" if it was."""
     scheduler = Scheduler(job)
     scheduler.run(backend=backend, journal=journal)
     return "" if job.restored else scheduler.explain(job)
@@ -94,7 +94,7 @@ def test_a_command_runs_again_when_a_file_has_changed(
 
 @pytest.mark.parametrize("hashes", [False, True])
 @pytest.mark.parametrize("options", [{}, {"key": "the same"}, {"reads": []}], ids=["reads", "key", "writes"])
-def test_files_that_are_compared_in_another_way_make_a_job_run_once(
+def test_changing_how_files_are_compared_runs_a_command_again_once(
     place: Path, hashes: bool, options: dict[str, Any]
 ) -> None:
     """The reason must not claim that a file has changed."""
@@ -116,16 +116,16 @@ def test_a_result_with_output_is_restored(place: Path, backend: str) -> None:
     assert results[0].elapsed == results[1].elapsed
 
 
-def test_a_restored_command_has_the_time_that_it_took(place: Path, backend: str) -> None:
-    """The job has no start in this run, so the listing shows the former duration beside "restored"."""
+def test_elapsed_of_a_restored_command_is_that_of_its_former_run(place: Path, backend: str) -> None:
+    """The job has no start in this run, so the listing shows the former duration next to "restored"."""
     first, again = copy(place), copy(place)
     assert [run(job, backend, place / "j.db") == "" for job in (first, again)] == [False, True]
     assert again.elapsed == first.result().elapsed
     assert again.started_at is None
 
 
-def test_what_a_failed_command_has_written_is_moved_aside(place: Path, backend: str) -> None:
-    """The command runs again after that; files from before its first run are not touched."""
+def test_a_half_written_output_of_a_failed_command_is_moved_aside(place: Path, backend: str) -> None:
+    """The file is moved before the command runs again; files from before its first run are not touched."""
     (place / "out").write_text("mine, from before")
     failing = copy(place, HALF)
     assert "failed" in run(failing, backend, place / "run.db")
@@ -139,7 +139,7 @@ def test_what_a_failed_command_has_written_is_moved_aside(place: Path, backend: 
     assert (place / "out").read_text() == "in"
 
 
-def test_the_output_of_a_restarted_command_is_complete(place: Path, backend: str) -> None:
+def test_a_command_that_succeeds_after_a_restart_is_restored_with_its_output(place: Path, backend: str) -> None:
     """A timeout cut the first attempt, not the last: the command is restored, and its output stays in place."""
     code = "test -e once || { touch once; sleep 100; }; cat in > out"
     for restored in (False, True):
@@ -150,7 +150,7 @@ def test_the_output_of_a_restarted_command_is_complete(place: Path, backend: str
     assert not (place / "out.partial").exists()
 
 
-def test_an_output_that_a_failed_command_did_not_touch_stays(place: Path, backend: str) -> None:
+def test_an_output_untouched_by_a_failed_command_is_not_moved(place: Path, backend: str) -> None:
     """Another program wrote the file, so it is whole."""
     (place / "out").write_text("mine")
     for _ in range(2):
@@ -166,16 +166,16 @@ def test_an_output_that_a_failed_command_did_not_touch_stays(place: Path, backen
         ({}, {"stdin": b"x"}), ({"stdin": b"x"}, {"stdin": b"y"}),
     ],
 )  # fmt: skip
-def test_options_that_change_what_a_command_does_count(
+def test_a_changed_cwd_env_or_stdin_runs_a_command_again(
     place: Path, backend: str, old: dict[str, Any], new: dict[str, Any]
 ) -> None:
-    """The directory, the environment and the input count."""
+    """Options that change what a command does are part of its identity."""
     assert "does not have it" in run(copy(place, **old), backend, place / "run.db")
     assert run(copy(place, **old), backend, place / "run.db") == ""
     assert "the options of the command have changed" in run(copy(place, **new), backend, place / "run.db")
 
 
-def test_names_of_files_need_not_be_text(place: Path, backend: str) -> None:
+def test_file_names_may_be_invalid_unicode(place: Path, backend: str) -> None:
     """On Linux, names and command lines are bytes."""
     name = os.fsdecode(b"a\x80")
     (place / name).write_text("in")
@@ -190,8 +190,8 @@ def test_names_of_files_need_not_be_text(place: Path, backend: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["reads", "writes"])
-def test_paths_are_checked(name: str) -> None:
-    """A single path needs no list; objects that are not paths are rejected."""
+def test_reads_and_writes_accept_a_single_path_and_reject_other_objects(name: str) -> None:
+    """The error names the option and the object."""
     options: Any = {name: "one"}
     CommandJob(["true"], **options)
     options = {name: [3]}
@@ -199,7 +199,7 @@ def test_paths_are_checked(name: str) -> None:
         CommandJob(["true"], **options)
 
 
-# ---- what it reads that nobody has listed
+# ---- files that a command reads although nobody has listed them
 
 
 def compiled(place: Path, backend: str, **options: Any) -> str:
@@ -211,8 +211,8 @@ def compiled(place: Path, backend: str, **options: Any) -> str:
 
 
 @pytest.mark.parametrize("hashes", [False, True])
-def test_a_compiler_says_what_it_has_read(place: Path, backend: str, hashes: bool) -> None:
-    """A header listed only in the depfile counts, by its contents or its time, and when it is removed."""
+def test_a_changed_header_in_a_depfile_runs_the_compiler_again(place: Path, backend: str, hashes: bool) -> None:
+    """A header that only the depfile lists is compared by its contents or its time; a removed one counts too."""
     header, other = place / "a header.h", place / "other.h"
     header.write_text('#include "other.h"\n')
     other.write_text("int x;\n")
@@ -246,7 +246,7 @@ def test_an_unreadable_file_named_by_a_depfile_runs_the_command_again(place: Pat
     assert re.search(r"not restored: a file that it reads.*in'", why)
 
 
-def test_a_file_that_changes_while_it_is_read_has_changed(place: Path, backend: str) -> None:
+def test_a_file_that_changes_while_a_command_reads_it_runs_the_command_again(place: Path, backend: str) -> None:
     """Since the command may have seen either state, it runs again, once."""
     for code, said in (
         ("sleep 0.02; echo other >> in", "does not have it"),
@@ -261,7 +261,7 @@ def test_a_file_that_changes_while_it_is_read_has_changed(place: Path, backend: 
 
 
 @pytest.mark.parametrize("text", ["", "no rule", "# a comment alone\n"])
-def test_the_warning_on_an_invalid_depfile_quotes_it(
+def test_a_warning_names_an_invalid_depfile(
     place: Path, backend: str, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A command without a valid depfile runs each time."""
@@ -290,8 +290,8 @@ def test_depfiles_are_read_as_make_reads_them(text: str, names: list[str]) -> No
 
 
 @pytest.mark.parametrize("pattern", ["src", "src/**/*.c", "src/*/[ab].c"])
-def test_directories_and_patterns_count_by_their_files(place: Path, backend: str, pattern: str) -> None:
-    """A file that changes, appears or disappears counts."""
+def test_a_changed_file_in_a_directory_or_pattern_runs_a_command_again(place: Path, backend: str, pattern: str) -> None:
+    """A new or a removed file counts like a changed one."""
     sub = place / "src" / "sub"
     sub.mkdir(parents=True)
     (sub / "a.c").write_text("a")
@@ -307,8 +307,8 @@ def test_directories_and_patterns_count_by_their_files(place: Path, backend: str
         assert f"{pattern}' has changed" in run(copy(place, reads=[place / pattern]), backend, place / "run.db")
 
 
-def test_a_file_whose_name_looks_like_a_pattern_is_that_file(place: Path, backend: str) -> None:
-    """Files that the pattern would match do not count then."""
+def test_an_existing_file_named_like_a_pattern_is_not_expanded(place: Path, backend: str) -> None:
+    """Files that the pattern would match do not count if a file with the literal name exists."""
     for name in ("a[1].c", "a1.c"):
         (place / name).write_text(name)
     assert "does not have it" in run(copy(place, reads=[place / "a[1].c"]), backend, place / "run.db")
@@ -318,8 +318,8 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(place: Path, backen
     assert "has changed" in run(copy(place, reads=[place / "a[1].c"]), backend, place / "run.db")
 
 
-def test_an_output_that_is_not_there_is_a_failure(tmp_path: Path, backend: str) -> None:
-    """A journal makes no difference, unless the output is optional. A depfile is an output too."""
+def test_a_command_fails_if_it_has_not_written_a_declared_output(tmp_path: Path, backend: str) -> None:
+    """This holds with and without a journal. Optional outputs may be missing, and depfiles may not."""
     out = tmp_path / "out"
     cases: list[tuple[dict[str, Any], bool]] = [
         ({"writes": out}, False), ({"writes": [OptionalFile(out)]}, True), ({"writes": OptionalFile(out)}, True),
@@ -335,8 +335,8 @@ def test_an_output_that_is_not_there_is_a_failure(tmp_path: Path, backend: str) 
                 assert isinstance(job.raised_exception(), CommandError)
 
 
-def test_an_optional_output_that_comes_later_has_changed(place: Path, backend: str) -> None:
-    """The journal has the state in which the command left it."""
+def test_an_optional_output_that_appears_later_runs_a_command_again(place: Path, backend: str) -> None:
+    """The journal records that the command did not write the file."""
     for change, said in ((None, "does not have it"), (None, ""), (place / "log", "its output '.*log' was not there")):
         if change is not None:
             touch(change)
@@ -345,10 +345,10 @@ def test_an_optional_output_that_comes_later_has_changed(place: Path, backend: s
         )
 
 
-# ---- files that its streams name, and what a run that was killed has left
+# ---- files of standard streams, and files that a killed run leaves
 
 
-def test_the_file_that_it_reads_from_counts(place: Path, backend: str) -> None:
+def test_a_changed_stdin_file_runs_a_command_again(place: Path, backend: str) -> None:
     """With new content of `stdin=PATH`, an old result would be stale."""
     for content, restored in (("one", False), ("one", True), ("two", False)):
         if not restored:
@@ -359,7 +359,7 @@ def test_the_file_that_it_reads_from_counts(place: Path, backend: str) -> None:
 
 
 @pytest.mark.parametrize(("old", "new"), [(None, subprocess.PIPE), (subprocess.PIPE, None), (None, subprocess.DEVNULL)])
-def test_where_the_output_goes_counts(place: Path, backend: str, old: Any, new: Any) -> None:
+def test_a_changed_target_of_stdout_runs_a_command_again(place: Path, backend: str, old: Any, new: Any) -> None:
     """A stored result without output is not enough for a job that captures it."""
     assert "does not have it" in run(copy(place, "echo hello", writes=[], stdout=old), backend, place / "run.db")
     assert "the options of the command have changed" in run(
@@ -369,10 +369,10 @@ def test_where_the_output_goes_counts(place: Path, backend: str, old: Any, new: 
 
 @pytest.mark.parametrize("append", [True, False])
 @pytest.mark.parametrize(("stream", "hashes"), [("stdout", False), ("stderr", True)])
-def test_an_output_file_that_is_gone_is_written_again(
+def test_a_removed_or_changed_stdout_file_is_written_again(
     place: Path, backend: str, stream: str, append: bool, hashes: bool
 ) -> None:
-    """A changed file is, too, unless others have appended to it too; `stdout=` and `stderr=` declare such files."""
+    """This holds for `stdout=` and `stderr=`; with `append=True`, text that others have appended is no change."""
     log = place / "log"
     options: dict[str, Any] = {stream: log, "append": append, "writes": []}
     journal = Journal(place / "run.db", hash=hashes)
@@ -422,8 +422,8 @@ def test_output_is_not_doubled_after_a_kill(place: Path, backend: str, append: b
     assert killed(place, code, backend, append) == "1\n"
 
 
-def test_a_log_of_several_jobs_is_not_cut(place: Path, backend: str) -> None:
-    """The log also has newer output of other jobs; each job is restored although the file has grown."""
+def test_a_log_shared_by_several_jobs_is_not_truncated_after_a_kill(place: Path, backend: str) -> None:
+    """The log may have newer output of other jobs; each job is restored although the file has grown."""
     first = f"echo one; test ! -e {place}/die || {{ kill -9 $PPID; sleep 60; }}; echo two"
     assert killed(place, first, backend, shared=True) == "0 0\n"
     assert killed(place, first, backend, shared=True) == "1 1\n"
@@ -436,8 +436,8 @@ def test_a_log_of_several_jobs_is_not_cut(place: Path, backend: str) -> None:
     assert (place / "log").read_text() == "one\ntwo\nother\none\none\ntwo\nthree\n"
 
 
-def test_half_a_directory_takes_the_place_of_half_a_file(place: Path, backend: str) -> None:
-    """An earlier version of the command may have left the half file."""
+def test_a_half_written_directory_replaces_a_partial_file(place: Path, backend: str) -> None:
+    """An earlier version of the command may have written a file instead of a directory."""
     (place / "out.partial").write_text("half a file")
     for _ in range(2):
         code = "test ! -e out && mkdir out && exit 3"
@@ -445,7 +445,7 @@ def test_half_a_directory_takes_the_place_of_half_a_file(place: Path, backend: s
     assert (place / "out.partial").is_dir()
 
 
-def test_what_a_failed_command_also_reads_stays_where_it_is(place: Path, backend: str) -> None:
+def test_an_output_that_a_failed_command_also_reads_is_not_moved(place: Path, backend: str) -> None:
     """A file that the command also reads is an input: without it the command could not run again."""
     for number in range(2):
         code = "echo more >> in; exit 3"
@@ -454,8 +454,10 @@ def test_what_a_failed_command_also_reads_stays_where_it_is(place: Path, backend
 
 
 @pytest.mark.parametrize("before", [None, "before\n"])
-def test_a_log_is_cut_back_to_where_a_failed_attempt_began(place: Path, backend: str, before: str | None) -> None:
-    """If other jobs write it too, it is kept: the appended part may be theirs."""
+def test_an_appended_log_is_truncated_to_its_length_before_a_failed_attempt(
+    place: Path, backend: str, before: str | None
+) -> None:
+    """A log that other jobs write too is not truncated: the appended part may be theirs."""
     if before is not None:
         (place / "log").write_text(before)
     elsewhere = CommandJob(["true"], label="elsewhere", stdout=place / "another log", append=True)
@@ -474,10 +476,10 @@ def test_a_log_is_cut_back_to_where_a_failed_attempt_began(place: Path, backend:
 
 @pytest.mark.parametrize("length", [10, 10_000])
 @pytest.mark.parametrize("place_of_change", [0, -1])
-def test_a_log_that_others_have_changed_and_not_only_appended_to_is_written_again(
+def test_a_command_runs_again_if_others_changed_its_log_and_not_only_appended(
     place: Path, backend: str, length: int, place_of_change: int
 ) -> None:
-    """The check compares the former end: all of a short log, the last 4 KiB of a long one."""
+    """The check compares the end of the former log: all of a short one, the last 4 KiB of a long one."""
     (log := place / "log").write_bytes(b"x" * length)
 
     def again() -> str:
@@ -501,18 +503,18 @@ def test_the_error_names_an_output_that_cannot_be_inspected(place: Path, backend
     )
 
 
-def test_each_command_of_a_run_says_what_it_does(place: Path, backend: str) -> None:
-    """Of several commands in one run, only the changed one runs again."""
+def test_only_the_changed_one_of_several_commands_runs_again(place: Path, backend: str) -> None:
+    """Each command of a run is identified by its own command line."""
     for last, restored in (("b", [False, False]), ("b", [True, True]), ("c", [True, False])):
         jobs = [CommandJob(["echo", word], label=f"job {number}") for number, word in enumerate(("a", last))]
         assert Scheduler(*jobs).run(backend=backend, journal=place / "run.db")
         assert [job.restored for job in jobs] == restored
 
 
-def test_only_a_command_that_writes_files_is_noted_before_it_starts(
+def test_only_a_command_that_writes_files_is_recorded_before_it_starts(
     place: Path, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The note is a commit of its own, which would cost other jobs more than all else."""
+    """The record needs a separate commit, which would cost other jobs more than all else."""
     noted: list[str] = []
     monkeypatch.setattr(JournalStore, "record_start", lambda self, path, stamps: noted.append(path))
     reads, nothing = copy(place, "true", writes=[]), CommandJob(["true"], label="nothing")
@@ -522,8 +524,8 @@ def test_only_a_command_that_writes_files_is_noted_before_it_starts(
 
 
 @pytest.mark.parametrize("name", ["out", "out/"])
-def test_half_a_directory_is_moved_aside_each_time(place: Path, backend: str, name: str) -> None:
-    """The latest one replaces the one before, even if its name ends in a slash."""
+def test_a_half_written_directory_is_moved_aside_after_each_failure(place: Path, backend: str, name: str) -> None:
+    """The latest partial directory replaces the former one, even if the declared name ends in a slash."""
     for number in range(3):
         code = f"test ! -e out && mkdir out && echo {number} > out/file && exit 3"
         assert "failed" in run(copy(place, code, writes=[f"{place}/{name}"]), backend, place / "run.db")
@@ -561,7 +563,7 @@ class Compress(AbstractJob[str]):
         return "done"
 
 
-def test_a_kind_of_the_users_has_files_and_options_too(place: Path, backend: Any) -> None:
+def test_a_user_defined_job_kind_is_restored_by_its_files_and_options(place: Path, backend: Any) -> None:
     """`for_journal` returns what the job reads, writes, and how; no secrets are kept."""
 
     def why(**options: Any) -> str:
@@ -584,8 +586,8 @@ def test_a_kind_of_the_users_has_files_and_options_too(place: Path, backend: Any
     assert "in' has changed" in why(level=2, password="secret")
 
 
-def test_what_a_kind_says_of_its_work_may_raise(place: Path, backend: Any) -> None:
-    """A job of such a kind runs each time, and the reason names the error."""
+def test_a_job_whose_for_journal_raises_runs_each_time(place: Path, backend: Any) -> None:
+    """The reason that `explain` gives names the error."""
 
     class Broken(Compress):
         def for_journal(self) -> Work:
@@ -612,14 +614,14 @@ def identity(*given: Any, **options: Any) -> tuple[Any, ...]:
         (("node1", "ls"), ("node1", Script("ls"))), (("node1", "ls"), ("node1", ["ls", "ls"])),
     ],
 )  # fmt: skip
-def test_the_work_of_a_node_is_known(old: Any, new: Any) -> None:
-    """The identity has the node and the steps; once all were equal."""
+def test_an_ssh_job_is_identified_by_its_node_and_steps(old: Any, new: Any) -> None:
+    """Once, all ssh jobs had the same identity."""
     assert identity(*old) == identity(*old)
     assert identity(*old) != identity(*new)
 
 
-def test_the_files_that_are_sent_to_a_node_are_read(place: Path) -> None:
-    """Scripts and files copied to the node count, except for names with values in them."""
+def test_scripts_and_files_sent_to_a_node_count_as_files_an_ssh_job_reads(place: Path) -> None:
+    """File names with values in them, such as `{node}.txt`, are left out."""
     *_, reads, appends, anew = identity(
         "node1", [Script("run.sh", 1), Push("a", "{node}.txt", to="b")], stdin=place / "in", stdout="log", append=False
     )
@@ -628,8 +630,8 @@ def test_the_files_that_are_sent_to_a_node_are_read(place: Path) -> None:
 
 
 @pytest.mark.parametrize("hashes", [False, True])
-def test_a_pipe_among_the_files_is_not_read(place: Path, backend: str, hashes: bool) -> None:
-    """Reading it might never end."""
+def test_a_named_pipe_among_the_read_files_is_not_opened(place: Path, backend: str, hashes: bool) -> None:
+    """Reading a pipe might never end."""
     os.mkfifo(place / "pipe")
     for restored in (False, True):
         job = copy(place, reads=[place / "pipe"])

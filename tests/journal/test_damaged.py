@@ -87,8 +87,10 @@ def change(file: Path, statement: str, *parameters: Any) -> None:
         ("UPDATE runs SET label = CAST(x'ff' AS TEXT)", None),
     ],
 )
-def test_a_damaged_row_costs_one_job(virtual: Virtual, file: Path, statement: str, number: int | None) -> None:
-    """The job runs again with the reason; the others are restored, and the list can be printed."""
+def test_only_the_job_of_a_damaged_row_runs_again(
+    virtual: Virtual, file: Path, statement: str, number: int | None
+) -> None:
+    """The reason is the damage; the other jobs are restored, and `trioflow journal` can print its list."""
     virtual(functools.partial(scenario().co_run, journal=file))
     change(file, statement)
     assert trioflow("journal", file).exit_code == 0
@@ -101,10 +103,10 @@ def test_a_damaged_row_costs_one_job(virtual: Virtual, file: Path, statement: st
         assert "is damaged" in scheduler.explain(jobs[number])
 
 
-def test_damaged_stamps_of_outputs_move_nothing(tmp_path: Path, backend: Any, file: Path) -> None:
-    """The outputs of a killed command are moved only if its record is intact; otherwise their former
-    state is unknown.
-    """
+def test_outputs_are_not_moved_if_the_record_of_a_failed_command_is_damaged(
+    tmp_path: Path, backend: Any, file: Path
+) -> None:
+    """Without an intact record, the state of the outputs before the command is unknown."""
     out = tmp_path / "out"
 
     def build(code: str) -> CommandJob:

@@ -157,14 +157,14 @@ def killed_at_writes(stage: Stage, first: int, step: int) -> set[int]:
     return restored
 
 
-def test_a_run_that_is_killed_at_a_write_goes_on(stage: Stage) -> None:
+def test_a_run_killed_at_a_write_of_the_journal_can_be_continued(stage: Stage) -> None:
     """The journal opens, committed jobs do not run again, and the results are right; each tenth write is tested."""
     assert len(killed_at_writes(stage, 0 if stage.backend == "trio" else 5, 10)) > 1
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_a_run_that_is_killed_at_any_write_goes_on(stage: Stage) -> None:
+def test_a_run_killed_at_any_write_of_the_journal_can_be_continued(stage: Stage) -> None:
     """The kills come before and after each write."""
     assert len(killed_at_writes(stage, 0, 1)) > 3
 
@@ -183,19 +183,19 @@ def killed_at_random(stage: Stage, instants: int) -> None:
         fresh(stage)
 
 
-def test_a_run_that_is_killed_at_random_instants_goes_on(stage: Stage) -> None:
+def test_a_run_killed_at_random_instants_can_be_continued(stage: Stage) -> None:
     """The test takes a few instants, the soak test many."""
     killed_at_random(stage, INSTANTS)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_a_run_that_is_killed_at_two_thousand_instants_goes_on(stage: Stage) -> None:
+def test_a_run_killed_at_two_thousand_instants_can_be_continued(stage: Stage) -> None:
     """The test takes 500 instants for each scenario and backend."""
     killed_at_random(stage, 500)
 
 
-def test_a_run_that_is_killed_again_and_again_comes_to_its_end(stage: Stage) -> None:
+def test_a_run_that_is_killed_repeatedly_completes_in_the_end(stage: Stage) -> None:
     """Each run gets a little further, since no committed job is lost."""
     right = expected(stage)
     before: set[str] = set()
@@ -209,16 +209,16 @@ def test_a_run_that_is_killed_again_and_again_comes_to_its_end(stage: Stage) -> 
     stage.check(right)
 
 
-def test_a_run_that_follows_a_killed_one_does_not_meet_its_commands(tmp_path: Path, backend: str) -> None:
-    """The guard needs a moment to end the commands of a killed run; the journal opens after that."""
+def test_the_journal_opens_only_after_the_commands_of_a_killed_run_have_ended(tmp_path: Path, backend: str) -> None:
+    """The guard needs a moment to end these commands; the next run must not meet them."""
     busy = tmp_path / "busy"
 
-    def write_for_ever(stage: Stage) -> Scheduler:
+    def write_forever(stage: Stage) -> Scheduler:
         code = f"trap '' HUP INT TERM; while :; do date >> {busy}; done"
         return Scheduler(*(CommandJob(code, shell=True, label=str(number)) for number in range(5)))
 
     adopt_orphans(True)
-    stage = Stage(tmp_path, write_for_ever, backend)
+    stage = Stage(tmp_path, write_forever, backend)
     child = stage.run()
     while not busy.exists():
         time.sleep(0.001)

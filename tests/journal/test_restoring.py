@@ -1,4 +1,4 @@
-"""A run with a journal: which jobs are restored, which run again and why; all else is as without one."""
+"""A run with a journal: which jobs are restored, which run again and why; all else is as without a journal."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_second_run_restores_everything(virtual: Virtual, file: Path) -> None:
     assert all(job.attempts == 0 and job.started_at is None and job.elapsed is None for job in second)
 
 
-def test_what_succeeds_while_a_run_is_drained_is_kept_at_once(virtual: Virtual, file: Path) -> None:
+def test_a_job_that_succeeds_while_a_run_drains_is_committed_immediately(virtual: Virtual, file: Path) -> None:
     """The commit does not wait until the last running job has ended, which may take long."""
 
     import sqlite3
@@ -114,10 +114,10 @@ def test_what_succeeds_while_a_run_is_drained_is_kept_at_once(virtual: Virtual, 
 
 
 @pytest.mark.parametrize("label", [None, "all alike"])
-def test_jobs_that_were_dropped_are_restored_and_the_journal_holds_none_of_them(
+def test_jobs_dropped_by_keep_jobs_false_are_restored_and_not_kept_in_memory(
     virtual: Virtual, file: Path, label: str | None
 ) -> None:
-    """The journal once held each job of a run, so that one with `keep_jobs=False` grew; later, only nested ones."""
+    """The journal once referred to each job of a run, later still to nested jobs, so that the memory of a run grew."""
     alive: list[int] = []
     found: list[tuple[Any, bool]] = []
 
@@ -146,7 +146,7 @@ def test_jobs_that_were_dropped_are_restored_and_the_journal_holds_none_of_them(
 
 
 def test_without_a_journal_nothing_is_restored(virtual: Virtual, file: Path) -> None:
-    """The same scheduler runs all jobs without one; `restored` is about the last run."""
+    """The same scheduler runs all jobs in a run without a journal; `restored` is about the last run."""
     scheduler = again(virtual, file, diamond)
     virtual(functools.partial(scheduler.co_run, journal=file))
     assert set(states(scheduler).values()) == {"restored"}
@@ -154,8 +154,8 @@ def test_without_a_journal_nothing_is_restored(virtual: Virtual, file: Path) -> 
     assert set(states(scheduler).values()) == {"succeeded"}
 
 
-def test_what_failed_runs_again(virtual: Virtual, file: Path) -> None:
-    """Jobs blocked by the failure run too; others that succeeded are restored."""
+def test_failed_and_blocked_jobs_run_again(virtual: Virtual, file: Path) -> None:
+    """Jobs that succeeded are restored, while a failed job and those that it blocked run."""
     broken = True
 
     async def sometimes() -> int:
@@ -173,8 +173,8 @@ def test_what_failed_runs_again(virtual: Virtual, file: Path) -> None:
     assert set(states(again(virtual, file, build)).values()) == {"restored"}
 
 
-def test_rules_follow_from_what_was_restored(virtual: Virtual, file: Path) -> None:
-    """For every rule, a restored job has succeeded."""
+def test_run_if_rules_treat_a_restored_job_as_succeeded(virtual: Virtual, file: Path) -> None:
+    """A job with `run_if="failed"` is skipped after a restored job, as after one that ran and succeeded."""
 
     def build() -> Scheduler:
         good = Job(double, 1, label="good")
@@ -186,7 +186,7 @@ def test_rules_follow_from_what_was_restored(virtual: Virtual, file: Path) -> No
     assert states(again(virtual, file, build)) == expected | {"good": "restored"}
 
 
-def test_nested_jobs_are_restored_one_by_one(virtual: Virtual, file: Path) -> None:
+def test_jobs_of_nested_schedulers_are_restored_by_their_paths(virtual: Virtual, file: Path) -> None:
     """Jobs with equal labels in different schedulers differ by their paths."""
 
     def build() -> Scheduler:
@@ -201,8 +201,8 @@ def test_nested_jobs_are_restored_one_by_one(virtual: Virtual, file: Path) -> No
     assert [job.restored for job in second] == [False, False]  # the nested schedulers themselves have run
 
 
-def test_jobs_of_a_growing_scheduler_are_restored(virtual: Virtual, file: Path) -> None:
-    """The job that adds them runs again; when it was restored, its added jobs were lost."""
+def test_jobs_added_during_a_run_are_restored(virtual: Virtual, file: Path) -> None:
+    """The job that adds others runs again: once it was restored, and the jobs that it adds were missing."""
 
     async def grow() -> None:
         scheduler = current_job().scheduler
@@ -221,7 +221,7 @@ def test_jobs_of_a_growing_scheduler_are_restored(virtual: Virtual, file: Path) 
 
 
 def test_services_always_run(virtual: Virtual, file: Path) -> None:
-    """The users of a service are restored nevertheless: a service is identified by being one."""
+    """The users of a service are restored nevertheless: as an argument, any service counts as the same."""
 
     async def serve(*, task_status: anyio.abc.TaskStatus[object]) -> None:
         calls.append("serve")
@@ -242,8 +242,8 @@ def test_services_always_run(virtual: Virtual, file: Path) -> None:
     assert states(second) == {"service": "succeeded", "use": "restored"}
 
 
-def test_a_result_that_is_given_up_is_still_stored(virtual: Virtual, file: Path) -> None:
-    """`keep_result=False` is about memory."""
+def test_a_result_dropped_by_keep_result_false_is_still_stored(virtual: Virtual, file: Path) -> None:
+    """`keep_result=False` frees memory, and does not change what the journal stores."""
 
     def build() -> Scheduler:
         return Scheduler(Job(double, Job(double, 1, label="a", keep_result=False), label="b"))
@@ -252,8 +252,8 @@ def test_a_result_that_is_given_up_is_still_stored(virtual: Virtual, file: Path)
     assert states(again(virtual, file, build)) == {"a": "restored", "b": "restored"}
 
 
-def test_a_job_that_its_timeout_cut_runs_again(virtual: Virtual, file: Path) -> None:
-    """With `on_timeout="move_on"` it counts as succeeded, but its work is incomplete."""
+def test_a_job_cut_short_by_its_timeout_runs_again(virtual: Virtual, file: Path) -> None:
+    """With `on_timeout="move_on"` the job counts as succeeded, but its work is incomplete."""
 
     def build() -> Scheduler:
         return Scheduler(Job(anyio.sleep, 10, label="nap", timeout=1, on_timeout="move_on"))
@@ -264,7 +264,7 @@ def test_a_job_that_its_timeout_cut_runs_again(virtual: Virtual, file: Path) -> 
 
 @pytest.mark.parametrize("options", [{"on_timeout": "restart"}, {"retry": 1}])
 def test_a_job_that_succeeded_after_a_timeout_is_restored(virtual: Virtual, file: Path, options: Any) -> None:
-    """The last attempt was complete; the timeout cut an earlier one. `explain` says no more than that."""
+    """The last attempt was complete; the timeout cut an earlier one. `explain` does not mention it."""
 
     async def slow_at_first() -> int:
         calls.append("called")
@@ -279,13 +279,13 @@ def test_a_job_that_succeeded_after_a_timeout_is_restored(virtual: Virtual, file
     (job,) = first
     assert (job.timed_out, job.result(), len(calls)) == (True, 7, 2)
     assert re.fullmatch(
-        r"'nap' succeeded after \S+ s; it was not restored: the journal does not have it", scheduler_says(job)
+        r"'nap' succeeded after \S+ s; it was not restored: the journal does not have it", explanation_of(job)
     )
     assert states(again(virtual, file, build)) == {"nap": "restored"}
     assert calls == []
 
 
-def test_a_job_that_may_move_on_and_ended_in_time_is_restored(virtual: Virtual, file: Path) -> None:
+def test_a_job_with_on_timeout_move_on_that_ends_in_time_is_restored(virtual: Virtual, file: Path) -> None:
     """Only work that a timeout cut is incomplete."""
 
     def build() -> Scheduler:
@@ -309,15 +309,15 @@ async def count(*given: Any, **named: Any) -> int:
         lambda job: Job(count, kwargs={"a": [job]}, label="user"),
     ],
 )
-def test_the_result_of_an_input_counts_wherever_it_stands(virtual: Virtual, file: Path, give: Any) -> None:
-    """The input may be inside a container: a changed input runs the job again."""
+def test_a_changed_input_runs_a_job_again_even_inside_a_container(virtual: Virtual, file: Path, give: Any) -> None:
+    """The input is an argument or a keyword argument, or an element of a list, a tuple or a dict."""
     for number, state in ((1, "succeeded"), (1, "restored"), (2, "succeeded")):
         source = Job(double, number, label="source")
         scheduler = again(virtual, file, lambda source=source: Scheduler(source, give(source)))  # type: ignore[misc]
         assert states(scheduler) == {"source": state, "user": state}
 
 
-def test_a_journal_in_which_no_run_can_begin_is_let_go(
+def test_a_journal_is_closed_if_recording_a_new_run_fails(
     virtual: Virtual, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next run gets no error about another run in this process."""
@@ -332,7 +332,7 @@ def test_a_journal_in_which_no_run_can_begin_is_let_go(
     assert set(states(again(virtual, file, diamond)).values()) == {"succeeded"}
 
 
-def test_a_further_attempt_of_a_nested_scheduler_runs_its_jobs(virtual: Virtual, file: Path) -> None:
+def test_a_retry_of_a_nested_scheduler_runs_its_restored_jobs_again(virtual: Virtual, file: Path) -> None:
     """As without a journal, jobs restored in the first attempt run in the second."""
     good = Job(double, 1, label="good")
 
@@ -347,8 +347,8 @@ def test_a_further_attempt_of_a_nested_scheduler_runs_its_jobs(virtual: Virtual,
     assert good.state is JobState.IDLE
 
 
-def test_a_further_attempt_does_not_find_what_the_first_one_has_written(virtual: Virtual, file: Path) -> None:
-    """The same holds for a journal that had jobs in it before."""
+def test_a_retry_of_a_nested_scheduler_restores_nothing_of_the_first_attempt(virtual: Virtual, file: Path) -> None:
+    """The journal of this test already has jobs of another scenario."""
 
     def build() -> Scheduler:
         good = Job(double, 1, label="good")
@@ -361,7 +361,7 @@ def test_a_further_attempt_does_not_find_what_the_first_one_has_written(virtual:
 
 
 def test_jobs_in_threads_are_restored(tmp_path: Path) -> None:
-    """Jobs that call functions elsewhere are like others."""
+    """A job that calls its function in a thread is restored like one in the event loop."""
     for restored in (False, True):
         job = ThreadJob(operator.add, 1, 2)
         Scheduler(job).run(journal=tmp_path / "run.db")
@@ -379,7 +379,7 @@ def reason(
     first.label = job.label = "job"
     again(virtual, file, lambda: Scheduler(first))
     again(virtual, file, lambda: Scheduler(job))
-    return "" if job.restored else scheduler_says(job)
+    return "" if job.restored else explanation_of(job)
 
 
 answers: dict[str, Any] = {}
@@ -397,7 +397,7 @@ async def join(*given: Any) -> None:
 
 
 def joined_by_hand() -> Scheduler:
-    """Return two jobs, and a third that gets them as themselves and requires both, one or none of them."""
+    """Return two jobs, and three that get them by `ref` and require both, one or none of them."""
     jobs = [Job(ask, name, label=name, save=None if name == "b" else "json") for name in "ab"]
     both = Job(join, [ref(job) for job in jobs], required=jobs, label="both")
     only_b = Job(join, *map(ref, jobs), required=jobs[1], label="only b")
@@ -417,12 +417,12 @@ def joined_by_hand() -> Scheduler:
         (ConnectionError("no answer"), TimeoutError("no answer"), False),
     ],
 )
-def test_a_job_passed_as_itself_counts_by_what_became_of_it(
+def test_a_job_passed_by_ref_counts_by_its_result_or_error(
     virtual: Virtual, file: Path, before: Any, after: Any, is_same: bool
 ) -> None:
-    """A job that reads results by hand is restored only if they are the same, for which it must require the jobs.
+    """A job that reads the results of jobs that it requires is restored only if these results are the same.
 
-    A join of succeeded jobs was once restored although a formerly missing page had come.
+    A job that joins pages was once restored although a formerly missing page had come.
     """
     answers.update(a=1, b=before)
     again(virtual, file, joined_by_hand)
@@ -433,8 +433,10 @@ def test_a_job_passed_as_itself_counts_by_what_became_of_it(
 
 
 @pytest.mark.parametrize(("after", "state"), [(1, "restored"), (2, "succeeded")])
-def test_a_scheduler_passed_as_itself_counts_by_its_jobs(virtual: Virtual, file: Path, after: int, state: str) -> None:
-    """A job that reads results of a nested scheduler that it requires runs again if one of them differs."""
+def test_a_scheduler_passed_as_an_argument_counts_by_the_results_of_its_jobs(
+    virtual: Virtual, file: Path, after: int, state: str
+) -> None:
+    """A job that requires a nested scheduler and reads its results runs again if one of them differs."""
 
     def build() -> Scheduler:
         inner = Scheduler(Job(ask, "a", label="a", save=None), label="inner")
@@ -448,7 +450,7 @@ def test_a_scheduler_passed_as_itself_counts_by_its_jobs(virtual: Virtual, file:
 
 @pytest.mark.parametrize(("after", "state"), [(1, "restored"), (2, "succeeded"), (OSError("no answer"), "succeeded")])
 @pytest.mark.parametrize("by", ["the job", "its scheduler"])
-def test_a_member_passed_as_itself_counts_if_its_scheduler_is_required(
+def test_a_nested_job_passed_by_ref_counts_if_its_scheduler_is_required(
     virtual: Virtual, file: Path, by: str, after: Any, state: str
 ) -> None:
     """A report on the members of a group was once restored although a member's result had changed.
@@ -467,8 +469,8 @@ def test_a_member_passed_as_itself_counts_if_its_scheduler_is_required(
     assert found["report"] == state
 
 
-def test_a_job_passed_as_itself_that_cannot_be_stored(virtual: Virtual, file: Path) -> None:
-    """A job that reads a result that cannot be stored runs again each time, and the reason names the result."""
+def test_a_job_that_reads_an_unstorable_result_by_ref_runs_each_time(virtual: Virtual, file: Path) -> None:
+    """The reason that `explain` gives names the result."""
     answers["a"] = object()
 
     def build() -> Scheduler:
@@ -478,10 +480,10 @@ def test_a_job_passed_as_itself_that_cannot_be_stored(virtual: Virtual, file: Pa
     for _ in range(2):
         scheduler = again(virtual, file, build)
     assert states(scheduler)["join"] == "succeeded"
-    assert "the result of 'source'" in scheduler_says(list(scheduler)[1])
+    assert "the result of 'source'" in explanation_of(list(scheduler)[1])
 
 
-def scheduler_says(job: AbstractJob[Any]) -> str:
+def explanation_of(job: AbstractJob[Any]) -> str:
     assert job.scheduler is not None
     return job.scheduler.explain(job)
 
@@ -538,7 +540,7 @@ class Adder:
 def test_a_job_whose_work_has_changed_runs_again(
     virtual: Virtual, file: Path, old: Any, new: Any, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The reason is given; only what identifies the work counts."""
+    """`explain` gives the reason; only what identifies the work of a job counts."""
     found = reason(virtual, file, old, new)
     assert (found == "") if not said else re.search(said, found), found
 
@@ -546,31 +548,31 @@ def test_a_job_whose_work_has_changed_runs_again(
 start = object()
 
 
-def test_explain_says_that_a_job_was_restored(virtual: Virtual, file: Path) -> None:
-    """For a job missing in the journal, it says just that."""
+def test_explain_reports_that_a_job_was_restored(virtual: Virtual, file: Path) -> None:
+    """For a job that is missing in the journal, `explain` reports that."""
     first = again(virtual, file, diamond)
-    assert "the journal does not have it" in scheduler_says(next(iter(first)))
+    assert "the journal does not have it" in explanation_of(next(iter(first)))
     second = again(virtual, file, diamond)
-    assert scheduler_says(next(iter(second))) == "'a' was restored: the journal has its result"
+    assert explanation_of(next(iter(second))) == "'a' was restored: the journal has its result"
 
 
-def test_debrief_says_why_jobs_were_not_restored(virtual: Virtual, file: Path) -> None:
+def test_debrief_lists_why_jobs_were_not_restored(virtual: Virtual, file: Path) -> None:
     """Only jobs that the journal could have restored are listed, not new ones."""
 
-    def told(version: int, *more: Job[Any]) -> str:
+    def debrief_of(version: int, *more: Job[Any]) -> str:
         stream = io.StringIO()
         jobs = [Job(double, 1, label=str(number), version=version) for number in range(12)]
         again(virtual, file, lambda: Scheduler(jobs, *more)).debrief(stream)
         return stream.getvalue()
 
-    assert "journal" not in told(1)
-    assert "journal" not in told(1, Job(double, 1, label="new"), Job(double, 2, label="kept", save=None))
-    said = told(2)
-    assert "12 jobs not restored from the journal:\n  0: its version has changed from 1 to 2\n" in said
-    assert "\n  and 2 more" in said
+    assert "journal" not in debrief_of(1)
+    assert "journal" not in debrief_of(1, Job(double, 1, label="new"), Job(double, 2, label="kept", save=None))
+    text = debrief_of(2)
+    assert "12 jobs not restored from the journal:\n  0: its version has changed from 1 to 2\n" in text
+    assert "\n  and 2 more" in text
 
 
-def test_a_change_of_the_source_counts_if_asked_for(virtual: Virtual, file: Path, tmp_path: Path) -> None:
+def test_a_changed_source_runs_a_job_again_with_source_true(virtual: Virtual, file: Path, tmp_path: Path) -> None:
     """`source=True` compares the source of the function; without it, only the name counts."""
     module = tmp_path / "made_for_the_test.py"
 
@@ -593,8 +595,10 @@ def test_a_change_of_the_source_counts_if_asked_for(virtual: Virtual, file: Path
     assert [job.result() for job in again(virtual, other, build)] == [3]
 
 
-def test_closures_and_lambdas_are_reported(virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The names of such functions do not identify what they capture."""
+def test_a_warning_lists_jobs_of_closures_lambdas_and_bound_methods(
+    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The name of a function does not identify the values that it captures."""
     number = 1
 
     async def closure() -> int:
@@ -610,7 +614,7 @@ def test_closures_and_lambdas_are_reported(virtual: Virtual, file: Path, caplog:
     assert "'closure', 'lambda', 'bound';" in message
 
 
-def test_each_job_that_is_known_by_name_only_is_reported(
+def test_a_warning_lists_each_job_that_is_identified_by_name_only(
     virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Examples are several jobs of one function, and callable objects that cannot be stored."""
@@ -702,7 +706,9 @@ def nested(default: Any, *, more: Any = 1) -> Callable[..., Any]:
         (lambda: Job(nested(start), 1), lambda: Job(nested(start), 1), ""),
     ],
 )
-def test_the_defaults_of_a_nested_function_count(virtual: Virtual, file: Path, old: Any, new: Any, said: str) -> None:
+def test_changed_defaults_of_a_nested_function_run_its_job_again(
+    virtual: Virtual, file: Path, old: Any, new: Any, said: str
+) -> None:
     """Defaults are bound when the function is created, as in `lambda number=number: ...`.
 
     Defaults that cannot be stored are reported.
@@ -711,8 +717,10 @@ def test_the_defaults_of_a_nested_function_count(virtual: Virtual, file: Path, o
     assert (found == "") if not said else re.search(said, found), found
 
 
-def test_what_cannot_be_stored_is_reported_once(virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The value is reported by name, and runs again."""
+def test_an_unstorable_result_is_reported_once_and_its_job_runs_again(
+    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The warning has the label of the job and the type of its result."""
 
     async def unstorable() -> object:
         return object()
@@ -724,10 +732,10 @@ def test_what_cannot_be_stored_is_reported_once(virtual: Virtual, file: Path, ca
     assert message in [one.message for one in scheduler.incidents]
     second = again(virtual, file, lambda: Scheduler(Job(unstorable, label="source"), Job(double, 1, label="a")))
     assert states(second) == {"source": "succeeded", "a": "restored"}
-    assert "its result could not be stored" in scheduler_says(next(iter(second)))
+    assert "its result could not be stored" in explanation_of(next(iter(second)))
 
 
-def test_secret_arguments_are_not_in_the_file(virtual: Virtual, file: Path) -> None:
+def test_arguments_of_a_redacted_job_are_not_in_the_journal_file(virtual: Virtual, file: Path) -> None:
     """Arguments of a job with `redact=True` count by their hash, however short; those of others are stored in full."""
     for restored in (False, True):
         jobs = [Job(hush, "secret", 918273, label="hush", redact=True), Job(hush, "known", 645546, label="told")]
@@ -753,8 +761,8 @@ async def opaque() -> Opaque:
 
 
 @pytest.mark.parametrize("save", ["pickle", (lambda one: one.number, Opaque)])
-def test_other_types_are_stored_if_asked_for(virtual: Virtual, file: Path, save: Any) -> None:
-    """Pickle or a pair of functions does it, for one job or the whole journal."""
+def test_save_stores_other_types_by_pickle_or_a_pair_of_functions(virtual: Virtual, file: Path, save: Any) -> None:
+    """`save=` is an option of one job or of the whole journal."""
     for restored in (False, True):
         job = Job(opaque, label="one", save=save)
         again(virtual, file, lambda job=job: Scheduler(job))  # type: ignore[misc]
@@ -770,7 +778,7 @@ PAIR = (lambda one: [one], operator.itemgetter(0))
 
 @pytest.mark.parametrize("of_journal", ["json", "pickle", PAIR, None])
 @pytest.mark.parametrize("of_job", ["default", "json", "pickle", PAIR, None])
-def test_an_option_of_the_job_overrides_that_of_the_journal(
+def test_save_option_of_a_job_overrides_that_of_the_journal(
     virtual: Virtual, file: Path, of_journal: Any, of_job: Any
 ) -> None:
     """ "default" means the journal's option: JSON in a journal that pickles is not pickled."""
@@ -787,8 +795,8 @@ def test_an_option_of_the_job_overrides_that_of_the_journal(
     assert next(iter(scheduler)).result() == 2
 
 
-def test_a_journal_from_a_stranger_unpickles_nothing(virtual: Virtual, file: Path) -> None:
-    """The file's claim about pickle does not count: only a job of this program can ask for it."""
+def test_a_pickle_in_a_journal_is_not_loaded_without_save_pickle(virtual: Virtual, file: Path) -> None:
+    """An attacker may have written the journal, so only an option of this program allows pickle."""
     import sqlite3
 
     again(virtual, file, lambda: Scheduler(Job(double, 1, label="a")))
@@ -800,7 +808,7 @@ def test_a_journal_from_a_stranger_unpickles_nothing(virtual: Virtual, file: Pat
     db.close()
     scheduler = again(virtual, file, lambda: Scheduler(Job(double, 1, label="a")))
     assert calls == [1]
-    assert "stored by pickle" in scheduler_says(next(iter(scheduler)))
+    assert "stored by pickle" in explanation_of(next(iter(scheduler)))
 
 
 STRANGE = [None, 5, 1.5, 1e300, b"\0", "", "[", "[]", '{"$": "enum", "t": "os:system", "v": "a"}', "../../../dev/zero"]
@@ -810,8 +818,8 @@ COLUMNS = ["fingerprint", "saved", "result", "file", "outputs", "run", "restored
 
 
 @pytest.mark.parametrize("column", COLUMNS)
-def test_whatever_a_stranger_has_written_the_run_goes_on(virtual: Virtual, file: Path, column: str) -> None:
-    """With any content in any column, the job is restored or runs again, and a list can be printed."""
+def test_a_run_survives_any_content_in_any_column_of_the_journal(virtual: Virtual, file: Path, column: str) -> None:
+    """Each job is restored or runs again, and `trioflow journal` can print its lists."""
     import sqlite3
 
     def build() -> Scheduler:
@@ -847,7 +855,7 @@ BYTES = os.fsdecode(b"not UTF-8: \x80")
         ({"args": (2**70,)}, True), ({"args": (10**5000,)}, False), ({"version": 10**5000}, False),
     ],
 )  # fmt: skip
-def test_no_text_or_number_is_too_strange(
+def test_invalid_unicode_and_huge_numbers_do_not_stop_a_run(
     virtual: Virtual, file: Path, options: dict[str, Any], is_restored: bool
 ) -> None:
     """Labels and file names may be invalid text, and a number may have more digits than Python prints."""
@@ -863,28 +871,28 @@ def test_no_text_or_number_is_too_strange(
     assert [job.restored for job in scheduler] == [is_restored, True]
 
 
-# ---- the run around it
+# ---- the run as a whole
 
 
 def test_instruments_see_restored_jobs_finish_but_not_start(virtual: Virtual, file: Path) -> None:
     """A restored job has a finish event, and no start event."""
-    told: list[str] = []
+    events: list[str] = []
 
     class Watch(Instrument):
         def job_started(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-            told.append(f"start {job.label}")
+            events.append(f"start {job.label}")
 
         def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-            told.append(f"end {job.label}")
+            events.append(f"end {job.label}")
 
     again(virtual, file, diamond)
     scheduler = diamond()
     virtual(functools.partial(scheduler.co_run, journal=file, instruments=[Watch()]))
-    assert sorted(told) == ["end a", "end b", "end c", "end d"]
+    assert sorted(events) == ["end a", "end b", "end c", "end d"]
 
 
-def test_a_long_chain_is_restored_in_turns(backend: str, file: Path) -> None:
-    """A clock ticks meanwhile: 5,000 jobs are not restored in one turn of the event loop."""
+def test_restoring_a_long_chain_does_not_block_the_event_loop(backend: str, file: Path) -> None:
+    """Another task runs meanwhile: 5,000 jobs are not restored in one turn of the event loop."""
 
     def build() -> Scheduler:
         scheduler = Scheduler()
@@ -916,7 +924,7 @@ def test_a_long_chain_is_restored_in_turns(backend: str, file: Path) -> None:
 
 
 @pytest.mark.parametrize("durable", ["group", "each"])
-def test_a_write_that_fails_ends_the_run(
+def test_a_failed_write_to_the_journal_ends_the_run(
     virtual: Virtual, file: Path, durable: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The run is CRITICAL without a culprit; the error has the reason, and the next run restores what was committed."""
@@ -960,7 +968,7 @@ async def slow(number: int) -> int:
     return number
 
 
-def test_each_commits_before_any_dependent_starts(virtual: Virtual, file: Path) -> None:
+def test_durable_each_commits_a_result_before_any_dependent_starts(virtual: Virtual, file: Path) -> None:
     """A job that starts finds its requirements on disk."""
     from trioflow.journal._store import read_with_retry
 
@@ -972,8 +980,8 @@ def test_each_commits_before_any_dependent_starts(virtual: Virtual, file: Path) 
     assert job.result() == ["a"]
 
 
-def test_two_runs_at_once_are_refused(virtual: Virtual, file: Path) -> None:
-    """The second starts nothing, and the journal is free when the first has ended."""
+def test_a_second_run_with_the_journal_of_a_running_one_is_rejected(virtual: Virtual, file: Path) -> None:
+    """The second run starts no job, and the journal can be used again when the first run has ended."""
 
     async def second() -> str:
         try:
@@ -989,8 +997,8 @@ def test_two_runs_at_once_are_refused(virtual: Virtual, file: Path) -> None:
     assert again(virtual, file, diamond).stop_reason is StopReason.COMPLETED
 
 
-def test_a_scenario_that_cannot_run_frees_the_journal(virtual: Virtual, file: Path) -> None:
-    """The checks come first, and leave nothing open."""
+def test_a_cycle_in_the_scenario_does_not_leave_the_journal_open(virtual: Virtual, file: Path) -> None:
+    """The error of a run that cannot start does not keep the next run from opening the journal."""
     a = Job(double, 1)
     b = Job(double, 1, required=a)
     a.requires(b)
@@ -999,7 +1007,7 @@ def test_a_scenario_that_cannot_run_frees_the_journal(virtual: Virtual, file: Pa
     assert again(virtual, file, diamond).stop_reason is StopReason.COMPLETED
 
 
-def test_a_clock_that_was_set_back_changes_nothing(
+def test_jobs_are_restored_after_the_clock_was_set_back(
     virtual: Virtual, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Times in the journal are for people; no decision depends on them."""
@@ -1011,15 +1019,15 @@ def test_a_clock_that_was_set_back_changes_nothing(
 
 
 @pytest.mark.parametrize("journal", [5, object(), ["run.db"]])
-def test_something_that_is_no_journal_is_refused(journal: Any) -> None:
+def test_a_journal_option_that_is_neither_journal_nor_path_is_rejected(journal: Any) -> None:
     """The error names the scheduler."""
     with pytest.raises(TypeError, match="of 'Scheduler': give a Journal, or the path of one"):
         Scheduler().run(journal=journal)
 
 
 @pytest.mark.parametrize("options", [{"durable": "sometimes"}, {"save": "yaml"}, {"save": (1, 2)}])
-def test_unknown_options_are_refused(options: Any) -> None:
-    """The error comes for options of a journal, and of a job."""
+def test_unknown_values_of_durable_and_save_are_rejected(options: Any) -> None:
+    """Both a journal and a job check these options."""
     with pytest.raises(ValueError, match="choose"):
         Journal("run.db", **options)
     if "save" in options:
@@ -1031,10 +1039,10 @@ def test_unknown_options_are_refused(options: Any) -> None:
     ("name", "value", "restored"),
     [("save", None, False), ("key", "another", False), ("version", 2, False), ("label", "job", True)],
 )
-def test_an_option_set_between_runs_counts_in_the_next_one(
+def test_an_option_of_a_job_set_between_runs_applies_to_the_next_run(
     virtual: Virtual, file: Path, name: str, value: Any, restored: bool
 ) -> None:
-    """Options of a journal may be set like all options: jobs with changed work run again."""
+    """A job with another key or version, or one that is no longer stored, runs again."""
     job = Job(double, 2, label="job")
     scheduler = Scheduler(job)
     again(virtual, file, lambda: scheduler)

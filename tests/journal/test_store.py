@@ -45,8 +45,8 @@ def still_open(file: Path) -> list[str]:
     return sorted(one for one in found if file.name in one)
 
 
-def test_what_is_committed_is_found_again(file: Path) -> None:
-    """Jobs are found by path after the file was closed; no other file is left."""
+def test_committed_jobs_are_found_after_reopening_the_journal(file: Path) -> None:
+    """Closing the journal leaves no other file."""
     made(file, "a", "b")
     assert [one.name for one in file.parent.iterdir()] == ["run.db"]
     assert found(file) == ["a", "b"]
@@ -67,7 +67,7 @@ def test_the_journal_stays_in_place_when_the_program_changes_its_directory(
     ]  # fmt: skip
 
 
-def test_a_second_user_in_this_process_is_refused(file: Path) -> None:
+def test_a_second_writer_in_the_same_process_is_rejected(file: Path) -> None:
     """The operating system's lock belongs to the process, so the journal checks this itself."""
     store = JournalStore(file, writes=True)
     with pytest.raises(JournalError, match=rf"another run of this process \({os.getpid()}\)"):
@@ -95,8 +95,8 @@ def test_a_second_process_is_rejected_with_the_first_ones_pid(file: Path) -> Non
     assert found(file) == ["a", "b"]
 
 
-def test_a_file_system_without_locks_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """NFS without its lock daemon is one: no run may go on without the lock."""
+def test_a_file_system_without_locks_is_rejected(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS without its lock daemon is an example: no run may start without the lock."""
 
     def no_lock(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
@@ -107,7 +107,7 @@ def test_a_file_system_without_locks_is_refused(file: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("contents", [b"hello", b"SQLite format 2\0" + b"x" * 500])
-def test_a_foreign_file_is_left_as_it_is(file: Path, contents: bytes) -> None:
+def test_a_file_that_is_no_journal_is_rejected_and_unchanged(file: Path, contents: bytes) -> None:
     """A wrong path must not cost the user a file."""
     file.write_bytes(contents)
     with pytest.raises(JournalError, match="not a journal but some other file"):
@@ -115,8 +115,8 @@ def test_a_foreign_file_is_left_as_it_is(file: Path, contents: bytes) -> None:
     assert file.read_bytes() == contents
 
 
-def test_a_foreign_database_is_left_as_it_is(file: Path) -> None:
-    """Another program's SQLite file stays unchanged."""
+def test_an_sqlite_file_of_another_program_is_rejected_and_unchanged(file: Path) -> None:
+    """A table named `jobs` does not make the file a journal."""
     db = sqlite3.connect(file)
     db.execute("CREATE TABLE jobs (path)")
     db.close()
@@ -127,7 +127,7 @@ def test_a_foreign_database_is_left_as_it_is(file: Path) -> None:
 
 
 @pytest.mark.parametrize("mark", ["application_id", "user_version"])
-def test_a_database_that_only_its_header_says_to_be_foreign_is_left_as_it_is(file: Path, mark: str) -> None:
+def test_an_sqlite_file_with_a_foreign_header_and_no_table_is_rejected(file: Path, mark: str) -> None:
     """Another program has just created the file, which has no table yet."""
     with contextlib.closing(sqlite3.connect(file)) as db:
         db.execute(f"PRAGMA {mark} = 1")
@@ -137,8 +137,8 @@ def test_a_database_that_only_its_header_says_to_be_foreign_is_left_as_it_is(fil
     assert file.read_bytes() == before
 
 
-def test_a_database_with_nothing_in_it_becomes_a_journal(file: Path) -> None:
-    """An empty file becomes one too."""
+def test_an_sqlite_file_without_tables_becomes_a_journal(file: Path) -> None:
+    """The file has a valid header, and its only table was dropped."""
     with contextlib.closing(sqlite3.connect(file)) as db:
         db.execute("CREATE TABLE t (x)")
         db.execute("DROP TABLE t")
@@ -146,7 +146,7 @@ def test_a_database_with_nothing_in_it_becomes_a_journal(file: Path) -> None:
     assert found(file) == ["a"]
 
 
-def test_the_log_of_a_foreign_database_is_left_as_it_is(file: Path) -> None:
+def test_the_log_of_an_sqlite_file_of_another_program_is_unchanged(file: Path) -> None:
     """The log belongs to a program that was killed and will need it."""
     code = (
         "import os, sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('PRAGMA journal_mode = WAL')\n"
@@ -162,7 +162,7 @@ def test_the_log_of_a_foreign_database_is_left_as_it_is(file: Path) -> None:
 
 
 @pytest.mark.parametrize("writes", [True, False])
-def test_a_journal_with_programs_in_it_is_refused(file: Path, writes: bool) -> None:
+def test_a_journal_with_a_trigger_is_rejected(file: Path, writes: bool) -> None:
     """An attacker could have added a trigger, which would run at each write."""
     made(file, "a")
     db = sqlite3.connect(file)
@@ -180,8 +180,8 @@ def test_an_empty_file_becomes_a_journal(file: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.7, 0.95])
-def test_a_torn_file_is_refused_and_left_as_it_is(file: Path, keep: float) -> None:
-    """A truncated copy is not repaired by guessing."""
+def test_a_truncated_journal_is_rejected_and_unchanged(file: Path, keep: float) -> None:
+    """The contents of a damaged file are not guessed."""
     made(file, *(f"a job with a long name, number {number}" for number in range(2000)))
     data = file.read_bytes()
     torn = data[: int(len(data) * keep)]
@@ -191,7 +191,7 @@ def test_a_torn_file_is_refused_and_left_as_it_is(file: Path, keep: float) -> No
     assert file.read_bytes() == torn
 
 
-def test_the_marks_of_the_format_stay() -> None:
+def test_application_id_and_checksums_of_the_format_do_not_change() -> None:
     """The values that tell a journal from other files, and intact rows from damaged ones, are the same
     in all versions.
     """
@@ -201,7 +201,7 @@ def test_the_marks_of_the_format_stay() -> None:
 
 
 @pytest.mark.parametrize("version", [1, 99])
-def test_another_format_is_refused(file: Path, version: int) -> None:
+def test_a_journal_of_another_format_version_is_rejected(file: Path, version: int) -> None:
     """A journal of another version cannot be read."""
     made(file, "a")
     db = sqlite3.connect(file)
@@ -211,7 +211,7 @@ def test_another_format_is_refused(file: Path, version: int) -> None:
         JournalStore(file, writes=True)
 
 
-def test_a_read_only_file_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_journal_is_rejected_for_writing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error comes before a run starts, not at its first result."""
     made(file, "a")
     file.chmod(0o444)
@@ -220,13 +220,13 @@ def test_a_read_only_file_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch
         JournalStore(file, writes=True)
 
 
-def test_a_missing_directory_is_refused(tmp_path: Path) -> None:
+def test_a_journal_in_a_missing_directory_is_rejected(tmp_path: Path) -> None:
     """The path may be a typing error, so no directory is created."""
     with pytest.raises(JournalError, match="No such file or directory"):
         JournalStore(tmp_path / "no" / "run.db", writes=True)
 
 
-def test_reading_a_missing_file_is_refused(file: Path) -> None:
+def test_reading_a_missing_journal_raises_and_creates_no_file(file: Path) -> None:
     """Reading never creates a journal."""
     with pytest.raises(JournalError, match="no such file"):
         found(file)
@@ -234,8 +234,8 @@ def test_reading_a_missing_file_is_refused(file: Path) -> None:
 
 
 @pytest.mark.parametrize("outputs", [None, '{"a": "absent"}'])
-def test_a_name_that_is_no_text_is_found_again(file: Path, outputs: str | None) -> None:
-    """On Linux a file name may have any bytes; its checksum is that of the stored form."""
+def test_a_job_whose_path_is_invalid_unicode_is_found_again(file: Path, outputs: str | None) -> None:
+    """Labels may be file names, which may have any bytes on Linux; the checksum is that of the stored form."""
     store = JournalStore(file, writes=True)
     store.add_records([record("job \udcff")._replace(outputs=outputs)], [], [])
     assert store.find_job("job \udcff") == record("job \\udcff")._replace(outputs=outputs)
@@ -245,7 +245,7 @@ def test_a_name_that_is_no_text_is_found_again(file: Path, outputs: str | None) 
 LABELS = ["'; DROP TABLE jobs; --", 'a" OR "1"="1', "%", "?", "a\0b", "\\", "'" * 50, "ü", "DELETE FROM jobs"]
 
 
-def test_labels_are_never_statements(file: Path) -> None:
+def test_labels_that_look_like_sql_are_stored_as_text(file: Path) -> None:
     """A path is data, even if it looks like SQL."""
     made(file, *LABELS)
     assert found(file) == LABELS
@@ -256,8 +256,8 @@ def test_labels_are_never_statements(file: Path) -> None:
     assert found(file) == LABELS[1:]
 
 
-def test_a_large_result_is_a_file_of_its_own(file: Path) -> None:
-    """The file's name is its hash; a changed one is not used."""
+def test_a_large_result_is_stored_in_a_separate_file(file: Path) -> None:
+    """The name of the file is the hash of its contents; a changed file is not used."""
     made(file, "a")
     store = JournalStore(file, writes=True)
     name = store.write_result(b"x" * (MAX_INLINE_RESULT + 1))
@@ -274,7 +274,7 @@ def test_a_large_result_is_a_file_of_its_own(file: Path) -> None:
     assert not stored.exists()
 
 
-def test_the_error_on_a_full_disk_says_what_to_do(file: Path) -> None:
+def test_the_error_on_a_full_database_advises_to_make_room(file: Path) -> None:
     """Committed results stay in the journal."""
     made(file, "a")
     store = JournalStore(file, writes=True)
@@ -303,8 +303,8 @@ print(scheduler.stop_reason.name, scheduler.culprit, sum(job.restored for job in
 """
 
 
-def test_a_run_that_can_write_no_more_ends_and_goes_on_when_it_can(file: Path, backend: str) -> None:
-    """The system refuses a real write: the run is CRITICAL, and the next one restores what was committed."""
+def test_a_run_ends_at_the_file_size_limit_and_the_next_run_continues(file: Path, backend: str) -> None:
+    """A real write fails: the run is CRITICAL, and the next one restores what was committed."""
 
     def run(limit: int) -> subprocess.CompletedProcess[str]:
         return python("-c", FILL, file, limit, backend, text=True)
@@ -318,7 +318,7 @@ def test_a_run_that_can_write_no_more_ends_and_goes_on_when_it_can(file: Path, b
     assert len(found(file)) == 100
 
 
-def test_without_msgspec_a_journal_says_what_to_install(tmp_path: Path) -> None:
+def test_the_error_without_msgspec_has_the_install_command(tmp_path: Path) -> None:
     """The error comes before any job starts, and no file is created."""
     code = (
         "import sys; sys.modules['msgspec'] = None\n"
@@ -368,10 +368,10 @@ DISK_ERROR = sqlite3.SQLITE_IOERR | (3 << 8)  # SQLITE_IOERR_WRITE
         (OSError, None, PLENTY, -1, "words; see whether the disk"),
     ],
 )
-def test_an_error_says_what_to_do_about_it(
+def test_a_database_error_comes_with_advice_for_its_cause(
     file: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception], code: Any, disk: Any, limit: int, advice: str
 ) -> None:
-    """SQLite reports many faults as errors of the disk, few of which more room cures."""
+    """SQLite reports many faults as disk errors, few of which can be solved by more room."""
     store = JournalStore(file, writes=True)
     monkeypatch.setattr(os, "statvfs", lambda path: disk)
     monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
@@ -383,8 +383,8 @@ def test_an_error_says_what_to_do_about_it(
 
 
 @pytest.mark.parametrize("free", [0, 4096, 20_000, 60_000, 200_000])
-def test_the_error_names_the_full_file_system(small_disk: Path, free: int) -> None:
-    """The full one may be that of the journal, of its log, or of the shared memory."""
+def test_the_error_on_a_full_file_system_advises_to_make_room(small_disk: Path, free: int) -> None:
+    """The file that does not fit may be the journal, its log, or the shared memory."""
     file = small_disk / "run.db"
     if free > 100_000:
         made(file, "a")
@@ -403,8 +403,8 @@ def test_the_error_names_the_file_size_limit(file: Path, backend: str) -> None:
     assert "cannot write into it: a file may have no more than 100000 bytes here (ulimit -f); " in done.stderr
 
 
-def test_half_a_large_result_is_removed(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If it cannot be written whole, its room becomes free immediately."""
+def test_a_half_written_large_result_is_removed(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The room of a result that cannot be written whole becomes free immediately."""
 
     def fail(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -417,8 +417,8 @@ def test_half_a_large_result_is_removed(file: Path, monkeypatch: pytest.MonkeyPa
     assert list((file.parent / "run.db-results").iterdir()) == []
 
 
-def test_what_a_killed_write_has_left_is_removed(file: Path) -> None:
-    """The next run removes it; files that are not the journal's stay."""
+def test_partial_results_of_a_killed_run_are_removed_by_the_next_run(file: Path) -> None:
+    """Reading removes nothing; files that are not the journal's stay."""
     made(file, "a")
     results = file.with_name("run.db-results")
     results.mkdir()
@@ -432,7 +432,7 @@ def test_what_a_killed_write_has_left_is_removed(file: Path) -> None:
 
 @pytest.mark.parametrize("syncs", [True, False])
 def test_a_large_result_is_synced_with_its_directory(file: Path, monkeypatch: pytest.MonkeyPatch, syncs: bool) -> None:
-    """With "each", a power cut could otherwise leave the row without the file."""
+    """With `durable="each"`, a power cut could otherwise leave the row without the file."""
     synced: list[str] = []
     fsync = os.fsync
 
@@ -449,7 +449,7 @@ def test_a_large_result_is_synced_with_its_directory(file: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_a_reader_opens_a_journal_again_whose_run_was_killed_meanwhile(
+def test_a_reader_retries_while_the_journal_of_a_killed_run_needs_recovery(
     file: Path, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
     """The recovery after the kill must come first, and a reader cannot do it while it assumes a running writer."""
@@ -470,7 +470,7 @@ def test_a_reader_opens_a_journal_again_whose_run_was_killed_meanwhile(
     assert refused == times
 
 
-# ---- who has it
+# ---- locks: which process has the journal
 
 
 def test_a_running_run_is_distinguished_from_a_killed_one(file: Path) -> None:
@@ -485,8 +485,8 @@ def test_a_running_run_is_distinguished_from_a_killed_one(file: Path) -> None:
         assert [one.is_running for one in read_with_retry(file, JournalStore.run_records)] == [False, False, False]
 
 
-def test_whether_the_holder_lives_is_known_of_processes_of_this_machine_alone() -> None:
-    """A process of another machine has to count as alive."""
+def test_a_holder_on_another_machine_counts_as_alive() -> None:
+    """Only for processes of this machine it can be found out whether they are alive."""
     with Python(["-c", "pass"]) as ended:
         ended.wait()
     here = _lock.describe_this_process()
@@ -497,12 +497,12 @@ def test_whether_the_holder_lives_is_known_of_processes_of_this_machine_alone() 
 
 
 def test_a_rejected_process_does_not_wait_and_leaves_no_files(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The live holder may have the journal for hours. Without the lock file, the error cannot name it."""
+    """The live holder may have the journal for hours. Without the lock file, the error cannot name the holder."""
     made(file, "a")
     with Python(["-c", HOLD, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        monkeypatch.setattr(_lock, "GUARD_TIMEOUT", math.inf)
+        monkeypatch.setattr(_lock, "RELEASE_TIMEOUT", math.inf)
         for said in (f"process {holder.pid} ", "it has left no name"):
             with pytest.raises(JournalError, match=f"another run uses it: {said}"):
                 JournalStore(file, writes=True)
@@ -511,12 +511,12 @@ def test_a_rejected_process_does_not_wait_and_leaves_no_files(file: Path, monkey
         holder.kill()
 
 
-def test_a_wait_for_a_run_that_nothing_is_known_of_is_in_the_log(
+def test_waiting_for_a_holder_that_seems_dead_is_logged(
     file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In another PID namespace the holder seems dead, and the wait of ten seconds was silent."""
+    """A holder in another PID namespace seems dead; once, the wait of ten seconds was silent."""
     name = re.sub(r"\d+", "4194304", _lock.describe_this_process(), count=1)
-    monkeypatch.setattr(_lock, "GUARD_TIMEOUT", 0.03)
+    monkeypatch.setattr(_lock, "RELEASE_TIMEOUT", 0.03)
     monkeypatch.setattr(_lock, "LOG_DELAY", 0.0)
     with Python(["-c", HOLD, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
@@ -529,7 +529,7 @@ def test_a_wait_for_a_run_that_nothing_is_known_of_is_in_the_log(
     assert line.endswith(f"waits for another run to leave it, 0.03 s at most ({name})")
 
 
-def test_a_lock_that_goes_a_moment_after_the_other_is_waited_for(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opening_waits_for_the_second_lock_of_a_killed_process(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system closes the descriptors of a killed process one after the other."""
     file.with_name("run.db-lock").write_text(re.sub(r"\d+", "4194304", _lock.describe_this_process(), count=1))
     database = os.open(file, os.O_RDWR | os.O_CREAT)
@@ -543,10 +543,8 @@ def test_a_lock_that_goes_a_moment_after_the_other_is_waited_for(file: Path, mon
     assert found(file) == ["a"]
 
 
-def test_a_lock_file_that_its_holder_removes_meanwhile_is_made_anew(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A lock on the removed file would lock no other process out; and it is closed."""
+def test_a_lock_file_removed_while_being_locked_is_created_again(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock on the removed file would exclude no other process. The removed file is closed."""
     name, lock = file.with_name("run.db-lock"), _lock.set_lock
 
     def late(descriptor: int, *place: int) -> None:
@@ -560,10 +558,8 @@ def test_a_lock_file_that_its_holder_removes_meanwhile_is_made_anew(
         assert set(still_open(file)) == {f"{file}{end}" for end in ("", "-lock", "-shm", "-wal")}
 
 
-def test_a_child_that_was_forked_and_a_new_holder_keep_the_lock_file(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Only its creator removes it; otherwise two processes could hold the journal."""
+def test_only_the_process_that_created_a_lock_file_removes_it(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forked child and a former holder leave the file alone; otherwise two processes could hold the journal."""
     name = file.with_name("run.db-lock")
     with contextlib.closing(JournalStore(file, writes=True)), monkeypatch.context() as patch:
         store = JournalStore(file.with_name("other.db"), writes=True)
@@ -579,8 +575,8 @@ def test_a_child_that_was_forked_and_a_new_holder_keep_the_lock_file(
 
 
 @pytest.mark.skipif(_lock.GET_LOCK_COMMAND is None, reason="needs locks of open files")
-def test_what_sqlite_has_locked_stays_locked_whatever_is_closed(file: Path) -> None:
-    """SQLite's file format has the bytes to lock; a job that copies the directory closes a descriptor of each file."""
+def test_sqlite_locks_survive_closing_another_descriptor_of_the_file(file: Path) -> None:
+    """A job that copies the directory closes such a descriptor. SQLite's file format has the bytes to lock."""
     with contextlib.closing(JournalStore(file, writes=True)):
         for name, place in ((f"{file}", (0x40000002, 510)), (f"{file}-shm", (128, 1))):
             os.close(os.open(name, os.O_RDONLY))
@@ -608,7 +604,7 @@ def test_the_lock_file_names_its_holder_and_nothing_more(file: Path) -> None:
         assert store.run_records()[0].process == lock.read_text()
 
 
-# ---- what is in it
+# ---- contents
 
 
 def test_a_reader_recovers_the_log_of_a_killed_run(file: Path, tmp_path: Path) -> None:
@@ -622,7 +618,7 @@ def test_a_reader_recovers_the_log_of_a_killed_run(file: Path, tmp_path: Path) -
     assert os.listdir(after) == ["run.db"]
 
 
-def test_a_table_that_is_gone_is_no_damaged_row(file: Path) -> None:
+def test_a_missing_table_raises_an_error_unlike_a_damaged_row(file: Path) -> None:
     """A damaged row runs its job again; without the table no result could be kept."""
     with contextlib.closing(JournalStore(file, writes=True)) as store:
         store.add_records([record("a")], [], [])

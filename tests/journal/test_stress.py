@@ -145,14 +145,14 @@ def stressed(stage: Stage, kills: int) -> tuple[int, int]:
     return lost, doubled + len(committed & set(ran_at_last))
 
 
-def test_no_job_is_lost_or_doubled_in_all_accidents_at_once(stage: Stage) -> None:
-    """The test has three kills, and many times ten in the soak test."""
+def test_no_job_is_lost_or_run_twice_under_kills_a_full_disk_and_readers(stage: Stage) -> None:
+    """The test has three kills; the soak test has many more."""
     assert stressed(stage, 3) == (0, 0)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_no_job_is_lost_or_doubled_in_ten_kills_twenty_times(stage: Stage) -> None:
+def test_no_job_is_lost_or_run_twice_in_twenty_rounds_of_ten_kills(stage: Stage) -> None:
     """The soak test has twenty rounds with ten kills each."""
     for _ in range(20):
         assert stressed(stage, 10) == (0, 0)

@@ -1,4 +1,4 @@
-"""Values as text: stored values come back equal and of the same type, and reading runs no code."""
+"""Values as text: they are equal and of the same type after storing and loading, and loading runs no code."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ VALUES: list[Any] = [
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: ascii(str(value)))
-def test_a_value_comes_back_as_it_was(value: Any) -> None:
+def test_a_value_is_equal_after_storing_and_loading(value: Any) -> None:
     """The value is equal, of the same type, and the text is JSON."""
     text = dumps(value)
     json.loads(text)
@@ -172,14 +172,14 @@ def test_a_time_keeps_its_zone(value: Any) -> None:
     st.datetimes(timezones=st.none() | st.timezones()) | st.times(timezones=st.none() | st.timezones())
     | st.timedeltas() | st.decimals(allow_nan=False) | st.dates() | st.uuids()
 )  # fmt: skip
-def test_any_time_and_number_comes_back(value: Any) -> None:
+def test_any_time_and_number_is_equal_after_storing_and_loading(value: Any) -> None:
     """The test covers all types of time and number in the standard library."""
     found = loads(dumps(value))
     assert (found, repr(found)) == (value, repr(value))
 
 
-def test_what_can_be_made_again_is_no_reason_to_refuse() -> None:
-    """The cached value of a property is left out, and computed again on access."""
+def test_a_cached_property_is_not_stored_with_a_dataclass() -> None:
+    """The cached value is computed again on access."""
     value = WithCache(3)
     assert value.twice == 6
     found = loads(dumps(value))
@@ -204,8 +204,8 @@ def with_attribute(value: Any, name: str) -> Any:
         (datetime.time(1, tzinfo=OwnZone()), "OwnZone"),
     ],
 )
-def test_what_would_not_come_back_equal_is_refused(value: Any, said: str) -> None:
-    """The error comes when the value is stored, and names it; not when it is read, or never."""
+def test_a_value_that_would_not_be_equal_after_loading_is_rejected(value: Any, said: str) -> None:
+    """The error comes when the value is stored, not when it is loaded, and names the type."""
     with pytest.raises(NotSerializable, match=said):
         dumps(value)
 
@@ -217,7 +217,7 @@ def test_times_of_the_first_format_are_read() -> None:
     assert loads('{"$":"datetime","v":"2024-06-01T12:00:00Z"}').tzinfo is datetime.UTC
 
 
-def test_not_a_number_comes_back() -> None:
+def test_nan_is_nan_after_storing_and_loading() -> None:
     """NaN is not JSON, and equals nothing."""
     assert math.isnan(loads(dumps(math.nan)))
 
@@ -230,14 +230,14 @@ values = st.recursive(
 
 
 @given(values)
-def test_any_nested_value_comes_back(value: Any) -> None:
+def test_any_nested_value_is_equal_after_storing_and_loading(value: Any) -> None:
     """The text keeps containers in containers apart."""
     assert loads(dumps(value)) == value
     assert repr(loads(dumps(value))) == repr(value)  # a tuple for a tuple, True for True
 
 
-def test_the_result_of_a_command_comes_back() -> None:
-    """The result has its code, times and output."""
+def test_a_stored_command_result_keeps_code_times_and_output() -> None:
+    """All attributes of a `CommandResult` are the same after loading."""
     job = CommandJob(["sh", "-c", "echo out; exit 3"], stdout=subprocess.PIPE, check=False)
     Scheduler(job).run()
     result = job.result()
@@ -248,7 +248,7 @@ def test_the_result_of_a_command_comes_back() -> None:
 
 
 @pytest.mark.parametrize("rss", [0, 5000])
-def test_the_memory_of_a_command_comes_back(rss: int) -> None:
+def test_a_stored_command_result_keeps_its_memory_usage(rss: int) -> None:
     """The unit is the system's, KiB on Linux; an unmeasured memory stays None."""
     result = CommandResult(0, 1.0, ReportedUsage(0.5, 0.25, rss), None, None)
     found = loads(dumps(result))
@@ -267,20 +267,20 @@ def local() -> object:
     return Local()
 
 
-circle: list[Any] = []
-circle.append(circle)
+cycle: list[Any] = []
+cycle.append(cycle)
 
 
 @pytest.mark.parametrize(
     ("value", "said"),
     [
         (object(), "builtins:object"), ([{"a": len}], "builtin_function_or_method"), (Text("x"), "Text"),
-        (local(), "not at the top level"), (circle, "contains itself"), (Scheduler(), "Scheduler"),
+        (local(), "not at the top level"), (cycle, "contains itself"), (Scheduler(), "Scheduler"),
         (ast.Pass(), "a value of type ast:Pass"), (re.I | re.M, "a value of type re:RegexFlag"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_stored_is_named(value: Any, said: str) -> None:
-    """The error names the type, wherever in the value it is."""
+def test_the_error_names_the_type_that_cannot_be_stored(value: Any, said: str) -> None:
+    """The type may be at any depth of the value."""
     with pytest.raises(NotSerializable, match=said):
         dumps(value)
 
@@ -302,8 +302,8 @@ def test_reading_calls_no_code_of_a_class() -> None:
         '{"$":["list"],"v":0}', '{"$":"date","v":"yesterday"}', '{"$":"dict","v":[[[],1]]}',
     ],
 )  # fmt: skip
-def test_a_strange_text_is_refused(text: str) -> None:
-    """Reading it imports nothing, calls nothing, and raises one kind of error."""
+def test_invalid_text_is_rejected_without_imports_or_calls(text: str) -> None:
+    """An attacker may have written the text. Whatever is wrong, there is one kind of error."""
     with pytest.raises(NotSerializable):
         loads(text)
     assert "antigravity" not in sys.modules
@@ -315,14 +315,14 @@ def test_the_error_names_a_removed_enumeration_member() -> None:
         loads(dumps(socket.AddressFamily.AF_UNIX).replace("AF_UNIX", "GONE"))
 
 
-def test_a_class_whose_fields_have_changed_is_refused() -> None:
+def test_a_stored_dataclass_whose_fields_have_changed_is_rejected() -> None:
     """A result of an older class is not filled in halfway."""
     with pytest.raises(NotSerializable, match="fields have changed"):
         loads(dumps(Point(1.0)).replace('"inner"', '"other"'))
 
 
 @pytest.mark.parametrize("written", ["[1]", "[1,2,3]"])
-def test_a_named_tuple_whose_fields_have_changed_is_refused(written: str) -> None:
+def test_a_stored_named_tuple_whose_fields_have_changed_is_rejected(written: str) -> None:
     """A class that is no longer a named tuple is rejected as well."""
     text = dumps(Pair(1, 2))
     with pytest.raises(NotSerializable, match="fields have changed"):
@@ -331,7 +331,7 @@ def test_a_named_tuple_whose_fields_have_changed_is_refused(written: str) -> Non
         loads(text.replace("[1,2]", "[]").replace(":Pair", ":Point"))
 
 
-def test_a_long_value_is_known_by_its_hash() -> None:
+def test_a_long_value_is_compared_by_its_hash() -> None:
     """A short value is stored as it is."""
     assert comparison_form("[1,2]") == "[1,2]"
     assert comparison_form('"' + "x" * 100 + '"').startswith("~")

@@ -1,4 +1,4 @@
-"""The laws under exploration: tasks go on in any order, and anything happens to the jobs of random scenarios.
+"""The laws under exploration: tasks continue in any order, and any fault is injected into random scenarios.
 
 trio turns the order of a turn round by chance, and asyncio always has the same; here any order may come, on both. In
 the suite a few scenarios each; for more of them::
@@ -52,44 +52,44 @@ def explore_scenario(scenario: Scenario, seed: int, runs: int) -> None:
 
 @settings(FEW, max_examples=10)
 @given(scenario=scenarios(), seed=SEEDS)
-def test_scenarios_in_other_orders(scenario: Scenario, seed: int) -> None:
-    """Whatever the order of tasks, each scenario keeps all laws, and ends as the oracle says."""
+def test_random_scenarios_keep_all_laws_in_any_order_of_tasks(scenario: Scenario, seed: int) -> None:
+    """Each scenario ends as the oracle predicts."""
     on_both(check, scenario, partial(Ordered, seed=seed))
 
 
 @settings(FEW, max_examples=8)
 @given(scenario=scenarios(shared=True), seed=SEEDS)
-def test_scenarios_with_shared_limiters_in_other_orders(scenario: Scenario, seed: int) -> None:
-    """Whatever the order of tasks, schedulers that share a limiter keep all laws."""
+def test_scenarios_with_shared_limiters_keep_all_laws_in_any_order_of_tasks(scenario: Scenario, seed: int) -> None:
+    """Schedulers at any depth share the limiters."""
     on_both(check_shared, scenario, partial(Ordered, seed=seed))
 
 
 @settings(FEW, max_examples=4)
 @given(scenario=scenarios(), seed=SEEDS)
-def test_explored_scenarios(scenario: Scenario, seed: int) -> None:
-    """Jobs that are late, fail, hang, are cancelled, or are interrupted do no law any harm."""
+def test_random_scenarios_keep_all_laws_under_injected_faults(scenario: Scenario, seed: int) -> None:
+    """Jobs are late, fail, hang, are cancelled, or are interrupted."""
     explore_scenario(scenario, seed, 20)
 
 
 @pytest.mark.soak
 @MANY
 @given(scenario=scenarios(), seed=SEEDS)
-def test_many_scenarios_in_other_orders(scenario: Scenario, seed: int) -> None:
-    """A long run of `test_scenarios_in_other_orders`."""
+def test_many_random_scenarios_keep_all_laws_in_any_order_of_tasks(scenario: Scenario, seed: int) -> None:
+    """A long run of `test_random_scenarios_keep_all_laws_in_any_order_of_tasks`."""
     on_both(check, scenario, partial(Ordered, seed=seed))
 
 
 @pytest.mark.soak
 @MANY
 @given(scenario=scenarios(shared=True), seed=SEEDS)
-def test_many_scenarios_with_shared_limiters_in_other_orders(scenario: Scenario, seed: int) -> None:
-    """A long run of `test_scenarios_with_shared_limiters_in_other_orders`."""
+def test_many_scenarios_with_shared_limiters_keep_all_laws_in_any_order_of_tasks(scenario: Scenario, seed: int) -> None:
+    """A long run of `test_scenarios_with_shared_limiters_keep_all_laws_in_any_order_of_tasks`."""
     on_both(check_shared, scenario, partial(Ordered, seed=seed))
 
 
 @pytest.mark.soak
 @settings(MANY, max_examples=int(os.environ.get("TRIOFLOW_SOAK", "1000")) // 10)
 @given(scenario=scenarios(), seed=SEEDS)
-def test_many_explored_scenarios(scenario: Scenario, seed: int) -> None:
-    """A long run of `test_explored_scenarios`."""
+def test_many_random_scenarios_keep_all_laws_under_injected_faults(scenario: Scenario, seed: int) -> None:
+    """A long run of `test_random_scenarios_keep_all_laws_under_injected_faults`."""
     explore_scenario(scenario, seed, 200)

@@ -28,7 +28,7 @@ class SlowToShutDown(Job[None]):
         await anyio.sleep(0.5)
 
 
-def test_forever_job_taken_up_after_instant_jobs(virtual: Virtual) -> None:
+def test_run_ends_if_a_worker_goes_from_an_instant_job_to_a_forever_job(virtual: Virtual) -> None:
     """A worker that went on from a job without a checkpoint to a forever job never reported that the
     first had settled.
     """
@@ -53,7 +53,7 @@ def test_cancellation_during_the_shutdown_is_raised_after_it(virtual: Virtual) -
     virtual(main)
 
 
-def test_nested_scheduler_cancelled_during_its_shutdown(virtual: Virtual) -> None:
+def test_nested_scheduler_stopped_during_its_shutdown_is_cancelled(virtual: Virtual) -> None:
     """On asyncio, a nested scheduler that was shutting down when the outer one stopped ended SUCCEEDED."""
 
     async def main() -> None:
@@ -65,7 +65,7 @@ def test_nested_scheduler_cancelled_during_its_shutdown(virtual: Virtual) -> Non
 
 
 def test_outer_stop_reaches_nested_schedulers_at_once(virtual: Virtual) -> None:
-    """On trio a nested run sometimes noticed it only after its jobs had reacted."""
+    """On trio a nested run sometimes noticed the stop only after its jobs had reacted."""
 
     async def stubborn(error: type[Exception] | None) -> None:
         try:
@@ -84,7 +84,7 @@ def test_outer_stop_reaches_nested_schedulers_at_once(virtual: Virtual) -> None:
     assert {virtual(main) for _ in range(40)} == {(StopReason.CANCELLED, JobState.IDLE)}
 
 
-def test_shuts_down_what_was_never_run_at_any_depth(virtual: Virtual) -> None:
+def test_jobs_of_schedulers_that_never_ran_are_shut_down_at_any_depth(virtual: Virtual) -> None:
     """Jobs two levels inside a scheduler that was never run were not shut down."""
     calls: list[str] = []
 
@@ -103,7 +103,7 @@ def test_shuts_down_what_was_never_run_at_any_depth(virtual: Virtual) -> None:
     assert sorted(calls) == ["deep", "middle"]
 
 
-def test_a_token_goes_from_a_worker_that_retires_to_one_that_waits(virtual: Virtual) -> None:
+def test_the_token_of_a_worker_that_retires_goes_to_a_waiting_worker(virtual: Virtual) -> None:
     """A worker that retired kept the only token, while another of the same run waited for one, forever."""
     changed: contextvars.ContextVar[bool] = contextvars.ContextVar("changed")
 
@@ -122,7 +122,7 @@ def test_a_token_goes_from_a_worker_that_retires_to_one_that_waits(virtual: Virt
     assert virtual(main) == (True, 2)
 
 
-def test_forever_job_does_not_overtake_where_there_is_a_slot(virtual: Virtual) -> None:
+def test_forever_job_does_not_overtake_an_ordinary_job_with_a_free_slot(virtual: Virtual) -> None:
     """A forever job taken up with a slot had the next forever job looked for before it gave that slot back."""
     order: list[str] = []
 
@@ -149,8 +149,8 @@ def test_critical_job_that_is_blocked_leaves_no_job_scheduled(virtual: Virtual) 
     assert after.state is JobState.IDLE
 
 
-def test_entry_that_is_blocked_leaves_no_job_scheduled(virtual: Virtual) -> None:
-    """The same at the start: a critical entry job, blocked by an input outside, stopped the run it was an entry of."""
+def test_critical_entry_job_that_is_blocked_leaves_no_job_scheduled(virtual: Virtual) -> None:
+    """The entry job, blocked by an input outside, stopped the run while entry jobs became ready."""
     bad = Job(fail)
     scheduler = Scheduler(bad)
     blocked, after = Job(nap, 1, bad, critical=True), Job(nap)
@@ -193,7 +193,7 @@ def assert_never_overtaken(virtual: Virtual, make: Callable[[Callable[[], Any], 
 
 
 @pytest.mark.parametrize("ends", ["timeout", "outside"])
-def test_job_that_unwinds_changes_nothing_any_more(virtual: Virtual, ends: str) -> None:
+def test_job_that_unwinds_cannot_add_jobs_or_requirements(virtual: Virtual, ends: str) -> None:
     """On trio the job may notice the deadline, or a cancellation from outside, before the run does."""
     taken: list[str] = []
 
@@ -221,8 +221,8 @@ def test_job_that_unwinds_changes_nothing_any_more(virtual: Virtual, ends: str) 
     assert taken == []
 
 
-def test_late_requirement_that_closes_a_circle_through_an_input_is_refused(virtual: Virtual) -> None:
-    """A nested scheduler waits for the inputs of its jobs; what requires it late may be waited for in that way."""
+def test_late_requirement_that_closes_a_cycle_through_an_input_is_rejected(virtual: Virtual) -> None:
+    """A nested scheduler waits for the inputs of its jobs, so a late requirement may close a cycle through them."""
     refused: list[type[Exception]] = []
     gate = Job(nap)
     source = Job(nap, required=gate)
@@ -243,7 +243,7 @@ def test_late_requirement_that_closes_a_circle_through_an_input_is_refused(virtu
 
 
 def test_a_skipped_job_keeps_the_order_of_starts(virtual: Virtual) -> None:
-    """Jobs behind a skipped job were once queued before others that waited for the same."""
+    """Jobs behind a skipped job were once queued before others that waited for the same requirement."""
     order: list[str] = []
 
     async def start(name: str) -> None:
@@ -282,8 +282,8 @@ def test_a_forever_job_cancelled_before_its_start_leaves_the_queue(virtual: Virt
     assert watcher.state is JobState.CANCELLED
 
 
-def test_a_job_with_a_task_of_its_own_gets_the_only_token(virtual: Virtual) -> None:
-    """A worker that had given its token back asked for that again, while another token lay idle: a deadlock."""
+def test_a_job_with_own_task_gets_the_only_token(virtual: Virtual) -> None:
+    """A worker that had given its token back asked for it again, while another token lay idle: a deadlock."""
 
     async def main() -> bool:
         limiter = anyio.CapacityLimiter(1)
@@ -295,7 +295,7 @@ def test_a_job_with_a_task_of_its_own_gets_the_only_token(virtual: Virtual) -> N
     assert virtual(main) is True
 
 
-def test_two_tasks_may_share_one_iterator(virtual: Virtual) -> None:
+def test_two_tasks_may_share_one_iterator_of_as_settled(virtual: Virtual) -> None:
     """If two tasks waited for the next settled job, only the last was ever woken."""
     seen: list[AbstractJob[Any]] = []
 
@@ -317,7 +317,7 @@ def test_two_tasks_may_share_one_iterator(virtual: Virtual) -> None:
     assert len(seen) == len(set(seen)) == 3
 
 
-def test_job_that_waits_for_itself_is_refused(virtual: Virtual) -> None:
+def test_job_that_waits_for_itself_is_rejected(virtual: Virtual) -> None:
     """Without the check, the job would wait forever, silently."""
 
     async def wait() -> None:
@@ -329,15 +329,15 @@ def test_job_that_waits_for_itself_is_refused(virtual: Virtual) -> None:
         job.result()
 
 
-def test_keyword_meant_for_the_function_gets_advice() -> None:
-    """The commonest mistake of all: the error names the job, and says where the argument belongs."""
+def test_error_for_an_unknown_option_advises_to_use_kwargs() -> None:
+    """This is the commonest mistake of all: the error names the job, and says where the argument belongs."""
     with pytest.raises(TypeError, match=r"'nap'.*no option 'speed'.*kwargs=\{'speed'"):
         Job(nap, speed=3)  # type: ignore[call-arg]
 
 
 if sys.version_info >= (3, 12):
 
-    def test_eager_tasks_are_no_obstacle() -> None:
+    def test_run_completes_with_the_eager_task_factory_of_asyncio() -> None:
         """A program whose tasks start eagerly ran a worker before that knew its task."""
 
         async def main() -> bool:

@@ -1,4 +1,4 @@
-"""Random scenarios with limiters at any depth, which fill up: none stands still, and no limiter gives out too much.
+"""Random scenarios with full limiters at any depth: none deadlocks, and no limiter gives out too many tokens.
 
 Schedulers keep needs, windows are numbers inside limiters and around them, two runs share all of it, jobs are added
 late, and other code takes tokens too. In the suite a few scenarios each; for more of them::
@@ -171,12 +171,12 @@ def check(backend: str, seed: int) -> int:
     return Ordered(backend, seed)(main).watch.full
 
 
-def test_full_limiters_stand_still_at_no_depth(backend: str) -> None:
+def test_random_runs_with_full_limiters_do_not_deadlock(backend: str) -> None:
     """All runs end, as many jobs as there are tokens work at most, and limiters fill up again and again."""
     assert sum(check(backend, seed) for seed in range(100)) > 500
 
 
 @pytest.mark.soak
-def test_many_full_limiters(backend: str) -> None:
-    """A long run of `test_full_limiters_stand_still_at_no_depth`."""
+def test_many_random_runs_with_full_limiters_do_not_deadlock(backend: str) -> None:
+    """A long run of `test_random_runs_with_full_limiters_do_not_deadlock`."""
     assert sum(check(backend, seed) for seed in range(MANY)) > MANY

@@ -1,4 +1,4 @@
-"""What always holds, whatever the scenario: laws, checked over random ones, and an oracle that predicts them whole.
+"""The laws that every scenario keeps, checked over random ones, and an oracle that predicts them completely.
 
 In the suite a few scenarios each; for more of them, on both backends::
 
@@ -16,29 +16,29 @@ from .scenarios import Scenario, scenarios
 
 @FEW
 @given(scenario=scenarios())
-def test_scenarios(scenario: Scenario) -> None:
-    """Any scenario keeps all laws, comes out as the oracle says, and does so again."""
+def test_random_scenarios_keep_all_laws_and_match_the_oracle(scenario: Scenario) -> None:
+    """Each scenario runs twice, and the second run has the same outcome."""
     on_both(check, scenario)
 
 
 @FEW
 @given(scenario=scenarios(shared=True))
-def test_scenarios_with_shared_limiters(scenario: Scenario) -> None:
-    """Schedulers that share a limiter through nesting keep all laws, and never come to a standstill."""
+def test_random_scenarios_with_shared_limiters_keep_all_laws(scenario: Scenario) -> None:
+    """Schedulers that share a limiter through nesting never deadlock."""
     on_both(check_shared, scenario)
 
 
 @pytest.mark.soak
 @MANY
 @given(scenario=scenarios())
-def test_many_scenarios(scenario: Scenario) -> None:
-    """A long run of `test_scenarios`."""
+def test_many_random_scenarios_keep_all_laws_and_match_the_oracle(scenario: Scenario) -> None:
+    """A long run of `test_random_scenarios_keep_all_laws_and_match_the_oracle`."""
     on_both(check, scenario)
 
 
 @pytest.mark.soak
 @MANY
 @given(scenario=scenarios(shared=True))
-def test_many_scenarios_with_shared_limiters(scenario: Scenario) -> None:
-    """A long run of `test_scenarios_with_shared_limiters`."""
+def test_many_random_scenarios_with_shared_limiters_keep_all_laws(scenario: Scenario) -> None:
+    """A long run of `test_random_scenarios_with_shared_limiters_keep_all_laws`."""
     on_both(check_shared, scenario)

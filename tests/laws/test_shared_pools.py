@@ -1,4 +1,4 @@
-"""What always holds of runs that share a pool: they end, take no more than there is, leave nothing, and none starves.
+"""Laws of runs that share a pool: they end, take no more than exists, leave nothing taken, and none starves.
 
 In the suite a few random scenarios; for more of them::
 
@@ -161,7 +161,7 @@ def check(virtual: Virtual, seed: int, tokens: int | None = None) -> None:
     for name in ("cpu", "gpu", "disk"):
         assert pool.free[name] == pool.total[name]
         assert scenario.most[name] <= pool.total[name]
-    assert not any(resource.admission and resource.admission.line_kinds for resource in pool._resources.values())
+    assert not any(resource.admission and resource.admission.group_counts for resource in pool._resources.values())
     for key, limit in rate.limits.items():
         for first, (begin, _) in enumerate(taken):
             total = 0.0
@@ -268,32 +268,34 @@ def check_nobody_starves(virtual: Virtual, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", FEW)
-def test_runs_that_share_a_pool(backend: str, seed: int) -> None:
-    """Whatever happens to their jobs and to them, they keep the laws of pools."""
+def test_random_runs_that_share_a_pool_keep_the_laws_of_pools(backend: str, seed: int) -> None:
+    """The laws hold whatever happens to the runs and to their jobs."""
     check(Ordered(backend, seed), seed)
 
 
 @pytest.mark.parametrize("tokens", [1, 2])
 @pytest.mark.parametrize("seed", FEW)
-def test_runs_that_share_a_pool_and_a_limiter(backend: str, seed: int, tokens: int) -> None:
-    """The same laws hold if some jobs wait for tokens too, whether or not they keep a share of the pool."""
+def test_random_runs_that_share_a_pool_and_a_limiter_keep_the_laws_of_pools(
+    backend: str, seed: int, tokens: int
+) -> None:
+    """Some jobs wait for tokens, and keep a share of the pool meanwhile or not."""
     check(Ordered(backend, seed), seed, tokens)
 
 
 @pytest.mark.parametrize("seed", FEW)
-def test_no_job_starves(backend: str, seed: int) -> None:
-    """A job is not passed forever by those of other runs."""
+def test_no_job_is_passed_forever_by_jobs_of_other_runs(backend: str, seed: int) -> None:
+    """At most `backfill` later jobs start before a waiting job, while the other runs get streams of jobs."""
     check_nobody_starves(Ordered(backend, seed), seed)
 
 
 @pytest.mark.parametrize("seed", [*FEW, *TELLING])
-def test_no_time_is_lost(backend: str, seed: int) -> None:
-    """In any scenario, each job starts as soon as it can: a release wakes the right runs."""
+def test_each_job_starts_as_soon_as_its_needs_are_free(backend: str, seed: int) -> None:
+    """In any scenario, a release wakes the right runs."""
     check_no_time_is_lost(Ordered(backend, seed), seed)
 
 
 @pytest.mark.soak
-def test_many_runs_that_share_pools(backend: str) -> None:
+def test_many_random_runs_that_share_pools_keep_the_laws_of_pools(backend: str) -> None:
     """A long run of the other tests of this file."""
     for seed in range(MANY):
         virtual = Ordered(backend, seed)

@@ -1,4 +1,4 @@
-"""Over random runs, a job's state is written by the functions that may, and by nothing else."""
+"""Over random runs, a job's state is written only by the functions in `WRITERS`."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ async def throttled_once() -> None:
         raise Throttled("api", 1)
 
 
-def test_random_runs_write_states_only_there(virtual: Virtual, checked_states: CheckedState) -> None:
-    """Over random runs, one with clean-up and a throttle, each of `WRITERS` writes states, and nothing else does."""
+def test_only_the_listed_functions_write_job_states_in_random_runs(
+    virtual: Virtual, checked_states: CheckedState
+) -> None:
+    """Over random runs, one with clean-up and a throttle, each function in `WRITERS` writes states."""
     checked_states.writers.clear()
 
     @settings(max_examples=15, derandomize=True, database=None)
@@ -34,7 +36,7 @@ def test_random_runs_write_states_only_there(virtual: Virtual, checked_states: C
         async def both() -> None:
             real = RealRun(scenario)
             await real.run(watched=False)
-            await real.run(watched=True)  # with an instrument, which takes the engine off its shortest path
+            await real.run(watched=True)  # with an instrument, which takes the engine off its hot path
 
         virtual(both)
 

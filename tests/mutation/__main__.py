@@ -5,9 +5,9 @@
     python -m tests.mutation --seed 7                   # the sample that a run with this seed has tried
 
 First the tests of a room run once, with coverage, so that each mutant meets only the tests that reach its line, the
-most promising ones first; if none does, those that start processes, where nobody looks. A mutant is killed if a test
-fails, or does not end in time. One that survives needs a test, unless it only costs time or memory; or the code there
-may be simpler. Each run draws a fresh sample, and prints its seed.
+most promising ones first; if none does, those that start processes, in which coverage is not measured. A mutant is
+killed if a test fails, or does not end in time. One that survives needs a test, unless it only costs time or memory;
+or the code there may be simpler. Each run draws a fresh sample, and prints its seed.
 
 Everything happens in copies of the tree and, for root, among processes of its own.
 """
@@ -41,7 +41,11 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 ENGINE: Final = ("tests/run", "tests/scheduler", "tests/job", "tests/laws", "tests/clock")
 MONITOR: Final = ("tests/view/monitor/test_monitor.py", "tests/view/monitor/test_forecast.py")
 VIEWS: Final = ("tests/view/text", *MONITOR, "tests/simulation", "tests/testing")
-KINDS: Final = ("tests/jobs/test_thread_job.py", "tests/jobs/test_idle.py", "tests/jobs/command/test_callbacks.py")
+KINDS: Final = (
+    "tests/jobs/test_thread_job.py",
+    "tests/jobs/test_idle_timeout.py",
+    "tests/jobs/command/test_callbacks.py",
+)
 PUBLIC: Final = ("tests/test_stability.py", "tests/docs/test_reference.py")
 ROOMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "backend": ("trioflow/_core/backend", ENGINE),
@@ -67,18 +71,18 @@ ROOMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
 """The folder or file of each room, and the tests that are to notice its faults."""
 PYTEST: Final = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not soak", "--no-header")
 ALONE: Final = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", '"$0" "$@"; exit $?')
-"""What the tests of a fault see no processes but their own in: it may be one that ends, or stops, any process."""
+"""A command that hides all other processes from the tests: a fault may end or stop any process that they see."""
 LEFT_OUT: Final = (".git", ".venv", "venv", "__pycache__", ".*_cache", "build", "dist", ".hypothesis")
 FIRST_TESTS: Final = 150
-"""Tests that a mutant meets first: a line of the engine is reached by thousands.
+"""How many tests run first for a mutant: a line of the engine is reached by thousands.
 
 Half of them are the shortest, and half those that reach the most lines of the file, of each function one first: with
 the shortest alone, many faults in lines that each run reaches met only tests that were about something else.
 """
 STARTS_PROCESSES: Final = re.compile(r"\b(subprocess|python|child)\b")
-"""What stands in files of tests that start other processes."""
+"""Words in files of tests that start other processes."""
 PLAIN: Final = "TRIOFLOW_PLAIN"
-"""With this in the environment, the tests meet the plain way of the backends, which is in files `_plain*.py`."""
+"""With this variable, the tests run with plain isolation of the backends, which is in files `_plain*.py`."""
 KILLED, SURVIVED, UNREACHED = "killed", "survived", "no test reaches it"
 
 
@@ -161,14 +165,14 @@ def files_in(room: str) -> list[Path]:
 
 
 def ways_to(mutant: Mutant) -> tuple[str, ...]:
-    """Return what is to stand in TRIOFLOW_PLAIN, one after the other: the engine uses some files on one way alone."""
+    """Return the values of TRIOFLOW_PLAIN to try: the engine uses some files with one kind of isolation only."""
     if Path(mutant.path).name.startswith("_plain"):
         return ("1",)
     return ("", "1") if "backend" in mutant.path else ("",)
 
 
 def fate(mutant: Mutant, copy: Path, *reaches: Reach) -> str:
-    """Put the mutant into a copy of the tree, run the tests that reach it on each way, and return its fate."""
+    """Put the mutant into a copy of the tree, run the tests that reach it with each isolation, and return its fate."""
     reaching = [reach.tests(mutant) for reach in reaches]
     is_reached = any(reaching)
     text = mutant.put_into(copy)
@@ -203,7 +207,7 @@ def noticed(copy: Path, tests: Sequence[str], limit: float, environment: Mapping
 
 @functools.cache
 def alone() -> tuple[str, ...]:
-    """Return what the command of tests begins with, so that they are alone; nothing where only root may do that."""
+    """Return the beginning of the command that runs tests without other processes; nothing if only root may do that."""
     if not shutil.which(ALONE[0]):
         return ()
     return ALONE if subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode == 0 else ()
@@ -222,19 +226,19 @@ class Reach:
     by_line: dict[tuple[str, int], list[str]]
     durations: dict[str, float]
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
-    """What is added to that of the tests."""
+    """Variables that are added to the environment of the tests."""
 
     def tests(self, mutant: Mutant) -> list[str]:
         """Return the tests that reach a mutant's line, or its file if the line runs at imports too; see FIRST_TESTS."""
         found = self.by_line.get((mutant.path, mutant.line), [])
-        if "" in found:  # no test made that step
+        if "" in found:  # the line also ran outside of any test
             found = [*({*found, *(self.lines.get(mutant.path) or self.durations)} - {""})]
         shortest = self.shortest_first(found)
         if len(found) <= FIRST_TESTS:
             return shortest
         lines = self.lines[mutant.path]
-        knowing = one_of_each_first(sorted(found, key=lambda test: -lines[test]))
-        chosen = {*shortest[: FIRST_TESTS // 2], *knowing[: FIRST_TESTS // 2]}
+        reaching_most = one_of_each_first(sorted(found, key=lambda test: -lines[test]))
+        chosen = {*shortest[: FIRST_TESTS // 2], *reaching_most[: FIRST_TESTS // 2]}
         return sorted(shortest, key=lambda test: test not in chosen)
 
     @functools.cached_property

@@ -21,7 +21,7 @@ def limited(number, *, most=10):
 '''
 
 
-def test_each_fault_stands_where_the_source_has_it(tmp_path: Path) -> None:
+def test_mutants_have_the_line_and_the_text_of_the_source(tmp_path: Path) -> None:
     """Defaults, comparisons, operators, calls and returns are mutated; assertions and raised exceptions are not."""
     (tmp_path / "module.py").write_text(SOURCE, encoding="utf-8")
     mutants = list(mutants_of(tmp_path, tmp_path / "module.py"))
@@ -41,7 +41,7 @@ def test_each_fault_stands_where_the_source_has_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("room", ROOMS)
-def test_each_room_has_faults_that_can_be_compiled(room: str) -> None:
+def test_each_room_has_mutants_that_can_be_compiled(room: str) -> None:
     """The folders and tests of the rooms exist; the shortest file with faults stays valid Python with each of them."""
     _, tests = ROOMS[room]
     assert all((ROOT / path).exists() for path in tests)
@@ -69,7 +69,7 @@ def test_a_seed_draws_the_same_sample_again() -> None:
     assert sum(map(len, sample(["clock", "check"], 20, 7).values())) == 20
 
 
-def test_a_fault_is_killed_survives_or_is_not_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mutant_is_killed_survives_or_is_not_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A failing test, or the end of the process, kills the mutant; afterwards the tree is unchanged."""
     (tmp_path / "module.py").write_text("def double(number):\n    return number + number\n", encoding="utf-8")
     (tmp_path / "test_module.py").write_text(
@@ -89,13 +89,13 @@ def test_a_fault_is_killed_survives_or_is_not_reached(tmp_path: Path, monkeypatc
     (tmp_path / "test_module.py").write_text("def test_two():\n    pass\n", encoding="utf-8")
     assert fate(minus, tmp_path, reach) == SURVIVED
     other = Reach({("module.py", 2): ["test_other.py"]}, {})
-    assert fate(minus, tmp_path, reach, other) == KILLED  # on another way: there is no such test
+    assert fate(minus, tmp_path, reach, other) == KILLED  # with the other isolation: there is no such test
     (tmp_path / "test_module.py").write_text("import os\n\ndef test_two():\n    os._exit(0)\n", encoding="utf-8")
     assert fate(minus, tmp_path, reach) == KILLED
 
 
-def test_a_mutant_first_meets_short_tests_and_those_that_know_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If many tests reach a line, those that reach most of its file come early, one of each function first."""
+def test_short_tests_and_those_that_reach_most_of_a_file_run_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several tests that reach a line, one of each function runs before its other cases."""
     monkeypatch.setattr("tests.mutation.__main__.FIRST_TESTS", 4)
     times = {"short": 1.0, "short[2]": 1.0, "middle": 2.0, "long[1]": 3.0, "long[2]": 3.0, "long[3]": 3.0}
     much = ["long[1]", "long[2]", "long[3]", "middle"]

@@ -20,7 +20,7 @@ async def nap(seconds: float, value: Any = None) -> Any:
     return value
 
 
-async def test_the_clock_jumps_for_a_run(autojump_clock: trio.testing.MockClock) -> None:
+async def test_autojump_clock_skips_the_sleeps_of_a_run(autojump_clock: trio.testing.MockClock) -> None:
     """A day of sleep takes no time, and times are exact."""
     start = trio.current_time()
     job = Job(nap, 24 * 3600, "done")
@@ -40,7 +40,7 @@ async def test_two_runs_in_the_nursery_of_a_test(nursery: trio.Nursery, autojump
     assert (await second.wait_settled(), second.result(), trio.current_time() - start) == (None, 2, 5)
 
 
-async def test_a_run_that_the_test_leaves_behind_is_cancelled_with_the_nursery(
+async def test_a_run_in_a_cancelled_nursery_is_cancelled(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
     """As after any outside cancellation, jobs unwind and are shut down before the nursery is left."""
@@ -56,7 +56,7 @@ async def test_a_run_that_the_test_leaves_behind_is_cancelled_with_the_nursery(
         job.result()
 
 
-async def test_a_run_may_start_in_the_nursery_and_say_when_it_is_ready(
+async def test_a_run_started_by_nursery_start_can_report_that_it_is_ready(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
     """`nursery.start` waits for a job of the run; the other jobs go on beside the test."""
@@ -87,10 +87,10 @@ async def test_a_fixture_holds_a_scheduler_open(
     assert closed_afterwards.is_open
 
 
-async def test_the_scheduler_of_a_fixture_is_that_of_its_jobs(
+async def test_current_job_works_in_the_scheduler_of_a_fixture(
     scheduler: Scheduler, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """An added job runs in the task and the context of the run, and `current_job` finds it."""
+    """An added job runs in the task and the context of the run."""
 
     async def who() -> str:
         job = current_job()

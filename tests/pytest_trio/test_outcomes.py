@@ -76,7 +76,7 @@ async def test_it():
 """
 
 
-def test_ctrl_c_ends_the_run_in_order_and_fails_the_test(pytester: pytest.Pytester) -> None:
+def test_ctrl_c_ends_the_run_cleanly_and_fails_the_test(pytester: pytest.Pytester) -> None:
     """Jobs are shut down once, and the KeyboardInterrupt is in the group that pytest-trio raises for any test."""
     pytester.makepyfile(HEAD + INTERRUPTED)
     result = run_pytest(pytester, "-o", "trio_mode=true", "-s", "-q")

@@ -18,7 +18,7 @@ from trioflow import Adaptive, Job, JobTimeout, Pool, Scheduler, Service, Thrott
 from trioflow._core.admission._window import WindowController
 from trioflow.abc import AbstractJob, Instrument
 from trioflow.testing import run_virtual
-from trioflow.view.monitor._live import LiveSource
+from trioflow.view.monitor._live_source import LiveSource
 from trioflow.view.monitor._model import RunModel
 from trioflow.view.monitor._run_header import RunHeader
 from trioflow.view.text._symbols import Symbols
@@ -52,7 +52,7 @@ class Server:
 
 
 class Sizes(Instrument):
-    """Keeps how the size changed."""
+    """Records how the size of the window changed."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -117,7 +117,7 @@ def test_the_adaptive_window_shrinks_on_failures(virtual: Virtual, error: Any) -
     assert server.refused < 100
 
 
-def test_other_failures_do_not_count(virtual: Virtual) -> None:
+def test_failures_outside_slower_on_do_not_resize_the_adaptive_window(virtual: Virtual) -> None:
     """Failures that are not in `slower_on` neither grow nor shrink the window."""
 
     async def fail() -> None:
@@ -133,8 +133,10 @@ def test_other_failures_do_not_count(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("slower_on", [(OSError, TimeoutError), (JobTimeout,), (ValueError,)])
-def test_a_timeout_that_is_moved_on_from_counts(virtual: Virtual, slower_on: tuple[type[Exception], ...]) -> None:
-    """The job has succeeded, but its server did not answer in time; unless other errors alone were given."""
+def test_a_timeout_with_move_on_shrinks_the_adaptive_window(
+    virtual: Virtual, slower_on: tuple[type[Exception], ...]
+) -> None:
+    """The job succeeds, but its server was not in time; with only other errors in `slower_on`, nothing shrinks."""
     sizes = Sizes()
     fine: list[Any] = [Job(anyio.sleep, 1) for _ in range(6)]
     late = [Job(anyio.sleep, 9, timeout=2, on_timeout="move_on", required=fine) for _ in range(9)]
@@ -144,7 +146,7 @@ def test_a_timeout_that_is_moved_on_from_counts(virtual: Virtual, slower_on: tup
     assert (sizes.sizes[-1] == 2) is (slower_on != (ValueError,))
 
 
-def test_forever_jobs_and_nested_ones_do_not_count(virtual: Virtual) -> None:
+def test_forever_and_nested_jobs_do_not_resize_the_adaptive_window(virtual: Virtual) -> None:
     """Only jobs that take a slot of the window count; all slots are taken when the others end."""
 
     async def serve(*, task_status: Any) -> None:
@@ -180,7 +182,7 @@ def test_after_a_shrink_no_more_jobs_start_than_the_window_allows(virtual: Virtu
     assert [started.count(second) for second in (9, 9.5, 10, 11)] == [10, 0, 7, 8]  # seven successes, and one more
 
 
-def test_views_show_its_size(virtual: Virtual, tmp_path: Path) -> None:
+def test_views_show_the_size_of_the_adaptive_window(virtual: Virtual, tmp_path: Path) -> None:
     """A trace has each change, as a counter in JSON and in words in the report; the monitor shows the size now."""
     trace = Trace()
     scheduler = Scheduler(jobs_window=Adaptive(1, 3), instruments=[trace])
@@ -213,8 +215,8 @@ def test_simulate_supports_the_adaptive_window(virtual: Virtual) -> None:
     assert (found.makespan, found.lower_bound) == (5, 14 / 4)
 
 
-def test_the_size_of_other_windows() -> None:
-    """A number, and what a limiter has in total; None means no limit."""
+def test_window_size_of_fixed_windows_and_attributes_of_adaptive_ones() -> None:
+    """`window_size` is the number, or None without a limit; `Adaptive` has what was given to it."""
     assert Scheduler(jobs_window=3).window_size == 3
     assert Scheduler().window_size is None
     assert repr(Adaptive(1, 4)) == "Adaptive(1, 4)"
@@ -244,14 +246,14 @@ def test_the_size_of_other_windows() -> None:
         ),
     ],
 )
-def test_bad_windows_are_refused(make: Any, error: type[Exception], message: str) -> None:
+def test_invalid_adaptive_windows_are_rejected(make: Any, error: type[Exception], message: str) -> None:
     """The error names the value."""
     with pytest.raises(error, match=message):
         make()
 
 
 @given(events=st.lists(st.tuples(st.floats(0, 5), st.sampled_from(["success", "trouble"]), st.booleans())))
-def test_the_size_stays_between_minimum_and_maximum(events: list[tuple[float, str, bool]]) -> None:
+def test_the_adaptive_window_stays_between_minimum_and_maximum(events: list[tuple[float, str, bool]]) -> None:
     """The test draws sequences of outcomes; the size never grows by more than one."""
     control, now = WindowController(Adaptive(2, 7)), 10.0
     for latency, kind, is_full in events:
@@ -299,7 +301,9 @@ def test_the_lowest_latency_is_measured_again_after_a_hundred_higher_means() -> 
     ends=st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["", "fail", "late", "throttled", "own"])), max_size=30),
     minimum=st.integers(1, 3),
 )
-def test_never_more_than_the_window_and_all_end(backend: str, ends: list[tuple[int, str]], minimum: int) -> None:
+def test_no_job_exceeds_the_adaptive_window_and_all_jobs_end(
+    backend: str, ends: list[tuple[int, str]], minimum: int
+) -> None:
     """For any outcomes and sizes, no job starts when the window is full, and no job waits forever."""
     throttled: set[int] = set()
 

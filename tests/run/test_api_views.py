@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ..conftest import Virtual
 
 
-def test_the_way_outwards_leads_from_the_inside_to_the_outermost() -> None:
-    """The innermost scheduler comes first, the job itself is not on the way, and outside of all there is none."""
+def test_enclosing_schedulers_are_listed_from_the_innermost_outwards() -> None:
+    """The job itself is not in the list, and the outermost scheduler has no enclosing one."""
     job = AbstractJob()
     inner = Scheduler(job)
     middle = Scheduler(inner)
@@ -66,7 +66,7 @@ def test_a_run_view_has_the_maximum_of_an_adaptive_window(virtual: Virtual) -> N
 
 
 def test_a_run_view_has_the_tokens_of_a_limiter(virtual: Virtual) -> None:
-    """Others may have some of them, too; a window that is a number has none."""
+    """Other code may hold some of the tokens; a window that is a number has none."""
 
     async def look(scheduler: Scheduler) -> int | None:
         run = views.current_run(scheduler)
@@ -83,12 +83,12 @@ def test_a_run_view_has_the_tokens_of_a_limiter(virtual: Virtual) -> None:
     virtual(both)
 
 
-def test_a_rate_opens_when_all_that_jobs_need_together_has_come(virtual: Virtual) -> None:
+def test_start_delay_of_a_rate_adds_up_the_needs_of_all_given_jobs(virtual: Virtual) -> None:
     """The needs of all jobs add up; without jobs the rate is open."""
 
     async def look() -> list[float]:
         (rate,) = views.resource_views(pool)
-        return [round(rate.opens_in(jobs), 6) for jobs in ([], [one], [one, more], [one, one, more])]
+        return [round(rate.start_delay(jobs), 6) for jobs in ([], [one], [one, more], [one, one, more])]
 
     pool = Pool(api=Rate(calls=1, per=1, burst=2))
     one, more = Job(nap, 1, needs={"api": {"calls": 1}}), Job(nap, 1, needs={"api": {"calls": 2}})
@@ -98,7 +98,7 @@ def test_a_rate_opens_when_all_that_jobs_need_together_has_come(virtual: Virtual
 
 
 class Teller(JobKind[str]):
-    """Says what it does, and what views read of it meanwhile."""
+    """Has a status text, and returns what views read of it while it runs."""
 
     async def co_run(self) -> str:
         return views.get_status_text(self)
@@ -110,8 +110,8 @@ class Teller(JobKind[str]):
         return "telling"
 
 
-def test_a_running_job_has_progress_unless_it_is_redacted(virtual: Virtual) -> None:
-    """A job that runs commands has more to show at its end, too."""
+def test_status_text_of_a_running_job_is_empty_if_the_job_is_redacted(virtual: Virtual) -> None:
+    """A job that runs commands has a command line, which a redacted job hides too, and further facts at its end."""
     open_, secret = Teller(), Teller(redact=True)
     assert views.get_status_text(open_) == ""
     virtual(Scheduler(open_, secret).co_run)
@@ -122,8 +122,8 @@ def test_a_running_job_has_progress_unless_it_is_redacted(virtual: Virtual) -> N
     assert not views.runs_commands(Job(nap, 1))
 
 
-def test_a_stock_is_shown_as_it_was_given_and_nothing_of_it_has_to_come() -> None:
-    """The text is a size in units; a stock that no scheduler keeps has no such text."""
+def test_amounts_of_memory_are_shown_in_units_and_do_not_accrue() -> None:
+    """The amounts of a rate have no such text, and accrue with time."""
     pool = Pool(memory="8 GiB", api=Rate(calls=1, per=1, burst=1))
     jobs = [Job(nap, 1, needs={"memory": "6 GiB", "api": {"calls": 1}}) for _ in range(3)]
     memory, api = views.resource_views(pool)
@@ -132,7 +132,7 @@ def test_a_stock_is_shown_as_it_was_given_and_nothing_of_it_has_to_come() -> Non
 
 
 def test_a_key_of_a_rate_accrues_for_the_jobs_that_need_it() -> None:
-    """A job that needs another key alone adds nothing."""
+    """A job that needs only another key adds nothing."""
     jobs = [Job(nap, 1, needs={"api": need}) for need in ({"tokens": 1}, 1, {"tokens": 1}, 1)]
     (api,) = views.resource_views(Pool(api=Rate(requests=100, tokens=1, per=1)))
     assert api.accrual_seconds(jobs) == 1
@@ -143,12 +143,14 @@ def test_a_rank_is_the_longest_path_to_an_exit() -> None:
     first = Job(nap, 1, expected_duration=2, label="first")
     last = Job(nap, 1, required=first, expected_duration=3)
     assert views.ranks_of(Scheduler(first, last)) == {first: 5, last: 3}
-    assert [views.given_label(job) for job in (first, last)] == ["first", None]
+    assert [views.explicit_label(job) for job in (first, last)] == ["first", None]
 
 
 @pytest.mark.parametrize("keeps", [False, True])
 @pytest.mark.parametrize("ends", [FAILED, BLOCKED])
-def test_a_settled_job_that_is_not_kept_is_given_up(virtual: Virtual, keeps: bool, ends: JobState) -> None:
+def test_settled_jobs_are_droppable_without_keep_jobs_except_a_critical_failure(
+    virtual: Virtual, keeps: bool, ends: JobState
+) -> None:
     """A critical job that has failed is kept, because its failure is still to be reported."""
     bad = Job(fail, required=Job(nap, 1))
     last = Job(fail if ends is FAILED else nap, required=bad, critical=True)
@@ -160,19 +162,19 @@ def test_a_settled_job_that_is_not_kept_is_given_up(virtual: Virtual, keeps: boo
     assert [views.is_droppable(scheduler, job) for job in jobs] == [*[not keeps] * 3, False]
 
 
-def test_a_job_waits_for_what_is_implied_by_the_inputs_inside_it() -> None:
-    """A nested scheduler waits for the members whose results its jobs use, as soon as that was looked for."""
+def test_nested_scheduler_waits_for_the_inputs_of_its_members() -> None:
+    """A nested scheduler waits for the jobs whose results its members use, once the implied requirements are stored."""
     given = Job(nap, 1)
     outer = Scheduler(given)
     inner = outer.add(Scheduler(Job(nap, given)))
-    assert views.waits_for(outer, inner) == []
+    assert views.all_requirements(outer, inner) == []
     views.store_implied_requirements(outer)
-    assert views.waits_for(outer, inner) == [given]
+    assert views.all_requirements(outer, inner) == [given]
     assert views.members_in_order(outer) == [given, inner]
     assert views.nested_schedulers(outer) == [inner]
 
 
-def test_an_idle_job_still_waits_for_what_has_not_settled(virtual: Virtual) -> None:
+def test_an_idle_job_still_waits_for_its_unsettled_requirements(virtual: Virtual) -> None:
     """Settled requirements are left out, and so are ready services."""
 
     async def serve(*, task_status: Any) -> None:
@@ -181,13 +183,13 @@ def test_an_idle_job_still_waits_for_what_has_not_settled(virtual: Virtual) -> N
 
     async def look() -> list[AbstractJob]:
         await anyio.sleep(2)
-        return views.still_waits_for(last)
+        return views.open_requirements(last)
 
     first, watcher, service = Job(nap, 1), Job(look), Service(serve)
     last = Job(nap, 1, required=[first, watcher, service])
     virtual(Scheduler(first, watcher, service, last).co_run)
     assert watcher.result() == [watcher]
-    assert views.still_waits_for(AbstractJob(required=first)) == []
+    assert views.open_requirements(AbstractJob(required=first)) == []
 
 
 def test_a_scheduled_job_waits_since_the_last_one_before_it_has_settled(virtual: Virtual) -> None:
@@ -206,7 +208,7 @@ def test_a_scheduled_job_waits_since_the_last_one_before_it_has_settled(virtual:
 
 
 def test_a_throttled_job_waits_since_it_was_throttled(virtual: Virtual) -> None:
-    """The attempts that do not count are listed too."""
+    """Throttled attempts, which do not count, are listed."""
 
     async def ask() -> None:
         await anyio.sleep(1)
@@ -224,8 +226,8 @@ def test_a_throttled_job_waits_since_it_was_throttled(virtual: Virtual) -> None:
     assert watcher.result() == (began + 1, ((began, began + 1),))
 
 
-def test_the_end_of_a_job_shows_whether_there_are_further_facts(virtual: Virtual) -> None:
-    """A success at the first attempt is all there is; of a failure, there is the exception as it was first raised."""
+def test_end_facts_show_whether_a_job_has_a_failure_or_further_attempts(virtual: Virtual) -> None:
+    """A success at the first attempt has no further facts; a failure has the exception as it was first raised."""
 
     async def again() -> None:
         if late.attempts == 1:

@@ -1,4 +1,4 @@
-"""Which backend is there, and which of them is running."""
+"""Which backends exist, and which of them is running."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_backend_is_composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("imported", [False, True])
-def test_asyncio_is_found_running_in_its_tasks_alone(monkeypatch: pytest.MonkeyPatch, imported: bool) -> None:
+def test_current_backend_is_asyncio_only_in_a_task_of_asyncio(monkeypatch: pytest.MonkeyPatch, imported: bool) -> None:
     """An imported trio makes no difference; a callback of the loop is not a task."""
     if not imported:
         monkeypatch.delitem(sys.modules, "trio")

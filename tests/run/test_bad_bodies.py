@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 def test_job_that_raises_an_interruption_ends_the_run(
     virtual: Virtual, interruption: type[BaseException], critical: bool
 ) -> None:
-    """KeyboardInterrupt and SystemExit leave the run bare; the job is FAILED, the run INTERRUPTED, others CANCELLED."""
+    """The run raises KeyboardInterrupt or SystemExit without a group; the job is FAILED, the run INTERRUPTED."""
 
     async def interrupt() -> None:
         await anyio.sleep(1)
@@ -57,7 +57,7 @@ def test_job_that_raises_an_interruption_ends_the_run(
     assert isinstance(job.raised_exception(), interruption)
 
 
-def test_group_of_cancelled_is_a_cancellation(virtual: Virtual) -> None:
+def test_job_that_raises_a_group_of_cancellations_is_cancelled(virtual: Virtual) -> None:
     """A job with its own nursery, cancelled with its children, is CANCELLED, not FAILED."""
     job = Job(own_nursery, None)
     scheduler = Scheduler(job)
@@ -68,7 +68,7 @@ def test_group_of_cancelled_is_a_cancellation(virtual: Virtual) -> None:
         job.result()
 
 
-def test_group_of_cancelled_and_an_error_is_a_failure(virtual: Virtual) -> None:
+def test_job_that_raises_a_group_with_a_cancellation_and_an_error_fails(virtual: Virtual) -> None:
     """If a cancellation and an error come together, only the error is recorded, and the run ends."""
     mine = OSError("while unwinding")
     job, other = Job(own_nursery, mine), Job(nap, 100)
@@ -85,7 +85,7 @@ def test_group_of_cancelled_and_an_error_is_a_failure(virtual: Virtual) -> None:
 
 
 def test_a_stray_cancellation_is_a_failure(virtual: Virtual) -> None:
-    """A job that raises a stray cancellation FAILED with a JobCancelled that says so; nothing is lost."""
+    """A job that raises a stray cancellation FAILED with a JobCancelled whose text names the cause."""
     kept: list[BaseException] = []
     job, after = Job(stray, kept, label="stray"), Job(nap, 1, "fine")
     after.requires(job)
@@ -146,8 +146,8 @@ async def leaves_a_task_group_open() -> None:
 
 
 @pytest.mark.parametrize("leave", [leaves_a_scope_open, leaves_a_task_group_open])
-def test_job_that_leaves_something_open_fails_alone(virtual: Virtual, leave: Callable[[], Any]) -> None:
-    """A job that leaves a cancel scope or a nursery open FAILED with an error that says so; the next is untouched."""
+def test_job_that_leaves_a_scope_or_nursery_open_fails_alone(virtual: Virtual, leave: Callable[[], Any]) -> None:
+    """The error names what was left open; the next job is not affected."""
     job, after = Job(leave, label="sloppy"), Job(nap, 5, "whole")
     after.requires(job)
     scheduler = Scheduler(job, after)
@@ -181,7 +181,7 @@ def test_co_shutdown_that_raises_is_logged_and_changes_nothing(
     assert all(record.name == "trioflow" for record in caplog.records)
 
 
-def test_co_shutdown_that_hangs_is_cut_and_logged(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_co_shutdown_that_hangs_is_cancelled_and_logged(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
     """A co_shutdown that hangs is cancelled at shutdown_timeout and named in the log; the result stays."""
     job = Closing(hangs_in_shutdown, label="stuck")
     scheduler = Scheduler(job, shutdown_timeout=2)
@@ -194,7 +194,7 @@ def test_co_shutdown_that_hangs_is_cut_and_logged(virtual: Virtual, caplog: pyte
     assert any("'stuck'" in record.getMessage() for record in caplog.records)
 
 
-def test_wait_for_around_co_run_shuts_down_whole() -> None:
+def test_wait_for_around_co_run_raises_after_the_shutdown() -> None:
     """asyncio.wait_for around co_run raises TimeoutError only after the ordered ending, shutdown included."""
     job = Closing(functools.partial(anyio.sleep, 0.02))
     scheduler = Scheduler(job)
@@ -220,7 +220,7 @@ class Grumpy(Instrument):
         raise OSError("full disk")
 
 
-def test_instrument_that_raises_is_logged_and_taken_out(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_instrument_that_raises_is_logged_and_removed(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
     """An instrument that raises is logged, named, and not called again; the run is not touched."""
     grumpy = Grumpy()
     scheduler = Scheduler(Job(nap), Job(nap), instruments=[grumpy])
@@ -230,14 +230,14 @@ def test_instrument_that_raises_is_logged_and_taken_out(virtual: Virtual, caplog
 
 
 @pytest.mark.parametrize("instruments", [[object()], [Grumpy], Grumpy(), 42])
-def test_something_that_is_no_instrument_is_refused(instruments: Any) -> None:
-    """An object that is not an instrument is a TypeError."""
+def test_an_object_that_is_no_instrument_is_rejected_by_the_constructor(instruments: Any) -> None:
+    """An object that is not an instrument raises TypeError."""
     with pytest.raises(TypeError):
         Scheduler(instruments=instruments)
 
 
-def test_all_own_errors_are_trioflow_errors() -> None:
-    """CycleError and MissingRequirement are ValueErrors, and both are TrioflowErrors."""
+def test_cycle_error_and_missing_requirement_are_trioflow_errors() -> None:
+    """CycleError and MissingRequirement are ValueErrors, too."""
     assert issubclass(CycleError, TrioflowError)
     assert issubclass(MissingRequirement, TrioflowError)
     assert issubclass(CycleError, ValueError)

@@ -42,7 +42,7 @@ async def work_and_compute(seconds: float) -> None:
 
 
 @pytest.fixture
-def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+def blocking_lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     """Return the log's lines about jobs that block."""
     return lambda: [line for line in caplog.messages if "event loop" in line]
 
@@ -53,17 +53,19 @@ LINE = (
 )
 
 
-def test_jobs_that_compute_are_named_once(virtual: Virtual, said: Callable[[], list[str]]) -> None:
-    """Four jobs with a timeout that compute for longer all SUCCEEDED, one after the other, and nothing was said."""
+def test_jobs_that_block_the_loop_are_logged_once(virtual: Virtual, blocking_lines: Callable[[], list[str]]) -> None:
+    """Four jobs that compute for longer than their timeout all succeed, and a single line names the first of them."""
     scheduler = Scheduler(*(Job(compute, 1.5, timeout=0.1, label=f"job {number}") for number in range(4)))
     assert virtual(scheduler.co_run)
-    assert said() == [LINE.format("job 0", 1.5)]
+    assert blocking_lines() == [LINE.format("job 0", 1.5)]
     assert [incident.job for incident in scheduler.incidents] == [next(iter(scheduler))]
 
 
 @pytest.mark.parametrize("how", ["alone", "chain", "nested", "own task", "forever", "fails", "own kind", "last"])
-def test_a_job_that_blocks_the_loop_is_named(virtual: Virtual, said: Callable[[], list[str]], how: str) -> None:
-    """A single job too, and whatever kind of job it is, and when others have gone before."""
+def test_a_job_that_blocks_the_loop_is_named_in_the_log(
+    virtual: Virtual, blocking_lines: Callable[[], list[str]], how: str
+) -> None:
+    """The kind of job makes no difference, nor whether the job is alone, nested, or after others."""
 
     class Kind(AbstractJob[None]):
         async def co_run(self) -> None:
@@ -90,11 +92,11 @@ def test_a_job_that_blocks_the_loop_is_named(virtual: Virtual, said: Callable[[]
     else:
         scheduler = Scheduler(job)
     assert virtual(scheduler.co_run)
-    assert said() == [LINE.format("inner/x" if how == "nested" else "x", "2.0")]
+    assert blocking_lines() == [LINE.format("inner/x" if how == "nested" else "x", "2.0")]
 
 
-def test_a_job_that_awaits_is_not_blamed_for_blocking(virtual: Virtual, said: Callable[[], list[str]]) -> None:
-    """Jobs that sleep for long, with others or alone, and what others than jobs do, are not named."""
+def test_a_job_that_awaits_is_not_logged_as_blocking(virtual: Virtual, blocking_lines: Callable[[], list[str]]) -> None:
+    """Jobs that sleep for long, alone or with others, are not named, nor is code outside of jobs."""
 
     async def others() -> None:
         await anyio.lowlevel.checkpoint()
@@ -108,4 +110,4 @@ def test_a_job_that_awaits_is_not_blamed_for_blocking(virtual: Virtual, said: Ca
         await Scheduler(Job(compute, 0.9), Job(compute, 0.9)).co_run()
 
     virtual(main)
-    assert said() == []
+    assert blocking_lines() == []

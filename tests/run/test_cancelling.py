@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("at", [0.5, 1.125, 1.375, 1.625])
 @pytest.mark.parametrize("nested", [False, True])
-def test_outer_scope_at_each_phase(virtual: Virtual, at: float, nested: bool) -> None:
+def test_cancelled_outer_scope_ends_the_run_cleanly_in_any_phase(virtual: Virtual, at: float, nested: bool) -> None:
     """Cancelled in any phase, the run ends cleanly, and the cancellation is raised when it has ended."""
     told: list[tuple[str, float]] = []
     scheduler = Scheduler(Actor(told, label="job"), Actor(told, label="forever", forever=True), timeout=1)
@@ -60,8 +60,8 @@ def test_outer_scope_at_each_phase(virtual: Virtual, at: float, nested: bool) ->
     assert scheduler.stop_reason is (StopReason.CANCELLED if at < 1 else StopReason.TIMEOUT)
 
 
-def test_two_outer_scopes_one_after_the_other(virtual: Virtual) -> None:
-    """Each scope that was cancelled meanwhile catches its own cancellation, even one that came during the ending."""
+def test_each_of_two_cancelled_outer_scopes_catches_its_own_cancellation(virtual: Virtual) -> None:
+    """This includes a scope that is cancelled during the ending of the run."""
     told: list[tuple[str, float]] = []
 
     async def main() -> list[bool]:
@@ -75,8 +75,8 @@ def test_two_outer_scopes_one_after_the_other(virtual: Virtual) -> None:
     assert shut_down(told) == ["a"]
 
 
-def test_run_beside_a_task_that_fails(virtual: Virtual) -> None:
-    """In a nursery whose other task fails, the run ends cleanly, and the nursery raises that task's error alone."""
+def test_failure_of_another_task_in_the_nursery_ends_the_run_cleanly(virtual: Virtual) -> None:
+    """The nursery raises the error of the other task alone."""
     told: list[tuple[str, float]] = []
     scheduler = Scheduler(Actor(told, label="a"))
 
@@ -111,7 +111,7 @@ def natively_cancelled_scenario() -> tuple[list[tuple[str, float]], Scheduler]:
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_wait_for_at_each_phase(phase: str) -> None:
+def test_wait_for_around_the_run_raises_after_the_ending_in_any_phase(phase: str) -> None:
     """`asyncio.wait_for` around the run raises its TimeoutError when the ending is over."""
     told, scheduler = natively_cancelled_scenario()
 
@@ -125,7 +125,7 @@ def test_wait_for_at_each_phase(phase: str) -> None:
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_asyncio_timeout_at_each_phase(phase: str) -> None:
+def test_asyncio_timeout_around_the_run_raises_after_the_ending_in_any_phase(phase: str) -> None:
     """`asyncio.timeout` around the run turns its own cancellation into TimeoutError, when the ending is over."""
     told, scheduler = natively_cancelled_scenario()
 
@@ -141,8 +141,8 @@ def test_asyncio_timeout_at_each_phase(phase: str) -> None:
 
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("second", [0, 0.25, 0.5])
-def test_task_cancel_at_each_phase_and_again(phase: str, second: float) -> None:
-    """Task.cancel(), once and again during the ending: the task is cancelled when the ending is over."""
+def test_repeated_task_cancel_takes_effect_after_the_ending_in_any_phase(phase: str, second: float) -> None:
+    """After Task.cancel(), once and again during the ending, the task is cancelled when the ending is over."""
     told, scheduler = natively_cancelled_scenario()
 
     async def main() -> float:
@@ -160,7 +160,7 @@ def test_task_cancel_at_each_phase_and_again(phase: str, second: float) -> None:
     assert shut_down(told) == ["forever", "job"]
 
 
-def test_task_cancel_while_an_outer_scope_is_cancelled() -> None:
+def test_task_cancel_during_the_cancellation_of_an_outer_scope_is_not_lost() -> None:
     """A native cancellation that comes while that of a scope is under way is not lost: the task is cancelled."""
     told, scheduler = natively_cancelled_scenario()
 
@@ -185,7 +185,7 @@ def test_task_cancel_while_an_outer_scope_is_cancelled() -> None:
 
 
 @pytest.mark.parametrize("hook", ["before_run", "job_scheduled", "job_started"])
-def test_cancel_from_a_hook_while_the_run_starts(virtual: Virtual, hook: str) -> None:
+def test_run_cancelled_by_a_hook_at_its_start_starts_no_further_jobs(virtual: Virtual, hook: str) -> None:
     """Cancelled before or while jobs become ready, the run starts no more, and leaves none of them SCHEDULED."""
     jobs = [Job(nap, 1) for _ in range(3)]
     scheduler = Scheduler(jobs)
@@ -226,7 +226,7 @@ def large() -> Scheduler:
 
 @pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("turns", [1, 2, 4])
-def test_cancel_while_a_large_scenario_is_checked(virtual: Virtual, turns: int) -> None:
+def test_run_cancelled_during_the_check_of_a_large_scenario_starts_nothing(virtual: Virtual, turns: int) -> None:
     """Cancelled while a nested scheduler is still being checked, the run starts nothing, and shuts all down."""
     told: list[tuple[str, float]] = []
     scheduler = Scheduler(actor := Actor(told, label="a"), inner := large())
@@ -239,7 +239,7 @@ def test_cancel_while_a_large_scenario_is_checked(virtual: Virtual, turns: int) 
 
 @pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("turns", [1, 2, 4])
-def test_job_cancelled_while_a_large_scenario_is_checked(virtual: Virtual, turns: int) -> None:
+def test_job_cancelled_during_the_check_of_a_large_scenario_does_not_start(virtual: Virtual, turns: int) -> None:
     """A job that is cancelled before it is counted does not start, and what requires it does.
 
     It settled before its successors knew of it, and they waited for it forever.
@@ -253,8 +253,8 @@ def test_job_cancelled_while_a_large_scenario_is_checked(virtual: Virtual, turns
 
 @pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("turns", [1, 2, 4])
-def test_nested_scheduler_cancelled_while_it_is_checked(virtual: Virtual, turns: int) -> None:
-    """The same for a nested scheduler: it does not start, its jobs stay IDLE, what requires it does."""
+def test_nested_scheduler_cancelled_during_its_check_does_not_start(virtual: Virtual, turns: int) -> None:
+    """The jobs of the nested scheduler stay IDLE, and the job that requires the scheduler runs."""
     inner = large()
     after = Job(nap, 2, required=inner)
     scheduler = Scheduler(inner, after)
@@ -265,7 +265,7 @@ def test_nested_scheduler_cancelled_while_it_is_checked(virtual: Virtual, turns:
 
 @pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("turns", range(1, 12, 2))
-def test_job_cancelled_while_a_second_run_is_prepared(virtual: Virtual, turns: int) -> None:
+def test_job_cancelled_during_the_preparation_of_a_second_run_does_not_start(virtual: Virtual, turns: int) -> None:
     """Cancelled before the last run's outcome has been forgotten, the job does not run in the new one either."""
     scheduler = large()
     jobs = list(scheduler)
@@ -276,8 +276,8 @@ def test_job_cancelled_while_a_second_run_is_prepared(virtual: Virtual, turns: i
 
 @pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("turns", range(1, 12, 2))
-def test_drained_while_a_nested_scheduler_is_prepared(virtual: Virtual, turns: int) -> None:
-    """The run ends when what has begun has ended, and no job is left half-way."""
+def test_run_drained_during_the_preparation_of_a_nested_scheduler_ends(virtual: Virtual, turns: int) -> None:
+    """The run ends when all started jobs have ended, and no job is left in between two states."""
     inner = large()
     scheduler = Scheduler(inner, Job(nap, 3), Job(nap, 1, required=inner))
     ok, ended = virtual(beside, scheduler, scheduler.drain, turns)
@@ -287,8 +287,8 @@ def test_drained_while_a_nested_scheduler_is_prepared(virtual: Virtual, turns: i
 
 
 @pytest.mark.usefixtures("many_pauses")
-def test_job_cancelled_before_the_last_run_is_forgotten(virtual: Virtual) -> None:
-    """IDLE since the last run, and cancelled before it was reset, a job settled twice: the count was wrong.
+def test_job_cancelled_before_its_reset_in_a_second_run_settles_once(virtual: Virtual) -> None:
+    """A job that is IDLE since the last run, and cancelled before its reset, once settled twice: the count was wrong.
 
     All jobs had succeeded, the cancelled one too, and the run waited forever.
     """
@@ -300,8 +300,8 @@ def test_job_cancelled_before_the_last_run_is_forgotten(virtual: Virtual) -> Non
     assert (job.state, job.started_at) == (CANCELLED, None)
 
 
-def test_job_cancelled_from_before_run(virtual: Virtual) -> None:
-    """The same from the hook before_run, after all checks: what requires the job runs."""
+def test_job_cancelled_in_the_hook_before_run_does_not_start(virtual: Virtual) -> None:
+    """The hook comes after all checks; the job that requires the cancelled one runs."""
     job = Job(nap, 1)
     after = Job(nap, 2, required=job)
     watch = Instrument()
@@ -314,7 +314,7 @@ def test_job_cancelled_from_before_run(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_all_tasks_cancelled_at_each_phase(phase: str) -> None:
+def test_run_ends_in_any_phase_if_all_asyncio_tasks_are_cancelled(phase: str) -> None:
     """If a program cancels all of asyncio's tasks, its run ends: all jobs are settled, each co_shutdown begun once."""
     told, scheduler = natively_cancelled_scenario()
 
@@ -335,8 +335,8 @@ def test_all_tasks_cancelled_at_each_phase(phase: str) -> None:
 # --- cancel() of a job in each state
 
 
-def test_cancel_of_a_job_in_each_state(virtual: Virtual) -> None:
-    """IDLE and SCHEDULED it never starts, RUNNING it ends, settled it is left as it is; what requires it runs."""
+def test_effect_of_cancel_on_a_job_depends_on_its_state(virtual: Virtual) -> None:
+    """An IDLE or SCHEDULED job never starts, a RUNNING job ends, and a settled one stays the same; successors run."""
     running, waiting = Job(nap, 9), Job(nap, 9)
     done = Job(nap, 0.5)
     idle = Job(nap, 9, required=(late := Job(nap, 1.5)))
@@ -354,8 +354,8 @@ def test_cancel_of_a_job_in_each_state(virtual: Virtual) -> None:
     assert [job.state for job in (running, waiting, done, idle)] == [CANCELLED, CANCELLED, SUCCEEDED, CANCELLED]
 
 
-def test_cancel_of_a_running_nested_scheduler(virtual: Virtual) -> None:
-    """The nested scheduler ends cleanly, CANCELLED; that is not critical, and the outer run goes on."""
+def test_cancel_of_a_running_nested_scheduler_does_not_end_the_outer_run(virtual: Virtual) -> None:
+    """The nested scheduler ends cleanly, CANCELLED, and that is not critical."""
     told: list[tuple[str, float]] = []
     inner = Scheduler(Actor(told, label="a"), critical=True)
     scheduler = Scheduler(inner, Job(later, 1, inner.cancel), Job(nap, 1, required=inner))
@@ -394,10 +394,10 @@ def sleep_in_the_loop(started: anyio.Event) -> str:
 
 @pytest.mark.parametrize("within", [False, True])
 @pytest.mark.parametrize("function", [ask_until_told, sleep_in_the_loop])
-def test_thread_of_a_job_that_is_cancelled_alone_is_told(
+def test_thread_of_a_job_that_is_cancelled_alone_sees_the_cancellation(
     backend: Any, function: Callable[..., str], within: bool
 ) -> None:
-    """On asyncio the thread asked the scope that all workers share, which had not been cancelled."""
+    """On asyncio the thread once asked the scope that all workers share, which had not been cancelled."""
     told: list[str] = []
     started = anyio.Event()
 
@@ -427,8 +427,8 @@ async def sleep_in_scope() -> None:
 
 
 @pytest.mark.parametrize("way", ["cancelled", "forever", "in a scope"])
-def test_tasks_are_freed(virtual: Virtual, way: str) -> None:
-    """On asyncio, tasks that had got a scope of their own were never freed, not even after the run."""
+def test_tasks_that_had_their_own_cancel_scope_are_freed(virtual: Virtual, way: str) -> None:
+    """On asyncio such tasks were once never freed, not even after the run."""
     tasks: list[weakref.ref[Any]] = []
 
     async def body() -> None:

@@ -19,7 +19,7 @@ def states(*jobs: Job[None]) -> list[str]:
     return [job.state.name for job in jobs]
 
 
-def test_running_jobs_end_by_themselves(virtual: Virtual) -> None:
+def test_running_jobs_end_normally_when_the_run_is_drained(virtual: Virtual) -> None:
     """Running jobs go on to their end, jobs that wait for a slot end CANCELLED, and unreached ones stay IDLE."""
     running, waiting = Job(anyio.sleep, 5), Job(anyio.sleep, 5)
     behind = Job(anyio.sleep, 5, required=running)
@@ -32,7 +32,7 @@ def test_running_jobs_end_by_themselves(virtual: Virtual) -> None:
     assert "drained" in scheduler.explain(waiting)
 
 
-def test_a_job_drains_its_own_run(virtual: Virtual) -> None:
+def test_a_job_may_drain_its_own_run(virtual: Virtual) -> None:
     """Nothing that waits for the caller starts, nothing can be added, and a second call does nothing."""
 
     async def drain() -> str:
@@ -51,8 +51,8 @@ def test_a_job_drains_its_own_run(virtual: Virtual) -> None:
     assert (first.result(), behind.state, scheduler.culprit) == ("done", JobState.IDLE, None)
 
 
-def test_many_are_drained_at_once(virtual: Virtual) -> None:
-    """Chains under a window: each job has run to its end, or has not started."""
+def test_drain_lets_running_jobs_of_many_chains_end_and_starts_no_others(virtual: Virtual) -> None:
+    """The chains have a common window; each job has run to its end, or has not started."""
     scheduler = Scheduler(*(Sequence(*(Job(anyio.sleep, 1) for _ in range(5))) for _ in range(40)), jobs_window=7)
     assert not virtual(co_run_drained, scheduler, 10.5)
     assert sum(job.is_succeeded() for job in scheduler) == 77
@@ -60,8 +60,8 @@ def test_many_are_drained_at_once(virtual: Virtual) -> None:
     assert max(job.finished_at or 0 for job in scheduler) == 11
 
 
-def test_nested_runs_are_drained_too(virtual: Virtual) -> None:
-    """A nested scheduler starts no more jobs either, and ends CANCELLED, whatever its retry says."""
+def test_drain_of_a_run_drains_its_nested_runs(virtual: Virtual) -> None:
+    """A nested scheduler starts no more jobs, and ends CANCELLED, whatever its retry is."""
     inside, left = Job(anyio.sleep, 5), Job(anyio.sleep, 5)
     nested = Scheduler(Sequence(inside, left), label="nested", retry=3, critical=True)
     beside = Job(anyio.sleep, 9)
@@ -92,8 +92,8 @@ def test_a_nested_scheduler_that_pauses_between_attempts_is_drained(virtual: Vir
     assert (inside.state, inside.started_at) == (JobState.CANCELLED, None)
 
 
-def test_only_a_nested_run_is_drained(virtual: Virtual) -> None:
-    """The run around it goes on; a job that needs the nested one to succeed is BLOCKED."""
+def test_drain_of_a_nested_run_does_not_drain_the_outer_run(virtual: Virtual) -> None:
+    """A job that needs the nested scheduler to succeed is BLOCKED."""
 
     async def drain() -> None:
         nested.drain()
@@ -104,7 +104,7 @@ def test_only_a_nested_run_is_drained(virtual: Virtual) -> None:
     assert states(after, needing) == ["SUCCEEDED", "BLOCKED"]
 
 
-def test_retries_of_running_jobs_go_on(virtual: Virtual) -> None:
+def test_running_jobs_are_still_retried_during_a_drain(virtual: Virtual) -> None:
     """A job that is running when the run is drained is retried as ever."""
     calls: list[float] = []
 
@@ -119,7 +119,7 @@ def test_retries_of_running_jobs_go_on(virtual: Virtual) -> None:
     assert (job.state, calls) == (JobState.SUCCEEDED, [0, 2])
 
 
-def test_services_and_forever_jobs_are_ended(virtual: Virtual) -> None:
+def test_drain_ends_services_and_forever_jobs_after_the_last_running_job(virtual: Virtual) -> None:
     """The ending follows as always: services live until the last running job has ended."""
 
     async def serve(task_status: anyio.abc.TaskStatus[int]) -> None:
@@ -134,8 +134,8 @@ def test_services_and_forever_jobs_are_ended(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("hook", ["job_scheduled", "job_started", "job_finished", "before_run"])
-def test_an_instrument_drains(virtual: Virtual, hook: str) -> None:
-    """In every event, nothing more starts, and each job is settled or IDLE in the end."""
+def test_a_hook_of_an_instrument_may_drain_the_run(virtual: Virtual, hook: str) -> None:
+    """After a drain in any hook, nothing more starts, and each job is settled or IDLE in the end."""
 
     class Drainer(Instrument):
         def __init__(self) -> None:
@@ -166,8 +166,8 @@ def test_an_instrument_drains(virtual: Virtual, hook: str) -> None:
     assert scheduler.stop_reason is StopReason.DRAINED
 
 
-def test_a_limiter_does_not_hold_up_the_end(virtual: Virtual) -> None:
-    """A worker that waits for a token is called off."""
+def test_drained_run_ends_while_a_worker_waits_for_a_token(virtual: Virtual) -> None:
+    """The drain ends the wait of the worker."""
 
     async def main() -> float:
         limiter = anyio.CapacityLimiter(1)
@@ -178,8 +178,8 @@ def test_a_limiter_does_not_hold_up_the_end(virtual: Virtual) -> None:
     assert virtual(main) == 2
 
 
-def test_check_raises(virtual: Virtual) -> None:
-    """`check=True` raises JobCancelled, which says that the run was drained."""
+def test_a_drained_run_with_check_raises_job_cancelled(virtual: Virtual) -> None:
+    """The error message names the drain as the reason."""
 
     async def drain() -> None:
         await anyio.sleep(1)
@@ -195,10 +195,10 @@ def test_check_raises(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_the_body_of_an_open_scheduler_goes_on(virtual: Virtual, nested: bool) -> None:
-    """A server's lifespan stands at its `yield` meanwhile: it was cancelled there, and leaving the block raised.
+def test_the_body_of_an_open_scheduler_continues_during_a_drain(virtual: Virtual, nested: bool) -> None:
+    """A server's lifespan waits at its `yield` meanwhile; it was once cancelled there, and leaving the block raised.
 
-    What is added later is refused, also when the last job has ended, and in a nested scheduler.
+    Jobs that are added later are rejected, also when the last job has ended, and in a nested scheduler.
     """
 
     async def main() -> None:
@@ -220,10 +220,10 @@ def test_the_body_of_an_open_scheduler_goes_on(virtual: Virtual, nested: bool) -
 @pytest.mark.parametrize(
     ("cause", "error"), [("critical", ExceptionGroup), ("timeout", TimeoutError), ("cancel", JobCancelled)]
 )
-def test_an_open_scheduler_raises_what_cuts_off_the_rest(
+def test_a_draining_open_scheduler_raises_the_error_that_stops_its_jobs(
     virtual: Virtual, cause: str, error: type[BaseException]
 ) -> None:
-    """A critical failure while it drains cancels the body of the block, as at any other time."""
+    """A critical failure during the drain cancels the body of the block, as at any other time."""
 
     async def fail() -> None:
         await anyio.sleep(3)
@@ -248,8 +248,8 @@ def test_an_open_scheduler_raises_what_cuts_off_the_rest(
     virtual(main)
 
 
-def test_a_failure_meanwhile_ends_the_run(virtual: Virtual) -> None:
-    """The first reason wins, but a critical failure cancels what is left."""
+def test_a_critical_failure_during_a_drain_cancels_the_running_jobs(virtual: Virtual) -> None:
+    """The stop reason stays DRAINED, because the first reason wins."""
 
     async def fail() -> None:
         await anyio.sleep(2)
@@ -262,7 +262,7 @@ def test_a_failure_meanwhile_ends_the_run(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("cause", ["critical", "timeout", "cancel"])
-def test_clean_up_jobs_run_if_a_failure_or_a_timeout_comes_meanwhile(virtual: Virtual, cause: str) -> None:
+def test_clean_up_jobs_run_after_a_failure_or_a_timeout_during_a_drain(virtual: Virtual, cause: str) -> None:
     """The reason is still DRAINED; after `cancel()` clean-up jobs do not run.
 
     The clean-up asked for the reason of the run, so they stayed IDLE.
@@ -294,13 +294,13 @@ def test_clean_up_jobs_run_if_a_failure_or_a_timeout_comes_meanwhile(virtual: Vi
     virtual(main)
 
 
-def test_a_drain_outside_a_run_is_refused() -> None:
+def test_drain_outside_of_a_run_raises() -> None:
     """A scheduler that is not running cannot be drained."""
     with pytest.raises(RuntimeError, match="not running"):
         Scheduler().drain()
 
 
-def test_jobs_that_wait_for_needs_are_cancelled(virtual: Virtual) -> None:
+def test_drain_cancels_jobs_that_wait_for_needs(virtual: Virtual) -> None:
     """A waiting job does not get its resource, although the holder gives it back; nothing leaks."""
     pool = Pool(cpu=1)
     running, waiting = Job(anyio.sleep, 3, needs={"cpu": 1}), Job(anyio.sleep, 3, needs={"cpu": 1})

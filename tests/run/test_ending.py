@@ -35,7 +35,7 @@ class Told(Instrument):
 
 
 @pytest.mark.parametrize("how", ["completed", "critical", "timeout", "cancelled", "interrupted", "outside"])
-def test_order_of_the_ending(virtual: Virtual, how: str) -> None:
+def test_a_run_ends_in_the_same_order_for_every_stop_reason(virtual: Virtual, how: str) -> None:
     """Jobs unwind, then forever jobs, then co_shutdown of all, then after_run: whatever the reason."""
     told: list[tuple[str, float]] = []
     scheduler = Scheduler(
@@ -92,7 +92,7 @@ def test_nested_runs_end_before_the_outer_one(virtual: Virtual) -> None:
     assert order[-1] == "after outer"
 
 
-def test_nothing_starts_while_it_ends(virtual: Virtual) -> None:
+def test_no_job_starts_while_the_run_ends(virtual: Virtual) -> None:
     """A slot that becomes free while jobs unwind is not used any more."""
     told: list[tuple[str, float]] = []
     waiting = [Job(nap, 0) for _ in range(5)]
@@ -103,7 +103,7 @@ def test_nothing_starts_while_it_ends(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("forever", [False, True])
-def test_job_that_does_not_obey_is_named_with_its_stack(
+def test_job_that_ignores_its_cancellation_is_logged_with_its_stack(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, forever: bool
 ) -> None:
     """A second after its cancellation a job that still runs is named in the log, once, with its stack."""
@@ -166,10 +166,10 @@ async def awaits_an_object() -> None:
 
 
 @pytest.mark.parametrize("body", [goes_through, takes_one, closes, awaits_an_object])
-def test_the_stack_of_a_job_is_shown_to_its_innermost_function(
+def test_logged_stack_of_a_job_reaches_its_innermost_function(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, body: Callable[[], Awaitable[None]]
 ) -> None:
-    """Through the steps of an async generator too, and through objects that can be awaited."""
+    """The stack includes the steps of an async generator, and objects that can be awaited."""
     virtual(Scheduler(Job(body), timeout=1).co_run)
     (record,) = [record for record in caplog.records if "still runs" in record.getMessage()]
     assert f"in {body.__name__}" in record.getMessage()
@@ -179,7 +179,7 @@ def test_the_stack_of_a_job_is_shown_to_its_innermost_function(
 # --- co_shutdown
 
 
-def test_shutdown_once_a_run_started_or_not(virtual: Virtual) -> None:
+def test_co_shutdown_is_called_once_per_run_even_on_jobs_that_never_started(virtual: Virtual) -> None:
     """Each run calls `co_shutdown` once on each job, concurrently; so does the next run."""
     told: list[tuple[str, float]] = []
     bad = Job(fail, 1, critical=True)
@@ -193,8 +193,8 @@ def test_shutdown_once_a_run_started_or_not(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
 @pytest.mark.parametrize("reached", [False, True])
-def test_shutdown_of_nested_jobs_once(virtual: Virtual, reached: bool, depth: int) -> None:
-    """Jobs in nested schedulers too, at any depth, whether these were run or never reached; each once a run."""
+def test_co_shutdown_of_nested_jobs_is_called_once_per_run(virtual: Virtual, reached: bool, depth: int) -> None:
+    """The jobs are in nested schedulers at any depth, whether these were run or never reached."""
     told: list[tuple[str, float]] = []
     bad = Job(fail, 1, critical=not reached)
     nested: Any = Actor(told, 0, label="0", shutdown=0.01)
@@ -208,7 +208,7 @@ def test_shutdown_of_nested_jobs_once(virtual: Virtual, reached: bool, depth: in
         assert shut_down(told) == [str(level) for level in range(depth + 1)]
 
 
-def test_many_levels_that_are_never_reached_are_shut_down(virtual: Virtual) -> None:
+def test_jobs_in_many_levels_that_are_never_reached_are_shut_down(virtual: Virtual) -> None:
     """A scenario of 400 nested schedulers that stops before the innermost of them: the search for jobs recursed."""
     told: list[tuple[str, float]] = []
     innermost: Any = Actor(told, label="innermost")
@@ -220,7 +220,7 @@ def test_many_levels_that_are_never_reached_are_shut_down(virtual: Virtual) -> N
     assert shut_down(told) == ["innermost"]
 
 
-def test_shutdown_of_a_nested_scheduler_cancelled_before_its_start(virtual: Virtual) -> None:
+def test_jobs_of_a_nested_scheduler_cancelled_before_its_start_are_shut_down(virtual: Virtual) -> None:
     """Kept from starting by cancel(), a nested scheduler still has its jobs shut down."""
     told: list[tuple[str, float]] = []
     inner = Scheduler(Actor(told, label="a"), required=(first := Job(nap, 5)))
@@ -229,7 +229,7 @@ def test_shutdown_of_a_nested_scheduler_cancelled_before_its_start(virtual: Virt
     assert (inner.state, shut_down(told)) == (CANCELLED, ["a"])
 
 
-def test_shutdown_that_raises_is_an_incident(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_co_shutdown_that_raises_is_an_incident(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
     """The exception goes to the log and to `incidents`; neither the result nor the other jobs are affected."""
     told: list[tuple[str, float]] = []
     bad = Actor(told, 0, label="bad", error=OSError("no route"))
@@ -245,7 +245,9 @@ def test_shutdown_that_raises_is_an_incident(virtual: Virtual, caplog: pytest.Lo
 
 
 @pytest.mark.parametrize("reason", ["completion", "timeout"])
-def test_shutdown_that_hangs_is_cut(virtual: Virtual, caplog: pytest.LogCaptureFixture, reason: str) -> None:
+def test_co_shutdown_that_exceeds_shutdown_timeout_is_cancelled(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture, reason: str
+) -> None:
     """All shutdowns together have shutdown_timeout; one that hangs is cancelled and reported, the others are not."""
     told: list[tuple[str, float]] = []
     hangs = Actor(told, 0, label="hangs", shutdown=99)
@@ -260,7 +262,9 @@ def test_shutdown_that_hangs_is_cut(virtual: Virtual, caplog: pytest.LogCaptureF
     assert not any("'quick'" in record.getMessage() for record in caplog.records)
 
 
-def test_shutdown_that_raises_when_it_is_cut(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_co_shutdown_that_raises_when_it_is_cancelled_is_logged(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     """An error from a nursery in a co_shutdown that is being cancelled is logged like any other."""
     told: list[tuple[str, float]] = []
 
@@ -284,8 +288,8 @@ def test_shutdown_that_raises_when_it_is_cut(virtual: Virtual, caplog: pytest.Lo
     assert {incident.job.label for incident in scheduler.incidents if incident.job} == {"clumsy"}
 
 
-def test_shutdown_without_limit(virtual: Virtual) -> None:
-    """`shutdown_timeout=None` sets no limit."""
+def test_co_shutdown_may_take_any_time_if_shutdown_timeout_is_none(virtual: Virtual) -> None:
+    """With `shutdown_timeout=None` there is no limit."""
     told: list[tuple[str, float]] = []
     scheduler = Scheduler(Actor(told, 0, shutdown=500), shutdown_timeout=None)
     assert virtual(timed, scheduler) == (True, 500)
@@ -299,7 +303,7 @@ def test_shutdown_of_a_scheduler_outside_of_a_run_does_nothing(virtual: Virtual)
 
 
 def test_ctrl_c_in_the_task_that_awaits_a_run_ends_it_in_order() -> None:
-    """trio sends Ctrl-C to this task in a program that owns the loop; the task goes on when the run has ended."""
+    """trio sends Ctrl-C to this task in a program that owns the loop; the task continues when the run has ended."""
 
     async def press() -> None:
         signal.raise_signal(signal.SIGINT)
@@ -342,11 +346,10 @@ INTERRUPTIONS: dict[str, Callable[[], BaseException]] = {
 @pytest.mark.parametrize("in_group", [False, True])
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("kind", INTERRUPTIONS)
-def test_interruption_from_a_job_leaves_the_run_bare(virtual: Virtual, kind: str, nested: bool, in_group: bool) -> None:
-    """The run ends cleanly, INTERRUPTED, and raises the interruption itself, not in a group.
-
-    `critical` is not asked.
-    """
+def test_interruption_from_a_job_is_raised_by_the_run_without_a_group(
+    virtual: Virtual, kind: str, nested: bool, in_group: bool
+) -> None:
+    """The run ends cleanly, INTERRUPTED, whether or not the job is critical."""
     told: list[tuple[str, float]] = []
     error = INTERRUPTIONS[kind]()
     raised = BaseExceptionGroup("mixed", [OSError(), error]) if in_group else error
@@ -369,8 +372,10 @@ def test_interruption_from_a_job_leaves_the_run_bare(virtual: Virtual, kind: str
 
 @pytest.mark.parametrize("in_group", [False, True])
 @pytest.mark.parametrize("kind", INTERRUPTIONS)
-def test_interruption_from_co_shutdown_leaves_the_run_bare(virtual: Virtual, kind: str, in_group: bool) -> None:
-    """Raised by a co_shutdown it lets the others finish, and leaves the run itself, also out of a group."""
+def test_interruption_from_co_shutdown_is_raised_by_the_run_without_a_group(
+    virtual: Virtual, kind: str, in_group: bool
+) -> None:
+    """The other shutdowns finish first; an interruption inside a group is raised alone, too."""
     told: list[tuple[str, float]] = []
     error = INTERRUPTIONS[kind]()
     raised = BaseExceptionGroup("mixed", [OSError(), error]) if in_group else error

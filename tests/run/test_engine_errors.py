@@ -1,4 +1,4 @@
-"""An error in the engine itself, put there: it ends the run cleanly, and the run raises it."""
+"""An injected error in the engine itself ends the run cleanly, and the run raises it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_an_error_in_the_engine_ends_the_run(
     reason: StopReason,
     end: float,
 ) -> None:
-    """For every place of the error, no job is left running, and the error is raised bare."""
+    """Wherever the error is raised, no job is left running, and the error is raised without a group."""
     works = getattr(owner, method)
 
     def break_once(*_: Any, **__: Any) -> None:
@@ -56,8 +56,10 @@ def test_an_error_in_the_engine_ends_the_run(
     assert [(job.state, job.finished_at) for job in (long, forever)] == [(CANCELLED, end)] * 2
 
 
-def test_errors_in_the_engine_during_the_clean_up(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clean-up job has failed with it, and the others run; the first such error is raised."""
+def test_the_first_of_several_engine_errors_during_the_clean_up_is_raised(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each clean-up job has failed with its error, and the others run."""
     works = Run.settle_error
 
     def break_often(run: Run, worker: Any, job: Any, *rest: Any) -> None:

@@ -1,4 +1,4 @@
-"""No failure is silent: what the log says of failed jobs, and when."""
+"""No failure is silent: the lines about failed jobs in the log, and when they come."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def fail_after(seconds: float, error: type[Exception] = OSError, text: str
 
 
 @pytest.fixture
-def heard(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, str]]:
+def logged_lines(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, str]]:
     """Return the lines of the log, with their virtual times."""
     lines: list[tuple[float, str]] = []
 
@@ -40,55 +40,59 @@ def heard(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> 
     return lines
 
 
-def test_first_failure_of_a_kind_is_logged_at_once(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
-    """The line says which job by its path, the exception, that the run goes on, and what to call."""
+def test_first_failure_of_a_kind_is_logged_at_once(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
+    """The line has the job's path, the exception, that the run continues, and the function to call."""
     failing = Job(fail_after, 2, label="fetch")
     virtual(Scheduler(Scheduler(failing, label="inner"), Job(nap, 9), label="home").co_run)
-    assert heard[0] == (
+    assert logged_lines[0] == (
         2,
         "'inner/fetch' failed: OSError: broken; the run goes on; debrief() shows the traceback",
     )
 
 
-def test_the_log_names_the_run_that_a_critical_failure_stops(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
+def test_the_log_names_the_run_that_a_critical_failure_stops(
+    virtual: Virtual, logged_lines: list[tuple[float, str]]
+) -> None:
     """The line of a critical failure names the run that stops; a nested one tells how it stopped the outer one."""
     inner = Scheduler(Job(fail_after, 1, label="x", critical=True), label="inner", critical=True)
     virtual(Scheduler(inner, Job(nap, 9), label="home").co_run)
-    assert [line for _, line in heard] == [
+    assert [line for _, line in logged_lines] == [
         "'inner/x' failed: OSError: broken; it is critical, so the run of 'inner' stops; debrief() shows the traceback",
         "'inner' failed because of 'inner/x'; the run of 'home' stops",
     ]  # and no count of failures: it would say the same a third time
 
 
-def test_failures_besides_the_critical_one_are_counted(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
-    """If the critical failure was not the only one, the last line says how many there were."""
+def test_failures_besides_the_critical_one_are_counted(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
+    """If other jobs failed before the critical one, the last line has the number of all failures."""
     jobs = Job(fail_after, 1, label="x"), Job(fail_after, 2, label="y", critical=True)
     virtual(Scheduler(jobs, Job(nap, 9), label="home").co_run)
-    assert heard[-1][1] == "2 jobs of 'home' failed; the run stopped; debrief() shows the tracebacks"
+    assert logged_lines[-1][1] == "2 jobs of 'home' failed; the run stopped; debrief() shows the tracebacks"
 
 
-def test_what_a_failure_has_blocked_is_not_counted(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
-    """A BLOCKED job has its error from elsewhere, where that is told; a critical one stops the run, and is told too."""
+def test_blocked_jobs_are_not_counted_as_failures(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
+    """The failure that blocks them has a line already; a critical BLOCKED job stops the run, and has its own line."""
     source = Job(fail_after, 1, label="source")
     users = [Job(nap, source, label=f"user {number}") for number in range(3)]
     virtual(Scheduler(users, Job(nap, 9), label="home").co_run)
-    told = [line.partition(";")[0] for _, line in heard]
+    told = [line.partition(";")[0] for _, line in logged_lines]
     assert told == ["'source' failed: OSError: broken", "1 job of 'home' failed"]
-    heard.clear()
+    logged_lines.clear()
     source, last = Job(fail_after, 1, label="source"), Job(nap, label="other")
     blocked = Job(nap, source, label="user", critical=True)
     virtual(Scheduler(Job(nap, source, label="first"), blocked, last, Job(nap, 9), label="home").co_run)
-    assert [line.partition(";")[0] for _, line in heard if "'user'" in line] == [
+    assert [line.partition(";")[0] for _, line in logged_lines if "'user'" in line] == [
         "'user' failed: RequirementFailed: 'user' cannot run, because 'source' failed: see the cause"
     ]
 
 
-def test_further_failures_of_a_kind_are_counted(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
+def test_further_failures_of_a_kind_are_logged_as_a_count(
+    virtual: Virtual, logged_lines: list[tuple[float, str]]
+) -> None:
     """A thousand jobs that fail alike are one line at once, one line a second later, and one at the end of the run."""
     jobs = [Job(fail_after, 1 + number / 8000, label=f"job {number}") for number in range(1000)]
     late = [Job(fail_after, 5) for _ in range(3)]
     virtual(Scheduler(jobs, late, Job(nap, 5.5), label="home").co_run)
-    said = [(round(time, 6), line.partition(";")[0].partition(" like ")) for time, line in heard]
+    said = [(round(time, 6), line.partition(";")[0].partition(" like ")) for time, line in logged_lines]
     assert said[1][1][2] == "'job 0': 'job 1', 'job 2', 'job 3', 'job 4', 'job 5' and 994 more"
     assert said[2][1][2].count("'fail_after(5)") == 3
     assert [(time, line[0]) for time, line in said] == [
@@ -99,16 +103,18 @@ def test_further_failures_of_a_kind_are_counted(virtual: Virtual, heard: list[tu
     ]
 
 
-def test_each_text_is_logged(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
-    """Requests that fail for reasons of their own each have a line, though the line is cut before they differ.
+def test_failures_with_different_messages_are_each_logged(
+    virtual: Virtual, logged_lines: list[tuple[float, str]]
+) -> None:
+    """Each message has a line, though the line is cut before they differ.
 
-    The name of the job makes no other text.
+    The name of the job in a message does not make it a different one.
     """
     rows = [Job(fail_after, number, ValueError, f"row {number} is broken", label=f"r{number}") for number in range(3)]
     long = [Job(fail_after, 5, OSError, "x" * 999 + str(number), label=f"long {number}") for number in range(2)]
     slow = [Job(nap, 9, timeout=3, label=f"slow {number}") for number in range(3)]
     virtual(Scheduler(rows, slow, long, label="home").co_run)
-    told = [line.partition(";")[0] for _, line in heard]
+    told = [line.partition(";")[0] for _, line in logged_lines]
     assert told[:3] == [f"'r{number}' failed: ValueError: row {number} is broken" for number in range(3)]
     assert {line[:8] for line in told[-3:-1]} == {"'long 0'", "'long 1'"}
     assert [line.partition(" like ")[0] for line in (told[4], told[-1])] == [
@@ -117,11 +123,13 @@ def test_each_text_is_logged(virtual: Virtual, heard: list[tuple[float, str]]) -
     ]
 
 
-def test_a_text_is_logged_anew_after_a_minute(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
+def test_a_repeated_failure_is_logged_with_its_message_again_after_a_minute(
+    virtual: Virtual, logged_lines: list[tuple[float, str]]
+) -> None:
     """In a run that lasts a year, today's failure has its text in today's log."""
     jobs = [Job(fail_after, seconds, label=f"at {seconds}") for seconds in (1, 30, 60.5, 90, 122)]
     virtual(Scheduler(jobs, label="home").co_run)
-    assert [(round(time, 6), line.partition(";")[0]) for time, line in heard[:-1]] == [
+    assert [(round(time, 6), line.partition(";")[0]) for time, line in logged_lines[:-1]] == [
         (1, "'at 1' failed: OSError: broken"),
         (31, "one more job failed with OSError like 'at 1': 'at 30'"),
         (61.5, "one more job failed with OSError like 'at 1': 'at 60.5'"),
@@ -130,43 +138,47 @@ def test_a_text_is_logged_anew_after_a_minute(virtual: Virtual, heard: list[tupl
     ]
 
 
-def test_other_kinds_are_logged_at_once(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
-    """Another exception, or another function, is another kind."""
+def test_failures_with_another_exception_or_function_are_logged_at_once(
+    virtual: Virtual, logged_lines: list[tuple[float, str]]
+) -> None:
+    """Another exception type, or another function, makes another kind of failure."""
 
     async def other() -> None:
         raise OSError("broken")
 
     jobs = [Job(fail_after, 0, label="a"), Job(fail_after, 0, KeyError, label="b"), Job(other, label="c")]
     virtual(Scheduler(jobs).co_run)
-    assert sorted(line[:3] for _, line in heard[:-1]) == ["'a'", "'b'", "'c'"]
+    assert sorted(line[:3] for _, line in logged_lines[:-1]) == ["'a'", "'b'", "'c'"]
 
 
-def test_critical_failure_of_a_known_kind_is_logged_too(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
+def test_critical_failure_that_repeats_an_earlier_one_has_its_own_line(
+    virtual: Virtual, logged_lines: list[tuple[float, str]]
+) -> None:
     """The failure that stopped the run is named even if it is the second of its kind."""
     bad = Job(fail_after, 1, label="bad", critical=True)
     virtual(Scheduler(Job(fail_after, 0, label="first"), bad, Job(nap, 9), label="home").co_run)
-    assert "'bad' failed: OSError: broken; it is critical, so the run of 'home' stops" in heard[1][1]
+    assert "'bad' failed: OSError: broken; it is critical, so the run of 'home' stops" in logged_lines[1][1]
 
 
-def test_blocked_critical_job_is_logged(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
-    """A critical job that is blocked stops the run, and the log says so."""
+def test_blocked_critical_job_is_logged(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
+    """A critical job that is blocked stops the run."""
     bad = Job(fail_after, 0, label="bad")
     virtual(Scheduler(Job(nap, bad, label="user", critical=True), label="home").co_run)
-    assert heard[1][1].startswith("'user' failed: RequirementFailed: ")
-    assert "the run of 'home' stops" in heard[1][1]
+    assert logged_lines[1][1].startswith("'user' failed: RequirementFailed: ")
+    assert "the run of 'home' stops" in logged_lines[1][1]
 
 
-def test_timeout_of_the_run_is_logged(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
-    """A run whose time is over says so."""
+def test_timeout_of_the_run_is_logged(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
+    """The line names the run and its timeout."""
     virtual(Scheduler(Job(nap, 9), Job(fail_after, 0), timeout=3, label="home").co_run)
-    time, line = heard[-1]
+    time, line = logged_lines[-1]
     assert time == 3
     assert line.startswith("the run of 'home' stopped after its timeout of 3 s; 1 job of 'home' failed; ")
     assert line.endswith("debrief(listing=True) shows where each job was")
 
 
-def test_commands_of_other_programs_are_other_kinds(caplog: pytest.LogCaptureFixture) -> None:
-    """A program that fails is not hidden because another one has failed; the same program is counted."""
+def test_failures_of_commands_are_counted_separately_for_each_program(caplog: pytest.LogCaptureFixture) -> None:
+    """A failed program is not hidden because another one failed before; failures of the same program are counted."""
     bad = [CommandJob(["false"], label="false") for _ in range(3)]
     Scheduler(bad, CommandJob(["sh", "-c", "exit 3"]), jobs_window=1).run()
     assert sorted(line.split("; ")[0] for line in caplog.messages if "failed: " in line) == [
@@ -176,7 +188,7 @@ def test_commands_of_other_programs_are_other_kinds(caplog: pytest.LogCaptureFix
     assert "2 more jobs failed with CommandError like 'false': 'false#2', 'false#3'" in caplog.messages
 
 
-def test_jobs_that_are_not_kept_need_no_debrief(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
+def test_jobs_that_are_not_kept_need_no_debrief(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
     """With `keep_jobs=False` the lines do not advise `debrief`, which has nothing to show."""
 
     async def main() -> None:
@@ -184,18 +196,18 @@ def test_jobs_that_are_not_kept_need_no_debrief(virtual: Virtual, heard: list[tu
             scheduler.add(Job(fail_after, 1))
 
     virtual(main)
-    assert [line for _, line in heard] == [
+    assert [line for _, line in logged_lines] == [
         "'fail_after(1)' failed: OSError: broken; the run goes on",
         "1 job of 'home' failed; it is not critical, so the run counts as a success",
     ]
 
 
-def test_exception_is_on_one_line(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
+def test_logged_exception_is_one_short_line(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
     """A text of many lines or of a megabyte, or with control characters, becomes one short line."""
     texts = ["two\nlines", "x" * 1_000_000, "\x1b[31mred"]
     for text in texts:
         virtual(Scheduler(Job(fail_after, 0, OSError, text)).co_run)
-    lines = [line for _, line in heard if "failed: " in line]
+    lines = [line for _, line in logged_lines if "failed: " in line]
     assert len(lines) == 3
     assert all("\n" not in line and "\x1b" not in line and len(line) < 400 for line in lines)
 
@@ -232,18 +244,18 @@ async def wait_for_item() -> None:
         ("asyncio", "trio", open_nursery),
     ],
 )
-def test_wrong_backend_is_in_the_line(
+def test_failure_line_names_the_backend_that_the_job_needs(
     backend: Literal["trio", "asyncio"],
     other: str,
     body: Callable[[], Awaitable[None]],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A job for the other library fails with a line that says which `backend=` to use."""
+    """A job for the other library fails, and its line names the `backend=` to use."""
     Scheduler(Job(body)).run(backend=backend)
     assert f'run it with backend="{other}"' in caplog.messages[0]
 
 
-def test_handler_that_raises_does_no_harm(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_handler_that_raises_does_not_end_the_run(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
     """A user's handler of the log that raises does not end the run."""
 
     class Broken(logging.Filter):
@@ -256,7 +268,7 @@ def test_handler_that_raises_does_no_harm(virtual: Virtual, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
-def test_script_without_logging_set_up(backend: str) -> None:
+def test_script_without_logging_setup_prints_failure_lines_to_stderr(backend: str) -> None:
     """In a plain script the line of a failure is on standard error."""
     code = (
         "from trioflow import Job, Scheduler\n"
@@ -267,23 +279,23 @@ def test_script_without_logging_set_up(backend: str) -> None:
     assert "'f' failed: ValueError: why; it is critical" in done.stderr
 
 
-def test_attempts_of_a_nested_scheduler_are_logged_once(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
-    """The scheduler's critical job fails in each attempt: there is one line, and then a number, not the same line each
-    time.
-    """
+def test_repeated_failure_in_attempts_of_a_nested_scheduler_has_one_line(
+    virtual: Virtual, logged_lines: list[tuple[float, str]]
+) -> None:
+    """The scheduler's critical job fails in each attempt; the later failures are logged as a number."""
     inner = Scheduler(Job(fail_after, 0.1, label="x", critical=True), label="inner", retry=5)
     virtual(Scheduler(inner, label="home").co_run)
-    assert [line for _, line in heard] == [
+    assert [line for _, line in logged_lines] == [
         "'inner/x' failed: OSError: broken; it is critical, so the run of 'inner' stops; debrief() shows the traceback",
         "'inner/x' failed 5 more times with OSError",
         "1 job of 'home' failed; it is not critical, so the run counts as a success; debrief() shows the tracebacks",
     ]
 
 
-def test_two_attempts_of_a_nested_scheduler_are_one_and_one_more(
-    virtual: Virtual, heard: list[tuple[float, str]]
+def test_second_failed_attempt_of_a_nested_scheduler_is_logged_as_once_more(
+    virtual: Virtual, logged_lines: list[tuple[float, str]]
 ) -> None:
-    """The last attempt succeeds, and the log has said of the others what there is to say."""
+    """The last attempt succeeds; each of the two failures before it has a line."""
     left = [1, 1]
 
     async def fail_twice() -> None:
@@ -292,7 +304,7 @@ def test_two_attempts_of_a_nested_scheduler_are_one_and_one_more(
 
     inner = Scheduler(Job(fail_twice, label="x", critical=True), label="inner", retry=2)
     assert virtual(Scheduler(inner, label="home").co_run)
-    assert [line.partition(";")[0] for _, line in heard] == [
+    assert [line.partition(";")[0] for _, line in logged_lines] == [
         "'inner/x' failed: OSError: 1",
         "'inner/x' failed once more with OSError",
     ]

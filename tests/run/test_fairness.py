@@ -37,8 +37,10 @@ CASES = [(shape, checkpoints) for shape in SHAPES for checkpoints in (0, 1) if (
 
 
 @pytest.mark.parametrize(("shape", "checkpoints"), CASES)
-def test_jobs_leave_the_loop_its_turns(virtual: Virtual, shape: str, checkpoints: int) -> None:
-    """About a millisecond of jobs, 0.1 ms each, between two turns of a ticker: together, nested ones included.
+def test_jobs_run_for_about_a_millisecond_between_turns_of_the_loop(
+    virtual: Virtual, shape: str, checkpoints: int
+) -> None:
+    """The millisecond is for all jobs together, of 0.1 ms each, nested ones included.
 
     Each nested run once had a millisecond of its own: 40 of them kept everything else waiting for 16.
     """
@@ -67,8 +69,8 @@ def test_jobs_leave_the_loop_its_turns(virtual: Virtual, shape: str, checkpoints
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_runs_in_one_loop_share_its_turns(virtual: Virtual, again: bool) -> None:
-    """Forty runs beside each other have a millisecond a turn together, as a program with a run for each request needs.
+def test_concurrent_runs_in_one_loop_share_a_millisecond_per_turn(virtual: Virtual, again: bool) -> None:
+    """A program with a run for each request needs this: here 40 runs have a millisecond per turn together.
 
     Each run once had a millisecond of its own, and they kept everything else waiting for 40.
     """
@@ -160,8 +162,8 @@ def test_few_workers_wake_in_a_turn_that_one_job_uses_up(virtual: Virtual, monke
 
 
 @pytest.mark.parametrize("end", ["cancel", "critical", "timeout", "drain"])
-def test_runs_in_the_line_for_a_turn_may_be_stopped(virtual: Virtual, end: str) -> None:
-    """Workers leave the line when their run stops, and those behind them go on."""
+def test_runs_whose_workers_queue_for_a_turn_may_be_stopped(virtual: Virtual, end: str) -> None:
+    """Workers leave the queue when their run stops, and those behind them go on."""
     started: list[str] = []
 
     async def work(name: str) -> None:
@@ -186,8 +188,8 @@ def test_runs_in_the_line_for_a_turn_may_be_stopped(virtual: Virtual, end: str) 
     assert {job.state for one in stopped for job in one} <= {JobState.SUCCEEDED, JobState.CANCELLED, JobState.IDLE}
 
 
-def test_run_that_is_over_does_not_wait_for_its_workers_in_the_line(virtual: Virtual) -> None:
-    """A group ends within a few turns of its last job, though a hundred others wait for theirs."""
+def test_ended_run_does_not_wait_for_its_workers_in_the_queue_for_a_turn(virtual: Virtual) -> None:
+    """A group ends within a few turns of its last job, though a hundred other groups wait for theirs."""
     late: list[float] = []
 
     async def work() -> None:
@@ -222,8 +224,8 @@ def test_a_finished_run_can_be_garbage_collected(virtual: Virtual) -> None:
     virtual(main)
 
 
-def test_storm_of_jobs_lets_a_ticker_have_its_turns(virtual: Virtual) -> None:
-    """Beside 20,000 jobs that never await another task gets many turns, though no time passes."""
+def test_thousands_of_jobs_that_never_await_leave_turns_to_other_tasks(virtual: Virtual) -> None:
+    """Beside 20,000 such jobs another task gets many turns, though no time passes."""
     seen: list[int] = []
     done: list[int] = []
 
@@ -245,7 +247,7 @@ def test_storm_of_jobs_lets_a_ticker_have_its_turns(virtual: Virtual) -> None:
     assert max(b - a for a, b in itertools.pairwise(seen)) <= 1000
 
 
-def test_endless_growth_without_await_can_be_cancelled(virtual: Virtual) -> None:
+def test_job_that_endlessly_adds_jobs_without_await_can_be_cancelled(virtual: Virtual) -> None:
     """A job that adds one like itself and never awaits lets other tasks run, and can be cancelled."""
 
     async def more() -> None:

@@ -41,7 +41,7 @@ plain: contextvars.ContextVar[Any] = contextvars.ContextVar("plain", default="un
 
 
 class Calls(AbstractJob[Any]):
-    """A job of another kind, which awaits the same function: never on the shortest path."""
+    """A job of another kind, which awaits the same function off the hot path."""
 
     def __init__(self, function: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> None:
         super().__init__(**options)
@@ -89,8 +89,8 @@ KINDS: dict[str, Callable[..., AbstractJob[Any]]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_job_called_in_the_workers_frame_ends_as_any(virtual: Virtual, kind: str) -> None:
-    """The same functions have the same fates as plain jobs and as jobs off the shortest path."""
+def test_jobs_end_alike_on_and_off_the_hot_path(virtual: Virtual, kind: str) -> None:
+    """The same functions have the same outcomes in plain jobs and in jobs off the hot path."""
 
     def scenario(make: Callable[..., AbstractJob[Any]]) -> Scheduler:
         jobs = [make(nap, 1, "value"), make(nothing), make(fail, 1), make(fail, 0), make(anyio.lowlevel.checkpoint)]
@@ -102,8 +102,8 @@ def test_job_called_in_the_workers_frame_ends_as_any(virtual: Virtual, kind: str
     assert [fate(job) for job in short] == [fate(job) for job in long]
 
 
-def test_forever_job_without_limits_ends_as_one_with(virtual: Virtual) -> None:
-    """A forever job has the same fate with a timeout that never comes, however it ends."""
+def test_forever_job_without_a_timeout_ends_like_one_with_a_timeout(virtual: Virtual) -> None:
+    """The timeout never expires; the jobs end in various ways."""
 
     def scenario(**options: Any) -> Scheduler:
         endless = [Job(function, *args, forever=True, **options) for function, *args in ENDLESS]
@@ -123,7 +123,7 @@ ENDLESS: list[tuple[Any, ...]] = [(anyio.sleep_forever,), (nap, 1, "value"), (fa
 @pytest.mark.parametrize("number", [1, 2, 4, 5, 6, 40])
 @pytest.mark.parametrize("fails", [False, True])
 def test_any_number_of_successors_starts_in_the_order_added(virtual: Virtual, number: int, fails: bool) -> None:
-    """All successors start when the job has settled, on the hot path or not, in order."""
+    """All successors start when the job has settled, on the hot path and off it."""
     first = Job(fail if fails else nap, 1)
     followers = [Job(nap, 1, label=str(place), required=first) for place in range(number)]
     watch = Watch()
@@ -135,8 +135,8 @@ def test_any_number_of_successors_starts_in_the_order_added(virtual: Virtual, nu
 # --- what is ready from the start
 
 
-def test_entries_start_as_they_do_before_observers(virtual: Virtual) -> None:
-    """Jobs made ready while the graph is linked start in the order of those that are told of one by one."""
+def test_instruments_do_not_change_the_start_order_of_entry_jobs(virtual: Virtual) -> None:
+    """With instruments, entry jobs become ready one by one; without, all while the graph is linked."""
 
     def scenario(order: list[int]) -> Scheduler:
         async def start(number: int) -> None:
@@ -161,7 +161,7 @@ def test_entries_start_as_they_do_before_observers(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("how", [nap, fail, None])
-def test_job_among_the_arguments_is_filled_in_as_in_a_container(virtual: Virtual, how: Any) -> None:
+def test_result_is_filled_in_alike_as_argument_in_a_list_and_by_keyword(virtual: Virtual, how: Any) -> None:
     """A result reaches the function alike as an argument, in a list and by keyword; a failure blocks all three."""
 
     async def by_name(*, value: Any) -> tuple[Any, ...]:
@@ -179,7 +179,7 @@ def test_job_among_the_arguments_is_filled_in_as_in_a_container(virtual: Virtual
 
 
 @pytest.mark.parametrize("how", [nap, fail, None])
-def test_rule_of_an_argument_is_that_of_required_success(virtual: Virtual, how: Any) -> None:
+def test_inputs_imply_the_same_rule_as_run_if_succeeded(virtual: Virtual, how: Any) -> None:
     """The fast check of inputs lets the same jobs run as `run_if="succeeded"`, which takes the general path."""
     given: Any = Job(how, 1) if how is not None else Job(nap, run_if="failed")
     short, long = Job(take, given), Job(take, required=given, run_if="succeeded")
@@ -190,8 +190,8 @@ def test_rule_of_an_argument_is_that_of_required_success(virtual: Virtual, how: 
 # --- instruments
 
 
-def test_hooks_tell_of_plain_jobs_what_they_tell_of_others(virtual: Virtual) -> None:
-    """Jobs on the fast path have the same events, once and in the same order, as all others."""
+def test_hooks_get_the_same_events_for_jobs_on_and_off_the_hot_path(virtual: Virtual) -> None:
+    """Each event comes once, and in the same order."""
 
     def told(**options: Any) -> list[tuple[str, str]]:
         watch = Watch()
@@ -264,7 +264,7 @@ BODIES = [in_a_sleep, in_scopes, in_a_group, in_a_shield, again_and_again, while
 
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("options", [{}, {"timeout": 99}, {"forever": True}], ids=str)
-def test_cancel_does_to_a_body_what_a_scope_around_it_does(virtual: Virtual, body: Any, options: Any) -> None:
+def test_cancel_of_a_job_acts_like_a_cancel_scope_around_its_body(virtual: Virtual, body: Any, options: Any) -> None:
     """A job that is cancelled alone sees what a function sees in a cancel scope that was there from the first."""
     in_scope: list[Any] = []
     in_job: list[Any] = []
@@ -286,8 +286,8 @@ def test_cancel_does_to_a_body_what_a_scope_around_it_does(virtual: Virtual, bod
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_cancelled_together_or_alone_a_body_sees_the_same(virtual: Virtual, body: Any) -> None:
-    """The common cancellation of a run, by its timeout, is that of `cancel()`."""
+def test_timeout_of_the_run_acts_on_a_body_like_cancel_of_its_job(virtual: Virtual, body: Any) -> None:
+    """A body notices no difference between the common cancellation of all jobs and that of its own job."""
     alone: list[Any] = []
     together: list[Any] = []
     one, other = Job(body, alone), Job(body, together)
@@ -299,7 +299,7 @@ def test_cancelled_together_or_alone_a_body_sees_the_same(virtual: Virtual, body
 
 
 @pytest.mark.fast_way
-def test_nothing_is_left_of_those_that_were_cancelled(virtual: Virtual) -> None:
+def test_cancelled_jobs_leave_no_tasks_or_scopes_in_the_run(virtual: Virtual) -> None:
     """After many single cancellations a run holds no more tasks and scopes than before the first."""
     sizes: set[tuple[int, ...]] = set()
 
@@ -331,7 +331,7 @@ def test_nothing_is_left_of_those_that_were_cancelled(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("native", [False, True])
-def test_jobs_that_share_a_task_see_what_they_see_in_tasks_of_their_own(virtual: Virtual, native: bool) -> None:
+def test_jobs_that_share_a_task_are_isolated_as_in_separate_tasks(virtual: Virtual, native: bool) -> None:
     """The next job finds the task as new, whatever the job before left in it."""
 
     async def change() -> None:
@@ -362,7 +362,7 @@ def test_jobs_that_share_a_task_see_what_they_see_in_tasks_of_their_own(virtual:
 
 
 @pytest.mark.fast_way
-def test_job_that_was_suspended_costs_no_second_turn(virtual: Virtual) -> None:
+def test_job_that_awaits_once_takes_one_turn_of_the_loop(virtual: Virtual) -> None:
     """Jobs of two milliseconds that await once take about one turn of the loop each: the one that they awaited."""
     turns: list[float] = []
 
@@ -404,8 +404,8 @@ def test_many_jobs_that_block_start_in_few_turns(virtual: Virtual) -> None:
 
 
 @pytest.mark.fast_way
-def test_workers_that_have_blocked_together_are_called_together(virtual: Virtual) -> None:
-    """When many jobs become ready at once, and those before them have left workers, all begin in a few turns."""
+def test_many_jobs_that_become_ready_together_start_in_few_turns(virtual: Virtual) -> None:
+    """The jobs before them have left workers that wait for a job."""
     first = naps(24)
     middle = Job(nap, 1, required=first)
     last = naps(24, required=middle)
@@ -451,7 +451,7 @@ def test_a_run_whose_jobs_never_wait_is_over_in_few_turns(virtual: Virtual, jobs
 
 @pytest.mark.parametrize("window", [None, 1, 3, 16])
 @pytest.mark.parametrize("searchers", [1, 4, 32])
-def test_however_many_look_for_jobs_the_order_is_the_same(
+def test_start_order_does_not_depend_on_the_number_of_searching_workers(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch, window: int | None, searchers: int
 ) -> None:
     """Jobs that block start in the order added and at the same times, and all slots are free in the end."""

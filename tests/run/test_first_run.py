@@ -38,8 +38,8 @@ def test_the_first_job_waits_for_no_import_of_anyio(backend: str, in_a_loop: boo
     assert json.loads(done.stdout) == []
 
 
-def test_a_library_that_cannot_be_imported_is_named(tmp_path: Path) -> None:
-    """An `attrs.py` beside the program hides the library that trio needs; the log spoke of private attributes."""
+def test_the_error_names_a_backend_library_that_cannot_be_imported(tmp_path: Path) -> None:
+    """An `attrs.py` beside the program hides the library that trio needs; the log once named private attributes."""
     (tmp_path / "attrs.py").write_text("")
     (tmp_path / "program.py").write_text(f"{BEFORE}\nScheduler(job).run()")
     done = subprocess.run([sys.executable, tmp_path / "program.py"], capture_output=True, text=True, check=False)

@@ -26,7 +26,7 @@ def endless(**options: Any) -> Job[None]:
 # --- the last turns
 
 
-def test_what_is_in_a_channel_already_is_taken_in(virtual: Virtual) -> None:
+def test_forever_job_receives_messages_that_are_already_in_a_channel(virtual: Virtual) -> None:
     """When all others have settled, a forever job has 16 turns of the loop to receive what was sent."""
     got: list[int] = []
 
@@ -48,7 +48,7 @@ def test_what_is_in_a_channel_already_is_taken_in(virtual: Virtual) -> None:
     assert got == list(range(8))
 
 
-def test_added_in_the_last_turns_jobs_prolong_the_run(virtual: Virtual) -> None:
+def test_jobs_added_by_a_forever_job_in_its_last_turns_prolong_the_run(virtual: Virtual) -> None:
     """A job that a forever job adds in its last turns is run to its end, and the forever job lives as long."""
     added = Job(nap, 5)
 
@@ -64,7 +64,7 @@ def test_added_in_the_last_turns_jobs_prolong_the_run(virtual: Virtual) -> None:
     assert (added.state, forever.finished_at) == (SUCCEEDED, 6)
 
 
-def test_last_turns_count_from_the_last_job_that_settled(virtual: Virtual) -> None:
+def test_last_turns_of_a_forever_job_count_from_the_last_settled_job(virtual: Virtual) -> None:
     """Messages of a job that was added in the last turns are received: the 16 turns start again.
 
     They were counted from the first time that all had settled, so the listener had only 2 left.
@@ -93,13 +93,13 @@ def test_last_turns_count_from_the_last_job_that_settled(virtual: Virtual) -> No
     assert got[:4] == [0, 1, 2, 3]
 
 
-def test_run_ends_although_its_last_worker_goes_on_with_a_forever_job(virtual: Virtual) -> None:
+def test_run_ends_although_its_last_worker_continues_with_a_forever_job(virtual: Virtual) -> None:
     """The worker of the last ordinary job may continue with a forever job, and must report the end first."""
     last = Job(nap, 1)
     assert virtual(timed, Scheduler(last, endless(required=last))) == (True, 1)
 
 
-def test_forever_job_needs_no_slot_although_one_before_it_does(virtual: Virtual) -> None:
+def test_forever_job_starts_without_a_slot_after_jobs_that_need_one(virtual: Virtual) -> None:
     """A forever job starts as soon as its requirements have settled, whichever jobs have the slots."""
     first = Job(nap, 1)
     forever = endless(required=first)
@@ -107,8 +107,8 @@ def test_forever_job_needs_no_slot_although_one_before_it_does(virtual: Virtual)
     assert forever.started_at == 1
 
 
-def test_own_task_of_a_forever_job_does_not_cost_it_its_place(virtual: Virtual) -> None:
-    """A job before it had the worker, so it is put back for another one, among the forever jobs too."""
+def test_forever_job_with_own_task_keeps_its_place_in_the_order(virtual: Virtual) -> None:
+    """The worker of the job before cannot run it, so another worker takes it from the queue of forever jobs."""
     first = Job(nothing)
     forever = [endless(required=first, own_task=True) for _ in range(2)]
     assert virtual(timed, Scheduler(first, forever, Job(nap, 5, required=first), jobs_window=1)) == (True, 5)
@@ -136,8 +136,8 @@ def test_forever_jobs_alone_run_until_the_timeout(virtual: Virtual) -> None:
 # --- their outcome
 
 
-def test_forever_job_that_returns_changes_nothing(virtual: Virtual) -> None:
-    """The forever job has succeeded, and the run goes on."""
+def test_forever_job_that_returns_does_not_end_the_run(virtual: Virtual) -> None:
+    """The forever job has SUCCEEDED."""
     scheduler = Scheduler(Job(nap, 1, forever=True), Job(nap, 3))
     assert virtual(timed, scheduler) == (True, 3)
     assert [job.state for job in scheduler] == [SUCCEEDED, SUCCEEDED]
@@ -153,8 +153,8 @@ def test_forever_job_that_raises_counts_as_any_failure(virtual: Virtual) -> None
     assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.CRITICAL, bad)
 
 
-def test_forever_job_is_cancelled_alone(virtual: Virtual) -> None:
-    """`cancel()` of a forever job ends that job alone; the run goes on."""
+def test_cancel_of_a_forever_job_does_not_end_the_run(virtual: Virtual) -> None:
+    """Only the forever job ends."""
     forever = endless()
 
     async def cancel() -> None:
@@ -169,7 +169,7 @@ def test_forever_job_is_cancelled_alone(virtual: Virtual) -> None:
 # --- their start
 
 
-def test_forever_job_waits_for_what_it_requires(virtual: Virtual) -> None:
+def test_forever_job_waits_for_its_requirements(virtual: Virtual) -> None:
     """A forever job starts when its requirements have settled; if the run ends before, it stays IDLE."""
     first = Job(nap, 2)
     late = Job(anyio.sleep_forever, forever=True, required=first)
@@ -190,7 +190,7 @@ PIECES: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("window", [None, 1])
 @pytest.mark.parametrize("length", [2, 3, 4])
-def test_no_op_jobs_beside_forever_jobs(virtual: Virtual, length: int, window: int | None) -> None:
+def test_run_of_no_op_and_forever_jobs_in_any_order_ends(virtual: Virtual, length: int, window: int | None) -> None:
     """In any order of no-op, napping and forever jobs, the run ends when the ordinary ones have settled.
 
     A forever job behind a no-op once kept the run from noticing that the no-op had settled: it hung.
@@ -210,8 +210,8 @@ def test_no_op_jobs_beside_forever_jobs(virtual: Virtual, length: int, window: i
 
 @pytest.mark.parametrize("window", [None, 1])
 @pytest.mark.parametrize("length", [2, 3])
-def test_no_op_jobs_in_front_of_forever_jobs(virtual: Virtual, length: int, window: int | None) -> None:
-    """The same where each job requires the ordinary ones before it."""
+def test_run_of_forever_jobs_that_require_no_op_jobs_ends(virtual: Virtual, length: int, window: int | None) -> None:
+    """No-op, napping and forever jobs in any order each require the ordinary ones before them."""
 
     async def main() -> None:
         for names in itertools.product(PIECES, repeat=length):
@@ -231,7 +231,7 @@ def test_no_op_jobs_in_front_of_forever_jobs(virtual: Virtual, length: int, wind
 
 
 @pytest.mark.parametrize("how", ["completion", "critical", "timeout", "outer cancel", "cancel()"])
-def test_forever_jobs_end_when_the_others_have_unwound(virtual: Virtual, how: str) -> None:
+def test_forever_jobs_are_cancelled_after_the_ordinary_jobs_have_unwound(virtual: Virtual, how: str) -> None:
     """At any end of the run, forever jobs are cancelled only after the ordinary ones have unwound."""
 
     async def slow() -> None:

@@ -34,7 +34,7 @@ def recorder() -> Any:
     return made
 
 
-def test_hooks_tell_a_run_in_order(virtual: Virtual) -> None:
+def test_hooks_of_a_run_are_called_in_order(virtual: Virtual) -> None:
     """before_run, then for each job scheduled, started, attempt, finished, then after_run; nested events in between."""
     watch = recorder()
     a, inside = Job(nap, label="a"), Job(nap, label="inside")
@@ -88,7 +88,7 @@ def test_jobs_that_never_start_are_finished_when_they_settle(virtual: Virtual) -
 
 
 def test_state_is_written_before_the_hooks_are_called(virtual: Virtual) -> None:
-    """A hook sees the job as the event says: scheduled, running, settled with its times; the run with its reason."""
+    """A hook sees a job that is scheduled, running, or settled with its times, and a run with its stop reason."""
     seen: list[object] = []
 
     class Looks(Instrument):
@@ -116,7 +116,7 @@ class Counter(Instrument):
         self.started.append(job.label)
 
 
-def test_instruments_of_constructor_and_run_watch_together(virtual: Virtual) -> None:
+def test_instruments_of_the_constructor_and_of_run_are_both_called(virtual: Virtual) -> None:
     """A run calls both; the next run no longer calls those that were passed to `run`."""
     own, once = Counter(), Counter()
     scheduler = Scheduler(Job(nap, label="a"), instruments=[own])
@@ -166,12 +166,10 @@ class Grumpy(Counter):
 
 
 @pytest.mark.parametrize("first", ["outer", "inner"])
-def test_an_instrument_that_raises_is_logged_once_and_taken_out(
+def test_an_instrument_that_raises_is_logged_once_and_removed(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, first: str
 ) -> None:
-    """The instrument is removed from the whole run, nested schedulers included; the others go on, and
-    the result stays.
-    """
+    """The instrument is removed from the run and its nested schedulers; the others are still called."""
     grumpy, fine = Grumpy(), Counter()
     inner = Scheduler(Job(nap, label="a"), label="inner")
     jobs = [Job(nap, label="b"), inner] if first == "outer" else [inner, Job(nap, label="b")]
@@ -182,7 +180,7 @@ def test_an_instrument_that_raises_is_logged_once_and_taken_out(
     assert ["Grumpy" in record.getMessage() for record in caplog.records] == [True]
 
 
-def test_an_instrument_that_raises_in_a_nested_run_is_taken_out_of_the_outer_run(virtual: Virtual) -> None:
+def test_an_instrument_that_raises_in_a_nested_run_is_removed_from_the_outer_run(virtual: Virtual) -> None:
     """An instrument of the outer scheduler that raises at a nested event is not called for outer ones either."""
 
     class Inside(Counter):
@@ -197,7 +195,7 @@ def test_an_instrument_that_raises_in_a_nested_run_is_taken_out_of_the_outer_run
     assert watch.started == ["inner", "a"]
 
 
-def test_an_instrument_that_raised_is_back_in_the_next_run(virtual: Virtual) -> None:
+def test_an_instrument_that_raised_is_called_again_in_the_next_run(virtual: Virtual) -> None:
     """An instrument that raised is removed from that one run only."""
     grumpy = Grumpy()
     scheduler = Scheduler(Job(nap, label="a"), instruments=[grumpy])
@@ -207,8 +205,8 @@ def test_an_instrument_that_raised_is_back_in_the_next_run(virtual: Virtual) -> 
 
 
 @pytest.mark.parametrize("instruments", [[object()], [Counter], Counter, Counter(), 42, [None]])
-def test_something_that_is_no_instrument_is_refused_by_a_run(virtual: Virtual, instruments: Any) -> None:
-    """A TypeError before anything starts."""
+def test_an_object_that_is_no_instrument_is_rejected_by_run(virtual: Virtual, instruments: Any) -> None:
+    """The TypeError is raised before anything starts."""
     job = Job(nap())
     scheduler = Scheduler(job)
     with pytest.raises(TypeError, match=r"give a list of instruments|give objects of"):
@@ -217,8 +215,8 @@ def test_something_that_is_no_instrument_is_refused_by_a_run(virtual: Virtual, i
     scheduler.close()
 
 
-def test_an_async_hook_is_refused() -> None:
-    """Nothing would await it, so it would silently do nothing: a TypeError says so where the class is defined."""
+def test_an_async_hook_is_rejected() -> None:
+    """Nothing would await the hook; a TypeError is raised where the class is defined."""
     with pytest.raises(TypeError, match=r"Async\.job_started\(\) is async, and nothing would await it"):
 
         class Async(Instrument):

@@ -1,4 +1,4 @@
-"""Each job seems to have a task of its own: what it leaves behind there touches no other job."""
+"""Each job seems to have a task of its own: what it leaves behind there affects no other job."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ kept: list[Any] = []
 
 @pytest.mark.parametrize("leave", [by_enter, by_generator])
 @pytest.mark.parametrize("raises", [False, True])
-def test_scope_left_open_touches_its_job_alone(virtual: Virtual, leave: Any, raises: bool) -> None:
+def test_scope_left_open_affects_only_its_job(virtual: Virtual, leave: Any, raises: bool) -> None:
     """The job FAILED, with its own exception if it raised; its scope's deadline never hits a later job."""
 
     async def sloppy() -> None:
@@ -196,7 +196,7 @@ def test_nursery_left_open_is_closed_with_its_children(virtual: Virtual, scope: 
 
 
 @pytest.mark.parametrize("breaks", [False, True])
-def test_nursery_left_open_by_a_job_that_raises_is_closed_too(virtual: Virtual, breaks: bool) -> None:
+def test_nursery_left_open_by_a_job_that_raises_is_closed(virtual: Virtual, breaks: bool) -> None:
     """The job FAILED with its own exception, and with those of the children where the library publishes them."""
     ended: list[float] = []
 
@@ -245,7 +245,7 @@ def test_interruption_in_a_nursery_left_open_is_not_swallowed(virtual: Virtual) 
 
 @pytest.mark.parametrize("awaits", [False, True])
 @pytest.mark.parametrize("gated", [False, True])
-def test_native_cancellation_touches_its_job_alone(awaits: bool, gated: bool) -> None:
+def test_native_cancellation_affects_only_its_job(awaits: bool, gated: bool) -> None:
     """On asyncio a job that cancels its own task FAILED with a JobCancelled, whether it awaits then or returns."""
 
     async def suicide() -> str:
@@ -281,7 +281,7 @@ def test_cancelling_the_stored_own_task_later_harms_no_other_job() -> None:
 
 
 @pytest.mark.parametrize("member", [False, True])
-def test_a_run_inside_another_has_the_variables_that_were_set_around_it(virtual: Virtual, member: bool) -> None:
+def test_jobs_of_an_inner_run_have_the_variables_that_were_set_around_it(virtual: Virtual, member: bool) -> None:
     """Jobs of the inner run share them; a job that sets a variable to its value further out changes it
     for itself alone.
     """
@@ -329,7 +329,7 @@ class NumberedTask(asyncio.Task[Any]):
 
 
 @pytest.mark.parametrize("of_job", [True, False])
-def test_no_job_follows_in_an_own_task(of_job: bool) -> None:
+def test_the_task_of_a_job_with_own_task_is_never_reused(of_job: bool) -> None:
     """The task is not reused even if the job left no trace in it; `own_task` of a scheduler covers all its jobs."""
 
     async def number_of_task() -> int:
@@ -388,8 +388,8 @@ def test_task_is_named_after_its_job(backend: Any) -> None:
     assert [job.result() for job in (*jobs, inside)] == [job.label for job in (*jobs, inside)]
 
 
-def test_a_name_that_a_job_gives_to_its_task_is_that_of_this_job_alone(backend: Any) -> None:
-    """The next job in the same task has its label as its name again."""
+def test_a_task_name_set_by_a_job_is_replaced_for_the_next_job(backend: Any) -> None:
+    """The next job in the task has its own label as its task name."""
 
     async def rename() -> str:
         rename_now("renamed")
@@ -404,7 +404,7 @@ def test_a_name_that_a_job_gives_to_its_task_is_that_of_this_job_alone(backend: 
     assert (renames.result(), looks.result()) == ("renamed", looks.label)
 
 
-def test_others_see_the_name_of_a_task_that_waits(virtual: Virtual) -> None:
+def test_other_tasks_see_the_label_of_a_waiting_job_as_its_task_name(virtual: Virtual) -> None:
     """Every other task may ask for the names of tasks."""
 
     async def names() -> list[str]:
@@ -416,7 +416,7 @@ def test_others_see_the_name_of_a_task_that_waits(virtual: Virtual) -> None:
 
 
 @pytest.mark.fast_way  # otherwise the task goes with its job
-def test_a_task_that_is_kept_is_no_longer_named_after_its_job(backend: Any) -> None:
+def test_a_stored_task_is_no_longer_named_after_its_ended_job(backend: Any) -> None:
     """A stored task shows afterwards that it runs no job."""
 
     async def keep() -> Any:
@@ -432,8 +432,8 @@ def test_a_task_that_is_kept_is_no_longer_named_after_its_job(backend: Any) -> N
 
 
 @pytest.mark.parametrize("held", [dict, weakref.WeakKeyDictionary])
-def test_what_is_kept_by_task_is_each_jobs_own(backend: Any, held: Callable[[], Any]) -> None:
-    """Thirty jobs have thirty sessions, whether the tasks that they are kept by are held or not.
+def test_values_stored_by_task_are_separate_for_each_job(backend: Any, held: Callable[[], Any]) -> None:
+    """Thirty jobs have thirty sessions, whether the tasks in the keys are held strongly or weakly.
 
     Three tasks would do here, and on trio jobs once shared three sessions, on asyncio those in weak dictionaries.
     """
@@ -457,7 +457,7 @@ def test_what_is_kept_by_task_is_each_jobs_own(backend: Any, held: Callable[[], 
     assert len(opened) == len(set(map(id, opened))) == 30
 
 
-def test_a_task_that_is_kept_in_two_ways_is_one_jobs_own(backend: Any) -> None:
+def test_a_task_with_both_a_strong_and_a_weak_reference_is_not_reused(backend: Any) -> None:
     """A weak reference does not make up for a strong one."""
     kept: list[Any] = []
 
@@ -470,7 +470,7 @@ def test_a_task_that_is_kept_in_two_ways_is_one_jobs_own(backend: Any) -> None:
 
 
 @pytest.mark.fast_way
-def test_jobs_that_keep_nothing_share_tasks(backend: Any) -> None:
+def test_jobs_that_store_no_reference_to_their_task_share_tasks(backend: Any) -> None:
     """Usual code leaves no reference to a task behind, strong or weak, so three tasks serve thirty jobs."""
     tasks: set[int] = set()
 
@@ -486,7 +486,7 @@ def test_jobs_that_keep_nothing_share_tasks(backend: Any) -> None:
 
 
 @pytest.mark.parametrize("of_job", [True, False])
-def test_own_task_gives_each_job_an_identity_of_its_own(backend: Any, of_job: bool) -> None:
+def test_own_task_gives_each_job_a_task_with_a_unique_id(backend: Any, of_job: bool) -> None:
     """Code that identifies a task by its number alone needs `own_task=True`, on jobs or on their scheduler."""
     seen: list[object] = []
 
@@ -530,8 +530,8 @@ def test_current_job_in_a_thread_is_the_job_that_called_it(backend: Any) -> None
     assert all(job.result() is job for job in (*jobs, inside))
 
 
-def test_current_job_outside_is_refused(virtual: Virtual) -> None:
-    """Outside of jobs it is a RuntimeError: in plain code, in who calls co_run, before and after."""
+def test_current_job_outside_of_jobs_raises(virtual: Virtual) -> None:
+    """Outside of jobs are plain code, and the caller of co_run before and after the run."""
 
     async def main() -> None:
         for _ in range(2):
@@ -549,10 +549,8 @@ def test_current_job_outside_is_refused(virtual: Virtual) -> None:
 @pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.parametrize("turns", [0, 2])
 @pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
-def test_generator_with_an_open_nursery_that_is_broken_off_fails_its_job_alone(
-    child: bool, kept: bool, turns: int
-) -> None:
-    """On trio the finalizer of such a generator closes the nursery too: it waited forever, and the run with it.
+def test_abandoned_generator_with_an_open_nursery_fails_only_its_job(child: bool, kept: bool, turns: int) -> None:
+    """On trio the finalizer of an abandoned generator closes the nursery too: it waited forever, and the run with it.
 
     After two turns it may do so before the job ends, in the same turn, or not, so there are some of these jobs. Where
     the job goes on afterwards, with a child alive, trio itself ends with an internal error.
@@ -584,7 +582,7 @@ def test_generator_with_an_open_nursery_that_is_broken_off_fails_its_job_alone(
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_current_job_in_a_group_around_the_jobs_is_refused(virtual: Virtual, late: bool) -> None:
+def test_current_job_raises_in_a_task_of_a_group_around_the_jobs(virtual: Virtual, late: bool) -> None:
     """A task that a job starts in a longer-lived group once got whatever job was running by then."""
     told: list[str] = []
 
@@ -669,7 +667,7 @@ def test_current_job_is_known_while_other_threads_run_loops() -> None:
 
 
 def test_own_task_of_a_scheduler_holds_for_all_its_jobs(virtual: Virtual) -> None:
-    """No two of its jobs, nested ones included, have the same task."""
+    """No two jobs of the scheduler, nested ones included, have the same task."""
 
     async def who(seconds: float) -> Any:
         await anyio.sleep(seconds)
@@ -683,8 +681,8 @@ def test_own_task_of_a_scheduler_holds_for_all_its_jobs(virtual: Virtual) -> Non
     assert len({id(task) for task in tasks}) == len(tasks)
 
 
-def test_own_task_of_a_scheduler_is_kept_from_those_around(virtual: Virtual) -> None:
-    """A job outside never has a task that a job inside has had, also if workers of both are waiting to be called."""
+def test_tasks_of_a_scheduler_with_own_task_run_no_jobs_outside_of_it(virtual: Virtual) -> None:
+    """This holds even if workers of both are waiting to be called."""
 
     async def who() -> Any:
         await anyio.sleep(1)
@@ -743,7 +741,7 @@ def test_tasks_of_jobs_are_made_by_the_task_factory_of_the_loop(eager: bool) -> 
 
 
 @pytest.mark.parametrize("eager", EAGER)
-def test_task_factory_is_no_matter_to_cancellation_and_failure(eager: bool) -> None:
+def test_task_factory_does_not_affect_cancellation_and_failure(eager: bool) -> None:
     """A critical failure cancels the others, and jobs with scopes, groups and nested schedulers run as they would."""
     states: list[list[Any]] = []
     for factory in (None, CountingFactory(eager)):
@@ -762,7 +760,7 @@ def test_task_factory_is_no_matter_to_cancellation_and_failure(eager: bool) -> N
 
 
 @pytest.mark.fast_way
-def test_a_job_that_has_slept_leaves_its_task_to_the_next() -> None:
+def test_the_task_of_a_job_that_has_slept_is_reused() -> None:
     """A sleep ends by a cancellation on trio, whose frames refer to the task for a moment: no user code holds it."""
     spawned: list[str] = []
 

@@ -17,7 +17,7 @@ from ..conftest import Virtual
 
 
 class Borrowing(AbstractJob[None]):
-    """Borrows as many slots as it gets, for some seconds; `lent` says how many it has had after each of them."""
+    """Borrows as many slots as it gets, for some seconds; `lent_count` has the number after each of them."""
 
     def __init__(self, seconds: int, **options: Any) -> None:
         super().__init__(**options)
@@ -54,10 +54,10 @@ def lending(*jobs: Any, **options: Any) -> Scheduler:
     return Scheduler(*jobs, **all_options)
 
 
-def test_there_must_be_a_number_of_slots(virtual: Virtual) -> None:
-    """A window without a limit has none to lend, whether it is the scheduler's own or that of a run."""
+def test_lending_slots_of_an_unlimited_window_is_rejected(virtual: Virtual) -> None:
+    """The window may be the scheduler's own, or that of a run."""
     for own, of_run in [(None, ...), (4, None), (4, anyio.CapacityLimiter(math.inf))]:
-        with pytest.raises(ValueError, match="its tokens are the slots of the window; say how many these are"):
+        with pytest.raises(ValueError, match="its tokens are the slots of the window; limit their number"):
             virtual(functools.partial(lending(jobs_window=own).co_run, jobs_window=of_run))
 
 
@@ -76,7 +76,7 @@ def test_a_borrower_sees_the_slots_and_whether_others_wait(virtual: Virtual, sha
     assert job.lent_count == [3]
 
 
-def test_jobs_come_first(virtual: Virtual) -> None:
+def test_ready_jobs_get_slots_before_borrowers(virtual: Virtual) -> None:
     """A job that becomes ready has its slot at once, if that is not in use; what jobs leave is offered again."""
     borrowing, first = Borrowing(7), Job(nap, 2)
     behind = [Job(nap, 2, required=first) for _ in range(9)]
@@ -85,7 +85,7 @@ def test_jobs_come_first(virtual: Virtual) -> None:
     assert borrowing.lent_count == [2, 2, 0, 0, 0, 0, 0]
 
 
-def test_a_job_that_waits_for_a_resource_gets_a_slot_that_is_lent(virtual: Virtual) -> None:
+def test_a_lent_slot_comes_back_for_a_job_that_waited_for_a_resource(virtual: Virtual) -> None:
     """When another run releases what the job needs, the slot comes back too; so its reservation counts until then."""
     pool = Pool(cpu=2)
     borrowing = Borrowing(5)

@@ -69,8 +69,8 @@ def test_a_scheduler_that_waits_for_needs_has_no_token(virtual: Virtual, depth: 
     virtual(main)
 
 
-def test_what_is_added_while_it_runs_makes_no_circle_either(virtual: Virtual) -> None:
-    """The job that waits for the gpu comes when both schedulers run already."""
+def test_jobs_added_to_running_schedulers_do_not_deadlock_on_needs_and_tokens(virtual: Virtual) -> None:
+    """The job that needs the gpu is added when both schedulers are running."""
 
     async def main() -> None:
         limiter = anyio.CapacityLimiter(1)
@@ -204,8 +204,8 @@ def test_explain_names_the_holder_of_the_token(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 2])
-def test_two_limiters_one_in_the_other(virtual: Virtual, depth: int) -> None:
-    """The innermost one counts: nested in either order, both end, and all tokens are there again."""
+def test_two_nested_limiters_do_not_deadlock(virtual: Virtual, depth: int) -> None:
+    """Two schedulers nest the limiters in either order; both end, and all tokens are free again."""
 
     async def main() -> None:
         one, two = anyio.CapacityLimiter(1), anyio.CapacityLimiter(1)
@@ -304,7 +304,7 @@ def test_a_job_gets_both_needs_and_a_token_however_busy_both_are(virtual: Virtua
 # --- what takes a token
 
 
-def test_nested_schedulers_start_at_once(virtual: Virtual) -> None:
+def test_nested_schedulers_start_without_waiting_for_a_token(virtual: Virtual) -> None:
     """Nested schedulers start when they are ready, also behind jobs that wait for a token."""
 
     async def main(**options: Any) -> list[float | None]:
@@ -353,7 +353,7 @@ def test_a_job_takes_a_slot_and_a_token(virtual: Virtual, inside: str, window: i
     assert virtual(main) == (most, 6 / most)
 
 
-def test_the_innermost_limiter_counts(virtual: Virtual) -> None:
+def test_jobs_take_tokens_of_the_innermost_limiter_only(virtual: Virtual) -> None:
     """A limiter further in replaces that of the schedulers around it."""
 
     async def main() -> tuple[int, float]:
@@ -366,7 +366,7 @@ def test_the_innermost_limiter_counts(virtual: Virtual) -> None:
 
 
 def test_forever_jobs_services_and_clean_up_jobs_take_no_token(virtual: Virtual) -> None:
-    """Such jobs, and all that is nested in them, run beside the one job that has the token."""
+    """Such jobs, and all that is nested in them, run while another job has the only token."""
 
     async def main() -> tuple[int, float]:
         limiter = anyio.CapacityLimiter(1)
@@ -390,7 +390,7 @@ def test_forever_jobs_services_and_clean_up_jobs_take_no_token(virtual: Virtual)
 
 
 @pytest.mark.parametrize("around", [True, False])
-def test_a_thread_takes_a_token_of_its_limiter_in_place_of_the_windows(backend: str, around: bool) -> None:
+def test_thread_job_with_a_limiter_takes_its_token_instead_of_the_windows(backend: str, around: bool) -> None:
     """The thread works while others have all tokens of the window, and waits for one of its own limiter."""
 
     async def main() -> list[str]:
@@ -466,7 +466,7 @@ def test_a_throttled_job_gives_its_token_back(virtual: Virtual) -> None:
 
 
 def test_nothing_starts_on_a_throttled_key_when_a_token_comes(virtual: Virtual) -> None:
-    """Jobs that took of the rate wait for a token; meanwhile the rate is throttled: they wait for that too."""
+    """Jobs that took of a rate wait for a token; if the rate is throttled meanwhile, they wait for that as well."""
 
     async def main() -> list[float | None]:
         limiter = anyio.CapacityLimiter(1)
@@ -484,7 +484,7 @@ def test_nothing_starts_on_a_throttled_key_when_a_token_comes(virtual: Virtual) 
 
 
 @pytest.mark.parametrize("nested", [True, False])
-def test_a_rate_holds_when_tokens_come(virtual: Virtual, nested: bool) -> None:
+def test_a_rate_is_not_exceeded_when_tokens_become_free(virtual: Virtual, nested: bool) -> None:
     """Jobs took of the rate long ago, and waited for tokens: they start no faster than the rate lets them."""
 
     async def main() -> list[float]:
@@ -551,7 +551,7 @@ def test_jobs_added_with_and_without_needs_get_tokens_in_order(virtual: Virtual)
     assert virtual(main) == [0, 1, 2, 3]
 
 
-def test_a_rate_holds_after_a_job_that_has_to_change_its_task(virtual: Virtual) -> None:
+def test_a_rate_is_not_exceeded_after_a_job_has_changed_its_worker(virtual: Virtual) -> None:
     """A job came first while another waited for a token, whose worker cannot run a job with `own_task`."""
 
     async def main() -> list[float | None]:
@@ -571,7 +571,7 @@ def test_a_rate_holds_after_a_job_that_has_to_change_its_task(virtual: Virtual) 
 
 @pytest.mark.parametrize("late", [{"priority": 5}, {"needs": {"c": 1}, "priority": 5}, {"expected_duration": 9}])
 @pytest.mark.parametrize("early", [{}, {"priority": 1}, {"needs": {"c": 1}}])
-def test_a_late_job_that_comes_first_gets_the_next_token(
+def test_a_late_job_with_a_higher_priority_gets_the_next_token(
     virtual: Virtual, early: dict[str, Any], late: dict[str, Any]
 ) -> None:
     """The order of the run holds among the jobs that wait for a token, whatever kind of order it has become."""
@@ -595,8 +595,10 @@ def test_a_late_job_that_comes_first_gets_the_next_token(
 
 
 @pytest.mark.parametrize("window", [2, None])
-def test_a_job_that_is_cancelled_while_it_waits_for_a_token_leaves_all(virtual: Virtual, window: int | None) -> None:
-    """The slot and the needs of such a job go to the next job at once, and the other jobs get the tokens."""
+def test_a_job_cancelled_while_it_waits_for_a_token_frees_its_slot_and_needs(
+    virtual: Virtual, window: int | None
+) -> None:
+    """Slot and needs go to the next job at once, and the other jobs get the tokens."""
 
     async def main() -> list[float | None]:
         limiter, pool = anyio.CapacityLimiter(1), Pool(c=2)
@@ -613,7 +615,7 @@ def test_a_job_that_is_cancelled_while_it_waits_for_a_token_leaves_all(virtual: 
     assert taken == [0]
 
 
-def test_the_last_job_that_waits_is_cancelled(virtual: Virtual) -> None:
+def test_run_ends_when_the_last_job_that_waits_for_a_token_is_cancelled(virtual: Virtual) -> None:
     """The limiter's queue is empty then, and the run ends."""
 
     async def main() -> float:
@@ -629,7 +631,7 @@ def test_the_last_job_that_waits_is_cancelled(virtual: Virtual) -> None:
     assert virtual(main) == 2
 
 
-def test_jobs_with_tasks_of_their_own_take_tokens(virtual: Virtual) -> None:
+def test_jobs_with_own_task_take_tokens(virtual: Virtual) -> None:
     """Each job gets a new task and a token; none is lost."""
 
     async def main(**options: Any) -> tuple[int, float, int]:
@@ -653,7 +655,7 @@ def test_jobs_with_tasks_of_their_own_take_tokens(virtual: Virtual) -> None:
     assert virtual(functools.partial(main, own_task=True)) == (2, 3, 6)
 
 
-def test_an_adaptive_window_inside_a_limiter(virtual: Virtual) -> None:
+def test_an_adaptive_window_inside_a_limiter_keeps_both_limits(virtual: Virtual) -> None:
     """An adaptive window counts as an integer does: both limits hold, and all jobs run."""
 
     async def main() -> int:
@@ -666,8 +668,8 @@ def test_an_adaptive_window_inside_a_limiter(virtual: Virtual) -> None:
     assert virtual(main) == 3
 
 
-def test_thousands_of_ready_jobs_keep_the_order(virtual: Virtual) -> None:
-    """More than begin to wait at once: they start in the order added, and timers are on time meanwhile."""
+def test_thousands_of_jobs_start_in_the_order_added_under_a_limiter(virtual: Virtual) -> None:
+    """Only some of the jobs wait for a token at a time, and timers are on time meanwhile."""
 
     async def main() -> list[str]:
         limiter = anyio.CapacityLimiter(7)
@@ -680,7 +682,7 @@ def test_thousands_of_ready_jobs_keep_the_order(virtual: Virtual) -> None:
 # --- a scheduler that a job runs itself
 
 
-def test_a_scheduler_run_by_a_body_with_its_limiter_is_refused(virtual: Virtual) -> None:
+def test_a_scheduler_run_by_a_body_with_the_limiter_of_its_job_is_rejected(virtual: Virtual) -> None:
     """The job holds a token for which the jobs of the scheduler would wait: it should be nested."""
 
     async def main() -> None:
@@ -699,7 +701,7 @@ def test_a_scheduler_run_by_a_body_with_its_limiter_is_refused(virtual: Virtual)
     virtual(main)
 
 
-def test_a_scheduler_further_in_with_the_limiter_of_the_body_fails(virtual: Virtual) -> None:
+def test_a_scheduler_nested_in_one_run_by_a_body_fails_with_its_jobs_limiter(virtual: Virtual) -> None:
     """The scheduler that the body runs has no limiter; one nested in it has the job's, and fails instead of waiting."""
 
     async def main() -> None:
@@ -714,7 +716,7 @@ def test_a_scheduler_further_in_with_the_limiter_of_the_body_fails(virtual: Virt
     virtual(main)
 
 
-def test_a_scheduler_run_by_a_body_that_holds_no_token_is_run(virtual: Virtual) -> None:
+def test_a_scheduler_run_by_a_body_without_a_token_may_have_its_limiter(virtual: Virtual) -> None:
     """A forever job holds none; nor does a job whose limiter another one further in has replaced."""
 
     async def main() -> None:

@@ -87,7 +87,7 @@ def scheduler_of(project: list[Task], **options: Any) -> Scheduler:
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 @given(project=projects(), policy=st.sampled_from(get_args(PolicyName)), window=st.integers(1, 4) | st.just(99))
-def test_jobs_start_as_list_scheduling_says(backend: str, project: list[Task], policy: Any, window: int) -> None:
+def test_jobs_start_as_list_scheduling_predicts(backend: str, project: list[Task], policy: Any, window: int) -> None:
     """Jobs start in the order of the policy, as soon as a slot and their needs are free, with backfill."""
     scheduler = scheduler_of(project, policy=policy, jobs_window=window)
     assert run_virtual(scheduler.co_run, backend=backend)
@@ -96,7 +96,9 @@ def test_jobs_start_as_list_scheduling_says(backend: str, project: list[Task], p
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 @given(project=projects() | projects(0), policy=st.sampled_from(get_args(PolicyName)), window=st.integers(1, 5))
-def test_the_makespan_is_between_the_bounds(backend: str, project: list[Task], policy: Any, window: int) -> None:
+def test_the_makespan_is_within_the_bounds_of_list_scheduling(
+    backend: str, project: list[Task], policy: Any, window: int
+) -> None:
     """No order beats the longest path, nor the work shared by the slots, nor what is needed shared by what there is.
 
     If nothing is needed, no slot is left empty while a job is ready. So the makespan is at most

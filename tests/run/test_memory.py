@@ -45,7 +45,7 @@ async def too_early() -> None:
 
 @pytest.mark.parametrize("make", [lambda: Job(broken), lambda: Job(too_early), lambda: Job(nap, 9, timeout=1)])
 def test_an_exception_has_no_frames_of_the_engine(virtual: Virtual, make: Callable[[], Job[None]]) -> None:
-    """Wherever they stand in its traceback: they refer to the run."""
+    """Such frames refer to the run, wherever they are in the traceback."""
     job = make()
     virtual(Scheduler(job).co_run)
     error = job.raised_exception()
@@ -85,7 +85,7 @@ def test_exception_that_is_kept_keeps_no_run_alive(virtual: Virtual, options: di
 
 
 class Large:
-    """An argument that one wants to see go."""
+    """A large argument, whose release the tests check."""
 
 
 async def use(*_: Any, **__: Any) -> str:
@@ -111,7 +111,7 @@ KINDS = ["plain", "bound", "keyword", "closure", "limits"]
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("before", [False, True])
-def test_open_scheduler_gives_up_the_arguments_of_settled_jobs(virtual: Virtual, kind: str, before: bool) -> None:
+def test_open_scheduler_drops_the_arguments_of_settled_jobs(virtual: Virtual, kind: str, before: bool) -> None:
     """Jobs of an open scheduler never run again: their arguments go as they settle. Label and result stay."""
 
     async def main() -> None:
@@ -150,7 +150,7 @@ def test_job_that_may_run_again_keeps_its_arguments(virtual: Virtual, kind: str)
         assert (first.result(), added.result()) == ("used", "used")
 
 
-def test_scheduler_that_keeps_no_jobs_drops_them_as_they_settle(virtual: Virtual) -> None:
+def test_scheduler_that_keeps_no_jobs_drops_jobs_as_they_settle(virtual: Virtual) -> None:
     """A dropped job still has its state and result for a caller that refers to it; the others are freed."""
 
     async def fail() -> None:
@@ -192,7 +192,7 @@ def test_scheduler_that_keeps_no_jobs_drops_them_as_they_settle(virtual: Virtual
     virtual(main)
 
 
-def test_scheduler_that_keeps_no_jobs_keeps_critical_failures_and_what_is_to_be_shut_down(virtual: Virtual) -> None:
+def test_scheduler_that_keeps_no_jobs_keeps_critical_and_shutdown_jobs(virtual: Virtual) -> None:
     """A shutdown is called for each job, and what stopped the run is raised."""
 
     async def fail() -> None:
@@ -214,7 +214,7 @@ def test_scheduler_that_keeps_no_jobs_keeps_critical_failures_and_what_is_to_be_
     assert closing.ended == 1
 
 
-def test_scheduler_that_keeps_no_jobs_keeps_those_that_may_run_again(virtual: Virtual) -> None:
+def test_scheduler_that_keeps_no_jobs_keeps_jobs_that_may_run_again(virtual: Virtual) -> None:
     """An ordinary run drops none of its jobs."""
     scheduler = Scheduler(Job(use), Job(use), keep_jobs=False)
     for _ in range(2):
@@ -223,7 +223,7 @@ def test_scheduler_that_keeps_no_jobs_keeps_those_that_may_run_again(virtual: Vi
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_scheduler_that_keeps_no_jobs_drops_those_that_a_job_has_added(virtual: Virtual, nested: bool) -> None:
+def test_scheduler_that_keeps_no_jobs_drops_jobs_added_by_a_job(virtual: Virtual, nested: bool) -> None:
     """Added jobs never run again: the next run adds its own. The job that adds them stays, and failures are counted."""
     alive: list[int] = []
 
@@ -250,10 +250,10 @@ def test_scheduler_that_keeps_no_jobs_drops_those_that_a_job_has_added(virtual: 
     assert max(alive) <= 2
 
 
-def test_each_run_counts_the_failures_of_jobs_that_were_dropped(
+def test_each_run_counts_only_its_own_failures_of_dropped_jobs(
     virtual: Virtual, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The second run reported those of the first again."""
+    """The second run once reported the failures of the first again."""
 
     async def fail() -> None:
         raise OSError("broken")

@@ -1,4 +1,4 @@
-"""Native cancellation on asyncio: whose doing it is, and what it does to a job, to its neighbours and to the run."""
+"""Native cancellation on asyncio: whose doing it is, and what it does to a job, to its neighbors and to the run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def broken() -> None:
 
 
 def test_job_that_handles_the_failure_of_its_task_group_has_succeeded() -> None:
-    """On 3.11 and 3.12 such a group leaves `cancelling()` at 1: that was once taken for a cancellation of its own."""
+    """On 3.11 and 3.12 the group leaves `cancelling()` at 1, which was once taken for a cancellation of the job."""
     job, after = Job(in_task_group, broken), Job(nap, 0.001, "whole")
     assert Scheduler(Sequence(job, after)).run(backend="asyncio", check=True) is True
     assert (job.result(), after.result()) == ("handled", "whole")
@@ -57,8 +57,10 @@ def test_job_that_handles_the_failure_of_its_task_group_has_succeeded() -> None:
     ],
 )
 @pytest.mark.parametrize("stopped_at", [None, 0.5, 1])
-def test_timeout_after_a_task_group_that_failed(options: dict[str, Any], calls: int, stopped_at: float | None) -> None:
-    """The `cancelling()` that such a group leaves hides no timeout; a cancellation from outside goes before that.
+def test_a_timeout_after_a_failed_task_group_is_recognized(
+    options: dict[str, Any], calls: int, stopped_at: float | None
+) -> None:
+    """The `cancelling()` that a failed group leaves hides no timeout; a cancellation from outside goes before that.
 
     A scope of anyio takes it for a native cancellation, and lets its own cancellation pass. So the job failed with
     that, and was not called again.
@@ -107,8 +109,8 @@ def test_job_that_swallows_its_own_cancellation_has_succeeded() -> None:
     assert tasks[0] is not tasks[1]
 
 
-def test_cancellation_that_nobody_asked_for_is_no_timeout() -> None:
-    """The job has a timeout, and had a cancel scope of its own."""
+def test_a_stray_cancelled_error_in_a_job_with_a_timeout_is_no_timeout() -> None:
+    """The job had a cancel scope of its own, too."""
 
     async def body() -> None:
         with anyio.CancelScope():
@@ -121,7 +123,7 @@ def test_cancellation_that_nobody_asked_for_is_no_timeout() -> None:
     assert not job.timed_out
 
 
-def test_attempt_after_one_that_failed_in_a_task_group_counts() -> None:
+def test_an_attempt_after_a_failed_task_group_decides_the_outcome() -> None:
     """With `retry` the outcome is that of the last attempt, whatever the first left in `cancelling()`."""
     attempts: list[int] = []
 
@@ -149,12 +151,12 @@ async def started(scheduler: Scheduler) -> asyncio.Task[bool]:
 
 
 async def through_main(scheduler: Scheduler) -> None:
-    """Return while the run goes on: `asyncio.run` then cancels all tasks that are left."""
+    """Return while the run is in progress: `asyncio.run` then cancels all tasks that are left."""
     background.append(await started(scheduler))
 
 
 async def through_wait_for(scheduler: Scheduler) -> None:
-    """Cancel every task there is, in the order in which the loop keeps them."""
+    """Cancel every task that exists, in the order in which the loop keeps them."""
     task = await started(scheduler)
     for one in asyncio.all_tasks() - {asyncio.current_task()}:
         one.cancel()
@@ -168,7 +170,7 @@ background: list[Any] = []
 @pytest.mark.parametrize("end", [through_main, through_wait_for])
 @pytest.mark.parametrize("critical", [False, True])
 @pytest.mark.parametrize("nested", [False, True])
-def test_jobs_are_cancelled_when_the_loop_ends_everything(end: Any, critical: bool, nested: bool) -> None:
+def test_jobs_are_cancelled_when_the_loop_cancels_all_tasks(end: Any, critical: bool, nested: bool) -> None:
     """The loop cancels the tasks in any order: whichever is first, jobs are CANCELLED, and so is the run.
 
     This used to depend on chance: a job whose task came before that of the run FAILED, and if it was critical, clean-up
@@ -189,7 +191,7 @@ def test_jobs_are_cancelled_when_the_loop_ends_everything(end: Any, critical: bo
 
 
 @pytest.mark.parametrize("turns", range(6))
-def test_no_job_starts_when_the_loop_ends(turns: int) -> None:
+def test_no_job_starts_when_the_loop_cancels_all_tasks(turns: int) -> None:
     """A worker's task that is cancelled, even before its first step, must not be replaced by a new one."""
     started: list[int] = []
 
@@ -343,8 +345,8 @@ async def in_waits() -> None:
 
 @pytest.mark.fast_way
 @pytest.mark.parametrize("work", [in_timeout, in_cancelled_timeout, in_scope, in_groups, in_thread, in_waits])
-def test_job_that_leaves_nothing_behind_shares_its_task(work: Callable[[], Awaitable[None]]) -> None:
-    """Usual asyncio code costs no new tasks."""
+def test_jobs_that_leave_no_reference_to_their_task_share_it(work: Callable[[], Awaitable[None]]) -> None:
+    """Usual asyncio code needs no new tasks."""
     tasks: list[Any] = []
 
     async def look() -> None:
@@ -359,7 +361,7 @@ def test_job_that_leaves_nothing_behind_shares_its_task(work: Callable[[], Await
 
 
 class Once(Scheduler, cancels_once=True):
-    """Its jobs are cancelled as programs for asyncio expect."""
+    """A scheduler whose jobs are cancelled once, as programs for asyncio expect."""
 
 
 class OnceMore(Once):
@@ -388,7 +390,7 @@ async def ended_at(scheduler: Scheduler) -> float:
 @pytest.mark.fast_way
 @pytest.mark.parametrize("kind", [Once, OnceMore])
 @pytest.mark.parametrize("around", ["nothing", "Once", "Scheduler"])
-def test_a_job_that_is_cancelled_once_comes_to_its_end(kind: type[Scheduler], around: str) -> None:
+def test_a_job_that_is_cancelled_once_may_await_while_it_unwinds(kind: type[Scheduler], around: str) -> None:
     """The test cancels at the timeout of its scheduler or of an enclosing one, and at the end of forever jobs."""
     notes: list[list[float]] = [[], []]
     inner = kind(Job(slow_to_end, notes[0]), Job(slow_to_end, notes[1], forever=True))
@@ -404,7 +406,7 @@ def test_a_job_that_is_cancelled_once_comes_to_its_end(kind: type[Scheduler], ar
 
 
 @pytest.mark.fast_way
-def test_a_job_that_is_cancelled_once_may_return_after_all() -> None:
+def test_a_job_that_is_cancelled_once_may_return_and_succeed() -> None:
     """The job has succeeded then, and no other job starts in its task."""
     notes: list[float] = []
     job = Job(slow_to_end, notes, 2)
@@ -423,7 +425,7 @@ def test_a_job_that_outlasts_its_one_cancellation_is_cancelled_at_each_await() -
 
 
 @pytest.mark.fast_way
-def test_a_job_that_is_cancelled_once_may_tidy_up_whatever_is_cancelled_around_its_run() -> None:
+def test_a_job_that_is_cancelled_once_may_await_inside_a_cancelled_scope() -> None:
     """anyio's checks for a cancellation around a function find none: the job already got its one."""
     tidied: list[float] = []
 
@@ -442,15 +444,15 @@ def test_a_job_that_is_cancelled_once_may_tidy_up_whatever_is_cancelled_around_i
     assert tidied == [1.0]
 
 
-def test_on_trio_there_is_no_single_cancellation() -> None:
-    """A class that says so has its jobs cancelled as all jobs are."""
+def test_cancels_once_has_no_effect_on_trio() -> None:
+    """A class with `cancels_once=True` has its jobs cancelled as all jobs are."""
     jobs = [Job(nap, 60), Job(nap, 60, forever=True)]
     assert run_virtual(ended_at, Once(jobs, Once(Job(nap, 60)), timeout=1), backend="trio") == 1.0
     assert all(job.state is CANCELLED for job in jobs)
 
 
 @pytest.mark.parametrize("before_its_first_step", [True, False])
-def test_a_critical_failure_cancels_once_those_that_have_begun(before_its_first_step: bool) -> None:
+def test_a_critical_failure_cancels_once_only_jobs_that_have_begun(before_its_first_step: bool) -> None:
     """Workers that have no job yet leave, and a job that was not begun is CANCELLED."""
 
     async def fail() -> None:

@@ -19,20 +19,20 @@ LONG = 1000
 
 
 def keeper(keeps: str, needs: str, *, after: float = 1, **options: Any) -> Scheduler:
-    """Return a scheduler that keeps one thing, and has a member that needs another one after a while."""
+    """Return a scheduler that keeps one resource, and has a member that needs another one after a while."""
     first = Job(nap, after)
     return Scheduler(first, Job(nap, 1, needs={needs: 1}, required=first, label=needs), needs={keeps: 1}, **options)
 
 
-def test_its_members_find_what_it_keeps_rates_and_pools_inside(virtual: Virtual) -> None:
+def test_members_of_a_keeper_find_kept_names_rates_and_pools_inside(virtual: Virtual) -> None:
     """At any depth, members find the names that the scheduler keeps, each rate, and the pools inside."""
     inside = Scheduler(Job(nap, 1, needs={"a": 1, "own": 2, "api": 1}), pool=Pool(own=2))
     group = Scheduler(inside, Job(nap, 1, needs={"a": 2, "api": 1}), needs={"a": 2})
     assert virtual(Scheduler(group, pool=Pool(a=2, b=1, api=Rate(requests=9, per=1))).co_run)
 
 
-def test_a_rate_among_its_needs_is_taken_once_and_not_kept(virtual: Virtual) -> None:
-    """The rate does not close the pools further out; members take from the rate itself."""
+def test_a_rate_in_the_needs_of_a_scheduler_is_taken_once_and_not_kept(virtual: Virtual) -> None:
+    """Members may still use outer pools, and take from the rate itself."""
     group = Scheduler(Job(nap, 1, needs={"b": 1, "api": 1}), needs={"api": 1})
     pool = Pool(b=1, api=Rate(requests=3, per=LONG))
     assert virtual(Scheduler(group, pool=pool).co_run)
@@ -40,7 +40,7 @@ def test_a_rate_among_its_needs_is_taken_once_and_not_kept(virtual: Virtual) -> 
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2])
-def test_a_name_from_further_out_is_refused_before_the_run(virtual: Virtual, depth: int) -> None:
+def test_a_need_from_a_pool_outside_of_the_keeper_is_rejected_before_the_run(virtual: Virtual, depth: int) -> None:
     """The error names the member, the scheduler and the name, whether or not a deadlock is possible."""
     inner: Any = Job(nap, 1, needs={"b": 1}, label="member")
     for _ in range(depth):
@@ -53,8 +53,8 @@ def test_a_name_from_further_out_is_refused_before_the_run(virtual: Virtual, dep
     assert other.is_idle()
 
 
-def test_a_scheduler_inside_keeps_no_more_than_the_one_around_has(virtual: Virtual) -> None:
-    """The names of the outer pool are further out for it, too."""
+def test_a_nested_keeper_cannot_need_names_that_its_enclosing_keeper_lacks(virtual: Virtual) -> None:
+    """Pools outside of the enclosing keeper cannot be reached by the nested one."""
     inner = Scheduler(Job(nap, 1), needs={"b": 1}, label="inner")
     scheduler = Scheduler(Scheduler(inner, needs={"a": 1}, label="outer"), pool=Pool(a=1, b=1))
     with pytest.raises(ValueError, match=r"'inner' needs b=1, which is in a pool outside of 'outer'"):
@@ -62,8 +62,8 @@ def test_a_scheduler_inside_keeps_no_more_than_the_one_around_has(virtual: Virtu
 
 
 @pytest.mark.parametrize("what", ["group", "member", "member of an idle group", "inside an idle group"])
-def test_a_name_from_further_out_is_refused_at_add(virtual: Virtual, what: str) -> None:
-    """A group that is added late, and a member that is added to a group; the run goes on without them."""
+def test_a_need_from_a_pool_outside_of_the_keeper_is_rejected_by_add(virtual: Virtual, what: str) -> None:
+    """A late group is rejected, and so is a late member of a group; the run continues without them."""
     before = Job(nap, 5 if "idle" in what else 0)
     inner = Scheduler(Job(nap, 1))
     group = Scheduler(Job(nap, 3), inner, needs={"a": 1}, label="group", required=before)
@@ -101,7 +101,7 @@ def test_a_member_is_not_held_back_by_another_members_reservation(virtual: Virtu
     assert [job.started_at for job in (first, *small, large)] == [0, 0, 1, 2, 3]
 
 
-def test_two_runs_with_one_pool_cannot_wait_for_each_other(virtual: Virtual) -> None:
+def test_two_runs_that_would_deadlock_on_a_shared_pool_are_rejected(virtual: Virtual) -> None:
     """A scheduler that is rejected in a single run is rejected beside another run too, before it starts."""
     pool = Pool(a=1, b=1)
     refused: list[str] = []
@@ -135,7 +135,7 @@ def test_a_pool_of_a_nested_scheduler_is_rejected_outside(virtual: Virtual) -> N
 
 
 @pytest.mark.parametrize("first", ["inside", "outside"])
-def test_a_pool_inside_serves_no_other_run(virtual: Virtual, first: str) -> None:
+def test_a_pool_inside_a_keeper_cannot_serve_another_run(virtual: Virtual, first: str) -> None:
     """If one run has the pool inside a keeper, and another one outside, the second to start is rejected."""
     pool = Pool(own=1)
     inside = Scheduler(Scheduler(Job(nap, 9), pool=pool, needs={"a": 1}, label="group"), pool=Pool(a=1))
@@ -154,8 +154,8 @@ def test_a_pool_inside_serves_no_other_run(virtual: Virtual, first: str) -> None
 
 
 @pytest.mark.parametrize("depth", [0, 1])
-def test_what_services_need_counts_as_gone(virtual: Virtual, depth: int) -> None:
-    """A job that does not fit beside them is refused before the run, not left to wait until the end."""
+def test_a_job_that_does_not_fit_beside_the_needs_of_services_is_rejected(virtual: Virtual, depth: int) -> None:
+    """The rejection comes before the run, so that the job does not wait until the end."""
     job: Any = Job(nap, 1, needs={"a": 2}, label="job")
     for _ in range(depth):
         job = Scheduler(job)
@@ -166,15 +166,15 @@ def test_what_services_need_counts_as_gone(virtual: Virtual, depth: int) -> None
     assert virtual(Scheduler(Service(serve, 0, needs={"a": 1}), Job(nap, 1, needs={"a": 2}), pool=Pool(a=3)).co_run)
 
 
-def test_services_that_do_not_fit_beside_each_other_are_refused(virtual: Virtual) -> None:
-    """The second one would never be ready."""
+def test_services_that_do_not_fit_beside_each_other_are_rejected(virtual: Virtual) -> None:
+    """The second service would never be ready."""
     services = [Service(serve, 0, needs={"a": 1}) for _ in range(2)]
     scheduler = Scheduler(*services, Job(nap, 1, required=services), pool=Pool(a=1), timeout=LONG)
     with pytest.raises(ValueError, match="services keep 1 of 1 until the run ends"):
         virtual(scheduler.co_run)
 
 
-def test_a_job_that_a_service_waits_for_has_all(virtual: Virtual) -> None:
+def test_a_job_required_by_a_service_may_need_the_same_resource(virtual: Virtual) -> None:
     """The job has ended before the service starts, at any depth; a service inside ends with its own scheduler."""
     before = Job(nap, 1, needs={"a": 1})
     group = Scheduler(before)
@@ -186,8 +186,8 @@ def test_a_job_that_a_service_waits_for_has_all(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("late", ["job", "service"])
-def test_what_services_need_counts_as_gone_for_late_jobs(virtual: Virtual, late: str) -> None:
-    """A job is refused beside a running service, and a service beside a job that has not started."""
+def test_a_late_job_or_service_that_does_not_fit_beside_others_is_rejected(virtual: Virtual, late: str) -> None:
+    """A job is rejected beside a running service, and a service beside a job that has not started."""
 
     async def main() -> bool:
         async with Scheduler(pool=Pool(a=2)) as scheduler:
@@ -207,7 +207,7 @@ def test_what_services_need_counts_as_gone_for_late_jobs(virtual: Virtual, late:
     assert virtual(main)
 
 
-def test_a_service_that_has_ended_keeps_nothing(virtual: Virtual) -> None:
+def test_an_ended_service_frees_its_needs_for_late_jobs(virtual: Virtual) -> None:
     """The service's needs are free again for jobs that are added later."""
 
     async def main() -> bool:

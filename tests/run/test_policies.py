@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from trioflow import Job, Scheduler, Sequence, current_job
 from trioflow._core.admission.policy._builtin_policies import BUILTIN_POLICIES
 from trioflow._core.admission.policy._upward_ranks import median_duration
-from trioflow._core.base._graph_algorithms import chunks_with_pauses, fill_longest_paths
+from trioflow._core.base._graph_algorithms import chunks_with_pauses, fill_longest_path_lengths
 from trioflow.abc import AbstractJob, PolicyName
 
 from ..bodies import DepthFirst, take
@@ -148,7 +148,7 @@ def test_auto_without_durations_is_fifo() -> None:
     assert starts.labels == ["a", "b", "d", "c"]
 
 
-def test_a_priority_that_comes_while_it_runs_goes_first() -> None:
+def test_a_late_job_with_a_higher_priority_starts_first() -> None:
     """A fifo run whose first job with a priority is added later starts that one first."""
     starts = Starts()
 
@@ -175,8 +175,8 @@ def test_a_nested_scheduler_counts_as_long_as_its_longest_path() -> None:
     assert starts.labels == ["a", "x", "y"]
 
 
-def test_input_of_a_nested_job_has_the_rank_of_what_it_holds_up() -> None:
-    """The nested scheduler waits for it, and so does what the nested scheduler holds up."""
+def test_rank_of_an_input_of_a_nested_job_includes_the_nested_scheduler() -> None:
+    """The nested scheduler and its successors wait for the input."""
     starts = Starts()
     long, before = starts.job("long", expected_duration=5), starts.job("before", expected_duration=1)
     scheduler = Scheduler(long, before, jobs_window=1)
@@ -185,7 +185,7 @@ def test_input_of_a_nested_job_has_the_rank_of_what_it_holds_up() -> None:
     assert starts.labels == ["before", "long"]
 
 
-def test_depth_first_starts_what_became_ready_last() -> None:
+def test_depth_first_starts_the_newest_ready_job_first() -> None:
     """The newest first; those that became ready together in the order in which they were added."""
     starts = Starts()
     a, b = starts.job("a"), starts.job("b")
@@ -238,7 +238,9 @@ def test_depth_first_keeps_few_results_alive(virtual: Virtual) -> None:
         ({"expected_duration": "1"}, TypeError, r"expected_duration='1' of 'x'"),
     ],
 )
-def test_what_is_no_priority_or_duration_is_refused(options: Any, error: type[Exception], message: str) -> None:
+def test_an_invalid_priority_or_expected_duration_is_rejected(
+    options: Any, error: type[Exception], message: str
+) -> None:
     """The error names the option, its value and the job; a job keeps what it had."""
     with pytest.raises(error, match=message):
         Job(anyio.sleep, 0, label="x", **options)
@@ -250,18 +252,18 @@ def test_what_is_no_priority_or_duration_is_refused(options: Any, error: type[Ex
 
 
 def test_each_name_of_a_policy_has_its_policy() -> None:
-    """Type checkers need the names as a `Literal`, and a run needs the policies: the two have the same names."""
+    """Type checkers need the names as a `Literal`, and a run needs the policies."""
     assert tuple(BUILTIN_POLICIES) == get_args(PolicyName)
 
 
-def test_an_unknown_policy_is_refused() -> None:
+def test_an_unknown_policy_is_rejected() -> None:
     """The error names the scheduler and the choices."""
     with pytest.raises(ValueError, match="policy='lifo' of 's': choose one of auto, fifo, critical-path"):
         Scheduler(label="s", policy="lifo")  # type: ignore[arg-type]
 
 
-def test_priorities_are_not_changed_during_a_run() -> None:
-    """A job that is in the queue already would stay where it is."""
+def test_changing_a_priority_during_a_run_raises() -> None:
+    """A job that is in the queue already would not move."""
 
     async def change() -> None:
         current_job().priority = 3
@@ -277,11 +279,11 @@ def test_a_job_of_unknown_duration_takes_the_median(known: list[float], found: f
     assert median_duration(known) == found
 
 
-def test_long_work_on_a_graph_pauses_after_as_many_nodes_as_fit(many_pauses: None) -> None:
-    """No pause comes after the remaining nodes; the longest paths are the same, however short they are."""
+def test_graph_algorithms_pause_after_each_full_chunk_of_nodes(many_pauses: None) -> None:
+    """No pause comes after the remaining nodes, and the longest paths do not depend on the pauses."""
     found = [[(len(chunk), pause) for chunk, pause in chunks_with_pauses(range(number))] for number in (9, 10, 25)]
     assert found == [[(9, False)], [(10, True)], [(10, True), (10, True), (5, False)]]
     paths: dict[int, float] = {}
-    pauses = list(fill_longest_paths([*range(25)], lambda node: [node - 1] if node else [], {}, 0.25, paths))
+    pauses = list(fill_longest_path_lengths([*range(25)], lambda node: [node - 1] if node else [], {}, 0.25, paths))
     assert len(pauses) == 2
     assert [paths[node] for node in (0, 23, 24)] == [6.25, 0.5, 0.25]

@@ -84,7 +84,9 @@ def starts_by_hand(
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 @given(all_tasks=tasks(), window=st.integers(1, 4) | st.just(99), backfill=st.integers(0, 3))
-def test_jobs_start_as_the_oracle_says(backend: str, all_tasks: list[Task], window: int, backfill: int) -> None:
+def test_jobs_with_needs_start_as_the_oracle_predicts(
+    backend: str, all_tasks: list[Task], window: int, backfill: int
+) -> None:
     """Jobs that fit start in order, pass those that do not fit at most `backfill` times, and nothing leaks."""
     log: list[tuple[float, int]] = []
 
@@ -101,8 +103,8 @@ def test_jobs_start_as_the_oracle_says(backend: str, all_tasks: list[Task], wind
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_many_kinds_of_needs_start_as_the_oracle_says(virtual: Virtual, seed: int) -> None:
-    """The same holds for up to 45 jobs with as many different needs, many of which are passed."""
+def test_jobs_with_many_different_needs_start_as_the_oracle_predicts(virtual: Virtual, seed: int) -> None:
+    """Up to 45 jobs have as many different needs, and many of them are passed by others."""
     draw, totals = random.Random(seed), {"a": 40, "b": 9}
     all_tasks = [
         Task(
@@ -162,7 +164,9 @@ def scheduler_of(tree: list[Any], pool: Pool, **options: Any) -> Scheduler:
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 @given(trees=st.lists(trees(), min_size=1, max_size=2), window=st.integers(1, 3), timeout=st.sampled_from([None, 3.5]))
-def test_no_deadlock_and_no_leak(backend: str, trees: list[Any], window: int, timeout: float | None) -> None:
+def test_random_runs_with_pools_neither_deadlock_nor_leak(
+    backend: str, trees: list[Any], window: int, timeout: float | None
+) -> None:
     """After any outcomes, nested or not, in one scheduler or two that share the pool, the run ends and
     the pool is full.
     """
@@ -182,12 +186,12 @@ def test_no_deadlock_and_no_leak(backend: str, trees: list[Any], window: int, ti
     if timeout is None:
         assert all(job.is_settled() for scheduler in schedulers for job in scheduler.iterate_jobs())
     for resource in pool._resources.values():
-        assert not (resource.admission and resource.admission.line_kinds)
+        assert not (resource.admission and resource.admission.group_counts)
         assert not resource.holders
 
 
-def test_named_things_are_given_to_one_job_each(virtual: Virtual) -> None:
-    """A job gets particular ones, the first that are free, and the next job gets them again."""
+def test_named_resources_are_granted_to_one_job_at_a_time(virtual: Virtual) -> None:
+    """A job gets particular names, the first that are free, and the next job gets them again."""
     seen: list[list[str]] = []
 
     async def use() -> None:
@@ -200,8 +204,8 @@ def test_named_things_are_given_to_one_job_each(virtual: Virtual) -> None:
     assert jobs[0].granted == {}
 
 
-def test_members_share_what_their_scheduler_has(virtual: Virtual) -> None:
-    """A nested scheduler with needs has them for its whole run; its members get no more, and no less."""
+def test_members_share_the_needs_of_their_scheduler(virtual: Virtual) -> None:
+    """A nested scheduler has its needs for its whole run; its members together get exactly these."""
     log: list[tuple[float, str, Any]] = []
 
     async def use() -> None:
@@ -229,8 +233,8 @@ def test_needs_are_found_in_the_nearest_pool(virtual: Virtual) -> None:
     assert virtual(Scheduler(Scheduler(near, pool=Pool(a=5)), pool=Pool(a=1, b=1)).co_run)
 
 
-def test_jobs_that_are_added_while_it_runs_may_need_something(virtual: Virtual) -> None:
-    """The first job with needs comes while the run goes on; one that could never start is refused by `add`."""
+def test_jobs_added_during_the_run_may_have_needs(virtual: Virtual) -> None:
+    """The first job with needs is added during the run; one that could never start is rejected by `add`."""
 
     async def add() -> None:
         scheduler.update([Job(anyio.sleep, 1, label=f"{i}", needs={"a": 2}) for i in range(2)])
@@ -242,7 +246,7 @@ def test_jobs_that_are_added_while_it_runs_may_need_something(virtual: Virtual) 
     assert [job.started_at for job in scheduler][1:] == [0, 1]
 
 
-def test_a_cancelled_job_that_was_due_lets_the_others_go_on(virtual: Virtual) -> None:
+def test_cancelling_the_due_job_lets_later_jobs_start(virtual: Virtual) -> None:
     """With `backfill=0` nothing passes the big job until it is cancelled."""
 
     async def cancel() -> None:
@@ -275,7 +279,7 @@ async def one_after_the_other(runs: list[Scheduler], pauses: tuple[float, ...]) 
 
 
 @pytest.mark.parametrize("resource", [2, Rate(requests=1, per=1)])
-def test_of_several_runs_the_job_that_became_ready_first_starts_first(virtual: Virtual, resource: Any) -> None:
+def test_the_first_ready_job_among_all_runs_of_a_pool_starts_first(virtual: Virtual, resource: Any) -> None:
     """The other runs may have any number of jobs: a run that is woken later than another does not starve."""
     shared = Pool(api=resource)
     schedulers = [Scheduler(*[Job(anyio.sleep, 1, needs={"api": 1}) for _ in range(8)], pool=shared) for _ in range(4)]
@@ -285,7 +289,7 @@ def test_of_several_runs_the_job_that_became_ready_first_starts_first(virtual: V
         assert max(earlier) <= min(later)
 
 
-def test_explain_says_that_a_job_of_another_run_is_first(virtual: Virtual) -> None:
+def test_explain_names_the_job_of_another_run_that_is_first(virtual: Virtual) -> None:
     """The test asks at the moment when enough is free again, and not yet taken."""
     said: list[str] = []
 
@@ -312,8 +316,8 @@ def test_explain_says_that_a_job_of_another_run_is_first(virtual: Virtual) -> No
     assert waiting.started_at == 3
 
 
-def test_a_late_priority_is_compared_with_the_jobs_that_have_overtaken(virtual: Virtual) -> None:
-    """The jobs that have passed one that waits had no priorities to compare then."""
+def test_a_late_priority_is_compared_with_jobs_that_overtook_without_one(virtual: Virtual) -> None:
+    """The jobs that passed a waiting job had no priorities to compare at that time."""
     big = Job(anyio.sleep, 1, needs={"cpu": 2})
     small = [Job(anyio.sleep, 1, needs={"cpu": 1}) for _ in range(4)]
     scheduler = Scheduler(small[0], big, *small[1:], pool=Pool(cpu=2), backfill=1)
@@ -345,7 +349,7 @@ def test_a_run_that_is_still_being_prepared_is_not_woken(virtual: Virtual, monke
     virtual(main)
 
 
-def test_services_and_clean_up_jobs_get_what_they_need(virtual: Virtual) -> None:
+def test_services_and_clean_up_jobs_get_their_needs(virtual: Virtual) -> None:
     """A service has its needs until the run ends it; a clean-up job waits for nothing."""
     seen: list[Any] = []
 
@@ -370,7 +374,7 @@ def test_services_and_clean_up_jobs_get_what_they_need(virtual: Virtual) -> None
     assert pool.free == {"gpu": 1}
 
 
-def test_explain_says_what_a_job_waits_for(virtual: Virtual) -> None:
+def test_explain_names_the_resource_that_a_job_waits_for(virtual: Virtual) -> None:
     """The text names the resource, the amount taken and its holders; or the job behind which it waits."""
     said: list[str] = []
 
@@ -388,8 +392,8 @@ def test_explain_says_what_a_job_waits_for(virtual: Virtual) -> None:
     ]
 
 
-def test_a_pool_is_used_in_one_loop_at_a_time(backend: str) -> None:
-    """A second loop is refused before anything starts, while the first is under way; afterwards it may come."""
+def test_a_pool_in_use_is_rejected_in_a_second_loop(backend: str) -> None:
+    """The rejection comes before anything starts; after the first run, the second loop may use the pool."""
     pool = Pool(a=1)
 
     def elsewhere() -> None:
@@ -404,7 +408,7 @@ def test_a_pool_is_used_in_one_loop_at_a_time(backend: str) -> None:
     ("needs", "message"),
     [
         ({"gpu": 3}, r"'x' needs gpu=3, and there is only 2 in total: it could never start"),
-        ({"gpu": 0.5}, r"'x' needs gpu=0.5, which are named things: give a whole number"),
+        ({"gpu": 0.5}, r"'x' needs gpu=0.5, which has named units: give a whole number"),
         (
             {"tpu": 1},
             r"'x' needs tpu=1, which is in no pool around it \(they have gpu, ram\): give its",
@@ -412,8 +416,8 @@ def test_a_pool_is_used_in_one_loop_at_a_time(backend: str) -> None:
         ({"ram": "3 GiB"}, r"'x' needs ram=3 GiB, and there is only 2 GiB in total"),
     ],
 )
-def test_what_can_never_fit_is_refused_before_anything_starts(needs: Any, message: str) -> None:
-    """A nested job is rejected too; after a correction the same scenario runs."""
+def test_needs_that_can_never_fit_are_rejected_before_any_job_starts(needs: Any, message: str) -> None:
+    """This includes nested jobs; after a correction the scenario runs."""
     job = Job(anyio.sleep, 0, label="x", needs=needs)
     first = Job(anyio.sleep, 0)
     scheduler = Scheduler(first, Scheduler(job), pool=Pool(gpu=["0", "1"], ram="2 GiB"))
@@ -434,7 +438,7 @@ def test_what_can_never_fit_is_refused_before_anything_starts(needs: Any, messag
         (lambda: Pool(ram="9" * 400), ValueError, r"999'\): that is more than can be counted; give a smaller size"),
         (lambda: Pool(ram="9" * 300 + " PiB"), ValueError, r"PiB'\): that is more than can be counted"),
         (lambda: Pool(ram="24 gigs"), ValueError, r"Pool\(ram='24 gigs'\): write a number and a unit: B, kB"),
-        (lambda: Pool(gpu=["0", "0"]), ValueError, r"a thing is listed twice"),
+        (lambda: Pool(gpu=["0", "0"]), ValueError, r"a unit is listed twice"),
         (lambda: Job(anyio.sleep, 0, label="x", needs={"cpu": -2}), ValueError, r"needs=\{'cpu': -2\} of 'x'"),
         (lambda: Job(anyio.sleep, 0, label="x", needs={"cpu": None}), TypeError, r"needs=\{'cpu': None\} of 'x'"),
         (lambda: Job(anyio.sleep, 0, label="x", needs=["cpu"]), TypeError, r"needs=\['cpu'\] of 'x': give a dict"),
@@ -445,7 +449,7 @@ def test_what_can_never_fit_is_refused_before_anything_starts(needs: Any, messag
         (lambda: Scheduler(label="s", backfill=1.5), TypeError, r"backfill=1.5 of 's'"),
     ],
 )
-def test_bad_amounts_are_refused(make: Any, error: type[Exception], message: str) -> None:
+def test_invalid_amounts_are_rejected(make: Any, error: type[Exception], message: str) -> None:
     """The error names the value, and whose it is."""
     with pytest.raises(error, match=message):
         make()
@@ -455,12 +459,12 @@ def test_bad_amounts_are_refused(make: Any, error: type[Exception], message: str
     ("text", "number"),
     [("24 GiB", 24 * 2**30), ("500MB", 500_000_000), ("1.5 kB", 1500), ("4G", 4 * 2**30), ("7", 7), ("0.5", 0.5)],
 )
-def test_sizes_are_read(text: str, number: float) -> None:
+def test_sizes_with_decimal_and_binary_prefixes_are_parsed(text: str, number: float) -> None:
     """Decimal and binary prefixes are what they say; a prefix alone is binary."""
     assert Pool(ram=text).total == {"ram": number}
 
 
-def test_sizes_are_shown_as_sizes(virtual: Virtual) -> None:
+def test_amounts_given_as_sizes_are_shown_as_sizes(virtual: Virtual) -> None:
     """If the pool was given a size, texts about it show sizes, not numbers of bytes."""
     shared = Pool(ram="24 GiB", disk=1 << 30)
     holder = Job(anyio.sleep, 1, label="holder", needs={"ram": "20 GiB"})
@@ -479,7 +483,7 @@ def test_sizes_are_shown_as_sizes(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize(("need", "at_once"), [(Fraction(1, 3), 3), (0.1, 10), (Fraction(2, 7), 3)])
-def test_parts_of_a_whole_are_exact(virtual: Virtual, need: Any, at_once: int) -> None:
+def test_fractional_needs_that_add_up_to_the_whole_fit_exactly(virtual: Virtual, need: Any, at_once: int) -> None:
     """As many jobs start at once as parts make up the whole; the next one waits."""
     jobs = [Job(nap, 1, needs={"share": need}) for _ in range(at_once + 1)]
     assert virtual(Scheduler(*jobs, pool=Pool(share=1.0)).co_run)
@@ -490,7 +494,9 @@ def test_parts_of_a_whole_are_exact(virtual: Virtual, need: Any, at_once: int) -
 
 
 @pytest.mark.parametrize("window", [None, 2])
-def test_runs_that_wait_do_not_all_look(virtual: Virtual, monkeypatch: pytest.MonkeyPatch, window: int | None) -> None:
+def test_the_end_of_a_job_wakes_only_runs_whose_jobs_are_first(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, window: int | None
+) -> None:
     """When a job ends, only runs whose jobs are first check: a run checks no oftener among many than among few."""
     scan, looks = Admission.scan, itertools.count()
 
@@ -504,13 +510,13 @@ def test_runs_that_wait_do_not_all_look(virtual: Virtual, monkeypatch: pytest.Mo
     assert next(looks) < 10 * 200
 
 
-def test_a_look_asks_only_kinds_with_jobs(virtual: Virtual) -> None:
+def test_needs_without_waiting_jobs_are_removed_from_the_admission_queue(virtual: Virtual) -> None:
     """Needs that no waiting job has any more are forgotten: jobs that follow each other may all have different ones."""
     asked: list[int] = []
 
     async def body() -> None:
         run: Any = scheduler._run
-        asked.append(len(run.queue.jobs.admission_queue.lines))
+        asked.append(len(run.queue.jobs.admission_queue.group_entries))
 
     jobs: list[Any] = []
     for number in range(20):
@@ -521,12 +527,12 @@ def test_a_look_asks_only_kinds_with_jobs(virtual: Virtual) -> None:
 
 
 def kinds(number: int) -> Scheduler:
-    """So many jobs, each with another amount of one resource."""
+    """Return so many jobs, each with another amount of one resource."""
     return Scheduler([Job(nap, 1, needs={"ram": 1000 + one}) for one in range(number)], pool=Pool(ram=8000))
 
 
 def rates(number: int) -> Scheduler:
-    """So many jobs, each with another number of tokens."""
+    """Return so many jobs, each with another number of tokens."""
     jobs = [Job(nothing, needs={"api": {"tokens": 1000 + one}}) for one in range(number)]
     return Scheduler(jobs, pool=Pool(api=Rate(tokens=9000, per=1)))
 
@@ -552,14 +558,14 @@ def passed(number: int) -> Scheduler:
 
 
 @pytest.mark.parametrize("scenario", [kinds, rates, groups, passed])
-def test_the_work_for_each_job_does_not_grow_with_what_waits(
+def test_work_per_job_does_not_grow_with_the_number_of_waiting_jobs(
     virtual: Virtual, scenario: Callable[[int], Scheduler], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Eight times as many jobs take no more calls of functions each, but for a logarithm.
 
     Each start once asked all others that waited: each kind of needs, each scheduler, each job that was passed.
     """
-    monkeypatch.setattr(_admission, "MAX_LINES", 8)  # 50 are more than a look goes through
+    monkeypatch.setattr(_admission, "MAX_GROUPS_PER_RESOURCE", 8)  # 50 are more than a look goes through
 
     def calls_a_job(number: int) -> float:
         count = itertools.count()
@@ -578,8 +584,8 @@ def test_the_work_for_each_job_does_not_grow_with_what_waits(
     assert calls_a_job(400) < 1.4 * calls_a_job(50)
 
 
-def test_a_fitting_job_behind_blocked_ones_is_woken(virtual: Virtual) -> None:
-    """A later one that fits beside those does not make it forgotten: here these are all held up by a reservation."""
+def test_a_job_that_fits_behind_blocked_jobs_is_woken(virtual: Virtual) -> None:
+    """The blocked jobs before and after it are held up by a reservation, which does not concern the job."""
     pool = Pool(cpu=2, gpu=2, disk=2)
     begins: dict[str, float] = {}
 
@@ -605,8 +611,8 @@ def test_a_fitting_job_behind_blocked_ones_is_woken(virtual: Virtual) -> None:
     assert begins["is blocked"] >= begins["has a reservation"]
 
 
-def test_a_job_with_a_task_of_its_own_may_need_nothing(virtual: Virtual) -> None:
-    """The job is put back for another worker, with nothing to give back, in a run whose other jobs have needs."""
+def test_a_job_with_own_task_needs_nothing_in_a_run_whose_other_jobs_have_needs(virtual: Virtual) -> None:
+    """The job is queued again for another worker, with nothing to release."""
 
     async def main() -> list[float | None]:
         async with Scheduler(pool=Pool(cpu=1), jobs_window=1) as scheduler:
@@ -633,7 +639,7 @@ def test_a_reservation_keeps_no_earlier_job_of_another_run_waiting(virtual: Virt
     assert [job.started_at for job in passing] == [2.5, 12]
 
 
-def test_an_earlier_job_of_another_run_does_not_pass(virtual: Virtual) -> None:
+def test_an_earlier_job_of_another_run_does_not_count_as_an_overtaker(virtual: Virtual) -> None:
     """A reservation begins after too many overtakers, and only jobs that became ready later are overtakers."""
     pool = Pool(cpu=3)
     large, small = [Job(nap, 1, needs={"cpu": 3}) for _ in range(2)], Job(nap, 1, needs={"cpu": 1})
@@ -661,8 +667,8 @@ def test_a_large_need_is_passed_no_more_often_than_allowed(virtual: Virtual, run
 def test_a_scan_of_the_queue_covers_a_limited_number_of_needs(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch, most: int, at: float
 ) -> None:
-    """Behind as many as may be that wait for what is short, one that would fit is not looked at."""
-    monkeypatch.setattr(_admission, "MAX_LINES", most)
+    """Behind that many needs that wait for a scarce resource, a job that would fit is not considered."""
+    monkeypatch.setattr(_admission, "MAX_GROUPS_PER_RESOURCE", most)
     before = [Job(nap, 2, needs={"cpu": 1}), Job(nap, 1, needs={"cpu": 2}), Job(nap, 1, needs={"cpu": 2, "gpu": 1})]
     behind = Job(nap, 1, needs={"cpu": 1})
     assert virtual(Scheduler(*before, behind, pool=Pool(cpu=2, gpu=1)).co_run)
@@ -670,8 +676,8 @@ def test_a_scan_of_the_queue_covers_a_limited_number_of_needs(
     assert [job.started_at for job in before] == [0, 2, 3]
 
 
-def test_what_was_granted_ahead_is_withdrawn_for_one_that_comes_first(virtual: Virtual) -> None:
-    """A run is granted something while it is asleep; before it wakes, a job of it with a higher priority is added."""
+def test_a_grant_to_a_sleeping_run_is_withdrawn_for_a_job_of_higher_priority(virtual: Virtual) -> None:
+    """Before the run wakes, the job with the higher priority is added to it."""
     pool = Pool(cpu=1)
     low, high = Job(nap, 1, needs={"cpu": 1}), Job(nap, 1, needs={"cpu": 1}, priority=1)
     asleep = Scheduler(low, pool=pool)
@@ -685,8 +691,8 @@ def test_what_was_granted_ahead_is_withdrawn_for_one_that_comes_first(virtual: V
     assert [job.started_at for job in (first, high, low, late)] == [0, 1, 2, 3]
 
 
-def test_a_withdrawn_grant_leaves_a_rate_as_it_was(virtual: Virtual) -> None:
-    """Later, as ever, what a job takes of the rate accrues again from its start, not while it waits for a token."""
+def test_a_withdrawn_grant_does_not_change_a_rate(virtual: Virtual) -> None:
+    """The amount that a job takes of the rate accrues again from its start, and not while the job waits for a token."""
     pool = Pool(cpu=1, api=Rate(calls=1, per=1))
     low, high = Job(nap, 1, needs={"cpu": 1, "api": 1}), Job(nap, 1, needs={"cpu": 1}, priority=1)
     asleep = Scheduler(low, pool=pool)
@@ -703,7 +709,7 @@ def test_a_withdrawn_grant_leaves_a_rate_as_it_was(virtual: Virtual) -> None:
     assert [job.started_at for job in waiting] == [8.25, 9.25]
 
 
-def test_a_job_whose_run_has_lost_its_last_slot_holds_no_job_of_another_run_back(virtual: Virtual) -> None:
+def test_a_job_whose_run_has_no_free_slot_reserves_nothing_from_other_runs(virtual: Virtual) -> None:
     """The waiting job could not start even with enough of the resource: its reservation ends immediately."""
 
     async def main() -> list[float | None]:
@@ -724,7 +730,7 @@ def test_a_job_whose_run_has_lost_its_last_slot_holds_no_job_of_another_run_back
     assert virtual(main) == [23, 3]
 
 
-def test_a_higher_priority_goes_first_in_another_run_too(virtual: Virtual) -> None:
+def test_a_job_with_a_higher_priority_in_another_run_starts_first(virtual: Virtual) -> None:
     """The run of a job and the time when it became ready do not matter."""
     pool = Pool(cpu=1)
     jobs = [Job(nap, 1, needs={"cpu": 1}, priority=priority) for priority in (0, 0, 1)]
@@ -732,8 +738,8 @@ def test_a_higher_priority_goes_first_in_another_run_too(virtual: Virtual) -> No
     assert [job.started_at for job in jobs] == [0, 2, 1]
 
 
-def test_a_higher_priority_goes_first_in_a_run_whose_jobs_wait_already(virtual: Virtual) -> None:
-    """A run that has waited for less long gets a job with a higher priority: its place in the queue is another one."""
+def test_a_late_job_with_a_higher_priority_moves_its_waiting_run_ahead(virtual: Virtual) -> None:
+    """The run has waited for less long than another, and its place in the queue changes."""
 
     async def main() -> list[float | None]:
         pool = Pool(cpu=1)

@@ -36,15 +36,15 @@ def starts(jobs: list[Any]) -> list[float | None]:
 # ---- when jobs start
 
 
-def test_a_burst_then_one_after_the_other(virtual: Virtual) -> None:
+def test_jobs_that_need_a_rate_start_in_a_burst_and_then_one_by_one(virtual: Virtual) -> None:
     """The first jobs take the burst at once; then each job waits until its request has accrued."""
     jobs = [Job(anyio.sleep, 0, needs={"api": 1}) for _ in range(7)]
     assert virtual(Scheduler(*jobs, pool=pool()).co_run)
     assert starts(jobs) == [0, 0, 0, 0, 2, 4, 6]
 
 
-def test_the_scarcer_key_counts(virtual: Virtual) -> None:
-    """A job that names tokens takes one request too; it starts when both are there."""
+def test_a_job_starts_when_the_scarcest_key_of_its_rate_has_accrued(virtual: Virtual) -> None:
+    """A job that names tokens also takes one request; it starts when both have accrued."""
     jobs = [Job(anyio.sleep, 0, needs={"api": {"tokens": 16}}) for _ in range(4)]
     assert virtual(Scheduler(*jobs, pool=pool()).co_run)
     assert starts(jobs) == [0, 0, 4, 8]
@@ -53,7 +53,7 @@ def test_the_scarcer_key_counts(virtual: Virtual) -> None:
     assert starts(jobs) == [0, 0, 0, 0, 2, 4]
 
 
-def test_a_burst_of_its_own(virtual: Virtual) -> None:
+def test_burst_limits_the_amount_that_starts_at_once(virtual: Virtual) -> None:
     """With `burst`, less than the amount of `per` seconds starts at once; a dict sets it by key."""
     for rate in (Rate(requests=4, per=8, burst=1), Rate(requests=4, tokens=32, per=8, burst={"requests": 1})):
         jobs = [Job(anyio.sleep, 0, needs={"api": 1}) for _ in range(3)]
@@ -88,7 +88,7 @@ def test_the_amount_of_a_rate_is_not_given_back(virtual: Virtual) -> None:
     assert reader.result() == [8, 16, 24, 32, 32]
 
 
-def test_nothing_is_held_while_a_job_waits(virtual: Virtual) -> None:
+def test_a_job_that_waits_for_a_rate_holds_no_other_resource(virtual: Virtual) -> None:
     """A job that waits for tokens leaves the processor to others, and one that waits for a processor leaves tokens."""
     taker = Job(anyio.sleep, 0, needs={"api": {"tokens": 32}})
     waiting = Job(anyio.sleep, 1, needs={"api": {"tokens": 8}, "cpu": 1})
@@ -98,8 +98,8 @@ def test_nothing_is_held_while_a_job_waits(virtual: Virtual) -> None:
     assert sorted(starts(others)) == [0, 1, 3]  # type: ignore[type-var]
 
 
-def test_a_job_that_was_passed_often_enough_is_next(virtual: Virtual) -> None:
-    """Small jobs pass one that has to wait for tokens, at most `backfill` times; then they wait for it."""
+def test_a_job_that_waits_for_a_rate_is_passed_at_most_backfill_times(virtual: Virtual) -> None:
+    """Small jobs pass one that needs more tokens; after `backfill` of them the others wait for it."""
     taker = Job(anyio.sleep, 0, needs={"api": {"tokens": 24}})
     big = Job(anyio.sleep, 0, needs={"api": {"requests": 0, "tokens": 32}})
     small = [Job(anyio.sleep, 0, needs={"api": {"requests": 0, "tokens": 4}}) for _ in range(4)]
@@ -121,8 +121,8 @@ def test_schedulers_of_one_loop_share_a_rate(virtual: Virtual) -> None:
     assert sorted(job.started_at or 0 for one in both for job in one) == [0, 0, 0, 0, 2, 4, 6, 8]
 
 
-def test_windows_hold_too(virtual: Virtual) -> None:
-    """The rate also holds with a window, or with a limiter as the window."""
+def test_a_rate_and_a_window_both_hold(virtual: Virtual) -> None:
+    """The window may be a number or a limiter."""
 
     async def main(**options: Any) -> list[float | None]:
         if options.get("limiter"):
@@ -153,14 +153,14 @@ def test_a_nested_scheduler_takes_its_amount_at_its_start(virtual: Virtual) -> N
     assert starts(list(inner)) == [0, 0, 2, 4]
 
 
-def test_schedulers_that_need_a_rate_can_not_wait_for_each_other(virtual: Virtual) -> None:
-    """One keeps a and has a member that needs the rate, the other the other way round: that ends."""
+def test_schedulers_that_need_a_rate_do_not_deadlock(virtual: Virtual) -> None:
+    """One scheduler keeps a and has a member that needs the rate, the other the other way round."""
     one = Scheduler(Job(anyio.sleep, 1, needs={"api": 1}), needs={"a": 1})
     other = Scheduler(Job(anyio.sleep, 1, needs={"a": 1}), needs={"api": 4})
     assert virtual(Scheduler(one, other, pool=pool(a=1)).co_run)
 
 
-def test_a_rate_goes_on_where_it_was_in_the_next_run(virtual: Virtual) -> None:
+def test_a_rate_keeps_its_level_for_the_next_run(virtual: Virtual) -> None:
     """A second run in the same loop, or in another one, does not begin with a full burst."""
     shared = pool()
 
@@ -224,7 +224,7 @@ def test_a_change_of_the_policy_leaves_no_timer_behind(virtual: Virtual) -> None
     assert virtual(timed, scheduler) == (True, 1)
 
 
-def test_simulate_keeps_rates(virtual: Virtual) -> None:
+def test_simulate_observes_rates(virtual: Virtual) -> None:
     """The virtual run takes as long as the rate allows, and takes nothing from the user's pool."""
     shared = Pool(api=Rate(requests=60, per=60, burst=1))
     jobs = [Job(anyio.sleep, 0, expected_duration=0, needs={"api": 1}) for _ in range(101)]
@@ -236,8 +236,8 @@ def test_simulate_keeps_rates(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize(("tokens", "second"), [(32, 8), (16, 4), (8, 2), (0, 0), (40, 10)])
-def test_used_corrects_in_both_directions(virtual: Virtual, tokens: int, second: float) -> None:
-    """A job takes 16 of 32 tokens and says that it used more, or less; the next one needs all 32."""
+def test_used_corrects_the_amount_of_a_rate_in_both_directions(virtual: Virtual, tokens: int, second: float) -> None:
+    """A job takes 16 of 32 tokens and reports that it used more, or less; the next one needs all 32."""
 
     async def ask() -> None:
         current_job().used(api={"tokens": 1})
@@ -250,7 +250,7 @@ def test_used_corrects_in_both_directions(virtual: Virtual, tokens: int, second:
     assert after.started_at == second
 
 
-def test_less_than_taken_wakes_another_scheduler(virtual: Virtual) -> None:
+def test_used_with_less_than_taken_wakes_another_scheduler(virtual: Virtual) -> None:
     """A job that waits in another scheduler starts as soon as a job reports that it used less."""
 
     async def ask() -> None:
@@ -270,8 +270,8 @@ def test_less_than_taken_wakes_another_scheduler(virtual: Virtual) -> None:
     assert waiting.started_at == 1
 
 
-def test_used_from_a_thread(backend: str) -> None:
-    """A thread's job says what it used as any other; it counts before the job settles."""
+def test_used_may_be_called_from_a_thread(backend: str) -> None:
+    """A thread job reports what it used like any other; the report counts before the job settles."""
 
     def ask() -> int:
         current_job().used(api={"tokens": 30})
@@ -284,7 +284,7 @@ def test_used_from_a_thread(backend: str) -> None:
     assert shared.free["api"]["tokens"] == pytest.approx(2, abs=0.01)
 
 
-def test_a_further_attempt_takes_the_amount_again(virtual: Virtual) -> None:
+def test_a_retried_job_takes_its_amount_of_a_rate_again(virtual: Virtual) -> None:
     """The attempt does not wait for the amount; the next job waits longer."""
 
     async def fail_once() -> None:
@@ -299,7 +299,7 @@ def test_a_further_attempt_takes_the_amount_again(virtual: Virtual) -> None:
     assert after.started_at == 6
 
 
-def test_what_was_used_and_not_needed_counts_for_each_attempt(virtual: Virtual) -> None:
+def test_used_amount_of_a_key_without_needs_counts_for_each_attempt(virtual: Virtual) -> None:
     """A key that `needs` does not name, because its amount is unknown beforehand, is also counted anew."""
 
     async def ask() -> None:
@@ -318,7 +318,7 @@ def test_what_was_used_and_not_needed_counts_for_each_attempt(virtual: Virtual) 
     assert left.result() == 32 - 3 * 8
 
 
-def test_a_restart_takes_the_amount_again(virtual: Virtual) -> None:
+def test_a_restarted_job_takes_its_amount_of_a_rate_again(virtual: Virtual) -> None:
     """A restart is another request, so the server counts it again."""
     calls = iter([10, 0])
 
@@ -346,8 +346,8 @@ def test_a_restart_takes_the_amount_again(virtual: Virtual) -> None:
         ({"api": None}, TypeError, r"give a number, 0 or more"),
     ],
 )
-def test_used_refuses_what_is_wrong(virtual: Virtual, amounts: Any, error: type[Exception], message: str) -> None:
-    """The error says what; nothing is counted, even if another part of the call is right."""
+def test_used_rejects_invalid_amounts(virtual: Virtual, amounts: Any, error: type[Exception], message: str) -> None:
+    """The error has the amount and its fault; nothing is counted, even if another part of the call is right."""
 
     async def ask() -> None:
         with pytest.raises(error, match=message):
@@ -385,7 +385,7 @@ def test_explain_has_the_time_until_a_rate_opens(virtual: Virtual) -> None:
     ]
 
 
-def test_explain_counts_those_that_are_before(virtual: Virtual) -> None:
+def test_explain_counts_the_jobs_before_one_that_waits_for_a_rate(virtual: Virtual) -> None:
     """Each job takes as much, so the last one waits far longer than the first."""
     jobs = [Job(nothing, label=str(number), needs={"api": 2}) for number in range(5)]
 
@@ -404,7 +404,7 @@ def test_explain_counts_those_that_are_before(virtual: Virtual) -> None:
 
 
 def test_a_pool_shows_its_rates() -> None:
-    """Total is the burst, and free is what is there now."""
+    """`total` is the burst, and `free` is the present amount."""
     shared = Pool(api=Rate(requests=4, tokens=32, per=8, burst={"requests": 2}), cpu=8)
     assert shared.total == {"api": {"requests": 2, "tokens": 32}, "cpu": 8}
     assert shared.free == shared.total
@@ -443,7 +443,7 @@ def test_a_pool_shows_its_rates() -> None:
         (lambda: Job(anyio.sleep, 0, label="x", needs={"api": {1: 1}}), TypeError, r"1 is not a key; keys are text"),
     ],
 )
-def test_bad_rates_are_refused(make: Any, error: type[Exception], message: str) -> None:
+def test_invalid_rates_are_rejected(make: Any, error: type[Exception], message: str) -> None:
     """The error names the value."""
     with pytest.raises(error, match=message):
         make()
@@ -459,8 +459,8 @@ def test_bad_rates_are_refused(make: Any, error: type[Exception], message: str) 
         ({"io": 3}, r"'x' needs io=3, a Rate of reads, writes: say of which, in a dict by key"),
     ],
 )
-def test_what_can_never_start_is_refused(needs: Any, message: str) -> None:
-    """The rejection comes before anything starts, for nested jobs too."""
+def test_needs_that_a_rate_can_never_meet_are_rejected(needs: Any, message: str) -> None:
+    """The rejection comes before anything starts, and includes nested jobs."""
     job = Job(anyio.sleep, 0, label="x", needs=needs)
     first = Job(anyio.sleep, 0)
     shared = pool(cpu=4, io=Rate(reads=5, writes=5, per=1))
@@ -576,7 +576,7 @@ def test_a_rate_is_never_exceeded_and_no_job_starves(
     assert all(job.is_settled() for scheduler in schedulers for job in scheduler)
     assert shared.free["cpu"] == 2
     for resource in shared._resources.values():
-        assert not (resource.admission and resource.admission.line_kinds)
+        assert not (resource.admission and resource.admission.group_counts)
         assert not getattr(resource, "holders", ())
     for key, limit in LIMITS.items():
         for first in range(len(taken)):
@@ -588,8 +588,8 @@ def test_a_rate_is_never_exceeded_and_no_job_starves(
 
 
 @pytest.mark.parametrize("is_first", [False, True])
-def test_a_later_job_that_becomes_ready_when_time_has_come_does_not_go_before(virtual: Virtual, is_first: bool) -> None:
-    """A waiting job has a timer for this moment, which may fire after other events of the same moment."""
+def test_a_job_that_becomes_ready_when_a_rate_opens_does_not_overtake(virtual: Virtual, is_first: bool) -> None:
+    """The waiting job has a timer for this moment, which may fire after other events of the same moment."""
     pool = Pool(api=Rate(requests=1, per=1))
     waiting = [Job(nothing, needs={"api": 1}) for _ in range(2)]
     later = Job(nothing, needs={"api": 1}, required=Job(nap, 1))

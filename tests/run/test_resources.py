@@ -19,7 +19,7 @@ from ..conftest import Virtual
 
 
 class Shared:
-    """A resource that says when it is made and closed."""
+    """A resource that records when it is made and closed."""
 
     log: list[str] = []  # noqa: RUF012 - cleared by each test
 
@@ -43,7 +43,7 @@ class Broken(Shared):
 
 
 async def share(kind: type[Shared] = Shared) -> Shared:
-    return _current.current_worker_var.get().run.shared_objects.get_or_create(kind, kind)
+    return _current.current_worker_var.get().run.shared_resources.get_or_create(kind, kind)
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +78,7 @@ def test_a_resource_is_closed_when_the_run_is_cancelled(virtual: Virtual) -> Non
     assert Shared.log[1:] == ["closing", "closed"]
 
 
-def test_closing_that_takes_too_long_is_cut_and_reported(virtual: Virtual) -> None:
+def test_closing_a_resource_for_longer_than_shutdown_timeout_is_cancelled(virtual: Virtual) -> None:
     """The run returns after `shutdown_timeout`, with an incident."""
     scheduler = Scheduler(Job(share, Endless), shutdown_timeout=2)
 
@@ -92,7 +92,7 @@ def test_closing_that_takes_too_long_is_cut_and_reported(virtual: Virtual) -> No
 
 
 @pytest.mark.parametrize("logs_failures", [True, False])
-def test_closing_that_raises_is_reported_and_changes_nothing(
+def test_an_error_in_closing_a_resource_is_reported_and_the_run_completes(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, logs_failures: bool
 ) -> None:
     """The run is COMPLETED, and the incident has the exception; it is logged, also if failures of jobs are not."""
@@ -108,8 +108,8 @@ def test_closing_that_raises_is_reported_and_changes_nothing(
     assert isinstance(scheduler.incidents[0].exception, OSError)
 
 
-def test_closing_that_is_cut_is_not_begun_again() -> None:
-    """A loop that ends cancels all tasks, that of the closing too; what was about to close is left alone then."""
+def test_a_cancelled_closing_of_a_resource_is_not_begun_again() -> None:
+    """A loop that ends cancels all tasks, the closing one included; the remaining resources are then not closed."""
     scheduler = Scheduler(Job(share))
 
     async def main() -> None:

@@ -47,7 +47,9 @@ def three_times(function: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitabl
 
 
 @pytest.mark.parametrize("make", [partial(Job, nap), partial(Calling, on_done=lambda job: None)])
-def test_a_decorator_that_returns_no_function_is_named(virtual: Virtual, make: Callable[..., AbstractJob[Any]]) -> None:
+def test_a_retry_decorator_that_returns_no_function_is_named(
+    virtual: Virtual, make: Callable[..., AbstractJob[Any]]
+) -> None:
     """The failure names the job, the option, and what the decorator returned."""
     job = make(label="a", retry=lambda function: 5)
     assert virtual(Scheduler(job).co_run)
@@ -98,8 +100,8 @@ DECORATORS = [
 
 
 @pytest.mark.parametrize("retry", DECORATORS)
-def test_a_throttle_passes_the_decorator(virtual: Virtual, retry: Any) -> None:
-    """Decorators got None for it: some called again before the time was over, or made None the result."""
+def test_a_throttle_bypasses_the_retry_decorator(virtual: Virtual, retry: Any) -> None:
+    """Decorators once got None for it: some called again before the time was over, or made None the result."""
     calls: list[float] = []
 
     async def ask() -> str:
@@ -115,7 +117,7 @@ def test_a_throttle_passes_the_decorator(virtual: Virtual, retry: Any) -> None:
 
 
 @pytest.mark.parametrize("retry", DECORATORS)
-def test_a_drain_of_a_nested_scheduler_passes_the_decorator(virtual: Virtual, retry: Any) -> None:
+def test_a_drain_of_a_nested_scheduler_bypasses_the_retry_decorator(virtual: Virtual, retry: Any) -> None:
     """The nested scheduler ends CANCELLED, and does not run again."""
     runs = itertools.count()
 
@@ -129,7 +131,7 @@ def test_a_drain_of_a_nested_scheduler_passes_the_decorator(virtual: Virtual, re
 
 
 @pytest.mark.parametrize("retry", DECORATORS)
-def test_the_late_error_of_a_ready_service_passes_the_decorator(virtual: Virtual, retry: Any) -> None:
+def test_a_late_error_of_a_ready_service_bypasses_the_retry_decorator(virtual: Virtual, retry: Any) -> None:
     """The service has FAILED with it, and is not called again."""
 
     async def serve(*, task_status: Any) -> None:
@@ -141,8 +143,8 @@ def test_the_late_error_of_a_ready_service_passes_the_decorator(virtual: Virtual
     assert (service.state, service.attempts, str(service.raised_exception())) == (FAILED, 1, "broken")
 
 
-def test_callbacks_hear_nothing_of_a_throttle(virtual: Virtual) -> None:
-    """`on_done` was called at each, though the job has neither succeeded nor settled."""
+def test_callbacks_are_not_called_at_a_throttle(virtual: Virtual) -> None:
+    """`on_done` was once called at each throttle, though the job had neither succeeded nor settled."""
     heard: list[str] = []
 
     class Asking(JobKind[str]):
@@ -175,7 +177,7 @@ def test_retry_gives_further_attempts(virtual: Virtual, failures: int) -> None:
     assert job.shutdowns == 1
 
 
-def test_last_attempts_failure_is_the_jobs(virtual: Virtual) -> None:
+def test_a_job_fails_with_the_exception_of_its_last_attempt(virtual: Virtual) -> None:
     """When the attempts are used up, the job FAILED with the last one's exception, and only then is it critical."""
     job = Flaky(9, retry=2, critical=True)
     other = Job(nap, 9)
@@ -221,7 +223,7 @@ def test_attempts_count_anew_in_each_run(virtual: Virtual) -> None:
     assert job.attempts == 1
 
 
-def test_each_attempt_has_its_hook(virtual: Virtual) -> None:
+def test_the_job_attempt_hook_is_called_for_each_attempt(virtual: Virtual) -> None:
     """`job_started` is called once, `job_attempt` at each attempt, `job_finished` once."""
     watch = Attempts()
     virtual(Scheduler(Flaky(2, retry=2), instruments=[watch]).co_run)
@@ -245,14 +247,14 @@ def test_retry_calls_the_function_anew(virtual: Virtual) -> None:
 
 
 def test_forever_job_may_be_retried(virtual: Virtual) -> None:
-    """A forever job has further attempts too."""
+    """A forever job that fails is called again."""
     job = Flaky(2, forever=True, retry=2)
     assert virtual(timed, Scheduler(job, Job(nap, 9))) == (True, 9)
     assert job.result() == 3
 
 
 def test_clean_up_job_may_be_retried(virtual: Virtual) -> None:
-    """A job that cleans up after a critical failure has further attempts too."""
+    """A job that cleans up after a critical failure is called again if it fails."""
     alarm = Flaky(1, retry=1, run_if="failed")
     alarm.requires(broken := Flaky(9, critical=True))
     assert virtual(timed, Scheduler(broken, alarm)) == (False, 3)
@@ -260,7 +262,7 @@ def test_clean_up_job_may_be_retried(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("retry", ["number", "decorator"])
-def test_endless_fast_retries_leave_others_their_turns(virtual: Virtual, retry: str) -> None:
+def test_endless_fast_retries_do_not_block_the_loop(virtual: Virtual, retry: str) -> None:
     """A job that fails at once and is always tried again does not keep the loop from turning."""
 
     def endless(function: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
@@ -284,7 +286,7 @@ def test_endless_fast_retries_leave_others_their_turns(virtual: Virtual, retry: 
     assert 40 < job.attempts < 60
 
 
-def test_attempt_goes_on_although_another_job_fails_with_what_the_first_one_raised(virtual: Virtual) -> None:
+def test_an_attempt_continues_if_another_job_fails_with_the_same_exception(virtual: Virtual) -> None:
     """Two jobs raise one exception object, as readers of a lost connection do, and only one of them fails with it.
 
     The traceback had the frames of both. When the other job failed, what makes attempts was closed, and this job with
@@ -380,7 +382,7 @@ def test_group_with_an_interruption_is_not_retried(virtual: Virtual) -> None:
 # --- decorators
 
 
-def test_decorator_decides(virtual: Virtual) -> None:
+def test_retry_decorator_decides_the_outcome(virtual: Virtual) -> None:
     """`retry=` may be any decorator of an async function: its return value or exception is the outcome."""
 
     def once_more(function: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
@@ -401,7 +403,7 @@ def test_decorator_decides(virtual: Virtual) -> None:
     assert str(failing.raised_exception()) == "call 2"
 
 
-def test_decorator_may_replace_the_failure(virtual: Virtual) -> None:
+def test_retry_decorator_may_replace_the_failure(virtual: Virtual) -> None:
     """The last exception of the decorator is that of the job."""
     job = Flaky(9, retry=tenacity.retry(stop=tenacity.stop_after_attempt(2)))
     virtual(Scheduler(job).co_run)
@@ -421,7 +423,7 @@ DECORATORS = {
 
 
 @pytest.mark.parametrize("library", DECORATORS)
-def test_decorators_of_libraries(virtual: Virtual, library: str) -> None:
+def test_retry_decorators_of_tenacity_and_stamina_work(virtual: Virtual, library: str) -> None:
     """The decorators of tenacity and stamina, their waiting included."""
     job, other, broken = (Flaky(failures, error, retry=DECORATORS[library])
                           for failures, error in [(2, OSError), (2, KeyError), (9, OSError)])  # fmt: skip
@@ -431,7 +433,7 @@ def test_decorators_of_libraries(virtual: Virtual, library: str) -> None:
     assert (str(broken.raised_exception()), broken.attempts) == ("call 3", 3)
 
 
-def test_one_decorator_serves_many_jobs(virtual: Virtual) -> None:
+def test_one_retry_decorator_may_be_used_by_many_jobs(virtual: Virtual) -> None:
     """Jobs that are retried by the same decorator at the same time do not disturb each other."""
     decorator = tenacity.retry(stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_fixed(1), reraise=True)
     jobs = [Flaky(number % 3, retry=decorator) for number in range(9)]
@@ -440,21 +442,21 @@ def test_one_decorator_serves_many_jobs(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("retry", ["twice", 1.5, True, [1]])
-def test_retry_that_is_neither_is_refused(retry: Any) -> None:
+def test_retry_that_is_neither_a_number_nor_a_decorator_is_rejected(retry: Any) -> None:
     """A value that is neither a number nor a decorator is a TypeError that names the job and the remedy."""
     with pytest.raises(TypeError, match=r"retry=.*'job'.*whole number.*decorator"):
         Job(nap, retry=retry, label="job")
 
 
-def test_negative_retry_is_refused() -> None:
+def test_negative_retry_is_rejected() -> None:
     """Fewer than no attempts: a ValueError that names the job."""
     with pytest.raises(ValueError, match=r"retry=-1 of 'job'"):
         Job(nap, retry=-1, label="job")
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_one_shot_jobs_cannot_be_retried(nested: bool, backend: Any) -> None:
-    """A coroutine object runs once: retry over it is refused before the run, whether its own or its scheduler's."""
+def test_a_job_of_a_coroutine_object_cannot_be_retried(nested: bool, backend: Any) -> None:
+    """A coroutine object runs once: its own retry, or its scheduler's, is rejected before the run."""
     coroutine = nap()
     inner: Any = Scheduler(Job(coroutine, label="shot"), retry=1) if nested else Job(coroutine, retry=1, label="shot")
     with pytest.raises(ValueError, match=r"'shot'.*coroutine object.*Job\(function"):

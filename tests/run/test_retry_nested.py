@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # --- with timeouts and restarts
 
 
-def test_retry_sees_job_timeout(virtual: Virtual) -> None:
+def test_a_job_is_retried_after_its_timeout(virtual: Virtual) -> None:
     """The timeout is innermost: it covers each attempt, and JobTimeout is one more Exception to retry on."""
     seen: list[BaseException] = []
 
@@ -34,7 +34,7 @@ def test_retry_sees_job_timeout(virtual: Virtual) -> None:
     assert (job.attempts, job.calls, job.timed_out) == (2, [0, 2], True)
 
 
-def test_restarts_belong_to_their_attempt(virtual: Virtual) -> None:
+def test_each_attempt_has_all_its_restarts(virtual: Virtual) -> None:
     """Each attempt has all its restarts, and then its JobTimeout is retried."""
     job = Flaky(0, seconds=9, timeout=2, on_timeout="restart", restarts=1, retry=1)
     assert virtual(timed, Scheduler(job)) == (True, 8)
@@ -42,7 +42,7 @@ def test_restarts_belong_to_their_attempt(virtual: Virtual) -> None:
     assert isinstance(job.raised_exception(), JobTimeout)
 
 
-def test_move_on_is_no_failure_to_retry(virtual: Virtual) -> None:
+def test_a_job_with_move_on_is_not_retried_after_its_timeout(virtual: Virtual) -> None:
     """An attempt that moves on has succeeded, so no other follows."""
     job = Flaky(1, seconds=1, timeout=1.5, on_timeout="move_on", retry=5)
     slow = Flaky(0, seconds=9, timeout=1.5, on_timeout="move_on", retry=5)
@@ -104,7 +104,7 @@ def test_nested_scheduler_keeps_its_slot_between_attempts(virtual: Virtual) -> N
     assert other.started_at == 3
 
 
-def test_nested_timeout_is_seen_by_its_retry(virtual: Virtual) -> None:
+def test_a_nested_scheduler_is_retried_after_its_timeout(virtual: Virtual) -> None:
     """A nested scheduler's timeout is its job timeout: its restarts belong to an attempt, its retry is around."""
     slow = Flaky(0, seconds=9)
     inner = Scheduler(slow, timeout=2, on_timeout="restart", restarts=1, retry=1)
@@ -114,7 +114,7 @@ def test_nested_timeout_is_seen_by_its_retry(virtual: Virtual) -> None:
     assert (inner.stop_reason, inner.timed_out) == (StopReason.TIMEOUT, True)
 
 
-def test_non_critical_failure_inside_is_not_retried(virtual: Virtual) -> None:
+def test_a_nested_scheduler_with_a_non_critical_failure_is_not_retried(virtual: Virtual) -> None:
     """A nested scheduler that completed has succeeded, whatever failed in it."""
     flaky = Flaky(9)
     inner = Scheduler(flaky, retry=5)
@@ -122,7 +122,7 @@ def test_non_critical_failure_inside_is_not_retried(virtual: Virtual) -> None:
     assert (inner.attempts, flaky.attempts, flaky.state) == (1, 1, FAILED)
 
 
-def test_retry_inside_and_around(virtual: Virtual) -> None:
+def test_retry_of_a_job_begins_anew_in_each_attempt_of_its_scheduler(virtual: Virtual) -> None:
     """A job's own attempts begin anew in each attempt of its scheduler."""
     flaky = Flaky(4, retry=1, critical=True)
     inner = Scheduler(flaky, retry=2)

@@ -9,7 +9,7 @@ import pytest
 
 from trioflow import Job, Pool, Scheduler, Trace, simulate
 from trioflow._core.job import _job_options
-from trioflow.abc import declare_run_resource, need_of_run
+from trioflow.abc import declare_run_resource, set_run_need
 
 from ..bodies import nap
 
@@ -22,7 +22,7 @@ class BenchJob(Job[Any]):
 
     def check_before_run(self) -> None:
         """Need a bench."""
-        need_of_run(self, "benches", 1)
+        set_run_need(self, "benches", 1)
 
 
 @pytest.fixture(autouse=True)
@@ -44,8 +44,8 @@ def traced_run(virtual: Virtual, scheduler: Scheduler) -> Trace:
     return trace
 
 
-def test_all_jobs_of_a_run_share_its_pool(virtual: Virtual) -> None:
-    """Jobs of nested schedulers share it too, even if these have needs and so are the pool of their members."""
+def test_all_jobs_of_a_run_share_its_run_resources(virtual: Virtual) -> None:
+    """Jobs of nested schedulers share them too, even if these have needs and so are the pool of their members."""
     nested, keeper = Scheduler(*benches(2), label="n"), Scheduler(*benches(2), needs={"cpu": 1}, label="k")
     scheduler = Scheduler(*benches(2), nested, keeper, pool=Pool(cpu=1))
     traced_run(virtual, scheduler)
@@ -54,8 +54,8 @@ def test_all_jobs_of_a_run_share_its_pool(virtual: Virtual) -> None:
     assert [round(start - started[0], 3) for start in started] == [0, 0, 1, 1, 2, 2]
 
 
-def test_a_job_that_is_added_to_a_run_waits_for_it(virtual: Virtual) -> None:
-    """`check_before_run` declares its need before it can start."""
+def test_a_job_added_during_the_run_waits_for_a_run_resource(virtual: Virtual) -> None:
+    """`check_before_run` declares the need before the job can start."""
 
     async def add() -> None:
         scheduler.update(late)
@@ -67,22 +67,22 @@ def test_a_job_that_is_added_to_a_run_waits_for_it(virtual: Virtual) -> None:
     assert starts[2] - starts[0] == pytest.approx(1)
 
 
-def test_a_trace_names_the_wait_for_it(virtual: Virtual) -> None:
-    """The trace shows a wait for a resource of a pool."""
+def test_a_trace_names_the_wait_for_a_run_resource(virtual: Virtual) -> None:
+    """The trace shows a wait as for a resource of a pool."""
     trace = traced_run(virtual, Scheduler(benches(3)))
     waits = {span.label: [wait.words for wait in span.waits] for span in trace.spans if span.waits}
     assert waits == {"bench 2": ["benches"]}
 
 
-def test_what_if_has_as_much_of_it(virtual: Virtual) -> None:
-    """More slots do not help jobs that wait for it."""
+def test_what_if_keeps_the_amount_of_a_run_resource(virtual: Virtual) -> None:
+    """More slots do not help jobs that wait for the resource."""
     trace = traced_run(virtual, Scheduler(benches(8), jobs_window=1))
     found = {point.size: point.seconds for point in trace.what_if(sizes=[1, 2, 4, None], policies=["fifo"]).points}
     assert found == {1: pytest.approx(8), 2: pytest.approx(4), 4: pytest.approx(4), None: pytest.approx(4)}
 
 
-def test_the_bound_of_a_simulation_counts_it() -> None:
-    """No order is faster than the work of all who share it, in nested schedulers too."""
+def test_the_lower_bound_of_a_simulation_counts_run_resources() -> None:
+    """No order is faster than the work of all jobs that share the resource, in nested schedulers too."""
     scheduler = Scheduler(*benches(4, expected_duration=1), Scheduler(*benches(4, expected_duration=1), label="n"))
     found = simulate(scheduler)
     assert found.makespan == pytest.approx(4)

@@ -124,7 +124,7 @@ def test_a_function_that_no_longer_waits_needs_one_worker_again(virtual: Virtual
     assert numbers == [numbers[0], 10, numbers[2], 1, 1]
 
 
-def test_what_has_changed_since_the_last_run_is_checked(virtual: Virtual) -> None:
+def test_changes_of_a_graph_since_the_last_run_are_checked(virtual: Virtual) -> None:
     """A run looks again at the graph if a job was set forever, or has needs, or was given another requirement."""
     first = Job(nothing, label="first")
     scheduler = Scheduler(first, last := Job(nothing, label="last", required=first))

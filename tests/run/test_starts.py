@@ -46,7 +46,7 @@ def order_of(virtual: Virtual, make: Callable[[], Scheduler]) -> str:
 
 @pytest.mark.parametrize("window", [1, 2, 3, None])
 def test_jobs_start_in_the_order_added(virtual: Virtual, window: int | None) -> None:
-    """Of those that are ready together the first added starts first; forever jobs too, also with a full window."""
+    """The order holds for jobs that are ready together, for forever jobs, and under a full window."""
 
     def make() -> Scheduler:
         ordinary = list(labelled("abcdefghij"))
@@ -89,8 +89,8 @@ def test_jobs_that_join_a_run_keep_the_order_added(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("priority", [0, 1])
-def test_own_task_keeps_its_place_in_the_order(virtual: Virtual, priority: int) -> None:
-    """A job with a task of its own starts in its turn, also where priorities decide."""
+def test_a_job_with_own_task_keeps_its_place_in_the_order(virtual: Virtual, priority: int) -> None:
+    """This holds under priorities, too."""
 
     def make() -> Scheduler:
         first = labelled("ab", priority=priority)
@@ -99,6 +99,6 @@ def test_own_task_keeps_its_place_in_the_order(virtual: Virtual, priority: int) 
     assert order_of(virtual, make) == "abcdef"
 
 
-def test_limiter_keeps_the_order(virtual: Virtual) -> None:
-    """Jobs start in the order added under a limiter too."""
+def test_jobs_start_in_the_order_added_under_a_limiter(virtual: Virtual) -> None:
+    """A limiter as window does not change the order."""
     assert order_of(virtual, lambda: Scheduler(labelled("abcdef"), jobs_window=anyio.CapacityLimiter(2))) == "abcdef"

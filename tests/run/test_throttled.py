@@ -55,7 +55,7 @@ def ask(server: Server, label: str, **options: Any) -> Job[str]:
     return Job(server.ask, label=label, **{"needs": {"api": 1}, **options})
 
 
-def test_nothing_starts_on_the_key_and_the_job_goes_first(virtual: Virtual) -> None:
+def test_a_throttled_key_starts_nothing_and_its_job_goes_first_afterwards(virtual: Virtual) -> None:
     """The slot is free for others meanwhile; then the throttled job comes before those that have waited longer."""
     server = Server(1)
     jobs = [ask(server, name) for name in "abc"]
@@ -68,7 +68,7 @@ def test_nothing_starts_on_the_key_and_the_job_goes_first(virtual: Virtual) -> N
     assert (jobs[0].attempts, jobs[0].started_at, jobs[0].elapsed) == (1, 21, 1)
 
 
-def test_those_that_were_throttled_start_in_the_order_in_which_they_were(virtual: Virtual) -> None:
+def test_throttled_jobs_start_again_in_the_order_of_their_throttles(virtual: Virtual) -> None:
     """Throttled jobs come before all others that are ready, whatever their priority."""
     server = Server(3)
     waits = [Job(anyio.sleep, seconds) for seconds in (0, 0.25, 0.5, 2)]
@@ -79,7 +79,7 @@ def test_those_that_were_throttled_start_in_the_order_in_which_they_were(virtual
     assert server.calls[3][0] == 21.5
 
 
-def test_a_throttled_job_goes_first_even_if_the_policy_changes_meanwhile(virtual: Virtual) -> None:
+def test_a_throttled_job_goes_first_even_after_a_change_of_the_policy(virtual: Virtual) -> None:
     """A job with an expected duration that is added later turns fifo into critical path."""
     server = Server(1)
     throttled, other = ask(server, "throttled"), ask(server, "other")
@@ -93,15 +93,15 @@ def test_a_throttled_job_goes_first_even_if_the_policy_changes_meanwhile(virtual
     assert [label for _, label in server.calls] == ["throttled", "throttled", "other", "added", "after other"]
 
 
-def test_of_a_rate_what_was_taken_stays_taken(virtual: Virtual) -> None:
-    """The server may have counted it; the job takes it a second time, when it starts again."""
+def test_a_throttled_job_does_not_get_its_amount_of_a_rate_back(virtual: Virtual) -> None:
+    """The server may have counted the request; the job takes the amount a second time, when it starts again."""
     server = Server(1, after=2)
     job = ask(server, "a", needs={"api": {"tokens": 32}})
     assert virtual(Scheduler(job, pool=Pool(api=Rate(tokens=32, per=8))).co_run)
     assert job.started_at == 8
 
 
-def test_needs_and_slot_are_free_meanwhile(virtual: Virtual) -> None:
+def test_needs_and_slot_of_a_throttled_job_are_free_for_others(virtual: Virtual) -> None:
     """A resource that is not throttled is free for others, and so is the slot."""
     server = Server(1)
     job = ask(server, "a", needs={"api": 1, "cpu": 1})
@@ -110,7 +110,7 @@ def test_needs_and_slot_are_free_meanwhile(virtual: Virtual) -> None:
     assert (other.started_at, job.started_at) == (1, 21)
 
 
-def test_the_attempt_does_not_count(virtual: Virtual) -> None:
+def test_a_throttled_attempt_does_not_count_for_retry(virtual: Virtual) -> None:
     """A job with one retry may be throttled any number of times, and fail once, before and after."""
     ends: list[Any] = [Throttled("api", 1), ValueError("first"), Throttled("api", 1), Throttled("api", 1), None]
 
@@ -149,8 +149,8 @@ def test_a_retry_decorator_does_not_see_throttled(virtual: Virtual) -> None:
     assert (job.started_at, seen) == (42, [])
 
 
-def test_in_a_group_from_a_nursery(virtual: Virtual) -> None:
-    """A job that asks in tasks of its own is throttled if nothing but throttles comes out; the longest counts."""
+def test_a_group_of_throttles_from_a_nursery_throttles_the_job(virtual: Virtual) -> None:
+    """The exception group must have nothing but throttles; the longest counts."""
 
     async def refuse(error: Exception | None) -> None:
         if error is not None:
@@ -174,15 +174,15 @@ def test_in_a_group_from_a_nursery(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("options", [{"own_task": True}, {"timeout": 5}, {"priority": 1}, {"idle_timeout": 5}])
-def test_with_the_options_that_take_other_paths(virtual: Virtual, options: Any) -> None:
-    """A task of its own, a timeout for each call, a rank: each starts again in the same way."""
+def test_a_throttled_job_with_options_off_the_hot_path_starts_again(virtual: Virtual, options: Any) -> None:
+    """A task of its own, a timeout for each call, and a rank make no difference."""
     server = Server(2)
     job = ask(server, "a", **options)
     assert virtual(Scheduler(job, Job(anyio.sleep, 1, required=job), pool=Pool(api=1)).co_run)
     assert job.started_at == 42
 
 
-def test_inputs_are_kept_until_it_is_over(virtual: Virtual) -> None:
+def test_inputs_of_a_throttled_job_are_kept_until_its_end(virtual: Virtual) -> None:
     """The result of an input with `keep_result=False` is there for the second call too, and dropped afterwards."""
 
     async def load() -> str:
@@ -196,8 +196,8 @@ def test_inputs_are_kept_until_it_is_over(virtual: Virtual) -> None:
     assert rows.result(default="dropped") == "dropped"
 
 
-def test_in_nested_schedulers(virtual: Virtual) -> None:
-    """A part that a nested scheduler has is throttled together with the whole, and the other way round."""
+def test_a_throttle_holds_for_a_resource_and_what_schedulers_keep_of_it(virtual: Virtual) -> None:
+    """A part that a nested scheduler keeps is throttled together with the whole, and vice versa."""
     server = Server(1)
     inner = Scheduler(ask(server, "in"), needs={"api": 2})
     late = ask(server, "late", required=Job(anyio.sleep, 2))
@@ -205,8 +205,8 @@ def test_in_nested_schedulers(virtual: Virtual) -> None:
     assert sorted(server.calls) == [(0, "in"), (21, "in"), (21, "late")]
 
 
-def test_two_schedulers_that_share_a_pool(virtual: Virtual) -> None:
-    """A throttle in one of them holds in the other."""
+def test_a_throttle_holds_in_all_schedulers_that_share_the_pool(virtual: Virtual) -> None:
+    """The second scheduler starts nothing on the key that a job of the first one has throttled."""
     server = Server(1)
     pool = Pool(api=Rate(requests=100, per=1))
 
@@ -222,7 +222,9 @@ def test_two_schedulers_that_share_a_pool(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("end", ["cancel job", "cancel", "drain", "timeout"])
 @pytest.mark.parametrize("when", [0.5, 10])
-def test_ended_while_throttled(virtual: Virtual, end: str, when: float) -> None:
+def test_a_throttled_job_is_cancelled_at_once_when_it_or_its_run_is_ended(
+    virtual: Virtual, end: str, when: float
+) -> None:
     """A throttled job ends CANCELLED at once, whether it waits or is about to raise; so does the run."""
     server = Server(5)
     job = ask(server, "a")
@@ -249,7 +251,9 @@ def test_ended_while_throttled(virtual: Virtual, end: str, when: float) -> None:
 
 
 @pytest.mark.parametrize("end", [Job.cancel, lambda job: job.scheduler.cancel()], ids=["job", "run"])
-def test_throttled_while_it_unwinds(virtual: Virtual, end: Callable[[Any], None]) -> None:
+def test_a_cancelled_job_that_raises_throttled_while_it_unwinds_is_cancelled(
+    virtual: Virtual, end: Callable[[Any], None]
+) -> None:
     """A job that was cancelled is CANCELLED: it does not wait again because it was throttled on its way out."""
 
     async def ask() -> None:
@@ -267,7 +271,7 @@ def test_throttled_while_it_unwinds(virtual: Virtual, end: Callable[[Any], None]
     assert (job.state, job.started_at, job.finished_at) == (JobState.CANCELLED, 0, 1)
 
 
-def test_forever_jobs_and_services(virtual: Virtual) -> None:
+def test_a_throttled_forever_job_waits_and_a_throttled_ready_service_fails(virtual: Virtual) -> None:
     """Forever jobs wait as others do, and end CANCELLED with the run; a ready service fails."""
 
     async def watch() -> None:
@@ -296,8 +300,8 @@ def test_forever_jobs_and_services(virtual: Virtual) -> None:
     assert "is a service, and has reported that it is ready" in service.raised_exception().__notes__[0]  # type: ignore[union-attr]
 
 
-def test_a_coroutine_object_can_not_be_called_again(virtual: Virtual) -> None:
-    """The job fails with the throttle, which names the reason; the key is throttled all the same."""
+def test_a_throttled_job_of_a_coroutine_object_fails(virtual: Virtual) -> None:
+    """A coroutine object cannot be called again; the key is throttled all the same."""
     server = Server(1)
 
     async def main() -> None:
@@ -315,8 +319,8 @@ def test_a_coroutine_object_can_not_be_called_again(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("needs", [None, {"db": 1}])
-def test_a_key_that_the_job_does_not_need(virtual: Virtual, needs: Any) -> None:
-    """The job fails, and the error has the remedy."""
+def test_a_throttle_of_a_key_that_the_job_does_not_need_fails_the_job(virtual: Virtual, needs: Any) -> None:
+    """The error has the remedy."""
     server = Server(1)
     job = ask(server, "a", needs=needs)
     assert virtual(Scheduler(job, pool=Pool(api=1, db=1)).co_run)
@@ -328,7 +332,7 @@ def test_a_key_that_the_job_does_not_need(virtual: Virtual, needs: Any) -> None:
     assert isinstance(e.value.__cause__, Throttled)
 
 
-def test_a_clean_up_job_waits_for_nothing(virtual: Virtual) -> None:
+def test_a_throttled_clean_up_job_fails(virtual: Virtual) -> None:
     """A throttled clean-up job fails, and the run ends."""
     server = Server(1)
 
@@ -341,8 +345,8 @@ def test_a_clean_up_job_waits_for_nothing(virtual: Virtual) -> None:
     assert isinstance(cleaning.raised_exception(), Throttled)
 
 
-def test_a_job_with_a_task_of_its_own_takes_of_a_rate_once(virtual: Virtual) -> None:
-    """The worker that finds it puts it back for another one, with what it has taken."""
+def test_a_throttled_job_with_own_task_takes_its_amount_of_a_rate_once(virtual: Virtual) -> None:
+    """The worker that finds the job queues it again for another worker, with the amount it has taken."""
     first = Job(anyio.sleep, 0)
     jobs = [Job(anyio.sleep, 0, needs={"api": 1}, own_task=True, required=first) for _ in range(4)]
     assert virtual(Scheduler(first, *jobs, pool=Pool(api=Rate(requests=4, per=8))).co_run)
@@ -350,12 +354,12 @@ def test_a_job_with_a_task_of_its_own_takes_of_a_rate_once(virtual: Virtual) -> 
 
 
 def raise_it() -> None:
-    """Raise it, elsewhere."""
+    """Raise this throttle, in a thread or another process."""
     raise Throttled("api", after=0.01)
 
 
 @pytest.mark.parametrize("kind", [ThreadJob, ProcessJob])
-def test_from_threads_and_processes(backend: str, kind: Any) -> None:
+def test_throttled_may_be_raised_in_threads_and_processes(backend: str, kind: Any) -> None:
     """`Throttled` arrives as it was raised; from a worker process it comes through a pickle."""
 
     class Once(Instrument):
@@ -420,14 +424,14 @@ def test_instruments_and_trace_see_a_throttle(virtual: Virtual) -> None:
         (lambda: Throttled(5), TypeError, r"Throttled\(5\): give the name of a resource"),  # type: ignore[arg-type]
     ],
 )
-def test_bad_throttles_are_refused(make: Any, error: type[Exception], message: str) -> None:
+def test_invalid_throttles_are_rejected(make: Any, error: type[Exception], message: str) -> None:
     """The error names the value."""
     with pytest.raises(error, match=message):
         make()
 
 
-def test_a_pickle_of_it_is_equal() -> None:
-    """Worker processes and executors send it."""
+def test_a_throttled_exception_survives_pickling() -> None:
+    """Worker processes and executors send the exception as a pickle."""
     copy = pickle.loads(pickle.dumps(Throttled("api", after=20)))
     assert (copy.key, copy.after, str(copy)) == ("api", 20, "'api' is throttled for 20 s")
 
@@ -438,7 +442,9 @@ def test_a_pickle_of_it_is_equal() -> None:
     window=st.integers(1, 3) | st.none(),
     backfill=st.integers(0, 2),
 )
-def test_nobody_starves_and_nothing_leaks(backend: str, refusals: Any, window: int | None, backfill: int) -> None:
+def test_random_throttles_neither_starve_jobs_nor_leak_resources(
+    backend: str, refusals: Any, window: int | None, backfill: int
+) -> None:
     """In random scenarios nothing starts on a closed key, all jobs succeed, and the pool is full at the end."""
     closed = {"a": 0.0, "b": 0.0}
     left = [number for number, _, _ in refusals]
@@ -460,10 +466,10 @@ def test_nobody_starves_and_nothing_leaks(backend: str, refusals: Any, window: i
     scheduler.raise_for_failures()
     assert not any(left)
     assert pool.free["a"] == 2
-    assert not any(resource.admission and resource.admission.line_kinds for resource in pool._resources.values())
+    assert not any(resource.admission and resource.admission.group_counts for resource in pool._resources.values())
 
 
-def test_jobs_that_have_passed_one_before_there_were_priorities_are_compared_with_it_later(virtual: Virtual) -> None:
+def test_a_throttled_job_is_compared_with_overtakers_of_a_time_without_priorities(virtual: Virtual) -> None:
     """A throttled job waits again before those with priorities, which came when nothing waited in its run."""
     pool, throttled = Pool(cpu=2), iter([True, False])
 

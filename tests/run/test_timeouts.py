@@ -76,7 +76,7 @@ def test_job_within_its_timeout_succeeds(virtual: Virtual) -> None:
     assert job.timed_out is False
 
 
-def test_waiting_for_a_slot_is_no_time_of_the_job(virtual: Virtual) -> None:
+def test_waiting_for_a_slot_does_not_count_for_the_timeout(virtual: Virtual) -> None:
     """The timeout covers the calls of co_run, not the waiting before."""
     job = Job(nap, 1, "in time", timeout=2)
     assert virtual(timed, Scheduler(Job(nap, 5), job, jobs_window=1)) == (True, 6)
@@ -94,7 +94,7 @@ def test_move_on_succeeds_with_none(virtual: Virtual) -> None:
 
 
 def test_restart_starts_again_within_the_same_attempt(virtual: Virtual) -> None:
-    """`on_timeout="restart"` calls `co_run` again; this is the same attempt, and `elapsed` continues."""
+    """`on_timeout="restart"` calls `co_run` again; `attempts` stays, and `elapsed` continues."""
     job = Slower(4, timeout=2.5, on_timeout="restart")
     assert virtual(timed, Scheduler(job)) == (True, 2.5 + 2.5 + 2)
     assert job.result() == 3
@@ -150,7 +150,7 @@ def test_job_that_catches_its_cancellation_and_returns_has_succeeded(virtual: Vi
 
 
 @pytest.mark.parametrize("on_timeout", ["fail", "move_on", "restart"])
-def test_job_that_raises_when_its_time_is_over_failed_with_that(virtual: Virtual, on_timeout: Any) -> None:
+def test_job_that_raises_at_its_timeout_fails_with_that_exception(virtual: Virtual, on_timeout: Any) -> None:
     """An error that leaves the body at the timeout is the outcome, whatever on_timeout says."""
 
     async def clumsy() -> None:
@@ -164,8 +164,8 @@ def test_job_that_raises_when_its_time_is_over_failed_with_that(virtual: Virtual
     assert isinstance(job.raised_exception(), OSError)
 
 
-def test_job_with_own_nursery_at_its_timeout(virtual: Virtual) -> None:
-    """A job cut inside a nursery of its own is a JobTimeout, too, not a group."""
+def test_job_cut_inside_its_own_nursery_fails_with_job_timeout(virtual: Virtual) -> None:
+    """The exception is the JobTimeout itself, not a group."""
 
     async def nursery() -> None:
         async with anyio.create_task_group() as tasks:
@@ -177,7 +177,7 @@ def test_job_with_own_nursery_at_its_timeout(virtual: Virtual) -> None:
     assert isinstance(job.raised_exception(), JobTimeout)
 
 
-def test_timeout_error_of_the_job_itself_is_its_own(virtual: Virtual) -> None:
+def test_timeout_error_raised_by_the_body_is_an_ordinary_failure(virtual: Virtual) -> None:
     """A TimeoutError, or a JobTimeout of something else, that the body raises is a failure, not a timeout."""
 
     async def inside() -> None:
@@ -196,8 +196,8 @@ def test_timeout_error_of_the_job_itself_is_its_own(virtual: Virtual) -> None:
     assert [job.timed_out for job in jobs] == [False, False]
 
 
-def test_timeout_of_a_forever_job(virtual: Virtual) -> None:
-    """A forever job may have a timeout, too: it fails by it alone."""
+def test_forever_job_fails_at_its_timeout(virtual: Virtual) -> None:
+    """The timeout is a failure of the forever job alone."""
     monitor = Job(nap, 100, forever=True, timeout=1)
     assert virtual(timed, Scheduler(monitor, Job(nap, 3))) == (True, 3)
     assert monitor.state is FAILED
@@ -240,7 +240,7 @@ def test_outermost_scheduler_ignores_options_of_jobs(virtual: Virtual) -> None:
 
 
 def test_nested_timeout_fails_the_nested_scheduler(virtual: Virtual) -> None:
-    """A nested scheduler's timeout is its job timeout: it FAILED with JobTimeout; the outer run goes on."""
+    """A nested scheduler's timeout is its job timeout: it FAILED with JobTimeout; the outer run continues."""
     cut = Job(nap, 5)
     inner = Scheduler(cut, timeout=2, label="inner")
     after = Job(nap, 1, required=inner)
@@ -263,7 +263,7 @@ def test_nested_timeout_may_be_critical(virtual: Virtual) -> None:
     assert outer.culprit is inner
 
 
-def test_nested_move_on(virtual: Virtual) -> None:
+def test_nested_scheduler_with_move_on_succeeds_at_its_timeout(virtual: Virtual) -> None:
     """A nested scheduler that moves on is SUCCEEDED with None; inside one can see why it stopped."""
     cut = Job(nap, 5)
     inner = Scheduler(cut, timeout=2, on_timeout="move_on")
@@ -323,8 +323,8 @@ def test_nested_critical_failure_is_not_restarted(virtual: Virtual) -> None:
     assert isinstance(inner.raised_exception(), OSError)
 
 
-def test_inner_job_timeout_is_not_the_schedulers(virtual: Virtual) -> None:
-    """A critical job inside that ran out of its time fails the nested scheduler; that is not a timeout of its own."""
+def test_timeout_of_a_critical_job_is_no_timeout_of_its_nested_scheduler(virtual: Virtual) -> None:
+    """The job that ran out of time fails the nested scheduler, whose `timed_out` stays False."""
     job = Job(nap, 9, timeout=1, critical=True)
     inner = Scheduler(job, timeout=5, on_timeout="restart")
     assert virtual(timed, Scheduler(inner, critical_jobs=False)) == (True, 1)
@@ -345,7 +345,7 @@ def test_outer_timeout_cancels_the_inner_run(virtual: Virtual) -> None:
     assert outer.stop_reason is StopReason.TIMEOUT
 
 
-def test_timeout_at_the_very_end(virtual: Virtual) -> None:
+def test_timeout_just_after_the_end_does_not_affect_the_run(virtual: Virtual) -> None:
     """A run that is over before its time is over is not touched by it."""
     scheduler = Scheduler(Job(nap, 1), timeout=1.25)
     assert virtual(timed, scheduler) == (True, 1)
@@ -353,13 +353,13 @@ def test_timeout_at_the_very_end(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: Job(nap, 9), lambda: Scheduler(Job(nap, 9))])
-def test_timeout_does_not_wait_for_the_blocked(virtual: Virtual, make: Callable[[], Any]) -> None:
+def test_run_ends_at_its_timeout_however_deep_the_running_jobs_are(virtual: Virtual, make: Callable[[], Any]) -> None:
     """A run with a timeout ends on time, however deep what it waits for."""
     scheduler = Scheduler(Scheduler(make(), make()), make(), jobs_window=1, timeout=0.5)
     assert virtual(timed, scheduler) == (False, 0.5)
 
 
-def test_jobs_can_ask_for_the_deadline_of_their_run(virtual: Virtual) -> None:
+def test_effective_deadline_in_a_job_is_that_of_its_run(virtual: Virtual) -> None:
     """The deadline that anyio shows to a job is that of the run."""
 
     async def ask() -> float:
@@ -374,7 +374,7 @@ async def asks() -> float:
     return anyio.current_effective_deadline()
 
 
-def test_jobs_can_ask_for_their_own_deadline(virtual: Virtual) -> None:
+def test_effective_deadline_in_a_job_is_its_own_if_that_is_earlier(virtual: Virtual) -> None:
     """The deadline that anyio shows to a job is its own, if that is the earliest; the next job does not see it."""
     first = Job(asks, timeout=5)
     second = Job(asks, required=first)  # in the same task
@@ -383,7 +383,7 @@ def test_jobs_can_ask_for_their_own_deadline(virtual: Virtual) -> None:
     assert (first.result(), second.result(), third.result()) == (5, 20, 20)
 
 
-def test_each_job_has_its_own_time(virtual: Virtual) -> None:
+def test_each_job_is_cancelled_at_its_own_timeout(virtual: Virtual) -> None:
     """Timeouts that begin and end in any order each cancel their own job at its own time."""
     jobs = [Job(nap, 99, timeout=limit) for limit in (7, 3, 9, 1, 5)]
     first = Job(nap, 0.5)
@@ -394,7 +394,9 @@ def test_each_job_has_its_own_time(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("limits", [(2, None, 20), (2, 20, None), (20, 2, None), (2, 5, 4), (5, 2, 99), (2, 2, 2)])
-def test_a_job_is_not_cut_by_the_deadline_of_one_before_it(virtual: Virtual, limits: tuple[float | None, ...]) -> None:
+def test_a_job_is_not_cancelled_by_the_deadline_of_a_job_before_it(
+    virtual: Virtual, limits: tuple[float | None, ...]
+) -> None:
     """One after the other in a task, jobs whose time ends earlier, later or never each end at their own time only."""
     quick = Job(nap, 1, timeout=limits[0])
     job = Job(nap, 3, timeout=limits[1], required=quick)
@@ -417,7 +419,7 @@ def test_a_run_leaves_no_deadline_behind() -> None:
 
 
 def test_unused_deadlines_do_not_keep_a_run_alive(virtual: Virtual) -> None:
-    """A loop that goes on for days forgets a run when that is over, not when the time of its jobs would have been."""
+    """A long-lived loop forgets a run when the run is over, not when the timeouts of its jobs would have expired."""
 
     async def main() -> object:
         scheduler = Scheduler(*(Job(anyio.lowlevel.checkpoint, timeout=1000) for _ in range(5)))
@@ -453,7 +455,7 @@ def test_a_job_that_is_cancelled_after_its_timeout_is_cancelled(virtual: Virtual
     assert (job.state, job.timed_out) == (CANCELLED, False)
 
 
-def test_a_job_that_was_cancelled_has_no_timeout_any_more(virtual: Virtual) -> None:
+def test_a_timeout_during_the_unwinding_of_a_cancelled_job_changes_nothing(virtual: Virtual) -> None:
     """A timeout that comes while a cancelled job unwinds changes nothing."""
 
     job = Job(slow_to_unwind, timeout=2)
@@ -466,7 +468,7 @@ def test_a_job_that_was_cancelled_has_no_timeout_any_more(virtual: Virtual) -> N
     assert (job.state, job.timed_out) == (CANCELLED, False)
 
 
-def test_a_job_that_swallows_its_timeout_leaves_its_run_alone(virtual: Virtual) -> None:
+def test_a_job_that_swallows_its_timeout_does_not_affect_its_run(virtual: Virtual) -> None:
     """A job that catches the cancellation and returns has succeeded, and jobs after it run as if nothing had been."""
 
     async def swallows() -> str:
@@ -522,7 +524,7 @@ async def hang() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"retry": 1}, {"own_task": True}, {"on_timeout": "restart", "restarts": 1}])
 @pytest.mark.parametrize("body", [hang, decorated(hang)], ids=["plain", "decorated"])
-def test_the_error_says_where_the_job_was(
+def test_the_timeout_error_names_the_line_where_the_job_was(
     virtual: Virtual, body: Callable[[], Awaitable[None]], options: dict[str, Any]
 ) -> None:
     """The innermost line of the user's code, not of a library; a decorator is not in its way."""
@@ -536,8 +538,8 @@ def test_the_error_says_where_the_job_was(
     assert str(error).startswith(f"'slow' did not end within its timeout of 1 s; {where}: give it more time")
 
 
-def test_a_job_without_code_of_the_user_was_nowhere(virtual: Virtual) -> None:
-    """The innermost frame is a library's."""
+def test_the_timeout_error_of_a_job_without_user_code_names_no_line(virtual: Virtual) -> None:
+    """All frames are a library's."""
     job = Job(anyio.sleep, 9, timeout=1, label="slow")
     assert virtual(Scheduler(job).co_run)
     error = job.raised_exception()

@@ -44,7 +44,7 @@ def is_write(node: ast.AST) -> bool:
     )
 
 
-def test_the_code_writes_states_in_a_few_functions() -> None:
+def test_only_the_listed_functions_of_the_package_write_job_states() -> None:
     """Only the functions in `WRITERS` write the state of a job."""
     found = {
         (".".join(path.relative_to(PACKAGE).with_suffix("").parts), function)
@@ -59,13 +59,13 @@ def test_the_code_writes_states_in_a_few_functions() -> None:
     ["job._state = new", "a, job._state = 1, new", "del job._state", "for job._state in new: pass",
      'setattr(job, "_state", new)', 'object.__setattr__(job, "_state", new)', "job._state: str = new"],
 )  # fmt: skip
-def test_each_way_to_write_a_state_is_found(code: str) -> None:
-    """The search above finds it in a method, a nested function, and a module."""
+def test_search_finds_each_way_to_write_a_state(code: str) -> None:
+    """The statement may be in a method, a nested function, or a module."""
     assert list(writers_in(ast.parse(code))) == [""]
     assert list(writers_in(ast.parse(f"class A:\n  def f():\n    def g():\n      {code}"))) == ["A.f.<locals>.g"]
 
 
-def test_a_write_from_elsewhere_is_seen(checked_states: CheckedState) -> None:
+def test_a_state_written_by_another_function_is_recorded_with_its_name(checked_states: CheckedState) -> None:
     """A step that is in the table, written by another function of the package, is seen with its name."""
     elsewhere = types.ModuleType("trioflow.view._elsewhere")
     exec("def write(job, state): job._state = state", vars(elsewhere))
@@ -75,7 +75,7 @@ def test_a_write_from_elsewhere_is_seen(checked_states: CheckedState) -> None:
 
 
 @pytest.mark.parametrize("old", JobState)
-def test_only_steps_of_the_table_pass(checked_states: CheckedState, old: JobState) -> None:
+def test_only_transitions_of_the_table_are_allowed(checked_states: CheckedState, old: JobState) -> None:
     """A step that is not in the table raises, is kept for the end of the test, and writes nothing."""
     for new in JobState:
         job: AbstractJob[Any] = AbstractJob(label="mine")
@@ -91,8 +91,8 @@ def test_only_steps_of_the_table_pass(checked_states: CheckedState, old: JobStat
             checked_states.illegal.clear()
 
 
-def test_an_assertion_that_fails_in_a_job_is_kept(checked_states: CheckedState, virtual: Virtual) -> None:
-    """The run goes on to its end, and the test would pass: it is kept for the end of the test, with the job's name."""
+def test_an_assertion_that_fails_in_a_job_is_recorded(checked_states: CheckedState, virtual: Virtual) -> None:
+    """The run continues to its end, so the assertion is recorded for the end of the test, with the job's name."""
     assert virtual(Scheduler(Job(fail_now, AssertionError("one is not two"), label="mine"), Job(fail_now)).co_run)
     assert checked_states.assertions == ["'mine': one is not two"]
     checked_states.assertions.clear()

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 variable: contextvars.ContextVar[Any] = contextvars.ContextVar("variable")
 
 
-def test_01_job_with_its_own_nursery_ends_in_a_group(virtual: Virtual) -> None:
+def test_01_cancelled_job_with_its_own_nursery_does_not_count_as_failed(virtual: Virtual) -> None:
     """A cancelled nursery raises a group of Cancelled: `except Cancelled` missed it, and the job counted as failed.
 
     With an error beside the cancellation the error is the job's, and the run ends all the same.
@@ -58,7 +58,9 @@ def test_01_job_with_its_own_nursery_ends_in_a_group(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
-def test_02_interruption_passes_through_after_the_ending(virtual: Virtual, interruption: type[BaseException]) -> None:
+def test_02_interruption_is_raised_after_the_ordered_ending(
+    virtual: Virtual, interruption: type[BaseException]
+) -> None:
     """A job with `except Exception` let KeyboardInterrupt tear the run apart, without any shutdown."""
     closing = Closing(functools.partial(anyio.sleep, 0.5))
     job = Job(fail, 0.5, interruption("mine"))
@@ -87,7 +89,7 @@ def test_04_nested_scheduler_that_stopped_has_failed(virtual: Virtual) -> None:
     assert str(broken.raised_exception()) == "mine"
 
 
-def test_05_result_is_for_every_reader(virtual: Virtual) -> None:
+def test_05_traceback_of_a_failed_result_is_the_same_for_every_reader(virtual: Virtual) -> None:
     """Raising a stored exception makes its traceback grow: the tenth reader saw the frames of the nine before."""
     job = Job(fail)
     assert virtual(timed, Scheduler(job)) == (True, 1)
@@ -113,7 +115,7 @@ def test_06_shared_limiter_of_one_token_suffices_for_any_nesting(virtual: Virtua
     assert virtual(main) == (True, 2 + depth)
 
 
-def test_06_worker_does_not_wait_for_a_token_when_nothing_is_left(virtual: Virtual) -> None:
+def test_06_worker_does_not_wait_for_a_token_when_no_job_is_left(virtual: Virtual) -> None:
     """A worker stood in the queue for the job that another had run meanwhile: the run ended with the next token."""
 
     async def main() -> tuple[bool, float]:
@@ -301,7 +303,7 @@ def test_16_cancellation_is_never_stored(virtual: Virtual) -> None:
     assert [type(one) for one in leaves(caught.value)] == [JobCancelled]
 
 
-def test_18_value_that_a_thread_brings_too_late_is_dropped(virtual: Virtual) -> None:
+def test_18_value_that_a_thread_returns_after_the_timeout_is_dropped(virtual: Virtual) -> None:
     """`move_on_after` around a thread that cannot be interrupted returns its value late, as if in time."""
     gate = threading.Event()
 
@@ -315,7 +317,7 @@ def test_18_value_that_a_thread_brings_too_late_is_dropped(virtual: Virtual) -> 
     assert isinstance(job.raised_exception(), JobTimeout)
 
 
-def test_19_annotations_of_a_class_with_a_method_list() -> None:
+def test_19_annotations_with_list_resolve_in_a_class_with_a_method_list() -> None:
     """Below a method called `list`, `-> list[Job]` in the same class was a TypeError."""
     assert typing.get_origin(typing.get_type_hints(Scheduler.map, vars(typing) | _names())["return"]) is list
 
@@ -333,7 +335,7 @@ def test_19_empty_scheduler_is_true(virtual: Virtual) -> None:
     assert job.scheduler is empty
 
 
-def test_19_run_in_a_thread_beside_a_loop(virtual: Virtual) -> None:
+def test_19_run_in_a_thread_started_from_an_event_loop_works(virtual: Virtual) -> None:
     """sniffio's variable is inherited by `asyncio.to_thread`: `run()` there believed that it was in a loop."""
 
     async def main() -> bool:

@@ -36,7 +36,7 @@ class MuteType(TypeError):
 
 
 class Closed(Exception):
-    """It takes no notes."""
+    """An exception that takes no notes."""
 
     @property
     def __notes__(self) -> Any:
@@ -46,14 +46,14 @@ class Closed(Exception):
 
 
 class OddGroup(ExceptionGroup[Exception]):
-    """It cannot be split."""
+    """A group that cannot be split."""
 
     derive = split = subgroup = refuse  # type: ignore[assignment]
     __str__ = __repr__ = refuse
 
 
 class OddBaseGroup(BaseExceptionGroup[BaseException]):
-    """It cannot be split either, and may hold cancellations."""
+    """A group that cannot be split, and may hold cancellations."""
 
     derive = split = subgroup = refuse  # type: ignore[assignment]
 
@@ -98,7 +98,7 @@ def _caused(cause: BaseException) -> BaseException:
 @pytest.mark.parametrize("maker", MAKERS)
 @pytest.mark.parametrize("critical", [False, True])
 @pytest.mark.parametrize("options", [{}, {"timeout": 9}, {"retry": 1}])
-def test_exception_whose_code_raises_fails_its_job_alone(
+def test_exception_whose_code_raises_fails_only_its_job(
     virtual: Virtual, maker: str, critical: bool, options: dict[str, Any]
 ) -> None:
     """Such an exception once ended the run INTERRUPTED, and left the job RUNNING."""
@@ -120,8 +120,8 @@ def test_exception_whose_code_raises_fails_its_job_alone(
         assert needs.state is BLOCKED
 
 
-def test_odd_group_with_a_cancellation_leaves_the_error(virtual: Virtual) -> None:
-    """The cancellation goes on, and what else is in the group is what the job raised."""
+def test_errors_beside_a_cancellation_in_a_misbehaving_group_fail_the_job(virtual: Virtual) -> None:
+    """The cancellation continues, and the rest of the group is the exception of the job."""
     errors = [ValueError("mine")]
 
     async def work() -> None:
@@ -139,7 +139,7 @@ def test_odd_group_with_a_cancellation_leaves_the_error(virtual: Virtual) -> Non
     assert list(raised.exceptions) == errors
 
 
-def test_a_group_without_its_cancellation_keeps_its_shape(virtual: Virtual) -> None:
+def test_exception_group_without_its_cancellation_keeps_its_shape(virtual: Virtual) -> None:
     """The groups inside, and what they say, stay as the job has raised them."""
     inner = ExceptionGroup("inner", [ValueError("mine"), OSError("mine, too")])
 
@@ -158,16 +158,16 @@ def test_a_group_without_its_cancellation_keeps_its_shape(virtual: Virtual) -> N
 
 @pytest.mark.parametrize("value", [Silent, Faceless])
 @pytest.mark.parametrize("options", [{}, {"timeout": 9}])
-def test_what_is_not_awaitable_and_has_no_repr_fails_its_job(
+def test_job_that_returns_a_non_awaitable_without_repr_fails(
     virtual: Virtual, value: type, options: dict[str, Any]
 ) -> None:
-    """The job FAILED with the TypeError; the note does without the repr."""
+    """The job FAILED with the TypeError, whose note leaves the repr out."""
     job, other = Job(lambda: value(), **options), Job(nap, 1)
     assert virtual(timed, Scheduler(job, other)) == (True, 1)
     assert (job.state, other.state) == (FAILED, SUCCEEDED)
 
 
-def test_callable_that_refuses_to_be_looked_at_has_a_label(virtual: Virtual) -> None:
+def test_job_of_a_callable_whose_attributes_raise_has_a_label(virtual: Virtual) -> None:
     """A label is made of the function's attributes or, if reading them fails, of the kind of job."""
 
     touchy: list[int] = []
@@ -185,8 +185,8 @@ def test_callable_that_refuses_to_be_looked_at_has_a_label(virtual: Virtual) -> 
     assert (job.result(), "Job" in job.label) == ("called", True)
 
 
-def test_shutdown_and_instrument_with_errors_that_have_no_text(virtual: Virtual) -> None:
-    """Exceptions of any kind are reported; the run goes on."""
+def test_errors_without_text_in_a_shutdown_or_an_instrument_are_reported(virtual: Virtual) -> None:
+    """Errors whose str and repr raise are reported, and the run continues."""
 
     class Odd(Instrument):
         __repr__ = refuse
@@ -204,7 +204,7 @@ def test_shutdown_and_instrument_with_errors_that_have_no_text(virtual: Virtual)
 
 
 def test_a_log_handler_that_raises_fails_no_job(virtual: Virtual) -> None:
-    """The engine reports, and goes on if the report fails."""
+    """The engine continues if its report fails."""
 
     class Breaks(logging.Handler):
         def handle(self, record: Any) -> bool:
@@ -226,7 +226,7 @@ HOOKS = [name for name, value in vars(Instrument).items() if not name.startswith
 @pytest.mark.parametrize("hook", HOOKS)
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("nested", [False, True])
-def test_interruption_in_any_hook_leaves_the_run_bare(
+def test_interruption_in_any_hook_is_raised_by_the_run_without_a_group(
     virtual: Virtual, hook: str, interruption: type[BaseException], nested: bool
 ) -> None:
     """The interruption ends the run cleanly, is never inside a group, and leaves no job RUNNING."""

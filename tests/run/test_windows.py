@@ -53,8 +53,8 @@ def test_window_is_never_exceeded_and_always_full(virtual: Virtual, window: int)
 
 
 @pytest.mark.parametrize("window", [0, None])
-def test_no_window_is_no_limit(virtual: Virtual, window: int | None) -> None:
-    """0 and None: all that is ready runs."""
+def test_a_window_of_0_or_none_is_no_limit(virtual: Virtual, window: int | None) -> None:
+    """All ready jobs run at once."""
     assert virtual(timed, Scheduler(naps(50), jobs_window=window)) == (True, 1)
 
 
@@ -105,7 +105,7 @@ def test_slot_is_given_back_on_every_outcome(virtual: Virtual, outcome: str, win
     assert virtual(main) == (True, 1 if (outcome, window) == ("nested timeout", "limiter") else 5)
 
 
-def test_cancelled_before_its_start_a_job_takes_no_slot(virtual: Virtual) -> None:
+def test_a_job_cancelled_before_its_start_takes_no_slot(virtual: Virtual) -> None:
     """A job that is cancelled while it waits for a slot leaves its place to the next."""
     first, second, third = naps(3, 2)
 
@@ -156,7 +156,7 @@ def limiter_of(virtual: Virtual, kind: str, tokens: int) -> Any:
 
 @pytest.mark.parametrize("kind", ["trio", "anyio"])
 @pytest.mark.parametrize("tokens", [1, 2, 5])
-def test_limiter_is_a_window(virtual: Virtual, kind: str, tokens: int) -> None:
+def test_a_limiter_may_be_the_window(virtual: Virtual, kind: str, tokens: int) -> None:
     """As many jobs run at once as there are tokens: anyio's limiter on both backends, trio's on trio alone."""
     watch = Watch()
 
@@ -174,7 +174,7 @@ def test_limiter_is_a_window(virtual: Virtual, kind: str, tokens: int) -> None:
     assert watch.most == tokens
 
 
-def test_limiter_is_shared_with_what_is_no_job(virtual: Virtual) -> None:
+def test_tokens_held_by_other_code_are_not_available_as_slots(virtual: Virtual) -> None:
     """Tokens that others hold are not slots until they are given back."""
 
     async def main() -> tuple[bool, float]:
@@ -189,8 +189,10 @@ def test_limiter_is_shared_with_what_is_no_job(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("tokens", [1, 2])
 @pytest.mark.parametrize("schedulers", [2, 3])
-def test_one_limiter_over_schedulers_side_by_side(virtual: Virtual, tokens: int, schedulers: int) -> None:
-    """Together they run as many jobs at once as there are tokens, always."""
+def test_sibling_schedulers_that_share_a_limiter_use_all_its_tokens(
+    virtual: Virtual, tokens: int, schedulers: int
+) -> None:
+    """Together the schedulers run as many jobs at once as there are tokens, at any time."""
     watch = Watch()
 
     async def main() -> tuple[bool, float]:
@@ -256,8 +258,10 @@ BETWEEN: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("depth", [1, 2, 5])
 @pytest.mark.parametrize("between", BETWEEN)
 @pytest.mark.parametrize("tokens", [1, 2])
-def test_one_limiter_at_any_depth(virtual: Virtual, tokens: int, between: str, depth: int) -> None:
-    """Nested in each other they never wait for themselves, and use all tokens for jobs."""
+def test_nested_schedulers_with_the_same_limiter_do_not_deadlock(
+    virtual: Virtual, tokens: int, between: str, depth: int
+) -> None:
+    """The schedulers never wait for each other, and use all tokens for jobs."""
     watch = Watch()
 
     async def main() -> tuple[bool, float]:
@@ -272,7 +276,7 @@ def test_one_limiter_at_any_depth(virtual: Virtual, tokens: int, between: str, d
     assert seconds == 2 * (depth + 1) / tokens
 
 
-def test_nested_schedulers_beside_each_other_share_the_tokens(virtual: Virtual) -> None:
+def test_sibling_nested_schedulers_share_the_tokens_of_a_limiter(virtual: Virtual) -> None:
     """Several schedulers in one under a limiter use its tokens in turn, all of them."""
     watch = Watch()
 
@@ -289,8 +293,8 @@ def test_nested_schedulers_beside_each_other_share_the_tokens(virtual: Virtual) 
     assert watch.most == 3
 
 
-def test_many_nested_schedulers_with_one_token(virtual: Virtual) -> None:
-    """Schedulers under the same limiter as their parent, more than there are tokens, cause no deadlock."""
+def test_many_nested_schedulers_with_one_token_do_not_deadlock(virtual: Virtual) -> None:
+    """There are more schedulers than tokens, all under the same limiter as their parent."""
 
     async def main() -> tuple[bool, float]:
         limiter = anyio.CapacityLimiter(2)
@@ -302,8 +306,8 @@ def test_many_nested_schedulers_with_one_token(virtual: Virtual) -> None:
     assert virtual(main) == (True, 6)
 
 
-def test_forever_scheduler_with_the_limiter_of_its_parent(virtual: Virtual) -> None:
-    """A nested scheduler that runs forever takes no token; its jobs do, because it has the limiter itself."""
+def test_forever_scheduler_with_the_limiter_of_its_parent_takes_no_token(virtual: Virtual) -> None:
+    """The jobs of the nested scheduler take tokens, because it has the limiter itself."""
     watch = Watch()
 
     async def main() -> tuple[bool, float]:

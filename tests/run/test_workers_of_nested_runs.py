@@ -102,7 +102,7 @@ def test_only_the_groups_own_timeout_ends_its_jobs(virtual: Virtual) -> None:
     virtual(main)
 
 
-def test_cancelled_group_leaves_workers_that_are_as_good_as_new(virtual: Virtual) -> None:
+def test_workers_of_a_cancelled_group_run_later_groups_to_their_ends(virtual: Virtual) -> None:
     """Of the groups that run, the one that is cancelled ends; others, and later ones, run to their ends."""
     cancelled, beside, later = group(Job(nap, 50)), group(Job(nap, 50)), group(Job(nap, 3))
 
@@ -120,8 +120,8 @@ def test_cancelled_group_leaves_workers_that_are_as_good_as_new(virtual: Virtual
     assert [job.state for job in cancelled] == [SUCCEEDED, SUCCEEDED, CANCELLED]
 
 
-def test_job_cancelled_alone_takes_its_worker_with_it(virtual: Virtual) -> None:
-    """After `cancel()` of one job, the next group runs untouched."""
+def test_cancel_of_one_job_does_not_affect_the_next_group(virtual: Virtual) -> None:
+    """The worker of the cancelled job ends with it."""
     victims = [Job(nap, 50) for _ in range(3)]
 
     async def cancel() -> None:
@@ -166,7 +166,7 @@ def test_parked_workers_end_with_the_outermost_run(virtual: Virtual, how: str) -
     assert waiting.state is CANCELLED
 
 
-def test_groups_in_forever_jobs_run_until_these_are_ended(virtual: Virtual) -> None:
+def test_groups_in_forever_and_clean_up_schedulers_run_after_other_workers_left(virtual: Virtual) -> None:
     """A nested scheduler may run when the workers of others have gone: as a forever job, and while cleaning up."""
     ended: list[str] = []
 
@@ -191,7 +191,7 @@ def test_groups_in_forever_jobs_run_until_these_are_ended(virtual: Virtual) -> N
     assert (cleaning.state, background.state) == (SUCCEEDED, CANCELLED)
 
 
-def test_deeper_groups_run_by_the_same_workers(virtual: Virtual) -> None:
+def test_the_same_workers_run_groups_at_different_depths(virtual: Virtual) -> None:
     """Workers go inwards and outwards; each job knows its scheduler, and runs in its limits."""
 
     async def where() -> str:

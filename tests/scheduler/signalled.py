@@ -1,4 +1,4 @@
-"""A scheduler in a process of its own, which gets signals."""
+"""A scheduler in its own process, which gets signals."""
 
 from __future__ import annotations
 
@@ -53,5 +53,5 @@ def watched(call):
 
 
 def child(code: str, *sends: tuple[str, signal.Signals]) -> list[str]:
-    """Run `code` behind the prologue in a process of its own; see there."""
+    """Run the prologue and `code` in a new process; see `processes.child`."""
     return processes.child(PROLOGUE + code, *sends)

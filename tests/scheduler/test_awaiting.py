@@ -1,4 +1,4 @@
-"""A job that awaits another: the run knows it, shows it, and refuses circles."""
+"""A job that awaits another: the run shows the wait, and rejects cycles."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def scheduler_that_awaits(jobs: Jobs) -> list[Any]:
     return [jobs["inner"], awaiting(jobs, "inner", "me", 1)]
 
 
-CIRCLES = {
+CYCLES = {
     itself: "'me' awaits 'me'",
     in_child: "'me' awaits 'me'",
     two: "'me' awaits 'b', which awaits 'me'",
@@ -102,9 +102,9 @@ CIRCLES = {
 }
 
 
-@pytest.mark.parametrize("make", CIRCLES)
-def test_a_circle_of_waits_is_refused(virtual: Virtual, make: Callable[[Jobs], list[Any]]) -> None:
-    """Each of these runs stood still until a timeout; now the last wait raises, and shows the whole circle."""
+@pytest.mark.parametrize("make", CYCLES)
+def test_a_cycle_of_waits_raises(virtual: Virtual, make: Callable[[Jobs], list[Any]]) -> None:
+    """Each of these runs once hung until a timeout; now the last wait raises, and shows the whole cycle."""
     jobs: Jobs = {}
     scheduler = Scheduler(*make(jobs), timeout=60)
     jobs["me"] = next(job for job in scheduler.iterate_jobs() if job.label == "me")
@@ -114,11 +114,11 @@ def test_a_circle_of_waits_is_refused(virtual: Virtual, make: Callable[[Jobs], l
     if isinstance(error, ExceptionGroup):
         (error,) = error.exceptions
     assert isinstance(error, RuntimeError)
-    assert str(error) == f"'me' waits for itself: {CIRCLES[make]}"
+    assert str(error) == f"'me' waits for itself: {CYCLES[make]}"
 
 
-def test_a_requirement_cannot_close_a_circle_of_waits(virtual: Virtual) -> None:
-    """A job that is awaited gets no requirement that waits for its own end."""
+def test_a_requirement_that_closes_a_cycle_of_waits_raises(virtual: Virtual) -> None:
+    """A job that is awaited cannot require a job that waits for its end."""
     jobs: Jobs = {}
     me = awaiting(jobs, "b", "me")
     jobs["b"] = Job(nap, label="b", required=(slow := Job(nap, 3)))
@@ -133,7 +133,7 @@ def test_a_requirement_cannot_close_a_circle_of_waits(virtual: Virtual) -> None:
     assert me.state is SUCCEEDED
 
 
-def test_its_own_outermost_scheduler_is_refused(virtual: Virtual) -> None:
+def test_a_job_that_awaits_its_outermost_scheduler_fails(virtual: Virtual) -> None:
     """The run can end only after the job."""
     jobs: Jobs = {}
     me = awaiting(jobs, "s", "me")
@@ -143,8 +143,8 @@ def test_its_own_outermost_scheduler_is_refused(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sibling", "late", "nested", "inside", "from inside", "after a service", "again"])
-def test_other_waits_are_none(virtual: Virtual, kind: str) -> None:
-    """A job may await whatever does not wait for it."""
+def test_waits_that_form_no_cycle_are_allowed(virtual: Virtual, kind: str) -> None:
+    """A job may await any job that does not wait for it."""
     jobs: Jobs = {"b": Job(nap, 2, "value", label="b")}
 
     async def late() -> Any:
@@ -183,11 +183,11 @@ def test_other_waits_are_none(virtual: Virtual, kind: str) -> None:
     assert result in ("value", True)
 
 
-# --- seen
+# --- how a wait is shown
 
 
-def test_explain_and_views_show_the_wait(virtual: Virtual) -> None:
-    """Nothing said that a job which had run for an hour only waited for another."""
+def test_explain_and_views_show_that_a_job_awaits_another(virtual: Virtual) -> None:
+    """Without this, a job that had run for an hour could not be seen to wait for another."""
     jobs: Jobs = {"b": Job(nap, 9, label="b")}
     me = awaiting(jobs, "b", "me")
     monitor = Monitor(file=Terminal())
@@ -210,7 +210,7 @@ def test_explain_and_views_show_the_wait(virtual: Virtual) -> None:
     assert waiting(me) is None
 
 
-# --- what the other lacks
+# --- waits for what the waiting job holds itself
 
 
 def slot(jobs: Jobs) -> tuple[list[Any], dict[str, Any]]:
@@ -227,7 +227,7 @@ def needs(jobs: Jobs) -> tuple[list[Any], dict[str, Any]]:
 
 
 @pytest.mark.parametrize("make", [slot, slot_of_a_scheduler, needs])
-def test_a_wait_for_what_the_waiting_job_holds_is_named(
+def test_awaiting_a_job_that_lacks_what_the_caller_holds_logs_a_warning(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, make: Any
 ) -> None:
     """The wait is not rejected, because a slot may come from elsewhere; but a second later the log has both, once."""
@@ -236,15 +236,17 @@ def test_a_wait_for_what_the_waiting_job_holds_is_named(
     scheduler = Scheduler(*members, timeout=60, **options)
     with caplog.at_level(logging.WARNING, "trioflow"):
         assert not virtual(scheduler.co_run)
-    told = [record.getMessage() for record in caplog.records if "holds what that lacks" in record.getMessage()]
+    told = [record.getMessage() for record in caplog.records if "holds what 'b' lacks" in record.getMessage()]
     assert len(told) == 1
-    assert told[0].startswith("'me' awaits 'b', and holds what that lacks: 'b' waits for ")
+    assert told[0].startswith("'me' awaits 'b', but holds what 'b' lacks: 'b' waits for ")
     assert scheduler.stop_reason is StopReason.TIMEOUT
 
 
 @pytest.mark.parametrize("on_trio", [True, False])
-def test_a_wait_for_the_callers_own_token_is_named(caplog: pytest.LogCaptureFixture, on_trio: bool) -> None:
-    """A job that works has a token of the innermost limiter around it."""
+def test_awaiting_a_job_that_lacks_the_limiter_token_of_the_caller_logs_a_warning(
+    caplog: pytest.LogCaptureFixture, on_trio: bool
+) -> None:
+    """A running job has a token of the innermost limiter around it."""
     jobs: Jobs = {"b": Job(nap, label="b")}
 
     async def main() -> None:
@@ -254,11 +256,13 @@ def test_a_wait_for_the_callers_own_token_is_named(caplog: pytest.LogCaptureFixt
 
     with caplog.at_level(logging.WARNING, "trioflow"):
         anyio.run(main, backend="trio" if on_trio else "asyncio")
-    assert "'me' awaits 'b', and holds what that lacks: 'b' waits for a token" in caplog.text
+    assert "'me' awaits 'b', but holds what 'b' lacks: 'b' waits for a token" in caplog.text
 
 
-def test_a_wait_for_what_others_hold_is_not_named(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """A wait for a foreign token ends when the holders do."""
+def test_awaiting_a_job_that_lacks_what_others_hold_logs_nothing(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The wait ends when the other holders do."""
     jobs: Jobs = {"b": Job(nap, label="b")}
     me = awaiting(jobs, "b", "me")
     assert virtual(Scheduler(me, Scheduler(Job(nap, 9), jobs["b"], jobs_window=1)).co_run)
@@ -272,9 +276,9 @@ def test_a_wait_for_what_others_hold_is_not_named(virtual: Virtual, caplog: pyte
 @pytest.mark.parametrize("ready", [True, False])
 @pytest.mark.parametrize("end", ["cancel", "timeout", "critical", "drain"])
 def test_a_job_whose_awaited_job_ends_with_the_run_is_cancelled(virtual: Virtual, end: str, ready: bool) -> None:
-    """The waiter has not failed.
+    """The job that waits has not failed.
 
-    It was FAILED with the JobCancelled of the other, and a drain waited for it forever.
+    It was once FAILED with the JobCancelled of the other, and a drain waited for it forever.
     """
     before = Job(nap, 99, label="before")
     b = Job(nap, label="b", required=None if ready else before)
@@ -302,8 +306,8 @@ def test_a_job_whose_awaited_job_ends_with_the_run_is_cancelled(virtual: Virtual
 
 
 @pytest.mark.parametrize("run_if", ["failed", "succeeded", "cancelled"])
-def test_a_job_in_a_scheduler_that_never_runs_is_not_waited_for(virtual: Virtual, run_if: str) -> None:
-    """The run waited for the job that waited, and that for the end of the run."""
+def test_awaiting_a_job_in_a_scheduler_that_never_runs_raises_job_not_done(virtual: Virtual, run_if: str) -> None:
+    """Once the run waited for the job that waited, and that job for the end of the run."""
     jobs: Jobs = {"b": Job(nap, label="b")}
     source = Job(nap if run_if == "failed" else fail, 2)
     inner = Scheduler(Scheduler(jobs["b"]), required=source, run_if="settled" if run_if == "cancelled" else run_if)
@@ -321,8 +325,8 @@ def test_a_job_in_a_scheduler_that_never_runs_is_not_waited_for(virtual: Virtual
     assert me.finished_at == (1 if run_if == "cancelled" else 2)
 
 
-def test_another_thread_cannot_wait(backend: str) -> None:
-    """Nothing woke its loop: it waited forever, or until its own timeout."""
+def test_awaiting_a_job_from_another_thread_raises(backend: str) -> None:
+    """Once nothing woke the loop of that thread: it waited forever, or until its own timeout."""
     told: list[str] = []
 
     async def wait(job: Job[None]) -> None:

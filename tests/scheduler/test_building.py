@@ -1,4 +1,4 @@
-"""Section 1 of the contract: building a scenario and changing it; nothing runs."""
+"""Building a scenario and changing it; nothing runs."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def test_requires_takes_jobs_sequences_none_and_collections() -> None:
     assert list(job.required) == [a, b, c, e, f]
 
 
-def test_required_at_creation_is_requires() -> None:
-    """`required=` takes the same arguments at creation."""
+def test_required_option_accepts_the_same_arguments_as_requires() -> None:
+    """The option is for creation, the method for later."""
     a, b, c = jobs_named("abc")
     assert list(Job(nap, required=a).required) == [a]
     assert list(Job(nap, required=[a, None, (b, c)]).required) == [a, b, c]
@@ -34,18 +34,15 @@ def test_required_at_creation_is_requires() -> None:
     assert list(Job(nap, required=None).required) == []
 
 
-def test_requires_twice_is_once() -> None:
-    """A requirement that is added twice is there once, in its first place."""
+def test_requirement_added_twice_is_kept_once() -> None:
+    """The requirement stays in its first place."""
     a, b, job = jobs_named("abj")
     job.requires(a, b, a).requires(a)
     assert list(job.required) == [a, b]
 
 
-def test_requires_takes_back() -> None:
-    """`requires(..., remove=True)` removes.
-
-    A job that is not required is a KeyError that names both, and changes nothing.
-    """
+def test_requires_with_remove_removes_a_requirement() -> None:
+    """To remove a job that is not required is a KeyError that names both, and changes nothing."""
     a, b, c, job = jobs_named("abcj")
     job.requires(a, b)
     with pytest.raises(KeyError, match=r"'j'.*'c'"):
@@ -80,8 +77,8 @@ def test_required_is_a_read_only_ordered_view(number: int) -> None:
     assert list(view)[-1] is others[1]
 
 
-def test_requires_of_an_empty_sequence_is_nothing() -> None:
-    """An empty Sequence as a requirement requires nothing."""
+def test_requiring_an_empty_sequence_adds_no_requirement() -> None:
+    """An empty Sequence has no last job."""
     assert list(Job(nap, required=Sequence()).required) == []
 
 
@@ -96,7 +93,7 @@ def test_sequence_chains_its_jobs() -> None:
     assert list(scheduler) == [a, b, c, d]
 
 
-def test_sequence_vanishes_when_added() -> None:
+def test_scheduler_has_the_jobs_of_an_added_sequence_not_the_sequence() -> None:
     """`add` returns the Sequence, but the scheduler has its jobs alone."""
     a, b = jobs_named("ab")
     scheduler = Scheduler()
@@ -124,7 +121,7 @@ def test_sequence_as_requirement_is_its_last_job() -> None:
     assert list(c.required) == [b]
 
 
-def test_sequence_takes_requirements_back() -> None:
+def test_sequence_removes_requirements_of_its_first_job() -> None:
     """`requires(..., remove=True)` of a Sequence is that of its first job."""
     a, b, c = jobs_named("abc")
     sequence = Sequence(a, b, required=c)
@@ -153,7 +150,7 @@ def test_sequence_runs_in_its_order(virtual: Virtual) -> None:
 # --- a set of jobs
 
 
-def test_add_returns_the_job_and_adds_once() -> None:
+def test_add_returns_the_job_and_adds_it_once() -> None:
     """Adding a member again does nothing."""
     (job,) = jobs_named("a")
     scheduler = Scheduler()
@@ -163,7 +160,7 @@ def test_add_returns_the_job_and_adds_once() -> None:
     assert job.scheduler is scheduler
 
 
-def test_update_takes_what_the_constructor_takes() -> None:
+def test_update_accepts_the_same_arguments_as_the_constructor() -> None:
     """Update adds jobs, Sequences, None and collections of these, in their order."""
     a, b, c, d = jobs_named("abcd")
     scheduler = Scheduler(None, [a], None)
@@ -182,7 +179,7 @@ def test_update_is_atomic() -> None:
     assert a.scheduler is b.scheduler is None
 
 
-def test_scheduler_is_a_set() -> None:
+def test_scheduler_is_an_ordered_set_of_its_members() -> None:
     """Iteration is in the order added; nested jobs are not members; an empty scheduler is true."""
     a, b, c = jobs_named("abc")
     inner = Scheduler(c)
@@ -198,8 +195,8 @@ def test_scheduler_is_a_set() -> None:
     assert len(Scheduler()) == 0
 
 
-def test_iteration_allows_changes() -> None:
-    """Members may be removed while one goes through them."""
+def test_members_may_be_removed_during_iteration() -> None:
+    """The iteration yields all members that there were at its start."""
     scheduler = Scheduler(*jobs_named("abc"))
     for job in scheduler:
         scheduler.remove(job)
@@ -214,14 +211,14 @@ def test_scheduler_option_adds_the_job() -> None:
     assert list(scheduler) == [job, inner]
 
 
-def test_scheduler_job_is_the_older_name() -> None:
-    """SchedulerJob is Scheduler."""
+def test_scheduler_job_is_an_older_name_of_scheduler() -> None:
+    """Both names are the same class."""
     assert SchedulerJob is Scheduler
     assert issubclass(Scheduler, AbstractJob)
 
 
-def test_remove_takes_a_job_out() -> None:
-    """A removed job is in no scheduler and can go into another; who required it still does, until sanitize()."""
+def test_removed_job_can_be_added_to_another_scheduler() -> None:
+    """Jobs that require the removed one still do, until sanitize()."""
     a, b, c = jobs_named("abc")
     scheduler = Scheduler(Sequence(a, b, c))
     scheduler.remove(b)
@@ -241,9 +238,10 @@ def test_remove_takes_a_job_out() -> None:
         lambda scheduler, job: scheduler.predecessors(job),
         lambda scheduler, job: scheduler.successors(job),
     ],
+    ids=["remove", "keep_only", "predecessors", "successors"],
 )
-def test_a_job_that_is_no_member_is_a_key_error(use: Callable[[Scheduler, Any], object]) -> None:
-    """Surgery and questions about a job that is not a member are KeyErrors, and change nothing."""
+def test_a_call_with_a_job_that_is_not_a_member_raises_key_error(use: Callable[[Scheduler, Any], object]) -> None:
+    """Changes of the graph and queries name the job and the scheduler, and change nothing."""
     stranger, a, b = jobs_named("xab")
     scheduler = Scheduler(Sequence(a, b), label="home")
     with pytest.raises(KeyError, match=r"'x'.*'home'"):

@@ -89,19 +89,19 @@ def test_search_from_both_ends_ends_with_the_smaller_side(is_large_ahead: bool) 
     """The size of the other side does not matter, of which no more is visited."""
     asked: list[int] = []
 
-    def neighbours(node: int, limit: int) -> list[int]:
+    def neighbors(node: int, limit: int) -> list[int]:
         asked.append(node)
         return [node + 1] if node < limit else []
 
-    large, small = (functools.partial(neighbours, limit=limit) for limit in (1000, 3))
+    large, small = (functools.partial(neighbors, limit=limit) for limit in (1000, 3))
     sides = [([0], large), ([2000], small)]
     (ends, forwards), (starts, backwards) = sides if is_large_ahead else sides[::-1]
     assert not _graph_algorithms.has_path(ends, forwards, starts, backwards)
     assert len(asked) <= 4
 
 
-def test_late_requirement_that_closes_a_circle_is_refused_from_afar(virtual: Virtual) -> None:
-    """The path may be long, and shorter from either end."""
+def test_adding_a_requirement_that_closes_a_long_cycle_raises(virtual: Virtual) -> None:
+    """The CycleError has the whole cycle, from whichever end the search found it."""
     hold = Job(anyio.sleep, 5)
     jobs = [Job(nothing, required=hold, label="0")]
     for number in range(1, 40):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..conftest import Virtual
 
 
-def told(scheduler: Scheduler, job: Any, virtual: Virtual, at: float = 2) -> str:
+def explained_during(scheduler: Scheduler, job: Any, virtual: Virtual, at: float = 2) -> str:
     """Return what `scheduler` explains after the given seconds of a run."""
 
     async def main() -> str:
@@ -33,8 +33,8 @@ def told(scheduler: Scheduler, job: Any, virtual: Virtual, at: float = 2) -> str
     return virtual(main)
 
 
-def ended(scheduler: Scheduler, job: Any, virtual: Virtual) -> str:
-    """Return what it explains when its run has ended."""
+def explained_after(scheduler: Scheduler, job: Any, virtual: Virtual) -> str:
+    """Return what `scheduler` explains when its run has ended."""
     virtual(lambda: scheduler.co_run(timeout=scheduler.timeout or 99))
     return scheduler.explain(job)
 
@@ -42,74 +42,74 @@ def ended(scheduler: Scheduler, job: Any, virtual: Virtual) -> str:
 # --- waiting
 
 
-def test_idle_without_a_run() -> None:
-    """Nothing has run yet."""
+def test_explain_names_the_scheduler_that_is_not_running() -> None:
+    """The job is idle, because nothing has run yet."""
     job = Job(nap, label="job")
     assert Scheduler(job, label="s").explain(job) == "'job' is idle: 's' is not running"
 
 
-def test_waits_for_a_requirement(virtual: Virtual) -> None:
-    """The text names the requirement, and how long that has been running."""
+def test_explain_names_the_requirements_that_a_job_waits_for(virtual: Virtual) -> None:
+    """The text says how long each of them has been running."""
     a, b = Job(nap, 9, label="a"), Job(nap, 5, label="b")
     job = Job(nap, label="job", required=[a, b, Job(nap, 1, label="done")])
     scheduler = Scheduler(a, b, job, *job.required)
-    assert told(scheduler, job, virtual) == (
+    assert explained_during(scheduler, job, virtual) == (
         "'job' waits for 'a', 'b': 'a' has been running for 2 s; 'b' has been running for 2 s"
     )
 
 
-def test_waits_for_what_has_not_started(virtual: Virtual) -> None:
-    """A requirement that waits itself has not started."""
+def test_explain_reports_that_a_requirement_has_not_started(virtual: Virtual) -> None:
+    """The requirement itself waits for another job."""
     a = Job(nap, 9, label="a")
     b = Job(nap, label="b", required=a)
     job = Job(nap, b, label="job")
-    assert told(Scheduler(a, b, job), job, virtual) == "'job' waits for 'b': 'b' has not started"
+    assert explained_during(Scheduler(a, b, job), job, virtual) == "'job' waits for 'b': 'b' has not started"
 
 
-def test_waits_for_many(virtual: Virtual) -> None:
-    """A few requirements are named, the others counted."""
+def test_explain_names_a_few_of_many_requirements(virtual: Virtual) -> None:
+    """The others are counted."""
     many = [Job(nap, 9, label=f"n{number}") for number in range(12)]
     job = Job(nap, label="job", required=many)
-    text = told(Scheduler(many, job), job, virtual)
+    text = explained_during(Scheduler(many, job), job, virtual)
     assert text.startswith("'job' waits for 'n0', 'n1', 'n2', 'n3', 'n4' and 7 more: 'n0' has been running")
 
 
 @pytest.mark.parametrize("ready", [False, True])
-def test_waits_for_a_service(virtual: Virtual, ready: bool) -> None:
-    """A service is waited for until it is ready."""
+def test_explain_names_a_required_service_until_it_is_ready(virtual: Virtual, ready: bool) -> None:
+    """A service that is ready is not waited for."""
     service, slow = Service(serve, 0 if ready else 9, label="service"), Job(nap, 9, label="slow")
     job = Job(nap, label="job", required=[service, slow])
-    text = told(Scheduler(service, slow, job), job, virtual)
+    text = explained_during(Scheduler(service, slow, job), job, virtual)
     assert ("'service' has been running for 2 s" in text) is not ready
     assert "'slow' has been running for 2 s" in text
 
 
-def test_waits_for_an_input_elsewhere(virtual: Virtual) -> None:
-    """An input in another scheduler is waited for by the scheduler that holds the job."""
+def test_explain_names_an_input_in_another_scheduler(virtual: Virtual) -> None:
+    """The scheduler that holds the job waits for the input."""
     source = Job(nap, 9, label="source")
     scheduler = Scheduler(source)
     job = Job(nap, source, label="job")
     Scheduler(job, label="inner", scheduler=scheduler)
-    assert told(scheduler, job, virtual) == (
+    assert explained_during(scheduler, job, virtual) == (
         "'job' waits for its scheduler 'inner', which waits for 'source': 'source' has been running for 2 s"
     )
 
 
-def test_waits_for_its_scheduler_at_any_depth(virtual: Virtual) -> None:
-    """A nested job waits for its scheduler, as that does for its own, until one of them waits for something."""
+def test_explain_follows_the_enclosing_schedulers_to_the_cause(virtual: Virtual) -> None:
+    """A nested job waits for its scheduler, and that for its own, until one of them waits for something else."""
     before = Job(nap, 9, label="before")
     job = Job(nap, label="job")
     inner = Scheduler(job, label="inner")
     middle = Scheduler(inner, label="middle", required=before)
-    assert told(Scheduler(before, middle), job, virtual) == (
+    assert explained_during(Scheduler(before, middle), job, virtual) == (
         "'job' waits for its scheduler 'inner', which waits for its scheduler 'middle', "
         "which waits for 'before': 'before' has been running for 2 s"
     )
 
 
 @pytest.mark.usefixtures("many_pauses")
-def test_while_the_scenario_is_checked(virtual: Virtual) -> None:
-    """Between the call of co_run and the first job everything waits for the start."""
+def test_explain_reports_that_the_scenario_is_being_checked(virtual: Virtual) -> None:
+    """Between the call of co_run and the first job, all jobs wait for the start."""
 
     async def main() -> str:
         async with anyio.create_task_group() as tasks:
@@ -128,18 +128,18 @@ def test_while_the_scenario_is_checked(virtual: Virtual) -> None:
 # --- scheduled
 
 
-def test_window_is_full(virtual: Virtual) -> None:
-    """The text names the jobs that have the slots of the window; forever jobs have none."""
+def test_explain_names_the_jobs_that_fill_the_window(virtual: Virtual) -> None:
+    """Forever jobs have no slot."""
     a, b = Job(nap, 9, label="a"), Scheduler(Job(nap, 9), label="b")
     job, forever = Job(nap, label="job"), Job(anyio.sleep_forever, forever=True)
-    text = told(Scheduler(forever, a, b, job, jobs_window=2), job, virtual)
+    text = explained_during(Scheduler(forever, a, b, job, jobs_window=2), job, virtual)
     assert re.fullmatch(r"'job' waits for a slot: the window is full, with '[ab]', '[ab]'", text)
     assert "'a'" in text
     assert "'b'" in text
 
 
-def test_limiter_is_used_up(virtual: Virtual) -> None:
-    """A limiter may be used by others: jobs are named, and the rest is counted."""
+def test_explain_names_and_counts_the_holders_of_a_limiter(virtual: Virtual) -> None:
+    """Jobs are named, and other users of the limiter are counted."""
 
     async def main() -> str:
         limiter = anyio.CapacityLimiter(2)
@@ -157,8 +157,8 @@ def test_limiter_is_used_up(virtual: Virtual) -> None:
     )
 
 
-def test_limiter_is_used_up_further_out(virtual: Virtual) -> None:
-    """For a limiter shared by several schedulers, all jobs with its tokens are named, wherever they are."""
+def test_explain_names_the_holders_of_a_limiter_in_all_schedulers(virtual: Virtual) -> None:
+    """Several schedulers may share a limiter."""
 
     async def main() -> str:
         limiter = anyio.CapacityLimiter(2)
@@ -182,7 +182,7 @@ def test_limiter_is_used_up_further_out(virtual: Virtual) -> None:
 
 
 @pytest.mark.fast_way
-def test_limiter_is_used_up_by_a_worker_between_two_jobs(virtual: Virtual) -> None:
+def test_explain_counts_a_limiter_token_held_between_two_jobs(virtual: Virtual) -> None:
     """A worker that waits for its turn of the loop keeps its token: no job is named."""
     job = Job(nap, label="job")
 
@@ -210,7 +210,7 @@ def test_limiter_is_used_up_by_a_worker_between_two_jobs(virtual: Virtual) -> No
 
 
 def test_waiting_gives_the_cause_for_ready_jobs_alone(virtual: Virtual) -> None:
-    """Only a ready job has such a word."""
+    """A running job, and one that waits for a requirement, have no cause."""
     seen: list[Waiting | None] = []
     first, ready = Job(nap, 3), Job(nap)
     behind = Job(nap, required=first)
@@ -226,7 +226,7 @@ def test_waiting_gives_the_cause_for_ready_jobs_alone(virtual: Virtual) -> None:
     assert seen == [None, (WaitCause.SLOT, "", "no free slot"), None]
 
 
-def test_about_to_start(virtual: Virtual) -> None:
+def test_explain_reports_that_a_ready_job_is_about_to_start(virtual: Virtual) -> None:
     """A scheduled job with nothing in its way starts at once."""
 
     async def look() -> str:
@@ -241,47 +241,47 @@ def test_about_to_start(virtual: Virtual) -> None:
 # --- running
 
 
-def test_running(virtual: Virtual) -> None:
-    """The text has the time since the start."""
+def test_explain_gives_the_running_time(virtual: Virtual) -> None:
+    """The time counts from the start of the job."""
     job = Job(nap, 9, label="job")
-    assert told(Scheduler(job), job, virtual) == "'job' has been running for 2 s"
+    assert explained_during(Scheduler(job), job, virtual) == "'job' has been running for 2 s"
 
 
-def test_running_in_a_further_attempt(virtual: Virtual) -> None:
-    """The text has the time in all, and the number of the attempt."""
+def test_explain_gives_the_number_of_the_attempt(virtual: Virtual) -> None:
+    """The time is that of all attempts together."""
     job = Job(fail, 1.5, label="job", retry=5)
-    assert told(Scheduler(job), job, virtual) == "'job' has been running for 2 s, in attempt 2"
+    assert explained_during(Scheduler(job), job, virtual) == "'job' has been running for 2 s, in attempt 2"
 
 
 @pytest.mark.parametrize(
     ("seconds", "words"), [(1, "is ready for those that require it"), (9, "has not reported that it is ready")]
 )
-def test_running_service(virtual: Virtual, seconds: float, words: str) -> None:
+def test_explain_reports_whether_a_running_service_is_ready(virtual: Virtual, seconds: float, words: str) -> None:
     """The text says whether the service is ready."""
     job = Service(serve, seconds, label="job")
-    assert told(Scheduler(job, Job(nap, 9)), job, virtual) == f"'job' has been running for 2 s, and {words}"
+    assert explained_during(Scheduler(job, Job(nap, 9)), job, virtual) == f"'job' has been running for 2 s, and {words}"
 
 
 def test_nested_job_is_explained_by_the_outer_scheduler(virtual: Virtual) -> None:
     """Any scheduler around a job explains it."""
     inside, waiting = Job(nap, 9, label="inside"), Job(nap, label="waiting")
     outer = Scheduler(Scheduler(Scheduler(inside, waiting, jobs_window=1)))
-    assert told(outer, inside, virtual) == "'inside' has been running for 2 s"
-    assert told(outer, waiting, virtual) == "'waiting' waits for a slot: the window is full, with 'inside'"
+    assert explained_during(outer, inside, virtual) == "'inside' has been running for 2 s"
+    assert explained_during(outer, waiting, virtual) == "'waiting' waits for a slot: the window is full, with 'inside'"
 
 
 # --- settled
 
 
 @pytest.mark.parametrize("running", [True, False])
-def test_succeeded(virtual: Virtual, running: bool) -> None:
-    """The text has the duration, while the run goes on and afterwards."""
+def test_explain_gives_the_duration_of_a_success(virtual: Virtual, running: bool) -> None:
+    """The text is the same during the run and afterwards."""
     job = Job(nap, 1, label="job")
-    ask: Callable[..., str] = told if running else ended
+    ask: Callable[..., str] = explained_during if running else explained_after
     assert ask(Scheduler(job, Job(nap, 9)), job, virtual) == "'job' succeeded after 1 s"
 
 
-def test_a_success_after_a_restart_is_no_timeout(virtual: Virtual) -> None:
+def test_explain_reports_no_timeout_if_the_restarted_attempt_succeeded(virtual: Virtual) -> None:
     """The timeout ended the first attempt; the one that counts succeeded."""
     lasts = iter([9, 1])
 
@@ -295,33 +295,33 @@ def test_a_success_after_a_restart_is_no_timeout(virtual: Virtual) -> None:
     assert scheduler.explain(job) == "'job' succeeded after 3 s"
 
 
-def test_succeeded_by_moving_on(virtual: Virtual) -> None:
-    """The text says that a timeout counted as a success."""
+def test_explain_reports_a_timeout_that_counts_as_a_success(virtual: Virtual) -> None:
+    """This is the effect of on_timeout="move_on"."""
     job = Job(nap, 9, label="job", timeout=2, on_timeout="move_on")
-    assert ended(Scheduler(job), job, virtual) == (
+    assert explained_after(Scheduler(job), job, virtual) == (
         "'job' succeeded after 2 s: its timeout cancelled it, which on_timeout='move_on' makes a success"
     )
 
 
-def test_failed(virtual: Virtual) -> None:
-    """The text has the duration and the exception."""
+def test_explain_gives_duration_and_exception_of_a_failure(virtual: Virtual) -> None:
+    """A long message is cut."""
     job, other = Job(fail, label="job"), Job(fail, 1, OSError(""), label="other")
     long = Job(fail, 1, OSError("x" * 201))
     scheduler = Scheduler(job, other, long)
-    assert ended(scheduler, job, virtual) == "'job' failed after 1 s, with OSError: broken"
+    assert explained_after(scheduler, job, virtual) == "'job' failed after 1 s, with OSError: broken"
     assert scheduler.explain(other) == "'other' failed after 1 s, with OSError"
     assert scheduler.explain(long).endswith(f"with OSError: {'x' * 199}…")
 
 
-def test_failed_and_critical(virtual: Virtual) -> None:
-    """The text says that the failure ended the run."""
+def test_explain_reports_that_a_critical_failure_ended_the_run(virtual: Virtual) -> None:
+    """Failures that are not critical end nothing."""
     job = Job(fail, label="job", critical=True)
-    assert ended(Scheduler(job), job, virtual) == (
+    assert explained_after(Scheduler(job), job, virtual) == (
         "'job' failed after 1 s, with OSError: broken; it was critical, and ended the run"
     )
 
 
-def test_failed_with_an_interruption(virtual: Virtual) -> None:
+def test_explain_reports_that_an_interruption_ended_the_run(virtual: Virtual) -> None:
     """An interruption ends the run, whichever job raises it: the text does not call the job critical."""
     job = Job(fail, 1, SystemExit(3), label="job")
     inner = Scheduler(job, label="inner")
@@ -332,10 +332,10 @@ def test_failed_with_an_interruption(virtual: Virtual) -> None:
     assert inner.scheduler.explain(inner) == "'inner' failed after 1 s, with SystemExit: 3; that ended the run"
 
 
-def test_cancelled_by_itself(virtual: Virtual) -> None:
-    """The text distinguishes `job.cancel()` from the end of the run, whether the job had started or not.
+def test_explain_distinguishes_cancel_of_a_job_from_the_end_of_the_run(virtual: Virtual) -> None:
+    """It does not matter whether the job had started.
 
-    It once read "the run stopped: completed", as if that had been the reason.
+    The text once read "the run stopped: completed", as if that had been the reason.
     """
     job, idle = Job(nap, 9, label="job"), Job(nap, label="idle")
     nested = Scheduler(Job(nap, 9), label="nested")
@@ -347,39 +347,39 @@ def test_cancelled_by_itself(virtual: Virtual) -> None:
         nested.cancel()
 
     scheduler = Scheduler(job, Job(cancel), idle.requires(job), nested)
-    assert ended(scheduler, job, virtual) == "'job' was cancelled after 1 s, by its own cancel()"
+    assert explained_after(scheduler, job, virtual) == "'job' was cancelled after 1 s, by its own cancel()"
     assert scheduler.explain(idle) == "'idle' was cancelled before it started, by its own cancel()"
     assert scheduler.explain(nested) == "'nested' was cancelled after 1 s, by its own cancel()"
 
 
-def test_cancelled_with_the_run(virtual: Virtual) -> None:
-    """The text has the stop reason, for jobs that ran or waited for a slot, and for forever jobs."""
+def test_explain_gives_the_stop_reason_of_a_job_cancelled_with_the_run(virtual: Virtual) -> None:
+    """The job may have run or waited for a slot; after a completed run the text for forever jobs differs."""
     job, waiting = Job(nap, 9, label="job"), Job(nap, label="waiting")
     forever = Job(anyio.sleep_forever, label="forever", forever=True)
     scheduler = Scheduler(job, waiting, forever, timeout=2, jobs_window=1)
-    assert ended(scheduler, job, virtual) == "'job' was cancelled after 2 s; the run stopped: timeout"
+    assert explained_after(scheduler, job, virtual) == "'job' was cancelled after 2 s; the run stopped: timeout"
     assert scheduler.explain(waiting) == "'waiting' was cancelled before it started; the run stopped: timeout"
     assert scheduler.explain(forever) == "'forever' was cancelled after 2 s; the run stopped: timeout"
     other = Job(nap, 5, forever=True, label="other")
-    text = ended(Scheduler(Job(nap), other), other, virtual)
-    assert text == "'other' ran beside the others for 1 s, and was cancelled then"
+    text = explained_after(Scheduler(Job(nap), other), other, virtual)
+    assert text == "'other' ran alongside the others for 1 s, and was then cancelled"
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0, "0 s"), (0.1 + 0.2, "300 ms"), (12345.6789, "3 h 26 min")])
-def test_durations_are_printed_in_a_readable_unit(virtual: Virtual, seconds: float, words: str) -> None:
-    """As in all views there are no exponents, no rounding errors, and three significant digits."""
+def test_explain_prints_durations_in_a_readable_unit(virtual: Virtual, seconds: float, words: str) -> None:
+    """There are no exponents, no rounding errors, and three significant digits, as in all views."""
     job = Job(nap, seconds, label="job")
     scheduler = Scheduler(job)
     assert virtual(scheduler.co_run)
     assert scheduler.explain(job) == f"'job' succeeded after {words}"
 
 
-def test_not_reached(virtual: Virtual) -> None:
-    """A job that the run did not come to, in a nested scheduler too."""
+def test_explain_reports_that_the_run_did_not_reach_a_job(virtual: Virtual) -> None:
+    """The text is the same for a job in a nested scheduler."""
     job, nested = Job(nap, label="job"), Job(nap, label="nested")
     inner = Scheduler(Scheduler(nested, label="inmost"), label="inner")
     scheduler = Scheduler(slow := Job(nap, 9), job.requires(slow), inner.requires(slow), timeout=2, label="s")
-    assert ended(scheduler, job, virtual) == "'job' was not reached: the run of 's' stopped before (timeout)"
+    assert explained_after(scheduler, job, virtual) == "'job' was not reached: the run of 's' stopped before (timeout)"
     assert scheduler.explain(nested) == "'nested' was not reached: the run of 's' stopped before (timeout)"
 
 
@@ -391,7 +391,9 @@ def test_not_reached(virtual: Virtual) -> None:
         ("succeeded", fail, "is blocked: 'source' did not succeed; it began with OSError: broken"),
     ],
 )
-def test_the_scheduler_around_did_not_run(virtual: Virtual, run_if: Any, body: Any, why: str, depth: int) -> None:
+def test_explain_names_the_enclosing_scheduler_that_did_not_run(
+    virtual: Virtual, run_if: Any, body: Any, why: str, depth: int
+) -> None:
     """A job in a scheduler that was SKIPPED or BLOCKED was not reached because of that scheduler, with its cause."""
     job: AbstractJob[Any] = Job(nap, label="job")
     inside = job
@@ -401,12 +403,12 @@ def test_the_scheduler_around_did_not_run(virtual: Virtual, run_if: Any, body: A
     inner = Scheduler(inside, label="inner", required=source, run_if=run_if)
     scheduler = Scheduler(source, inner, Job(nap, 9))
     wanted = f"'job' was not reached: its scheduler 'inner' {why}"
-    assert told(scheduler, job, virtual) == wanted
+    assert explained_during(scheduler, job, virtual) == wanted
     assert scheduler.explain(job) == wanted
 
 
-def test_will_not_be_reached(virtual: Virtual) -> None:
-    """The text is that of a job while the run is ending."""
+def test_explain_reports_that_a_stopping_run_will_not_reach_a_job(virtual: Virtual) -> None:
+    """The text has the stop reason."""
 
     async def slow() -> None:
         try:
@@ -421,44 +423,45 @@ def test_will_not_be_reached(virtual: Virtual) -> None:
     assert said == ["'job' will not be reached: 's' is stopping (timeout)"]
 
 
-def test_blocked(virtual: Virtual) -> None:
-    """The text names the requirement, and the root failure, however far away."""
+def test_explain_names_the_requirement_and_root_failure_of_a_blocked_job(virtual: Virtual) -> None:
+    """The root failure may be far away."""
     root = Job(fail, label="root")
     middle = Job(nap, root, label="middle")
     job = Job(nap, middle, label="job")
-    assert ended(Scheduler(root, middle, job), job, virtual) == (
+    assert explained_after(Scheduler(root, middle, job), job, virtual) == (
         "'job' is blocked: 'middle' did not succeed; it began with OSError: broken"
     )
 
 
-def test_blocked_by_a_cancellation(virtual: Virtual) -> None:
-    """A cancelled job blocks as well."""
+def test_explain_names_the_cancellation_that_blocked_a_job(virtual: Virtual) -> None:
+    """A cancelled job blocks as a failed one does."""
     root = Job(nap, 9, label="root")
     job = Job(nap, root, label="job")
 
     async def cancel() -> None:
         root.cancel()
 
-    text = ended(Scheduler(root, Job(cancel), job), job, virtual)
+    text = explained_after(Scheduler(root, Job(cancel), job), job, virtual)
     assert text == "'job' is blocked: 'root' did not succeed; it began with JobCancelled: 'root' was cancelled"
 
 
-def test_skipped(virtual: Virtual) -> None:
-    """The text names the missing failure, or the input that was skipped, even if another requirement failed."""
+def test_explain_names_the_cause_of_a_skipped_job(virtual: Virtual) -> None:
+    """The cause is a missing failure, or an input that was skipped, even if another requirement failed."""
     good, bad = Job(nap, label="good"), Job(fail, label="bad")
     alarm = Job(nap, label="alarm", run_if="failed", required=good)
     job = Job(nap, alarm, label="job")
     both = Job(nap, alarm, label="both", run_if="failed", required=bad)
     scheduler = Scheduler(good, bad, alarm, job, both)
     assert (
-        ended(scheduler, alarm, virtual) == "'alarm' was skipped: run_if='failed', and none of its requirements failed"
+        explained_after(scheduler, alarm, virtual)
+        == "'alarm' was skipped: run_if='failed', and none of its requirements failed"
     )
     assert scheduler.explain(job) == "'job' was skipped: 'alarm' was skipped"
     assert scheduler.explain(both) == "'both' was skipped: 'alarm' was skipped"
 
 
-def test_stranger_is_refused() -> None:
-    """A job that is not inside: a KeyError that names both."""
+def test_explain_of_a_job_outside_the_scheduler_raises_key_error() -> None:
+    """The error names both."""
     scheduler = Scheduler(label="s")
     with pytest.raises(KeyError, match=r"'stranger' is not in 's'"):
         scheduler.explain(Job(nap, label="stranger"))

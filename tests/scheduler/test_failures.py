@@ -36,8 +36,8 @@ def test_raise_for_failures_groups_in_settling_order(virtual: Virtual) -> None:
         assert label in error.__notes__[0]
 
 
-def test_raise_for_failures_returns_if_there_are_none(virtual: Virtual) -> None:
-    """Before a run, too, it returns."""
+def test_raise_for_failures_returns_without_failures(virtual: Virtual) -> None:
+    """The call does nothing before the first run, too."""
     scheduler = Scheduler(Job(nap))
     scheduler.raise_for_failures()
     assert virtual(scheduler.co_run) is True
@@ -59,7 +59,7 @@ def test_raise_for_failures_lists_a_nested_failure_once(virtual: Virtual) -> Non
     assert "'slow'" in str(second)
 
 
-def test_check_raises_after_failures(virtual: Virtual) -> None:
+def test_check_raises_the_failures_of_a_completed_run(virtual: Virtual) -> None:
     """After COMPLETED, `check=True` raises the group of all failures."""
     error = OSError()
     scheduler = Scheduler(Job(fail, 1, error), Job(nap, 2))
@@ -96,12 +96,12 @@ def test_check_raises_job_cancelled(virtual: Virtual) -> None:
         virtual(functools.partial(scheduler.co_run, check=True))
 
 
-def test_check_is_true_when_all_is_well(virtual: Virtual) -> None:
+def test_check_returns_true_without_failures(virtual: Virtual) -> None:
     """Without failures check=True returns True."""
     assert virtual(functools.partial(Scheduler(Job(nap)).co_run, check=True)) is True
 
 
-def test_check_works_with_run(backend: Any) -> None:
-    """`run(check=True)` raises the same."""
+def test_run_with_check_raises_the_failures(backend: Any) -> None:
+    """`run(check=True)` raises the same group as `co_run(check=True)`."""
     with pytest.raises(ExceptionGroup):
         Scheduler(Job(fail, 0)).run(backend=backend, check=True)

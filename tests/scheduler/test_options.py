@@ -95,7 +95,7 @@ def counting(restarts: bool) -> Effect:
 
 
 def sharing_tasks() -> Effect:
-    """Jobs that go one after the other share tasks; one of them may have its own."""
+    """Jobs that run one after the other share tasks; one of them may have its own."""
     tasks: list[Any] = []
 
     async def body() -> None:
@@ -129,7 +129,7 @@ def lasting(value: Any, before: float, after: float, *jobs: AbstractJob[Any], **
 
 
 def needing() -> Effect:
-    """Two jobs that need the same go one after the other."""
+    """Two jobs that need the same resource run one after the other."""
     job = Job(nap, 1)
     return Effect(Scheduler(Job(nap, 1, needs={"cpu": 1}), job, pool=Pool(cpu=1)), job, {"cpu": 1}, took, 1, 2)
 
@@ -142,13 +142,13 @@ def watching() -> Effect:
 
 
 def keeping() -> Effect:
-    """A service that keeps its job in mind: see `test_keep_jobs_takes_effect_in_the_next_block`."""
+    """Only an open block drops jobs: see `test_keep_jobs_takes_effect_in_the_next_block`."""
     scheduler = Scheduler(Job(nothing))
     return Effect(scheduler, scheduler, False, lambda _: scheduler.keep_jobs, True, False)
 
 
 def placing() -> Effect:
-    """Virtual time is not for processes: what it does is in `tests/jobs/process/test_places.py`."""
+    """Processes do not run in virtual time: the effect is tested in `tests/jobs/process`."""
     scheduler = Scheduler(Job(nothing))
     return Effect(scheduler, scheduler, "local", lambda _: scheduler.processes, None, "local")
 
@@ -220,19 +220,19 @@ EFFECTS: dict[str, Callable[[], Effect]] = {
     "durations": lambda: in_order("durations", {"a": 1, "b": 5}, "ab", "ba", *named("a", "b"), jobs_window=1),
     "processes": placing,
 }  # fmt: skip
-"""What shows that an option is in effect. What a journal goes by is in tests/journal."""
+"""How to see that an option is in effect. Options of journals are tested in tests/journal."""
 IN_JOURNALS = {"save": "json", "key": "what it does", "version": 2}
 VALUES: dict[str, Any] = {**{name: make().value for name, make in EFFECTS.items()}, **IN_JOURNALS}
 
 
-def test_each_option_has_its_case() -> None:
+def test_each_option_that_can_be_set_has_a_case_in_these_tests() -> None:
     """A new option needs a scenario here that shows what it does."""
     assert VALUES.keys() | FIXED == OF_SCHEDULERS.keys()
 
 
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.fast_way] if name == "own_task" else []) for name in EFFECTS]
-)  # on the plain way each job has a task of its own
+)  # with plain isolation each job has its own task
 def test_an_option_set_between_runs_is_in_effect_in_the_next_one(virtual: Virtual, name: str) -> None:
     """The option reads as it was set, and the run applies it."""
     case = EFFECTS[name]()
@@ -248,8 +248,8 @@ def test_an_option_set_between_runs_is_in_effect_in_the_next_one(virtual: Virtua
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_an_option_set_during_a_run_is_refused_by_name(virtual: Virtual, name: str) -> None:
-    """This covers all jobs of the run, at any depth and in any state; only labels may change."""
+def test_setting_an_option_during_a_run_raises_with_its_name(virtual: Virtual, name: str) -> None:
+    """This holds for all jobs of the run, at any depth and in any state; only labels may change."""
     refused: list[str] = []
 
     def attempt(jobs: list[AbstractJob[Any]]) -> None:
@@ -279,7 +279,7 @@ def test_an_option_set_during_a_run_is_refused_by_name(virtual: Virtual, name: s
 
 
 @pytest.mark.parametrize(("name", "value", "instead"), [("required", (), "requires()"), ("scheduler", None, "add()")])
-def test_an_option_that_cannot_be_set_says_what_to_do(name: str, value: Any, instead: str) -> None:
+def test_setting_required_or_scheduler_raises_and_names_the_method_to_call(name: str, value: Any, instead: str) -> None:
     """Only methods change `required` and `scheduler`."""
     job = Job(nothing, label="x")
     with pytest.raises(AttributeError, match=f"^{name} of 'x' cannot be set: call {instead[:-2]}"):
@@ -287,7 +287,7 @@ def test_an_option_that_cannot_be_set_says_what_to_do(name: str, value: Any, ins
 
 
 @pytest.mark.parametrize("name", [name for name in VALUES if name not in ("label", "redact", "key", "version")])
-def test_a_wrong_value_is_refused_and_changes_nothing(name: str) -> None:
+def test_a_wrong_value_of_an_option_is_rejected_and_changes_nothing(name: str) -> None:
     """The error names the option and the job, at creation and later; the old value stays."""
     scheduler = Scheduler(label="s")
     before, wrong = getattr(scheduler, name), object()
@@ -306,7 +306,7 @@ def test_a_wrong_value_is_refused_and_changes_nothing(name: str) -> None:
         ({"timeout": 2}, "restarts", 3, "nothing is restarted"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(
+def test_options_that_contradict_each_other_are_rejected(
     options: dict[str, Any], name: str, value: Any, message: str
 ) -> None:
     """The rejection comes at creation, and when an option is set; then the old value stays."""
@@ -320,7 +320,7 @@ def test_options_that_do_not_go_together_are_refused(
             Scheduler(label="s", **{**options, name: value})
 
 
-def test_a_service_stays_forever() -> None:
+def test_forever_of_a_service_cannot_be_set_to_false() -> None:
     """A service that is not forever would keep its run from ending."""
 
     async def serve(*, task_status: Any) -> None: ...
@@ -373,7 +373,7 @@ def declared_types(kinds: list[type[AbstractJob[Any]]]) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("spelt", "kinds"), [(JobOptions, [AbstractJob]), (SchedulerOptions, [AbstractJob, *Scheduler.__mro__[1::-1]])]
 )
-def test_types_are_spelt_as_declared(spelt: Any, kinds: list[type[AbstractJob[Any]]]) -> None:
+def test_typed_dicts_of_options_have_the_declared_types(spelt: Any, kinds: list[type[AbstractJob[Any]]]) -> None:
     """Type checkers take the types of the arguments from a `TypedDict`, and those of the attributes from the class."""
     plain = {name: text.replace("_pool.", "") for name, text in declared_types(kinds).items()}
     assert spelt_types(spelt) == plain
@@ -381,7 +381,7 @@ def test_types_are_spelt_as_declared(spelt: Any, kinds: list[type[AbstractJob[An
 
 @pytest.mark.parametrize("kind", [AbstractJob, Scheduler])
 def test_the_signature_shows_each_option_with_its_default(kind: type[AbstractJob[Any]]) -> None:
-    """`help()` shows them, and a job that is given no option has the defaults."""
+    """`help()` shows the options, and a job made without arguments has the defaults."""
     shown = {
         name: one.default for name, one in inspect.signature(kind).parameters.items() if one.kind is one.KEYWORD_ONLY
     }
@@ -392,8 +392,8 @@ def test_the_signature_shows_each_option_with_its_default(kind: type[AbstractJob
         assert getattr(job, name) == shown[name], name
 
 
-def test_a_constructor_of_its_own_has_its_own_signature() -> None:
-    """A subclass takes what its `__init__` takes."""
+def test_a_subclass_with_its_own_init_has_its_signature() -> None:
+    """A subclass takes the arguments of its `__init__`."""
 
     class Own(AbstractJob[None]):
         def __init__(self, size: int) -> None:

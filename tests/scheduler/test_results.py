@@ -45,15 +45,15 @@ def test_results_are_those_of_the_jobs_that_succeeded(mixed: dict[str, Any]) -> 
     assert mixed["all"].results() == {mixed["fine"]: 1, mixed["deep"]: 2, mixed["service"]: "address"}
 
 
-def test_failures_are_what_jobs_raised(mixed: dict[str, Any]) -> None:
+def test_failures_are_the_exceptions_that_jobs_raised(mixed: dict[str, Any]) -> None:
     """Only the job that raised has failed: neither the blocked nor the cancelled one has."""
     ((job, error),) = mixed["all"].failures().items()
     assert job is mixed["wrong"]
     assert error is job.raised_exception()
 
 
-def test_before_a_run_there_is_nothing() -> None:
-    """Before the first run, no job has a result or a failure."""
+def test_results_and_failures_are_empty_before_the_first_run() -> None:
+    """No job has a result or a failure yet."""
     scheduler = Scheduler(Job(give, 1))
     assert scheduler.results() == scheduler.failures() == {}
 
@@ -66,13 +66,13 @@ def test_result_with_a_default_never_raises(mixed: dict[str, Any]) -> None:
     assert got["fine"] == 1
 
 
-def test_is_succeeded_is_one_state(mixed: dict[str, Any]) -> None:
+def test_is_succeeded_is_true_of_one_state_only(mixed: dict[str, Any]) -> None:
     """`is_succeeded()` is true of SUCCEEDED alone."""
     jobs = [job for name, job in mixed.items() if name != "all"]
     assert [job for job in jobs if job.is_succeeded()] == [job for job in jobs if job.state is JobState.SUCCEEDED]
 
 
-def test_dropped_results_are_left_out(virtual: Virtual) -> None:
+def test_results_leaves_out_dropped_results(virtual: Virtual) -> None:
     """A result that was dropped because of `keep_result=False` is in no dict, and the default takes its place."""
     first = Job(give, 1, keep_result=False)
     second = Job(give, first)

@@ -33,7 +33,7 @@ ENDING = ["unwinds", "begins", "shut down"]
 # --- real processes
 
 
-def test_ctrl_c_ends_run_in_order(backend: str) -> None:
+def test_ctrl_c_ends_the_run_cleanly(backend: str) -> None:
     """Ctrl-C at run(): jobs unwind, co_shutdown is done, and KeyboardInterrupt leaves run() bare."""
     code = f"scheduler = Scheduler(Actor()); watched(lambda: scheduler.run(backend={backend!r}))"
     assert child(code, ("runs", signal.SIGINT)) == ["runs", *ENDING, "raised KeyboardInterrupt StopReason.INTERRUPTED"]
@@ -68,8 +68,8 @@ def script(backend: str, end: str) -> tuple[list[str], int]:
     return shown.decode().replace("^C", "").split("\r\n"), code
 
 
-def test_ctrl_c_that_a_script_does_not_catch_is_one_line(backend: str) -> None:
-    """No traceback leads through the engine and the loop; and the script ends by SIGINT, as shells expect."""
+def test_uncaught_ctrl_c_is_printed_in_one_line(backend: str) -> None:
+    """There is no traceback through engine and loop; and the script ends by SIGINT, as shells expect."""
     lines, code = script(backend, "main()")
     assert lines == ["at work", "KeyboardInterrupt: Ctrl-C ended the run of 'sweep' cleanly", ""]
     assert code == -signal.SIGINT
@@ -99,22 +99,22 @@ except KeyboardInterrupt as error:
     assert code == 1
 
 
-def test_second_ctrl_c_leaves_the_shutdown_alone(backend: str) -> None:
-    """A second Ctrl-C during co_shutdown does not interrupt it."""
+def test_second_ctrl_c_does_not_interrupt_the_shutdown(backend: str) -> None:
+    """The second Ctrl-C comes during co_shutdown, which still completes."""
     code = f"expected = 2; scheduler = Scheduler(Actor()); watched(lambda: scheduler.run(backend={backend!r}))"
     lines = child(code, ("runs", signal.SIGINT), ("begins", signal.SIGINT))
     assert lines == ["runs", *ENDING, "raised KeyboardInterrupt StopReason.INTERRUPTED"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_handled_signals_end_run_in_order(backend: str, number: signal.Signals) -> None:
+def test_handled_signals_end_the_run_cleanly(backend: str, number: signal.Signals) -> None:
     """With handle_signals=True, SIGTERM and SIGHUP end the run cleanly, INTERRUPTED, and it returns False."""
     code = f"scheduler = Scheduler(Actor()); watched(lambda: scheduler.run(backend={backend!r}, handle_signals=True))"
     assert child(code, ("runs", number)) == ["runs", *ENDING, "returned False StopReason.INTERRUPTED"]
 
 
-def test_log_says_that_a_signal_ended_the_run(backend: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """A run that returns False because of a signal says so in the log, as after a timeout."""
+def test_log_has_a_record_when_a_signal_ends_the_run(backend: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """The log explains why the run returned False, as it does after a timeout."""
 
     async def terminate() -> None:
         signal.raise_signal(signal.SIGTERM)
@@ -127,8 +127,8 @@ def test_log_says_that_a_signal_ended_the_run(backend: Any, caplog: pytest.LogCa
     ]
 
 
-def test_second_ctrl_c_gets_through_to_a_job_that_blocks(backend: str) -> None:
-    """If a job blocks the loop, the second Ctrl-C is raised in it; the run still ends cleanly."""
+def test_second_ctrl_c_is_raised_in_a_job_that_blocks_the_loop(backend: str) -> None:
+    """The run still ends cleanly."""
     code = f"""
 async def block():
     say("blocks")
@@ -208,8 +208,8 @@ def twice(backend: str, first: int, trials: int) -> list[str]:
     return [line for line in lines if line != "fine"] + hung
 
 
-def test_two_ctrl_c_within_a_turn_end_the_run_in_order(backend: str) -> None:
-    """The second of two Ctrl-C at once was raised in the middle of the engine or of the loop.
+def test_two_ctrl_c_within_a_turn_end_the_run_cleanly(backend: str) -> None:
+    """The second of two Ctrl-C at once was once raised in the middle of the engine or of the loop.
 
     Bodies stayed alive, a pool did not get back what they had, the run was CANCELLED, or `run()` never returned.
     """
@@ -217,14 +217,14 @@ def test_two_ctrl_c_within_a_turn_end_the_run_in_order(backend: str) -> None:
 
 
 @pytest.mark.soak
-def test_two_ctrl_c_within_a_turn_end_thousands_of_runs_in_order(backend: str) -> None:
-    """The same, in many more runs."""
+def test_two_ctrl_c_within_a_turn_end_thousands_of_runs_cleanly(backend: str) -> None:
+    """Two Ctrl-C are sent at different moments of 4,000 runs."""
     for first in range(1000, 5000, 250):
         assert twice(backend, first, 250) == []
 
 
-def test_ctrl_c_under_co_run_of_a_program_of_ones_own(backend: str) -> None:
-    """Under co_run() the library that owns the loop gets Ctrl-C, and the run ends cleanly."""
+def test_ctrl_c_under_co_run_ends_the_run_cleanly(backend: str) -> None:
+    """The library that owns the loop gets Ctrl-C."""
     run = "trio.run(scheduler.co_run)" if backend == "trio" else "asyncio.run(scheduler.co_run())"
     code = f"import trio, asyncio\nscheduler = Scheduler(Actor()); watched(lambda: {run})"
     lines = child(code, ("runs", signal.SIGINT))
@@ -250,7 +250,7 @@ watched(lambda: scheduler.run(backend={backend!r}))
     assert child(code, ("checked", signal.SIGINT)) == ["checked", "raised KeyboardInterrupt StopReason.INTERRUPTED"]
 
 
-# --- the watch, and signals at awkward moments
+# --- the signal handler, and signals at awkward moments
 
 
 def sent(*numbers: signal.Signals) -> Callable[[], None]:
@@ -261,7 +261,7 @@ def sent(*numbers: signal.Signals) -> Callable[[], None]:
     return send
 
 
-def test_handle_signals_in_another_thread_is_refused() -> None:
+def test_handle_signals_in_another_thread_raises() -> None:
     """Python handles signals in the main thread only: elsewhere handle_signals=True is a ValueError that says so."""
     errors: list[BaseException] = []
 
@@ -279,8 +279,8 @@ def test_handle_signals_in_another_thread_is_refused() -> None:
     assert "main thread" in str(error)
 
 
-def test_handlers_are_put_back(backend: Any) -> None:
-    """After the run the handlers are those that were there before."""
+def test_signal_handlers_are_restored_after_the_run(backend: Any) -> None:
+    """The handlers are those that were set before the run."""
     numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     before = [signal.getsignal(number) for number in numbers]
     Scheduler().run(backend=backend, handle_signals=True)
@@ -295,10 +295,10 @@ def test_error_of_a_run_keeps_its_traceback(backend: Any) -> None:
     assert "raise_unless_completed" in [entry.name for entry in raised.traceback]
 
 
-def test_how_python_shows_what_a_signal_has_raised(
+def test_excepthook_shows_an_interruption_by_a_signal_in_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Python shows it in one line, or not at all if there is no stderr; it shows everything else as usual."""
+    """Without stderr it shows nothing; it shows every other exception as usual."""
     interruption, other = KeyboardInterrupt(), KeyboardInterrupt("other")
     interruption._trioflow_run = "mine"  # type: ignore[attr-defined]
     for error in (interruption, other):
@@ -310,8 +310,12 @@ def test_how_python_shows_what_a_signal_has_raised(
     assert not capsys.readouterr().out
 
 
-@pytest.mark.parametrize("shell", [None, SimpleNamespace(), SimpleNamespace(kernel=1)], ids=["none", "ipython", "cell"])
-def test_run_in_a_loop_is_for_cells_of_notebooks(backend: Any, shell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "shell", [None, SimpleNamespace(), SimpleNamespace(kernel=1)], ids=["no IPython", "terminal", "notebook cell"]
+)
+def test_run_inside_a_loop_works_only_in_cells_of_notebooks(
+    backend: Any, shell: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In a cell the run takes place in another thread; elsewhere such a call is rejected."""
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
 
@@ -327,8 +331,8 @@ def test_run_in_a_loop_is_for_cells_of_notebooks(backend: Any, shell: Any, monke
             asyncio.run(main())
 
 
-def test_ctrl_c_in_a_cell_is_passed_to_the_thread_of_the_run() -> None:
-    """The main thread goes on waiting for it."""
+def test_ctrl_c_in_a_notebook_cell_is_passed_to_the_thread_of_the_run() -> None:
+    """The main thread continues to wait for that thread."""
     told: list[type[BaseException]] = []
     is_told = threading.Event()
 
@@ -407,7 +411,7 @@ def test_sigterm_after_the_loop_has_ended_is_not_lost() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_ignored_signals_stay_ignored(backend: Any, number: signal.Signals) -> None:
-    """A program that nohup had started was ended by the SIGHUP of the logout, and its commands with it."""
+    """Once the SIGHUP of a logout ended a program started by nohup, and its commands."""
     seen: list[Any] = []
 
     async def hang_up() -> None:
@@ -444,7 +448,7 @@ def test_ctrl_c_is_not_lost_to_another_signal(backend: Any, order: str) -> None:
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Count the loop as standing still from the first moment on."""
+    """Count the loop as blocked from the first moment on."""
     monkeypatch.setattr(_sync_run, "STALL_SECONDS", 0)
 
 
@@ -494,7 +498,7 @@ def test_second_ctrl_c_soon_after_the_first_is_not_raised(backend: Any) -> None:
 
 @pytest.mark.usefixtures("at_once")
 def test_no_ctrl_c_interrupts_a_shutdown_that_blocks(backend: Any) -> None:
-    """The third Ctrl-C was raised in a `co_shutdown` that blocks the loop."""
+    """Once the third Ctrl-C was raised in a `co_shutdown` that blocks the loop."""
     seen: list[str] = []
 
     class Slow(AbstractJob[None]):
@@ -510,7 +514,7 @@ def test_no_ctrl_c_interrupts_a_shutdown_that_blocks(backend: Any) -> None:
     assert seen == ["not raised"]
 
 
-def test_a_function_is_asked_at_each_signal(backend: Any) -> None:
+def test_function_given_as_handle_signals_is_called_at_each_signal(backend: Any) -> None:
     """The function gets the number of each signal.
 
     If it returns None, the run ends cleanly; otherwise its return value is called.
@@ -540,7 +544,7 @@ def test_a_function_is_asked_at_each_signal(backend: Any) -> None:
     assert asked == [signal.SIGTERM, signal.SIGHUP, signal.SIGINT]
 
 
-def test_what_a_function_for_signals_raises_ends_the_run_in_order(backend: Any) -> None:
+def test_exception_of_the_handle_signals_function_ends_the_run_cleanly(backend: Any) -> None:
     """Signals come at any point, so the exception is not raised there: it leaves `run()` at the end."""
     job = Job(anyio.sleep, 60)
 
@@ -555,7 +559,9 @@ def test_what_a_function_for_signals_raises_ends_the_run_in_order(backend: Any) 
     assert job.state is JobState.CANCELLED
 
 
-def test_what_is_called_in_place_of_ending_the_run_may_raise(backend: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_exception_of_the_call_returned_by_handle_signals_is_logged(
+    backend: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     """The exception is logged, and the run goes on."""
 
     async def send() -> None:
@@ -570,8 +576,8 @@ def test_what_is_called_in_place_of_ending_the_run_may_raise(backend: Any, caplo
     assert "which handle_signals= of 'night' has returned, raised" in record.getMessage()
 
 
-def test_handle_signals_takes_a_flag_or_a_function() -> None:
-    """Anything else is refused before the run."""
+def test_handle_signals_accepts_only_a_flag_or_a_function() -> None:
+    """Any other value is rejected before the run."""
     with pytest.raises(TypeError, match="handle_signals='yes' of 'night': give True, False, or a function"):
         Scheduler(label="night").run(handle_signals="yes")  # type: ignore[arg-type]
 
@@ -603,8 +609,8 @@ def test_ctrl_c_during_the_checks_is_not_lost(backend: Any, number: int, wrong: 
         scheduler.run(backend=backend)
 
 
-def test_handler_of_the_users_own_is_left_alone(backend: Any) -> None:
-    """If the program has its own handler for SIGINT, `run()` does not replace it."""
+def test_run_does_not_replace_a_sigint_handler_of_the_program(backend: Any) -> None:
+    """The program's handler gets the signal, and the run goes on."""
     seen: list[int] = []
 
     async def send() -> None:

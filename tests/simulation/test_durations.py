@@ -27,8 +27,8 @@ async def seconds(scheduler: Scheduler) -> float:
     return anyio.current_time() - start
 
 
-def test_a_second_run_is_better_ordered(virtual: Virtual, tmp_path: Path) -> None:
-    """The first run measures, and the second starts the long chain first; another scheduler learns it too."""
+def test_a_second_run_starts_the_longest_chain_first(virtual: Virtual, tmp_path: Path) -> None:
+    """The first run measures the durations. Another scheduler with the same file uses them too."""
     path = tmp_path / "new" / "durations.json"
     scheduler = scenario(jobs_window=2, durations=path)
     assert (virtual(seconds, scheduler), virtual(seconds, scheduler)) == (11, 8)
@@ -36,8 +36,8 @@ def test_a_second_run_is_better_ordered(virtual: Virtual, tmp_path: Path) -> Non
     assert json.loads(path.read_text())["seconds"]["long"] == 6
 
 
-def test_a_trace_and_a_mapping(virtual: Virtual) -> None:
-    """An earlier trace orders a run as a file does; so do durations by label, in nested schedulers too."""
+def test_durations_may_come_from_a_trace_or_a_mapping(virtual: Virtual) -> None:
+    """Durations by label apply to jobs of nested schedulers too."""
     trace = Trace()
     assert virtual(seconds, scenario(jobs_window=2, instruments=[trace])) == 11
     assert virtual(seconds, scenario(jobs_window=2, durations=trace)) == 8
@@ -45,8 +45,8 @@ def test_a_trace_and_a_mapping(virtual: Virtual) -> None:
     assert virtual(seconds, Scheduler(scenario(jobs_window=2), durations=by_label)) == 8
 
 
-def test_only_successes_are_learnt(virtual: Virtual, tmp_path: Path) -> None:
-    """Jobs that failed, timed out or were not reached keep their former durations."""
+def test_only_durations_of_successful_jobs_are_recorded(virtual: Virtual, tmp_path: Path) -> None:
+    """Jobs that timed out or no longer exist keep their former durations."""
     path = tmp_path / "durations"
     path.write_text('{"trioflow durations": 1, "seconds": {"slow": 50, "gone": 7}}')
     jobs = [Job(anyio.sleep, 9, timeout=1, label="slow"), Job(anyio.sleep, 3, label="fine")]
@@ -54,8 +54,10 @@ def test_only_successes_are_learnt(virtual: Virtual, tmp_path: Path) -> None:
     assert json.loads(path.read_text())["seconds"] == {"slow": 50, "gone": 7, "fine": 3}
 
 
-def test_a_torn_file_is_put_aside(virtual: Virtual, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A warning reports it, no data is lost, and the run begins a new file. A mere reader leaves it alone."""
+def test_a_truncated_durations_file_is_moved_aside(
+    virtual: Virtual, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A warning reports the damage, and the run begins a new file. A simulation, which only reads, moves nothing."""
     path = tmp_path / "durations"
     path.write_text('{"trioflow durations": 1, "sec')
     assert simulate(Scheduler(Job(anyio.sleep, 3, expected_duration=4)), durations=path).makespan == 4
@@ -79,8 +81,8 @@ def test_a_torn_file_is_put_aside(virtual: Virtual, tmp_path: Path, caplog: pyte
         ('{"trioflow durations": 1, "seconds": {"a": -1}}', "'a'"),
     ],
 )
-def test_files_that_are_refused(tmp_path: Path, content: str, words: str) -> None:
-    """A file of another version or format is not changed, and no job starts."""
+def test_a_file_that_has_no_valid_durations_is_rejected(tmp_path: Path, content: str, words: str) -> None:
+    """The file has another version or format, and is not changed."""
     path = tmp_path / "durations"
     path.write_text(content)
     with pytest.raises(ValueError, match=words):

@@ -19,7 +19,7 @@ from trioflow.testing import run_virtual
 from ..bodies import DepthFirst
 
 
-def stand(seconds: float | None = None, *required: AbstractJob[Any], **options: Any) -> Job[None]:
+def stand_in(seconds: float | None = None, *required: AbstractJob[Any], **options: Any) -> Job[None]:
     """Return a job that must never run."""
     return Job(never, expected_duration=seconds, required=required, **options)
 
@@ -41,17 +41,24 @@ class Loud(AbstractJob[None], Instrument):
         raise AssertionError("this must not run")
 
 
-def test_nothing_of_the_users_runs(caplog: pytest.LogCaptureFixture) -> None:
+def test_simulate_runs_no_code_of_the_user(caplog: pytest.LogCaptureFixture) -> None:
     """No body, shutdown, retry decorator, callback or instrument is called, and the scheduler is unchanged."""
 
     def decorate(function: object) -> Any:
         raise AssertionError("this must not run")
 
-    def refuse() -> None:
+    def fail_the_test() -> None:
         raise AssertionError("this must not run")
 
-    a = stand(1, retry=decorate)
-    jobs = [a, Loud(), ThreadJob(refuse), Service(never), Job(never, a), Scheduler(Loud(label="inner"), label="nested")]
+    a = stand_in(1, retry=decorate)
+    jobs = [
+        a,
+        Loud(),
+        ThreadJob(fail_the_test),
+        Service(never),
+        Job(never, a),
+        Scheduler(Loud(label="inner"), label="nested"),
+    ]
     scheduler = Scheduler(*jobs, instruments=[Loud()], timeout=1.5)
     before = scheduler.listing(details=True)
     with caplog.at_level(logging.DEBUG, "trioflow"):
@@ -61,7 +68,7 @@ def test_nothing_of_the_users_runs(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @given(data=st.data())
-def test_a_simulation_is_the_run(data: st.DataObject) -> None:
+def test_jobs_start_and_end_in_a_simulation_exactly_as_in_a_run(data: st.DataObject) -> None:
     """In random scenarios, jobs start and end exactly as in a run under virtual time, on both backends.
 
     Many jobs end at the same time, and the order of their ends decides which start next.
@@ -122,7 +129,9 @@ def with_clean_up(cleanup_timeout: float) -> Scheduler:
     "scheduler",
     [
         pytest.param(lambda: Scheduler(late(), sleeper(10), critical_jobs=True), id="critical_jobs"),
-        pytest.param(lambda: Scheduler(failing_inside(), critical_jobs=True), id="critical_jobs further out"),
+        pytest.param(
+            lambda: Scheduler(failing_inside(), critical_jobs=True), id="critical_jobs of the outer scheduler"
+        ),
         pytest.param(
             lambda: Scheduler(Job(after, late(), critical=True, expected_duration=0), sleeper(10)),
             id="critical and BLOCKED",
@@ -133,12 +142,12 @@ def with_clean_up(cleanup_timeout: float) -> Scheduler:
             lambda: Scheduler(sleeper(1), Scheduler(sleeper(10), forever=True)), id="nested scheduler that is forever"
         ),
         pytest.param(
-            lambda: Scheduler(*(Job(anyio.sleep, 1) for _ in range(3)), chain(), jobs_window=1), id="nothing is known"
+            lambda: Scheduler(*(Job(anyio.sleep, 1) for _ in range(3)), chain(), jobs_window=1), id="unknown durations"
         ),
     ],
 )
-def test_what_ends_and_orders_a_run_does_so_in_its_simulation(scheduler: Callable[[], Scheduler]) -> None:
-    """Critical, BLOCKED and forever jobs, the clean-up time and the policies' knowledge are those of the run."""
+def test_a_simulation_ends_and_orders_jobs_as_the_run_does(scheduler: Callable[[], Scheduler]) -> None:
+    """Critical, BLOCKED and forever jobs, clean-up time and unknown durations have the same effect as in the run."""
     real = scheduler()
     found = simulate(real)
     run_virtual(real.co_run, backend="asyncio")
@@ -148,11 +157,11 @@ def test_what_ends_and_orders_a_run_does_so_in_its_simulation(scheduler: Callabl
     assert found.ends == {job: job.finished_at for job in started}
 
 
-def test_the_figures() -> None:
-    """The longest path, the slack beside it, the bound and the use of the slots are calculated by hand."""
-    a, b = stand(1, label="a"), stand(2, label="b")
-    c = stand(3, a, label="c")
-    inner = Scheduler(Sequence(stand(2, label="x"), stand(2, label="y")), label="inner", required=c)
+def test_makespan_bound_utilisation_critical_path_and_slack_are_correct() -> None:
+    """The expected numbers are calculated by hand."""
+    a, b = stand_in(1, label="a"), stand_in(2, label="b")
+    c = stand_in(3, a, label="c")
+    inner = Scheduler(Sequence(stand_in(2, label="x"), stand_in(2, label="y")), label="inner", required=c)
     scheduler = Scheduler(a, b, c, inner, jobs_window=2)
     found = simulate(scheduler)
     assert (found.makespan, found.lower_bound, found.utilisation) == (8, 8, 10 / 16)
@@ -162,26 +171,26 @@ def test_the_figures() -> None:
     assert "<svg" in found.timeline._repr_mimebundle_()["image/svg+xml"]
 
 
-def test_a_forever_scheduler_does_not_count_in_the_bound() -> None:
-    """The run does not wait for its jobs, so they are on no longest path."""
-    a = stand(1)
-    found = simulate(Scheduler(a, Scheduler(stand(10), forever=True)))
+def test_a_forever_scheduler_does_not_count_in_the_lower_bound() -> None:
+    """The run does not wait for the jobs of such a scheduler, so they are not on the critical path."""
+    a = stand_in(1)
+    found = simulate(Scheduler(a, Scheduler(stand_in(10), forever=True)))
     assert (found.makespan, found.lower_bound, found.critical_path) == (1, 1, (a,))
 
 
-def test_what_runs_only_after_a_failure_does_not_count_in_the_bound() -> None:
+def test_jobs_that_run_only_after_a_failure_do_not_count_in_the_lower_bound() -> None:
     """Since no job fails in a simulation, alarms take no time, slot, or token of a limiter."""
-    a, b = stand(1), stand(2)
-    alarms = Scheduler(stand(20), required=b, run_if="failed")
-    found = simulate(Scheduler(a, b, stand(10, a, run_if="failed"), alarms, jobs_window=anyio.CapacityLimiter(1)))
+    a, b = stand_in(1), stand_in(2)
+    alarms = Scheduler(stand_in(20), required=b, run_if="failed")
+    found = simulate(Scheduler(a, b, stand_in(10, a, run_if="failed"), alarms, jobs_window=anyio.CapacityLimiter(1)))
     assert (found.makespan, found.lower_bound) == (3, 3)
 
 
-def test_results_that_are_kept() -> None:
-    """Depth first keeps few results alive, and fifo all of them."""
+def test_peak_results_depends_on_the_policy() -> None:
+    """A depth-first policy keeps few results in memory, and fifo all of them."""
     scheduler = Scheduler(jobs_window=4)
     for _ in range(100):
-        first = stand(1, keep_result=False)
+        first = stand_in(1, keep_result=False)
         scheduler.add(
             Job(
                 never, Job(never, first, expected_duration=1, keep_result=False), expected_duration=1, keep_result=False
@@ -194,20 +203,18 @@ def test_results_that_are_kept() -> None:
     assert simulate(scheduler, policy=DepthFirst()).peak_results - 100 <= 12  # the last of each chain is kept
 
 
-def test_unknown_durations() -> None:
-    """A job without an expected duration takes the median of the others, or a second; a service is ready
-    immediately.
-    """
-    assert simulate(Scheduler(stand())).makespan == 1
+def test_an_unknown_duration_is_the_median_of_the_known_ones() -> None:
+    """If no duration is known, a job takes one second. A service is ready immediately."""
+    assert simulate(Scheduler(stand_in())).makespan == 1
     service = Service(never)
-    last = stand(None, service)
-    found = simulate(Scheduler(service, stand(2), stand(4), stand(9), last))
+    last = stand_in(None, service)
+    found = simulate(Scheduler(service, stand_in(2), stand_in(4), stand_in(9), last))
     assert (found.ends[last], found.guessed) == (4, {last: 4})
 
 
-def test_durations_that_are_given(tmp_path: Path) -> None:
-    """Keys are paths or labels, paths first; the source is a mapping, a trace, or ninja's log."""
-    a, b = stand(1, label="a"), stand(1, label="b")
+def test_durations_may_be_a_mapping_a_trace_or_a_ninja_log(tmp_path: Path) -> None:
+    """Keys are paths or labels, of which paths take precedence."""
+    a, b = stand_in(1, label="a"), stand_in(1, label="b")
     scheduler = Scheduler(a, Scheduler(b, label="in"))
     assert simulate(scheduler, durations={"a": 3, "b": 2, "in/b": 7}).ends[b] == 7
     again = simulate(scheduler, durations=simulate(scheduler, durations={"a": 3, "b": 5}).timeline)
@@ -217,10 +224,10 @@ def test_durations_that_are_given(tmp_path: Path) -> None:
     assert simulate(scheduler, durations=log).makespan == 6
 
 
-def test_pools_are_real() -> None:
-    """Needs are granted as in a run, and the user's pool stays free."""
+def test_needs_are_granted_in_a_simulation_as_in_a_run() -> None:
+    """The simulation leaves the user's pool free."""
     pool = Pool(cpu=3, gpu=["0", "1"])
-    scheduler = Scheduler(*(stand(2, needs={"cpu": 2}) for _ in range(3)), stand(2, needs={"gpu": 1}), pool=pool)
+    scheduler = Scheduler(*(stand_in(2, needs={"cpu": 2}) for _ in range(3)), stand_in(2, needs={"gpu": 1}), pool=pool)
     found = simulate(scheduler)
     assert (found.makespan, sorted(found.starts.values())) == (6, [0, 0, 2, 4])
     assert pool.free == {"cpu": 3, "gpu": 2}
@@ -230,7 +237,7 @@ def test_simulate_works_inside_a_running_loop() -> None:
     """A program of trio or asyncio can call it like any function."""
 
     async def main() -> float:
-        return simulate(Scheduler(stand(5))).makespan
+        return simulate(Scheduler(stand_in(5))).makespan
 
     assert {anyio.run(main, backend=backend) for backend in ("trio", "asyncio")} == {5}
 
@@ -244,18 +251,18 @@ def test_simulate_works_inside_a_running_loop() -> None:
         ({"policy": "best"}, ValueError, "policy='best'"),
     ],
 )
-def test_invalid_options_are_refused(options: Any, error: type[Exception], words: str) -> None:
+def test_invalid_options_of_simulate_are_rejected(options: Any, error: type[Exception], words: str) -> None:
     """The error names the invalid option."""
     with pytest.raises(error, match=words):
-        simulate(Scheduler(stand(1, label="a")), **options)
+        simulate(Scheduler(stand_in(1, label="a")), **options)
 
 
 @pytest.mark.parametrize("where", ["outermost", "nested"])
-def test_what_would_never_end_is_refused(where: str) -> None:
+def test_a_scheduler_that_would_never_end_is_rejected(where: str) -> None:
     """A scheduler of forever jobs alone runs until its timeout, or that of an enclosing scheduler."""
-    scheduler = Scheduler(stand(1, forever=True), Service(never), label="endless")
+    scheduler = Scheduler(stand_in(1, forever=True), Service(never), label="endless")
     if where == "nested":
-        scheduler = Scheduler(scheduler, stand(1))
+        scheduler = Scheduler(scheduler, stand_in(1))
     with pytest.raises(ValueError, match="'endless' has only forever jobs"):
         simulate(scheduler)
     scheduler.timeout = 3
@@ -263,28 +270,28 @@ def test_what_would_never_end_is_refused(where: str) -> None:
     assert (max(found.ends.values()), found.stop_reason) == (3, StopReason.TIMEOUT)
 
 
-def test_what_forever_jobs_keep_from_others_is_noticed() -> None:
+def test_a_forever_job_that_blocks_a_resource_for_others_is_rejected() -> None:
     """A forever job that holds what another job needs ends only after that job, so neither ever ends."""
-    holder, other = stand(1, forever=True, label="holder"), stand(1, label="other")
+    holder, other = stand_in(1, forever=True, label="holder"), stand_in(1, label="other")
     holder.needs = other.needs = {"cpu": 1}
     scheduler = Scheduler(holder, other, pool=Pool(cpu=1), label="stuck")
     with pytest.raises(
         ValueError, match="'stuck' would never end: 'other' waits for cpu: 1 of 1 taken by 'holder'; give"
     ):
         simulate(scheduler)
-    assert simulate(Scheduler(stand(1e9), stand(3))).makespan == 1e9
+    assert simulate(Scheduler(stand_in(1e9), stand_in(3))).makespan == 1e9
 
 
-def test_what_is_no_scheduler_is_refused() -> None:
+def test_an_argument_that_is_no_scheduler_is_rejected() -> None:
     """The error shows what was given."""
     with pytest.raises(TypeError, match=r"simulate\(5\): give a Scheduler"):
         simulate(5)  # type: ignore[arg-type]
 
 
-def test_a_cycle_is_refused() -> None:
+def test_a_cycle_of_requirements_is_rejected() -> None:
     """A simulation makes the same checks as a run."""
-    a = stand(1)
-    b = stand(1, a)
+    a = stand_in(1)
+    b = stand_in(1, a)
     a.requires(b)
     with pytest.raises(CycleError):
         simulate(Scheduler(a, b))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def release(**options: Any) -> Scheduler:
-    """Return some short jobs, then a long chain: in the order added, it begins last."""
+    """Return some short jobs, then a long chain, which begins last in the order added."""
     jobs = [Job(nap, 2 + place % 3, label=f"test {place}") for place in range(9)]
     chain = Sequence([Job(nap, 4, label=f"image {place}") for place in range(4)])
     return Scheduler(*jobs, chain, **options)
@@ -43,20 +43,24 @@ def seconds(found: WhatIf) -> dict[tuple[int | None, str], float]:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, None])
-def test_a_point_is_the_time_of_a_real_run(virtual: Virtual, size: int | None) -> None:
-    """A point is the time of a run with this window and policy, and with the measured durations."""
+def test_each_point_is_the_duration_of_a_run_with_its_size_and_policy(virtual: Virtual, size: int | None) -> None:
+    """The compared run has the measured durations."""
     trace = run(virtual, release(), jobs_window=2)
     found = trace.what_if(sizes=[size])
     known = {span.path: span.elapsed for span in trace.spans if span.elapsed is not None}
     for policy in ("fifo", "critical-path"):
         other = run(virtual, release(policy=policy, durations=known), jobs_window=size)
         assert seconds(found)[size, policy] == pytest.approx(makespan(other))
-    assert found.simulated == pytest.approx(makespan(trace))
-    assert found.this is not None
-    assert (found.this.size, found.this.policy, found.this.seconds) == (2, "fifo", pytest.approx(makespan(trace)))
+    assert found.simulated_seconds == pytest.approx(makespan(trace))
+    assert found.this_run is not None
+    assert (found.this_run.size, found.this_run.policy, found.this_run.seconds) == (
+        2,
+        "fifo",
+        pytest.approx(makespan(trace)),
+    )
 
 
-def test_real_runs_agree(backend: Any) -> None:
+def test_a_simulation_agrees_with_a_run_of_real_sleeps(backend: Any) -> None:
     """For jobs that sleep, the simulation is within 5 % of a real run, if the machine is not busy."""
 
     def agrees() -> bool:
@@ -69,8 +73,8 @@ def test_real_runs_agree(backend: Any) -> None:
     assert any(agrees() for _ in range(50))
 
 
-def test_the_best_is_the_smallest_of_the_fastest(virtual: Virtual) -> None:
-    """The sentence says that more slots gain nothing, and how long the run took."""
+def test_best_is_the_smallest_size_of_the_fastest_points(virtual: Virtual) -> None:
+    """`str()` also states that more slots gain nothing, and how long the run took."""
     found = run(virtual, release(), jobs_window=2).what_if()
     assert (found.best.size, found.best.policy, found.best.seconds) == (3, "critical-path", 16)
     assert found.gain == pytest.approx(1 - 16 / 29)
@@ -87,15 +91,15 @@ def test_the_best_is_the_smallest_of_the_fastest(virtual: Virtual) -> None:
     ]
 
 
-def test_nothing_is_faster(virtual: Virtual) -> None:
-    """A run whose jobs follow each other needs one slot."""
+def test_one_slot_is_enough_for_a_single_chain_of_jobs(virtual: Virtual) -> None:
+    """`str()` states that no other number of slots is faster."""
     chain = Sequence([Job(nap, 2) for _ in range(3)])
     found = run(virtual, Scheduler(chain), jobs_window=4).what_if()
     assert "No other number of slots or policy is faster; 1 slot is enough." in str(found)
 
 
-def test_another_amount_of_a_resource(virtual: Virtual) -> None:
-    """Any pool may have it; too little for one job is rejected; the bound is the work for the resource."""
+def test_what_if_varies_the_amount_of_a_resource(virtual: Virtual) -> None:
+    """Too little for one job is rejected. The bound is the work for the resource, divided by its amount."""
     jobs = [Job(nap, one, label=f"train {one}", needs={"gpu": 2}) for one in (3, 4, 5, 6, 7)]
     other = Job(nap, 1, needs={"ram": "8 GiB"})
     trace = run(virtual, Scheduler(*jobs, other, pool=Pool(gpu=[0, 1, 2, 3], ram="8 GiB")))
@@ -108,8 +112,8 @@ def test_another_amount_of_a_resource(virtual: Virtual) -> None:
         trace.what_if("gpu", sizes=[1])
 
 
-def test_a_rate_that_is_faster(virtual: Virtual) -> None:
-    """The first key of the rate is varied, with its burst."""
+def test_what_if_varies_a_rate_together_with_its_burst(virtual: Virtual) -> None:
+    """The first key of the rate is varied, here the number of requests."""
     jobs = [Job(nap, 1, needs={"api": 1}) for _ in range(8)]
     trace = run(virtual, Scheduler(*jobs, pool=Pool(api=Rate(requests=2, per=4, burst=1))))
     found = trace.what_if("api", sizes=[2, 4])
@@ -117,7 +121,7 @@ def test_a_rate_that_is_faster(virtual: Virtual) -> None:
 
 
 def test_calls_on_a_cluster_share_its_threads(virtual: Virtual) -> None:
-    """Queueing is not work, and more slots than threads gain nothing, as the sentence says."""
+    """Queueing is not work, and more slots than threads gain nothing, which `str()` explains."""
     thread = anyio.CapacityLimiter(2)
 
     class ClusterJob(AbstractJob[None]):
@@ -125,8 +129,8 @@ def test_calls_on_a_cluster_share_its_threads(virtual: Virtual) -> None:
             handle = run_of(self)
             since = handle.clock()
             async with thread:
-                handle.note_hold(self, since)
-                handle.note_room(self, "cluster", 2)
+                handle.record_machine_wait(self, since)
+                handle.record_call_place(self, "cluster", 2)
                 await anyio.sleep(1)
 
     scheduler = Scheduler(ClusterJob(label=f"call {place}") for place in range(8))
@@ -137,14 +141,14 @@ def test_calls_on_a_cluster_share_its_threads(virtual: Virtual) -> None:
     assert "Calls on the cluster share its 2 threads, as in the run." in str(found)
 
 
-def test_nested_schedulers_services_and_failures(virtual: Virtual) -> None:
-    """A failed job took its time, a service is ready after its measured time, and a job that never ran takes none."""
+def test_what_if_simulates_nested_schedulers_services_and_failed_jobs(virtual: Virtual) -> None:
+    """A failed job takes its measured time, as does a service until it is ready; a job that never ran takes none."""
     service = Service(serve, 2, label="db")
     inner = Scheduler(Job(nap, 3, label="a"), Job(fail, 2, label="b"), label="inner", required=service)
     never = Job(nap, 50, label="never", run_if="failed")
     trace = run(virtual, Scheduler(service, inner, never, timeout=60), jobs_window=3)
     found = trace.what_if(sizes=[3])
-    assert found.simulated == 5
+    assert found.simulated_seconds == 5
     assert makespan(trace) == 5
 
 
@@ -157,14 +161,14 @@ def in_parts(**options: Any) -> Scheduler:
     return Scheduler(*parts, **options)
 
 
-def test_a_run_is_simulated_with_its_own_policies(virtual: Virtual) -> None:
-    """Each scheduler keeps its policy; if they differ, no single policy's name stands for the run."""
+def test_what_if_simulates_each_scheduler_with_its_own_policy(virtual: Virtual) -> None:
+    """If the policies differ, that of the run is named "own policies"."""
     for options, name in (({}, "critical-path"), ({"policy": "fifo"}, "own policies")):
         trace = run(virtual, in_parts(jobs_window=6, **options))
         found = trace.what_if()
-        assert found.simulated == makespan(trace) == 8
-        assert found.this is not None
-        assert (found.this.policy, found.policies()[0]) == (name, name)
+        assert found.simulated_seconds == makespan(trace) == 8
+        assert found.this_run is not None
+        assert (found.this_run.policy, found.policies()[0]) == (name, name)
         assert (seconds(found)[6, name], seconds(found)[6, "fifo"]) == (8, 10)
         assert "best" not in found.table()
         assert str(found).startswith(
@@ -173,17 +177,17 @@ def test_a_run_is_simulated_with_its_own_policies(virtual: Virtual) -> None:
         )
 
 
-def test_what_a_run_has_learned_counts_not_what_it_has_written(virtual: Virtual, tmp_path: Path) -> None:
+def test_what_if_uses_the_durations_known_at_the_start_of_the_run(virtual: Virtual, tmp_path: Path) -> None:
     """The first run has no durations, and uses fifo, although its file has them at the end."""
     for policy, took in (("fifo", 10), ("critical-path", 8)):
         jobs = [Job(nap, n, label=f"{place}") for place, n in enumerate((2, 2, 4, 8))]
         found = run(virtual, Scheduler(*jobs, jobs_window=2, durations=tmp_path / "d.json")).what_if()
-        assert found.this is not None
-        assert (found.this.policy, found.this.seconds, found.simulated) == (policy, took, took)
+        assert found.this_run is not None
+        assert (found.this_run.policy, found.this_run.seconds, found.simulated_seconds) == (policy, took, took)
 
 
-def test_a_rate_with_a_burst_of_its_own(virtual: Virtual) -> None:
-    """A slower rate has a smaller burst, but enough for each job; words and bounds are those of the rate."""
+def test_what_if_lowers_the_burst_of_a_slower_rate(virtual: Virtual) -> None:
+    """The burst remains large enough for each job; texts and bounds are those of the rate."""
     jobs = [Job(nap, 1, needs={"api": 2}) for _ in range(6)]
     trace = run(virtual, Scheduler(*jobs, label="ask", pool=Pool(api=Rate(requests=4, per=1, burst=2))))
     found = trace.what_if("api")
@@ -193,7 +197,7 @@ def test_a_rate_with_a_burst_of_its_own(virtual: Virtual) -> None:
     assert seconds(found)[4, "fifo"] == pytest.approx(3.5) == dict(found.bounds)[4]
 
 
-def test_the_bound_counts_what_a_pool_has_to_do_inside(virtual: Virtual) -> None:
+def test_the_bound_counts_work_for_a_resource_in_nested_schedulers(virtual: Virtual) -> None:
     """A nested scheduler takes as long as its jobs occupy the pool, between the jobs before and after."""
     inner = Scheduler(
         *(Job(nap, 2, needs={"gpu": 1}) for _ in range(4)), label="inner", required=(first := Job(nap, 1))
@@ -202,8 +206,8 @@ def test_the_bound_counts_what_a_pool_has_to_do_inside(virtual: Virtual) -> None
     assert trace.what_if("gpu", sizes=[1, 2, 4]).bounds == ((1, 12), (2, 8), (4, 6))
 
 
-def test_a_policy_of_ones_own(virtual: Virtual) -> None:
-    """A user's policy has its own line, beside the named policies."""
+def test_a_user_defined_policy_is_compared_with_the_named_ones(virtual: Virtual) -> None:
+    """The policy of the run is listed before the named policies."""
 
     class Backwards(Policy):
         def key(self, job: Any, outlook: Any) -> float:
@@ -227,7 +231,9 @@ def test_a_policy_of_ones_own(virtual: Virtual) -> None:
         ({"policies": ["random"]}, ValueError, "random"),
     ],
 )
-def test_bad_arguments(options: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_invalid_arguments_of_what_if_are_rejected(
+    options: dict[str, Any], error: type[Exception], message: str
+) -> None:
     """The error has the reason."""
     trace = Trace()
     Scheduler(Job(anyio.sleep, 0, needs={"gpu": 1}), pool=Pool(gpu=1)).run(instruments=[trace])
@@ -235,7 +241,7 @@ def test_bad_arguments(options: dict[str, Any], error: type[Exception], message:
         trace.what_if(**options)
 
 
-def test_traces_that_have_no_answer(virtual: Virtual) -> None:
+def test_what_if_is_rejected_without_exactly_one_completed_run(virtual: Virtual) -> None:
     """Examples are a trace without a run, one without a completed run, a run under way, and two runs."""
     with pytest.raises(ValueError, match="no job has run to its end"):
         Trace().what_if()
@@ -263,8 +269,8 @@ def test_traces_that_have_no_answer(virtual: Virtual) -> None:
         trace.what_if()
 
 
-def test_jobs_that_run_only_once_are_simulated_too(virtual: Virtual) -> None:
-    """Jobs of an open scheduler, or made of coroutines, are not called."""
+def test_jobs_of_coroutines_and_of_open_schedulers_are_simulated(virtual: Virtual) -> None:
+    """Such jobs can run only once, and a simulation does not call them."""
     trace = Trace()
 
     async def both() -> None:
@@ -275,8 +281,8 @@ def test_jobs_that_run_only_once_are_simulated_too(virtual: Virtual) -> None:
     assert trace.what_if(sizes=[2]).best.seconds == 3
 
 
-def test_jobs_that_are_gone_cannot_be_simulated(virtual: Virtual) -> None:
-    """The error explains why they are gone."""
+def test_jobs_dropped_by_keep_jobs_false_cannot_be_simulated(virtual: Virtual) -> None:
+    """The error names the option, and advises to call `what_if()` earlier."""
     trace = Trace()
 
     async def dropping() -> None:
@@ -288,8 +294,8 @@ def test_jobs_that_are_gone_cannot_be_simulated(virtual: Virtual) -> None:
         trace.what_if()
 
 
-def test_the_picture(virtual: Virtual) -> None:
-    """The picture has a line for each policy, the bound, this run and the best; labels are text."""
+def test_the_what_if_chart_shows_policies_bound_this_run_and_the_best(virtual: Virtual) -> None:
+    """The chart has a line for each policy; special characters in labels are escaped."""
     needs = [Job(nap, 1, needs={"<b>&": 1}) for _ in range(4)]
     slots = run(virtual, Scheduler(*(Job(nap, 2 + place % 3) for place in range(6))), jobs_window=2)
     cards = run(virtual, Scheduler(*needs, pool=Pool(**{"<b>&": 1})), jobs_window=9)
@@ -306,8 +312,10 @@ def test_the_picture(virtual: Virtual) -> None:
         assert sum((css or "").startswith("dot") or css == "this" for css in classes) == marks
 
 
-def test_a_report_asks_about_what_jobs_waited_for(virtual: Virtual, tmp_path: Path, monkeypatch: Any) -> None:
-    """The question is about slots or the resource with the longest waits, if jobs waited."""
+def test_a_report_simulates_more_of_what_jobs_waited_for_longest(
+    virtual: Virtual, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """More slots or more of a resource are simulated; if no job waited, the report has no such section."""
     jobs = [Job(nap, 2, needs={"gpu": 1}) for _ in range(4)]
 
     trace = run(virtual, Scheduler(*jobs, pool=Pool(gpu=1, ram=5)), jobs_window=9)
@@ -317,8 +325,8 @@ def test_a_report_asks_about_what_jobs_waited_for(virtual: Virtual, tmp_path: Pa
     trace.export_as_htmlfile(tmp_path / "r.html")
     assert page in (tmp_path / "r.html").read_text(encoding="utf-8")
     monkeypatch.setattr(_sections, "MAX_JOBS_PER_RUN", 3)
-    assert "<code>trace.what_if()</code> does it when asked" in _sections.what_if_section(trace._get_record())
+    assert "To do it, call <code>trace.what_if()</code>." in _sections.what_if_section(trace._get_record())
     assert (
         _sections.what_if_section(run(virtual, in_parts(jobs_window=2))._get_record()) == ""
-    )  # other windows were waited for
+    )  # jobs waited for windows of nested schedulers
     assert _sections.what_if_section(run(virtual, Scheduler(*(Job(nap) for _ in range(4))))._get_record()) == ""

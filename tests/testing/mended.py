@@ -96,7 +96,7 @@ def connection_is_closed_last() -> Scheduler:
 
 
 def no_more_than_once(scheduler: Scheduler, world: World) -> None:
-    """Check all of them."""
+    """Check that the scenario did everything at most once."""
     assert len(world.get("joins", ())) <= 1
     charges = world.get("charges", [])
     assert len(set(charges)) == len(charges)

@@ -64,8 +64,8 @@ def test_none_of_the_six_faults_shows_in_a_plain_run(scenario: Make, backend: st
 
 
 @pytest.mark.parametrize("scenario", MENDED, ids=lambda scenario: scenario.__name__)
-def test_a_good_scenario_raises_no_alarm(scenario: Make) -> None:
-    """With the fault mended, no injected fault breaks the scenario."""
+def test_a_scenario_without_its_fault_passes_exploration(scenario: Make) -> None:
+    """No injected fault breaks the corrected scenarios of the six faults."""
     explored = explore(scenario, check=no_more_than_once, runs=60, seed=2)
     assert explored.runs == 60
     assert set(explored.tried) >= {"order", "durations", "failures", "cancellation"}
@@ -73,12 +73,12 @@ def test_a_good_scenario_raises_no_alarm(scenario: Make) -> None:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("scenario", MENDED, ids=lambda scenario: scenario.__name__)
-def test_a_good_scenario_raises_no_alarm_for_long(scenario: Make) -> None:
-    """The same scenarios pass ten thousand runs."""
+def test_a_scenario_without_its_fault_passes_ten_thousand_explored_runs(scenario: Make) -> None:
+    """A long run of `test_a_scenario_without_its_fault_passes_exploration`."""
     explore(scenario, check=no_more_than_once, runs=10_000, seed=3)
 
 
-def test_the_story_says_what_happened_and_where() -> None:
+def test_the_story_names_the_event_its_line_of_code_and_all_waiting_jobs() -> None:
     """The story has the time, the job, the line of its code, holders of a pool, and what all other jobs wait for."""
 
     def scenario() -> Scheduler:
@@ -97,14 +97,14 @@ def test_the_story_says_what_happened_and_where() -> None:
         "on trio: stalls",
         "         1  'a' fails at HERE: await anyio.sleep(1) while 'holder' holds gpu=1",
         "         5  no task can resume:",
-        "              'b' waits since 0, at HERE: await free.acquire()",
+        "              'b' has waited since 0, at HERE: await free.acquire()",
         "",
         "To repeat this run: explore(..., seed='trio fail@2:a')",
     ]
 
 
-def test_a_scenario_that_always_breaks_needs_nothing_done(checked_states: CheckedState) -> None:
-    """If the plain run breaks, the story says that no fault was injected."""
+def test_the_story_of_a_scenario_that_always_breaks_names_no_fault(checked_states: CheckedState) -> None:
+    """The plain run breaks already, so no fault needs to be injected."""
 
     async def wrong() -> None:
         assert current_job().label == "right"
@@ -116,8 +116,8 @@ def test_a_scenario_that_always_breaks_needs_nothing_done(checked_states: Checke
     checked_states.assertions.clear()  # it was meant to fail
 
 
-def test_an_endless_wait_is_found_beside_a_clock(backend: str) -> None:
-    """A job that beats forever keeps time going, but does not hide it."""
+def test_an_endless_wait_is_found_although_a_forever_job_keeps_waking(backend: str) -> None:
+    """The forever job keeps time going, but does not hide the wait."""
 
     def scenario() -> Scheduler:
         done = anyio.Event()
@@ -135,7 +135,7 @@ def test_an_endless_wait_is_found_beside_a_clock(backend: str) -> None:
     told = story(scenario, faults=["failures"], backends=[backend])
     assert "never ends: its jobs have waited 10," in told
     assert "times, and nothing else is due" in told
-    assert "'waiter' waits since 0" in told
+    assert "'waiter' has waited since 0" in told
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -156,11 +156,11 @@ def test_a_timeout_of_a_scheduler_hides_no_deadlock(backend: str, nested: bool) 
     told = story(scenario, faults=["failures"], backends=[backend])
     assert f"on {backend}: only a timeout ends it" in told
     assert "no task can resume until 'jobs' times out at 60:" in told
-    assert re.search(r"b' waits since 0, at .* await free.acquire\(\)", told)
+    assert re.search(r"b' has waited since 0, at .* await free.acquire\(\)", told)
     explore(scenario, faults=["timeouts"], backends=[backend], runs=10)
 
 
-def test_a_timeout_of_a_scheduler_may_end_work(backend: str) -> None:
+def test_a_scheduler_timeout_that_cuts_sleeping_jobs_short_is_no_finding(backend: str) -> None:
     """A sleep as long as the timeout, or longer, or endless, stands for work that is cut short."""
 
     def scenario() -> Scheduler:
@@ -171,8 +171,8 @@ def test_a_timeout_of_a_scheduler_may_end_work(backend: str) -> None:
     explore(lambda: Scheduler(Job(anyio.sleep_forever), timeout=60), backends=[backend], runs=10)
 
 
-def test_a_kind_that_keeps_its_time_does_not_hang_before_it_begins(backend: str) -> None:
-    """The timeout ends a job of such a kind at the point of its choice, and nowhere else."""
+def test_a_job_kind_with_keeps_time_does_not_hang_before_it_begins(backend: str) -> None:
+    """The job kind chooses the point where its timeout ends it, and it hangs nowhere else."""
 
     class Patient(JobKind[None], keeps_time=True):
         async def co_run(self) -> None:
@@ -182,7 +182,7 @@ def test_a_kind_that_keeps_its_time_does_not_hang_before_it_begins(backend: str)
     explore(lambda: Scheduler(Patient(timeout=5)), backends=[backend], runs=30)
 
 
-def test_the_timeout_of_a_run_that_is_over_is_none(backend: str) -> None:
+def test_the_timeout_of_a_settled_nested_scheduler_is_no_finding(backend: str) -> None:
     """Work due at the moment when a settled nested scheduler would have timed out is not mistaken for that timeout."""
 
     def scenario() -> Scheduler:
@@ -213,7 +213,7 @@ def test_a_timeout_hides_no_deadlock_of_a_job_that_is_late(backend: str) -> None
 
 
 @pytest.mark.parametrize("limited", ["job", "scope"])
-def test_a_wait_that_ends_is_no_endless_one(backend: str, limited: str) -> None:
+def test_a_long_wait_that_ends_is_no_finding(backend: str, limited: str) -> None:
     """A job that polls 11,000 times, as long as a timeout or another job allows, does end."""
 
     def scenario() -> Scheduler:
@@ -282,7 +282,7 @@ def test_each_job_is_shut_down_once_whatever_happens() -> None:
     assert calls.count("inner") == calls.count("outer") == explored.runs
 
 
-def test_a_crash_keeps_what_was_committed_and_the_world() -> None:
+def test_after_a_crash_jobs_in_the_journal_are_restored_and_others_run_again() -> None:
     """After a crash, jobs in the journal are restored, and others run again in the world as it was."""
 
     def scenario(world: World) -> Scheduler:
@@ -310,7 +310,7 @@ def test_a_crash_keeps_what_was_committed_and_the_world() -> None:
 
 
 @pytest.mark.parametrize("retries", ["engine", "own"])
-def test_what_breaks_at_a_second_failure_is_found(backend: str, retries: str) -> None:
+def test_a_scenario_that_breaks_at_a_second_failure_is_found(backend: str, retries: str) -> None:
     """A job fails, is retried by itself or the scheduler, and fails again at the same place."""
 
     def scenario() -> Scheduler:
@@ -340,7 +340,7 @@ def test_what_breaks_at_a_second_failure_is_found(backend: str, retries: str) ->
 # ---------------------------------------------------------------- what is done
 
 
-def test_a_number_repeats_an_exploration() -> None:
+def test_the_same_seed_repeats_an_exploration() -> None:
     """Equal numbers give equal runs, and different ones different runs."""
     first, second, other = (explore(plain, runs=50, seed=seed) for seed in (5, 5, 6))
     assert first == second
@@ -350,7 +350,7 @@ def test_a_number_repeats_an_exploration() -> None:
     )
 
 
-def test_explored_runs_are_those_of_any_program(backend: str) -> None:
+def test_jobs_without_an_injected_fault_behave_as_in_an_ordinary_run(backend: str) -> None:
     """Jobs without an injected fault behave as ever: labels, classes by name, results, times, attempts."""
 
     class Double(Job[Any]):
@@ -390,7 +390,7 @@ def test_explored_runs_are_those_of_any_program(backend: str) -> None:
     assert seen[0] == seen[1]
 
 
-def test_jobs_that_are_added_are_explored_too(backend: str) -> None:
+def test_faults_are_injected_into_jobs_added_during_the_run(backend: str) -> None:
     """A job added while the scenario runs may fail, hang and be cancelled like the others."""
 
     def scenario() -> Scheduler:
@@ -421,7 +421,9 @@ def test_jobs_that_are_added_are_explored_too(backend: str) -> None:
         ("late@0:b=7", "SUCCEEDED SUCCEEDED", "COMPLETED"),
     ],
 )
-def test_each_change_does_what_it_says(backend: str, change: str, states: str, reason: str) -> None:
+def test_each_injected_fault_has_its_effect_on_the_jobs_and_the_run(
+    backend: str, change: str, states: str, reason: str
+) -> None:
     """The seed of a run names its faults, and each has its effect on the jobs and the run."""
 
     def check(scheduler: Scheduler) -> None:
@@ -476,7 +478,7 @@ def test_a_service_lives_as_long_as_its_clients() -> None:
     assert "cancellation" in explore(scenario, runs=100, seed=1).tried
 
 
-def test_nothing_comes_between_a_job_and_its_wait() -> None:
+def test_a_cancellation_of_a_job_about_to_wait_comes_when_it_waits() -> None:
     """A cancellation of a job that is about to wait comes when it waits; trio once broke down on it."""
 
     def scenario() -> Scheduler:
@@ -492,7 +494,7 @@ def test_nothing_comes_between_a_job_and_its_wait() -> None:
     assert explored.tried == {"cancellation": 1, "order": 1}
 
 
-def test_a_loop_that_breaks_down_has_a_story() -> None:
+def test_an_error_inside_trio_is_reported_with_its_seed() -> None:
     """An error inside trio is reported with its seed."""
 
     def scenario() -> Scheduler:
@@ -538,7 +540,7 @@ def with_command() -> Scheduler:
         (lambda: explore(plain, seed=1.5), TypeError, "seed=1.5: give a whole number, or the text"),
         (lambda: explore(plain, seed="trio fail"), ValueError, "seed='trio fail': give a number, or the text after"),
         (lambda: explore(plain, seed="curio"), ValueError, "seed='curio': give a number"),
-        (lambda: explore(plain, faults=["orders"]), ValueError, "there is no 'orders'; choose of 'order', 'durations'"),
+        (lambda: explore(plain, faults=["orders"]), ValueError, "there is no 'orders'; choose from 'order', 'dur"),
         (lambda: explore(plain, seed="trio late@1:a=nan"), ValueError, "seed='trio late@1:a=nan': give a number, or"),
         (lambda: explore(plain, seed="trio late@1:a=-1"), ValueError, "seed='trio late@1:a=-1': give a number, or"),
         (lambda: explore(plain, seed="trio fail@-1:a"), ValueError, "seed='trio fail@-1:a': give a number, or"),
@@ -562,14 +564,16 @@ def with_command() -> Scheduler:
         (lambda: run_virtual(in_loop), RuntimeError, "an event loop runs in this thread"),
     ],
 )
-def test_bad_input_is_refused(call: Callable[[], object], error: type[Exception], says: str) -> None:
+def test_invalid_arguments_of_explore_are_rejected(
+    call: Callable[[], object], error: type[Exception], says: str
+) -> None:
     """The error has what was found, and what to do."""
     with pytest.raises(error, match=re.escape(says)):
         call()
 
 
-def test_a_thread_that_is_added_while_it_runs_is_refused() -> None:
-    """The error is that for initial jobs."""
+def test_a_thread_job_added_during_the_run_is_rejected() -> None:
+    """The error is that for a thread job of the initial scenario."""
 
     def scenario() -> Scheduler:
         async def add() -> None:
@@ -582,7 +586,7 @@ def test_a_thread_that_is_added_while_it_runs_is_refused() -> None:
         explore(scenario)
 
 
-def test_a_scenario_that_cannot_be_made_later_has_a_story(backend: str) -> None:
+def test_an_exception_of_a_later_make_scheduler_call_is_reported_with_its_seed(backend: str) -> None:
     """An exception of `make_scheduler` at a later call, such as after a crash, is reported with the run
     and its seed.
     """
@@ -602,8 +606,8 @@ def test_a_scenario_that_cannot_be_made_later_has_a_story(backend: str) -> None:
 
 
 @pytest.mark.parametrize("in_group", [False, True])
-def test_a_job_that_waits_for_a_thread_is_refused(backend: str, in_group: bool) -> None:
-    """Such a wait is no deadlock: the thread works in real time."""
+def test_a_job_that_waits_for_a_thread_is_rejected(backend: str, in_group: bool) -> None:
+    """The wait for a thread is no deadlock: the thread works in real time."""
 
     def scenario() -> Scheduler:
         async def work() -> None:
@@ -620,14 +624,14 @@ def test_a_job_that_waits_for_a_thread_is_refused(backend: str, in_group: bool) 
         explore(scenario, backends=[backend])
 
 
-def test_a_scheduler_is_explored_once() -> None:
-    """`make_scheduler` must build a new one at each call."""
+def test_make_scheduler_that_returns_a_used_scheduler_is_rejected() -> None:
+    """Each call must build a new scheduler."""
     scheduler = plain()
     with pytest.raises(ValueError, match="which has run before: build a new one at each call"):
         explore(lambda: scheduler)
 
 
-def test_a_scenario_that_cannot_run_says_so_itself() -> None:
+def test_the_error_of_an_invalid_scenario_is_raised_unchanged() -> None:
     """The run's own error is raised unchanged, not as a broken run."""
 
     def scenario() -> Scheduler:
@@ -637,7 +641,7 @@ def test_a_scenario_that_cannot_run_says_so_itself() -> None:
         explore(scenario)
 
 
-def test_a_world_that_cannot_be_copied_is_refused() -> None:
+def test_a_crash_with_a_world_that_cannot_be_copied_is_rejected() -> None:
     """A crash copies what outlives it."""
 
     def scenario(world: World) -> Scheduler:
@@ -648,6 +652,6 @@ def test_a_world_that_cannot_be_copied_is_refused() -> None:
         explore(scenario, seed="trio crash@1:a")
 
 
-def test_faults_have_names() -> None:
+def test_names_of_the_faults_are_the_documented_ones() -> None:
     """Users may select faults by name; the documentation lists the names."""
     assert FAULTS == ("order", "durations", "timeouts", "failures", "cancellation", "ctrl-c", "crash")

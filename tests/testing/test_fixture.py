@@ -50,7 +50,7 @@ def lines(project: pytest.Pytester, *options: str, passed: int = 1) -> list[str]
     return [line for line in result.outlines if line.startswith(("GOOD", "E  ")) and "stalls" not in line]
 
 
-def test_a_test_fails_with_the_story_and_alike_each_time(project: pytest.Pytester) -> None:
+def test_the_explore_fixture_fails_with_the_same_story_each_time(project: pytest.Pytester) -> None:
     """The seed comes from the name of the test; frames of explore are not shown."""
     first = lines(project)
     assert not any("_explore.py" in line for line in first)
@@ -61,15 +61,15 @@ def test_a_test_fails_with_the_story_and_alike_each_time(project: pytest.Pyteste
     assert any(line.startswith("GOOD 20 runs, seed=") for line in first)
 
 
-def test_options_go_before_what_the_test_says(project: pytest.Pytester) -> None:
-    """Options allow a night with more runs, or other ones."""
+def test_command_line_options_override_the_arguments_of_the_test(project: pytest.Pytester) -> None:
+    """A nightly job may explore more runs, or repeat a particular one."""
     told = lines(project, "--explore-runs=30", "--explore-seed=7")
     assert any(line.startswith("GOOD 30 runs, seed=7,") for line in told)
     told = lines(project, "--explore-seed", "trio fail@2:a late@1:b=2", passed=0)
-    assert any("This run breaks a law" in line for line in told)
+    assert any("This run violates an invariant" in line for line in told)
 
 
-def test_the_number_of_runs_is_checked_at_the_command_line(project: pytest.Pytester) -> None:
+def test_an_invalid_number_of_runs_is_rejected_at_the_command_line(project: pytest.Pytester) -> None:
     """The check is that of `explore`, and comes before any test runs."""
     told = run_pytest(project, "--explore-runs=0")
     told.stderr.fnmatch_lines(["*--explore-runs: '0': give a whole number of at least 1"])

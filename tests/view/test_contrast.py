@@ -27,8 +27,8 @@ def variables(text: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("state", JobState)
-def test_text_in_a_box_of_a_graph_can_be_read(scheme: str, state: JobState) -> None:
-    """The same holds for the title of a frame; and a box's border is visible on its frame."""
+def test_text_in_boxes_and_frames_of_a_graph_is_readable(scheme: str, state: JobState) -> None:
+    """Text has a contrast of at least 4.5, and the border of a box is visible on the page."""
     fill, line, text, frame = getattr(_state_styles.STATE_STYLES[state], f"{scheme}_colors")
     plain = _state_styles.LIGHT_SCHEME_TEXT if scheme == "light" else _state_styles.DARK_SCHEME_TEXT
     assert contrast(text, fill) >= 4.5
@@ -37,8 +37,8 @@ def test_text_in_a_box_of_a_graph_can_be_read(scheme: str, state: JobState) -> N
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_text_of_the_report_can_be_read(scheme: str) -> None:
-    """The test covers the page, cards, the row under the pointer, and badges on their own ground."""
+def test_text_of_the_report_is_readable(scheme: str) -> None:
+    """The test covers the page, cards, the row under the pointer, and badges on their own background."""
     light, _, dark = style("report.css").partition("@media screen and (prefers-color-scheme: dark)")
     dark, _, _ = dark.partition("@media print")
     found = variables(light) | (variables(dark) if scheme == "dark" else {})
@@ -57,7 +57,7 @@ def fills(text: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_labels_in_the_timeline_can_be_read(scheme: str) -> None:
+def test_labels_in_the_timeline_are_readable(scheme: str) -> None:
     """Labels are readable on every bar and beside it; a failure's symbol contrasts with its bar."""
     light, _, dark = style("timeline.css").partition("@media screen and (prefers-color-scheme: dark)")
     found = fills(light) | (fills(dark) if scheme == "dark" else {})

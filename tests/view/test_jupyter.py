@@ -64,23 +64,23 @@ def data(outputs: dict[str, Any], cell: str) -> dict[str, str]:
     return dict(output.data)
 
 
-def test_definitions_print_nothing(outputs: dict[str, Any]) -> None:
+def test_importing_and_defining_jobs_in_a_cell_prints_nothing(outputs: dict[str, Any]) -> None:
     """The import does not warn, and no message mentions the running loop."""
     assert outputs["define"] == []
 
 
-def test_run_in_a_cell(outputs: dict[str, Any]) -> None:
-    """Both backends work, although the kernel's event loop is running."""
+def test_run_works_in_a_cell_on_both_backends(outputs: dict[str, Any]) -> None:
+    """The kernel's event loop is running meanwhile."""
     assert data(outputs, "run")["text/plain"] == "(True, '42')"
     assert data(outputs, "run on asyncio")["text/plain"] == "True"
 
 
-def test_await_in_a_cell(outputs: dict[str, Any]) -> None:
-    """The run takes place in the kernel's own loop."""
+def test_awaiting_co_run_in_a_cell_uses_the_loop_of_the_kernel(outputs: dict[str, Any]) -> None:
+    """No second event loop is started."""
     assert data(outputs, "await")["text/plain"] == "(True, 42)"
 
 
-def test_a_scheduler_shows_its_graph(outputs: dict[str, Any]) -> None:
+def test_a_scheduler_is_displayed_as_its_graph(outputs: dict[str, Any]) -> None:
     """A cell's value is drawn with current states; a text-only frontend gets the listing."""
     before, after = data(outputs, "graph before"), data(outputs, "graph after")
     assert set(before) == {"text/plain", "text/html", "image/svg+xml"}
@@ -91,22 +91,22 @@ def test_a_scheduler_shows_its_graph(outputs: dict[str, Any]) -> None:
     assert "✓" in after["text/plain"]
 
 
-def test_a_job_shows_itself_among_its_neighbours(outputs: dict[str, Any]) -> None:
-    """A job is drawn with its requirements and successors; one without a scheduler has its repr."""
+def test_a_job_is_displayed_with_its_requirements_and_successors(outputs: dict[str, Any]) -> None:
+    """A job without a scheduler has its repr."""
     shown = data(outputs, "job")
     assert shown["text/plain"] == "<Job `first` succeeded>"
     assert {*texts(shown["image/svg+xml"])} > {"1 job", "first", "nested"}  # and how long they took
     assert data(outputs, "job without a scheduler") == {"text/plain": "<Job `alone` idle>"}
 
 
-def test_the_listing_is_printed(outputs: dict[str, Any]) -> None:
+def test_list_prints_the_listing_in_a_cell(outputs: dict[str, Any]) -> None:
     """The cell has the text of `list()`, with all symbols."""
     (output,) = outputs["list"]
     assert output.name == "stdout"
     assert output.text.startswith("1    ✓    <Job `first`>")
 
 
-def test_failures_have_their_traceback(outputs: dict[str, Any]) -> None:
+def test_check_true_shows_the_traceback_of_a_failed_job(outputs: dict[str, Any]) -> None:
     """The exception of `check=True` is shown whole; IPython prints groups instead of making them the cell's error."""
     assert all(output.name == "stderr" for output in outputs["failure"])  # the line of the log, and the traceback
     output = outputs["failure"][-1]
@@ -128,25 +128,25 @@ def test_pictures_fit_the_cell(outputs: dict[str, Any]) -> None:
         assert "@media screen and (prefers-color-scheme: dark)" in shown["image/svg+xml"]
 
 
-def test_the_graph_object_is_drawn(outputs: dict[str, Any]) -> None:
-    """The value of a cell may be `graph()` with options, too."""
+def test_the_object_that_graph_returns_is_displayed_as_a_picture(outputs: dict[str, Any]) -> None:
+    """The value of a cell may be `graph()` with options, such as a legend."""
     assert "Legend" in texts(data(outputs, "graph object")["image/svg+xml"])
 
 
-def test_the_class_shows_no_graph(outputs: dict[str, Any]) -> None:
+def test_the_scheduler_class_is_not_displayed_as_a_graph(outputs: dict[str, Any]) -> None:
     """The class itself is not a scheduler."""
     assert set(data(outputs, "class")) == {"text/plain"}
 
 
-def test_without_dot_there_is_mermaid(outputs: dict[str, Any]) -> None:
-    """JupyterLab renders the Mermaid text; the listing is there as well."""
+def test_a_scheduler_is_displayed_as_mermaid_without_dot(outputs: dict[str, Any]) -> None:
+    """JupyterLab renders the Mermaid text; the value has the listing, too."""
     shown = data(outputs, "without dot")
     assert set(shown) == {"text/plain", "text/vnd.mermaid"}
     assert shown["text/vnd.mermaid"].startswith("flowchart TB\n")
     assert shown["text/plain"].startswith("1    ✓")
 
 
-# --- what is too much to draw
+# --- large graphs, and values displayed outside a kernel
 
 
 def bundle(job: Any) -> dict[str, str]:
@@ -154,23 +154,23 @@ def bundle(job: Any) -> dict[str, str]:
     return found
 
 
-def test_many_jobs_are_bundled() -> None:
-    """A large graph bundles equal jobs, and its listing is its repr."""
+def test_a_thousand_equal_jobs_are_displayed_as_one_box() -> None:
+    """A large graph bundles equal jobs, and its text is the repr of the scheduler."""
     shown = bundle(Scheduler(AbstractJob(label=f"job {n}") for n in range(1000)))
     assert texts(shown["image/svg+xml"]) == ["job *", "× 1000"]
     assert shown["text/plain"] == "<Scheduler `Scheduler` idle, 1000 jobs>"
 
 
-def test_too_much_is_not_drawn() -> None:
-    """No attempt is made that would take minutes."""
+def test_a_graph_of_a_thousand_different_jobs_is_not_drawn() -> None:
+    """Drawing such a graph takes minutes, so the value has text only."""
     assert set(bundle(Scheduler(AbstractJob(label=f"{n}".translate(LETTERS)) for n in range(1000)))) == {"text/plain"}
 
 
 LETTERS = str.maketrans("0123456789", "abcdefghij")
 
 
-def test_a_job_without_dot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The job is shown by Mermaid too."""
+def test_a_job_is_displayed_as_mermaid_without_dot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The diagram has the neighbors of the job only."""
     monkeypatch.setenv("PATH", str(tmp_path))
     first = AbstractJob(label="first")
     Scheduler(first, AbstractJob(label="last", required=first), AbstractJob(label="other"))
@@ -180,13 +180,13 @@ def test_a_job_without_dot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     assert '"other"' not in shown["text/vnd.mermaid"]
 
 
-def test_an_empty_scheduler() -> None:
-    """The scheduler has a repr, and an empty picture."""
+def test_an_empty_scheduler_is_displayed_with_its_repr() -> None:
+    """A listing of no jobs would be an empty text."""
     assert bundle(Scheduler())["text/plain"] == repr(Scheduler())
 
 
-def test_a_job_with_many_neighbours() -> None:
-    """Equal neighbours are bundled; nested schedulers are collapsed."""
+def test_equal_neighbours_of_a_job_are_bundled() -> None:
+    """Nested schedulers among the neighbors are collapsed."""
     hub = AbstractJob(label="hub")
     scheduler = Scheduler(hub, [AbstractJob(label=f"job {n}", required=hub) for n in range(1000)])
     inner = Scheduler(AbstractJob(label="x"), label="inner", required=hub)

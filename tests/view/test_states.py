@@ -31,21 +31,21 @@ EVERY = set(JobState)
 SETTLED = {state for state in JobState if state.is_settled}
 
 TABLES: dict[str, tuple[Any, set[Any]]] = {
-    "the transitions": (TRANSITIONS, EVERY),
-    "how runs end": (STOP_REASON_TEXTS, set(StopReason)),
+    "transitions": (TRANSITIONS, EVERY),
+    "stop reasons": (STOP_REASON_TEXTS, set(StopReason)),
     "explain": (_explain.EXPLAIN_FUNCTIONS, EVERY),
     "causes of waits": (_state_styles.CAUSE_WORDS, set(WaitCause)),
 }
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_no_state_is_missing_from_a_table(name: str) -> None:
-    """Each table has all states that its view can meet, and no others."""
+def test_each_table_has_every_state_and_no_other_key(name: str) -> None:
+    """The tables have all states, stop reasons or causes of waits that their views can meet."""
     table, states = TABLES[name]
     assert set(table) == states
 
 
-def test_every_state_has_a_record() -> None:
+def test_every_state_has_a_record_of_its_styles() -> None:
     """`view/_state_styles.STATE_STYLES` has the states in their order; all views read it."""
     missing = ", ".join(f"JobState.{state.name}" for state in JobState if state not in _state_styles.STATE_STYLES)
     assert not missing, f"trioflow/view/_state_styles.py: STATE_STYLES has no record for {missing}"
@@ -60,14 +60,14 @@ def test_every_state_has_a_unique_rank() -> None:
     assert {*_state_styles.STATES_WITH_BARS, *_state_styles.NEVER_STARTED_STATES} == EVERY
 
 
-@pytest.mark.parametrize("symbols", [_symbols.UNICODE_SYMBOLS, _symbols.ASCII_SYMBOLS])
-def test_no_sign_means_two_things(symbols: _symbols.SymbolSet) -> None:
+@pytest.mark.parametrize("symbols", [_symbols.UNICODE_SYMBOLS, _symbols.ASCII_SYMBOLS], ids=["unicode", "ascii"])
+def test_no_symbol_has_two_meanings(symbols: _symbols.SymbolSet) -> None:
     """No two states share a symbol, and none has that of critical or forever jobs."""
     assert len(set(symbols.all_symbols())) == len(symbols.all_symbols()) == len(JobState) + 2
 
 
 @pytest.mark.parametrize("encoding", [None, "ascii"])
-def test_the_legend_explains_every_sign(encoding: str | None) -> None:
+def test_the_legend_of_the_listing_explains_every_symbol(encoding: str | None) -> None:
     """`list(legend=True)` has each symbol with its meaning, in the stream's encoding, within 100 columns."""
     symbols = _symbols.Symbols(encoding)
     legend = symbols.legend()
@@ -77,7 +77,7 @@ def test_the_legend_explains_every_sign(encoding: str | None) -> None:
     assert max(map(len, legend.splitlines())) <= 100
 
 
-def test_a_monitor_has_all_its_styles_on_a_terminal() -> None:
+def test_every_style_name_of_a_monitor_has_a_terminal_style() -> None:
     """Every style name that the code uses exists."""
     named = {
         one.monitor_style
@@ -109,7 +109,7 @@ def in_state(state: JobState) -> Any:
 
 
 @pytest.mark.parametrize("state", JobState)
-def test_every_view_of_a_scheduler_shows_the_state(state: JobState) -> None:
+def test_every_view_of_a_scheduler_shows_each_state_of_a_job(state: JobState) -> None:
     """The test covers listing, debrief, both graphs, the legend, Jupyter and `explain`, for a job in any state."""
     scheduler = Scheduler(in_state(state), in_state(state))
     assert "one" in scheduler.listing(details=True)
@@ -128,7 +128,7 @@ def test_every_view_of_a_scheduler_shows_the_state(state: JobState) -> None:
 
 
 @pytest.mark.parametrize("state", JobState)
-def test_debrief_counts_the_state(state: JobState, capsys: pytest.CaptureFixture[str]) -> None:
+def test_debrief_counts_the_jobs_in_each_state(state: JobState, capsys: pytest.CaptureFixture[str]) -> None:
     """The counts include every state."""
     Scheduler(in_state(state)).debrief()
     assert f"1 job: 1 {state.value}\n" in capsys.readouterr().out
@@ -136,7 +136,7 @@ def test_debrief_counts_the_state(state: JobState, capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize("state", JobState)
 @pytest.mark.parametrize("started", [None, 1.0])
-def test_every_export_of_a_trace_shows_the_state(state: JobState, started: float | None) -> None:
+def test_every_export_of_a_trace_shows_each_state_of_a_job(state: JobState, started: float | None) -> None:
     """The test covers timeline, table, CSV, JSON and report, for jobs that started and jobs that did not."""
     failed = state is JobState.FAILED
     span = _spans.Span(
@@ -158,7 +158,7 @@ def test_every_export_of_a_trace_shows_the_state(state: JobState, started: float
 
 
 @pytest.mark.parametrize("state", sorted(SETTLED, key=str))
-def test_a_monitor_counts_what_has_settled(state: JobState) -> None:
+def test_a_monitor_counts_the_jobs_in_each_final_state(state: JobState) -> None:
     """Each final state is in the counts of the head, and in those of jobs without a line."""
     tally = _model.JobCounts(None)
     tally.add_jobs(1)

@@ -37,8 +37,8 @@ from trioflow.view.monitor._run_header import elapsed_text, estimate_text
         (-1.5, "-1.5 s"),
     ],
 )
-def test_a_duration_has_three_figures(seconds: float, text: str) -> None:
-    """Longer ones have two adjacent units; rounding never gives 60 of a unit."""
+def test_a_duration_has_three_significant_figures(seconds: float, text: str) -> None:
+    """Durations from a minute on have two adjacent units; rounding never gives 60 of a unit."""
     assert duration_text(seconds) == text
 
 
@@ -46,8 +46,8 @@ def test_a_duration_has_three_figures(seconds: float, text: str) -> None:
     ("seconds", "text"),
     [(9.0, "9.0 s"), (0.0995, "99.5 ms"), (9.995e-5, "100 µs"), (0.1004, "100 ms")],
 )
-def test_a_duration_among_others_has_a_decimal_below_a_hundred(seconds: float, text: str) -> None:
-    """A column keeps the decimal even if it is 0."""
+def test_a_duration_in_a_column_has_a_decimal_below_a_hundred(seconds: float, text: str) -> None:
+    """The decimal stays even if it is 0."""
     assert duration_text(seconds, in_column=True) == text
 
 
@@ -74,8 +74,8 @@ def test_the_longest_time_decides_the_unit_of_a_column(
 @pytest.mark.parametrize(
     ("seconds", "said"), [(-0.1, "0 s"), (0.9, "0 s"), (9.9, "9 s"), (59.9, "59 s"), (60, "1 min"), (61, "1 min 01 s")]
 )
-def test_times_that_go_on(seconds: float, said: str) -> None:
-    """Running times are whole seconds, rounded down, so that the figure changes once a second."""
+def test_the_elapsed_time_of_a_run_is_in_whole_seconds(seconds: float, said: str) -> None:
+    """Elapsed times are rounded down, so that the figure changes once a second."""
     assert elapsed_text(seconds) == said
 
 
@@ -83,8 +83,8 @@ def test_times_that_go_on(seconds: float, said: str) -> None:
     ("seconds", "said"),
     [(0, "5 s"), (6, "10 s"), (118, "2 min"), (121, "2 min 30 s"), (601, "11 min"), (7200, "2 h")],
 )
-def test_estimates_are_rough(seconds: float, said: str) -> None:
-    """Estimates are rounded up to 5 seconds, then to 30, then to minutes."""
+def test_estimates_are_rounded_up_to_coarse_steps(seconds: float, said: str) -> None:
+    """The steps are 5 seconds, then 30, then whole minutes."""
     assert estimate_text(seconds) == said
 
 
@@ -99,7 +99,7 @@ def test_estimates_are_rough(seconds: float, said: str) -> None:
         (1 << 60, "1024 PiB"),
     ],
 )
-def test_sizes_have_the_units_of_memory(number: int, said: str) -> None:
+def test_sizes_have_binary_units(number: int, said: str) -> None:
     """Powers of 1024 have their IEC names, as in `needs=` and pools."""
     assert size_text(number) == said
 
@@ -118,7 +118,7 @@ def test_a_column_is_in_minutes_when_its_longest_time_would_have_three_digits_of
 def test_a_column_is_in_hours_when_its_longest_time_would_have_sixty_minutes(
     seconds: float, unit: str, shown: str
 ) -> None:
-    """The rounded value decides."""
+    """The rounded time decides on the unit."""
     assert durations_in_column([seconds]) == (unit, [shown])
 
 
@@ -133,8 +133,8 @@ def test_a_column_is_in_hours_when_its_longest_time_would_have_sixty_minutes(
         ("a" * 1000, "'" + "a" * 47 + "..." + "a" * 48 + "'"),
     ],
 )
-def test_huge_numbers_are_cut(value: object, text: str) -> None:
-    """Converting a huge number takes long, and Python rejects more than some thousand digits."""
+def test_reprs_of_huge_values_are_shortened(value: object, text: str) -> None:
+    """Converting a huge number to text takes long, and Python rejects more than some thousand digits."""
     assert short_repr(value) == text
 
 
@@ -146,13 +146,13 @@ def test_huge_numbers_are_cut(value: object, text: str) -> None:
         ("one. Two\nthree", "one. Two"),
     ],
 )
-def test_a_headline_announces_nothing(text: str, first: str) -> None:
-    """A headline leaves out the phrase that introduces the next line."""
+def test_a_headline_omits_a_phrase_that_introduces_the_next_line(text: str, first: str) -> None:
+    """The headline of a message is its first line."""
     assert headline(text) == first
 
 
 @pytest.mark.parametrize("text", ["much", "4 parsecs", "4 xB", ""])
-def test_the_error_on_a_wrong_size_shows_a_right_one(text: str) -> None:
-    """A right size is a number and a unit."""
+def test_an_invalid_size_raises_with_the_list_of_units(text: str) -> None:
+    """A valid size is a number and a unit."""
     with pytest.raises(ValueError, match=r"^mem: write a number and a unit: B, kB"):
         amount_of(text, "mem")

@@ -41,7 +41,7 @@ from .. import _posix as posix
 from ..abc import AbstractJob, Work
 from ..jobs.command._resource_limits import NumberedSlots
 from ._batch_pool import make_pool
-from ._halt import CommandTally
+from ._halt_rule import CommandTally
 from ._joblog import CommandOutcome, Joblog, open_outputs, shorten_line
 from ._options import Options
 from ._output import Printer, PrintGuard, TaggedLineStream, results_directory, save_output, tag_lines
@@ -49,11 +49,11 @@ from ._quantities import parse_slots
 from ._quoting import Shell
 from ._sources import Arguments, SourceProduct
 from ._start_conditions import StartCondition
-from ._template import LineTemplate, ReplacementStrings
+from ._template import CommandTemplate, ReplacementStrings
 
 if TYPE_CHECKING:  # imported on demand at run time, because importing them would double the import time
     from .. import LocalNode, SshJob, SshNode
-    from ._records import JsonlResults
+    from ._jsonl_results import JsonlResults
 
     Node = SshNode | LocalNode
 
@@ -69,16 +69,18 @@ An OSError is raised, for example, if the disk is full, and a ValueError if an a
 """
 
 
-def command_lines(template: LineTemplate, product: SourceProduct, tag: LineTemplate | None = None) -> Iterator[bytes]:
-    """Yield the command lines that would run, with their tags. Block until the arguments are available."""
+def command_lines(
+    template: CommandTemplate, product: SourceProduct, tag: CommandTemplate | None = None
+) -> Iterator[bytes]:
+    """Yield the command lines that would run, with their tags. Block while no arguments are available."""
     argument_lists = (arguments for arguments in product.iter_arguments(blocking=True) if arguments is not None)
     for sequence, arguments in enumerate(argument_lists, 1):
         data = os.fsencode(template.fill(arguments, sequence, 1))
         yield data if tag is None else b"".join(tag_lines([data], fill_tag(tag, arguments, sequence, 1)))
 
 
-def fill_tag(tag: LineTemplate, arguments: Arguments, sequence: int, slot: int) -> bytes:
-    """Return the tag to print before each line of a command's output."""
+def fill_tag(tag: CommandTemplate, arguments: Arguments, sequence: int, slot: int) -> bytes:
+    """Return the tag to print before each line of a command's output, with a tab at its end."""
     return os.fsencode(tag.fill(arguments, sequence, slot) + "\t")
 
 
@@ -206,7 +208,7 @@ class Batch:
         tag: the template of the tag before each line of output; None for no tag.
         nodes: the nodes to run the commands on; empty for this machine. Each node runs `options.jobs` commands at the
             same time, by default as many as it has CPUs.
-        print_guard: the context manager around each print.
+        print_guard: called for each print; returns the context manager around it.
         joblog: the job log; None for no job log.
         jsonl_results: the file of results in JSON Lines; None for no such file.
         on_progress: called after the end of each command.
@@ -218,7 +220,7 @@ class Batch:
         failures: the lines of the first failed commands, with the reasons.
 
     Raises:
-        ValueError: the pool has too little of a resource for a single command.
+        ValueError: the pool has too little of a resource for a single command, or its amount is unknown.
         ValueError: the name of a file contains a replacement string that is not supported.
 
     """
@@ -226,11 +228,11 @@ class Batch:
     def __init__(
         self,
         options: Options,
-        template: LineTemplate,
+        template: CommandTemplate,
         product: SourceProduct,
         strings: ReplacementStrings,
         *,
-        tag: LineTemplate | None,
+        tag: CommandTemplate | None,
         nodes: Sequence[Node],
         print_guard: PrintGuard,
         joblog: Joblog | None,
@@ -261,7 +263,7 @@ class Batch:
         self.retry: Final = self._with_retries if options.retries != 1 else None
         self._feeder: Final = Job(self._feed_commands, label="feed", critical=True, save=None)
         # The reporter is added before the feeder, so that it sees every command.
-        reporter = Job(self._report_all, label="report", critical=True, save=None)
+        reporter = Job(self._report_commands, label="report", critical=True, save=None)
         pool, pool_limit = make_pool(options.needs, options.pool)
         self.scheduler: Final = BatchScheduler(reporter, self._feeder, label="batch", pool=pool, keep_jobs=False)
         self._unreported: Final[dict[BatchCommandJob, None]] = {}
@@ -270,7 +272,7 @@ class Batch:
         ]
         self._reported_conditions = set[StartCondition]()
         self._is_stopped = False
-        # ---- capacity: `_free_slots` has one entry, the node, for each command that may start
+        # ---- capacity: for each command that may start, `_free_slots` contains the node
         self._slots: Final = NumberedSlots()
         self._reachable_nodes: Final = set(nodes)  # all nodes, until one proves to be unreachable
         self._free_slots: Final[deque[Node | None]] = deque()
@@ -279,7 +281,7 @@ class Batch:
         else:
             slots_per_node = parse_slots("100%") if options.jobs is None else options.jobs
             self._free_slots.extend(list(nodes or (None,)) * min(slots_per_node, pool_limit or slots_per_node))
-        self._free_slot_count: Final = anyio.Semaphore(len(self._free_slots), fast_acquire=True)
+        self._free_slot_semaphore: Final = anyio.Semaphore(len(self._free_slots), fast_acquire=True)
 
     def run(self, handle_signals: Callable[[int], Callable[[], object] | None] | bool = True) -> int:
         """Run all commands, and return the exit code.
@@ -330,7 +332,7 @@ class Batch:
             if arguments is None:
                 await anyio.wait_readable(self._product.descriptor)
                 continue
-            # Take a slot only now. Commands whose node has become unreachable wait for a slot on another node, too.
+            # Take a slot only when there is a command for it: commands whose node is unreachable wait for slots, too.
             node = await self._wait_for_slot()
             if self.options.delay:
                 await anyio.sleep(max(0, next_start - time.monotonic()))
@@ -418,12 +420,12 @@ class Batch:
 
     def _release_slot(self, node: Node | None) -> None:
         self._free_slots.append(node)
-        self._free_slot_count.release()
+        self._free_slot_semaphore.release()
 
     async def _wait_for_slot(self) -> Node | None:
         """Wait for a free slot, and return its node; None for this machine."""
         while True:
-            await self._free_slot_count.acquire()
+            await self._free_slot_semaphore.acquire()
             node = self._free_slots.popleft()
             if node is None or node in self._reachable_nodes or not self._reachable_nodes:
                 return node
@@ -440,7 +442,7 @@ class Batch:
             self._release_slot(node)
 
     async def next_reachable_node(self, error: Unreachable) -> Node | None:
-        """Report an unreachable node once, and wait for a free slot on another node.
+        """Report an unreachable node once, wait for a free slot on another node, and return that node.
 
         Raises:
             Unreachable: no reachable node is left, or the batch has stopped.
@@ -456,14 +458,14 @@ class Batch:
 
     # ---- reporting outcomes
 
-    async def _report_all(self) -> None:
+    async def _report_commands(self) -> None:
         async for job in self.scheduler.as_settled():
             if isinstance(job, BatchCommandJob) and job.state is not JobState.CANCELLED:
                 await self._report_command(job)
                 self._release_slot(job.node)
 
     async def _report_command(self, command: BatchCommandJob) -> None:
-        """Print or save the output of a command, log its outcome, and count it."""
+        """Print or save the output of a command, log its outcome, and count it. Stop the batch if `--halt` says so."""
         outcome = command.outcome()
         self._slots.give_back(command.slot)
         if outcome.message:
@@ -497,7 +499,7 @@ class Batch:
         save_output(path, command.sequence, outputs)
 
     async def _stop_by_halt_rule(self, command: BatchCommandJob) -> None:
-        """Stop the batch, because with this command the rule of `--halt` is met."""
+        """Stop the batch, because this command has met the rule of `--halt`."""
         self._is_stopped = True
         self._feeder.cancel()
         assert self.options.halt is not None
@@ -509,7 +511,7 @@ class Batch:
             self.scheduler.drain()
 
     def _print_unreported(self) -> None:
-        """Print the output of commands that the run has not reported, for example because they were interrupted."""
+        """Print or save the output of commands that the run has not reported, for example after an interruption."""
         for command in list(self._unreported):
             if command.last_result is not None and (command.is_done() or not self._is_stopped):
                 self._save_output(command, open_outputs(command.last_result))

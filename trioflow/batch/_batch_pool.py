@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import Pool
-from ..abc import amount_of, is_size, shown_amount, size_text
+from ..abc import amount_of, amount_text, is_size, size_text
 from ..jobs.process._processes_option import count_usable_cpus
 from ._start_conditions import total_memory
 
@@ -100,12 +100,12 @@ def detect_resource(name: str) -> Any:
             return None
 
 
-def make_pool(needs: Mapping[str, Amount], given_totals: Mapping[str, Any]) -> tuple[Pool | None, int | None]:
+def make_pool(needs: Mapping[str, Amount], user_totals: Mapping[str, Any]) -> tuple[Pool | None, int | None]:
     """Create the pool of the needed resources, and compute the number of commands it can serve at the same time.
 
     Args:
         needs: the resources that each command needs, with their amounts.
-        given_totals: the total amounts that the user gave. The totals of other resources are detected on this machine.
+        user_totals: the total amounts that the user gave. The totals of other resources are detected on this machine.
 
     Returns:
         The pool and the number of commands; None for both if commands need no resources.
@@ -120,8 +120,8 @@ def make_pool(needs: Mapping[str, Amount], given_totals: Mapping[str, Any]) -> t
     resources: dict[str, Any] = {}
     command_counts: list[int] = []
     for name, amount in needs.items():
-        available = given_totals[name] if name in given_totals else detect_resource(name)
-        format_amount = size_text if name == "mem" or is_size(available) else shown_amount
+        available = user_totals[name] if name in user_totals else detect_resource(name)
+        format_amount = size_text if name == "mem" or is_size(available) else amount_text
         option = f"--needs {name}={format_amount(amount)}"
         if available is None:
             raise ValueError(f"{option}: the total amount is unknown; give it with --pool {name}=...")

@@ -16,7 +16,7 @@ from . import BatchError
 
 JOBLOG_HEADER: Final = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand"
 TRUNCATED_LINE_END: Final = "\0\n"
-"""The text that completes a line truncated by a crash. With the NUL, its command equals no valid command."""
+"""The text that completes a line truncated by a crash. The NUL keeps the truncated command from matching a real one."""
 KILLED_EXIT_VALUE: Final = -1
 """The exit value in a job log for a command that trioflow ended."""
 
@@ -65,7 +65,7 @@ class CommandOutcome:
         """Return the command's line in a job log. A newline inside the command becomes a NUL."""
         columns = (
             self.sequence, self.host, f"{self.start_timestamp:.3f}", f"{self.runtime:10.3f}", 0, self.received_bytes,
-            self.exit_value, self.signal, self.command.replace("\n", "\0"),
+            self.joblog_exit_value, self.signal, self.command.replace("\n", "\0"),
         )  # fmt: skip
         return "\t".join(map(str, columns)) + "\n"
 
@@ -80,8 +80,12 @@ class CommandOutcome:
         return int(self.result.signal or 0) if self.result else 0
 
     @property
-    def exit_value(self) -> int:
-        """The exit code in a job log: -1 if trioflow ended the command, 0 if another signal ended it."""
+    def joblog_exit_value(self) -> int:
+        """The exit code in a job log.
+
+        It is 0 if a signal ended the command, -1 if trioflow ended it, 126 if it could not be started, and 255 if its
+        node was unreachable or lost.
+        """
         if isinstance(self.error, SshError):
             return KILLED_CODE
         if isinstance(self.error, JobTimeout):
@@ -95,13 +99,13 @@ class CommandOutcome:
     @property
     def exit_code(self) -> int:
         """The exit code that a shell would report."""
-        if self.exit_value == KILLED_EXIT_VALUE:
+        if self.joblog_exit_value == KILLED_EXIT_VALUE:
             return KILLED_CODE
-        return SIGNAL_BASE_CODE + self.signal if self.signal else self.exit_value
+        return SIGNAL_BASE_CODE + self.signal if self.signal else self.joblog_exit_value
 
     @property
     def message(self) -> str:
-        """The message to print about a failure; "" if the command's own output explains the failure."""
+        """The message to print about a failure; "" if there is none, or if other output explains it."""
         if isinstance(self.error, JobTimeout):
             return f"{self.reason}: {shorten_line(self.command)}"
         if isinstance(self.error, Unreachable):
@@ -112,7 +116,7 @@ class CommandOutcome:
 
     @property
     def reason(self) -> str:
-        """The reason for the failure, in a few words."""
+        """The reason for the failure, in a few words. Read this only if the command failed."""
         if isinstance(self.error, JobTimeout):
             return "ended by --timeout" if self.error.missing is None else "ended by --idle-timeout"
         if self.result is not None and isinstance(self.error, CommandError):
@@ -138,11 +142,11 @@ def shorten_line(line: str) -> str:
 
 
 class LogFile:
-    """A file that is written while the batch runs. Writes are not buffered, so that a crash loses no line.
+    """A file that is written while the batch runs. Writes are not buffered, so a crash loses no line.
 
     Args:
         path: the file.
-        description: the name of the file in error messages.
+        description: the kind of file, as it appears before the path in error messages.
         append: whether to keep the contents of an existing file.
 
     Raises:
@@ -156,7 +160,7 @@ class LogFile:
             flags = os.O_RDWR if append else os.O_WRONLY | os.O_TRUNC
             self.descriptor: Final = os.open(path, flags | os.O_CREAT | os.O_APPEND, 0o666)
         except OSError as error:
-            raise self._write_error(error) from None
+            raise self._make_write_error(error) from None
 
     def write(self, data: bytes) -> None:
         """Write whole lines.
@@ -168,13 +172,13 @@ class LogFile:
         try:
             write_all(self.descriptor, data)
         except OSError as error:
-            raise self._write_error(error) from None
+            raise self._make_write_error(error) from None
 
     def close(self) -> None:
         """Close the file."""
         os.close(self.descriptor)
 
-    def _write_error(self, error: OSError) -> BatchError:
+    def _make_write_error(self, error: OSError) -> BatchError:
         return BatchError(f"cannot write {self._name}: {error.strerror}")
 
 

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     import re
 
     from ..abc import Amount
-    from ._halt import Halt
+    from ._halt_rule import HaltRule
     from ._start_conditions import FreeMemoryCondition, LoadCondition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The parsed words and options of the command line. Each attribute has the name of its option."""
+    """The parsed words and options of the command line. The attributes are named for the parameters of the command."""
 
     words: tuple[str, ...]
     # ---- arguments
@@ -47,7 +47,7 @@ class Options:
     pin: bool
     needs: Mapping[str, Amount]
     pool: Mapping[str, Any]  # the arguments of `Pool`
-    halt: Halt | None
+    halt: HaltRule | None
     # ---- saved results
     joblog: str | None
     journal: str | None

@@ -1,6 +1,6 @@
-"""Output of the commands: printing, whole or line by line, and saving in files.
+"""Output of the commands, which is printed, whole or line by line, or saved in files.
 
-Outputs are printed as commands end, or in the order of the arguments.
+Whole outputs are printed as commands end, or in the order of the arguments.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import anyio
 from .. import _posix as posix
 from ..jobs.command._output_sinks import write_all
 from . import BatchError
-from ._sources import is_ready
+from ._sources import is_descriptor_ready
 
 MAX_BYTES_IN_MEMORY: Final = 16 << 20
 """The maximum number of bytes of unprinted output, of all commands together, to keep in memory."""
@@ -43,13 +43,13 @@ class StdStream:
     def __init__(self, name: str) -> None:
         """Wrap `sys.stdout` or `sys.stderr`. The stream may have no descriptor, for example in tests."""
         self._stream: Final[Any] = getattr(sys, name)
-        self._descriptor: Final[Any] = _descriptor(self._stream)
+        self._descriptor: Final[Any] = _find_descriptor(self._stream)
         self.is_terminal: Final = self._descriptor is not None and os.isatty(self._descriptor)
         self._is_pollable: Final = self._descriptor is not None and not stat.S_ISREG(os.fstat(self._descriptor).st_mode)
 
     async def wait_writable(self) -> None:
         """Wait until `PIPE_WRITE_SIZE` bytes can be written without blocking."""
-        if self._is_pollable and not is_ready(self._descriptor, posix.POLLOUT):
+        if self._is_pollable and not is_descriptor_ready(self._descriptor, posix.POLLOUT):
             await anyio.wait_writable(self._descriptor)
 
     def write_blocking(self, data: bytes) -> None:
@@ -68,7 +68,7 @@ class StdStream:
         write_all(self._descriptor, data)
 
 
-def _descriptor(stream: Any) -> int | None:
+def _find_descriptor(stream: Any) -> int | None:
     with contextlib.suppress(OSError, AttributeError, ValueError):
         return int(stream.fileno())
     return None
@@ -114,7 +114,7 @@ BacklogItem = bytes | range
 
 
 class Backlog:
-    """A store of outputs, which can be taken out in any order. Beyond a limit of memory, it uses a temporary file.
+    """A store of outputs, which can be taken out in any order. Outputs beyond a memory limit go to a temporary file.
 
     Example:
         >>> import io
@@ -129,12 +129,12 @@ class Backlog:
         """Create an empty store."""
         self._max_bytes_in_memory: Final = max_bytes_in_memory
         self._bytes_in_memory = 0
-        self._outputs_on_disk = 0
+        self._disk_output_count = 0
         self._descriptor: int | None = None
         self._file_size = 0
 
     def store(self, output: BinaryIO) -> BacklogItem:
-        """Store the contents of a file from its current position to its end.
+        """Store the contents of a file from its current position to its end, and return the item for `take`.
 
         Raises:
             OSError: the disk is full.
@@ -148,7 +148,7 @@ class Backlog:
         while data:
             self._append(data)
             data = output.read(READ_SIZE)
-        self._outputs_on_disk += 1
+        self._disk_output_count += 1
         return range(start, self._file_size)
 
     def _append(self, data: bytes) -> None:
@@ -162,7 +162,7 @@ class Backlog:
             data = data[written_count:]
 
     def take(self, item: BacklogItem) -> Iterator[bytes]:
-        """Yield a stored output in chunks, then free its space."""
+        """Yield a stored output in chunks, then free its space. Space on disk is freed when no output is left there."""
         if isinstance(item, bytes):
             self._bytes_in_memory -= len(item)
             if item:  # `tag_lines` would put a tag before an empty chunk
@@ -171,8 +171,8 @@ class Backlog:
         assert self._descriptor is not None
         for start in item[::READ_SIZE]:
             yield posix.pread(self._descriptor, min(READ_SIZE, item.stop - start), start)
-        self._outputs_on_disk -= 1
-        if not self._outputs_on_disk:
+        self._disk_output_count -= 1
+        if not self._disk_output_count:
             os.truncate(self._descriptor, 0)
             self._file_size = 0
 
@@ -191,7 +191,7 @@ class Printer:
 
     Args:
         in_order: whether to print the outputs in the order of the commands' numbers.
-        print_guard: the context manager around each print.
+        print_guard: called for each print; returns the context manager around it.
 
     Attributes:
         next_printed_number: if outputs are printed in order, the number of the command to print next.
@@ -206,7 +206,9 @@ class Printer:
         self._lock: Final = anyio.Lock(fast_acquire=True)  # fast, to save an iteration of the event loop per command
         self._backlog: Final = Backlog()
         self._waiting_outputs: Final[dict[int, OutputChunks]] = {}
-        self._early_outputs: Final[dict[int, list[tuple[StdStream, BacklogItem]]]] = {}  # output of running commands
+        self._early_outputs: Final[
+            dict[int, list[tuple[StdStream, BacklogItem]]]
+        ] = {}  # the output of commands that still run
         self._unwritten_chunks: OutputChunks = iter(())  # what `_write` has not written yet
 
     def keep_output(self, number: int, prefix: bytes, outputs: tuple[BinaryIO, BinaryIO], tag: bytes | None) -> None:
@@ -222,7 +224,7 @@ class Printer:
             OSError: a temporary file cannot be written.
 
         """
-        if self._prints_in_order:  # copy the output, because it may wait for a long time, and its files would stay open
+        if self._prints_in_order:  # copy the output: it may have to wait for long, and would keep its files open
             kept_chunks: list[Iterator[bytes]] = [self._backlog.take(self._backlog.store(output)) for output in outputs]
         else:
             kept_chunks = [read_chunks(output) for output in outputs]
@@ -297,13 +299,13 @@ class Printer:
         return ((stream, chunk) for stream, item in items for chunk in self._backlog.take(item))
 
     def _write_blocking(self, output: OutputChunks) -> None:
-        with self._print_guard() as is_drawn_over:
-            for stream, chunk in end_last_line(output) if is_drawn_over else output:
+        with self._print_guard() as needs_newline:
+            for stream, chunk in end_last_line(output) if needs_newline else output:
                 stream.write_blocking(chunk)
 
     async def _write(self, output: OutputChunks) -> None:
-        with self._print_guard() as is_drawn_over:
-            chunks = end_last_line(output) if is_drawn_over else output
+        with self._print_guard() as needs_newline:
+            chunks = end_last_line(output) if needs_newline else output
             for stream, chunk in chunks:
                 for start in range(0, len(chunk), PIPE_WRITE_SIZE):
                     self._unwritten_chunks = itertools.chain([(stream, chunk[start:])], chunks)
@@ -313,7 +315,7 @@ class Printer:
 
 
 class TaggedLineStream(io.RawIOBase):
-    r"""A stream that passes on a command's output line by line, with a tag before each line.
+    r"""A stream that passes on a command's output in whole lines, with a tag before each line.
 
     `flush` passes on a last line without a newline.
 
@@ -351,7 +353,7 @@ class TaggedLineStream(io.RawIOBase):
             self._pass_on(line)
 
     def flush(self) -> None:
-        """Pass on an unfinished last line."""
+        """Pass on an unfinished last line, if there is one."""
         line, self._unfinished_line = b"".join(self._unfinished_line), []
         if line:
             self._pass_on(line)

@@ -74,10 +74,10 @@ def parse_slots(text: str, cpus: int | None = None) -> int:
 
 
 def parse_load(text: str) -> LoadCondition:
-    """Parse the value of `--load`. It has the forms of `parse_slots`, but 0 means that no other process may run.
+    """Parse the value of `--load`. It takes the forms of `parse_slots`, but 0 means that no other process may run.
 
     Raises:
-        ValueError: the text is not a number of processes.
+        ValueError: the text has none of these forms.
 
     """
     return LoadCondition(MIN_LOAD if text == "0" else parse_slots(text))

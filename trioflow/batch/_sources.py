@@ -1,7 +1,8 @@
 """Sources of arguments: words of the command line, lines of files or of standard input, and their combinations.
 
-The first source is read on demand, so that a million lines do not have to fit in memory. If the source is a pipe and no
-data is available yet, the source yields None. The caller can then wait until the descriptor is readable.
+The first source is read on demand, so that a million lines do not have to fit in memory. While no data is available,
+for example in a pipe, a source that does not block yields None. The caller can then wait until the descriptor is
+readable.
 
 ```
 a source ──► items ──► split into columns ──► linked, or combined with other sources ──► N at a time (-N)
@@ -43,7 +44,7 @@ class ReadingRules:
         column_pattern: the separator of columns. It splits each item into several arguments, and spaces around them are
             removed. If it is None, each item is one argument.
         has_header: whether the first item of each source names its columns.
-        is_linked: whether to read the sources in lockstep. When a shorter source is exhausted, it is read again.
+        is_linked: whether to read the sources in lockstep. The items of shorter sources are repeated.
         items_per_command: the number of items for each command; None for 1. If it is 0, a command without arguments
             runs for each item.
 
@@ -125,7 +126,7 @@ class LineSource:
         """
         unfinished_parts: list[bytes] = []  # the parts of a line whose end has not been read yet
         while True:
-            if not self.is_blocking and not is_ready(self.descriptor, posix.POLLIN):
+            if not self.is_blocking and not is_descriptor_ready(self.descriptor, posix.POLLIN):
                 yield None
             elif chunk := self._read():
                 *lines, last = chunk.split(self.delimiter)
@@ -146,7 +147,7 @@ class LineSource:
             raise BatchError(f"cannot read the arguments in {self.path!r}: {error.strerror}") from None
 
 
-def is_ready(descriptor: int, event: int) -> bool:
+def is_descriptor_ready(descriptor: int, event: int) -> bool:
     """Return whether a read (`POLLIN`) or a write (`POLLOUT`) would not block. At end of file, reads do not block."""
     poll = posix.poll()
     poll.register(descriptor, event)
@@ -168,7 +169,7 @@ def parse_sources(
     Args:
         words: the words of the command, followed by separators with the words of their sources.
         files: the files of further sources, which come before the sources in `words`.
-        rules: the delimiter of the items, and whether all sources are linked.
+        rules: the rules for reading. Only the delimiter, `splits_words` and `is_linked` matter here.
 
     Example:
         >>> parse_sources(["cp", "{1}", "{2}", ":::", "a", "b", ":::+", "c", "d"])
@@ -218,7 +219,7 @@ class SourceProduct:
 
         """
         self._groups: Final = groups
-        self._reading: Final = rules
+        self._rules: Final = rules
         self._first_group_arguments: list[Arguments] | None = None
         self.total: int | None = None
         self.column_names: Final[list[str]] = []
@@ -255,17 +256,17 @@ class SourceProduct:
     def _read_group(self, group: Sequence[Iterator[Arguments | None]]) -> list[Arguments]:
         """Read all sources of a group, and return the arguments from each set of linked items."""
         sources = [[record for record in records if record is not None] for records in group]
-        if self._reading.is_linked and all(sources):
+        if self._rules.is_linked and all(sources):
             longest = max(map(len, sources))
             sources = [list(itertools.islice(itertools.cycle(source), longest)) for source in sources]
         return [sum(records, ()) for records in zip(*sources, strict=False)]
 
     def count_commands(self) -> int:
-        """Return the number of commands. If necessary, read the first group completely."""
+        """Return the number of commands. If the first group has not been read, read it completely."""
         if self._first_group_arguments is None:
             self._first_group_arguments = self._read_group(self._record_iterators[0])
         combinations = math.prod([len(self._first_group_arguments), *map(len, self._other_groups_arguments)])
-        self.total = math.ceil(combinations / (self._reading.items_per_command or 1))
+        self.total = math.ceil(combinations / (self._rules.items_per_command or 1))
         return self.total
 
     @property
@@ -277,7 +278,7 @@ class SourceProduct:
         """Yield the arguments of each command. Unless `blocking`, yield None whenever no item is available yet."""
         if self._lazy_source is not None:
             self._lazy_source.is_blocking = blocking
-        items_per_command = self._reading.items_per_command
+        items_per_command = self._rules.items_per_command
         if items_per_command is None:
             yield from self._combinations()
             return

@@ -15,7 +15,7 @@ from ..abc import amount_of, size_text
 MEMINFO_PATH: Final = "/proc/meminfo"
 STAT_PATH: Final = "/proc/stat"
 MIN_LOAD: Final = 0.01
-"""The limit that `--load 0` stands for. With it, a command starts only while no other process runs."""
+"""The limit for `--load 0`, with which a command starts only while no other process runs."""
 DECIMAL_SIZE_PATTERN: Final = re.compile(r"([\d.]+)([kmgtp])")
 
 

@@ -22,7 +22,7 @@ REPLACEMENT_STRINGS: Final = """\
   {1}   that of the first :::       {1.} {1/} {1//} {1/.} likewise
   {#}   the number of the job       {%} the number of its slot
   {name} with --header :            {name.} {name/} likewise
-  {gpu} what it has of --needs gpu=1, such as 0 or 0,1"""
+  {gpu} what --needs gpu=1 has granted, such as 0 or 0,1"""
 """The replacement strings and their meanings, for the help page of the command."""
 END_OF_FIRST_WORD_PATTERN: Final = re.compile(r"[ \t\n=]")
 """Matches the end of the first word of a command line. A "=" ends the name of a variable set for the command."""
@@ -78,7 +78,7 @@ class Placeholder:
     def fill(
         self, arguments: Sequence[str], sequence: int, slot: int, quote: Callable[[str], str], separator: str = " "
     ) -> str:
-        """Return the number, or the modified and quoted arguments, joined by the separator."""
+        """Return the number, or the arguments: modified, quoted, and joined by the separator."""
         if self.number_symbol is not None:
             return str(sequence if self.number_symbol == "#" else slot)
         modify = MODIFIERS[self.modifier]
@@ -117,7 +117,7 @@ class ReplacementStrings:
 
     Example:
         >>> strings = ReplacementStrings(columns=["file", "to"], argument=",,")
-        >>> LineTemplate(["cp", "{file}", "{to}", ",,"], strings).fill(["a", "b"], 1, 1)
+        >>> CommandTemplate(["cp", "{file}", "{to}", ",,"], strings).fill(["a", "b"], 1, 1)
         'cp a b a b'
 
     """
@@ -126,28 +126,28 @@ class ReplacementStrings:
     columns: Sequence[str] = ()
     argument: str = "{}"
 
-    def parse_text_template(self, text: str) -> LineTemplate:
+    def parse_text_template(self, text: str) -> CommandTemplate:
         """Parse a text that is not a command line, such as the name of a file. Its arguments are not quoted.
 
         Raises:
             ValueError: the text contains a replacement string of GNU parallel that is not supported.
 
         """
-        return LineTemplate([text], self, is_line=False)
+        return CommandTemplate([text], self, is_command=False)
 
-    def parse_line(self, line: str) -> Iterable[TemplatePiece]:
-        """Split a line into plain texts and placeholders.
+    def parse(self, text: str) -> Iterable[TemplatePiece]:
+        """Split a text into plain texts and placeholders.
 
         Raises:
-            ValueError: the line contains a replacement string of GNU parallel that is not supported.
+            ValueError: the text contains a replacement string of GNU parallel that is not supported.
 
         """
-        if match := PERL_EXPRESSION_PATTERN.search(line):
+        if match := PERL_EXPRESSION_PATTERN.search(text):
             raise ValueError(
                 f"{match[0]}: Perl expressions work in GNU parallel only; let a shell change the argument: "
                 "a={}; echo ${a%.*}"
             )
-        if match := PADDED_NUMBER_PATTERN.search(line):
+        if match := PADDED_NUMBER_PATTERN.search(text):
             raise ValueError(
                 f"{match[0]}: numbers with zeros before them work in GNU parallel only; let a shell write them: "
                 f"$(printf %03d {{{match[1]}}})"
@@ -155,16 +155,16 @@ class ReplacementStrings:
         placeholders = self._placeholders()
         patterns = [*map(re.escape, placeholders), INDEXED_PLACEHOLDER_PATTERN.pattern]
         position = 0
-        for match in re.finditer("|".join(patterns), line):
+        for match in re.finditer("|".join(patterns), text):
             placeholder = placeholders.get(match[0]) or self._indexed_placeholder(match)
             if placeholder is None:
                 continue
             if match.start() > position:
-                yield line[position : match.start()]
+                yield text[position : match.start()]
             yield placeholder
             position = match.end()
-        if position < len(line):
-            yield line[position:]
+        if position < len(text):
+            yield text[position:]
 
     def _placeholders(self) -> dict[str, Placeholder | ResourcePlaceholder]:
         """Return the placeholders without an index, keyed by their replacement strings, longest first."""
@@ -185,18 +185,18 @@ class ReplacementStrings:
         return Placeholder(None, int(match["index"]), match["modifier"] or "")
 
 
-class LineTemplate:
+class CommandTemplate:
     """A command line with replacement strings.
 
     If it has no replacement string for an argument or a number, all arguments are appended. Arguments are quoted for
-    the shell, except in the first word, where they are the command itself. In a variable before the command, as in
-    `A={} run`, they are quoted.
+    the shell, except if one is in the first word, where it is the command itself. An argument in a variable before the
+    command, as in `A={} run`, is quoted.
 
     Args:
         words: the words of the command.
         strings: the replacement strings of the batch.
-        is_line: whether the words are a command line. In other texts, such as the name of a file, arguments are neither
-            appended nor quoted.
+        is_command: whether the words are a command line. In other texts, such as the name of a file, arguments are
+            neither appended nor quoted.
         quotes_words: whether to quote each word as a whole, with its arguments, so that no character is special to the
             shell.
 
@@ -204,9 +204,9 @@ class LineTemplate:
         ValueError: a word contains a replacement string of GNU parallel that is not supported.
 
     Example:
-        >>> LineTemplate(["gzip", "-c", "{}", ">", "{/.}.gz"]).fill(["a/b c.txt"], 1, 1)
+        >>> CommandTemplate(["gzip", "-c", "{}", ">", "{/.}.gz"]).fill(["a/b c.txt"], 1, 1)
         "gzip -c 'a/b c.txt' > 'b c'.gz"
-        >>> LineTemplate(["{2.} {#}"]).fill(["a", "b.c"], 7, 1)
+        >>> CommandTemplate(["{2.} {#}"]).fill(["a", "b.c"], 7, 1)
         'b 7'
 
     """
@@ -218,22 +218,22 @@ class LineTemplate:
         words: Iterable[str],
         strings: ReplacementStrings = ReplacementStrings(),
         *,
-        is_line: bool = True,
+        is_command: bool = True,
         quotes_words: bool = False,
     ) -> None:
-        lines = list(words) if quotes_words else [" ".join(words)]
-        parsed = [list(strings.parse_line(line)) for line in lines]
-        if is_line and not any(isinstance(piece, Placeholder) for pieces in parsed for piece in pieces):
+        texts = list(words) if quotes_words else [" ".join(words)]
+        parsed = [list(strings.parse(text)) for text in texts]
+        if is_command and not any(isinstance(piece, Placeholder) for pieces in parsed for piece in pieces):
             parsed = _append_arguments(parsed, as_word=quotes_words)
         self._pieces_by_word: Final = parsed
         self._quote: Final[Callable[[str], str]] = (
-            str if quotes_words or not is_line or _has_placeholder_in_first_word(parsed[0]) else quote
+            str if quotes_words or not is_command or _has_placeholder_in_first_word(parsed[0]) else quote
         )
         self._quotes_words: Final = quotes_words
 
     @property
     def has_placeholders(self) -> bool:
-        """Whether the template contains a replacement string for an argument or a number."""
+        """Whether the template contains a replacement string for an argument or a number, even an appended one."""
         return any(isinstance(piece, Placeholder) for pieces in self._pieces_by_word for piece in pieces)
 
     def fill(

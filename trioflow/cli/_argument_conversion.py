@@ -33,14 +33,14 @@ COLLECTION_TYPES: Final[dict[Any, Callable[[list[Any]], Any]]] = {
 
 
 def bind_settings(function: Callable[..., Any], settings: Iterable[str]) -> inspect.BoundArguments:
-    """Return the arguments to call `function` with, taken from the settings of the command line.
+    """Return the arguments to call `function` with, which come from the settings on the command line.
 
     Each value is converted to the type of the parameter's annotation, or to that of its default.
 
     Raises:
         UsageError: a setting has no `=`.
         UsageError: a parameter is unknown, or has neither a value nor a default.
-        UsageError: a value cannot be converted.
+        UsageError: a value cannot be converted, or a setting is repeated for a parameter that takes one value.
 
     """
     signature = _signature(function)

@@ -39,7 +39,7 @@ def group_findings(findings: Iterable[Finding]) -> list[list[Finding]]:
     groups: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
         text = finding.text.replace(repr(finding.job.label), "''")
-        groups.setdefault((finding.kind.value, text), []).append(finding)
+        groups.setdefault((finding.severity.value, text), []).append(finding)
     return list(groups.values())
 
 
@@ -56,12 +56,12 @@ def command(scheduler: Scheduler, journal: bool) -> int:
     symbols = _symbols.Symbols.for_stream(sys.stdout)
     all_findings = findings(scheduler, journal=journal)
     paths = paths_of(scheduler)
-    for alike in group_findings(all_findings):
-        first, *other_paths = [paths.get(finding.job, finding.job.label) for finding in alike]
-        click.echo(symbols.escape(f"{alike[0].kind.value:<11} {first}: {alike[0].text}"))
+    for group in group_findings(all_findings):
+        first, *other_paths = [paths.get(finding.job, finding.job.label) for finding in group]
+        click.echo(symbols.escape(f"{group[0].severity.value:<11} {first}: {group[0].text}"))
         if other_paths:
             count_text = f"{len(other_paths)} more job{'s' * (len(other_paths) != 1)}"
-            click.echo(symbols.escape(f"{'':<11} the same of {count_text}: {join_names(other_paths, MAX_NAMED_JOBS)}"))
+            click.echo(symbols.escape(f"{'':<11} the same for {count_text}: {join_names(other_paths, MAX_NAMED_JOBS)}"))
     job_count = sum(
         not is_scheduler(job) for job in scheduler.iterate_jobs()
     )  # schedulers do not count, as in all views

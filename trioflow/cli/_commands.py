@@ -50,7 +50,7 @@ COMMANDS: Final = {
     "graph": ("._graph", "Draw the jobs and what they require."),
     "check": ("._check", "Find errors that stop a run, jobs that can never run, and likely mistakes."),
     "simulate": ("._simulate", "Print how long a run would take."),
-    "compare": ("._compare", "Print why one run took longer than another."),
+    "compare": ("._compare", "Print why one run took more or less time than another."),
     "monitor": ("._monitor", "Show a run from its events."),
     "batch": (".batch._batch_command", "Run COMMAND for each ARGUMENT, several at once."),
     "ssh": ("._ssh", "Run COMMAND on many nodes by ssh."),
@@ -89,7 +89,7 @@ class CommandGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the subcommands and their help from `COMMANDS`, because click would import all modules to get it."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, does) for name, (_, does) in COMMANDS.items()])
+            formatter.write_dl([(name, help_line) for name, (_, help_line) in COMMANDS.items()])
 
     def main(self, *args: Any, **options: Any) -> NoReturn:
         """Run the command and exit with its code. Overridden because click would exit with 1 after Ctrl-C."""

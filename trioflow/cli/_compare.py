@@ -47,10 +47,10 @@ EXISTING_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Exit code 1 if the second run took longer by more than this.",
 )
 def command(before: Path, after: Path, fail_above: float | None) -> int:
-    """Print why one run took longer than another, or less: what became longer along their critical paths.
+    """Print why one run took more or less time than another: what changed along their critical paths.
 
     BEFORE and AFTER are files that `trioflow run --trace FILE.json` has written. Jobs are matched by their paths. The
-    changes add up to the difference of the two runs; a job beside the critical paths makes none.
+    changes add up to the difference of the two runs. A job that is not on a critical path contributes nothing.
     """
     from ..view.trace.compare import _differences, _trace_reader
 

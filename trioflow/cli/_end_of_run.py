@@ -1,6 +1,6 @@
 """The summary that `trioflow run` prints at the end.
 
-It has the failures, the verdict, the slowest chain of jobs, the written files, and the command to run again.
+It contains the failures, the verdict, the slowest chain of jobs, the written files, and the command to run again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SEARCH_SECONDS_PER_JOB: Final = 50e-6
 MAX_SEARCH_SHARE: Final = 0.02
 """The maximum time to spend on finding the slowest chain of an untraced run, as a fraction of the run's duration."""
 MAX_NAMED_JOBS: Final = 3
-"""The maximum number of jobs of the slowest chain to name."""
+"""The maximum number of jobs to name in a line."""
 MAX_PATH_LENGTH: Final = 40
 """The maximum number of characters of a path; the middle of a longer path is left out."""
 DEFAULT_WIDTH: Final = 120
@@ -59,25 +59,28 @@ class RunSummaryText:
         self._symbols: Final = _symbols.Symbols.for_stream(sys.stdout)
 
     def details(self, with_failures: bool) -> str:
-        """Return the details of a run that was not fine: optionally its failures, and why other jobs did not run."""
+        """Return the details of a run that was not fine: its failures if requested, and why other jobs did not run.
+
+        Return "" if the run was fine.
+        """
         return (
             ""
             if self._is_fine
             else _debrief.details_text(self._scheduler, _symbols.Symbols.for_stream(sys.stderr), with_failures)
         )
 
-    def verdict(self) -> Iterator[str]:
-        """Yield the line of the verdict. Unless all jobs succeeded, also yield the number of jobs in each state."""
+    def verdict_lines(self) -> Iterator[str]:
+        """Yield the line of the verdict and, unless all jobs simply succeeded, the number of jobs in each state."""
         verdict = self._make_verdict(self._elapsed)
         yield self._format_verdict(verdict)
         counts = _verdict.Tally.for_scheduler(self._scheduler).describe()
         if {",", "("} & {*counts} or not verdict.is_good:
             yield counts
 
-    def repeated_verdict(self) -> Iterator[str]:
+    def repeated_verdict_lines(self) -> Iterator[str]:
         """Yield the verdict without the duration.
 
-        It is printed below the failures, because the monitor has shown verdict and duration above them.
+        It is printed below the failures, because the monitor has shown the verdict and the duration above them.
         """
         yield self._format_verdict(self._make_verdict(None))
 
@@ -86,11 +89,14 @@ class RunSummaryText:
 
     def _format_verdict(self, verdict: Verdict) -> str:
         line = verdict.format_line(self._scheduler.label, self._symbols)
-        colour = "green" if verdict.is_good else "red"
-        return click.style(line, fg=colour, bold=True) if has_colors(sys.stdout) else line
+        color = "green" if verdict.is_good else "red"
+        return click.style(line, fg=color, bold=True) if has_colors(sys.stdout) else line
 
     def footer_lines(self, written: Mapping[str, Path], journal: Path | None) -> Iterator[str]:
-        """Yield lines about the slowest chain, each written file, and the command to run again."""
+        """Yield lines about the jobs that a timeout cancelled, the slowest chain, and each written file.
+
+        Then yield the command to run again. Lines that do not apply are left out.
+        """
         facts = {"running then": self.running_at_timeout(), "slowest chain": self.slowest_chain()}
         facts.update((name, file_link(path)) for name, path in written.items())
         facts["again"] = "" if self._is_fine else self.rerun_hint(journal)
@@ -110,10 +116,10 @@ class RunSummaryText:
         is_cheap = self._trace is not None or jobs * SEARCH_SECONDS_PER_JOB <= elapsed * MAX_SEARCH_SHARE
         if jobs < 2 or elapsed < MIN_SECONDS_FOR_CHAIN or not is_cheap:
             return ""
-        from ..view.trace._trace import find_path_parts  # imported here, because most runs are shorter
+        from ..view.trace._trace import find_critical_path_parts  # imported here, because most runs are shorter
 
         shown: list[str] = []
-        for part in find_path_parts(self._scheduler, self._trace):
+        for part in find_critical_path_parts(self._scheduler, self._trace):
             if not part.is_wait:
                 name = self._short_path(part.label)
                 share = 100 * part.seconds / elapsed
@@ -121,7 +127,7 @@ class RunSummaryText:
         return fit_items(shown, self._separator, line_width() - len("slowest chain") - 2)
 
     def running_at_timeout(self) -> str:
-        """Return the jobs that the run's timeout has cancelled, longest-running first; "" if there are none."""
+        """Return the jobs that the run's timeout has cancelled, longest-running first; "" if it did not time out."""
         if self._scheduler.stop_reason is not StopReason.TIMEOUT:
             return ""
         running = [
@@ -130,7 +136,7 @@ class RunSummaryText:
             if job.state is JobState.CANCELLED and not (job.forever or is_scheduler(job))
             if job.started_at is not None and job.finished_at is not None
         ]
-        running.sort(key=lambda one: -one[0])
+        running.sort(key=lambda entry: -entry[0])
         shown = [f"{self._short_path(job.path)} {duration_text(took, in_column=True)}" for took, job in running]
         return fit_items(shown, self._separator, line_width() - len("slowest chain") - 2)
 
@@ -145,7 +151,10 @@ class RunSummaryText:
     # ---- how to run again
 
     def rerun_hint(self, journal: Path | None) -> str:
-        """Return the command to run again, with the number of jobs that the journal would restore."""
+        """Return the command line that repeats the run, with the number of jobs that the journal would restore.
+
+        Without a journal, add a hint on `--journal`.
+        """
         line = printable(shlex.join(["trioflow", *CommandLine.current().arguments]))
         if journal is None:
             return f"{line}  (--journal FILE keeps what succeeds)"
@@ -165,10 +174,10 @@ def count_restorable_jobs(journal: Path) -> int:
 
 
 def fit_items(items: Sequence[str], separator: str, columns: int) -> str:
-    """Join as many items as fit into a line, but at least one, and append the number of omitted items."""
+    """Join as many items as fit into a line, from 1 to `MAX_NAMED_JOBS`, and append the number of omitted items."""
     for count in range(min(MAX_NAMED_JOBS, len(items)), 0, -1):
-        left_out = [f"{len(items) - count} more"] if len(items) > count else []
-        line = separator.join([*items[:count], *left_out])
+        omitted = [f"{len(items) - count} more"] if len(items) > count else []
+        line = separator.join([*items[:count], *omitted])
         if count == 1 or _symbols.display_width(line) <= columns:
             return line
     return ""

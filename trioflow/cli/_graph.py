@@ -8,7 +8,7 @@ from typing import Any, Final, get_args
 import click
 
 from ..abc import paths_of
-from ..view.graph._render import folding_remark
+from ..view.graph._render import simplification_remark
 from ..view.graph._style import Direction
 from . import STOPPED_CODE, SUCCESS_CODE
 from ._outputs import OutputFile, write_output
@@ -41,7 +41,7 @@ Examples:
     type=click.Choice(get_args(Direction)),
     help="From top to bottom, or from left to right.  [default: LR above 40 boxes]",
 )
-@click.option("--legend", is_flag=True, help="Explain colours, shapes and lines; not in Mermaid.")
+@click.option("--legend", is_flag=True, help="Explain colors, shapes and lines; not in Mermaid.")
 def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], **options: Any) -> int:
     """Draw the jobs and what they require.
 
@@ -66,6 +66,6 @@ def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], **op
     }[suffix]
     if not write_output(lambda path: export(path, **arguments), output):
         return STOPPED_CODE
-    if folded := folding_remark(scheduler, arguments):
+    if folded := simplification_remark(scheduler, arguments):
         click.echo(f"{folded}; --no-bundle draws each job", err=True)
     return SUCCESS_CODE

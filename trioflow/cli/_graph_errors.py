@@ -1,8 +1,8 @@
 """Problems in graphs in JSON, each with its job and its JSON path.
 
 `parse_json` parses the file, and marks objects with duplicate keys. `find_type_problems` and `unknown_field_problem`
-describe values that do not fit the schema, and call types by their names in JSON. `format_problems` merges the problems
-of several jobs if they have the same text.
+describe values that do not fit the schema, and use JSON's names of types. `format_problems` merges the problems of
+several jobs if their texts are equal except for the names of the jobs.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FOREIGN_FIELD_NAMES: Final = {
     "depends_on": "requires", "deps": "requires", "after": "requires", "dir": "cwd", "workdir": "cwd",
     "environment": "env", "inputs": "reads", "outputs": "writes", "retries": "retry", "pools": "pool",
 }  # fmt: skip
-"""Maps names of fields in other tools to the names of these fields in trioflow."""
+"""Maps names of fields in other tools to the names of the same fields in trioflow."""
 
 
 class BadGraph(ValueError):
@@ -67,7 +67,10 @@ class Problem(NamedTuple):
 
 
 def format_problems(problems: Sequence[Problem]) -> str:
-    """Return a text that lists all problems, one a line. Problems with equal texts share a line."""
+    """Return a text that lists the problems, one per line. Problems that differ only in the names of jobs share a line.
+
+    If there are more than `MAX_PROBLEMS` lines, only the number of further lines is given.
+    """
     groups: dict[str, list[Problem]] = {}
     for problem in problems:
         own_name = repr(problem.job_path.rpartition("/")[2])
@@ -84,7 +87,7 @@ def format_problems(problems: Sequence[Problem]) -> str:
 def _format_group(group: list[Problem]) -> str:
     first, *others = group
     names = join_names([repr(problem.job_path) for problem in others], MAX_NAMED_JOBS)
-    return f"{first}; the same of {names}" if others else str(first)
+    return f"{first}; the same for {names}" if others else str(first)
 
 
 # ---- the text
@@ -100,7 +103,7 @@ def parse_json(data: bytes) -> tuple[Any, bool]:
     """Parse JSON. Return the value, and True if no object in it has duplicate keys.
 
     Raises:
-        BadGraph: the data are not JSON.
+        BadGraph: the data is not JSON.
         RecursionError: the values are nested too deeply.
 
     """
@@ -136,11 +139,11 @@ def _reject_constant(name: str) -> NoReturn:
     raise BadGraph(f"it is not JSON: {name} is not a number there")
 
 
-# ---- the shape
+# ---- types and fields
 
 
 def find_type_problems(value: Any, expected_type: Any, json_path: str, job_path: str) -> Iterator[Problem]:
-    """Yield the problems of a value that does not have the required type."""
+    """Yield a problem if a value does not have the required type, and one for each duplicate key in it."""
     try:
         msgspec.convert(value, expected_type)
     except msgspec.ValidationError as error:
@@ -217,7 +220,7 @@ def _nested_values(value: Any) -> Iterator[Any]:
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """Return the hint "did you mean ...?" for an unknown name; "" if no name is similar."""
+    """Return the hint "; do you mean ...?" for an unknown name; "" if no name is similar, or if there are too many."""
     names = list(names)
     near = nearest_name(name, names) if len(names) <= MAX_SUGGESTION_NAMES else None
     return f"; do you mean {near!r}?" if near else ""

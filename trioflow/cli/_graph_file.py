@@ -4,7 +4,7 @@ Programs in any language can write such files. A graph in JSON has neither Pytho
 
 The classes below are the schema. msgspec validates the whole file against them at once. If that fails, each field is
 validated alone, so that all problems are reported together, each with its job and its JSON path. This module also
-checks what a schema cannot express: unknown names, cycles, and jobs without the result that another job uses.
+checks what a schema cannot express: unknown names, cycles, and jobs that do not have the result another job uses.
 """
 
 from __future__ import annotations
@@ -265,9 +265,9 @@ def _set_fields(value: Any, group: JobGroup, json_path: str, path: str, problems
 
 
 def _iterate_groups(graph: Graph) -> Iterator[ParsedGroup]:
-    """Yield the entries of the whole graph, then those of each group. Outer groups come before inner ones."""
+    """Yield the entries of the whole graph, then those of each group. Enclosing groups come before nested ones."""
     queue: list[tuple[JobGroup, str, str]] = [(graph, "$", "")]
-    for group, json_path, path in queue:  # the loop appends inner groups to the queue
+    for group, json_path, path in queue:  # the loop appends nested groups to the queue
         if group.jobs is not UNSET:
             parsed_group = ParsedGroup(group.jobs, json_path, path)
             yield parsed_group
@@ -285,7 +285,7 @@ def _add_jobs(groups: dict[str, Any], parsed_group: ParsedGroup, order: list[int
             jobs_by_name[entry.name] = _make_job(entry, jobs_by_name)
         except (TypeError, ValueError) as error:
             problems.append(parsed_group.entry_problem(index, str(error)))
-            # Replace the invalid job, so that the jobs that require it can be checked.
+            # Replace the invalid job by a valid one, so that the jobs that require it can be checked.
             jobs_by_name[entry.name] = CommandJob(["true"])
         if entry.jobs is not UNSET:
             groups[parsed_group.entry_json_path(index)] = jobs_by_name[entry.name]
@@ -294,7 +294,11 @@ def _add_jobs(groups: dict[str, Any], parsed_group: ParsedGroup, order: list[int
 
 
 def _order_entries(parsed_group: ParsedGroup, problems: list[Problem]) -> list[int]:
-    """Return the indices of a group's entries in topological order; append problems with names to `problems`."""
+    """Return the indices of a group's entries in topological order.
+
+    Append a problem to `problems` for each duplicate or unknown name, each missing result, and a cycle. If there is a
+    cycle, return an empty list.
+    """
     indices: dict[str, int] = {}
     requirements_by_name: dict[str, list[str]] = {}
     for index, entry in enumerate(parsed_group.entries):
@@ -352,7 +356,7 @@ def _sort_topologically(
 
 
 def _keyword_arguments(group: JobGroup) -> dict[str, Any]:
-    """Return the options of an entry as keyword arguments of the job or the scheduler."""
+    """Return the options of an entry or a whole graph as keyword arguments of the job or the scheduler."""
     options: dict[str, Any] = {}
     for name in group.__struct_fields__:
         value = getattr(group, name)

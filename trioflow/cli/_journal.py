@@ -15,9 +15,8 @@ import click
 
 from .. import JournalError, StopReason
 from ..abc import duration_text, printable
-from ..journal._run_summary import FailedJob
-from ..journal._run_summary import parse_summary as read_ending
-from ..journal._store import JobRecord, JournalStore, RunRecord, read_with_retry
+from ..journal._run_summary import FailedJob, parse_summary
+from ..journal._store import JournalStore, RunRecord, StoredJob, read_with_retry
 from ..view.text._selection import match_paths
 from ..view.text._symbols import Symbols, align_columns
 from ..view.text._verdict import Tally, create_verdict
@@ -135,7 +134,7 @@ def forget(path: Path, pattern: str) -> int:
 @command.command()
 @click.pass_obj
 def vacuum(path: Path) -> int:
-    """Give unused space back, and remove large results that no job refers to any more."""
+    """Free unused space, and remove large results that no job refers to anymore."""
     with open_for_changes(path) as store:
         size_before = path.stat().st_size
         store.vacuum()
@@ -150,7 +149,7 @@ def check(path: Path) -> int:
 
     A job whose result is damaged runs again. While a run uses the journal, it can be checked, too.
     """
-    damage, records = translate_errors(
+    damage, records = translate_journal_errors(
         lambda: read_with_retry(path, lambda store: (store.find_damage(), store.job_records()))
     )
     for job, description in damage:
@@ -164,22 +163,22 @@ def check(path: Path) -> int:
 @click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
 @click.pass_obj
 def backup(path: Path, target: Path) -> int:
-    """Copy the journal to TARGET, whole, even while a run writes into it; with its large results beside TARGET.
+    """Copy the whole journal to TARGET, even while a run writes to it. Large results are copied beside TARGET.
 
     A copy that `cp` makes during a run may lack what was committed last, or be torn.
     """
 
-    def copy(store: JournalStore) -> list[JobRecord]:
+    def copy(store: JournalStore) -> list[StoredJob]:
         store.copy_to(target)
         return store.job_records()
 
-    records = translate_errors(lambda: read_with_retry(path, copy))
+    records = translate_journal_errors(lambda: read_with_retry(path, copy))
     number = len(records)
     click.echo(f"{totals_text(records, ' and ')} {'are' if number != 1 else 'is'} in {printable(str(target))!r}")
     return SUCCESS_CODE
 
 
-def totals_text(records: list[JobRecord], separator: str) -> str:
+def totals_text(records: list[StoredJob], separator: str) -> str:
     """Return a text with the number of jobs and the number of large results."""
     large = len({record.file for record in records if record.file is not None})
     return f"{len(records)} job{'s' * (len(records) != 1)}{separator}{large} large result{'s' * (large != 1)}"
@@ -188,38 +187,48 @@ def totals_text(records: list[JobRecord], separator: str) -> str:
 # ---- the file
 
 
-def read_runs_and_jobs(path: Path) -> tuple[list[RunRecord], list[JobRecord]]:
+def read_runs_and_jobs(path: Path) -> tuple[list[RunRecord], list[StoredJob]]:
     """Read the runs and the jobs of a journal.
 
     Raises:
         CliError: the file is not a journal.
 
     """
-    return translate_errors(
+    return translate_journal_errors(
         lambda: read_with_retry(path, lambda store: (store.run_records(), list(store.job_records())))
     )
 
 
 @contextlib.contextmanager
 def open_for_changes(path: Path) -> Generator[JournalStore]:
-    """Open an existing journal for changes."""
-    read_runs_and_jobs(path)  # raises if the file is no journal; opening it for changes would make it one
-    store = translate_errors(lambda: JournalStore(path, writes=True))
+    """Open an existing journal for changes during the body of the `with` statement.
+
+    Raises:
+        CliError: the file is not a journal.
+
+    """
+    read_runs_and_jobs(path)  # raises if the file is not a journal; opening it for changes would turn it into one
+    store = translate_journal_errors(lambda: JournalStore(path, writes=True))
     try:
         yield store
     finally:
         store.close()
 
 
-def translate_errors(call: Callable[[], T]) -> T:
-    """Return the result of `call`; raise a JournalError as an error of the command line."""
+def translate_journal_errors(call: Callable[[], T]) -> T:
+    """Return the result of `call`, and convert a JournalError to an error of the command line.
+
+    Raises:
+        CliError: `call` raised a JournalError.
+
+    """
     try:
         return call()
     except JournalError as error:
         raise CliError(printable(str(error))) from None
 
 
-def match_records(records: list[JobRecord], pattern: str, path: Path) -> list[JobRecord]:
+def match_records(records: list[StoredJob], pattern: str, path: Path) -> list[StoredJob]:
     """Return the records of the jobs whose paths match a pattern.
 
     Raises:
@@ -259,7 +268,7 @@ def list_jobs(path: Path) -> int:
     return SUCCESS_CODE
 
 
-def summary_text(runs: list[RunRecord], records: list[JobRecord]) -> str:
+def summary_text(runs: list[RunRecord], records: list[StoredJob]) -> str:
     """Return a line with the number of jobs and the verdict on the last run."""
     number = f"{len(records)} job{'s' * (len(records) != 1)}, {len(runs)} run{'s' * (len(runs) != 1)}"
     if not runs:
@@ -270,30 +279,33 @@ def summary_text(runs: list[RunRecord], records: list[JobRecord]) -> str:
 
 
 def run_verdict_text(run: RunRecord) -> str:
-    """Return the verdict on a run, in the same form as in all other views."""
-    reason, ending = StopReason.__members__.get(run.outcome or ""), read_ending(run.ending)
+    """Return the verdict on a run, in the same form as in all other views.
+
+    If the run has not ended, return whether it is still running or was killed.
+    """
+    reason, summary = StopReason.__members__.get(run.outcome or ""), parse_summary(run.ending)
     if reason is None:
         return run.outcome or f"{'is running' if run.is_running else 'was killed'} ({printable(run.process)})"
-    if ending is None:  # the file was edited by hand
+    if summary is None:  # an older trioflow wrote the file, or another program changed it
         return reason.name.lower()
-    tally = Tally(failure_count=ending.failed_count)
-    for state, forever, jobs in ending.counts:
+    tally = Tally(failure_count=summary.failed_count)
+    for state, forever, jobs in summary.counts:
         tally.add_jobs(state, forever, jobs)
-    result = create_verdict(
-        reason, tally, None if run.ended is None else max(0.0, run.ended - run.started), ending.culprit
+    verdict = create_verdict(
+        reason, tally, None if run.ended is None else max(0.0, run.ended - run.started), summary.culprit
     )
     symbols = Symbols.for_stream(sys.stdout)
-    return f"{result.symbol(symbols)} {symbols.escape(result.sentence)}"
+    return f"{verdict.symbol(symbols)} {symbols.escape(verdict.sentence)}"
 
 
 def last_failures(runs: list[RunRecord]) -> dict[str, FailedJob]:
     """Return the failed jobs of the last run, keyed by path."""
-    ending = read_ending(runs[-1].ending) if runs else None
-    return {} if ending is None else {failure.path: failure for failure in ending.failures}
+    summary = parse_summary(runs[-1].ending) if runs else None
+    return {} if summary is None else {failure.path: failure for failure in summary.failures}
 
 
-def last_state(record: JobRecord, runs: list[RunRecord]) -> str:
-    """Return the state of a job in the last run."""
+def last_state(record: StoredJob, runs: list[RunRecord]) -> str:
+    """Return the state of a job in the last run, or "earlier" if the last run neither ran nor restored it."""
     last = runs[-1].id if runs else None
     if record.restored == last and last is not None:
         return "restored"
@@ -302,7 +314,7 @@ def last_state(record: JobRecord, runs: list[RunRecord]) -> str:
     return "earlier"
 
 
-def short_result(record: JobRecord) -> str:
+def short_result(record: StoredJob) -> str:
     """Return a short form of a stored result, without loading pickles."""
     if record.file is not None:
         return f"a large result, in {record.file[:12]}..."
@@ -314,7 +326,7 @@ def short_result(record: JobRecord) -> str:
 
 
 def _short_command_result(text: str) -> str:
-    """Return a short form of a command's stored result; return the stored text if it cannot be parsed."""
+    """Return a short form of a command's stored result; return the truncated text if it cannot be parsed."""
     try:
         returncode, elapsed, _, _, _, stdout, stderr = json.loads(text)["v"]
         shown = [f"exit code {returncode:d}", duration_text(elapsed)]
@@ -326,8 +338,8 @@ def _short_command_result(text: str) -> str:
     return ", ".join(shown)
 
 
-def record_facts(record: JobRecord, runs: list[RunRecord]) -> dict[str, Any]:
-    """Return all that the journal knows of a job: a mapping from names for display to values."""
+def record_facts(record: StoredJob, runs: list[RunRecord]) -> dict[str, Any]:
+    """Return all facts that the journal has about a job, keyed by their names for display."""
     return {
         "path": record.path,
         "state": last_state(record, runs),
@@ -365,5 +377,5 @@ def timestamp_text(seconds: float) -> str:
     """
     try:
         return datetime.datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")
-    except (ValueError, OverflowError, OSError):  # the file was edited by hand
+    except (ValueError, OverflowError, OSError):  # another program changed the file
         return "unknown time"

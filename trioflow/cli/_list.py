@@ -74,14 +74,14 @@ class JobTree:
                 self._users_by_service.setdefault(service, []).append(job)
 
     def lines(self, rows: Iterable[ListingRow]) -> Iterator[str]:
-        """Yield the line of the outermost scheduler, and the line of each job."""
+        """Yield the line of the outermost scheduler, then the line of each job."""
         yield f"{printable(self._scheduler.label)}: {'; '.join(_scheduler_notes(self._scheduler))}"
         pairs = [pair for row in rows if (pair := self._line_parts(row)) is not None]
-        column = max(
-            (wide for left, right in pairs if right and (wide := display_width(left)) <= MAX_LABEL_COLUMNS), default=0
+        label_width = max(
+            (width for left, right in pairs if right and (width := display_width(left)) <= MAX_LABEL_COLUMNS), default=0
         )
         for left, right in pairs:
-            yield f"{left}{' ' * (column - display_width(left))}  {right}".rstrip()
+            yield f"{left}{' ' * (label_width - display_width(left))}  {right}".rstrip()
 
     def _line_parts(self, row: ListingRow) -> tuple[str, str] | None:
         """Return the left part of a line (symbols and label) and its right part (notes).
@@ -121,7 +121,7 @@ class JobTree:
         return join_names(names, len(names) if len(names) <= MAX_NAMED_REQUIREMENTS else MAX_NAMED_REQUIREMENTS - 1)
 
     def _relative_name(self, job: AbstractJob[Any], parent: Any) -> str:
-        """Return the path of a job relative to a scheduler; "?" if the job is not in the run."""
+        """Return the path of a job relative to a scheduler; "?" and its label if it is not in the scenario."""
         path = self._paths.get(job)
         if path is None:
             return f"?{printable(job.label)}"

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 @click.command(name="monitor")
 @click.argument("events", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 def command(events: str) -> int:
-    """Show a run from its events: from the file EVENTS that it writes, or has written; - is standard input.
+    """Show a run from its events in the file EVENTS, while it runs or later; - is standard input.
 
-    The run writes it by `trioflow run --events EVENTS`, or by `Events(path)` in a program. What is shown ends with the
-    run; Ctrl-C ends only what is shown.
+    The run writes the file with `trioflow run --events EVENTS`, or with `Events(path)` in a program. The display ends
+    with the run; Ctrl-C ends only the display.
     """
     monitor = make_instrument("Monitor", Monitor)
     try:
@@ -33,7 +33,7 @@ def command(events: str) -> int:
     descriptor = os.dup(0) if events == "-" else os.open(events, os.O_RDONLY)
     follower = _follow.Follower(monitor)
     try:
-        _follow_to_the_end(follower, descriptor)
+        _replay_until_end(follower, descriptor)
     except _follow.UnsupportedEventVersion as error:
         raise CliError(f"{events}: {error}") from None
     finally:
@@ -45,11 +45,14 @@ def command(events: str) -> int:
         lines = "1 line is" if follower.missing_line_count == 1 else f"{follower.missing_line_count} lines are"
         click.echo(f"{events}: {lines} missing: the reader was too slow, or something has cut them out", err=True)
     if not follower.has_ended:
-        click.echo("the run has not told its end: its process is gone, or its lines were cut off", err=True)
+        click.echo(
+            "the events of the end are missing: the process of the run is gone, or the last lines were cut off",
+            err=True,
+        )
     return SUCCESS_CODE if follower.has_ended else STOPPED_CODE
 
 
-def _follow_to_the_end(follower: Follower, descriptor: int) -> None:
+def _replay_until_end(follower: Follower, descriptor: int) -> None:
     from ..view.events import _follow
 
     is_abandoned = False
@@ -60,6 +63,6 @@ def _follow_to_the_end(follower: Follower, descriptor: int) -> None:
         follower.start_live_clock()
         if follower.has_ended or is_abandoned or not follower.known_event_count:
             return
-        # After the run's process has gone, read once more: it may have written its last lines just before.
+        # When the process of the run is gone, read once more: it may have written its last lines just before.
         is_abandoned = follower.is_abandoned()
         time.sleep(_follow.POLL_INTERVAL)

@@ -45,7 +45,7 @@ class NodeOutcome:
 
 @dataclass(frozen=True, slots=True)
 class NodeTask:
-    """The steps to take on each node. In all texts, `{node}` is replaced by the name of the node."""
+    """The steps to take on each node. In every string, `{node}` stands for the name of the node."""
 
     words: Sequence[str]  # the words of the command; if there is a script, its arguments
     script: str | None
@@ -147,7 +147,7 @@ class NodeRun:
         )
 
     def _print_table(self) -> None:
-        """Print a table of outcomes, with a line for all nodes that have the same outcome."""
+        """Print a table of outcomes, with one line for the nodes of each outcome."""
         rows: dict[tuple[bool, str], list[Node]] = {}
         for node in self._nodes:
             outcome = self._outcomes.get(node, NodeOutcome("not run"))

@@ -30,7 +30,7 @@ class OutputFile(click.Path):
         self._suffixes: Final = suffixes
 
     def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the absolute path, because the user's file may change the working directory."""
+        """Check the path, and return it as absolute, because the user's file may change the working directory."""
         from pathlib import Path  # imported here, because a batch without such an option does not need it
 
         problem = _find_path_problem(Path(value), self._suffixes)
@@ -64,7 +64,7 @@ def write_output(write: Callable[[str], Any], path: Path) -> bool:
 
 
 def echo(text: str, **options: Any) -> bool:
-    """Print text with `click.echo`. Report an error other than a closed pipe, and return False."""
+    """Print text with `click.echo`. Report an error other than a closed pipe. Return False if one was reported."""
     try:
         click.echo(text, **options)
     except BrokenPipeError:
@@ -85,11 +85,11 @@ def report_output_error(error: OSError) -> int:
 
 
 def discard_buffers() -> None:
-    """Discard buffered output, which would make Python print an error at exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    """Discard buffered output that cannot be written, because Python would print an error about it at exit."""
+    null_descriptor = os.open(os.devnull, os.O_WRONLY)
     for stream in filter(None, (sys.stdout, sys.stderr)):  # None for a stream that was closed at the start
         try:
             stream.flush()
         except OSError:
-            os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+            os.dup2(null_descriptor, stream.fileno())
+    os.close(null_descriptor)

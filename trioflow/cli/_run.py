@@ -26,8 +26,8 @@ from ._signals import ExitOnSecondSignal
 from .batch._batch_command import option_type
 
 
-def parse_slots(text: str) -> int:
-    """Parse a number of slots, in which 0 means no limit.
+def parse_jobs_window(text: str) -> int:
+    """Parse a number of slots, where 0 means no limit.
 
     Raises:
         ValueError: the text is not a whole number.
@@ -39,7 +39,7 @@ def parse_slots(text: str) -> int:
 
 
 def parse_timeout(text: str) -> float:
-    """Parse a duration, and return it in seconds.
+    """Parse a positive duration, and return it in seconds.
 
     Raises:
         ValueError: the text is not a positive duration.
@@ -52,7 +52,10 @@ def parse_timeout(text: str) -> float:
 
 
 def _open_events(ctx: click.Context, param: click.Parameter, value: str | None) -> str | IO[bytes] | None:
-    """Return the file to write events to; for `-`, redirect all other output to standard error."""
+    """Return the file to write events to, or None.
+
+    For `-`, it is standard output, and all other output is redirected to standard error.
+    """
     if value is None or ctx.resilient_parsing:
         return None
     if value != "-":
@@ -113,7 +116,7 @@ class RunCommand(click.Command):
     "-j",
     "--jobs",
     "jobs_window",
-    type=option_type(parse_slots),
+    type=option_type(parse_jobs_window),
     metavar="N",
     help="How many jobs may run at once, those in nested schedulers included; 0 for no limit.  "
     "[default: the scheduler's own]",
@@ -228,26 +231,34 @@ def command(
                 raise
     code = exit_code_of_run(scheduler)
     run_summary = RunSummaryText(scheduler, stopwatch.elapsed, code, tracer)
-    has_groups = bool(os.environ.get("GITHUB_ACTIONS")) and any(isinstance(report, Summary) for report in ci_reports)
-    details = run_summary.details(with_failures=not has_groups)
-    was_printed = [_outputs.echo("", nl=False)]  # flushes the output of jobs before the summary
-    was_printed += [_outputs.echo(f"\n{details}", err=True)] if details else []
-    was_written = {
+    log_has_failures = bool(os.environ.get("GITHUB_ACTIONS")) and any(
+        isinstance(report, Summary) for report in ci_reports
+    )
+    details = run_summary.details(with_failures=not log_has_failures)
+    print_results = [_outputs.echo("", nl=False)]  # flushes the output of jobs before the summary
+    print_results += [_outputs.echo(f"\n{details}", err=True)] if details else []
+    write_results = {
         **{option: _outputs.write_output(write, path) for option, write, path in trace_exports(tracer, trace, report)},
         **{type(ci_report).__name__.lower(): ci_report.is_written for ci_report in ci_reports},
     }
     paths = {"trace": trace, "report": report, "events": events_path(events), "junit": junit, "summary": summary}
-    written = {option: path for option, path in paths.items() if path is not None and was_written.get(option, True)}
+    written = {option: path for option, path in paths.items() if path is not None and write_results.get(option, True)}
     lines = [
-        *(run_summary.verdict() if not monitors else run_summary.repeated_verdict() if is_drawing and details else ())
+        *(
+            run_summary.verdict_lines()
+            if not monitors
+            else run_summary.repeated_verdict_lines()
+            if is_drawing and details
+            else ()
+        )
     ]
     lines += run_summary.footer_lines(written, journal)
-    was_printed += map(_outputs.echo, ["", *lines] if lines and (is_drawing or details) else lines)
-    return code if all((*was_printed, *was_written.values())) or code == INTERRUPTED_CODE else STOPPED_CODE
+    print_results += map(_outputs.echo, ["", *lines] if lines and (is_drawing or details) else lines)
+    return code if all((*print_results, *write_results.values())) or code == INTERRUPTED_CODE else STOPPED_CODE
 
 
 def make_reports(junit: Path | None, summary: Path | None) -> list[JUnit | Summary]:
-    """Create the instruments that write the requested reports; in GitHub Actions, always add the summary."""
+    """Create the instruments that write the requested reports. In GitHub Actions, add the summary in any case."""
     reports: list[JUnit | Summary] = []
     if junit:
         reports.append(JUnit(junit))
@@ -321,7 +332,7 @@ class Stopwatch(Instrument):
 def trace_exports(
     traced: Any, trace: Path | None, report: Path | None
 ) -> Iterator[tuple[str, Callable[[str], None], Path]]:
-    """Yield the files to write from the trace, each as a tuple: the option, the function that writes it, the path."""
+    """Yield a tuple for each file to write from the trace: the option, the function that writes the file, the path."""
     if trace is not None:
         exporters_by_suffix = {".svg": traced.export_as_svgfile, ".csv": traced.export_as_csvfile}
         yield "trace", exporters_by_suffix.get(trace.suffix.lower(), traced.export_as_json), trace
@@ -351,10 +362,10 @@ class EngineLogHandler(logging.Handler):
         self._hidden_subjects: Final = hidden_subjects
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a record, unless the user's code has configured logging after the start."""
+        """Print a record, unless its subject is hidden, or the user's code has configured logging in the meantime."""
         if logging.root.handlers or getattr(record, "about", None) in self._hidden_subjects or sys.stderr is None:
             return
-        if isinstance(record.args, tuple) and len(record.args) == 2:
+        if isinstance(record.args, tuple) and len(record.args) == 2:  # leave out the advice, which is for programs
             record = logging.makeLogRecord({**record.__dict__, "args": (record.args[0], "")})
         with contextlib.suppress(OSError):
             print(self.format(record), file=sys.stderr)

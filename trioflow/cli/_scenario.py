@@ -119,10 +119,14 @@ def load_file(path: Path) -> ModuleType:
 
 
 def call_user_function(function: Callable[[], T], message: str) -> T:
-    """Call the user's function, and return its result.
+    """Call a user-supplied function, and return its result.
+
+    Args:
+        function: the function.
+        message: the message of the error if the function fails.
 
     Raises:
-        CliError: the function raises an exception or calls `sys.exit()`. The error has the message.
+        CliError: the function raises an exception or calls `sys.exit()`.
 
     """
     try:
@@ -138,7 +142,7 @@ def find_scheduler(module: ModuleType, path: Path, name: str | None) -> Any:
 
     Raises:
         UsageError: the file has no such scheduler or function.
-        UsageError: there is no name, and the file has several outermost schedulers.
+        UsageError: no name is given, and the file has several outermost schedulers, but nothing called `scenario`.
 
     """
     schedulers = _schedulers_by_name(module)
@@ -163,7 +167,7 @@ def find_scheduler(module: ModuleType, path: Path, name: str | None) -> Any:
 def _schedulers_by_name(module: ModuleType) -> dict[str, Scheduler]:
     """Return the global schedulers of the file, keyed by name.
 
-    Each scheduler is in it once: if it has several names, by the name `scenario`, or else by its first name.
+    A scheduler with several names is included once: as `scenario` if that is one of them, otherwise by its first name.
     """
     names: dict[Scheduler, str] = {}
     for name, value in module.__dict__.items():
@@ -224,7 +228,7 @@ SCENARIO_OPTIONS: Final = (
 
 
 def scenario_command(function: Callable[..., int | None]) -> Callable[..., int | None]:
-    """Decorate a subcommand so that its first argument is the scheduler of the user's file.
+    """Decorate a subcommand so that it is called with the scheduler of the user's file.
 
     The scheduler is built when the subcommand is called, after all options are parsed.
     """
@@ -256,7 +260,8 @@ def build_scheduler(path: Path, name: str | None, settings: tuple[str, ...] = ()
         settings: the values of `--set`, which are the arguments of the function.
 
     Raises:
-        ClickException: no scheduler is found.
+        ClickException: no scheduler is found, or it has run before.
+        ClickException: the settings do not fit the function.
         ClickException: the user's code raises an exception.
 
     """
@@ -312,7 +317,12 @@ def read_graph(path: Path) -> Scheduler:
 def make_window(scheduler: Scheduler, slots: int | None) -> int | anyio.CapacityLimiter | None:
     """Return the `jobs_window` for `-j N`.
 
-    If schedulers are nested, return a limiter, which all of them share.
+    If there are nested schedulers, return a limiter, which all schedulers share.
+
+    Args:
+        scheduler: the outermost scheduler.
+        slots: N; 0 or None for no limit.
+
     """
     if not slots or not any(map(is_scheduler, scheduler)):
         return slots
@@ -322,7 +332,7 @@ def make_window(scheduler: Scheduler, slots: int | None) -> int | anyio.Capacity
 
 
 def translate_errors(scheduler: Scheduler, call: Callable[[], Any]) -> Any:
-    """Return the result of `call`; raise its errors about the scheduler as errors of the command line.
+    """Return the result of `call`, and convert its errors about the scheduler to errors of the command line.
 
     Raises:
         CliError: the scenario cannot run.

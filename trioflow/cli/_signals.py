@@ -16,7 +16,7 @@ SHOW_CURSOR: Final = b"\x1b[?25h\n"
 
 
 class ExitOnSecondSignal:
-    """The function that `trioflow run` passes as `handle_signals`; it exits at the second signal.
+    """The function that subcommands pass as `handle_signals`. It exits at the second signal.
 
     Args:
         drain: the function to call at the first SIGTERM, which then does not count as the first signal. None to treat
@@ -26,18 +26,18 @@ class ExitOnSecondSignal:
 
     def __init__(self, drain: Callable[[], object] | None = None) -> None:
         """Create a handler that has received no signal."""
-        self._was_signalled = False
+        self._was_signaled = False
         self._drain = drain
 
     def __call__(self, signal_number: int) -> Callable[[], object] | None:
         """Handle a signal. Return the function to call instead of ending the run; None to end the run."""
-        if self._was_signalled:
+        if self._was_signaled:
             exit_at_once()
         drain, self._drain = self._drain, self._drain if signal_number != signal.SIGTERM else None
         if drain is not None and signal_number == signal.SIGTERM:
             _print_to_stderr("SIGTERM: no more jobs start; a second one shuts down")
             return drain
-        self._was_signalled = True
+        self._was_signaled = True
         _print_to_stderr(f"{signal.Signals(signal_number).name}: shutting down; a second one quits at once")
         return None
 

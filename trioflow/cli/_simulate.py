@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 UNLIMITED_SLOTS: Final = 1 << 60
 MIN_GAIN: Final = 0.03
-"""The fraction of the makespan that a larger window must save to be recommended."""
+"""A larger window is recommended only if it saves more than this fraction of the makespan."""
 
 
 def parse_windows(context: click.Context, option: click.Parameter, text: str | None) -> list[int | None]:
@@ -70,10 +70,10 @@ Examples:
     help="How long the jobs take: a file that a Scheduler has kept, or ninja's .ninja_log.",
 )
 def command(scheduler: Scheduler, jobs_window: list[int | None], policy: list[str], durations: Path | None) -> None:
-    """Print how long a run would take, by the expected durations of the jobs.
+    """Print how long a run would take, given the expected durations of the jobs.
 
-    Nothing is run. The lower bound is what no order can beat: the longest path, or the work shared by the slots. Slots
-    used is the share of their time in which jobs run. Results kept is the most results that are kept at once.
+    Nothing is run. No order can beat the lower bound, such as the longest path, or the work divided by the slots. Slots
+    used is the share of the slots' time in which jobs run. Results kept is the maximum number kept at once.
     """
     from ..simulation._simulate import OWN_WINDOW, simulate
 
@@ -106,10 +106,10 @@ def read_durations(durations: Path) -> dict[str, float]:
         CliError: the file has an unknown format or version.
 
     """
-    from ..simulation import _durations
+    from ..simulation import _duration_sources
 
     try:
-        return _durations.read_durations(durations, "--durations")
+        return _duration_sources.read_durations(durations, "--durations")
     except ValueError as error:
         raise CliError(str(error)) from None
 
@@ -133,33 +133,36 @@ def table_lines(outcomes: SimulationResults) -> Iterator[str]:
 
 
 def comparison_text(outcomes: SimulationResults) -> str:
-    """Return a sentence on the best policy and the smallest sufficient window; "" if there is only one simulation.
+    """Return a sentence on the best policy and the smallest sufficient window; "" if there is nothing to compare.
 
     The windows are compared with the best policy alone. Runs that stop early are left out.
     """
-    seconds = {
+    makespans = {
         key: outcome.makespan for key, outcome in outcomes.items() if outcome.stop_reason is StopReason.COMPLETED
     }
-    sums: dict[str, float] = {}
-    for (_, policy), makespan in seconds.items():
-        sums[policy] = sums.get(policy, 0.0) + makespan
-    if not any(sums.values()):
+    total_makespans: dict[str, float] = {}
+    for (_, policy), makespan in makespans.items():
+        total_makespans[policy] = total_makespans.get(policy, 0.0) + makespan
+    if not any(total_makespans.values()):
         return ""
-    best, worst = min(sums, key=sums.__getitem__), max(sums, key=sums.__getitem__)
-    policies_differ = sums[best] < sums[worst]
-    windows = sorted((size or UNLIMITED_SLOTS, time) for (size, policy), time in seconds.items() if policy == best)
+    best = min(total_makespans, key=total_makespans.__getitem__)
+    worst = max(total_makespans, key=total_makespans.__getitem__)
+    policies_differ = total_makespans[best] < total_makespans[worst]
+    windows = sorted(
+        (size or UNLIMITED_SLOTS, makespan) for (size, policy), makespan in makespans.items() if policy == best
+    )
     if len(windows) == 1:
-        saving = 100 * (1 - sums[best] / sums[worst])
+        saving = 100 * (1 - total_makespans[best] / total_makespans[worst])
         return f"{best} takes {saving:.0f} % less time than {worst}" if policies_differ else ""
     text = sufficient_window_text(windows)
     return f"with {best}, {text}" if policies_differ else text
 
 
 def sufficient_window_text(windows: list[tuple[int, float]]) -> str:
-    """Return a sentence on the smallest window that is enough.
+    """Return a sentence on the smallest window that is enough, or on how much the largest one gains.
 
     Args:
-        windows: the sizes of the windows in ascending order, each with its makespan.
+        windows: pairs of a size and a makespan, in ascending order of the sizes.
 
     """
     largest, fastest = windows[-1]

@@ -19,6 +19,7 @@ import click
 from .. import Scheduler
 from ..abc import (
     AbstractJob,
+    all_requirements,
     check_scenario,
     enclosing_schedulers,
     inputs_of,
@@ -26,7 +27,6 @@ from ..abc import (
     paths_of,
     printable,
     reachable,
-    waits_for,
 )
 from ..view.text import _selection
 
@@ -98,14 +98,14 @@ def _add_successors(scheduler: Scheduler, jobs: Collection[AnyMember]) -> set[An
 
 def _add_predecessors(scheduler: Scheduler, jobs: Collection[AnyMember]) -> set[AnyMember]:
     """Return the jobs together with all jobs that they wait for."""
-    return _reachable(scheduler, jobs, lambda level: partial(waits_for, level))
+    return _reachable(scheduler, jobs, lambda level: partial(all_requirements, level))
 
 
 def _make_successor_map(level: Scheduler) -> Callable[[AnyMember], Iterable[AnyMember]]:
     """Return a function that maps a member to the members that wait for it."""
     successors: dict[AnyMember, list[AnyMember]] = {job: [] for job in level}
     for job in level:
-        for predecessor in waits_for(level, job):
+        for predecessor in all_requirements(level, job):
             successors[predecessor].append(job)
     return successors.__getitem__
 
@@ -164,10 +164,12 @@ def _remove_unselected(level: Scheduler, kept: Collection[AnyMember]) -> None:
     substitutes: dict[AnyMember, dict[AnyMember, None]] = {}
     for job in level.topological_order():
         predecessors: dict[AnyMember, None] = {}
-        for predecessor in waits_for(level, job):
+        for predecessor in all_requirements(level, job):
             predecessors.update({predecessor: None} if predecessor in kept else substitutes[predecessor])
         if job in kept:
-            job.requires([requirement for requirement in predecessors if requirement not in waits_for(level, job)])
+            job.requires(
+                [requirement for requirement in predecessors if requirement not in all_requirements(level, job)]
+            )
         else:
             substitutes[job] = predecessors
     level.keep_only(kept_members)

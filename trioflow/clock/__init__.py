@@ -1,4 +1,4 @@
-"""Virtual time: the clocks of simulations and of tests, on both backends. Users take them from `trioflow.testing`."""
+"""Virtual time: the clocks of simulations and tests, on both backends. Users import them from `trioflow.testing`."""
 
 from ._virtual import VirtualTimeEventLoop as VirtualTimeEventLoop
 from ._virtual import run_virtual as run_virtual

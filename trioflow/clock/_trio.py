@@ -1,8 +1,8 @@
-"""A virtual clock for trio whose runs are deterministic: tasks resume first come, first served.
+"""A virtual clock for trio, in whose runs the order of tasks is deterministic: first in, first out.
 
 trio itself reverses half of its batches of tasks at random, and cancels scopes with equal deadlines in the order of
 their memory addresses. A run on this clock gets a run queue that hands over one task at a time, and a heap that numbers
-the deadlines. Both replace private attributes of trio; if a version of trio has other ones, its order stays random.
+the deadlines. Both replace private attributes of trio. If a version of trio lacks these, its order stays random.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from trio.testing import MockClock
 
 
 def make_clock() -> MockClock:
-    """Return a clock that jumps when no task can run; in its run, tasks resume in the order of their wake-ups."""
+    """Return a clock that jumps ahead to the next deadline when every task is waiting.
+
+    In a run that uses it, tasks resume in the order in which they were woken.
+    """
     clock: Any = MockClock(autojump_threshold=0)
     start = clock.start_clock
 
@@ -35,16 +38,17 @@ def make_clock() -> MockClock:
 
 
 class _FifoRunQueue(deque[Any]):
-    """The run queue of trio: each iteration of its loop copies the queue, clears it, and shuffles the copy.
+    """A replacement for trio's run queue, which fixes the order of tasks.
 
-    Iteration yields only the first task, so the copy has one task, and its order is fixed.
+    Each iteration of trio's loop copies the run queue, clears it, and shuffles the copy. Iterating this queue yields
+    only the first task, so the copy has only one task.
     """
 
     def __iter__(self) -> Iterator[Any]:
         return iter([self[0]] if self else [])
 
     def clear(self) -> None:
-        """Remove the first task, the only one that has been copied."""
+        """Remove the first task, the only one that was copied."""
         if self:
             self.popleft()
 

@@ -34,7 +34,7 @@ def run_virtual(async_fn: Callable[[*Ts], Awaitable[T]], *args: *Ts, backend: st
     Raises:
         ValueError: ``backend`` is not the name of a backend.
         TypeError: ``async_fn`` cannot be called, or ``backend`` is not a string.
-        RuntimeError: an event loop is running in this thread already.
+        RuntimeError: an event loop is already running in this thread.
         BaseException: the exception of ``async_fn``, unwrapped.
 
     >>> import anyio
@@ -57,7 +57,7 @@ def run_virtual(async_fn: Callable[[*Ts], Awaitable[T]], *args: *Ts, backend: st
 
 
 def virtual_options(backend: str) -> dict[str, Any]:
-    """Return the ``backend_options`` that put one run on virtual time.
+    """Return the ``backend_options`` that put a single run on virtual time.
 
     Pass them to the ``run`` of a scheduler, or to `anyio.run`, which ignores them for trio before anyio 4.14. Get new
     options for each run: those for trio include the clock itself, which would continue from the end of the last run.
@@ -94,9 +94,9 @@ class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
     """An asyncio event loop whose clock jumps to the next timer instead of waiting for it.
 
     ``loop.time()`` starts at 0.0, and stays the same while any callback is ready. While the callback of a timer runs,
-    it is exactly the timer's ``when()``; no timer fires early. Timers for the same time fire in the order in which they
-    were set. This loop does for asyncio what ``MockClock(autojump_threshold=0)`` does for trio. On Windows, it cannot
-    run subprocesses, like any selector loop.
+    the time is exactly the timer's ``when()``, because no timer fires early. Timers for the same time fire in the order
+    in which they were set. This loop does for asyncio what ``MockClock(autojump_threshold=0)`` does for trio. On
+    Windows, like any selector loop, it cannot run subprocesses.
 
     >>> import asyncio
     >>> from trioflow.testing import VirtualTimeEventLoop
@@ -106,15 +106,15 @@ class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
     0.25
     """
 
-    # Private attributes of asyncio, unchanged since 3.4. There is no public way to get the next deadline (the timeout
-    # of select() is rounded, and limited to a day), to set the resolution, or to reorder the ready callbacks.
+    # Private attributes of asyncio, unchanged since Python 3.4. There is no public way to get the next deadline (the
+    # timeout of select() is rounded, and limited to a day), to set the resolution, or to reorder the ready callbacks.
     _scheduled: list[asyncio.TimerHandle]  # a heap; when select() is called, the first timer is not cancelled
     _clock_resolution: float  # a timer fires when its time is less than now + this
     _ready: Any  # a deque of the handles that are called in the next iteration
 
     def __init__(self) -> None:
         """Create a loop whose clock is at 0.0."""
-        # Called with `_ready` before each iteration; an exploration sets it, to reorder tasks.
+        # Called with `_ready` before each iteration. An exploration sets this, to reorder tasks.
         self._before_iteration: Callable[[Any], None] | None = None
         self._numbers = itertools.count()
         super().__init__(_AutojumpSelector(self._begin_iteration, self._autojump))
@@ -127,16 +127,16 @@ class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
     def call_at(
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
-        """Schedule a callback for this time, after those that were scheduled for the same time earlier."""
+        """Schedule a callback for a time, after all callbacks that were scheduled for the same time earlier."""
         timer_time = _TimerTime(when)
         timer_time.number = next(self._numbers)
         return super().call_at(timer_time, callback, *args, context=context)
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        """Wait in real time until the threads of the default executor have ended, without a limit.
+        """Wait in real time, without a limit, until the threads of the default executor have ended.
 
-        `asyncio.Runner` passes a limit of 300 seconds. Virtual time would jump to it at once, so the threads would be
-        abandoned, with a RuntimeWarning.
+        `asyncio.Runner` passes a limit of 300 seconds. Virtual time would jump to that limit immediately, so the
+        threads would be abandoned, with a RuntimeWarning.
 
         Args:
             timeout: ignored.
@@ -148,7 +148,7 @@ class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
             self._before_iteration(self._ready)
 
     def _autojump(self) -> bool:
-        """Move the clock to the earliest timer; return False if its time is infinity, as for ``sleep_forever``."""
+        """Move the clock to the earliest timer; return False if that never fires, as for ``sleep_forever``."""
         when = self._scheduled[0].when()
         if when == math.inf:
             return False
@@ -156,15 +156,15 @@ class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
         return True
 
     def _set_time(self, now: float) -> None:
-        # The resolution is one rounding step of the time itself. With a larger one, timers would fire early. With a
-        # smaller one, `now` plus the resolution would equal `now`, so a timer that is due would never fire, and the
-        # loop would spin (python/cpython#116342).
+        # The resolution is the distance from the time to the next larger float. With a larger resolution, timers would
+        # fire early. With a smaller one, `now` plus the resolution would equal `now`. Then a timer that is due would
+        # never fire, and the loop would spin (python/cpython#116342).
         self._now = now
         self._clock_resolution = math.ulp(now)
 
 
 class _TimerTime(float):
-    """The time of a timer; of two equal times, the one with the lower number is less."""
+    """The time of a timer. Of two equal times, the one with the lower number is less."""
 
     __slots__ = ("number",)
     number: int
@@ -188,7 +188,7 @@ class _AutojumpSelector(selectors.DefaultSelector):
         self._begin_iteration()
         if timeout is None:
             return super().select(None)
-        ready = super().select(0)  # I/O that has happened takes precedence over time that has not passed
+        ready = super().select(0)  # I/O that is ready now takes precedence over a jump in time
         if ready or timeout <= 0 or self._autojump():
             return ready
         return super().select(timeout)

@@ -1,1 +1,1 @@
-"""The interfaces of older libraries, implemented on trioflow: scripts written for those run with another import."""
+"""The interfaces of older libraries, implemented on trioflow: scripts for these libraries need only a new import."""

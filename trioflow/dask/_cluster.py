@@ -33,12 +33,12 @@ if TYPE_CHECKING:
         A,
         B,
         C,
-        Given,
-        GivenJob,
+        IterableFunction,
+        JobOf,
         PlainFunction1,
         PlainFunction2,
         PlainFunction3,
-        TakesIterable,
+        ValueOrJob,
     )
     from ..abc import AbstractJob, RunHandle
 
@@ -57,7 +57,7 @@ class Cluster(JobExecutor):
 
     Raises:
         TypeError: the argument is not a client.
-        TypeError: the client has `asynchronous=True`, and so belongs to another event loop.
+        TypeError: the client has `asynchronous=True`, and so works only in its own event loop.
 
     Example:
         >>> from distributed import Client
@@ -89,11 +89,11 @@ class Cluster(JobExecutor):
         return f"<Cluster at {self._address}>"
 
     async def make_call(self, job: FunctionJob[Any]) -> Any:
-        """Make the call of a job on the cluster. Return its value, or a `RemoteValue` if the value stays there."""
+        """Make the call of a job on the cluster. Return its value or, if the value stays there, a reference to it."""
         run, client = run_of(job), self.client
         fetched_futures, result_uses = run.shared(FetchedFutures), run.shared(ResultUses)
         await run.shared(PythonVersionCheck).require_same_version(job, client)
-        call = call_of(job, partial(fetched_futures.value_or_future, client))
+        call = call_of(job, partial(fetched_futures.resolve_input, client))
         should_fetch = run.stores(job) or not result_uses.stays_on_cluster(job, client)
         future, value = await call_on_cluster(
             job, client, call, lambda: should_fetch or not result_uses.stays_on_cluster(job, client)
@@ -105,15 +105,16 @@ class Cluster(JobExecutor):
 
 
 class ResultUses:
-    """For the results of a run's jobs, whether all jobs that use a result are called on one cluster."""
+    """The uses of the results of a run's jobs. A result stays on a cluster if all jobs that use it are called there."""
 
     def __init__(self, _: RunHandle) -> None:
-        # The client of the cluster on which all users of the job's result are called; None if there is no such cluster.
+        # For each job whose result is used, the client of the cluster on which all users are called; None if there is
+        # no such cluster.
         self._sole_client_by_job: Final[dict[AnyJob, Any]] = {}
         self._has_searched_graph = False
 
     def stays_on_cluster(self, job: AnyJob, client: Any) -> bool:
-        """Return whether the result of a running job is used on its cluster, and nowhere else."""
+        """Return whether the result of a running job is used, and only by jobs on its cluster."""
         if not self._has_searched_graph:
             self._has_searched_graph = True
             enclosing = [*enclosing_schedulers(job)]
@@ -151,12 +152,13 @@ class PythonVersionCheck:
     """
 
     def __init__(self, _: RunHandle) -> None:
-        self._checked_events: Final[dict[Any, ThreadEvent]] = {}  # for each client, set once its cluster was checked
-        # For each client whose cluster failed the check, which process runs which version.
+        # For each client, an event that is set when the check of its cluster has ended.
+        self._checked_events: Final[dict[Any, ThreadEvent]] = {}
+        # For each client whose cluster failed the check, a text that names a process and its version of Python.
         self._mismatch_by_client: Final[dict[Any, str]] = {}
 
     async def require_same_version(self, job: AnyJob, client: Any) -> None:
-        """Check the cluster if this was not done before, and reject the job if the versions differ.
+        """Check the cluster, unless it has been checked before, and reject the job if the versions differ.
 
         Raises:
             RuntimeError: the cluster's scheduler or a worker runs another version of Python.
@@ -177,7 +179,7 @@ class PythonVersionCheck:
             )
 
     async def _query_versions(self, client: Any) -> None:
-        # If the query fails, the job's call is made, and raises the error.
+        # If the query fails, go on: the job's call will then raise the error itself.
         with contextlib.suppress(Exception), anyio.move_on_after(WORKER_TIMEOUT):
             versions = await anyio.to_thread.run_sync(client.get_versions, abandon_on_cancel=True)
             info_by_process = {f"the Dask scheduler at {scheduler_address(client)}": versions["scheduler"]}
@@ -252,21 +254,23 @@ class DaskJob(
     def __init__(self, function: Callable[[], Any], /, **options: Unpack[DaskOptions]) -> None: ...
     @overload
     def __init__(
-        self, function: TakesIterable[Any], a: Iterable[Any] | GivenJob[Any], /, **options: Unpack[DaskOptions]
+        self, function: IterableFunction[Any], a: Iterable[Any] | JobOf[Any], /, **options: Unpack[DaskOptions]
     ) -> None: ...
     @overload
-    def __init__(self, function: PlainFunction1[A, Any], a: Given[A], /, **options: Unpack[DaskOptions]) -> None: ...
+    def __init__(
+        self, function: PlainFunction1[A, Any], a: ValueOrJob[A], /, **options: Unpack[DaskOptions]
+    ) -> None: ...
     @overload
     def __init__(
-        self, function: PlainFunction2[A, B, Any], a: Given[A], b: Given[B], /, **options: Unpack[DaskOptions]
+        self, function: PlainFunction2[A, B, Any], a: ValueOrJob[A], b: ValueOrJob[B], /, **options: Unpack[DaskOptions]
     ) -> None: ...
     @overload
     def __init__(
         self,
         function: PlainFunction3[A, B, C, Any],
-        a: Given[A],
-        b: Given[B],
-        c: Given[C],
+        a: ValueOrJob[A],
+        b: ValueOrJob[B],
+        c: ValueOrJob[C],
         /,
         **options: Unpack[DaskOptions],
     ) -> None: ...
@@ -322,7 +326,7 @@ class DaskJob(
 
         """
         run, client = run_of(self), self._current_client()
-        call = call_of(self, partial(run.shared(FetchedFutures).value_or_future, client))
+        call = call_of(self, partial(run.shared(FetchedFutures).resolve_input, client))
         submit_options = {"resources": self._resources, "workers": self._workers}
         future, value = await call_on_cluster(self, client, call, lambda: self._gather, **submit_options)
         return value if self._gather else future
@@ -361,7 +365,7 @@ class ClusterResult(RemoteValue):
 
 
 class FetchedFutures:
-    """The futures of results that were fetched; jobs on the same cluster get a future instead of the fetched value."""
+    """The futures of fetched results. A job on the same cluster gets the future, so that the value is not sent back."""
 
     def __init__(self, _: RunHandle) -> None:
         self._futures_by_job: Final[dict[AnyJob, tuple[Any, Any]]] = {}
@@ -371,8 +375,8 @@ class FetchedFutures:
         if job.keep_result:
             self._futures_by_job[job] = client, future
 
-    def value_or_future(self, client: Any, job: AnyJob) -> Any:
-        """Return an input for a call on a cluster: a future if the cluster has the result of `job`, or the result."""
+    def resolve_input(self, client: Any, job: AnyJob) -> Any:
+        """Return an input for a call on a cluster: a future if the cluster has the result of `job`, else the result."""
         stored = stored_result(job)
         if isinstance(stored, ClusterResult) and stored.client is client:
             return stored.future

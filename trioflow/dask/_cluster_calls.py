@@ -1,4 +1,4 @@
-"""The call of a job on a Dask cluster, from its submission to its end or cancellation and the fetch of its value."""
+"""The call of a job on a Dask cluster, from its submission to the fetch of its value or its cancellation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio.to_thread
 
 from .._scheduler import Scheduler
-from ..abc import FunctionJob, ThreadEvent, carried, ranks_of, run_of
+from ..abc import FunctionJob, ThreadEvent, propagated_env, ranks_of, run_of
 from ..jobs import _pickling
 from ..jobs._env_propagation import wrap_with_variables
 
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     AnyJob = AbstractJob[Any]
 
 CANCEL_TIMEOUT: Final = 2.0
-"""The maximum time to wait until the cluster confirms that a call is cancelled, in seconds."""
+"""The maximum time, in seconds, to wait for the cluster to confirm the cancellation of a call."""
 WORKER_TIMEOUT: Final = 5.0
-"""The time in seconds after which a cluster without workers is reported. An adaptive one starts workers on demand."""
+"""How long, in seconds, to wait for a call to start before a lack of workers is reported: an adaptive cluster starts
+its workers on demand. Also the time limit for querying the Python versions of the workers."""
 NOT_FETCHED: Final = object()
 """A sentinel for a value that was not fetched."""
 
@@ -44,11 +45,16 @@ async def call_on_cluster(
         job: the job.
         client: the client of the cluster.
         call: the function and its arguments.
-        should_fetch: a function that returns whether to fetch the value, called at the end of the call.
+        should_fetch: a function that returns whether to fetch the value; called when the call has ended.
         submit_options: `resources` and `workers`, as for `DaskJob`.
 
     Returns:
         Dask's future, and the value, or `NOT_FETCHED` if `should_fetch()` has returned False.
+
+    Raises:
+        BaseException: the function raised this exception.
+        TypeError: the function or an argument cannot be pickled.
+        RuntimeError: the cluster was lost, or another client has cancelled the call.
 
     """
     run, started_event, ended_event = run_of(job), ThreadEvent(), ThreadEvent()
@@ -78,7 +84,7 @@ async def call_on_cluster(
             await call_events.report_missing_workers(
                 job, client, submit_options["resources"] or {}, submit_options["workers"]
             )
-        elif call_events.is_first_call(client) and not await started_event.wait(run.clock() + WORKER_TIMEOUT):
+        elif call_events.register_client(client) and not await started_event.wait(run.clock() + WORKER_TIMEOUT):
             await call_events.report_missing_workers(job, client, {}, None)
         if has_timeout:
             await started_event.wait()
@@ -109,11 +115,11 @@ def _submit_call(
 ) -> Any:
     """Submit a call, and return its future.
 
-    The function is unpickled by the call itself on the worker, so that an error in unpickling is an error of the call.
+    The call itself unpickles the function on the worker, which makes an error in unpickling an error of the call.
     """
     name = getattr(call.func, "__name__", "call")
     try:
-        variables = carried()
+        variables = propagated_env()
         pickled_function = import_dask("cloudpickle").dumps(
             wrap_with_variables(call.func, dict(variables)) if variables else call.func
         )
@@ -135,12 +141,12 @@ async def _cancel_call(future: Any, run: RunHandle) -> None:
             await anyio.to_thread.run_sync(future.cancel, abandon_on_cancel=True)
         return True
 
-    with contextlib.suppress(Exception):  # the connection to the cluster is lost
+    with contextlib.suppress(Exception):  # the connection to the cluster may be lost
         await run.outlast(cancel)
 
 
 def scheduler_address(client: Any) -> str:
-    """Return the address of a cluster's scheduler; a placeholder if the client does not know it."""
+    """Return the address of a cluster's scheduler; "an unknown address" if the client does not know it."""
     return str(getattr(client.scheduler, "address", "an unknown address"))
 
 
@@ -155,7 +161,7 @@ def lost_cluster_error(job: AnyJob, client: Any, address: str) -> RuntimeError:
 
 
 LOAD_ERROR_PREFIX: Final = "Error during deserialization of the task graph"
-"""The start of Dask's error message if its scheduler cannot load a call, e.g. because a module is missing."""
+"""The start of Dask's error message if its scheduler cannot unpickle a call, e.g. because a module is missing."""
 
 
 def _add_remedy(error: BaseException, job: FunctionJob[Any], call: partial[Any]) -> BaseException:
@@ -170,7 +176,7 @@ def _add_remedy(error: BaseException, job: FunctionJob[Any], call: partial[Any])
 
 
 class PickledFunction:
-    """A function that is pickled by value, once for all calls, so that workers need not have trioflow.
+    """A function that is pickled by value, once for all calls. Workers then do not need trioflow.
 
     Args:
         function: a function that cannot be imported by name, and that uses no globals of its module.
@@ -184,11 +190,11 @@ class PickledFunction:
         self._pickled_function: Final[bytes] = import_dask("cloudpickle").dumps(function)
 
     def __reduce__(self) -> Any:
-        """Pickle the object so that it is unpickled as the function itself."""
+        """Pickle the object in a form that is unpickled as the function itself."""
         return pickle.loads, (self._pickled_function,)
 
     def __call__(self, *args: Any) -> Any:
-        """Call the function. This is used in workers that are threads of this program, where nothing is pickled."""
+        """Call the function, in workers that are threads of this program: nothing is pickled for them."""
         return self._function(*args)
 
 
@@ -253,7 +259,7 @@ def _worker_function() -> PickledFunction:
 class CallEvents:
     """The events by which workers report the starts and the progress of a run's calls.
 
-    This object also logs a message if a call waits because the cluster has no suitable worker.
+    This object also reports, to the run, calls that wait because the cluster has no suitable worker.
     """
 
     def __init__(self, run: RunHandle) -> None:
@@ -267,8 +273,8 @@ class CallEvents:
         self._start_times: Final[dict[int, float]] = {}  # keyed by the number of the call, on this machine's clock
         self._thread_counts: Final[dict[Any, int]] = {}
 
-    def is_first_call(self, client: Any) -> bool:
-        """Return whether a call is the first on the cluster of a client in this run, and remember the client."""
+    def register_client(self, client: Any) -> bool:
+        """Record that a call uses a client, and return whether it is the first call in this run that does."""
         is_first = client not in self._used_clients
         self._used_clients.add(client)
         return is_first
@@ -279,7 +285,7 @@ class CallEvents:
         Args:
             client: the client of the cluster.
             job: the job.
-            started_event: the event to set when the call starts.
+            started_event: the event to set when the start of the call is reported.
 
         """
         if client not in self._subscribed_clients:
@@ -294,9 +300,9 @@ class CallEvents:
         self._pending_calls.pop(call_number, None)
 
     def _record_event(self, event: tuple[float, tuple[int, Any]]) -> None:
-        """Record a report of a worker. Reports of calls that have ended are ignored.
+        """Record a worker's report on a call, unless the call has ended.
 
-        A call reports its start again if it was repeated because a worker was lost. Only the first start is recorded.
+        If a worker is lost, its call is repeated, and reports another start. Only the first start is recorded.
         """
         call_number, progress = event[1]
         job, started_event = self._pending_calls.get(call_number, (None, None))
@@ -315,26 +321,26 @@ class CallEvents:
             job: the job.
             client: the client of the cluster.
             call_number: the number of the call.
-            submitted_at: the time of the run's clock at which the call was submitted.
+            submitted_at: the time, on the run's clock, at which the call was submitted.
 
         """
         started_at = self._start_times.pop(call_number, None)
         if started_at is not None:
-            self._run.note_hold(
+            self._run.record_machine_wait(
                 job, submitted_at, max(submitted_at, self._run.clock() - (time.monotonic() - started_at))
             )
         if client not in self._thread_counts:
             self._thread_counts[client] = 0
-            with contextlib.suppress(Exception):  # the connection to the cluster is lost
+            with contextlib.suppress(Exception):  # the connection to the cluster may be lost
                 thread_counts = await anyio.to_thread.run_sync(client.nthreads, abandon_on_cancel=True)
                 self._thread_counts[client] = sum(thread_counts.values())
         if self._thread_counts[client]:
-            self._run.note_room(job, scheduler_address(client), self._thread_counts[client])
+            self._run.record_call_place(job, scheduler_address(client), self._thread_counts[client])
 
     async def report_missing_workers(
         self, job: AnyJob, client: Any, resources: Mapping[str, float], workers: str | list[str] | None
     ) -> None:
-        """Report that a job waits, if the cluster has no suitable worker. The same demand is reported only once.
+        """Report that a job waits, if the cluster has no suitable worker. Each unmet demand is reported only once.
 
         Args:
             job: the job.
@@ -360,18 +366,21 @@ class CallEvents:
     async def close(self) -> None:
         """Unsubscribe from the events."""
         for client in self._subscribed_clients:
-            with contextlib.suppress(Exception):  # the connection to the cluster is lost
+            with contextlib.suppress(Exception):  # the connection to the cluster may be lost
                 client.unsubscribe_topic(self.topic)
 
 
 class JobPriorities:
-    """The priorities of a run's jobs. A job's priority is the duration of the longest path from the job to the end."""
+    """The priorities of a run's jobs. A job's priority is the duration of the longest path from it to the end.
+
+    The path is within the job's scheduler, and the duration in seconds.
+    """
 
     def __init__(self, _: RunHandle) -> None:
         self._path_seconds: Final[dict[Scheduler, dict[AnyJob, float]]] = {}  # keyed by scheduler and by its member
 
     def get_priority(self, job: AnyJob) -> float:
-        """Return the priority of a job in its scheduler; 0 if the job was added after the priorities were computed."""
+        """Return the priority of a job; 0 if it has no scheduler, or was added after the priorities were computed."""
         scheduler = job.scheduler
         if scheduler is None:  # the job was called by another job, not by a run
             return 0
@@ -388,18 +397,19 @@ class BatchFetcher:
 
     def __init__(self, _: RunHandle) -> None:
         self._lock: Final = threading.Lock()
-        # For each client whose event loop is fetching values, the futures to fetch next and where to store the values.
-        self._pending_requests: Final[dict[Any, list[tuple[Any, ThreadAnswer]]]] = {}
+        # For each client whose event loop is fetching values, the Dask futures of the next batch, each with the future
+        # that will get its value.
+        self._pending_requests: Final[dict[Any, list[tuple[Any, CrossThreadFuture]]]] = {}
 
     async def fetch_value(self, client: Any, future: Any) -> Any:
         """Return the value of a finished future."""
-        answer = ThreadAnswer()
+        value_future = CrossThreadFuture()
         with self._lock:
             is_first_request = client not in self._pending_requests
-            self._pending_requests.setdefault(client, []).append((future, answer))
+            self._pending_requests.setdefault(client, []).append((future, value_future))
         if is_first_request:
             client.loop.add_callback(self._fetch_batches, client)
-        return await answer.wait()
+        return await value_future.wait()
 
     async def _fetch_batches(self, client: Any) -> None:
         """Fetch the requested values in batches, in the event loop of the client."""
@@ -412,38 +422,43 @@ class BatchFetcher:
             try:
                 values = await client.gather([future for future, _ in batch], asynchronous=True)
             except Exception:  # one failed future fails the whole batch, so fetch each value alone
-                for future, answer in batch:
+                for future, value_future in batch:
                     try:
-                        answer.set_answer(value=await client.gather(future, asynchronous=True))
+                        value_future.set_result(await client.gather(future, asynchronous=True))
                     except Exception as error:
-                        answer.set_answer(error=error)
+                        value_future.set_exception(error)
             else:
-                for (_, answer), value in zip(batch, values, strict=True):
-                    answer.set_answer(value=value)
+                for (_, value_future), value in zip(batch, values, strict=True):
+                    value_future.set_result(value)
 
     async def close(self) -> None:
         """Do nothing: no cleanup is needed."""
 
 
-class ThreadAnswer:
-    """A value or an error that another thread provides, and that a task waits for."""
+class CrossThreadFuture:
+    """A result or an exception that one thread sets, and that a task in another thread waits for."""
 
     def __init__(self) -> None:
-        self._answer_event: Final = ThreadEvent()
-        self._value: Any = None
-        self._error: BaseException | None = None
+        self._done_event: Final = ThreadEvent()
+        self._result: Any = None
+        self._exception: BaseException | None = None
 
-    def set_answer(self, value: Any = None, error: BaseException | None = None) -> None:
-        """Set the value or the error, and wake the waiting task."""
-        self._value, self._error = value, error
-        self._answer_event.set()
+    def set_result(self, result: Any) -> None:
+        """Set the result, and wake the waiting task."""
+        self._result = result
+        self._done_event.set()
+
+    def set_exception(self, exception: BaseException) -> None:
+        """Set the exception, and wake the waiting task."""
+        self._exception = exception
+        self._done_event.set()
 
     async def wait(self) -> Any:
-        """Wait for the answer, and return the value or raise the error."""
-        await self._answer_event.wait()
-        if self._error is not None:
-            raise self._error
-        return self._value
+        """Wait until the future is done, and return the result or raise the exception."""
+        await self._done_event.wait()
+        if self._exception is not None:
+            raise self._exception
+        return self._result
 
 
 def import_dask(name: str) -> ModuleType:

@@ -1,4 +1,4 @@
-"""Propagation of environment variables to calls in other processes, where they are set for the duration of a call."""
+"""Propagation of a job's environment variables to commands, and to calls in other processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..abc import carried
+from ..abc import propagated_env
 
 
 def propagated_variables(get_command_variable: Callable[[str], str | None]) -> Mapping[str, str]:
@@ -18,7 +18,7 @@ def propagated_variables(get_command_variable: Callable[[str], str | None]) -> M
             the user.
 
     """
-    variables = carried()
+    variables = propagated_env()
     return {
         name: value
         for name, value in variables.items()
@@ -29,7 +29,7 @@ def propagated_variables(get_command_variable: Callable[[str], str | None]) -> M
 def call_with_variables(
     variables: Mapping[str, str], function: Callable[..., Any], /, *args: Any, **kwargs: Any
 ) -> Any:
-    """Call a function with environment variables set. Unlike a closure, this function can be pickled by its name."""
+    """Call a function with environment variables set. Unlike a closure, this function can be pickled by reference."""
     return wrap_with_variables(function, variables)(*args, **kwargs)
 
 

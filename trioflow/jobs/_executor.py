@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack, cast, overload
 
 import anyio.to_thread
 
-from ..abc import BoxStyle, FunctionJob, JobOptions, ThreadEvent, call_of, carried, run_of, short_repr
+from ..abc import BoxStyle, FunctionJob, JobOptions, ThreadEvent, call_of, propagated_env, run_of, short_repr
 from . import T, _pickling
 from ._env_propagation import call_with_variables, wrap_with_variables
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
         A,
         B,
         C,
-        Given,
-        GivenJob,
+        IterableFunction,
+        JobOf,
         PlainFunction1,
         PlainFunction2,
         PlainFunction3,
-        TakesIterable,
+        ValueOrJob,
     )
     from ..abc import RunHandle
 
@@ -54,7 +54,7 @@ class ExecutorJob(
 
     When the job is cancelled or times out, it cancels the call. A running call cannot be cancelled, and a pool of
     processes counts some queued calls as running. In these cases the job keeps its slot until the call has ended. The
-    result or exception of the call is dropped, and the job is CANCELLED, or has failed with `JobTimeout`.
+    result or exception of the call is dropped, and the job is CANCELLED, or FAILED with `JobTimeout`.
 
     Args:
         executor: the executor, or a function without arguments that makes one.
@@ -104,22 +104,27 @@ class ExecutorJob(
     def __init__(
         self,
         executor: ExecutorOrFactory,
-        function: TakesIterable[T],
-        a: Iterable[Any] | GivenJob[Any],
+        function: IterableFunction[T],
+        a: Iterable[Any] | JobOf[Any],
         /,
         **options: Unpack[JobOptions],
     ) -> None: ...
     @overload
     def __init__(
-        self, executor: ExecutorOrFactory, function: PlainFunction1[A, T], a: Given[A], /, **options: Unpack[JobOptions]
+        self,
+        executor: ExecutorOrFactory,
+        function: PlainFunction1[A, T],
+        a: ValueOrJob[A],
+        /,
+        **options: Unpack[JobOptions],
     ) -> None: ...
     @overload
     def __init__(
         self,
         executor: ExecutorOrFactory,
         function: PlainFunction2[A, B, T],
-        a: Given[A],
-        b: Given[B],
+        a: ValueOrJob[A],
+        b: ValueOrJob[B],
         /,
         **options: Unpack[JobOptions],
     ) -> None: ...
@@ -128,9 +133,9 @@ class ExecutorJob(
         self,
         executor: ExecutorOrFactory,
         function: PlainFunction3[A, B, C, T],
-        a: Given[A],
-        b: Given[B],
-        c: Given[C],
+        a: ValueOrJob[A],
+        b: ValueOrJob[B],
+        c: ValueOrJob[C],
         /,
         **options: Unpack[JobOptions],
     ) -> None: ...
@@ -253,7 +258,7 @@ def _submit_call(
 
 
 def _is_replaceable(source: ExecutorOrFactory) -> bool:
-    """Return whether a broken executor can be replaced by an equal one."""
+    """Return whether a broken executor can be replaced by an equivalent one."""
     return not isinstance(source, concurrent.futures.Executor) or type(source) is concurrent.futures.ProcessPoolExecutor
 
 
@@ -266,11 +271,12 @@ def _add_advice(error: BrokenExecutor, job: FunctionJob[Any], source: ExecutorOr
 
 
 def _with_propagated_context(call: functools.partial[T], executor: concurrent.futures.Executor) -> functools.partial[T]:
-    """Wrap a call for an executor so that the job's environment variables apply during the call.
+    """Wrap a call for an executor so that processes started during the call get the job's propagated variables.
 
-    A thread makes the call in a copy of the job's context. A process sets the variables during the call.
+    A thread makes the call in a copy of the job's context. Another process sets the variables in its environment during
+    the call. If the job carries no variables, the call is returned unchanged.
     """
-    variables = dict(carried())
+    variables = dict(propagated_env())
     if not variables:
         return call
     if isinstance(executor, ThreadPoolExecutor):
@@ -287,15 +293,15 @@ def _call_and_report_start(started_event: ThreadEvent, call: functools.partial[T
 
 
 class RunExecutors:
-    """The executors that an outermost run has created, by users' functions or to replace broken ones."""
+    """The executors that an outermost run has created, with user-supplied functions or to replace broken ones."""
 
     def __init__(self, run: RunHandle) -> None:
-        """Create a collection without executors."""
+        """Create an empty collection."""
         self._executors: Final[dict[ExecutorOrFactory, concurrent.futures.Executor]] = {}
         self._broken_executors: Final[list[concurrent.futures.Executor]] = []
 
     def find_or_create(self, source: ExecutorOrFactory) -> concurrent.futures.Executor:
-        """Return the executor for the argument `executor` of a job. If this is a function, call it once per run."""
+        """Return the executor for a job's argument `executor`. If `source` is a function, it is called once per run."""
         executor = self._executors.get(source)
         if executor is None:
             if isinstance(source, concurrent.futures.Executor):
@@ -308,9 +314,8 @@ class RunExecutors:
         broken_executor = self._executors.pop(source, None)
         if broken_executor is not None:
             self._broken_executors.append(broken_executor)
-        factory: Any = source
         replacement = (
-            _recreate_process_pool(factory)
+            _recreate_process_pool(source)
             if isinstance(source, concurrent.futures.Executor)
             else _make_executor(source)
         )
@@ -355,7 +360,7 @@ def _check_executor_argument(executor: Any) -> None:
 
 
 def _uses_cloudpickle(executor: concurrent.futures.Executor) -> bool:
-    """Return whether an executor sends functions by cloudpickle, which pickles functions without a name by value."""
+    """Return whether an executor uses cloudpickle, which can also pickle lambdas and local functions."""
     return type(executor).__module__.startswith(("distributed", "loky"))
 
 

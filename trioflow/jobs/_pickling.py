@@ -12,7 +12,7 @@ from typing import Any, Final
 from ..abc import name_of
 
 PicklerFactory = Callable[..., Any]
-"""A pickler class, or a function with the same arguments: a file, a protocol, a flag, and a callback for buffers."""
+"""A pickler class, or a function with its arguments `file`, `protocol`, `fix_imports` and `buffer_callback`."""
 
 
 class MainRejectingPickler(pickle.Pickler):
@@ -40,14 +40,14 @@ NULL_FILE: Final = NullFile()
 
 
 def check_picklable(
-    call: functools.partial[Any], subject: str, place: str, make_pickler: PicklerFactory = pickle.Pickler
+    call: functools.partial[Any], subject: str, destination: str, make_pickler: PicklerFactory = pickle.Pickler
 ) -> None:
     """Check that a call can be pickled, without copying the contents of large arrays.
 
     Args:
         call: the function and its arguments.
         subject: the name of the job, for the error message.
-        place: a description of what would make the call, for the error message.
+        destination: a description of the process that would make the call, for the error message.
         make_pickler: the pickler class with which the call will be pickled.
 
     Raises:
@@ -56,29 +56,30 @@ def check_picklable(
     """
     error = _pickling_error((call.func, call.args, call.keywords), make_pickler)
     if error is not None:
-        raise TypeError(f"{subject}: {describe_unpicklable(call, place, make_pickler)}: {error}") from error
+        raise TypeError(f"{subject}: {describe_unpicklable(call, destination, make_pickler)}: {error}") from error
 
 
 def describe_unpicklable(
-    call: functools.partial[Any], place: str, make_pickler: PicklerFactory = pickle.Pickler
+    call: functools.partial[Any], destination: str, make_pickler: PicklerFactory = pickle.Pickler
 ) -> str:
     """Return a message that names the part of a call that cannot be pickled."""
     if _pickling_error(call.func, make_pickler) is not None:
         name = name_of(call.func)
         if "<lambda>" in name or "<locals>" in name:
-            return f"{name} cannot be sent to {place}, which could not find it: define it at the top level of a module"
-        return f"its function {name} cannot be sent to {place}"
+            advice = "define it at the top level of a module"
+            return f"{name} cannot be sent to {destination}, which could not find it: {advice}"
+        return f"its function {name} cannot be sent to {destination}"
     for number, value in enumerate(call.args, 1):
         if _pickling_error(value, make_pickler) is not None:
-            return f"argument {number}, a {type(value).__qualname__}, cannot be sent to {place}"
+            return f"argument {number}, a {type(value).__qualname__}, cannot be sent to {destination}"
     for name, value in call.keywords.items():
         if _pickling_error(value, make_pickler) is not None:
-            return f"argument {name!r}, a {type(value).__qualname__}, cannot be sent to {place}"
-    return f"its arguments together cannot be sent to {place}"
+            return f"argument {name!r}, a {type(value).__qualname__}, cannot be sent to {destination}"
+    return f"its arguments together cannot be sent to {destination}"
 
 
 def make_picklable(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a picklable proxy for a function that `@job` has decorated; return any other function itself.
+    """Return a picklable proxy for a function that `@job` has decorated; return any other function unchanged.
 
     Raises:
         TypeError: the function is a method decorated by `@job`.
@@ -94,25 +95,25 @@ def make_picklable(function: Callable[..., Any]) -> Callable[..., Any]:
     if plain_function is not function:
         name = name_of(plain_function)
         raise TypeError(f"{name} is a method that @job has decorated, which cannot be sent: take a function")
-    return DecoratedFunction(target)
+    return PicklableFunctionProxy(target)
 
 
-class DecoratedFunction:
+class PicklableFunctionProxy:
     """A picklable proxy for a function that `@job` has decorated.
 
     The function itself cannot be pickled, because its name refers to the object that `@job` has put in its place.
     """
 
-    def __init__(self, function: Any) -> None:
-        self._function: Final = function
+    def __init__(self, decorated: Any) -> None:
+        self._decorated: Final = decorated  # the object that `@job` has put in the function's place
 
     def __reduce__(self) -> Any:
         """Pickle the function as an attribute of the object that `@job` has put in its place."""
-        return getattr, (self._function, "function")
+        return getattr, (self._decorated, "function")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function."""
-        return self._function.function(*args, **kwargs)
+        return self._decorated.function(*args, **kwargs)
 
 
 def is_picklable(call: functools.partial[Any], make_pickler: PicklerFactory) -> bool:

@@ -1,7 +1,7 @@
 """`ThreadJob`: a plain function in a worker thread, as a job.
 
-anyio provides the threads. This module guarantees in addition that work which cannot be interrupted keeps its slot. A
-thread continues after a cancellation, so its job waits for the thread, and settles only then.
+anyio provides the threads. This module also guarantees that work that cannot be interrupted keeps its slot: after a
+cancellation, the thread continues, and its job settles only when the thread has ended the call.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
         A,
         B,
         C,
-        Given,
-        GivenJob,
+        IterableFunction,
+        JobOf,
         PlainFunction1,
         PlainFunction2,
         PlainFunction3,
-        TakesIterable,
+        ValueOrJob,
     )
 
 
@@ -69,13 +69,13 @@ class ThreadJob(
         abandon_on_cancel: whether to abandon the thread as soon as the job is cancelled or times out. On asyncio, the
             interpreter still waits for the thread before it exits.
         limiter: a `CapacityLimiter` of trio or anyio, as the backend requires. The running job waits for a token of
-            this limiter, and takes no token of the window, even if the window is a limiter. By default, the window of
-            the scheduler is the only limit; the default limit of 40 threads in trio and anyio does not apply.
+            this limiter. If the window is a limiter, too, the job takes no token of the window. By default, the window
+            of the scheduler is the only limit; the default limit of 40 threads in trio and anyio does not apply.
         options: the options of every job; see `AbstractJob`. A timeout counts from the start of the job.
 
     Raises:
         TypeError: the function is async (use `Job` for those) or not callable, or `limiter` is not a limiter. When the
-            job runs: the limiter is of the library that the backend does not use, or the function returned a coroutine.
+            job runs: the limiter belongs to another backend, or the function returned a coroutine.
         ValueError: an option is out of its range.
 
     Example:
@@ -104,21 +104,23 @@ class ThreadJob(
     def __init__(self, function: Callable[[], T], /, **options: Unpack[ThreadOptions]) -> None: ...
     @overload
     def __init__(
-        self, function: TakesIterable[T], a: Iterable[Any] | GivenJob[Any], /, **options: Unpack[ThreadOptions]
+        self, function: IterableFunction[T], a: Iterable[Any] | JobOf[Any], /, **options: Unpack[ThreadOptions]
     ) -> None: ...
     @overload
-    def __init__(self, function: PlainFunction1[A, T], a: Given[A], /, **options: Unpack[ThreadOptions]) -> None: ...
+    def __init__(
+        self, function: PlainFunction1[A, T], a: ValueOrJob[A], /, **options: Unpack[ThreadOptions]
+    ) -> None: ...
     @overload
     def __init__(
-        self, function: PlainFunction2[A, B, T], a: Given[A], b: Given[B], /, **options: Unpack[ThreadOptions]
+        self, function: PlainFunction2[A, B, T], a: ValueOrJob[A], b: ValueOrJob[B], /, **options: Unpack[ThreadOptions]
     ) -> None: ...
     @overload
     def __init__(
         self,
         function: PlainFunction3[A, B, C, T],
-        a: Given[A],
-        b: Given[B],
-        c: Given[C],
+        a: ValueOrJob[A],
+        b: ValueOrJob[B],
+        c: ValueOrJob[C],
         /,
         **options: Unpack[ThreadOptions],
     ) -> None: ...
@@ -212,11 +214,11 @@ class ThreadJob(
 class _ThreadCall:
     """The state of a call in a thread. A `concurrent.futures.Future` would add a tenth to the time of a short job."""
 
-    __slots__ = ("_claim_lock", "_listeners", "has_ended")
+    __slots__ = ("_claim_lock", "_done_callbacks", "has_ended")
 
     def __init__(self) -> None:
         self._claim_lock = threading.Lock()  # acquired by the thread that begins or prevents the call; never released
-        self._listeners: list[Callable[[], object]] = []
+        self._done_callbacks: list[Callable[[], object]] = []
         self.has_ended = False
 
     def claim(self) -> bool:
@@ -224,22 +226,22 @@ class _ThreadCall:
         return self._claim_lock.acquire(blocking=False)
 
     def mark_ended(self) -> None:
-        """Record the end of the call, and notify the listeners."""
+        """Record the end of the call, and call the registered callbacks."""
         self.has_ended = True
-        for listener in self._listeners:
-            listener()
+        for done_callback in self._done_callbacks:
+            done_callback()
 
-    def add_listener(self, listener: Callable[[], object]) -> None:
+    def add_done_callback(self, done_callback: Callable[[], object]) -> None:
         """Register a function that the thread calls when the call has ended.
 
-        Check `has_ended` afterwards, because the function is not called if the call has already ended.
+        Check `has_ended` afterwards: if the call had already ended, the function is not called.
         """
-        self._listeners.append(listener)
+        self._done_callbacks.append(done_callback)
 
 
 async def _wait_until_ended(call: _ThreadCall) -> None:
     """Wait until the thread has ended its call. Only asyncio needs this: its native `cancel()` ignores shields."""
     ended_event = ThreadEvent()
-    call.add_listener(ended_event.set)
+    call.add_done_callback(ended_event.set)
     if not call.has_ended:
         await ended_event.outlast()

@@ -1,1 +1,1 @@
-"""Results of settled jobs, stored on disk, so that a later run with the same journal continues from there."""
+"""Results of successful jobs, stored on disk. A later run with the same journal continues from there."""

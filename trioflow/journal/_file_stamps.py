@@ -4,8 +4,7 @@ A stamp is a text with the size of a file and either its modification time or a 
 to the file, the stamp also has a hash of the file's end. Such a stamp still matches after another job has appended.
 
 The names in a `Depfile` are known only after the job has succeeded. The stamps of these files are taken then, and are
-stored with the stamps of the outputs. If a file has changed since the start of the job, it gets a stamp that never
-matches.
+stored with the stamps of the outputs. A file that has changed since the job started gets a stamp that never matches.
 """
 
 from __future__ import annotations
@@ -120,8 +119,8 @@ class FileStamper:
                 return f"its output {path!r} {change}"
         return None
 
-    def describe_changed_input(self, work: Work, old_stamps: dict[str, str] | None) -> str | None:
-        """Describe the first change of the files that depfiles name; return None if no file has changed.
+    def describe_changed_depfile_input(self, work: Work, old_stamps: dict[str, str] | None) -> str | None:
+        """Describe the first change of the files that a job's depfiles name; return None if there is no change.
 
         Args:
             work: the description of the job's work.
@@ -142,7 +141,7 @@ class FileStamper:
         return None
 
     def set_aside_partial_files(self, work: Work, old_stamps: dict[str, str]) -> None:
-        """Rename the files that a killed attempt has left half-written, except those that the job also reads.
+        """Rename the files that a killed attempt may have left half-written, except those that the job also reads.
 
         Args:
             work: the description of the job's work.
@@ -158,7 +157,7 @@ class FileStamper:
                     _rename_to_partial(os.fsdecode(path))
 
     def truncate_to_stamp(self, path: Any, old_stamp: str) -> None:
-        """Truncate a file to its size before an attempt that was killed.
+        """Truncate a file to its size before an attempt that was killed, if it has only been appended to since.
 
         Args:
             path: the file.
@@ -181,7 +180,7 @@ class FileStamper:
         """Return the stamp of a file, of all files in a directory, or of all files that match a pattern.
 
         Raises:
-            OSError: a file cannot be read. This does not apply to a missing file, whose stamp is `ABSENT_STAMP`.
+            OSError: a file cannot be read. A missing file raises nothing: its stamp is `ABSENT_STAMP`.
 
         """
         if os.path.isdir(path):
@@ -217,7 +216,7 @@ class FileStamper:
         return stamp if not stamp[:1].isdigit() else f"{stamp} {_hash_before(path, int(stamp.split()[0]))}"
 
     def _was_only_appended_to(self, path: Any, old_stamp: str | None) -> bool:
-        """Return whether the only change to a file since this stamp is that text was appended."""
+        """Return whether a file has only been appended to since this stamp, judging by its size and its old end."""
         size, *_, end = (old_stamp or ABSENT_STAMP).split() or [ABSENT_STAMP]
         with contextlib.suppress(OSError):
             return size.isdigit() and os.path.getsize(path) > int(size) and _hash_before(path, int(size)) == end
@@ -265,7 +264,7 @@ def _hash_before(path: Any, end: int) -> str:
 
 
 def _rename_to_partial(path: str) -> None:
-    """Rename a file or a directory to NAME.partial, replacing the one that an earlier attempt left."""
+    """Rename a file or a directory to NAME.partial, replacing one that an earlier attempt has left."""
     path = path.rstrip("/") or "/"
     target = path + PARTIAL_SUFFIX
     if os.path.isdir(target) and not os.path.islink(target):
@@ -294,7 +293,7 @@ COLON_PATTERN: Final = re.compile(r":(?=[ \t]|$)")
 
 
 def parse_make_rules(text: str) -> list[str]:
-    """Return the distinct names after the colons of make's rules, in the order of the text.
+    """Return the distinct names after the colons of make rules, in order of appearance.
 
     Raises:
         NotSerializable: the text is empty, or has a line that is not a rule.
@@ -321,7 +320,7 @@ def _first_colon(rule: str) -> int | None:
 
 
 def _unescape(word: str) -> str:
-    """Replace make's escape sequences in a name by the characters that they stand for."""
+    """Replace make's escape sequences in a name with the characters that they stand for."""
     return ESCAPE_PATTERN.sub(
         lambda match: _halve_backslashes(match[1]) + match[2] if match[1] else match[3] or match[4], word
     )

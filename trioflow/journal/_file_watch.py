@@ -16,7 +16,7 @@ RESTART_HINT: Final = "rename it back if it was renamed, and start the run again
 
 
 class FileWatch:
-    """The state of a database and its log after the last commit, by which changes by other programs are detected.
+    """A watch on a database and its log, which detects changes by other programs since the last commit.
 
     Args:
         path: the path of the database, with links resolved.
@@ -41,7 +41,7 @@ class FileWatch:
             self._log_state = log
 
     def find_change(self) -> str | None:
-        """Describe a change that another program has made, with the remedy; return None if there is none."""
+        """Describe a change by another program, with the remedy; return None if there is no change."""
         database_state = _stat_or_none(self._path)
         change = _describe_file_change(self._database_state, database_state) or _describe_file_change(
             self._log_state, _stat_or_none(self._log_path), self._log_path.name
@@ -57,7 +57,10 @@ class FileWatch:
         return None
 
     def can_checkpoint(self) -> bool:
-        """Return whether SQLite may checkpoint and remove its log, because no other program has changed the files."""
+        """Return whether SQLite may checkpoint and remove its log: only if no other program has changed the files.
+
+        The database may have been moved.
+        """
         database = os.fstat(self._database_descriptor)
         changed = _describe_file_change(self._database_state, database) or _describe_file_change(
             self._log_state, _stat_or_none(self._log_path)
@@ -71,10 +74,12 @@ def _stat_or_none(path: Path) -> os.stat_result | None:
     return None
 
 
-def _describe_file_change(old: os.stat_result | None, new: os.stat_result | None, log: str | None = None) -> str | None:
+def _describe_file_change(
+    old: os.stat_result | None, new: os.stat_result | None, log_name: str | None = None
+) -> str | None:
     if old is None:
         return None  # the log did not exist yet
-    subject = "it" if log is None else f"its log {log!r}"
+    subject = "it" if log_name is None else f"its log {log_name!r}"
     if new is None:
         return f"{subject} was removed or renamed while the run was writing into it; {RESTART_HINT}"
     if (new.st_dev, new.st_ino) != (old.st_dev, old.st_ino):

@@ -1,6 +1,6 @@
 """Fingerprints of the work of jobs. A stored result is valid as long as the fingerprint of its job is the same.
 
-A fingerprint is a JSON object, stored as text. It has a part for each aspect, so that reports can name the part that
+A fingerprint is a JSON object, stored as text. It has a part for each aspect, which lets reports name the part that
 differs:
 
 | part | meaning |
@@ -11,8 +11,9 @@ differs:
 | `s` | a hash of the function's source, with `Journal(source=True)` |
 | `o` | options of a command: its directory, environment, input and kinds of output |
 | `r` | the files that it reads, each with its stamp |
+| `c`, `d` | the class of a job whose class the user defined, and its public attributes |
 | `h` | true if files are compared by their contents, with `Journal(hash=True)` |
-| `key` | `key=`, which replaces all other parts |
+| `key` | `key=`, which replaces all other parts but `h` |
 
 A job that is passed as an object, not as an input, is represented by its path. If this job is known to have settled,
 because it or a scheduler that contains it is required, its outcome is added. A stored form of more than 40 characters
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     GetResultForm = Callable[[AbstractJob[Any]], str]
 
 PACKAGE_PREFIX: Final = __name__.partition(".")[0]
-MISSING_PART: Final = object()
 PART_NAMES: Final = {
     "f": "its function",
     "v": "its version",
@@ -85,7 +85,7 @@ class FingerprintBuilder:
         self._result_form: Final = result_form
         self._file_stamper: Final = files
         self._hashes_source: Final = source
-        self._builtin_job_classes: Final[set[type[Any]]] = set()  # the kinds of jobs that trioflow defines
+        self._builtin_job_classes: Final[set[type[Any]]] = set()  # the job classes that trioflow defines
         self._hashes_all_values = False  # whether to hash all values of the current job
         self._current_job: AbstractJob[Any] | None = None
         self._identities_by_function: Final[dict[Any, tuple[str, str | None]]] = {}
@@ -119,10 +119,10 @@ class FingerprintBuilder:
             self._add_call(job, parts)
         elif work is not None:
             self._add_work(work, parts)
-        value_class = type(job)
-        if value_class not in self._builtin_job_classes:
-            if value_class.__module__.partition(".")[0] == PACKAGE_PREFIX:
-                self._builtin_job_classes.add(value_class)
+        job_class = type(job)
+        if job_class not in self._builtin_job_classes:
+            if job_class.__module__.partition(".")[0] == PACKAGE_PREFIX:
+                self._builtin_job_classes.add(job_class)
             else:
                 self._add_class(job, parts)
         if settings is not None and settings.version is not None:
@@ -167,30 +167,28 @@ class FingerprintBuilder:
         ]
 
     def _function_identity(self, function: Any, job: AbstractJob[Any]) -> tuple[str, str | None]:
-        """Return the text that identifies a function, and a hash of its source; None if sources are not compared.
+        """Return a pair: the text that identifies a function, and a hash of its source.
 
         The text has the name of the function, the object that a method is bound to, and the defaults of a nested
-        function.
+        function. The hash is None if sources are not compared.
         """
         unwrapped: Any = inspect.unwrap(function)
         value_class = cast(Any, type(unwrapped))
         bound = getattr(unwrapped, "__self__", None)
         name = getattr(unwrapped, "__qualname__", None)
         if name is None:  # the function is an object with __call__
-            fingerprint = (
-                f"{type_name(value_class)}{comparison_form(dumps(unwrapped))}" if _is_storable(unwrapped) else None
-            )
-            fingerprint = fingerprint or type_name(value_class)
+            identity = type_name(value_class)
+            identity += comparison_form(dumps(unwrapped)) if _is_storable(unwrapped) else ""
             self._record_if_by_name_only(job, not _is_storable(unwrapped))
         else:
-            fingerprint = f"{getattr(unwrapped, '__module__', None)}:{name}"
+            identity = f"{getattr(unwrapped, '__module__', None)}:{name}"
             if bound is not None and not inspect.ismodule(bound) and not inspect.isclass(bound):
-                fingerprint += comparison_form(dumps(bound)) if _is_storable(bound) else ""
+                identity += comparison_form(dumps(bound)) if _is_storable(bound) else ""
                 self._record_if_by_name_only(job, not _is_storable(bound))
             defaults = getattr(unwrapped, "__defaults__", None), getattr(unwrapped, "__kwdefaults__", None)
-            is_nested = "<" in name  # "<locals>" or "<lambda>": each evaluation may set other defaults
+            is_nested = "<" in name  # "<locals>" or "<lambda>": the defaults may differ each time it is defined
             if is_nested and any(defaults):
-                fingerprint += comparison_form(dumps(defaults)) if _is_storable(defaults) else ""
+                identity += comparison_form(dumps(defaults)) if _is_storable(defaults) else ""
             self._record_if_by_name_only(
                 job,
                 "<lambda>" in name
@@ -204,8 +202,8 @@ class FingerprintBuilder:
             except (OSError, TypeError) as error:
                 raise NotSerializable(f"the source of its function, which cannot be read ({error})") from None
         if bound is None and name is not None and job.label not in self.identified_by_name_only:
-            self._identities_by_function[function] = fingerprint, source
-        return fingerprint, source
+            self._identities_by_function[function] = identity, source
+        return identity, source
 
     def _record_if_by_name_only(self, job: AbstractJob[Any], by_name_only: bool) -> None:
         if by_name_only:
@@ -239,7 +237,7 @@ class FingerprintBuilder:
             return f"~{digest(text.encode())}" if self._hashes_all_values else comparison_form(text)
         except NotSerializable as error:
             raise NotSerializable(f"{description} ({error})") from None
-        except Exception as error:  # raised by an attribute of a user's class
+        except Exception as error:  # raised by an attribute of a user-defined class
             raise NotSerializable(f"{description}, which raised {error!r}") from None
 
     def _make_placeholder(self, job: AbstractJob[Any]) -> InputPlaceholder:
@@ -260,14 +258,15 @@ class FingerprintBuilder:
     def _has_settled(self, job: AbstractJob[Any]) -> bool:
         """Return whether `job` has settled because the current job waits for it.
 
-        The current job waits for `job` if it, or a scheduler around it, requires `job`, or a scheduler around `job`.
+        The current job waits for `job` if it, or a scheduler that encloses it, requires `job` or a scheduler that
+        encloses `job`.
         """
         current = self._current_job
         users = () if current is None else (current, *enclosing_schedulers(current))
         return any(required in user.required for user in users for required in (job, *enclosing_schedulers(job)))
 
     def _outcome_form(self, job: AbstractJob[Any]) -> Any:
-        """Return a form of a settled job's outcome that has everything that a user of the job object can read."""
+        """Return a form of a settled job's outcome that covers whatever a function can read from the job object."""
         if is_scheduler(job):
             return [job.state.value, *([member.label, self._outcome_form(member)] for member in job)]
         if job.is_succeeded():
@@ -328,7 +327,7 @@ def _describe_argument(number: int, job: AbstractJob[Any]) -> str:
 
 
 def _change_text(old: Any, new: Any) -> str:
-    """Return " from OLD to NEW"; "" if one of the values is stored as a hash."""
+    """Return " from OLD to NEW"; "" if one of the values is missing or stored as a hash."""
     if not isinstance(old, str) or not isinstance(new, str) or "~" in (old[:1], new[:1]):
         return ""
     return f" from {old} to {new}"

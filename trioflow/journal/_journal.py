@@ -1,14 +1,14 @@
-"""`Journal`, and its use by a run, which looks ready jobs up, records those that succeed, and commits.
+"""`Journal`, and its use by a run, which looks up ready jobs, records those that succeed, and commits.
 
 ```
 job is ready ──► fingerprint ──► stored under its path, with this fingerprint? ──► yes: the stored result, restored
                                     │ no: the reason is kept for `explain`
                                     ▼
-                 it runs ──► SUCCEEDED ──► its result as text, in the buffer ──► commit, at most once in a turn
+                 it runs ──► SUCCEEDED ──► its serialized result, in the buffer ──► commit
 ```
 
-Before a job that writes files starts, its start is recorded and committed. If the process is killed, a later run knows
-from this record that the files may be half-written.
+Before a job that writes files starts, its start is recorded and committed. If the process is killed, this record tells
+a later run that the files may be half-written.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from ._fingerprint import FingerprintBuilder, describe_difference
 from ._msgspec import check_installed, msgspec
 from ._run_summary import ALWAYS_RUNS_REASON, JobTally
 from ._serialization import NotSerializable, comparison_form, dumps, loads
-from ._store import DAMAGED_TEXT, MAX_INLINE_RESULT, DamagedRow, JobRecord, JournalStore
+from ._store import DAMAGED_TEXT, MAX_INLINE_RESULT, DamagedRow, JournalStore, StoredJob
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +65,7 @@ Durability = Literal["group", "each"]
 
 @final
 class Journal:
-    """A file that stores the results of jobs, so that a later run continues from there.
+    """A file that stores the results of jobs. A later run with the same journal continues from there.
 
     Give it to `Scheduler.run(journal=...)`, or give just the path. A job is restored instead of run if it succeeded in
     an earlier run, under the same path (`job.path`), and if its fingerprint is the same. The fingerprint consists of
@@ -112,7 +112,7 @@ class Journal:
         hash: bool = False,
         source: bool = False,
     ) -> None:
-        """Check the options and import msgspec; a run opens the file."""
+        """Check the options, and that msgspec is installed. The file is opened by a run."""
         check_installed()
         if not is_among(durable, get_args(Durability)):
             choices = " or ".join(map(repr, get_args(Durability)))
@@ -147,7 +147,7 @@ def open_journal(journal: object, scheduler: BaseScheduler) -> RunJournal:
 
     Raises:
         TypeError: `journal` is none of these.
-        JournalError: the file cannot be used.
+        JournalError: the file cannot be used, another run uses it, or msgspec is not installed.
 
     """
     if isinstance(journal, (str, os.PathLike)):
@@ -194,19 +194,22 @@ class JournalSession:
         self._result_forms: Final[dict[AbstractJob[Any], str]] = {}
         # The jobs that run or are about to run, if their results will be recorded.
         self._running_jobs: Final[dict[AbstractJob[Any], RunningJobInfo]] = {}
-        self._restored_paths: Final[set[str]] = set()  # these jobs run, instead of being restored, in a retry
-        self._unstorable_reasons_by_label: Final[dict[str, str]] = {}  # why jobs could not be stored
+        self._restored_paths: Final[set[str]] = set()  # if their scheduler is retried, these jobs run
+        self._unstorable_reasons_by_label: Final[dict[str, str]] = {}
         self._tally: Final = JobTally()
-        self._classes_without_for_journal: Final[set[type[Any]]] = set()  # classes of jobs
+        self._classes_without_for_journal: Final[set[type[Any]]] = set()  # job classes that do not override the method
         # ---- changes that the next commit writes
         self._pending_records: list[tuple[Any, ...]] = []
         self._pending_restored: list[tuple[int, str]] = []
-        self._finished_commands: list[tuple[str]] = []
+        self._pending_finished_writers: list[tuple[str]] = []
 
     # ---- before a job
 
     def look_up(self, job: AbstractJob[Any], path: str) -> Any:
-        """Return the stored result of a job, or a `NotStored` with the reason why the job must run."""
+        """Return the stored result of a job; if the job must run, prepare to record it, and return a `NotStored`.
+
+        The `NotStored` has the reason, unless the job always runs.
+        """
         if always_runs(job):
             return ALWAYS_RUNS
         settings = journal_options(job)
@@ -234,7 +237,7 @@ class JournalSession:
                 path,
                 fingerprint,
                 save,
-                None if value is NO_RECORD else value.why,
+                None if value is NO_RECORD else value.reason,
                 work,
                 counts_timeout_as_success,
             )
@@ -248,7 +251,7 @@ class JournalSession:
     def _restore_from_record(
         self,
         job: AbstractJob[Any],
-        record: JobRecord,
+        record: StoredJob,
         fingerprint: str,
         save: Save,
         work: Work | None,
@@ -272,13 +275,13 @@ class JournalSession:
                     value = save[1](value)
         except NotSerializable as error:
             return NotStored(f"its result is {error}")
-        except Exception as error:  # raised by the user's code
+        except Exception as error:  # raised by user code
             return NotStored(f"its result cannot be loaded: {error!r}")
         self._result_forms[job] = comparison_form(data)
         return value
 
     def _describe_record_change(
-        self, job: AbstractJob[Any], record: JobRecord, fingerprint: str, save: Save, work: Work | None
+        self, job: AbstractJob[Any], record: StoredJob, fingerprint: str, save: Save, work: Work | None
     ) -> str | None:
         """Return the reason why a record is no longer valid; None if it is valid."""
         if record.fingerprint != fingerprint:
@@ -292,9 +295,9 @@ class JournalSession:
         if work is None:
             return None
         files = self._file_stamper
-        return files.describe_changed_output(work, _parse_stamps(record.outputs)) or files.describe_changed_input(
-            work, _parse_depfile_stamps(record.outputs)
-        )
+        return files.describe_changed_output(
+            work, _parse_stamps(record.outputs)
+        ) or files.describe_changed_depfile_input(work, _parse_depfile_stamps(record.outputs))
 
     def _record_start(self, work: Work, path: str) -> None:
         """Clean up the files of a killed attempt, then record that the job is about to write files."""
@@ -325,7 +328,7 @@ class JournalSession:
             self._classes_without_for_journal.add(type(job))
         try:
             return job.for_journal()
-        except Exception as error:  # a user's class can raise anything
+        except Exception as error:  # a user-defined class can raise anything
             raise NotSerializable(f"its work, for for_journal() raised {error!r}") from None
 
     # ---- after a job
@@ -365,16 +368,21 @@ class JournalSession:
             saved, data, why = None, None, str(error)
             self._unstorable_reasons_by_label[job.label] = f"its result, {error}"
         self._pending_records.append(
-            (  # the fields of a JobRecord; creating a plain tuple takes a tenth of the time
+            (  # the fields of a StoredJob; creating a plain tuple takes a tenth of the time
                 path, fingerprint, saved, data, file, outputs, self.run_number, None, time.time(),
                 elapsed, why,
             )
         )  # fmt: skip
         if outputs is not None:
-            self._finished_commands.append((path,))
+            self._pending_finished_writers.append((path,))
 
     def _result_form(self, job: AbstractJob[Any]) -> str:
-        """Return the text that represents a job's result in the fingerprints of jobs that take the result as input."""
+        """Return the text that represents a job's result in the fingerprints of jobs that take the result as input.
+
+        Raises:
+            NotSerializable: the result has been dropped, or cannot be stored.
+
+        """
         form = self._result_forms.get(job)
         if form is None:
             value = result_for_journal(job)
@@ -389,7 +397,10 @@ class JournalSession:
         return form
 
     def forget(self, job: AbstractJob[Any]) -> None:
-        """Drop the references to a job that its scheduler drops, and to its nested jobs. Their results stay stored."""
+        """Drop the references to a job that its scheduler drops, and to its nested jobs.
+
+        Their outcomes are counted first. Their results stay stored.
+        """
         for dropped in (job, *job.iterate_jobs()) if is_scheduler(job) else (job,):
             self._tally_outcome(dropped)
             self._result_forms.pop(dropped, None)
@@ -402,19 +413,22 @@ class JournalSession:
     # ---- the file
 
     def commit(self) -> None:
-        """Write the buffered results."""
+        """Write and commit the buffered records, if there are any."""
         if self._pending_records or self._pending_restored:
             records, self._pending_records = self._pending_records, []
             restored, self._pending_restored = self._pending_restored, []
-            done, self._finished_commands = self._finished_commands, []
-            self.store.add_records(records, restored, done)
+            finished_writers, self._pending_finished_writers = self._pending_finished_writers, []
+            self.store.add_records(records, restored, finished_writers)
 
     def close(self, outcome: str | None, report: Callable[[str], object]) -> None:
         """Commit, record the end of the run, close the file, and report jobs whose results could not be stored.
 
+        If this was the first run with the journal, log a warning about functions that are identified only by name.
+
         Args:
-            outcome: the outcome of the run; None to close the file without writing, after an error of the file.
-            report: called with a message if jobs could not be stored.
+            outcome: the stop reason of the run, or "refused" if it did not start; None to close the file without
+                writing, because the journal has failed.
+            report: called with a message if results could not be stored.
 
         """
         try:
@@ -446,19 +460,19 @@ class JournalSession:
 
 
 class RunJournalView:
-    """The use of a journal by one scheduler of a run, with the paths of its jobs."""
+    """A view of a run's journal for one of the run's schedulers, which finds the paths of this scheduler's jobs."""
 
     def __init__(self, session: JournalSession, paths: PathCache) -> None:
         self._session: Final = session
         self._paths: Final = paths
-        # Bound methods, because calling wrappers would take as long as some of these methods themselves.
+        # These are bound methods, because wrappers would double the time of some calls.
         self.record: Final = session.record
         self.commit: Final = session.commit
         self.close: Final = session.close
 
     @property
     def commits_each(self) -> bool:
-        """Whether each job must be committed before the jobs that wait for it start."""
+        """Whether each job must be committed before the jobs that require it start."""
         return self._session.journal.durable == "each"
 
     def nested(self, scheduler: AbstractJob[Any]) -> RunJournalView:
@@ -470,7 +484,7 @@ class RunJournalView:
         return self._session.look_up(job, self._paths.path_of(job))
 
     def forget(self, job: AbstractJob[Any]) -> None:
-        """Release a job that its scheduler drops."""
+        """Count the outcome of a job that its scheduler drops, and drop the references to the job."""
         self._session.forget(job)
         self._paths.forget(job)
 

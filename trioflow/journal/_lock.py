@@ -2,17 +2,17 @@
 
 A POSIX record lock, such as those of SQLite, belongs to a process and a file. The process loses the lock when it closes
 any descriptor of the file, for example in a job that copies the directory. Linux also has locks that belong to an open
-file description, and are not lost like this. A journal uses these locks:
+file description, and are not lost in this way. A journal has the following locks:
 
 | file | lock | purpose |
 |---|---|---|
 | `run.db-lock` | write lock | one run at a time; the file names the process |
 | `run.db-lock` | `flock`, which each guard inherits | the next run waits until the commands of a killed run end |
-| `run.db`, far behind its end | write lock | one run at a time, even if the lock file was removed |
+| `run.db`, far beyond its end | write lock | one run at a time, even if the lock file was removed |
 | `run.db` and `run.db-shm`, where SQLite locks | read lock | no other program checkpoints and removes the log |
 
-The system releases the locks at the end of the process, even if it is killed. A forked child closes them, and programs
-that the process starts do not inherit them.
+The system releases the locks when the process ends, even if it is killed. A forked child closes them. Programs that the
+process starts do not inherit them, except for the guards and their `flock`.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from .._core.api.journals import JournalError, warn
 if sys.platform == "win32":
     import msvcrt
 
-GUARD_TIMEOUT: Final = 10.0
-"""The maximum time, in seconds, to wait for the guard of a killed run. A guard usually ends within half a second."""
+RELEASE_TIMEOUT: Final = 10.0
+"""The maximum time, in seconds, to wait for the locks of a killed run. Its guard usually ends within half a second."""
 LOG_DELAY: Final = 0.5
-"""The time, in seconds, after which a wait for another run is logged."""
+"""The time, in seconds, after which such a wait is logged."""
 SET_LOCK_COMMAND: Final[int | None] = getattr(posix.fcntl, "F_OFD_SETLK", None) if posix.IS_POSIX else None
 GET_LOCK_COMMAND: Final[int | None] = getattr(posix.fcntl, "F_OFD_GETLK", None) if posix.IS_POSIX else None
 """The fcntl() commands for locks of open file descriptions; None on systems without them, which use POSIX locks."""
 UNLOCKED, READ_LOCK, WRITE_LOCK = range(3)
 """Kinds of locks."""
 LOCK_FILE_BYTE: Final = 0 if posix.IS_POSIX else 1 << 30
-"""The byte of the lock file to lock. On Windows, it is far behind the text, because locked bytes cannot be read."""
+"""The byte of the lock file to lock. On Windows, it is far beyond the text, because locked bytes cannot be read."""
 FLOCK_STRUCT: Final = "hhqqi"
 """The format of `struct flock`: kind, whence, start, length, process."""
 WRITER_BYTE: Final = 1 << 62
@@ -64,18 +64,18 @@ _own_journals: Final[dict[tuple[int, int], JournalLock]] = {}
 class ReleaseWait:
     """A wait until another run has released its locks.
 
-    It times out after `GUARD_TIMEOUT`, and is logged after `LOG_DELAY`.
+    It times out after `RELEASE_TIMEOUT`, and is logged after `LOG_DELAY`.
     """
 
     def __init__(self, subject: str, holder: str) -> None:
         now = time.monotonic()
-        self._deadline: Final = now + GUARD_TIMEOUT
+        self._deadline: Final = now + RELEASE_TIMEOUT
         self._log_time = now + LOG_DELAY
         holder = holder or "it has left no name"
-        self._text: Final = f"{subject}: waits for another run to leave it, {GUARD_TIMEOUT:g} s at most ({holder})"
+        self._text: Final = f"{subject}: waits for another run to leave it, {RELEASE_TIMEOUT:g} s at most ({holder})"
 
     def wait(self) -> bool:
-        """Sleep for a moment. Return False if the timeout has passed."""
+        """Sleep for a moment, and return whether to try again; False if the timeout has passed."""
         now = time.monotonic()
         if now > self._log_time:
             self._log_time = math.inf
@@ -123,9 +123,8 @@ class JournalLock:
             self.close_descriptors()
             raise
         if posix.IS_POSIX:
-            from ..jobs.posix._guard import (
-                INHERITED_DESCRIPTORS,
-            )  # imported here, because reading a journal does not need it
+            # Imported here, because reading a journal does not need it.
+            from ..jobs.posix._guard import INHERITED_DESCRIPTORS
 
             INHERITED_DESCRIPTORS.add(self._guard_descriptor)
         with contextlib.suppress(OSError):  # if the disk is full, lock without writing the name
@@ -157,7 +156,10 @@ class JournalLock:
                     raise _lock_error(subject, error, holder) from error
 
     def _lock_database(self, path: Path, subject: str) -> int:
-        """Open and lock the database, in case another run uses it under another name, and return its descriptor."""
+        """Open and lock the database, and return its descriptor.
+
+        This lock keeps out a run that uses the database under another name, and so has another lock file.
+        """
         try:
             file = self._keep_open(os.open(path, os.O_RDWR | os.O_CREAT | posix.O_BINARY, 0o666))
         except PermissionError:
@@ -181,7 +183,7 @@ class JournalLock:
         return descriptor
 
     def _wait_for_guard(self, subject: str) -> None:
-        """Wait until the commands of a killed run have ended."""
+        """Wait until the commands of a killed run have ended; after the timeout, log a warning instead."""
         if not posix.IS_POSIX:
             return  # commands need POSIX
         release_wait = ReleaseWait(subject, "its commands are being ended")
@@ -198,7 +200,7 @@ class JournalLock:
         warn(f"{subject}: commands of a run that was killed may still be running; the new run starts all the same")
 
     def release(self) -> None:
-        """Release the locks, and remove the lock file. Call it after SQLite has closed the database."""
+        """Release the locks, and remove the lock file. SQLite must have closed the database before."""
         if os.getpid() == self._owner_pid:
             if _is_same_file(self._path, self._lock_descriptor):
                 with contextlib.suppress(OSError):
@@ -206,12 +208,12 @@ class JournalLock:
             if SET_LOCK_COMMAND is not None:  # closing is not enough if a forked child still has the descriptor
                 set_lock(self.database_descriptor, WRITER_BYTE, 1, UNLOCKED)
         self.close_descriptors()
-        if not posix.IS_POSIX:  # Windows removes no file that another run has open
+        if not posix.IS_POSIX:  # Windows does not remove a file that a process has open
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
 
     def close_descriptors(self) -> None:
-        """Close the descriptors. This releases the locks that the process holds through them."""
+        """Close the descriptors. This releases their locks, unless a forked child still has the descriptors, too."""
         if self._database_id is not None:
             _own_journals.pop(self._database_id, None)
             if posix.IS_POSIX:
@@ -230,14 +232,14 @@ class JournalLock:
                 set_lock(file, *byte_range, READ_LOCK)
 
     def release_read_locks(self) -> None:
-        """Release the read locks, so that SQLite can checkpoint and remove its log when it closes the database."""
+        """Release the read locks. SQLite can then checkpoint and remove its log when it closes the database."""
         while self._read_locks:
             file, byte_range = self._read_locks.pop()
             set_lock(file, *byte_range, UNLOCKED)
 
 
 def _close_in_child() -> None:
-    """Close the inherited locks in a forked child, which would keep the journal locked after the end of its parent."""
+    """Close the inherited locks in a forked child: they would keep the journal locked after the parent has ended."""
     for journal_lock in list(_own_journals.values()):
         journal_lock.close_descriptors()
 
@@ -300,7 +302,7 @@ def is_own_journal(path: Path) -> bool:
 
 
 def find_holder(path: Path) -> str | None:
-    """Return the description of the process that uses a journal; "" if it is unknown, None if there is no process."""
+    """Return the description of the process that uses a journal; "" if it is unknown, None if no process uses it."""
     try:
         file = os.open(path.with_name(path.name + "-lock"), os.O_RDONLY | posix.O_BINARY)
     except OSError:

@@ -1,4 +1,4 @@
-"""The package msgspec. It is None if msgspec is not installed, because `trioflow` must be importable without it."""
+"""The package `msgspec`, or None if it is not installed: `trioflow` must be importable without it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def check_installed() -> None:
     """Check that msgspec is installed.
 
     Raises:
-        JournalError: msgspec is missing. The message has the command to install it.
+        JournalError: msgspec is missing. The message gives the command that installs it.
 
     """
     if not IS_INSTALLED:

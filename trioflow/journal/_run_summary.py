@@ -15,18 +15,19 @@ SUCCEEDED_STATE: Final = JobState.SUCCEEDED
 MAX_FAILURES: Final = 1000
 """The maximum number of failures to store for a run. Further failures are only counted."""
 ALWAYS_RUNS_REASON: Final = ""
-"""The reason why a scheduler, a service, or a job with `save=None` was not restored."""
+"""The reason recorded for a job that is never restored: a scheduler, a service, a job with `save=None`, or a job whose
+fingerprint cannot be computed."""
 MAX_ERROR_LENGTH: Final = 300
 """The maximum length of an error's text, in characters."""
 
 
 class FailedJob(NamedTuple):
-    """A failed job in the summary of a run."""
+    """The failure of a job, in the summary of a run."""
 
     path: str
     elapsed: float | None
     why: str | None
-    """Why the job was not restored; None if the journal had no record of it."""
+    """The reason why the job was not restored, or `ALWAYS_RUNS_REASON`; None if the journal had no record of it."""
     error: str
 
 
@@ -34,15 +35,17 @@ class RunSummary(NamedTuple):
     """The summary of a run: the number of jobs in each state, and the failed jobs."""
 
     counts: list[tuple[JobState, bool, int]]
-    """Triples (state, whether the jobs are forever jobs, number of such jobs)."""
+    """Triples (state, whether the jobs are forever jobs, number of such jobs). Schedulers are not counted."""
     failed_count: int
     """The number of failed jobs. A failed scheduler counts unless one of its jobs made it fail."""
     failures: list[FailedJob]
+    """The first `MAX_FAILURES` failed jobs."""
     culprit: str | None
+    """The path of the job that made the run fail; None if no job did."""
 
 
 class JobTally:
-    """The counted outcomes and the failures of a run's jobs.
+    """The numbers of a run's jobs by outcome, and their failures.
 
     A job is added when its scheduler drops it; the remaining jobs are added at the end of the run.
     """
@@ -54,17 +57,16 @@ class JobTally:
         self._succeeded_count = 0  # the number of successful jobs that may be restored
 
     def add_outcome(self, job: AbstractJob[Any], why: str | None) -> None:
-        """Count the outcome of a job.
+        """Count the outcome of a job, and store its failure.
 
         Args:
-            job: the job, which has settled.
-            why: the reason why the job was not restored.
+            job: the job.
+            why: the reason why the job was not restored, as in `FailedJob`.
 
         """
         state = job.state
-        if state is SUCCEEDED_STATE and not always_runs(
-            job
-        ):  # the common case, in a fifth of the time of the code below
+        # This common case takes a fifth of the time of the code below.
+        if state is SUCCEEDED_STATE and not always_runs(job):
             self._succeeded_count += 1
             return
         if not is_scheduler(job):
@@ -79,14 +81,15 @@ class JobTally:
                 )
 
     def to_json(self, scheduler: BaseScheduler) -> str:
-        """Return the summary of the scheduler's run as JSON."""
+        """Return the summary of the run of an outermost scheduler as JSON."""
         culprit: AbstractJob[Any] | None = scheduler.culprit
         while is_scheduler(culprit) and culprit.culprit is not None:
             culprit = culprit.culprit
         counts = [(SUCCEEDED_STATE.value, False, self._succeeded_count)]
         counts += [(*key, number) for key, number in self._counts.items()]
-        by = None if culprit is None else _escape_surrogates(culprit.path)
-        return msgspec.json.encode(RunSummary(counts, self._failed_count, self._failures, by)).decode()  # type: ignore[arg-type]
+        culprit_path = None if culprit is None else _escape_surrogates(culprit.path)
+        summary = RunSummary(counts, self._failed_count, self._failures, culprit_path)  # type: ignore[arg-type]
+        return msgspec.json.encode(summary).decode()
 
 
 def parse_summary(text: str | None) -> RunSummary | None:
@@ -100,7 +103,7 @@ def parse_summary(text: str | None) -> RunSummary | None:
              for path, seconds, why, error in failures],
             culprit and str(culprit),
         )  # fmt: skip
-    except Exception:  # the run was killed, trioflow was older, or another program has changed the file
+    except Exception:  # the run was killed, an older trioflow wrote the file, or another program changed it
         return None
 
 
@@ -108,7 +111,7 @@ def _error_text(job: AbstractJob[Any]) -> str:
     error = job.raised_exception()
     try:
         return truncate(f"{type(error).__name__}: {headline(str(error))}", MAX_ERROR_LENGTH)
-    except Exception:  # raised by a user's class
+    except Exception:  # raised by a user-defined exception class
         return type(error).__name__
 
 

@@ -1,9 +1,9 @@
 """Serialization of results, and of the arguments that identify a job, as JSON text.
 
-The text names the type of each value that JSON itself does not have, as in `{"$": "bytes", "v": "aGk="}`, so that the
-reader does not need to know the types. A forged text cannot run code: no module is imported, and no `__init__` is
-called. A class can be named only if it has been imported, and if it is a dataclass, a named tuple or an enumeration.
-A value is rejected when it is written if it would not be equal after it is read.
+The text names the type of each value that JSON itself does not have, as in `{"$": "bytes", "v": "aGk="}`. The reader
+does not need to know the types. A forged text cannot run code: no module is imported, and no `__init__` is called. A
+class can be named only if it has been imported, and if it is a dataclass, a named tuple or an enumeration.
+A value that would differ after it was read is rejected when it is written.
 
 msgspec writes and reads the text, and converts dates, times, UUIDs and decimals.
 """
@@ -31,7 +31,7 @@ from ..jobs.posix._processes import ReportedUsage
 from ._msgspec import msgspec
 
 MAX_TEXT_LENGTH: Final = 40
-"""The maximum length of a text by which values are compared. A longer text is replaced by its hash."""
+"""The maximum length, in characters, of a text by which values are compared. A longer text is replaced by its hash."""
 TYPE_KEY: Final = "$"
 """The key that marks a JSON object as a value of a type that JSON does not have."""
 MSGSPEC_CONVERTED_TYPES: Final[dict[str, type[Any]]] = {
@@ -54,7 +54,7 @@ PATH_CLASSES: Final[dict[str, type[Any]]] = {
 }
 PATH_CLASS_NAMES: Final[dict[type[Any], str]] = {class_: name for name, class_ in reversed(PATH_CLASSES.items())}
 MIN_SLOW_INTEGER: Final = 10**18
-"""Integers of at least this size take the slow path, because msgspec may fail on them."""
+"""Integers of at least this magnitude take the slow path, because msgspec may fail on them."""
 PLAIN_TYPES: Final = frozenset({str, int, bool, type(None)})
 
 
@@ -70,7 +70,7 @@ def dumps(value: Any, convert_unknown: ConvertUnknown | None = None) -> str:
 
     Args:
         value: the value to serialize.
-        convert_unknown: takes a value of an unknown type, and returns one of a known type or raises NotSerializable.
+        convert_unknown: a function that converts a value of an unknown type to JSON types, or raises NotSerializable.
 
     Raises:
         NotSerializable: the value contains something that cannot be serialized.
@@ -88,7 +88,7 @@ def dumps(value: Any, convert_unknown: ConvertUnknown | None = None) -> str:
         raise NotSerializable("a value that contains itself, or is nested too deeply") from None
     except NotSerializable:
         raise
-    except Exception as error:  # a number has too many digits, or an attribute of a user's class raises
+    except Exception as error:  # an integer has too many digits, or an attribute of a user-defined class raises
         raise NotSerializable(f"a value of type {type_name(cast(Any, type(value)))}, which raised {error!r}") from None
 
 
@@ -165,7 +165,7 @@ class _JsonConverter:
         return self._encode_instance(value, class_)
 
     def convert_text(self, value: str) -> Any:
-        """Return a string unchanged. The subclass escapes lone surrogates here."""
+        """Return a string unchanged. The subclass encodes strings with lone surrogates."""
         return value
 
     def convert_dict(self, value: dict[str, Any]) -> Any:
@@ -177,7 +177,7 @@ class _JsonConverter:
         return [value.returncode, value.elapsed, value.user_time, value.system_time, value.max_rss, *outputs]
 
     def _encode_time(self, value: Any, name: str) -> Any:
-        """Convert a time. Its `fold` and the name of its zone are stored apart, as ISO 8601 cannot express them."""
+        """Convert a time. Its `fold` and its zone are stored separately, because ISO 8601 cannot express them."""
         encoded: dict[str, Any] = {TYPE_KEY: name, "v": msgspec.to_builtins(value.replace(tzinfo=None, fold=0))}
         if value.fold:
             encoded["fold"] = 1
@@ -238,7 +238,10 @@ def _is_plain_zone(zone: datetime.tzinfo | None) -> bool:
 
 
 def _encode_zone(zone: datetime.tzinfo) -> Any:
-    """Return the stored form of a zone: its name; without a name, its offset and, if there is one, the offset's label.
+    """Return the stored form of a zone.
+
+    For a zone of the time zone database, it is the key. For a fixed offset, it is a list: seconds, microseconds and, if
+    the offset has a name of its own, the name.
 
     Raises:
         NotSerializable: the zone cannot be restored from a name or an offset.
@@ -296,7 +299,7 @@ def _slot_names(class_: Any) -> tuple[str, ...]:
 
 
 def _importable_name(class_: type[Any]) -> str:
-    """Return the full name of a class. Reject a class that cannot be found by this name."""
+    """Return the full name of a class, after checking that the class can be found by this name."""
     name = type_name(class_)
     try:
         actual = _find_class(name)
@@ -365,10 +368,10 @@ def _read_dataclass(value: dict[str, Any], name: str) -> Any:
     class_ = _find_class(name)
     if not dataclasses.is_dataclass(class_) or {field.name for field in dataclasses.fields(class_)} != set(value):
         raise NotSerializable(f"a value of type {name}, whose fields have changed")
-    made = object.__new__(class_)  # no code of the class runs: the journal names the class, and may be forged
+    instance = object.__new__(class_)  # runs no code of the class, which a forged journal may have chosen
     for name, item in value.items():
-        object.__setattr__(made, name, _restore(item))
-    return made
+        object.__setattr__(instance, name, _restore(item))
+    return instance
 
 
 def _read_named_tuple(value: list[Any], name: str) -> Any:

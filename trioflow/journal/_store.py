@@ -6,12 +6,12 @@ With `durable="each"`, it also survives a power cut, because each commit is sync
 ```
 run.db            the jobs that have settled, and the runs
 run.db-wal, -shm  SQLite's files, which it removes when a run ends cleanly
-run.db-lock       the name of the process that uses the journal; it removes the file at its end (see `_lock`)
+run.db-lock       names the process that uses the journal, which removes the file when it finishes (see `_lock`)
 run.db-results/   results of more than 1 MiB, each in a file that is named by the hash of its contents
 ```
 
-Every write goes through `_write`, `commit` or `write_result` of `JournalStore`, so that tests can kill the process
-before and after each of them.
+A run writes only through `_write`, `commit` and `write_result` of `JournalStore`. Tests kill the process before and
+after calls of these methods.
 """
 
 from __future__ import annotations
@@ -43,36 +43,38 @@ APPLICATION_ID: Final = 0x74666A31
 """The application id in the header of a journal, which distinguishes it from other SQLite files."""
 FORMAT_VERSION: Final = 3
 RETRY_DELAYS: Final = (0.01, 0.05, 0.2)
-"""The delays, in seconds, before the retries of a read that failed because a run was killed during it."""
+"""The delays, in seconds, between the attempts to read a journal whose run is killed during the read."""
 MAX_INLINE_RESULT: Final = 1 << 20
-"""The maximum size, in bytes, of a result in the database; a larger result is stored in a file."""
+"""The maximum length of a result in the database: of a pickle in bytes, of JSON in characters. A longer result is
+stored in a file."""
 SQLITE_MAGIC: Final = b"SQLite format 3\0"
 SCHEMA_STATEMENTS: Final = (
     "CREATE TABLE runs (id INTEGER PRIMARY KEY, label TEXT NOT NULL, started REAL NOT NULL, ended REAL, outcome TEXT,"
     " process TEXT NOT NULL, ending TEXT)",
-    # `restored` is the last run that restored the job, `run` the one that ran it.
+    # `run` is the number of the last run that ran the job, `restored` that of the last run that restored it.
     "CREATE TABLE jobs (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, fingerprint TEXT NOT NULL, saved TEXT,"
     " result BLOB, file TEXT, outputs TEXT, run INTEGER NOT NULL, restored INTEGER, settled REAL NOT NULL,"
     " elapsed REAL, why TEXT, checksum INTEGER)",
-    # Commands that write files, and have started but not succeeded, with the stamps of the files before the start.
+    # Jobs that write files, and have started but not succeeded, with the stamps of the files before the start.
     "CREATE TABLE begun (path TEXT PRIMARY KEY, outputs TEXT NOT NULL, checksum INTEGER) WITHOUT ROWID",
 )
-DAMAGED_TEXT: Final = "what the journal has of it is damaged"
+DAMAGED_TEXT: Final = "its record in the journal is damaged"
 ROW_ERROR_PATTERN: Final = re.compile(r"[\w-]+ value in (runs|jobs|begun)\.")
-"""SQLite's message about an invalid value in a row. It is ignored, because the row's checksum reports the damage."""
+"""The start of SQLite's messages about an invalid value in a row. They are ignored: checksums detect damage to the rows
+that decide whether a job is restored."""
 
 RESULT_FILE_PATTERN: Final = re.compile("[0-9a-f]{64}")
-"""The name of a file with a large result."""
+"""The pattern of the names of files with large results."""
 PARTIAL_FILE_PATTERN: Final = re.compile(r"[0-9a-f]{64}\.\d+\.partial")
-"""The name of a file with a large result while it is being written."""
+"""The pattern of the names of these files while they are being written."""
 DISK_FULL_CODES: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MIN_FREE_BYTES: Final = 1 << 16
-"""The number of free bytes on the disk that a commit needs."""
+"""The number of bytes that a commit may need. If less space is left, an I/O error is blamed on the lack of space."""
 HEADER_SIZE: Final = 100
-"""The size, in bytes, of the header of an SQLite file, which has the application id."""
+"""The size, in bytes, of the header of an SQLite file, which contains the application id."""
 
 
-class JobRecord(NamedTuple):
+class StoredJob(NamedTuple):
     """The record of a job in a journal."""
 
     path: str
@@ -83,9 +85,11 @@ class JobRecord(NamedTuple):
     file: str | None
     """The name of the file with a large result, which is its hash; None if the result is in `result`."""
     outputs: str | None
-    """The stamps of the files that the job wrote, as JSON; None if it wrote no files."""
+    """The stamps of the files that the job wrote, and of those that its depfiles name, as JSON; None without files."""
     run: int
+    """The number of the last run that ran the job."""
     restored: int | None
+    """The number of the last run that restored the job; None if it has not been restored since it ran."""
     settled: float
     """The time when the job settled, in seconds since 1970. It may be in the future if the clock was set back."""
     elapsed: float | None
@@ -101,7 +105,7 @@ class RunRecord(NamedTuple):
     started: float
     ended: float | None
     outcome: str | None
-    """The stop reason; None if the run has not ended, or the process was killed."""
+    """The stop reason, or "refused" if the run did not start; None if no end is recorded, as for a killed run."""
     process: str
     ending: str | None = None
     """The summary of the run's jobs, as JSON; see `_run_summary`."""
@@ -113,22 +117,20 @@ TEXT_COLUMNS: Final = frozenset(
     ("path", "fingerprint", "label", "process", "saved", "file", "outputs", "outcome", "why", "ending")
 )
 NUMBER_COLUMNS: Final = frozenset(("id", "run", "restored", "settled", "elapsed", "started", "ended"))
-RECORD_COLUMNS: Final = ", ".join(JobRecord._fields)
+RECORD_COLUMNS: Final = ", ".join(StoredJob._fields)
 NO_FILE_NO_OUTPUTS: Final = (None, None)
 """The values of the columns `file` and `outputs` for a job without a large result and without outputs."""
 REQUIRED_COLUMNS: Final = {"jobs": f"{RECORD_COLUMNS}, checksum", "begun": "path, outputs, checksum", "runs": "ending"}
-CHECKSUM_COLUMNS: Final = ", ".join(JobRecord._fields[:6])
-"""The columns that the checksum covers. They decide whether a job is restored; other columns are only for reports."""
 SELECT_JOB_STATEMENT: Final = f"SELECT {RECORD_COLUMNS}, checksum FROM jobs WHERE path = ?"
-UPDATE_CLAUSE: Final = ", ".join(f"{name} = excluded.{name}" for name in (*JobRecord._fields[1:], "checksum"))
+UPDATE_CLAUSE: Final = ", ".join(f"{name} = excluded.{name}" for name in (*StoredJob._fields[1:], "checksum"))
 UPSERT_JOB_STATEMENT: Final = (
-    f"INSERT INTO jobs ({RECORD_COLUMNS}, checksum) VALUES ({', '.join('?' * len(JobRecord._fields))}, ?)"
+    f"INSERT INTO jobs ({RECORD_COLUMNS}, checksum) VALUES ({', '.join('?' * len(StoredJob._fields))}, ?)"
     f" ON CONFLICT (path) DO UPDATE SET {UPDATE_CLAUSE}"
 )
 
 
 class DamagedRow(Exception):
-    """The checksum of a row does not match its contents."""
+    """A row does not match its checksum, or belongs to another job than expected."""
 
 
 class JournalStore:
@@ -146,7 +148,7 @@ class JournalStore:
 
     def __init__(self, path: Path, *, writes: bool, syncs: bool = False) -> None:
         self.path: Final = path
-        # Links are resolved, because the journal's other files are beside the file itself. The path is absolute,
+        # Symbolic links are resolved, because the journal's other files are beside the target. The path is absolute,
         # because a job may call chdir().
         self._file: Final = Path(os.path.realpath(path))
         self._results_directory: Final = self._file.with_name(self._file.name + "-results")
@@ -165,7 +167,7 @@ class JournalStore:
                 raise JournalError(f"{self._subject}: there is no such file")
             self._check_file()
             with self._explain_errors("open it"):
-                self._db = self._connect("rwc" if writes else self._mode_to_read())
+                self._db = self._connect("rwc" if writes else self._choose_read_mode())
                 self._check_format(self._db)
                 if self._lock is not None:
                     self._prepare_for_writing(self._lock)
@@ -178,7 +180,7 @@ class JournalStore:
 
     @property
     def own_paths(self) -> frozenset[str]:
-        """The paths of all files of the journal, with links resolved."""
+        """The resolved paths of all files that the journal may have, and of its directory of results."""
         return frozenset(f"{self._file}{suffix}" for suffix in ("", "-wal", "-shm", "-lock", "-journal", "-results"))
 
     # ---- opening
@@ -192,12 +194,11 @@ class JournalStore:
         connection = sqlite3.connect(
             f"{self._file.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=5.0
         )
-        connection.text_factory = (
-            _decode_text  # accepts text that is not UTF-8, because the checksum of its row will not match
-        )
+        # Text that is not UTF-8 raises no error here: the checksum of its row detects the damage.
+        connection.text_factory = _decode_text
         return connection
 
-    def _mode_to_read(self) -> str:
+    def _choose_read_mode(self) -> str:
         """Return SQLite's mode for reading the journal.
 
         It is read-only while a run uses the journal. Otherwise it is read-write, to recover the log of a killed run.
@@ -206,16 +207,16 @@ class JournalStore:
             return "ro"
         if os.access(self._file, os.W_OK) and os.access(self._file.parent, os.W_OK):
             return "rw"
-        # SQLite cannot create its files here. With "immutable", it does not try to; without a log, none are needed.
+        # SQLite cannot create its files here. "immutable" keeps it from trying, which is safe if there is no log.
         return "ro" if self._log_exists() else "ro&immutable=1"
 
     def _reject_hard_links(self) -> None:
-        """Reject a file with several hard links, because the log of a killed run is beside only one of them."""
+        """Reject a file with several names: the log of a killed run is beside only one of these hard links."""
         with contextlib.suppress(OSError):
             status = os.stat(self._file)
-            if stat.S_ISREG(status.st_mode) and (names := status.st_nlink) > 1:
+            if stat.S_ISREG(status.st_mode) and (link_count := status.st_nlink) > 1:
                 raise JournalError(
-                    f"{self._subject}: the file has {names} names (hard links), and its log is beside one of them "
+                    f"{self._subject}: the file has {link_count} names (hard links), and its log is beside one of them "
                     f"alone; remove the other names, or give the path of a copy"
                 )
 
@@ -229,15 +230,18 @@ class JournalStore:
                 f"{self._subject}: this is not a journal but some other file, and is left as it is; "
                 f"give the path of a journal, or of a new file"
             )
-        # Do not open the database of another program, because that would checkpoint its log. The header of a journal
-        # has its application id before a log exists.
+        # Do not open the database of another program, because that would checkpoint its log. A journal is recognized
+        # by the application id in its header, which is written before the journal has a log.
         if start and self._log_exists() and start[68:72] != APPLICATION_ID.to_bytes(4, "big"):
             raise self._foreign_file_error()
         if self._is_writable and not os.access(self._file, os.W_OK):
             raise JournalError(f"{self._subject}: the file is read-only; a run has to write into it")
 
     def _read_header(self) -> bytes:
-        """Return the header of the file; b"" if this process writes the journal, and so must not open it again."""
+        """Return the header of the file; b"" if another store in this process writes the journal.
+
+        In that case, opening and closing the file could release the locks of the other store.
+        """
         try:
             if self._lock is not None:
                 return read_first_bytes(self._lock.database_descriptor, HEADER_SIZE)
@@ -252,7 +256,7 @@ class JournalStore:
         def fetch_value(statement: str) -> Any:
             return connection.execute(statement).fetchone()[0]
 
-        connection.execute("BEGIN")  # so that all values are from one snapshot, even while a run creates the file
+        connection.execute("BEGIN")  # reads all values from one snapshot, even while a run creates the file
         application, version = fetch_value("PRAGMA application_id"), fetch_value("PRAGMA user_version")
         tables = fetch_value("SELECT count(*) FROM sqlite_master")
         if not (application or version or tables or self._is_writable):
@@ -266,9 +270,9 @@ class JournalStore:
                 f"knows {FORMAT_VERSION}), and is left as it is; use that version, or give the path of a new file"
             )
         if tables:
-            for (state,) in connection.execute("PRAGMA quick_check"):
-                if state != "ok" and not ROW_ERROR_PATTERN.match(state):
-                    raise sqlite3.DatabaseError(state)
+            for (message,) in connection.execute("PRAGMA quick_check"):
+                if message != "ok" and not ROW_ERROR_PATTERN.match(message):
+                    raise sqlite3.DatabaseError(message)
         connection.execute("COMMIT")
 
     def _foreign_file_error(self) -> JournalError:
@@ -305,7 +309,7 @@ class JournalStore:
                 file.unlink()
 
     def _sync_directory(self, directory: Path) -> None:
-        """Sync a directory if commits are synced, so that its entries survive a power cut."""
+        """If commits are synced, sync a directory, too: new entries then survive a power cut."""
         if not self._syncs_commits or not posix.IS_POSIX:  # on Windows, a directory cannot be opened
             return
         descriptor = os.open(directory, os.O_RDONLY)
@@ -315,10 +319,10 @@ class JournalStore:
             os.close(descriptor)
 
     def _verify_file(self) -> None:
-        """Check a file that another program has changed, by reading it through a new connection.
+        """Check the database through a new connection, after another program has changed the file.
 
         Raises:
-            sqlite3.Error, JournalError: the file is damaged.
+            sqlite3.Error, JournalError: the file is damaged, or is no longer a journal of this version.
 
         """
         self._check_file()
@@ -331,11 +335,11 @@ class JournalStore:
         """Return whether the journal has no jobs."""
         return self._fetch_optional_row("SELECT 1 FROM jobs LIMIT 1") is None
 
-    def find_job(self, path: str) -> JobRecord | None:
+    def find_job(self, path: str) -> StoredJob | None:
         """Return the record of the job with this path; None if there is none.
 
         Raises:
-            DamagedRow: the row of the job differs from what was written.
+            DamagedRow: the row does not match its checksum or the path.
 
         """
         if not self._is_in_transaction:
@@ -346,13 +350,15 @@ class JournalStore:
             return None
         if row[-1] != checksum(row) or (row[0] != path and row[0] != _escape_surrogates((path,))[0]):
             raise DamagedRow
-        return JobRecord._make(row[:-1])
+        return StoredJob._make(row[:-1])
 
     def find_stamps_before_start(self, path: str) -> str | None:
-        """Return the stamps that a command's outputs had before its last start; None if that attempt succeeded.
+        """Return, as JSON, the stamps that a job's outputs had before an attempt that started but did not succeed.
+
+        Return None if the last attempt succeeded, or none has started.
 
         Raises:
-            DamagedRow: the row of the job differs from what was written.
+            DamagedRow: the row does not match its checksum.
 
         """
         self._begin_transaction()
@@ -365,7 +371,7 @@ class JournalStore:
         return str(row[1])
 
     def is_output_of_other_job(self, file: str, path: str) -> bool:
-        """Return whether a job other than the one at `path` writes to `file`, e.g. if several jobs append to a log."""
+        """Return whether a job other than the one at `path` has recorded `file` as its output, as in a shared log."""
         rows: list[tuple[Any, Any]] = []
         with self._explain_errors("read it"):
             for table in ("jobs", "begun"):
@@ -373,11 +379,11 @@ class JournalStore:
         escaped_path, name = _escape_surrogates((path,))[0], msgspec.json.encode(file).decode()
         return any(other_path != escaped_path and name in str(outputs) for other_path, outputs in rows)
 
-    def job_records(self) -> list[JobRecord]:
+    def job_records(self) -> list[StoredJob]:
         """Return the records of all jobs, in the order in which they were first written."""
         with self._explain_errors("read it"):
             rows = self._database.execute(f"SELECT {RECORD_COLUMNS} FROM jobs ORDER BY id").fetchall()
-        return [JobRecord(*_replace_wrong_types(JobRecord._fields, row)) for row in rows]
+        return [StoredJob(*_replace_wrong_types(StoredJob._fields, row)) for row in rows]
 
     def count_stored_results(self) -> int:
         """Return the number of jobs that ran or were restored in the last run, and have a stored result."""
@@ -396,12 +402,12 @@ class JournalStore:
             records[-1] = records[-1]._replace(is_running=True)
         return records
 
-    def read_result(self, record: JobRecord) -> str | bytes:
+    def read_result(self, record: StoredJob) -> str | bytes:
         """Return the stored form of a result.
 
         Raises:
-            OSError: the file of a large result is missing.
-            TypeError, ValueError: the result differs from what was written.
+            OSError: the file of a large result cannot be read.
+            TypeError, ValueError: the record or the file is damaged.
 
         """
         if record.file is None:
@@ -428,21 +434,21 @@ class JournalStore:
         self.commit()
         return int(number)
 
-    def end_run(self, number: int, outcome: str, ending: str | None = None) -> None:
-        """Record the end of a run, with the summary of its jobs."""
-        row = time.time(), outcome, ending, number
+    def end_run(self, number: int, outcome: str, summary: str | None = None) -> None:
+        """Record the end of a run, with the summary of its jobs as JSON."""
+        row = time.time(), outcome, summary, number
         self._write("UPDATE runs SET ended = ?, outcome = ?, ending = ? WHERE id = ?", [row])
         self.commit()
 
     def add_records(
-        self, records: Sequence[tuple[Any, ...]], restored: list[tuple[int, str]], finished_commands: list[tuple[str]]
+        self, records: Sequence[tuple[Any, ...]], restored: list[tuple[int, str]], finished_writers: list[tuple[str]]
     ) -> None:
-        """Write several jobs in one transaction.
+        """Record the outcomes of several jobs in one transaction, and commit it.
 
         Args:
-            records: the fields of a `JobRecord` for each job that has run.
-            restored: the number of this run and the path of the job, for each job that was restored.
-            finished_commands: the paths of the jobs that `record_start` recorded, and that have succeeded.
+            records: for each job that has run, the fields of its `StoredJob`.
+            restored: for each restored job, the number of this run and the path of the job.
+            finished_writers: for each job that has written files and succeeded, its path.
 
         """
         if records:
@@ -453,12 +459,12 @@ class JournalStore:
             self._write(UPSERT_JOB_STATEMENT, rows)
         if restored:
             self._write("UPDATE jobs SET restored = ? WHERE path = ?", restored)
-        if finished_commands:
-            self._write("DELETE FROM begun WHERE path = ?", finished_commands)
+        if finished_writers:
+            self._write("DELETE FROM begun WHERE path = ?", finished_writers)
         self.commit()
 
     def record_start(self, path: str, outputs: str) -> None:
-        """Record that a command is about to write files, and commit the record.
+        """Record that a job is about to start and write files, and commit the record.
 
         Args:
             path: the path of the job.
@@ -494,27 +500,30 @@ class JournalStore:
         return name
 
     def find_damage(self) -> list[tuple[str | None, str]]:
-        """Return a pair (path of the job, description) for each damage. For damage of the file, the path is None."""
+        """Return a pair (path of the job, description) for each damaged part of the journal.
+
+        The path is None if the damage was found by SQLite, and not in the row or the result of a job.
+        """
         with self._explain_errors("read it"):
-            states = [state for (state,) in self._database.execute("PRAGMA integrity_check")]
+            messages = [message for (message,) in self._database.execute("PRAGMA integrity_check")]
             rows = self._database.execute(f"SELECT {RECORD_COLUMNS}, checksum FROM jobs ORDER BY id").fetchall()
-        damaged: list[tuple[str | None, str]] = [(None, state) for state in states if state != "ok"]
+        damage: list[tuple[str | None, str]] = [(None, message) for message in messages if message != "ok"]
         for *row, stored_checksum in rows:
-            record = JobRecord(*_replace_wrong_types(JobRecord._fields, row))
+            record = StoredJob(*_replace_wrong_types(StoredJob._fields, row))
             if checksum(tuple(row)) != stored_checksum:
-                damaged.append((record.path, "its row is damaged"))
+                damage.append((record.path, "its row is damaged"))
             elif record.saved is not None:
                 try:
                     self.read_result(record)
                 except (OSError, TypeError, ValueError) as error:
-                    damaged.append((record.path, f"its stored result cannot be used: {error}"))
-        return damaged
+                    damage.append((record.path, f"its stored result cannot be used: {error}"))
+        return damage
 
     def copy_to(self, target: Path) -> None:
         """Copy the journal, with its large results, to a new file. A run may be using the journal.
 
         Raises:
-            JournalError: the journal could not be copied. The partial copy is removed.
+            JournalError: the target exists, or the journal could not be copied. A partial copy is removed.
 
         """
         results = target.with_name(f"{target.name}-results")
@@ -528,7 +537,7 @@ class JournalStore:
             with self._explain_errors(f"copy it to {os.fspath(target)!r}"):
                 with contextlib.closing(sqlite3.connect(partial)) as copy:
                     self._database.backup(copy)
-                    copy.execute("PRAGMA journal_mode = DELETE")  # leaves WAL mode, so that the copy is a single file
+                    copy.execute("PRAGMA journal_mode = DELETE")  # leaves WAL mode: the copy is then a single file
                     files = [file for (file,) in copy.execute("SELECT DISTINCT file FROM jobs WHERE file IS NOT NULL")]
                 if files:
                     results.mkdir()
@@ -542,7 +551,7 @@ class JournalStore:
             partial.unlink(missing_ok=True)
 
     def forget(self, paths: Iterable[str]) -> None:
-        """Remove the records of these jobs, so that a later run runs the jobs."""
+        """Remove the records of the jobs at these paths. A later run will then run these jobs again."""
         rows = [(path,) for path in paths]
         self._write("DELETE FROM jobs WHERE path = ?", rows)
         self._write("DELETE FROM begun WHERE path = ?", rows)
@@ -557,7 +566,7 @@ class JournalStore:
             for file in self._results_directory.iterdir() if self._results_directory.is_dir() else ():
                 if file.name not in used_files:
                     file.unlink()
-            if self._lock is not None:  # the watch must not report that the file has become shorter
+            if self._lock is not None:  # the previous watch would report that the file has become shorter
                 self._file_watch = FileWatch(self._file, self._lock.database_descriptor, self._verify_file)
 
     def commit(self) -> None:
@@ -588,7 +597,7 @@ class JournalStore:
         if self._lock is not None and (self._file_watch is None or self._file_watch.can_checkpoint()):
             self._lock.release_read_locks()
         if connection is not None:
-            with contextlib.suppress(sqlite3.Error):  # an error here has been raised before, by a commit
+            with contextlib.suppress(sqlite3.Error):  # a commit has already reported the error
                 connection.close()
         if self._lock is not None:
             self._lock.release()
@@ -631,7 +640,7 @@ class JournalStore:
             except UnicodeEncodeError:
                 return self._database.execute(statement, _escape_surrogates(parameters)).fetchone()
         except sqlite3.Error as error:
-            raise self._roll_back("read it", error) from error
+            raise self._roll_back_and_explain("read it", error) from error
 
     @contextlib.contextmanager
     def _explain_errors(self, action: str) -> Generator[None]:
@@ -641,15 +650,16 @@ class JournalStore:
             action: the action that failed, for the message, e.g. "open it" for "cannot open it".
 
         Raises:
-            JournalError: the body of the `with` statement failed. The transaction was rolled back.
+            JournalError: the body of the `with` statement raised such an error. The transaction is rolled back.
 
         """
         try:
             yield
-        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # UnicodeDecodeError: in a message of SQLite
-            raise self._roll_back(action, error) from error
+        # sqlite3 raises UnicodeDecodeError if it cannot decode an error message of SQLite.
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
+            raise self._roll_back_and_explain(action, error) from error
 
-    def _roll_back(self, action: str, error: Exception) -> JournalError:
+    def _roll_back_and_explain(self, action: str, error: Exception) -> JournalError:
         """Roll back the transaction, and return the error to raise."""
         if self._is_in_transaction:
             self._is_in_transaction = False
@@ -657,8 +667,8 @@ class JournalStore:
                 self._database.execute("ROLLBACK")
         return self._make_error(action, error)
 
-    def _find_disk_limit(self) -> str | None:
-        """Describe the limit of disk space or file size that writes exceed; return None if they exceed no limit.
+    def _describe_space_limit(self) -> str | None:
+        """Describe the limit of disk space or file size that leaves no room for a commit; return None if there is room.
 
         SQLite reports some of these limits only as I/O errors.
         """
@@ -677,7 +687,7 @@ class JournalStore:
         text = str(error)
         code = getattr(error, "sqlite_errorcode", None)
         advice = "see whether the disk and the directory are in order"
-        limit = self._find_disk_limit() if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR else None
+        limit = self._describe_space_limit() if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR else None
         if limit is not None or code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in DISK_FULL_CODES:
             text = limit or text
             advice = "make room on the disk, and start the run again: it goes on from what was committed"
@@ -696,7 +706,7 @@ def read_with_retry(path: Path, read: Callable[[JournalStore], T]) -> T:
     """Open a journal for reading, and return the result of `read`.
 
     While a run uses the journal, the file is opened read-only. If that run is killed during the read, SQLite must
-    recover the log. So the file is then opened again, read-write.
+    recover the log. The file is then opened again, read-write if possible.
     """
     for seconds in RETRY_DELAYS:
         try:
@@ -718,7 +728,11 @@ def _read_once(path: Path, read: Callable[[JournalStore], T]) -> T:
 
 
 def checksum(row: Sequence[Any]) -> int:
-    """Return the checksum of the columns of a row (of `jobs` or `begun`) that decide whether a job is restored."""
+    """Return the checksum of a row.
+
+    For `jobs`, it covers the first six columns, which decide whether the job is restored; the others are only for
+    reports. For `begun`, it covers the path and the outputs.
+    """
     if row[4:6] == NO_FILE_NO_OUTPUTS:
         try:
             return zlib.crc32("\0".join(row[:4]).encode())

@@ -24,9 +24,9 @@ from .._core.api.views import (
     is_scheduler,
     is_service,
     max_slots,
-    need_of_run,
     run_needs,
     run_resource_totals,
+    set_run_need,
     topological_order,
 )
 
@@ -58,7 +58,7 @@ async def serve_after_duration(seconds: float, *_: object, task_status: Any) -> 
 
 
 class PolicyForCopies(Policy):
-    """The policy of a copied scheduler. It calls the user's policy with the original jobs instead of their copies."""
+    """The policy of a copied scheduler, which calls a user-defined policy with the original jobs, not their copies."""
 
     def __init__(self, policy: Policy, copies: Mapping[AnyJob, AnyJob]) -> None:
         self._policy: Final = policy
@@ -66,11 +66,11 @@ class PolicyForCopies(Policy):
         self.needs_ranks = policy.needs_ranks
 
     def key(self, job: AnyJob, outlook: Outlook) -> float | tuple[float, ...]:
-        """Return the key that the user's policy gives the original job."""
+        """Return the key that the user-defined policy gives the original job."""
         return self._policy.key(self._originals_by_copy[job], OutlookOnCopies(outlook, self._copies))
 
     def reason(self, job: AnyJob, outlook: Outlook) -> str:
-        """Return the reason that the user's policy gives for the original job."""
+        """Return the reason that the user-defined policy gives for the original job."""
         return self._policy.reason(self._originals_by_copy[job], OutlookOnCopies(outlook, self._copies))
 
     @functools.cached_property
@@ -101,8 +101,7 @@ class SchedulerCopy(BaseScheduler):
     """The copy of a scheduler.
 
     Args:
-        resource_totals: the totals of the resources that every run has, such as worker processes, in a run of the
-            original scheduler.
+        resource_totals: the totals of a run's own resources, such as worker processes, for the original scheduler.
         **options: the options of the original scheduler.
 
     """
@@ -161,9 +160,9 @@ class ScenarioCopy:
         ):
             copy = self._copy_scheduler(job, job.jobs_window) if is_scheduler(job) else self._copy_job(job)
             for name in run_needs(job):
-                need_of_run(copy, name, 1)
+                set_run_need(copy, name, 1)
             if cluster_slots and job in cluster_slots:
-                need_of_run(copy, CLUSTER_CALLS_RESOURCE, 1)
+                set_run_need(copy, CLUSTER_CALLS_RESOURCE, 1)
             self.copies[job] = copy
         self.copies[scheduler] = self.scheduler
         for job in (scheduler, *originals):
@@ -208,7 +207,7 @@ class ScenarioCopy:
             "timeout": job.timeout,
             "on_timeout": job.on_timeout,
             "restarts": job.restarts,
-            "retry": retry if isinstance(retry, int) else None,  # a decorator would run the user's code
+            "retry": retry if isinstance(retry, int) else None,  # a decorator would run user code
             "priority": job.priority,
             "needs": job.needs or None,
         }
@@ -222,7 +221,7 @@ class ScenarioCopy:
         return self._pool_copies[pool]
 
     def _copy_policy(self, policy: PolicyName | Policy) -> PolicyName | Policy:
-        """Return a built-in policy unchanged. Wrap a user's policy so that it is called with the original jobs."""
+        """Return a built-in policy unchanged. Wrap a user-defined one, which is then called with the original jobs."""
         return policy if isinstance(policy, str) else PolicyForCopies(policy, self.copies)
 
     def _copy_window(self, window: Any) -> Any:

@@ -19,34 +19,34 @@ from .._core.api.views import (
     Pool,
     ResourceView,
     StopReason,
+    all_requirements,
     check_policy,
     check_scenario,
     check_window,
     copy_pool,
     duration_text,
     enclosing_schedulers,
+    find_run_resource,
     inputs_of,
     is_scheduler,
     is_service,
-    longest_paths,
+    longest_path_lengths,
     max_slots,
     median_duration,
     resource_views,
     run_needs,
-    run_resource,
     short_repr,
-    waits_for,
 )
 from ..clock import virtual_options
 from ..view.trace._trace import Trace
-from . import _durations
+from . import _duration_sources
 from ._scenario_copy import ScenarioCopy, is_limiter
 
 if TYPE_CHECKING:
     from types import EllipsisType
 
     from .._core.api.views import Policy, PolicyName, Window
-    from ._durations import DurationSource
+    from ._duration_sources import DurationSource
 
     PoolSettingsChange = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -64,16 +64,16 @@ class Simulation:
     makespan: float
     """The seconds from the start of the run to the end of its last job that is not a forever job."""
     lower_bound: float
-    """The number of seconds that no order of the jobs can beat. It follows from the longest path, from the work for the
-    slots of a window, or from the work for the resources of a pool."""
+    """A number of seconds that no order of the jobs can beat. It follows from the longest path, from the work for the
+    slots of the window, or from the work for limited resources, whichever takes longest."""
     critical_path: tuple[AnyJob, ...]
     """The jobs of the longest path. A nested scheduler is replaced by the longest path through it."""
     slack: Mapping[AnyJob, float]
-    """The seconds by which each job could be longer without making the longest path longer."""
+    """The seconds by which each job could take longer without making the longest path longer."""
     utilisation: float | None
-    """The fraction of the slots' time that jobs used, from 0 to 1; None if there is no window."""
+    """The fraction of the slots' time that jobs used, from 0 to 1; None if there is no window or the makespan is 0."""
     peak_results: int
-    """The largest number of results kept at the same time. With `keep_result=False`, a result is kept until the last
+    """The maximum number of results kept at the same time. With `keep_result=False`, a result is kept until the last
     job that uses it starts."""
     starts: Mapping[AnyJob, float]
     """The start of each job that started, in seconds from the start of the run."""
@@ -106,22 +106,22 @@ def simulate(
 
     Args:
         scheduler: the scenario; it must not be running.
-        durations: the durations of jobs, keyed by path or label: a mapping, a `Trace`, or a file, as for `Scheduler`.
-            Other jobs take their `expected_duration`. If that is unknown, they take the median of the known durations,
-            or 1 second if none is known.
+        durations: the durations of jobs, keyed by path or label: a mapping, a `Trace`, or a file, as for `Scheduler`;
+            None for the scheduler's own `durations`. Other jobs take their `expected_duration`. If that is unknown,
+            they take the median of the known durations, or 1 second if none is known.
         jobs_window: the window for this simulation; None or 0 for no window; by default, the scheduler's own window.
         policy: the policy of all schedulers in this simulation; None to keep the policy of each scheduler. If you give
             a `Policy` of your own, it is called with the scenario's own jobs, which are idle during the simulation.
 
     Raises:
-        CycleError, MissingRequirement, ValueError: the scenario cannot run, it would never end, or an argument is out
-            of range.
-        TypeError: an argument has the wrong type.
+        CycleError, MissingRequirement: the requirements of the jobs are invalid.
+        ValueError: the scenario cannot run, or would never end.
+        TypeError, ValueError: an argument is invalid.
 
     Example:
         >>> jobs = [Job(anyio.sleep, 0, expected_duration=seconds) for seconds in (3600, 1800, 1800)]
-        >>> found = simulate(Scheduler(*jobs, jobs_window=2))
-        >>> found.makespan, found.utilisation
+        >>> simulation = simulate(Scheduler(*jobs, jobs_window=2))
+        >>> simulation.makespan, simulation.utilisation
         (3600.0, 1.0)
 
     """
@@ -135,16 +135,19 @@ def simulate(
     reject_endless_run(scheduler)
     all_durations, known_durations = resolve_all_durations(scheduler, durations)
     copy, trace = ScenarioCopy(scheduler, all_durations, known_durations, window, policy), Trace()
-    with (
-        ThreadPoolExecutor(1, THREAD_NAME_PREFIX) as thread,
-        silence_log(),
-    ):  # a new thread, because this one may run an event loop
+    # The copy runs in a new thread, because this one may be running an event loop.
+    with ThreadPoolExecutor(1, THREAD_NAME_PREFIX) as thread, silence_log():
         thread.submit(run_scenario_copy, copy, OWN_WINDOW, trace).result()
     return _make_simulation(scheduler, copy, all_durations, known_durations, window, trace)
 
 
 def run_scenario_copy(copy: ScenarioCopy, window: Any = OWN_WINDOW, *instruments: Instrument) -> None:
-    """Run the copy of a scenario on a virtual clock, optionally with another window.
+    """Run the copy of a scenario on a virtual clock, with the given window instead of its own.
+
+    Args:
+        copy: the copy.
+        window: the window of the outermost scheduler; `OWN_WINDOW` to keep the copy's own.
+        instruments: the instruments of the run.
 
     Raises:
         ValueError: the run would never end.
@@ -164,28 +167,28 @@ def run_scenario_copy(copy: ScenarioCopy, window: Any = OWN_WINDOW, *instruments
 
 
 def reject_endless_run(scheduler: BaseScheduler) -> None:
-    """Reject a scenario with a scheduler that has only forever jobs and no timeout.
+    """Reject a scenario with a scheduler that has only forever jobs, unless a timeout ends it.
 
     Raises:
-        ValueError: a run would not end by itself.
+        ValueError: the run would not end by itself.
 
     """
-    levels = [scheduler]
-    for level in levels:
-        if level.timeout is None:
-            members = list(level)
+    schedulers = [scheduler]
+    for current in schedulers:  # the loop appends nested schedulers to the list
+        if current.timeout is None:
+            members = list(current)
             if members and all(job.forever for job in members):
                 raise ValueError(
-                    f"{level.label!r} has only forever jobs, so that its run would not end by itself: "
+                    f"{current.label!r} has only forever jobs, so that its run would not end by itself: "
                     f"give it a timeout= to simulate it"
                 )
-            levels += [job for job in members if is_scheduler(job) and not job.forever]
+            schedulers += [job for job in members if is_scheduler(job) and not job.forever]
 
 
 class StallDetector(Instrument):
     """An instrument that ends a stalled run.
 
-    It sets a timer that is later than all others. If a run stalls, no other timer is left, so that the virtual clock
+    It sets a timer that is later than all others. If the run stalls, no other timer is left, and the virtual clock
     advances to this one.
 
     Attributes:
@@ -194,7 +197,7 @@ class StallDetector(Instrument):
     """
 
     def __init__(self, scheduler: BaseScheduler) -> None:
-        """Detect a stall of this scheduler's run."""
+        """Create a detector for a run of this scheduler."""
         self._scheduler = scheduler
         self.stall_reason = ""
 
@@ -211,7 +214,7 @@ class StallDetector(Instrument):
 
 @contextlib.contextmanager
 def silence_log() -> Generator[None]:
-    """Suppress log records from the threads of simulations, because they are not about real runs."""
+    """Suppress the log records of simulations, because they are not about real runs. Other threads log as usual."""
     logger = logging.getLogger("trioflow")
 
     def is_from_other_thread(record: logging.LogRecord) -> bool:
@@ -225,18 +228,22 @@ def silence_log() -> Generator[None]:
 
 
 def resolve_all_durations(scheduler: BaseScheduler, durations: Any) -> tuple[dict[AnyJob, float], dict[AnyJob, float]]:
-    """Return the durations of all jobs, with guesses for unknown ones, and the known durations alone.
+    """Return two dicts: the durations of all jobs, including guesses for unknown ones, and the known durations alone.
 
     The durations of nested schedulers have no effect, because a scheduler takes as long as its jobs.
     """
     source = getattr(scheduler, "durations", None) if durations is None else durations
     known_durations = {job: number for job in scheduler.iterate_jobs() if (number := job.expected_duration) is not None}
-    known_durations.update(_durations.resolve_durations(source, scheduler))
+    known_durations.update(_duration_sources.resolve_durations(source, scheduler))
     return add_guesses(scheduler, known_durations), known_durations
 
 
 def add_guesses(scheduler: BaseScheduler, known_durations: Mapping[AnyJob, float]) -> dict[AnyJob, float]:
-    """Return the durations of all jobs. Jobs of unknown duration get the median of the known durations."""
+    """Return the durations of all jobs.
+
+    An unknown duration is assumed to be 0 for a service, and otherwise the median of the known durations of ordinary
+    jobs, which are neither forever jobs nor schedulers.
+    """
     median = median_duration(
         number for job, number in known_durations.items() if not job.forever and not is_scheduler(job)
     )
@@ -261,11 +268,10 @@ def _make_simulation(
     size = max_slots(window)
     slot_seconds = sum(ends[job] - starts[job] for job in slot_users(scheduler, window) if job in ends)
     analyses = _analyze_schedulers(scheduler, durations, window)
-    levels = list(reversed(analyses))
     slack: dict[AnyJob, float] = {}
-    for level in levels:
-        level_slack = slack.get(level, 0.0)
-        slack.update({job: level_slack + job_slack for job, job_slack in analyses[level].slack.items()})
+    for current in reversed(analyses):  # enclosing schedulers first
+        scheduler_slack = slack.get(current, 0.0)
+        slack.update({job: scheduler_slack + job_slack for job, job_slack in analyses[current].slack.items()})
     guessed = {
         job: number
         for job, number in durations.items()
@@ -291,7 +297,7 @@ def _make_simulation(
 def _analyze_schedulers(
     scheduler: BaseScheduler, durations: dict[AnyJob, float], window: Any, change_pool: PoolSettingsChange | None = None
 ) -> dict[BaseScheduler, _PathAnalysis]:
-    """Analyze the longest paths of each scheduler. Nested schedulers are analyzed before the enclosing ones.
+    """Return the analysis of each scheduler, nested schedulers before the enclosing ones.
 
     Args:
         scheduler: the outermost scheduler.
@@ -300,13 +306,13 @@ def _analyze_schedulers(
         change_pool: a function that changes the settings of each pool; None to keep them.
 
     """
-    levels = [scheduler, *(job for job in scheduler.iterate_jobs() if is_scheduler(job))]
-    pools = {level.pool for level in levels if level.pool is not None}
+    schedulers = [scheduler, *(job for job in scheduler.iterate_jobs() if is_scheduler(job))]
+    pools = {current.pool for current in schedulers if current.pool is not None}
     views = {(pool, view.name): view for pool in pools for view in resource_views(copy_pool(pool, change_pool))}
     analyses: dict[BaseScheduler, _PathAnalysis] = {}
-    for level in reversed(levels):  # nested schedulers first
-        analyses[level] = _PathAnalysis(
-            level, durations, analyses, window if level is scheduler else level.jobs_window, views
+    for current in reversed(schedulers):  # nested schedulers first
+        analyses[current] = _PathAnalysis(
+            current, durations, analyses, window if current is scheduler else current.jobs_window, views
         )
     return analyses
 
@@ -316,7 +322,7 @@ def lower_bounds(
     durations: dict[AnyJob, float],
     window: int | None,
     sizes: Iterable[int | None],
-    change_pool: Callable[[int | None], PoolSettingsChange] | None,
+    make_pool_change: Callable[[int | None], PoolSettingsChange] | None,
 ) -> list[float]:
     """Return the lower bound of the makespan for each size.
 
@@ -325,59 +331,66 @@ def lower_bounds(
         durations: the durations of all jobs.
         window: the window of the scheduler.
         sizes: the sizes of the window, or the amounts of a resource.
-        change_pool: takes a size, and returns a function that sets the resource to this amount in the settings of a
-            pool. None to vary the window.
+        make_pool_change: a function that takes an amount, and returns a function that sets the resource to this amount
+            in the settings of a pool; None to vary the window.
 
     """
-    if change_pool is None:
+    if make_pool_change is None:
         analysis = _analyze_schedulers(scheduler, durations, window)[scheduler]
         return [analysis.lower_bound_with_slots(size) for size in sizes]
     return [
-        _analyze_schedulers(scheduler, durations, window, change_pool(size))[scheduler].lower_bound for size in sizes
+        _analyze_schedulers(scheduler, durations, window, make_pool_change(size))[scheduler].lower_bound
+        for size in sizes
     ]
 
 
-def slot_users(level: BaseScheduler, window: Any) -> list[AnyJob]:
-    """Return the jobs that take slots of a window.
+def slot_users(scheduler: BaseScheduler, window: Any) -> list[AnyJob]:
+    """Return the jobs that take slots of a scheduler's window, which are never forever jobs.
 
-    If the window is a number, these are the members of the scheduler. If it is a limiter, they are all jobs at any
-    depth that are not schedulers.
+    If the window is a limiter, these are the jobs at any depth that are not schedulers, except those in a nested
+    scheduler with another limiter. Otherwise, they are the members of the scheduler.
     """
     if not is_limiter(window):
-        return [job for job in level if not job.forever]
+        return [job for job in scheduler if not job.forever]
     jobs: list[AnyJob] = []
-    levels = [level]
-    for current in levels:  # the loop appends nested schedulers to `levels`
+    schedulers = [scheduler]
+    for current in schedulers:  # the loop appends nested schedulers to the list
         for job in current:
             if job.forever:
                 continue
             if not is_scheduler(job):
                 jobs.append(job)
             elif job.jobs_window is window or not is_limiter(job.jobs_window):
-                levels.append(job)
+                schedulers.append(job)
     return jobs
 
 
 def _runs_if_no_job_fails(job: AnyJob) -> bool:
-    """Return whether a job runs if no other job fails. A job with `run_if="failed"` does not."""
+    """Return whether a job runs if no other job fails. Neither it nor an enclosing scheduler has `run_if="failed"`."""
     return all(member.run_if != "failed" for member in (job, *enclosing_schedulers(job)))
 
 
-def resource_users(level: BaseScheduler) -> Iterator[tuple[Pool, str, AnyJob]]:
-    """Yield (pool, name of the resource, member) for each need of a scheduler's members for a resource of a pool."""
-    for job in level:
+def iterate_pool_needs(scheduler: BaseScheduler) -> Iterator[tuple[Pool, str, AnyJob]]:
+    """Yield (pool, name of the resource, member) for each need of a scheduler's members for a resource of a pool.
+
+    Forever jobs other than services are left out.
+    """
+    for job in scheduler:
         for name in job.needs or {}:
-            pool = _providing_pool(level, name)
+            pool = _find_pool(scheduler, name)
             if pool is not None and not (job.forever and not is_service(job)):
                 yield pool, name, job
 
 
-def _providing_pool(level: BaseScheduler, name: str) -> Pool | None:
-    """Return the pool that provides a resource to the members of a scheduler; None if the scheduler reserves it."""
-    for enclosing in (level, *enclosing_schedulers(level)):
-        if enclosing.pool is not None and name in enclosing.pool.total:
-            return enclosing.pool
-        if name in (enclosing.needs or {}):
+def _find_pool(scheduler: BaseScheduler, name: str) -> Pool | None:
+    """Return the pool from which the members of a scheduler take a resource.
+
+    Return None if there is no such pool, or if the scheduler or an enclosing one reserves the resource for its jobs.
+    """
+    for current in (scheduler, *enclosing_schedulers(scheduler)):
+        if current.pool is not None and name in current.pool.total:
+            return current.pool
+        if name in (current.needs or {}):
             return None
     return None
 
@@ -385,14 +398,15 @@ def _providing_pool(level: BaseScheduler, name: str) -> Pool | None:
 class _PathAnalysis:
     """The longest paths through the jobs of one scheduler, and a lower bound of its makespan. Takes O(V + E) time.
 
-    The paths are found by the critical path method (Kelley and Walker 1959). The lower bound is the maximum of three
-    values: the length of the longest path, the work of all jobs divided by the number of slots, and the earliest end of
-    the work for each resource of a pool. A nested scheduler counts as a job that takes its own lower bound.
+    The paths are found by the critical path method (Kelley and Walker 1959). The lower bound is the maximum of the
+    following: the length of the longest path; the work of all jobs divided by the number of slots; the earliest end of
+    the work for each resource of a pool; and the work for each resource of the run divided by its total. A nested
+    scheduler counts as a job that takes its own lower bound.
     """
 
     def __init__(
         self,
-        level: BaseScheduler,
+        scheduler: BaseScheduler,
         durations: dict[AnyJob, float],
         nested_analyses: dict[BaseScheduler, _PathAnalysis],
         window: Any,
@@ -403,7 +417,7 @@ class _PathAnalysis:
                 return 0.0
             return nested_analyses[job].lower_bound if is_scheduler(job) else durations[job]
 
-        order, predecessors = level.topological_order(), partial(waits_for, level)
+        order, predecessors = scheduler.topological_order(), partial(all_requirements, scheduler)
         self._durations: Final = {job: minimum_duration(job) for job in order}
         earliest: dict[AnyJob, float] = {}
         self._latest_predecessors: Final[dict[AnyJob, AnyJob | None]] = {}
@@ -413,31 +427,31 @@ class _PathAnalysis:
             earliest[job] = self._durations[job] + (earliest[last] if last is not None else 0.0)
         self._last_job: Final = max(order, key=earliest.__getitem__, default=None)
         length = earliest[self._last_job] if self._last_job is not None else 0.0
-        remaining = longest_paths(order, predecessors, self._durations, 0.0)  # from each job's start to the end
+        remaining = longest_path_lengths(order, predecessors, self._durations, 0.0)  # from each job's start to the end
         self.slack: Final = {job: length - (earliest[job] - self._durations[job]) - remaining[job] for job in order}
         self._path_length: Final = length
-        slot_jobs = filter(_runs_if_no_job_fails, slot_users(level, window))
+        slot_jobs = filter(_runs_if_no_job_fails, slot_users(scheduler, window))
         self._work_seconds: Final = sum(
             self._durations[job] if job in self._durations else durations[job] for job in slot_jobs
         )
         # The uses of each pool resource by the jobs of this scheduler and of nested ones.
-        self._resource_uses: Final[dict[tuple[Pool, str], list[_ResourceUse]]] = {}
-        for pool, name, job in resource_users(level):
-            self._resource_uses.setdefault((pool, name), []).append(_ResourceUse(job, job, self._durations[job]))
-        for job in level:
+        self._resource_uses: Final[dict[tuple[Pool, str], list[_JobUse]]] = {}
+        for pool, name, job in iterate_pool_needs(scheduler):
+            self._resource_uses.setdefault((pool, name), []).append(_JobUse(job, job, self._durations[job]))
+        for job in scheduler:
             for key, uses in (
                 nested_analyses[job]._resource_uses.items() if is_scheduler(job) and not job.forever else ()
             ):
-                self._resource_uses.setdefault(key, []).extend(_ResourceUse(use.job, job, use.seconds) for use in uses)
-        # The work for each resource of the run by jobs at any depth, keyed by (owner, total, name) of the resource.
+                self._resource_uses.setdefault(key, []).extend(_JobUse(use.job, job, use.seconds) for use in uses)
+        # For each resource of the run, the work of jobs at any depth, keyed by (owner, total, name) of the resource.
         self._work_by_run_resource: Final[dict[tuple[BaseScheduler, int, str], float]] = {}
-        for job in level:
+        for job in scheduler:
             for name in run_needs(job):
-                self._add_work_of_run_resource((*run_resource(level, name), name), self._durations[job])
-            for shared, work in (
+                self._add_work_of_run_resource((*find_run_resource(scheduler, name), name), self._durations[job])
+            for run_key, work in (
                 nested_analyses[job]._work_by_run_resource.items() if is_scheduler(job) and not job.forever else ()
             ):
-                self._add_work_of_run_resource(shared, work)
+                self._add_work_of_run_resource(run_key, work)
         run_bounds = [work / total for (_, total, _), work in self._work_by_run_resource.items()]
         heads = {job: earliest[job] - self._durations[job] for job in order}
         tails = {job: remaining[job] - self._durations[job] for job in order}
@@ -455,8 +469,8 @@ class _PathAnalysis:
             self._path_length, self._resource_bound, self._work_seconds / min(size, sys.maxsize) if size else 0.0
         )
 
-    def _add_work_of_run_resource(self, shared: tuple[BaseScheduler, int, str], work: float) -> None:
-        self._work_by_run_resource[shared] = self._work_by_run_resource.get(shared, 0.0) + work
+    def _add_work_of_run_resource(self, key: tuple[BaseScheduler, int, str], work: float) -> None:
+        self._work_by_run_resource[key] = self._work_by_run_resource.get(key, 0.0) + work
 
     def critical_path(self, analyses: dict[BaseScheduler, _PathAnalysis]) -> list[AnyJob]:
         """Return the jobs of the longest path, in which nested schedulers are replaced by their longest paths."""
@@ -480,7 +494,7 @@ class _PathAnalysis:
         return path
 
 
-class _ResourceUse(NamedTuple):
+class _JobUse(NamedTuple):
     """The use of a resource by a job.
 
     Attributes:
@@ -496,7 +510,7 @@ class _ResourceUse(NamedTuple):
 
 
 def _resource_lower_bound(
-    view: ResourceView, uses: list[_ResourceUse], heads: Mapping[AnyJob, float], tails: Mapping[AnyJob, float]
+    view: ResourceView, uses: list[_JobUse], heads: Mapping[AnyJob, float], tails: Mapping[AnyJob, float]
 ) -> float:
     """Return the earliest time at which the run can end because of the work for a resource.
 
@@ -523,7 +537,7 @@ def _resource_lower_bound(
 
 
 def _peak_results(starts: Mapping[AnyJob, float], ends: Mapping[AnyJob, float]) -> int:
-    """Return the largest number of results that were kept at the same time."""
+    """Return the maximum number of results that were kept at the same time."""
     last_use: dict[AnyJob, float] = {}
     for job, start in starts.items():
         for source in inputs_of(job):

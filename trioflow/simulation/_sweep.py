@@ -1,7 +1,7 @@
 """`what_if`: many simulations of one scenario, with different limits and policies.
 
-In each simulation, the engine runs a copy of the scenario. A copy is made for each policy. If a resource varies, a copy
-is made for each amount of it, too. A simulation of 5,000 jobs takes 0.1 to 0.2 s, a third of which is for the copy.
+In each simulation, the engine runs a copy of the scenario. One copy is made for each policy or, if a resource varies,
+for each policy and amount. A simulation of 5,000 jobs takes 0.1 to 0.2 s, a third of which is for the copy.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from .._core.api.views import (
     WaitCause,
     check_policy,
     duration_text,
+    find_run_resource,
     is_scheduler,
     name_of_policy,
     paths_of,
     pool_settings,
     resource_views,
     run_needs,
-    run_resource,
     short_repr,
 )
 from ..view.trace._span_builder import TraceRecord
 from ..view.trace._what_if import OWN_POLICIES, WhatIf, WhatIfPoint
 from . import _simulate
 from ._scenario_copy import ScenarioCopy
-from ._simulate import lower_bounds, resource_users
+from ._simulate import iterate_pool_needs, lower_bounds
 
 if TYPE_CHECKING:
     from .._core.api.views import PolicyName
     from ._simulate import PoolSettingsChange
 
 MAX_SIMULATED_JOBS: Final = 60_000
-"""The maximum number of jobs in all simulations together if no sizes are given, e.g. 12 simulations of 5,000 jobs."""
+"""The approximate maximum number of jobs in all simulations together if no sizes are given, e.g. 12 of 5,000 jobs."""
 MIN_SIZES: Final = 3
 """The minimum number of sizes to simulate if no sizes are given, even if there are many jobs."""
 
@@ -55,7 +55,7 @@ def simulate_trace(
     """Simulate the run of a trace with other sizes and policies; see `Trace.what_if`.
 
     Raises:
-        ValueError: no job has run, or not all jobs have ended.
+        ValueError: no job has run to its end, the run has not ended, or some of its jobs were removed.
         ValueError: the trace shows several runs.
         ValueError: an argument is invalid, as in `what_if`.
 
@@ -136,12 +136,12 @@ class RecordedScenario:
             (None, self.expected_durations) if policy == self.policy_name else (policy, self.known_durations)
         )
         copy: ScenarioCopy | None = None
-        change = _resource_setter(self, resource)
+        make_pool_change = _pool_change_factory(self, resource)
         with ThreadPoolExecutor(1, _simulate.THREAD_NAME_PREFIX) as thread, _simulate.silence_log():
             for size in sizes:
                 window = size if resource is None else self.window
                 if copy is None or resource is not None:
-                    change_pool = None if change is None else change(size)
+                    change_pool = None if make_pool_change is None else make_pool_change(size)
                     copy = ScenarioCopy(
                         self.scheduler,
                         self.durations,
@@ -175,7 +175,7 @@ def what_if(
         sizes: the amounts of the resource, or sizes of the window, where None means no limit. By default, some sizes
             around the current one.
         policies: the names of the policies; by default, the policy of the run, fifo and critical-path.
-        max_jobs: the approximate number of jobs in all simulations together if `sizes` are not given.
+        max_jobs: the approximate maximum number of jobs in all simulations together if `sizes` are not given.
 
     Raises:
         ValueError: there is no such resource.
@@ -206,8 +206,8 @@ def what_if(
             WhatIfPoint(size, policy, makespan_of_size)
             for size, makespan_of_size in zip(simulated_sizes, makespans, strict=True)
         ]
-    change = _resource_setter(scenario, resource)
-    bounds = lower_bounds(scenario.scheduler, scenario.durations, scenario.window, simulated_sizes, change)
+    make_pool_change = _pool_change_factory(scenario, resource)
+    bounds = lower_bounds(scenario.scheduler, scenario.durations, scenario.window, simulated_sizes, make_pool_change)
     rate = _find_rate(scenario, resource)
     has_only_nested = resource is None and all(is_scheduler(job) for job in scenario.scheduler)
     return WhatIf(
@@ -226,7 +226,7 @@ def what_if(
 def _count_worker_processes(scheduler: BaseScheduler) -> int | None:
     """Return the number of worker processes in a run; None if no job needs one."""
     names = {name for job in scheduler.iterate_jobs() for name in run_needs(job)}
-    return next((run_resource(scheduler, name)[1] for name in names), None)
+    return next((find_run_resource(scheduler, name)[1] for name in names), None)
 
 
 def _check_list_argument(argument: str, value: object, item_kind: str) -> None:
@@ -239,19 +239,19 @@ def _common_policy(scheduler: BaseScheduler, expected_durations: Mapping[AnyJob,
 
     "auto" counts as the policy that it selects: critical-path if a duration is expected, otherwise fifo.
     """
-    levels = [scheduler, *(job for job in scheduler.iterate_jobs() if is_scheduler(job))]
+    schedulers = [scheduler, *(job for job in scheduler.iterate_jobs() if is_scheduler(job))]
     with_durations: set[AnyJob] = set()
     names: set[str] = set()
-    for level in reversed(levels):  # nested schedulers first: a duration in one of them counts for the outer ones
-        if any(job in expected_durations or job in with_durations for job in level):
-            with_durations.add(level)
-        name = name_of_policy(level.policy)
-        names.add(name if name != "auto" else "critical-path" if level in with_durations else "fifo")
+    for current in reversed(schedulers):  # nested schedulers first: a duration in one counts for the enclosing ones
+        if any(job in expected_durations or job in with_durations for job in current):
+            with_durations.add(current)
+        name = name_of_policy(current.policy)
+        names.add(name if name != "auto" else "critical-path" if current in with_durations else "fifo")
     return names.pop() if len(names) == 1 else OWN_POLICIES
 
 
 def _current_size(scenario: RecordedScenario, resource: str | None) -> tuple[int | None, int]:
-    """Return the current size of the window, or the amount of the resource, and the smallest possible one.
+    """Return the current size of the window or amount of the resource, and the smallest size that can be simulated.
 
     Raises:
         ValueError: there is no such resource.
@@ -273,7 +273,7 @@ def _current_size(scenario: RecordedScenario, resource: str | None) -> tuple[int
 
 
 def _find_rate(scenario: RecordedScenario, resource: str | None) -> Rate | None:
-    """Return the rate of this name in the outermost pool that has it; None if the resource is not a rate."""
+    """Return the first rate of this name in a pool, outermost pools first; None if no pool has one."""
     jobs = [scenario.scheduler, *scenario.scheduler.iterate_jobs()]
     amounts = (
         pool_settings(pool).get(resource or "") for job in jobs if (pool := getattr(job, "pool", None)) is not None
@@ -290,22 +290,22 @@ def _rate_unit(rate: Rate | None) -> str | None:
 
 
 def _max_needs(scenario: RecordedScenario, resource: str) -> dict[str, float]:
-    """Return the maximum amount of each limit of a rate that a single job needs, keyed by the name of the limit."""
+    """Return the largest amount that a single job needs of each limit of a resource, keyed by the limit's name."""
     max_needs: dict[str, float] = {}
-    for level in (scenario.scheduler, *(job for job in scenario.scheduler.iterate_jobs() if is_scheduler(job))):
-        for pool, name, job in resource_users(level):
+    for scheduler in (scenario.scheduler, *(job for job in scenario.scheduler.iterate_jobs() if is_scheduler(job))):
+        for pool, name, job in iterate_pool_needs(scheduler):
             for view in resource_views(pool) if name == resource else ():
                 for key, amount in view.largest_needs([job]).items() if view.name == resource else ():
                     max_needs[key] = max(max_needs.get(key, 0.0), amount)
     return max_needs
 
 
-def _resource_setter(
+def _pool_change_factory(
     scenario: RecordedScenario, resource: str | None
 ) -> Callable[[int | None], PoolSettingsChange] | None:
-    """Return a function that takes a size and returns a function to set the resource to this size in a pool's settings.
+    """Return a factory of changes to the settings of pools; None if there is no resource to vary.
 
-    Return None if there is no resource to vary.
+    Called with a size, the factory returns a function that sets the resource to this size in the settings of a pool.
     """
     if resource is None:
         return None
@@ -327,11 +327,11 @@ def _resource_setter(
 
 
 def _check_sizes(sizes: Sequence[int | None], resource: str | None, min_size: int) -> list[int | None]:
-    """Check sizes given by the user, and return them in ascending order.
+    """Check user-supplied sizes, and return them in ascending order, with None at the end.
 
     Raises:
         TypeError: a size is not a whole number.
-        ValueError: a size is too small, or there are no sizes.
+        ValueError: a size is too small, or is None although `resource` is given; or there are no sizes.
 
     """
     for size in sizes:
@@ -353,7 +353,12 @@ def _check_sizes(sizes: Sequence[int | None], resource: str | None, min_size: in
 def _default_sizes(
     scenario: RecordedScenario, resource: str | None, current_size: int | None, min_size: int, max_sizes: int
 ) -> list[int | None]:
-    """Return up to `max_sizes` sizes: the current one, and others such as 1, 2, 3, 4, 6, 8, ... as far as useful."""
+    """Return the sizes to simulate, in ascending order: the current one, and some of the series 1, 2, 3, 4, 6, 8, ...
+
+    The series begins with the smallest size that can be simulated. It ends soon after the size above which the lower
+    bound of the makespan no longer decreases. If there are more than `max_sizes`, every other size is left out
+    repeatedly.
+    """
     jobs = sum(not job.forever for job in scenario.scheduler)
     max_size = jobs if resource is None else max(4 * (current_size or min_size), min_size)
     steps = itertools.chain((1,), (step << power for power in range(60) for step in (2, 3)))
@@ -361,8 +366,8 @@ def _default_sizes(
         min_size,
         *(size for size in itertools.takewhile(lambda step: step < 2 * max_size, steps) if size > min_size),
     ]
-    change = _resource_setter(scenario, resource)
-    bounds = lower_bounds(scenario.scheduler, scenario.durations, scenario.window, sizes, change)
+    make_pool_change = _pool_change_factory(scenario, resource)
+    bounds = lower_bounds(scenario.scheduler, scenario.durations, scenario.window, sizes, make_pool_change)
     last_useful = next((index for index, bound in enumerate(bounds) if bound <= bounds[-1] * 1.0001), len(sizes) - 1)
     sizes = sizes[: last_useful + 4]  # keep a few larger sizes, because real makespans exceed the bound
     doubled = min(2 * (current_size or 1), max(max_size, current_size or 1))

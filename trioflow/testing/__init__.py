@@ -1,4 +1,4 @@
-"""Tools to test jobs and scenarios: virtual time, and the exploration of runs, on both backends.
+"""Tools for testing jobs and scenarios: virtual time, and the exploration of runs, on both backends.
 
 `explore` runs a scenario many times, each time with other orders, durations and faults, and reports a failure in a few
 lines. It is built on virtual time, which tests can also use by itself.
@@ -32,7 +32,7 @@ Limits:
   waits only when no deadline is left.
 - A task that waits without a deadline for an event that never happens waits forever, as in real time.
 - The clock stops while any task is busy, for example one that polls, or that swallows a cancellation which is delivered
-  again and again. Time passes only between iterations of the loop that have work to do, never during them.
+  again and again. Time passes only while no task can resume.
 - Times are as exact as sums of floats. Whole numbers and binary fractions (0.5, 0.25) are exact on both backends. For
   other numbers, asyncio's clock shows exactly the time of each deadline. trio's clock may be one rounding step past it:
   with deadlines at 2.4 and 6.7 it shows 6.700000000000001 at the second one.
@@ -40,7 +40,7 @@ Limits:
 - A timeout around a thread that may be abandoned (``abandon_on_cancel``) expires before the thread has begun. On
   asyncio the thread then never begins.
 - Tasks that wake at the same time wake in the order in which their waits began, on both backends. In real time trio
-  promises no order; `explore` tries others.
+  promises no order; `explore` tries other orders.
 """
 
 from ..clock import VirtualTimeEventLoop as VirtualTimeEventLoop

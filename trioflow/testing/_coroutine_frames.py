@@ -20,7 +20,10 @@ LIBRARY_MODULES: Final = ("trio", "anyio", "asyncio", "outcome", "contextlib", "
 
 
 def waiting_line(coroutine: Any) -> str:
-    """Return the file, the number and the text of the innermost line of user code in which a coroutine waits."""
+    """Return the file, number and text of the innermost line of user code in which a coroutine waits.
+
+    If it waits in no such line, return a text that says so.
+    """
     innermost: FrameType | None = None
     for frame in _iterate_frames(coroutine):
         if not frame.f_code.co_filename.startswith(_library_prefixes()):
@@ -38,7 +41,7 @@ def is_sleeping(coroutine: Any, *, endless: bool = False) -> bool:
         endless: whether to include sleeps that only a cancellation ends.
 
     """
-    codes = _sleep_codes(endless)
+    codes = _sleep_code_objects(endless)
     for frame in _iterate_frames(coroutine):
         if frame.f_code in codes:
             return True
@@ -47,7 +50,7 @@ def is_sleeping(coroutine: Any, *, endless: bool = False) -> bool:
     return False
 
 
-def waits_for_thread(coroutine: Any) -> bool:
+def is_waiting_for_thread(coroutine: Any) -> bool:
     """Return whether a coroutine waits for a thread that anyio, trio or asyncio has started."""
     return any(
         frame.f_code.co_name in ("run_sync", "to_thread_run_sync", "to_thread")
@@ -72,14 +75,14 @@ def _iterate_frames(awaited: Any) -> Iterator[FrameType]:
 
 @functools.cache
 def _library_prefixes() -> tuple[str, ...]:
-    """Return the prefixes of the file names of libraries."""
+    """Return the path prefixes of the files of trioflow and of `LIBRARY_MODULES`."""
     files = [module.__file__ for name in LIBRARY_MODULES if (module := sys.modules.get(name)) and module.__file__]
-    folders = [f"{os.path.dirname(file)}{os.sep}" if file.endswith("__init__.py") else file for file in files]
-    return (PACKAGE_PREFIX, *folders)
+    prefixes = [f"{os.path.dirname(file)}{os.sep}" if file.endswith("__init__.py") else file for file in files]
+    return (PACKAGE_PREFIX, *prefixes)
 
 
 @functools.cache
-def _sleep_codes(endless: bool) -> frozenset[CodeType]:
+def _sleep_code_objects(endless: bool) -> frozenset[CodeType]:
     """Return the code objects of all functions that only let time pass."""
     functions: list[Any] = [asyncio.sleep, anyio.sleep, anyio.sleep_until, anyio.lowlevel.checkpoint]
     functions += [anyio.sleep_forever] * endless

@@ -1,7 +1,7 @@
 """`explore`: run a scenario many times, with varying orders, durations and faults.
 
 ```
-plain runs ──► list of all places ──► a plan ──► ExploredRun.run ──► a law is broken? ──► shrunk ──► BrokenRun
+plain runs ──► list of all places ──► a plan ──► ExploredRun.run ──► an invariant is violated? ──► shrunk ──► BrokenRun
                                             ▲             │ no
                                             └─────────────┘ until the number of runs is reached
 ```
@@ -32,26 +32,27 @@ FAULTS: Final = tuple(dict.fromkeys(FAULT_OF_KIND.values()))
 
 BACKENDS: Final = get_args(BackendName)
 RUNS_PER_GC: Final = 50
-"""The number of runs between two garbage collections. Automatic ones would take a fifth of the time."""
+"""The number of runs between two garbage collections. Automatic collection would take a fifth of the time."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Exploration:
-    """The summary of an exploration in which no law was broken.
+    """The summary of an exploration in which no invariant was violated.
 
     Attributes:
         runs: the number of runs.
         seed: the seed with which `explore` repeats these runs.
-        tried: the number of runs with each kind of fault.
-        places: the number of plans with a single fault, which are one for each kind of fault at each place of each job.
+        tried: the number of runs with each kind of fault. Kinds that did not occur are left out.
+        single_fault_plans: the number of plans with a single fault, one for each applicable combination of job, place
+            in the job, and fault. It is 0 if only the run of a `BrokenRun` was repeated.
 
     """
 
     runs: int
     seed: int | str
     tried: dict[str, int]
-    places: int
+    single_fault_plans: int
 
     def __str__(self) -> str:
         """Return a summary in one line."""
@@ -60,10 +61,10 @@ class Exploration:
 
 
 class BrokenRun(AssertionError):
-    """The error of `explore` for a run that has broken a law. The text of the error is the story of the run.
+    """The error of `explore` for a run that has violated an invariant. The text of the error is the story of the run.
 
     Attributes:
-        story: the events of the run, one on each line.
+        story: the violated invariant, the faults and the events of the run, each on its own line.
         seed: the seed with which `explore` repeats exactly this run.
 
     """
@@ -86,13 +87,14 @@ def explore(
 ) -> Exploration:
     """Run a scenario many times on virtual time, with varying orders and faults, and report what breaks it.
 
-    The first runs are plain. Then, in each run, tasks resume in other orders, jobs take longer, fail, time out or are
-    cancelled at any of their waits, the run is interrupted, or the program is killed and started again with its
-    journal. After each run these laws must hold:
+    The first runs are plain. In the others, tasks resume in other orders; jobs take longer, fail, time out, or are
+    cancelled at any of their waits; the run is interrupted; or the program is killed and started again with its
+    journal. After each run these invariants must hold:
 
     - no job raised an AssertionError, and `check` raised nothing;
-    - the run ended: it did not stall, and its jobs did not wait forever;
-    - a stalled run was not ended only by the timeout of a scheduler, unless a job was made to hang;
+    - `make_scheduler` and the run raised nothing, except a KeyboardInterrupt after an injected Ctrl-C;
+    - the run ended: it did not stall, and its jobs did not wait again and again forever;
+    - no timeout of a scheduler ended a run that would otherwise have stalled, unless a job was made to hang;
     - no job and no asyncio task is still running, and `co_shutdown` of each job was called once;
     - all resources of pools and tokens of limiters have been returned.
 
@@ -103,20 +105,20 @@ def explore(
             world: a dict that is new for each run, and survives a crash, like a disk or a bank. Everything else that it
             builds is lost in a crash.
         runs: the number of runs, at least 1.
-        seed: a whole number that repeats all runs; or the `seed` of a `BrokenRun`, a text that repeats this run; None
-            for a random number.
-        check: called with the scheduler after each run, in the event loop; it raises, as `assert` does, if a law is
-            broken, and returns nothing. The law must hold after any faults: a cancelled job has no result. If it takes
-            two arguments, the second is the world.
+        seed: a whole number, with which all runs can be repeated; or the `seed` of a `BrokenRun`, a string that repeats
+            that run; None for a random number.
+        check: called with the scheduler after each run, in the event loop. It raises an exception, usually by `assert`,
+            if an invariant of the scenario is violated, and returns None. The invariant must hold after any faults; for
+            example, a cancelled job has no result. If `check` takes two arguments, the second is the world.
         faults: the kinds of faults, from `FAULTS`. Crashes need msgspec, for the journal, and are left out if
             `make_scheduler` takes no world, because then nothing to check survives them.
-        backends: the backends for the scenario, in turn: "trio", "asyncio".
+        backends: the backends to alternate between: "trio", "asyncio" or both.
 
     Returns:
         A summary of the runs.
 
     Raises:
-        BrokenRun: a law was broken.
+        BrokenRun: an invariant was violated.
         TypeError, ValueError: an argument is invalid; or a job works in a thread or a process, which takes real time.
         RuntimeError: an event loop runs in this thread; or this version of trio does not allow repeatable runs.
         Exception: the error of the first call of `make_scheduler`, or the reason why the scenario cannot run at all.
@@ -142,24 +144,24 @@ def explore(
     if check is not None:
         count_arguments(check, "check", 2)
     runs = _check_runs(runs)
-    chosen = _choose_names(faults, FAULTS, "faults", "all of them")
+    chosen_faults = _choose_names(faults, FAULTS, "faults", "all of them")
     backend_names = _choose_names(backends, BACKENDS, "backends", "both")
-    if not chosen:
+    if not chosen_faults:
         raise ValueError("faults=(): choose at least one; for a plain run, give seed='trio' or seed='asyncio'")
     if not backend_names:
         raise ValueError("backends=(): choose one of 'trio' and 'asyncio', or both")
     if not takes_world:
-        if chosen == ("crash",):
+        if chosen_faults == ("crash",):
             raise ValueError(
                 "faults=('crash',): make_scheduler takes no argument; let it take the world, which outlives a crash"
             )
-        chosen = tuple(fault for fault in chosen if fault != "crash")
+        chosen_faults = tuple(fault for fault in chosen_faults if fault != "crash")
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, str))):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"seed={short_repr(seed)}: give a whole number, or the text from the story of a broken run")
     if loop_running():
         raise RuntimeError("explore(): an event loop runs in this thread, and it starts its own: call it in plain code")
     explorer = _Explorer(make_scheduler, check)
-    with _silence_log():
+    with _suspend_log_and_gc():
         if isinstance(seed, str):
             plan = read_plan(seed)
             if not takes_world and any(change.kind == "crash" for change in plan.changes):
@@ -167,11 +169,11 @@ def explore(
                     f"seed={seed!r}: make_scheduler takes no argument; let it take the world, which outlives a crash"
                 )
             return explorer.repeat(plan, seed)
-        return explorer.explore(runs, random.randrange(10**6) if seed is None else seed, chosen, backend_names)
+        return explorer.explore(runs, random.randrange(10**6) if seed is None else seed, chosen_faults, backend_names)
 
 
 class _Explorer:
-    """Makes the runs of one exploration, and counts the faults in them."""
+    """Makes the runs of one exploration, and counts the runs with each kind of fault."""
 
     def __init__(self, make: Callable[..., Scheduler], check: Callable[..., object] | None) -> None:
         self._make_scheduler: Final = make
@@ -196,6 +198,10 @@ class _Explorer:
             plan: the plan.
             seed: the text of the plan, for errors.
 
+        Raises:
+            BrokenRun: the run violates an invariant.
+            ValueError: a change of the plan does not fit the scenario.
+
         """
         __tracebackhide__ = True
         outcome = self._run(plan)
@@ -203,8 +209,8 @@ class _Explorer:
             if change.name and change.name not in outcome.wait_counts:
                 names = ", ".join(map(repr, outcome.wait_counts)) or "none"
                 raise ValueError(f"seed={seed!r}: there is no job {change.name!r} in the scenario, but {names}")
-        if outcome.broken_law is not None:
-            raise _broken_run(outcome, "This run breaks a law:")
+        if outcome.violated_invariant is not None:
+            raise _make_broken_run(outcome, "This run violates an invariant:")
         for change in plan.changes:
             if change not in outcome.applied_changes:
                 waits = f"{change.name!r} waited {outcome.wait_counts[change.name]} times"
@@ -216,17 +222,22 @@ class _Explorer:
         return Exploration(1, seed, dict(self._fault_counts), 0)
 
     def explore(self, runs: int, seed: int, faults: tuple[str, ...], backends: tuple[str, ...]) -> Exploration:
-        """Make runs until a law is broken, and return the summary if none is broken."""
+        """Make the runs, and return their summary.
+
+        Raises:
+            BrokenRun: a run has violated an invariant. It was shrunk; no further runs were made.
+
+        """
         __tracebackhide__ = True
         generator = PlanGenerator(seed, faults)
-        waits, plain_duration = 0, 0.0
+        plain_wait_count, plain_duration = 0, 0.0
         for number in range(runs):
             backend = backends[number % len(backends)]
             if number < len(backends):
                 plan, order_seed = Plan(backend), None
             else:
                 if number == len(backends):
-                    self._round_size = max(MIN_ROUND_WAITS, ROUND_FACTOR * waits)
+                    self._round_size = max(MIN_ROUND_WAITS, ROUND_FACTOR * plain_wait_count)
                     generator.begin(plain_duration)
                 plan, order_seed = generator.next_plan(backend)
             try:
@@ -235,10 +246,11 @@ class _Explorer:
                 if number:
                     error.add_note(f"This is run {number + 1} of {runs} (seed={seed}) of explore: {plan}")
                 raise
-            if outcome.broken_law is not None:
-                self._report(outcome, order_seed, number, runs, seed)
+            if outcome.violated_invariant is not None:
+                self._raise_broken_run(outcome, order_seed, number, runs, seed)
             if number < len(backends):
-                waits, plain_duration = max(waits, outcome.waits), max(plain_duration, outcome.end_time)
+                plain_wait_count = max(plain_wait_count, outcome.total_wait_count)
+                plain_duration = max(plain_duration, outcome.end_time)
             generator.record(outcome)
             self._count_faults(outcome, order_seed)
         fault_counts = {fault: self._fault_counts[fault] for fault in faults if self._fault_counts[fault]}
@@ -250,16 +262,17 @@ class _Explorer:
             applied_faults.add("order")
         self._fault_counts.update(applied_faults)
 
-    def _report(self, outcome: RunOutcome, order_seed: int | None, number: int, runs: int, seed: int) -> None:
-        """Shrink a run that has broken a law, and raise the error with its story."""
+    def _raise_broken_run(self, outcome: RunOutcome, order_seed: int | None, number: int, runs: int, seed: int) -> None:
+        """Shrink a run that has violated an invariant, and raise the error with its story."""
         __tracebackhide__ = True
-        shrinking = Shrinker(outcome, order_seed, self._run)
-        smallest = shrinking.shrink()
-        raise _broken_run(smallest, f"Run {number + 1} of {runs} (seed={seed}) breaks a law. The shortest story of it:")
+        smallest = Shrinker(outcome, order_seed, self._run).shrink()
+        raise _make_broken_run(
+            smallest, f"Run {number + 1} of {runs} (seed={seed}) violates an invariant. The shortest story of it:"
+        )
 
 
-def _broken_run(outcome: RunOutcome, heading: str) -> BrokenRun:
-    """Create the error for a run that has broken a law.
+def _make_broken_run(outcome: RunOutcome, heading: str) -> BrokenRun:
+    """Create the error for a run that has violated an invariant.
 
     Args:
         outcome: the outcome of the run.
@@ -268,7 +281,7 @@ def _broken_run(outcome: RunOutcome, heading: str) -> BrokenRun:
     """
     plan = outcome.plan
     task_order = outcome.task_order
-    lines = [heading, "", f"on {plan.backend}: {outcome.broken_law}"]
+    lines = [heading, "", f"on {plan.backend}: {outcome.violated_invariant}"]
     for change in plan.changes:
         if change.kind == "rank":
             when = "before" if change.value < 0 else "after"
@@ -290,17 +303,17 @@ def _broken_run(outcome: RunOutcome, heading: str) -> BrokenRun:
 
 
 @contextlib.contextmanager
-def _silence_log() -> Generator[None]:
-    """Silence the log of intended failures, and disable automatic garbage collection, in the body of a `with`."""
-    log = logging.getLogger("trioflow")
-    disabled, collects = log.disabled, gc.isenabled()
-    log.disabled = True
+def _suspend_log_and_gc() -> Generator[None]:
+    """In the body of a `with`, silence the log of intended failures, and disable automatic garbage collection."""
+    logger = logging.getLogger("trioflow")
+    was_disabled, collected_garbage = logger.disabled, gc.isenabled()
+    logger.disabled = True
     gc.disable()
     try:
         yield
     finally:
-        log.disabled = disabled
-        if collects:
+        logger.disabled = was_disabled
+        if collected_garbage:
             gc.enable()
 
 
@@ -312,12 +325,12 @@ def _check_runs(runs: object) -> int:
     return runs
 
 
-def _choose_names(value: Any, known: tuple[str, ...], name: str, all_of_them: str) -> tuple[str, ...]:
+def _choose_names(value: Any, known: tuple[str, ...], name: str, default_text: str) -> tuple[str, ...]:
     """Check an argument that is a collection of names, and return the names in the order of `known`."""
     is_collection: bool = isinstance(value, Collection) and not isinstance(value, str)
     if not is_collection:
-        raise TypeError(f"{name}={short_repr(value)}: give a tuple of names, or leave it out for {all_of_them}")
+        raise TypeError(f"{name}={short_repr(value)}: give a tuple of names, or leave it out for {default_text}")
     for entry in cast("Collection[object]", value):
         if not is_among(entry, known):
-            raise ValueError(f"{name}=...: there is no {short_repr(entry)}; choose of {', '.join(map(repr, known))}")
-    return tuple(word for word in known if word in value)
+            raise ValueError(f"{name}=...: there is no {short_repr(entry)}; choose from {', '.join(map(repr, known))}")
+    return tuple(known_name for known_name in known if known_name in value)

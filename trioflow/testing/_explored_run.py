@@ -1,26 +1,27 @@
-"""One run of a scenario according to a plan: steps the jobs from wait to wait, applies the changes, checks the laws.
+"""One run of a scenario by a plan: it steps jobs from wait to wait, applies the changes, and checks the invariants.
 
 ```
-plan ──► ExploredRun.run ──► make_scheduler() ──► co_run(), on virtual time, its tasks in the plan's order ──► Outcome
+plan ──► ExploredRun.run ──► make_scheduler() ──► co_run(), on virtual time, tasks in the plan's order ──► RunOutcome
              │                                   │ each call of a job
-             │ crash: again                      ▼
+             │ crash: start again                ▼
              └────────── _step_coroutine(): begin ─► wait ──► resume ─► wait ──► ... ──► end
-                                              at each: the changes of the plan
+                                        at each step: apply the changes of the plan
 ```
 
-`_step_coroutine` steps every call of a job: it sends to the coroutine of the job what the event loop sends, and passes
-on its traps. So it controls each moment in which the job waits: it can resume the job later, make it fail, or never
-resume it. A change must not break a guarantee of the backends or of the engine, so these rules apply:
+`_step_coroutine` steps every call of a job: it passes the traps of the job's coroutine to the event loop, and the
+loop's answers to the coroutine. So it controls each wait of the job: it can resume the job later, make it fail, or
+never resume it. A change must not break a guarantee of the backends or of the engine, so these rules apply:
 
-- Cancellations, Ctrl-C and crashes happen while a job waits. A separate task causes them, which resumes first in the
-  next iteration of the event loop, because no other code may run before the job's trap has reached the loop.
-- An injected exception represents a failure of the outside world. It is raised after a sleep of the job, which
-  represents work in the outside world, or at the beginning or the end of the job's body, but not after a wait for a
-  lock, which cannot fail.
-- A service is not cancelled once it is ready, because its scheduler cancels it only after all jobs that use it. It is
-  not cancelled at its beginning either, because it may report readiness before it waits.
-- A job may always resume late. While it is delayed on trio, it is shielded, because it may already have received what
-  it waited for. On asyncio, a task may be cancelled even then.
+- Cancellations and Ctrl-C happen at the beginning of a job, or while it waits; crashes also at its end. While the job
+  waits, a separate task causes them, because the job's trap must reach the event loop first. This task resumes before
+  all others in the next iteration of the loop.
+- An injected exception represents a failure of the outside world. It is raised at the beginning or the end of a job's
+  body, or after a sleep, which represents work in the outside world. It is not raised after a wait for a lock, which
+  cannot fail.
+- A service is not cancelled once it is ready, because its scheduler cancels it only after all jobs that use it have
+  ended. It is not cancelled at its beginning either, because it may report readiness before it waits.
+- A job may always resume late. On trio it is shielded from cancellation during the delay, because it may already have
+  received what it waited for. On asyncio, a task may be cancelled even then.
 - A crash copies the world at that moment, and the journal ignores all later records. The crashed program is shut down
   like any other, but in a world that is then discarded; the next program gets the copy.
 """
@@ -49,8 +50,8 @@ from .._core.api.testing import (
     has_hard_timeout,
     intercept_calls,
     interrupt,
-    run_scope,
     runs_outside_loop,
+    scope_with_run_deadline,
 )
 from .._core.api.views import (
     AbstractJob,
@@ -73,28 +74,31 @@ if TYPE_CHECKING:
     from .. import Scheduler
 
 STALL_LIMIT: Final = 1e9
-"""The virtual time, in seconds, at which a run has stalled: the clock gets there only if no other timer is left."""
+"""The virtual time, in seconds, at which a run counts as stalled. The clock reaches it only without other timers."""
 MAX_ENDING_ITERATIONS: Final = 4
-"""The number of iterations of the event loop in which tasks must finish after the run."""
+"""The number of iterations of asyncio's event loop that tasks may take to finish after the run."""
 PLAIN_ROUND_WAITS: Final = 100_000
-"""The number of waits in a round of a plain run. A run never ends if no timer stays pending for a whole round."""
+"""The number of waits in a round of a plain or repeated run.
+
+A run counts as endless if no timer stays pending throughout a round, or if the clock stands still during one.
+"""
 MIN_ROUND_WAITS: Final = 5_000
 ROUND_FACTOR: Final = 50
-"""The number of waits in a round of other runs, relative to all waits of the plain run; at least `MIN_ROUND_WAITS`."""
+"""A round of any other run has this many times the waits of the longest plain run, but at least `MIN_ROUND_WAITS`."""
 TIMEOUT_CHECK_LEAD: Final = 2.0**-10
-"""How long before the timeout of a scheduler the other timers are checked, in seconds."""
+"""The time, in seconds, by which the check of the other timers precedes the timeout of a scheduler."""
 EXTERNAL_FAULTS: Final = frozenset({"cancellation", "ctrl-c", "crash"})
-"""The faults with causes outside of the job."""
-MAX_WAITS_AFTER_CANCEL: Final = 1_000
-"""The number of waits after the cancellation of the run from which each further wait raises `EndlessRun`."""
+"""The faults whose cause lies outside the job."""
+MAX_WAITS_AFTER_GIVING_UP: Final = 1_000
+"""The maximum number of waits in the last round of a run that was given up. Each further wait raises `EndlessRun`."""
 
 NO_CHANGES: Final[list[Change]] = []
 
-exploration_run: Final[contextvars.ContextVar[ExploredRun]] = contextvars.ContextVar("trioflow exploration")
+current_explored_run: Final[contextvars.ContextVar[ExploredRun]] = contextvars.ContextVar("trioflow exploration")
 
 
 class InjectedError(Exception):
-    """The exception with which an exploration makes a job fail, in place of any exception that the job could raise."""
+    """The exception that `explore` raises in a job to make it fail. It represents a failure of the outside world."""
 
 
 class EndlessRun(BaseException):
@@ -108,13 +112,13 @@ class SteppedJob:
     Attributes:
         name: the path of the job.
         job: the job.
-        wait_count: the number of waits in all calls of the job.
-        call_count: the number of calls.
+        wait_count: the number of waits in all calls of the job since the last crash.
+        call_count: the number of calls since the last crash.
         is_running: whether a call is in progress.
-        waiting_coroutine: the coroutine of the job while it waits; None while it does not.
+        waiting_coroutine: the coroutine of the job while it waits; None at other times.
         wait_start: the time at which the current or last wait began.
-        shutdown_count: the number of calls of the job's `co_shutdown`.
-        pending_failures: the failures to repeat, each with its place.
+        shutdown_count: the number of calls of the job's `co_shutdown` since the last crash.
+        pending_failures: the failures to repeat. Each is a pair: the description of the place, and the change.
 
     """
 
@@ -141,22 +145,22 @@ class RunOutcome:
 
     Attributes:
         plan: the plan of the run.
-        broken_law: the law that was broken; None if all laws held.
-        error: the exception that broke the law, if there is one.
+        violated_invariant: the violated invariant; None if all invariants held.
+        error: the exception that violated the invariant, if there is one.
         event_lines: the events of the run, as lines of text.
         applied_changes: the changes of the plan that were applied.
         wait_counts: the number of waits of each job, by name.
-        jobs_with_timeout: the names of jobs that, or a scheduler around them, have a timeout.
-        jobs_with_retries: the names of jobs that, or a scheduler around them, have retries.
-        make_error: the error of the first call of `make_scheduler`; None if it succeeded.
+        jobs_with_timeout: the names of the jobs that have a timeout, or are in a scheduler that has one.
+        jobs_with_retries: the names of the jobs that have retries, or are in a scheduler that has them.
+        make_error: the error that `make_scheduler` raised before any job had waited; None if there is none.
         task_order: the order of tasks in the run.
-        waits: the number of waits of all jobs.
+        total_wait_count: the number of waits of all jobs.
         end_time: the virtual time at the end.
 
     """
 
     plan: Plan
-    broken_law: str | None = None
+    violated_invariant: str | None = None
     error: BaseException | None = None
     event_lines: list[str] = field(default_factory=list[str])
     applied_changes: set[Change] = field(default_factory=set[Change])
@@ -165,7 +169,7 @@ class RunOutcome:
     jobs_with_retries: set[str] = field(default_factory=set[str])
     make_error: Exception | None = None
     task_order: TaskOrder | None = None
-    waits: int = 0
+    total_wait_count: int = 0
     end_time: float = 0.0
 
 
@@ -176,7 +180,7 @@ class ExploredRun:
         make: creates the scheduler. If it takes an argument, it is called with the world.
         check: called with the scheduler after the run, and with the world if it takes two arguments; None for no check.
         plan: the changes of the run.
-        round_size: the number of waits in a round. A run never ends if no timer stays pending for a whole round.
+        round_size: the number of waits in a round; see `PLAIN_ROUND_WAITS`.
         order_seed: a seed for the order of tasks in all iterations; None for the usual order.
 
     """
@@ -194,7 +198,9 @@ class ExploredRun:
         self._round_size: Final = round_size
         self.plan: Final = plan
         self.outcome: Final = RunOutcome(plan)
-        self._changes_by_place: Final[dict[str, dict[int, list[Change]]]] = {}  # by the name of the job and the place
+        self._changes_by_place: Final[
+            dict[str, dict[int, list[Change]]]
+        ] = {}  # by the name of the job, then by the place
         seeds: dict[int, int] = {}
         ranks: dict[str, float] = {}
         first: dict[int, str] = {}
@@ -214,32 +220,37 @@ class ExploredRun:
         self._world: dict[Any, Any] = {}
         self._crash_copy: dict[Any, Any] = {}  # a copy of the world at the moment of the last crash
         self._stepped_jobs: dict[AnyJob, SteppedJob] = {}
-        self._waits_before_crash: Counter[str] = Counter()  # the number of waits of each job
+        self._waits_before_crash: Counter[str] = Counter()  # by the name of the job
         self._waits_in_round = 0
         self._round_start = 0.0
-        self._timeout_ends: dict[AnyJob, float] = {}  # the time of each scheduler's timeout, in its last call
-        self._check_times: list[float] = []  # the times at which `_before_timeout` will be called
+        self._timeout_deadlines: dict[AnyJob, float] = {}  # of the latest call of each scheduler
+        self._check_times: list[float] = []  # the times of the pending checks of `_check_before_timeout`
         self._pending_timers: frozenset[tuple[object, float]] | None = None  # at the end of the last round
         self._is_crashed = self._gave_up = False
         self._allowed_error: BaseException | None = None  # the KeyboardInterrupt that the run may raise
         self._clock: Callable[[], float] = float
         self._pause: Callable[[float], Awaitable[None]]
         self._scheduler: Any = None
-        self._cut_scope: Any = None
-        self._host: Any = None
-        self._group: Any = None
-        self._native_cancels = 0
+        self._cut_scope: Any = None  # around the run, for `cut` and for giving up; None while there is no run
+        self._host_task: Any = None
+        self._task_group: Any = None
+        self._native_cancel_count = 0
         self._rejection: Exception | None = None
-        self._journal: str | None = None
+        self._journal_path: str | None = None
 
     # ---- the whole run
 
     def run(self) -> RunOutcome:
-        """Run the scenario according to the plan, and return the outcome."""
+        """Run the scenario according to the plan, again after each crash, and return the outcome.
+
+        Raises:
+            Exception: the scenario cannot be explored, for example because it cannot start.
+
+        """
         crashes = any(change.kind == "crash" for change in self.plan.changes)
         with tempfile.TemporaryDirectory() if crashes else contextlib.nullcontext() as directory:
             if directory is not None:
-                self._journal = os.path.join(directory, "run.db")
+                self._journal_path = os.path.join(directory, "run.db")
             self._run_once()
             while self._is_crashed and self._rejection is None:
                 self._is_crashed, self._world = False, self._crash_copy
@@ -254,6 +265,7 @@ class ExploredRun:
         return self.outcome
 
     def _record_profile(self) -> None:
+        """Record the number of waits of each job, and which jobs have timeouts or retries."""
         outcome = self.outcome
         outcome.wait_counts.update(self._waits_before_crash)
         for stepped in self._stepped_jobs.values():
@@ -262,12 +274,13 @@ class ExploredRun:
                 outcome.jobs_with_timeout.add(stepped.name)
             if any(level.retry for level in (stepped.job, *enclosing_schedulers(stepped.job))):
                 outcome.jobs_with_retries.add(stepped.name)
-        outcome.waits = sum(outcome.wait_counts.values())
+        outcome.total_wait_count = sum(outcome.wait_counts.values())
 
     def _run_once(self) -> None:
+        """Run the program once, until it ends or crashes."""
         for stepped in self._stepped_jobs.values():
             self._waits_before_crash[stepped.name] += stepped.wait_count
-        self._stepped_jobs, self._waits_in_round, self._pending_timers, self._timeout_ends, self._check_times = (
+        self._stepped_jobs, self._waits_in_round, self._pending_timers, self._timeout_deadlines, self._check_times = (
             {},
             0,
             None,
@@ -282,8 +295,10 @@ class ExploredRun:
                 try:
                     trio.run(self._main, **options)
                 except trio.TrioInternalError as error:
-                    self._record_broken_law("trio breaks down", error)
-                    self.add_line(f"trio breaks down: {_describe_error(error.__cause__ or error)}", self._latest_time())
+                    self._record_violation("trio breaks down", error)
+                    self.add_line(
+                        f"trio breaks down: {_describe_error(error.__cause__ or error)}", self._last_activity_time()
+                    )
             else:
                 anyio.run(self._main, backend="asyncio", backend_options=options)
 
@@ -291,45 +306,45 @@ class ExploredRun:
         is_trio = self.plan.backend == "trio"
         self._clock = anyio.current_time
         self._pause = _pause_on_trio if is_trio else _pause_on_asyncio
-        exploration_run.set(self)
+        current_explored_run.set(self)
         try:
-            made = _call_with(self._make_scheduler, "make_scheduler", None, self._world)
+            made = _call_user_function(self._make_scheduler, "make_scheduler", None, self._world)
         except Exception as error:
-            if not self.outcome.waits:
+            if not self.outcome.total_wait_count:
                 self.outcome.make_error = error
-            self._record_broken_law(f"make_scheduler raises {type(error).__name__}", error)
+            self._record_violation(f"make_scheduler raises {type(error).__name__}", error)
             self.add_line(f"make_scheduler raises {_describe_error(error)}")
             return
         self._scheduler = scheduler = _check_scheduler(made)
         self._prepare(scheduler)
         raised: BaseException | None = None
-        before: set[asyncio.Task[Any]] = set() if is_trio else asyncio.all_tasks()
-        self._host, self._native_cancels = None if is_trio else asyncio.current_task(), 0
-        journal = None if self._journal is None else _CrashingJournal(self._journal, self)
+        earlier_tasks: set[asyncio.Task[Any]] = set() if is_trio else asyncio.all_tasks()
+        self._host_task, self._native_cancel_count = None if is_trio else asyncio.current_task(), 0
+        journal = None if self._journal_path is None else _CrashingJournal(self._journal_path, self)
         try:
-            async with anyio.create_task_group() as self._group:
-                self._group.start_soon(self._watch_for_stall)
+            async with anyio.create_task_group() as self._task_group:
+                self._task_group.start_soon(self._watch_for_stall)
                 self._watch_timeout(scheduler)
                 with anyio.CancelScope() as self._cut_scope:
                     try:
                         await scheduler.co_run(instruments=[_StepInstrument(self)], journal=journal)
                     except anyio.get_cancelled_exc_class():
-                        if not self._native_cancels:
+                        if not self._native_cancel_count:
                             raise
-                        for _ in range(self._native_cancels):
-                            self._host.uncancel()
+                        for _ in range(self._native_cancel_count):
+                            self._host_task.uncancel()
                     except BaseException as error:
                         raised = error
-                self._group.cancel_scope.cancel()
+                self._task_group.cancel_scope.cancel()
         finally:
-            self._host = self._cut_scope = None
+            self._host_task = self._cut_scope = None
         self.outcome.end_time = anyio.current_time()
         if self._is_crashed:
             return
         for _ in range(0 if is_trio else MAX_ENDING_ITERATIONS):
             await asyncio.sleep(0)
-        leftover_tasks: set[asyncio.Task[Any]] = set() if is_trio else asyncio.all_tasks() - before
-        self._check_laws(scheduler, raised, [task.get_name() for task in leftover_tasks])
+        leftover_tasks: set[asyncio.Task[Any]] = set() if is_trio else asyncio.all_tasks() - earlier_tasks
+        self._check_invariants(scheduler, raised, [task.get_name() for task in leftover_tasks])
 
     def _prepare(self, scheduler: Scheduler) -> None:
         if scheduler.stop_reason is not None:
@@ -338,10 +353,15 @@ class ExploredRun:
             )
         names = paths_of(scheduler)
         for job in scheduler.iterate_jobs():
-            self.step_calls_of(job, names[job])
+            self.step_calls(job, names[job])
 
-    def step_calls_of(self, job: AnyJob, name: str) -> None:
-        """From now on, step the calls of this job of the scenario, and of all jobs in it."""
+    def step_calls(self, job: AnyJob, name: str) -> None:
+        """Step all future calls of a job and, if it is a scheduler, of all jobs in it.
+
+        Raises:
+            TypeError: a job works outside the event loop, in real time.
+
+        """
         if job in self._stepped_jobs:
             return
         if runs_outside_loop(job):
@@ -353,13 +373,18 @@ class ExploredRun:
         intercept_calls(job, _call_job, _shut_down)
         if is_scheduler(job):
             for member in job:
-                self.step_calls_of(member, f"{name}/{member.label}")
+                self.step_calls(member, f"{name}/{member.label}")
 
     async def _watch_for_stall(self) -> None:
-        """End the run if it stalls, and record which tasks wait."""
+        """Wait until the run stalls. Then end it, and record where its jobs wait.
+
+        If one of them waits for a thread, reject the scenario instead.
+        """
         await anyio.sleep_until(STALL_LIMIT)
         waiting = [stepped for stepped in self._stepped_jobs.values() if stepped.waiting_coroutine is not None]
-        names = [stepped.name for stepped in waiting if _coroutine_frames.waits_for_thread(stepped.waiting_coroutine)]
+        names = [
+            stepped.name for stepped in waiting if _coroutine_frames.is_waiting_for_thread(stepped.waiting_coroutine)
+        ]
         if names or anyio.to_thread.current_default_thread_limiter().borrowed_tokens:
             subject = f"{names[0]!r} waits" if names else "a task of a job waits"
             self.reject_scenario(
@@ -370,9 +395,9 @@ class ExploredRun:
                 )
             )
             return
-        self._record_broken_law("stalls", None)
-        self.add_line("no task can resume:", self._latest_time())
-        self._add_places()
+        self._record_violation("stalls", None)
+        self.add_line("no task can resume:", self._last_activity_time())
+        self._add_waiting_jobs()
         self._give_up()
         await anyio.sleep_until(2 * STALL_LIMIT)  # reached only if the cancellation has not ended the run
         if self.plan.backend == "asyncio":
@@ -387,29 +412,36 @@ class ExploredRun:
                     trio.lowlevel.reschedule(task, outcome.Error(EndlessRun()))
 
     def _watch_timeout(self, scheduler: AnyJob) -> None:
-        """When a scheduler with a timeout starts, schedule a check for pending timers just before the timeout."""
+        """If a scheduler that starts has a timeout, schedule a check of the pending timers just before it."""
         if scheduler.timeout is not None and scheduler.timeout < STALL_LIMIT:
-            self._timeout_ends[scheduler] = end = self._clock() + scheduler.timeout
+            self._timeout_deadlines[scheduler] = end = self._clock() + scheduler.timeout
             self._check_times.append(end - TIMEOUT_CHECK_LEAD)
-            self._group.start_soon(self._before_timeout, scheduler, end)
+            self._task_group.start_soon(self._check_before_timeout, scheduler, end)
 
-    async def _before_timeout(self, scheduler: AnyJob, end: float) -> None:
+    async def _check_before_timeout(self, scheduler: AnyJob, end: float) -> None:
+        """Just before the timeout of a scheduler, check that something else can still end its run.
+
+        If not, record a violation, and give up the run. (With a job that was made to hang, only the timeout can.)
+        """
         await anyio.sleep_until(end - TIMEOUT_CHECK_LEAD)
         self._check_times.remove(end - TIMEOUT_CHECK_LEAD)
         due_timers = timers_before(STALL_LIMIT, self.plan.backend)
-        of_runs = {run_scope(job) for job in self._stepped_jobs}
-        for known in (*self._check_times, *(at for level, at in self._timeout_ends.items() if _may_time_out(level))):
-            close_timers = {(what, at) for what, at in due_timers if abs(at - known) < SHORT_DELAY}
-            run_timers = {timer for timer in close_timers if timer[0] in of_runs}
+        run_scopes = {scope_with_run_deadline(job) for job in self._stepped_jobs}
+        active_deadlines = [at for level, at in self._timeout_deadlines.items() if _may_time_out(level)]
+        for expected_time in (*self._check_times, *active_deadlines):
+            close_timers = {(timer, at) for timer, at in due_timers if abs(at - expected_time) < SHORT_DELAY}
+            run_timers = {entry for entry in close_timers if entry[0] in run_scopes}
             due_timers -= run_timers | set(list(close_timers - run_timers)[:1])
-        hangs = any(change.kind == "hang" for change in self.outcome.applied_changes)
+        has_hanging_job = any(change.kind == "hang" for change in self.outcome.applied_changes)
         awaited = [stepped for stepped in self._stepped_jobs.values() if not stepped.job.forever]
-        works = any(_coroutine_frames.is_sleeping(stepped.waiting_coroutine, endless=True) for stepped in awaited)
-        ends = _may_time_out(scheduler) and self._timeout_ends[scheduler] == end
-        if ends and not due_timers and not works and not hangs and not self._gave_up:
-            self._record_broken_law("only a timeout ends it", None)
-            self.add_line(f"no task can resume until {scheduler.label!r} times out at {end:g}:", self._latest_time())
-            self._add_places()
+        is_working = any(_coroutine_frames.is_sleeping(stepped.waiting_coroutine, endless=True) for stepped in awaited)
+        will_time_out = _may_time_out(scheduler) and self._timeout_deadlines[scheduler] == end
+        if will_time_out and not due_timers and not is_working and not has_hanging_job and not self._gave_up:
+            self._record_violation("only a timeout ends it", None)
+            self.add_line(
+                f"no task can resume until {scheduler.label!r} times out at {end:g}:", self._last_activity_time()
+            )
+            self._add_waiting_jobs()
             self._give_up()
 
     def _give_up(self) -> None:
@@ -417,58 +449,65 @@ class ExploredRun:
         if self._cut_scope is not None:
             self._cut_scope.cancel()
 
-    # ---- the laws
+    # ---- the invariants
 
-    def _record_broken_law(self, law: str, error: BaseException | None) -> None:
-        if self.outcome.broken_law is None:
-            self.outcome.broken_law, self.outcome.error = law, error
+    def _record_violation(self, invariant: str, error: BaseException | None) -> None:
+        if self.outcome.violated_invariant is None:
+            self.outcome.violated_invariant, self.outcome.error = invariant, error
 
-    def _check_laws(self, scheduler: Scheduler, raised: BaseException | None, leftover_tasks: list[str]) -> None:
-        """Check all laws after a run."""
+    def _check_invariants(self, scheduler: Scheduler, raised: BaseException | None, leftover_tasks: list[str]) -> None:
+        """Check all invariants after a run."""
         if raised is not None and raised is not self._allowed_error and not isinstance(raised, EndlessRun):
-            if self.outcome.broken_law is None and not self._has_run_jobs():
+            if self.outcome.violated_invariant is None and not self._has_run_jobs():
                 raise raised  # the scenario cannot start
-            self._record_broken_law(f"the run raises {type(raised).__name__}", raised)
+            self._record_violation(f"the run raises {type(raised).__name__}", raised)
             self.add_line(f"the run raises {_describe_error(raised)}")
-        if self.outcome.broken_law is not None:
+        if self.outcome.violated_invariant is not None:
             return
         for job, error in scheduler.failures().items():
             broken = _find_assertion(error)
             if broken is not None:
-                self._record_broken_law("an assert in a job fails", broken)
+                self._record_violation("an assert in a job fails", broken)
                 self.add_line(f"an assert in {job.path!r} fails: {_describe_error(broken)}", job.finished_at)
                 return
-        for law, text in self._find_leftovers(scheduler, leftover_tasks):
-            self._record_broken_law(law, None)
+        for invariant, text in self._find_leftovers(scheduler, leftover_tasks):
+            self._record_violation(invariant, None)
             self.add_line(text)
             return
         if self._check is not None:
             try:
-                answer = _call_with(self._check, "check", scheduler, self._world)
-                if answer is not None:
-                    self._rejection = _check_value_error(answer)
+                result = _call_user_function(self._check, "check", scheduler, self._world)
+                if result is not None:
+                    self._rejection = _make_check_result_error(result)
             except Exception as error:
-                self._record_broken_law(f"check raises {type(error).__name__}", error)
+                self._record_violation(f"check raises {type(error).__name__}", error)
                 self.add_line(f"after the run, the check fails: {_describe_error(error)}")
 
     def _has_run_jobs(self) -> bool:
         return any(stepped.call_count for stepped in self._stepped_jobs.values())
 
     def _find_leftovers(self, scheduler: Scheduler, leftover_tasks: list[str]) -> Iterable[tuple[str, str]]:
-        """Yield whatever the run has left behind: for each leftover, the broken law and a line for the story."""
+        """Yield the violated invariant, and a line for the story, for each task, job, resource or token left behind.
+
+        Do the same for each job whose `co_shutdown` was not called exactly once.
+        """
         if leftover_tasks:
             yield (
                 "a task is left running",
                 f"after the run, these tasks are left running: {', '.join(sorted(leftover_tasks))}",
             )
-        once = {
+        unrepeated_schedulers = {
             job for job in self._stepped_jobs if is_scheduler(job) and job.retry is None and job.on_timeout != "restart"
         }
         for job, stepped in self._stepped_jobs.items():
             if stepped.is_running or job.state in (JobState.RUNNING, JobState.SCHEDULED):
                 yield "a job is left running", f"after the run, {stepped.name!r} is {job.state.value}"
             enclosing = [level for level in enclosing_schedulers(job) if level is not scheduler]
-            if stepped.shutdown_count != 1 and _needs_shutdown(job) and all(level in once for level in enclosing):
+            if (
+                stepped.shutdown_count != 1
+                and _has_own_shutdown(job)
+                and all(level in unrepeated_schedulers for level in enclosing)
+            ):
                 yield (
                     "co_shutdown is not called once",
                     f"co_shutdown of {stepped.name!r} was called {stepped.shutdown_count} times",
@@ -486,7 +525,7 @@ class ExploredRun:
     # ---- the jobs
 
     def call(self, job: AnyJob, function: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
-        """Return the awaitable to await instead of calling the job's function."""
+        """Return the awaitable for a call of a job. It steps the job, unless the job is a scheduler or unknown."""
         stepped = self._stepped_jobs.get(job)
         if stepped is None or is_scheduler(job):
             if stepped is not None:
@@ -502,15 +541,15 @@ class ExploredRun:
 
     @types.coroutine
     def _step_coroutine(self, stepped: SteppedJob, function: Callable[[], Awaitable[Any]]) -> Generator[Any, Any, Any]:
-        task = self._begin_call(stepped)
-        places = self._changes_by_place.get(stepped.name)  # each change is removed when it is applied
+        task_id = self._begin_call(stepped)
+        changes_by_place = self._changes_by_place.get(stepped.name)  # each change is removed when it is applied
         coroutine: Any = None
         try:
-            changes = places.pop(0, NO_CHANGES) if places else NO_CHANGES
+            changes = changes_by_place.pop(0, NO_CHANGES) if changes_by_place else NO_CHANGES
             if stepped.pending_failures:
                 changes = [*changes, *stepped.take_failures("at its beginning")]
             if changes:
-                yield from self._apply_at_begin(stepped, changes).__await__()
+                yield from self._apply_at_beginning(stepped, changes).__await__()
             coroutine = _as_coroutine(function())
             value: Any = None
             error: BaseException | None = None
@@ -522,9 +561,9 @@ class ExploredRun:
                     break
                 value = error = None
                 stepped.wait_count += 1
-                step = stepped.wait_count + self._waits_before_crash[stepped.name]
+                place = stepped.wait_count + self._waits_before_crash[stepped.name]
                 stepped.waiting_coroutine, stepped.wait_start = coroutine, self._clock()
-                changes = places.pop(step, NO_CHANGES) if places else NO_CHANGES
+                changes = changes_by_place.pop(place, NO_CHANGES) if changes_by_place else NO_CHANGES
                 if stepped.pending_failures:
                     changes = [*changes, *stepped.take_failures(f"at {_coroutine_frames.waiting_line(coroutine)}")]
                 if changes:
@@ -541,7 +580,7 @@ class ExploredRun:
                         error = raised
                     error = self._choose_error(stepped, changes, error)
                 stepped.waiting_coroutine = None
-            changes = places.pop(END_PLACE, NO_CHANGES) if places else NO_CHANGES
+            changes = changes_by_place.pop(END_PLACE, NO_CHANGES) if changes_by_place else NO_CHANGES
             if stepped.pending_failures:
                 changes = [*changes, *stepped.take_failures("at its end")]
             if changes:
@@ -549,22 +588,28 @@ class ExploredRun:
                 self._apply_at_end(stepped, changes)
             return result
         finally:
-            self.task_order.job_names.pop(task, None)
+            self.task_order.job_names.pop(task_id, None)
             stepped.is_running, stepped.waiting_coroutine = False, None
             value = error = coroutine = None
 
     def _begin_call(self, stepped: SteppedJob) -> int:
+        """Record the beginning of a call, and return the id of the task that makes it."""
         stepped.call_count += 1
         stepped.is_running = True
-        task = id(_current_task(self.plan.backend))
-        self.task_order.job_names[task] = stepped.name
-        return task
+        task_id = id(_current_task(self.plan.backend))
+        self.task_order.job_names[task_id] = stepped.name
+        return task_id
 
     def _count_wait(self) -> None:
-        """Count a wait after its end; at the end of a round, end a run that would never end."""
-        self.outcome.waits += 1
+        """Count a wait that has ended. At the end of a round, give up a run that would never end.
+
+        Raises:
+            EndlessRun: the run was given up, and its jobs still wait again and again.
+
+        """
+        self.outcome.total_wait_count += 1
         self._waits_in_round += 1
-        if self._gave_up and self._waits_in_round > MAX_WAITS_AFTER_CANCEL:
+        if self._gave_up and self._waits_in_round > MAX_WAITS_AFTER_GIVING_UP:
             raise EndlessRun
         if self._waits_in_round <= self._round_size or self._gave_up:
             return
@@ -572,16 +617,18 @@ class ExploredRun:
         due_timers = timers_before(STALL_LIMIT, self.plan.backend)
         previous, self._pending_timers = self._pending_timers, due_timers
         if previous is not None and (not due_timers & previous or self._clock() == self._round_start):
-            self._record_broken_law("it never ends", None)
-            self.add_line(f"it never ends: its jobs have waited {self.outcome.waits:,} times, and nothing else is due")
-            self._add_places()
+            self._record_violation("it never ends", None)
+            self.add_line(
+                f"it never ends: its jobs have waited {self.outcome.total_wait_count:,} times, and nothing else is due"
+            )
+            self._add_waiting_jobs()
             self._give_up()
         self._round_start = self._clock()
 
     # ---- the changes
 
-    async def _apply_at_begin(self, stepped: SteppedJob, changes: list[Change]) -> None:
-        """Apply the changes at the beginning of a job, before its body."""
+    async def _apply_at_beginning(self, stepped: SteppedJob, changes: list[Change]) -> None:
+        """Apply the changes at the beginning of a job, before its body runs."""
         self._apply_external_changes(stepped, changes)
         for change in changes:
             if change.kind == "late":
@@ -601,23 +648,26 @@ class ExploredRun:
                 raise self._make_injected_error(stepped, change)
 
     def _schedule_external_changes(self, stepped: SteppedJob, changes: list[Change]) -> None:
-        """Start a task that resumes first in the next iteration, to apply the external changes to a waiting job."""
+        """If there are external changes, start a task that applies them to the waiting job.
+
+        The task resumes first in the next iteration of the event loop.
+        """
         if any(FAULT_OF_KIND[change.kind] in EXTERNAL_FAULTS for change in changes):
             self.task_order.is_first_task_pending = True
-            self._group.start_soon(self._apply_external_changes_in_task, stepped, changes, name=FIRST_TASK_NAME)
+            self._task_group.start_soon(self._apply_external_changes_in_task, stepped, changes, name=FIRST_TASK_NAME)
 
     async def _apply_external_changes_in_task(self, stepped: SteppedJob, changes: list[Change]) -> None:
         self._apply_external_changes(stepped, changes)
 
     def _apply_external_changes(self, stepped: SteppedJob, changes: list[Change]) -> None:
-        """Apply external changes to a job that waits, begins or ends, or to its run."""
+        """Apply the external changes among `changes` to a job that begins, waits or ends, or to its run."""
         job = stepped.job
         for change in changes:
-            place = self._place_text(stepped, change)
+            place = self._describe_place(stepped, change)
             if change.kind == "cancel":
                 if is_ready(job) or (is_service(job) and not change.at):
                     continue
-                self._apply(change, f"{stepped.name!r} is cancelled {place}{self._current_holders(stepped)}")
+                self._apply(change, f"{stepped.name!r} is cancelled {place}{self._describe_holders(stepped)}")
                 with contextlib.suppress(RuntimeError):
                     job.cancel()
             elif change.kind == "stop":
@@ -627,9 +677,9 @@ class ExploredRun:
                     enclosing.cancel()
             elif change.kind == "cut" and self._cut_scope is not None:
                 self._apply(change, f"the whole run is cancelled from outside, while {stepped.name!r} is {place}")
-                if self._host is not None and change.value:
-                    self._host.cancel()
-                    self._native_cancels += 1
+                if self._host_task is not None and change.value:
+                    self._host_task.cancel()
+                    self._native_cancel_count += 1
                 else:
                     self._cut_scope.cancel()
             elif change.kind == "ctrl-c":
@@ -638,7 +688,7 @@ class ExploredRun:
                 interrupt(self._scheduler, self._allowed_error)
             elif change.kind == "crash":
                 self._apply(
-                    change, f"the program is killed, while {stepped.name!r} is {place}{self._current_holders(stepped)}"
+                    change, f"the program is killed, while {stepped.name!r} is {place}{self._describe_holders(stepped)}"
                 )
                 self._simulate_crash()
 
@@ -663,21 +713,22 @@ class ExploredRun:
             self._cut_scope.cancel()
 
     async def _delay_resumption(self, stepped: SteppedJob, changes: list[Change]) -> None:
-        """Delay a job that is about to resume, if the changes say so."""
+        """Delay a job that is about to resume, if a change requires it."""
         for change in changes:
             if change.kind == "late":
-                place = self._place_text(stepped, change)
-                self._apply(
-                    change,
-                    f"{stepped.name!r} resumes {_describe_delay(change.value)} {place}{self._current_holders(stepped)}",
-                )
+                place = self._describe_place(stepped, change)
+                delay, holders = _describe_delay(change.value), self._describe_holders(stepped)
+                self._apply(change, f"{stepped.name!r} resumes {delay} {place}{holders}")
                 await self._pause(change.value)
 
     def _choose_error(
         self, stepped: SteppedJob, changes: list[Change], error: BaseException | None
     ) -> BaseException | None:
-        """Return the exception to raise in a job that resumes: an injected failure, or the `error` from the loop."""
-        if error is not None and not (self.plan.backend == "trio" and _is_end_of_sleep(error)):
+        """Return the exception to raise in a job that resumes: an injected failure, or else the `error` of the loop.
+
+        A failure is injected only after a sleep, and only if the loop raised nothing, or a `Cancelled` of trio.
+        """
+        if error is not None and not (self.plan.backend == "trio" and _is_trio_cancelled(error)):
             return error
         for change in changes:
             if change.kind == "fail" and _coroutine_frames.is_sleeping(stepped.waiting_coroutine):
@@ -685,9 +736,9 @@ class ExploredRun:
         return error
 
     def _make_injected_error(self, stepped: SteppedJob, change: Change) -> InjectedError:
-        """Create the exception of an injected failure, and schedule its repetitions at the same place."""
-        place = self._place_text(stepped, change)
-        self._apply(change, f"{stepped.name!r} fails {place}{self._current_holders(stepped)}")
+        """Create the exception of an injected failure, and schedule the remaining repetitions at the same place."""
+        place = self._describe_place(stepped, change)
+        self._apply(change, f"{stepped.name!r} fails {place}{self._describe_holders(stepped)}")
         if change.value > 1:
             stepped.pending_failures.append((place, replace(change, value=change.value - 1)))
         return InjectedError(f"explore lets {stepped.name!r} fail {place}")
@@ -699,11 +750,11 @@ class ExploredRun:
         self.add_line(text)
 
     def add_line(self, text: str, time: float | None = None) -> None:
-        """Add a line to the story."""
+        """Add a line to the story, with the given time or the current one."""
         timestamp = self._clock() if time is None else time
         self.outcome.event_lines.append(f"{round(timestamp, 3):>8g}  {text}")
 
-    def _place_text(self, stepped: SteppedJob, change: Change) -> str:
+    def _describe_place(self, stepped: SteppedJob, change: Change) -> str:
         if change.at == 0:
             return "at its beginning"
         return (
@@ -712,7 +763,7 @@ class ExploredRun:
             else f"at {_coroutine_frames.waiting_line(stepped.waiting_coroutine)}"
         )
 
-    def _current_holders(self, stepped: SteppedJob) -> str:
+    def _describe_holders(self, stepped: SteppedJob) -> str:
         """Describe which other jobs hold resources of a pool now; return "" if none does."""
         holds: list[str] = []
         for other in self._stepped_jobs.values():
@@ -722,21 +773,22 @@ class ExploredRun:
                     holds.append(f"{other.name!r} holds {', '.join(f'{name}={has}' for name, has in granted.items())}")
         return f" while {' and '.join(holds)}" if holds else ""
 
-    def _latest_time(self) -> float:
-        moments = [
+    def _last_activity_time(self) -> float:
+        """Return the last time at which a job began its current wait or finished; 0 if there is none."""
+        wait_starts = [
             stepped.wait_start for stepped in self._stepped_jobs.values() if stepped.waiting_coroutine is not None
         ]
         return max(
-            moments + [job.finished_at for job in self._stepped_jobs if job.finished_at is not None], default=0.0
+            wait_starts + [job.finished_at for job in self._stepped_jobs if job.finished_at is not None], default=0.0
         )
 
-    def _add_places(self) -> None:
-        """Add to the story where each running job waits, and which jobs wait for a slot or a resource."""
+    def _add_waiting_jobs(self) -> None:
+        """Add lines to the story: where each running job waits, and which jobs wait for a slot or a resource."""
         waiting = [stepped.name for stepped in self._stepped_jobs.values() if stepped.job.state is JobState.SCHEDULED]
         for stepped in self._stepped_jobs.values():
             if stepped.waiting_coroutine is not None:
                 self.outcome.event_lines.append(
-                    f"{'':12}{stepped.name!r} waits since {round(stepped.wait_start, 3):g}, "
+                    f"{'':12}{stepped.name!r} has waited since {round(stepped.wait_start, 3):g}, "
                     f"at {_coroutine_frames.waiting_line(stepped.waiting_coroutine)}"
                 )
         if waiting:
@@ -745,65 +797,65 @@ class ExploredRun:
 
 
 def _call_job(job: AnyJob, function: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
-    session = exploration_run.get(None)
-    return function() if session is None else session.call(job, function)
+    explored_run = current_explored_run.get(None)
+    return function() if explored_run is None else explored_run.call(job, function)
 
 
 async def _shut_down(job: AnyJob, function: Callable[[], Awaitable[Any]]) -> None:
-    session = exploration_run.get(None)
-    await (function() if session is None else session.shut_down(job, function))
+    explored_run = current_explored_run.get(None)
+    await (function() if explored_run is None else explored_run.shut_down(job, function))
 
 
 class _StepInstrument(Instrument):
     """An instrument that steps the jobs that are added while the scenario runs."""
 
-    def __init__(self, session: ExploredRun) -> None:
-        self._session: Final = session
+    def __init__(self, explored_run: ExploredRun) -> None:
+        self._explored_run: Final = explored_run
 
     def job_added(self, scheduler: Any, job: AnyJob) -> None:
-        """Step the calls of the new job."""
+        """Step the calls of the new job. If it works in real time, reject the scenario."""
         try:
-            self._session.step_calls_of(job, job.path)
+            self._explored_run.step_calls(job, job.path)
         except TypeError as error:
-            self._session.reject_scenario(error)
+            self._explored_run.reject_scenario(error)
 
 
 class _CrashingJournal:
     """A journal that ignores all records after a simulated crash, as if the program had been killed."""
 
-    def __init__(self, path: str, session: ExploredRun, opened: Any = None) -> None:
+    def __init__(self, path: str, explored_run: ExploredRun, opened: Any = None) -> None:
         self._path: Final = path
-        self._session: Final = session
+        self._explored_run: Final = explored_run
         self._opened: Any = opened
 
     def open_for(self, scheduler: Any) -> Any:
         from .. import Journal
 
-        return _CrashingJournal(self._path, self._session, Journal(self._path).open_for(scheduler))
+        return _CrashingJournal(self._path, self._explored_run, Journal(self._path).open_for(scheduler))
 
     @property
     def commits_each(self) -> bool:
         return bool(self._opened.commits_each)
 
     def nested(self, scheduler: AnyJob) -> Any:
-        return _CrashingJournal(self._path, self._session, self._opened.nested(scheduler))
+        return _CrashingJournal(self._path, self._explored_run, self._opened.nested(scheduler))
 
     def look_up(self, job: AnyJob) -> Any:
         return self._opened.look_up(job)
 
     def record(self, job: AnyJob, value: Any) -> None:
-        if not self._session._is_crashed:
+        if not self._explored_run._is_crashed:
             self._opened.record(job, value)
 
     def forget(self, job: AnyJob) -> None:
         self._opened.forget(job)
 
     def commit(self) -> None:
-        if not self._session._is_crashed:
+        if not self._explored_run._is_crashed:
             self._opened.commit()
 
     def close(self, outcome: str | None, report: Callable[[str], object]) -> None:
-        self._opened.close(None if self._session._is_crashed else outcome, report)
+        self._opened.close(None if self._explored_run._is_crashed else outcome, report)
 
 
 def _check_scheduler(scheduler: Any) -> Any:
@@ -817,45 +869,52 @@ def _check_scheduler(scheduler: Any) -> Any:
     return scheduler
 
 
-def count_arguments(function: Callable[..., object], name: str, round_size: int) -> int:
-    """Return how many arguments a user's function takes: 0 or 1 for `make_scheduler`, 1 or 2 for `check`.
+def count_arguments(function: Callable[..., object], name: str, max_count: int) -> int:
+    """Return the number of arguments with which to call a user-supplied function: `max_count`, or 1 less.
+
+    If the signature of the function is unknown, return the smaller number.
+
+    Args:
+        function: the function.
+        name: the name of the argument of `explore`, for errors.
+        max_count: 1 for `make_scheduler`, 2 for `check`.
 
     Raises:
-        TypeError: the function cannot be called with either number of arguments.
+        TypeError: the function is not callable, or not with either number of arguments.
 
     """
-    least = round_size - 1
+    min_count = max_count - 1
     if not callable(function):
         raise TypeError(f"{name}={short_repr(function)}: give a function")
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        return least
-    for number in (round_size, least):
+        return min_count
+    for count in (max_count, min_count):
         with contextlib.suppress(TypeError):
-            signature.bind(*range(number))
-            return number
-    expected = "no argument, or the world" if round_size == 1 else "the scheduler, or the scheduler and the world"
+            signature.bind(*range(count))
+            return count
+    expected = "no argument, or the world" if max_count == 1 else "the scheduler, or the scheduler and the world"
     raise TypeError(f"{name}={name_of(function)}{signature}: let it take {expected}")
 
 
-def _call_with(function: Callable[..., Any], name: str, scheduler: Any, world: dict[Any, Any]) -> Any:
+def _call_user_function(function: Callable[..., Any], name: str, scheduler: Any, world: dict[Any, Any]) -> Any:
     if scheduler is None:
         return function(world) if count_arguments(function, name, 1) else function()
     return function(scheduler, world) if count_arguments(function, name, 2) == 2 else function(scheduler)
 
 
-def _check_value_error(answer: object) -> TypeError:
+def _make_check_result_error(result: object) -> TypeError:
     """Create the error for a check that has returned a value."""
-    if inspect.isawaitable(answer):
-        if inspect.iscoroutine(answer):
-            answer.close()
+    if inspect.isawaitable(result):
+        if inspect.iscoroutine(result):
+            result.close()
         return TypeError("check is async, and is called when the run is over: make it a plain function")
-    return TypeError(f"check returned {short_repr(answer)}: let it assert what must hold, and return nothing")
+    return TypeError(f"check returned {short_repr(result)}: let it assert what must hold, and return nothing")
 
 
 def _may_time_out(scheduler: Any) -> bool:
-    """Return whether a scheduler's timeout could still end its run: whether the run is not stopping yet."""
+    """Return whether a scheduler is running and not stopping yet, so that its timeout may still end the run."""
     run = current_run(scheduler)
     return run is not None and run.phase is not RunPhase.STOPPING
 
@@ -871,8 +930,8 @@ async def _pause_on_asyncio(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-def _is_end_of_sleep(error: BaseException) -> bool:
-    """Return whether an exception is a `trio.Cancelled`, with which trio also ends a sleep at its deadline."""
+def _is_trio_cancelled(error: BaseException) -> bool:
+    """Return whether an exception is `trio.Cancelled`. trio ends even a sleep with it when the sleep's time is up."""
     import trio
 
     return isinstance(error, trio.Cancelled)
@@ -903,7 +962,7 @@ def _iterate_trio_tasks() -> list[Any]:
     return todo
 
 
-def _needs_shutdown(job: AnyJob) -> bool:
+def _has_own_shutdown(job: AnyJob) -> bool:
     return not is_scheduler(job) and type(job).co_shutdown is not AbstractJob.co_shutdown
 
 
@@ -916,20 +975,23 @@ def _find_assertion(error: BaseException) -> BaseException | None:
 
 
 def _group_members(error: BaseException) -> tuple[BaseException, ...]:
-    """Return the members of an exception group; none if it is not a group."""
+    """Return the members of an exception group; an empty tuple if the exception is not a group."""
     is_group = isinstance(error, BaseExceptionGroup)
     return cast("BaseExceptionGroup[BaseException]", error).exceptions if is_group else ()
 
 
 def _describe_error(error: BaseException) -> str:
-    """Describe an exception in one line. If it has no message, add the line of code that raised it."""
-    while len(inside := _group_members(error)) == 1:
-        (error,) = inside
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
+    """Describe an exception in one line, with the file and line that raised it.
+
+    If it has no message, include the code of that line. An exception group with one member counts as this member.
+    """
+    while len(members := _group_members(error)) == 1:
+        (error,) = members
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
     text = " ".join(str(error).split())
-    line = "" if trace is None else describe_line(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+    line = "" if traceback is None else describe_line(traceback.tb_frame.f_code.co_filename, traceback.tb_lineno)
     where = f" ({line.partition(': ')[0] if text else line})" if line else ""
     return f"{type(error).__name__}{f': {text}' if text else ''}{where}"
 

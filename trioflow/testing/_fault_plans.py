@@ -1,15 +1,15 @@
 """Plans of runs: the changes by which a run differs from the plain run, their notation, and the plans to try.
 
-A plan consists of a backend and the changes to one run. It determines the run, and its text repeats the run, e.g.
+A plan consists of a backend and the changes to one run. A broken run can be repeated from the text of its plan, such as
 ``trio late@1:a=3 fail@0:b``. Places are numbered within each job: 0 is its beginning, 1 its first wait, and "end" is
 the moment after its body has returned.
 
 The plans to try are all single faults at all places, in random order, interleaved with random plans. A plan has few
 changes, because most bugs in concurrent programs need only few events to coincide; their number is called the depth of
 the bug by Burckhardt et al., "A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs", ASPLOS 2010.
-Orders are drawn as in that paper: all jobs get random ranks, in the order of which ready tasks resume in each
+In some plans, the order is drawn as in that paper: each job gets a random rank, ready tasks resume by rank in each
 iteration of the loop, and some jobs resume only after all others are blocked. Other plans have a random order in each
-iteration.
+iteration, or the usual order.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
 
 END_PLACE: Final = -1
 SHORT_DELAY: Final = 2.0**-20
-"""A delay, in seconds, after which all other jobs are blocked, because the clock does not advance before."""
+"""A delay, in seconds, that ends only when all other jobs are blocked, because the clock stands still until then."""
 
 FAULT_OF_KIND: Final = {
     "first": "order",  # in iteration `at` of the event loop, the task of the job resumes first
     "turn": "order",  # in iteration `at` of the event loop, the tasks resume in an order that `value` determines
-    "rank": "order",  # ready tasks resume in the order of their jobs' ranks, the lowest first
+    "rank": "order",  # the job gets the rank `value`; ready tasks resume in the order of ranks, the lowest first
     "late": "durations",  # the job resumes `value` seconds late
     "hang": "timeouts",  # the job waits at its beginning until it is cancelled
-    "fail": "failures",  # the job raises an exception, up to `value` times if it reaches this line again
+    "fail": "failures",  # the job raises an exception, up to `value` times if it reaches the same line again
     "cancel": "cancellation",  # `cancel()` of the job
     "stop": "cancellation",  # `cancel()` of its scheduler
-    "cut": "cancellation",  # cancellation of a scope around the whole run, or (natively) of the task that awaits it
+    "cut": "cancellation",  # of the whole run, by a scope around it, or natively (on asyncio) if `value` is not 0
     "ctrl-c": "ctrl-c",
     "crash": "crash",
 }
-"""For each kind of change, the kind of fault by which users select it."""
+"""Maps each kind of change to the kind of fault by which users select it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,9 @@ class Change:
 
     Attributes:
         kind: a key of `FAULT_OF_KIND`.
-        name: the path of the job; empty for a change of the order of tasks.
-        at: the place in the job, or the number of the iteration of the event loop.
-        value: a number that `FAULT_OF_KIND` explains for each kind.
+        name: the path of the job; empty for `turn`.
+        at: the place in the job; for `turn` and `first`, the number of the iteration of the event loop.
+        value: a number whose meaning depends on the kind. The comments in `FAULT_OF_KIND` explain it.
 
     """
 
@@ -106,18 +106,18 @@ def _read_change(word: str) -> Change:
     name, _, value = rest.partition("=")
     if kind not in FAULT_OF_KIND or not separator:
         raise ValueError
-    change = Change(kind, unquote(name), END_PLACE if at == "end" else int(at), _parse_seconds(value))
+    change = Change(kind, unquote(name), END_PLACE if at == "end" else int(at), _parse_value(value))
     if not math.isfinite(change.value) or (change.value < 0 and kind != "rank") or (at != "end" and change.at < 0):
         raise ValueError
     return change
 
 
-def _parse_seconds(value: str) -> float:
+def _parse_value(value: str) -> float:
     return SHORT_DELAY if value == "moment" else float(value or 0)
 
 
 FAILURE_COUNTS: Final = (2.0, 3.0)
-"""How many times a job may fail at the same place, besides once, because repeated failures may exhaust its retries."""
+"""The numbers of failures at the same place to try besides a single one. They may exhaust the retries of the job."""
 
 
 class PlanGenerator:
@@ -138,7 +138,7 @@ class PlanGenerator:
         self._kinds: Final = [
             kind for kind, fault in FAULT_OF_KIND.items() if fault in self._faults - {"order", "durations"}
         ]
-        self._steps: Final[dict[str, int]] = {}
+        self._wait_counts: Final[dict[str, int]] = {}
         self._jobs_with_timeout: Final[set[str]] = set()
         self._jobs_with_retries: Final[set[str]] = set()
         self._plain_duration = 1.0
@@ -146,32 +146,37 @@ class PlanGenerator:
         self.single_fault_count = 0
 
     def record(self, outcome: RunOutcome) -> None:
-        """Record the number of places in each job of a run, and which jobs have timeouts and retries."""
+        """Record the number of waits of each job in a run, and which jobs have timeouts and retries."""
         for name, wait_count in outcome.wait_counts.items():
-            self._steps[name] = max(wait_count, self._steps.get(name, 0))
+            self._wait_counts[name] = max(wait_count, self._wait_counts.get(name, 0))
         self._jobs_with_timeout.update(outcome.jobs_with_timeout)
         self._jobs_with_retries.update(outcome.jobs_with_retries)
 
     def begin(self, plain_duration: float) -> None:
-        """Prepare to generate plans, after the plain runs, the longest of which took `plain_duration` seconds."""
+        """Prepare to generate plans, after the plain runs are recorded.
+
+        Args:
+            plain_duration: the duration of the longest plain run, in seconds.
+
+        """
         self._plain_duration = plain_duration or 1.0
-        single_faults = list(self._single_faults())
+        single_faults = list(self._iterate_single_faults())
         self.single_fault_count = len(single_faults)
         self._random.shuffle(single_faults)
         self._untried_single_faults = iter(single_faults)
 
-    def _single_faults(self) -> Iterator[Change]:
+    def _iterate_single_faults(self) -> Iterator[Change]:
         kinds = list(self._kinds)
         if self._faults & {"order", "durations"}:
             kinds.append("late")
-        for name, wait_count in self._steps.items():
+        for name, wait_count in self._wait_counts.items():
             for at in (*range(wait_count + 1), END_PLACE):
                 for kind in kinds:
                     if self._is_applicable(kind, name, at):
-                        for value in self._draw_values(kind, name):
+                        for value in self._values_to_try(kind, name):
                             yield Change(kind, name, at, value)
 
-    def _draw_values(self, kind: str, name: str) -> tuple[float, ...]:
+    def _values_to_try(self, kind: str, name: str) -> tuple[float, ...]:
         if kind == "fail" and name in self._jobs_with_retries:
             return (0.0, *FAILURE_COUNTS)
         return (SHORT_DELAY if kind == "late" else 0.0,)
@@ -183,31 +188,31 @@ class PlanGenerator:
 
     def next_plan(self, backend: str) -> tuple[Plan, int | None]:
         """Return the next plan, and a seed for the order of tasks in each iteration, or None for the usual order."""
-        draw = self._random
-        single_fault = next(self._untried_single_faults, None) if draw.random() < 0.5 else None
+        rng = self._random
+        single_fault = next(self._untried_single_faults, None) if rng.random() < 0.5 else None
         if single_fault is not None:
-            return Plan(backend, (single_fault,)), self._draw_order_seed() if draw.random() < 0.5 else None
-        names = list(self._steps)
+            return Plan(backend, (single_fault,)), self._draw_order_seed() if rng.random() < 0.5 else None
+        names = list(self._wait_counts)
         changes: dict[tuple[str, str, int], Change] = {}
         kind = name = ""
-        for _ in range(draw.choice((0, 1, 1, 2, 2, 3))) if self._kinds and names else ():
-            if not changes or draw.random() < 0.5:  # otherwise, the same kind of change to the same job again
-                kind, name = draw.choice(self._kinds), draw.choice(names)
-            change = self._make_change(kind, name)
+        for _ in range(rng.choice((0, 1, 1, 2, 2, 3))) if self._kinds and names else ():
+            if not changes or rng.random() < 0.5:  # otherwise, the same kind of change to the same job again
+                kind, name = rng.choice(self._kinds), rng.choice(names)
+            change = self._draw_change(kind, name)
             if self._is_applicable(change.kind, change.name, change.at):
                 changes.setdefault((change.kind, change.name, change.at), change)
         order_seed = None
-        order_choice = draw.random()
+        order_choice = rng.random()
         if "order" in self._faults and names:
             if order_choice < 0.4:
                 order_seed = self._draw_order_seed()
             elif order_choice < 0.6:
                 ranks = list(range(1, len(names) + 1))
-                draw.shuffle(ranks)
+                rng.shuffle(ranks)
                 for name, rank in zip(names, ranks, strict=True):
                     changes["rank", name, 0] = Change("rank", name, 0, rank)
-        for _ in range(draw.choice((0, 1, 2, 3))) if self._faults & {"order", "durations"} and names else ():
-            change = self._make_change("late", draw.choice(names), self._draw_seconds())
+        for _ in range(rng.choice((0, 1, 2, 3))) if self._faults & {"order", "durations"} and names else ():
+            change = self._draw_change("late", rng.choice(names), self._draw_delay())
             if change.at != END_PLACE:
                 changes["late", change.name, change.at] = change
         return Plan(backend, tuple(changes.values())), order_seed
@@ -215,13 +220,13 @@ class PlanGenerator:
     def _draw_order_seed(self) -> int | None:
         return self._random.getrandbits(32) if "order" in self._faults else None
 
-    def _make_change(self, kind: str, name: str, value: float = 0.0) -> Change:
-        at = self._random.randint(-1, self._steps[name])
+    def _draw_change(self, kind: str, name: str, value: float = 0.0) -> Change:
+        at = self._random.randint(-1, self._wait_counts[name])
         if kind == "fail":
             value = self._random.choice((0.0, 0.0, *FAILURE_COUNTS))
         return Change(kind, name, 0 if kind == "hang" else at, value or float(kind == "cut" and at % 2))
 
-    def _draw_seconds(self) -> float:
+    def _draw_delay(self) -> float:
         if "durations" not in self._faults:
             return SHORT_DELAY
         return self._random.choice(

@@ -1,8 +1,8 @@
-"""Minimization of a run that breaks a law: its plan gets as few and as simple changes as possible.
+"""Minimization of a run that violates an invariant: its plan is reduced to as few and as simple changes as possible.
 
 Changes are left out by delta debugging (Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input",
 IEEE TSE 2002): first one half of them, then smaller and smaller parts. A smaller plan is accepted only if its run
-breaks the same law.
+violates the same invariant.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from ._fault_plans import SHORT_DELAY, Change, Plan
 
 MAX_SHRINK_RUNS: Final = 500
 MAX_FIRST_TASKS: Final = 6
-"""The maximum number of tasks of an iteration that the shrinker tries as the task that must resume first."""
+"""The maximum number of jobs that the shrinker tries to resume first in an iteration, and to begin late."""
 
 
 class Shrinker:
-    """Minimizes a run that breaks a law.
+    """Minimizes a run that violates an invariant.
 
     Args:
         broken: the outcome of the run.
         order_seed: the seed of the order of tasks in its iterations; None for the usual order.
-        run: runs a plan.
+        run: a function that runs a plan and returns the outcome.
 
     Attributes:
-        smallest: the outcome of the smallest run that breaks the same law.
+        smallest: the outcome of the smallest run so far that violates the same invariant.
         run_count: the number of runs that were tried.
 
     """
 
     def __init__(self, broken: RunOutcome, order_seed: int | None, run: Callable[[Plan], RunOutcome]) -> None:
-        self._law: Final = broken.broken_law
+        self._law: Final = broken.violated_invariant
         self._backend: Final = broken.plan.backend
         self._run_plan: Final = run
         self.smallest = broken
@@ -42,15 +42,18 @@ class Shrinker:
         self._order_seed: Final = order_seed
 
     def shrink(self) -> RunOutcome:
-        """Return the smallest run that breaks the same law."""
+        """Return the outcome of the smallest run that was found to violate the same invariant.
+
+        If the plan alone does not reproduce the violated invariant, return the original outcome.
+        """
         original = self.smallest
         applied = [change for change in original.plan.changes if change in original.applied_changes]
         order_iterations = (
             [] if original.task_order is None or self._order_seed is None else list(original.task_order.chosen_orders)
         )
-        order_changes = [Change("turn", "", number, float(self._order_seed or 0)) for number in order_iterations]
+        order_changes = [Change("turn", "", iteration, float(self._order_seed or 0)) for iteration in order_iterations]
         if not self._still_breaks(applied) and not (order_changes and self._still_breaks([*order_changes, *applied])):
-            return original  # the run is not determined by its plan
+            return original
         changes = list(self.smallest.plan.changes)
         changes = self._leave_out_parts(changes)
         for index, change in enumerate(changes):
@@ -63,18 +66,21 @@ class Shrinker:
         return self.smallest
 
     def _still_breaks(self, changes: Iterable[Change]) -> bool:
-        """Run a plan with only these changes. If it breaks the same law, keep it as the smallest, and return True."""
+        """Run a plan with only these changes, and return whether it violates the same invariant.
+
+        If so, keep its outcome as the smallest. After `MAX_SHRINK_RUNS` runs, return False without a run.
+        """
         if self.run_count >= MAX_SHRINK_RUNS:
             return False
         self.run_count += 1
         outcome = self._run_plan(Plan(self._backend, tuple(changes)))
-        if outcome.broken_law != self._law:
+        if outcome.violated_invariant != self._law:
             return False
         self.smallest = outcome
         return True
 
     def _leave_out_parts(self, changes: Sequence[Change]) -> list[Change]:
-        """Leave out as many changes as possible such that the law is still broken, and return the others."""
+        """Leave out as many changes as possible while the invariant is still violated; return the remaining changes."""
         remaining = list(changes)
         size = max(1, len(remaining) // 2)
         while remaining:

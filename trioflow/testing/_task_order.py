@@ -2,8 +2,8 @@
 
 trio promises no order. With a private option, which Hypothesis uses to make runs of trio repeatable, trio sorts its
 ready tasks in each iteration, and shuffles them with a replaceable random generator. asyncio promises to call callbacks
-in the order in which they were scheduled. So steps of tasks are permuted only among each other, as they are in real
-programs by the unpredictable order of sockets and threads, and all other callbacks keep their positions.
+in the order in which they were scheduled. So steps of tasks are permuted only among themselves, as the unpredictable
+timing of sockets and threads permutes them in real programs. All other callbacks keep their positions.
 
 Tasks are numbered as they appear, so that the order does not depend on memory addresses.
 """
@@ -31,13 +31,14 @@ class TaskOrder:
         seeds: seeds for a random order, by the number of the iteration.
         ranks: ranks of jobs by name. In each iteration, jobs with lower ranks resume first. The default is 0.
         first: names of the jobs that resume first, by the number of the iteration.
-        order_seed: a seed for a random order in all iterations; None for the usual order in all others.
+        order_seed: a seed for a random order in all iterations; None for the usual order in iterations without a seed.
 
     Attributes:
-        iteration: the number of the last iteration with several tasks.
+        iteration: the number of the last iteration. Only iterations with several ready tasks are counted.
         job_names: the names of jobs, by the ids of the tasks that run them.
         is_first_task_pending: whether a task with `FIRST_TASK_NAME` was started and has not resumed yet.
-        chosen_orders: the names of the jobs in each iteration that a seed has reordered.
+        chosen_orders: for each iteration that a seed has reordered, the names of the jobs in their new order, with None
+            for tasks that run no job.
 
     """
 
@@ -58,7 +59,7 @@ class TaskOrder:
         self.chosen_orders: Final[dict[int, list[str | None]]] = {}
 
     def sort_tasks(self, tasks: list[Any]) -> None:
-        """Sort the tasks of the next iteration. Call it only if there are several."""
+        """Sort the tasks of the next iteration. Call this only if there are several."""
         self.iteration = iteration = self.iteration + 1
         names = self.job_names
         seed = self._order_seed if self._order_seed is not None else self._seeds_by_iteration.get(iteration)
@@ -88,7 +89,7 @@ class TaskOrder:
         return 1.0
 
     def uniform(self, low: float, high: float) -> float:
-        """Return the lower limit, with which trio begins the time of clocks that are not virtual."""
+        """Return the lower limit. trio calls this to choose the start time of its system clock."""
         return low
 
 
@@ -97,7 +98,7 @@ def _task_name(task: Any) -> str:
 
 
 def _mix_bits(seed: int, iteration: int, index: int) -> int:
-    """Hash the arguments to 64 bits, by the finalizer of SplitMix64 (Steele, Lea and Flood 2014)."""
+    """Hash the arguments to 64 bits, with the finalizer of SplitMix64 (Steele, Lea and Flood 2014)."""
     mixed = (
         seed * 0x9E3779B97F4A7C15 + iteration * 0xD1B54A32D192ED03 + index * 0x8CB92BA72F3D8DD7
     ) & 0xFFFFFFFFFFFFFFFF
@@ -108,7 +109,7 @@ def _mix_bits(seed: int, iteration: int, index: int) -> int:
 
 @contextlib.contextmanager
 def set_task_order(task_order: TaskOrder, backend: str) -> Generator[dict[str, Any]]:
-    """Let tasks resume in this order in the body of the `with` statement.
+    """In the body of the `with` statement, make tasks resume in this order.
 
     Yields:
         The backend options for a run on virtual time, which must be started in the body.
@@ -149,7 +150,7 @@ def _trio_internals() -> Any:
 
 
 def timers_before(limit: float, backend: str) -> frozenset[tuple[object, float]]:
-    """Return the pending timers or scopes of the event loop that expire before `limit`, with their times."""
+    """Return the pending timers and cancel scopes of the event loop that expire before `limit`, with their times."""
     if backend == "trio":
         deadlines: Any = _trio_internals().GLOBAL_RUN_CONTEXT.runner.deadlines
         deadlines._prune()  # removes the deadlines of closed scopes, as trio does from time to time

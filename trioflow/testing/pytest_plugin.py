@@ -1,6 +1,7 @@
 """A pytest fixture, `explore`: `trioflow.testing.explore` with a fixed seed for each test.
 
-Enable it in ``conftest.py``. It is not an entry point, which would import trioflow in each pytest session::
+Enable it in ``conftest.py``. It is not registered as an entry point, which would import trioflow in every pytest
+session::
 
     pytest_plugins = ["trioflow.testing.pytest_plugin"]
 """
@@ -24,7 +25,7 @@ __all__ = ["explore", "pytest_addoption"]
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options `--explore-runs` and `--explore-seed`."""
     group = parser.getgroup("trioflow")
-    group.addoption("--explore-runs", type=_parse_runs, default=None, help="how many runs each exploration makes")
+    group.addoption("--explore-runs", type=_parse_run_count, default=None, help="how many runs each exploration makes")
     group.addoption(
         "--explore-seed",
         default=None,
@@ -32,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def _parse_runs(text: str) -> int:
+def _parse_run_count(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r}: give a whole number of at least 1")
     return int(text)
@@ -40,9 +41,9 @@ def _parse_runs(text: str) -> int:
 
 @pytest.fixture
 def explore(request: pytest.FixtureRequest) -> Callable[..., Exploration]:
-    """Explore scenarios: call it as `trioflow.testing.explore`.
+    """Return a function like `trioflow.testing.explore`, with a seed that is fixed for each test.
 
-    The seed depends on the name of the test, so the test passes or fails the same way each time. `--explore-seed` and
+    The seed depends on the id of the test, so the test passes or fails in the same way each time. `--explore-seed` and
     `--explore-runs` take precedence over the arguments of the call.
     """
     seed: str | None = request.config.getoption("--explore-seed")

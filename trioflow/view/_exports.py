@@ -18,7 +18,7 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
 
     Raises:
         TypeError, ValueError: `path` is not a path.
-        OSError: the file cannot be written. Its old contents are kept.
+        OSError: the file cannot be written. Its old contents are kept, unless it is written directly.
 
     """
     target = Path(file_path(path, "path", "a Trace")).resolve()  # replaces the target of a symbolic link, not the link

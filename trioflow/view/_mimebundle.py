@@ -1,7 +1,7 @@
 """The MIME bundles that Jupyter shows when the value of a cell is a scheduler or a job.
 
-The picture is an SVG if the program `dot` is installed, and otherwise a Mermaid flowchart, which JupyterLab draws since
-version 4.1. A front end that supports neither format shows the plain text.
+The picture is an SVG if the program `dot` is installed, and otherwise a Mermaid flowchart, which JupyterLab 4.1 and
+later can draw. A front end that supports neither format shows the plain text.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def scheduler_bundle(scheduler: BaseScheduler) -> MimeBundle:
 
 
 def job_bundle(job: AnyJob) -> MimeBundle:
-    """Return the MIME bundle of a job: a picture of the job with its requirements and successors, and its repr."""
+    """Return the MIME bundle of a job: its repr and, if it is in a scheduler, a picture of it and its neighbors."""
     bundle = {"text/plain": repr(job)}
     if is_scheduler(job.scheduler):
         neighbors = [
@@ -49,7 +49,7 @@ def job_bundle(job: AnyJob) -> MimeBundle:
 
 
 def _picture_bundle(scheduler: BaseScheduler, **options: Any) -> MimeBundle:
-    from .graph import _render  # imported here, because most programs draw nothing
+    from .graph import _dark_scheme, _render  # imported here, because most programs draw nothing
     from .trace._trace import find_critical_path
 
     options["critical_path"] = find_critical_path(scheduler)
@@ -62,7 +62,7 @@ def _picture_bundle(scheduler: BaseScheduler, **options: Any) -> MimeBundle:
         return _render.render(digraph, "svg", "the picture of a scheduler").decode()
 
     try:
-        svg = _render.add_dark_scheme(_render.draw_narrow(draw_svg))
+        svg = _dark_scheme.add_dark_scheme(_render.svg_in_best_direction(draw_svg))
     except RuntimeError:
         return {"text/vnd.mermaid": _render.mermaid(scheduler, **options)}
     return _exports.svg_bundle(svg, "the graph of a scheduler")

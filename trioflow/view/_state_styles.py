@@ -78,7 +78,7 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         light_colors=BoxColors("#ffffff", "#52606d", LIGHT_SCHEME_TEXT, "#f7f8fa"),
         dark_colors=BoxColors("#242a33", "#9aa5b1", DARK_SCHEME_TEXT, "#1f242b"),
         glossary_meaning="the run ended before its turn came",
-        unfinished_reason="never started: the run ended before",
+        unfinished_reason="never started: the run ended first",
     ),
     JobState.SCHEDULED: StateStyle(
         symbol="◦",
@@ -87,7 +87,7 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         light_colors=BoxColors("#fff6d1", "#8a6d00", LIGHT_SCHEME_TEXT, "#fffcf0"),
         dark_colors=BoxColors("#3a3214", "#d9b93b", DARK_SCHEME_TEXT, "#26241c"),
         glossary_meaning="it could start, and waits until there is room for it",
-        unfinished_reason="never started: the run ended before",
+        unfinished_reason="never started: the run ended first",
     ),
     JobState.RUNNING: StateStyle(
         symbol="▸",
@@ -163,7 +163,7 @@ NEVER_STARTED_STATES: Final = (
 
 
 def has_ended_normally(job: AnyJob) -> bool:
-    """Return whether this is a forever job that was cancelled only because its run was complete."""
+    """Return whether a job is a forever job that had started, and was cancelled only because its run was complete."""
     if not job.forever or job.state is not JobState.CANCELLED or job.started_at is None:
         return False
     return job.scheduler is not None and job.scheduler.stop_reason is StopReason.COMPLETED
@@ -214,21 +214,21 @@ CAUSE_WORDS: Final[Mapping[WaitCause, CauseWords]] = {
         "the rate of {} was used up",
         "{}",
         "waited for the rate of a resource",
-        "only so many may start in a time, and its turn had not come",
+        "only so many jobs may start in a given time, and its turn had not come",
     ),
     WaitCause.THROTTLED: CauseWords(
         "throttled by {}",
         "{} throttled",
         "{} throttled",
         "throttled",
-        "a job was told to come back later, and all that need the same waited until then",
+        "a job was told to come back later, and all jobs that need the same resource waited until then",
     ),
     WaitCause.MACHINE: CauseWords(
         "room on the machine",
         "the machine had no room",
         "for room on the machine",
         "waited for room on the machine",
-        "there was too little memory, or too much open, for one more command; or all threads of the cluster were busy",
+        "memory or open files ran short for one more command, or all threads of the cluster were busy",
     ),
     WaitCause.LOOP: CauseWords(
         "the loop",

@@ -69,7 +69,7 @@ def test_requirements_may_be_given_at_creation_by_either_name() -> None:
     assert Scheduler(first, second, third, last, printed, row, nested).run()
 
 
-def test_print_shows_labels_until_there_are_numbers() -> None:
+def test_str_of_a_job_shows_labels_of_requirements_until_they_have_numbers() -> None:
     """Requirements once appeared as question marks."""
     first, unnamed = Job(give(1), label="first"), Job(give(2))
     last = Job(give(3), label="last", requires=[first, unnamed])
@@ -83,8 +83,8 @@ async def _tick() -> None:
     await asyncio.Event().wait()
 
 
-def test_jobs_that_were_ended_do_not_look_running(capsys: pytest.CaptureFixture[str]) -> None:
-    """The test has a forever job cancelled at the end of the run, and a job cancelled at its timeout."""
+def test_cancelled_jobs_are_not_shown_as_running(capsys: pytest.CaptureFixture[str]) -> None:
+    """A run ends a forever job, and a timeout another job."""
     ticker, late = Job(_tick(), forever=True, label="ticker"), Job(asyncio.sleep(1000), label="late")
     scheduler = Scheduler(Job(give(1), label="give"), ticker)
     assert scheduler.run()
@@ -104,7 +104,7 @@ async def fail() -> None:
     raise KeyError("lost")
 
 
-def test_a_message_bus_and_a_monitor_that_runs_for_ever(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_program_with_a_message_bus_and_a_forever_monitor_works(capsys: pytest.CaptureFixture[str]) -> None:
     """The monitor receives the last message before it is cancelled; all are shut down, once."""
     space: dict[str, Any] = {}
     exec(BUS, space)
@@ -162,8 +162,8 @@ def test_nothing_is_critical_by_default() -> None:
 
 
 @pytest.mark.parametrize(("of_job", "of_engine"), [(True, False), (False, True), (True, True)])
-def test_critical_jobs_make_it_false(of_job: bool, of_engine: bool) -> None:
-    """A job is critical if it or its engine says so; the run returns False without raising."""
+def test_a_critical_failure_makes_the_run_return_false(of_job: bool, of_engine: bool) -> None:
+    """A job is critical if it or its engine is marked as critical; nothing is raised."""
     failed, cut = Job(fail(), critical=of_job), Job(give(1, 9.0))
     engine = Engine(failed, cut, critical=of_engine)
     assert run_virtual(engine.co_orchestrate, backend="asyncio") is False
@@ -172,8 +172,8 @@ def test_critical_jobs_make_it_false(of_job: bool, of_engine: bool) -> None:
     assert not cut.is_done()
 
 
-def test_limits_of_one_run() -> None:
-    """`timeout` and `jobs_window` of `run`, `orchestrate` and their coroutines count for that run only."""
+def test_timeout_and_window_given_to_a_run_count_for_that_run_only() -> None:
+    """This holds for `run`, `orchestrate` and their coroutines."""
 
     async def timed(**options: Any) -> tuple[bool, float]:
         start = anyio.current_time()
@@ -188,7 +188,7 @@ def test_limits_of_one_run() -> None:
     assert Engine(Job(give(1, 9.0))).orchestrate(None, 0.01) is False
 
 
-def test_a_loop_that_is_given_is_used() -> None:
+def test_the_given_event_loop_is_used() -> None:
     """Objects created in that loop before still work."""
     loop = asyncio.new_event_loop()
     try:
@@ -205,8 +205,8 @@ def test_a_loop_that_is_given_is_used() -> None:
         loop.close()
 
 
-def test_nested_scheduler_jobs() -> None:
-    """A critical one ends the outer run, which returns False; run alone, it returns False, too."""
+def test_a_critical_nested_scheduler_job_ends_the_outer_run() -> None:
+    """The outer run returns False; run alone, a critical SchedulerJob returns False, too."""
     for critical in (False, True):
         inner = SchedulerJob(Job(fail(), critical=True), critical=critical, label="inner")
         after = Job(give(1), required=inner)
@@ -217,8 +217,8 @@ def test_nested_scheduler_jobs() -> None:
     assert Scheduler(SchedulerJob(Job(give(1)), label="inner", timeout=5)).run()
 
 
-def test_coshutdown_and_exports(tmp_path: Path) -> None:
-    """The early names still exist: the second argument of `Job`, and the export."""
+def test_coshutdown_and_exports_work_by_their_early_names(tmp_path: Path) -> None:
+    """The names are the second argument of `Job`, and `save_as_dotfile`."""
     notes: list[str] = []
 
     async def down() -> None:

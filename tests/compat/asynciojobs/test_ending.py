@@ -45,7 +45,7 @@ def timed(scheduler: PureScheduler) -> tuple[bool, float]:
 
 
 @pytest.mark.fast_way
-def test_a_finally_that_awaits_comes_to_its_end() -> None:
+def test_a_finally_block_that_awaits_completes_after_a_cancellation() -> None:
     """A job is cancelled once: at the timeout, after a critical exception, and at the end of a forever job's run."""
     ended: list[str] = []
 
@@ -73,10 +73,8 @@ def test_a_finally_that_awaits_comes_to_its_end() -> None:
 
 
 @pytest.mark.fast_way
-def test_a_job_is_cancelled_again_when_its_time_is_over() -> None:
-    """The first cancellation comes at the timeout; a job that goes on after `shutdown_timeout` is cancelled again and
-    again.
-    """
+def test_a_job_that_goes_on_after_shutdown_timeout_is_cancelled_again() -> None:
+    """The first cancellation comes at the timeout, and the others after `shutdown_timeout`, one after the other."""
     stubborn = Stubborn(times=3, sleep=60)
     job = Job(stubborn.body(), label="stubborn")
     assert timed(PureScheduler(job, timeout=1, shutdown_timeout=2)) == (False, 3.0)
@@ -85,7 +83,7 @@ def test_a_job_is_cancelled_again_when_its_time_is_over() -> None:
 
 
 @pytest.mark.fast_way
-def test_without_a_limit_a_job_is_cancelled_once() -> None:
+def test_without_shutdown_timeout_a_job_is_cancelled_once() -> None:
     """`shutdown_timeout=None` waits as long as it takes; a job that still returns is done."""
     stubborn = Stubborn(times=9, sleep=4.0)
     job = Job(stubborn.body())
@@ -95,7 +93,7 @@ def test_without_a_limit_a_job_is_cancelled_once() -> None:
 
 
 @pytest.mark.fast_way
-def test_a_cancellation_from_outside_ends_the_run_in_order() -> None:
+def test_a_cancellation_from_outside_ends_the_run_cleanly() -> None:
     """With `wait_for` around `co_run`, jobs unwind, all are shut down, and the caller sees its TimeoutError."""
     notes: list[str] = []
 
@@ -182,8 +180,8 @@ def test_forever_jobs_take_no_slot() -> None:
     assert timed(PureScheduler(*forever, Job(sleep(1)), jobs_window=1)) == (True, 1.0)
 
 
-def test_a_second_run_runs_and_shuts_down_again() -> None:
-    """asynciojobs shuts a scheduler down only once; here, jobs that can run again do so, and are shut down again."""
+def test_a_second_run_runs_jobs_and_shuts_them_down_again() -> None:
+    """asynciojobs shuts a scheduler down only once."""
     notes: list[str] = []
 
     class Again(AbstractJob):
@@ -199,7 +197,7 @@ def test_a_second_run_runs_and_shuts_down_again() -> None:
     assert notes == ["run", "shutdown"] * 2
 
 
-def test_spent_coroutines_are_named_before_anything_runs() -> None:
+def test_a_second_run_with_used_coroutines_is_rejected_before_it_starts() -> None:
     """In asynciojobs, a second run fails halfway, with Python's own error."""
     notes: list[str] = []
 
@@ -237,8 +235,8 @@ def test_a_job_that_swallows_its_cancellation_does_not_hang_the_run() -> None:
     assert timed(PureScheduler(Job(stubborn.body()), timeout=1)) == (False, 2.0)
 
 
-def test_jobs_that_cannot_be_run_are_no_puzzle() -> None:
-    """A job without a `co_run`, and one that awaits a coroutine twice, fail with an error that explains it."""
+def test_jobs_that_cannot_be_run_fail_with_an_explanation() -> None:
+    """The cases are a job without a `co_run`, and a coroutine that two jobs await."""
     nothing = AbstractJob(critical=False)
     shared: Any = sleep()
     twice = [Job(shared, critical=False), Job(shared, critical=False)]

@@ -58,7 +58,7 @@ def labels(jobs: Any) -> list[str | None]:
 
 
 def test_the_package_and_its_submodules_have_the_names_of_asynciojobs() -> None:
-    """Each public name is there, and its `__module__` is the package."""
+    """The `__module__` of each public name is the package."""
     for module in SUBMODULES:
         __import__(f"trioflow.compat.asynciojobs.{module}")
     assert sys.modules["trioflow.compat.asynciojobs.job"].AbstractJob is AbstractJob
@@ -84,7 +84,7 @@ def test_a_subclass_may_use_scheduler_and_other_names() -> None:
     assert job.result() == ["mine"] * 5
 
 
-def test_stand_in_comes_before_asynciojobs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stand_in_after_an_import_of_asynciojobs_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two libraries of the same name in one process would not know each other's jobs."""
     monkeypatch.setitem(sys.modules, "asynciojobs.job", sys)
     with pytest.raises(RuntimeError, match="before anything imports it"):
@@ -94,8 +94,8 @@ def test_stand_in_comes_before_asynciojobs(monkeypatch: pytest.MonkeyPatch) -> N
 # ---- building
 
 
-def test_requirements_in_any_shape() -> None:
-    """Jobs, sequences, nested collections and None are accepted; the job itself is silently left out."""
+def test_requires_accepts_jobs_sequences_none_and_collections() -> None:
+    """The job itself is silently left out."""
     a, b, c, d, e = notes_of("abcde")
     nested = Scheduler()
     assert e.requires(None, [a, (Sequence(b, c), {nested})], e, [None, [e]]) is e
@@ -119,7 +119,7 @@ def test_requirements_can_be_removed() -> None:
 
 
 @pytest.mark.parametrize("wrong", [3, "name", PureScheduler(), lambda: None])
-def test_something_else_is_refused(wrong: Any) -> None:
+def test_an_object_that_is_not_a_job_is_rejected(wrong: Any) -> None:
     """An object that is not a job cannot be required, added, or put into a sequence."""
     a = Note("a")
     for call in (a.requires, PureScheduler().add, PureScheduler, Sequence):
@@ -127,8 +127,8 @@ def test_something_else_is_refused(wrong: Any) -> None:
             call(wrong)
 
 
-def test_errors_say_how_a_coroutine_becomes_a_job() -> None:
-    """The error comes for a coroutine object, and in place of a job."""
+def test_errors_for_functions_coroutines_and_native_jobs_say_what_to_write() -> None:
+    """None of them can take the place of a job."""
     with pytest.raises(TypeError, match=r"Job\(give\(\.\.\.\)\)"):
         Job(give)
     coroutine = give(1)
@@ -141,8 +141,8 @@ def test_errors_say_how_a_coroutine_becomes_a_job() -> None:
         PureScheduler(Native())
 
 
-def test_sequences() -> None:
-    """The first job gets the requirements of the sequence; successors wait for the last one."""
+def test_a_sequence_chains_its_jobs_and_is_required_by_its_last_one() -> None:
+    """The first job gets the requirements of the sequence."""
     a, b, c, d, e = notes_of("abcde")
     scheduler = PureScheduler()
     inner = Sequence(b, c)
@@ -160,8 +160,8 @@ def test_sequences() -> None:
     Sequence().requires(a)
 
 
-def test_what_add_update_and_remove_return() -> None:
-    """`add` returns the added job or Sequence, the others the scheduler."""
+def test_add_returns_the_argument_and_update_and_remove_the_scheduler() -> None:
+    """The argument of `add` may be a Sequence."""
     a, b, c = notes_of("abc")
     scheduler = PureScheduler(a, None)
     sequence = Sequence(b, c)
@@ -175,7 +175,7 @@ def test_what_add_update_and_remove_return() -> None:
         scheduler.remove(b)
 
 
-def test_jobs_are_taken_in_the_order_in_which_they_were_made() -> None:
+def test_jobs_start_in_the_order_in_which_they_were_created() -> None:
     """Sets have no order; which job starts first is never left to chance."""
     notes: list[str] = []
     jobs = [Note(f"{number}", notes) for number in range(20)]
@@ -193,8 +193,8 @@ def chain() -> tuple[list[Note], PureScheduler]:
     return jobs, PureScheduler(*jobs)
 
 
-def test_neighbours() -> None:
-    """Predecessors and successors are direct or transitive; `successors` is an iterator."""
+def test_predecessors_and_successors_are_direct_or_transitive() -> None:
+    """`successors` is an iterator, the other methods return sets."""
     (a, b, c, d, x), scheduler = chain()
     assert scheduler.predecessors(c, b) == {a, b}
     assert isinstance(scheduler.successors(a), Iterator)
@@ -208,7 +208,7 @@ def test_neighbours() -> None:
     assert [*scheduler.exit_jobs(discard_forever=False)] == [d, x]
 
 
-def test_bypass_and_remove() -> None:
+def test_bypass_and_remove_passes_requirements_to_the_successors() -> None:
     """Successors of the removed job inherit its requirements."""
     (a, b, c, _, _), scheduler = chain()
     scheduler.bypass_and_remove(b)
@@ -218,7 +218,7 @@ def test_bypass_and_remove() -> None:
         scheduler.bypass_and_remove(b)
 
 
-def test_keep_only_drops_the_edges_through_what_is_gone() -> None:
+def test_keep_only_drops_the_edges_of_removed_jobs() -> None:
     """Successors of a removed job lose the requirement without a replacement."""
     (a, _, c, _, _), scheduler = chain()
     scheduler.keep_only([a, Sequence(c), None])
@@ -240,8 +240,10 @@ def test_keep_only_drops_the_edges_through_what_is_gone() -> None:
         ("c", "b", {}, "bc"),
     ],
 )
-def test_keep_only_between(starts: str | None, ends: str | None, options: Any, kept: str) -> None:
-    """Jobs between the given ones stay; the given ones stay unless excluded."""
+def test_keep_only_between_keeps_the_jobs_between_starts_and_ends(
+    starts: str | None, ends: str | None, options: Any, kept: str
+) -> None:
+    """The starts and ends stay, too, unless they are excluded."""
     jobs, scheduler = chain()
     by_label = {job.label: job for job in jobs}
     scheduler.keep_only_between(
@@ -252,8 +254,8 @@ def test_keep_only_between(starts: str | None, ends: str | None, options: Any, k
     assert labels(scheduler) == [*kept]
 
 
-def test_cycles_and_strangers() -> None:
-    """`check_cycles` returns False, run and list raise an Exception, nested cycles count, and nothing is shut down."""
+def test_cycles_and_missing_requirements_raise_in_run_and_list() -> None:
+    """`check_cycles` returns False; nested cycles count, and nothing is shut down."""
     notes: list[str] = []
     a, b = Note("a", notes), Note("b", notes)
     a.requires(b)
@@ -271,8 +273,8 @@ def test_cycles_and_strangers() -> None:
         stray.list()
 
 
-def test_sanitize(capsys: pytest.CaptureFixture[str]) -> None:
-    """`sanitize` drops edges that leave a scheduler, nested ones too, and returns False if there were any."""
+def test_sanitize_drops_edges_that_leave_a_scheduler(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nested schedulers are included; the method returns False if there were any such edges."""
     a, b, c = notes_of("abc")
     c.requires(a, b)
     scheduler = PureScheduler(Scheduler(b, c))
@@ -282,8 +284,8 @@ def test_sanitize(capsys: pytest.CaptureFixture[str]) -> None:
     assert scheduler.sanitize()
 
 
-def test_iterate_jobs() -> None:
-    """Jobs of nested schedulers are included; with `scan_schedulers` all schedulers are, the top one too."""
+def test_iterate_jobs_includes_nested_jobs() -> None:
+    """With `scan_schedulers`, all schedulers are included as well, the outermost one too."""
     a, b, c = notes_of("abc")
     scheduler = PureScheduler(a, Scheduler(b, Scheduler(c)))
     assert labels(scheduler.iterate_jobs()) == ["a", "b", "c"]
@@ -293,8 +295,8 @@ def test_iterate_jobs() -> None:
 # ---- running
 
 
-def test_results_on_both_backends(virtual: Virtual) -> None:
-    """The run returns True, with results and predicates; on trio too, if the jobs allow it."""
+def test_a_run_returns_true_and_has_results_on_both_backends(virtual: Virtual) -> None:
+    """On trio this needs jobs that do not depend on asyncio."""
     a = Job(give("value", 1.0), label="a")
     b = Job(fail(), label="b", critical=False, required=a)
     c = Note("c", required=b)
@@ -310,10 +312,8 @@ def test_results_on_both_backends(virtual: Virtual) -> None:
     assert scheduler.stats() == "3D + 0R + 0I = 3"
 
 
-def test_run_from_plain_code(backend: Any) -> None:
-    """`run` starts its own loop; `orchestrate` is the same; an empty scheduler gives True; `timeout=`
-    does not exist.
-    """
+def test_run_and_orchestrate_start_an_event_loop(backend: Any) -> None:
+    """An empty scheduler returns True, and `run` has no argument `timeout=`."""
     assert PureScheduler(Job(give(1))).run(backend=backend)
     assert Scheduler(Job(give(1))).orchestrate()
     assert PureScheduler().run()
@@ -322,8 +322,8 @@ def test_run_from_plain_code(backend: Any) -> None:
         PureScheduler().run(timeout=1)  # type: ignore[call-arg]
 
 
-def test_run_within_a_loop_says_what_to_write() -> None:
-    """`run` cannot work inside a loop; it raises and leaves no coroutine behind."""
+def test_run_inside_a_loop_raises_and_names_co_run() -> None:
+    """The call leaves no coroutine behind."""
 
     async def main() -> None:
         with pytest.raises(RuntimeError, match=r"await scheduler.co_run\(\)"):
@@ -332,8 +332,8 @@ def test_run_within_a_loop_says_what_to_write() -> None:
     run_virtual(main, backend="asyncio")
 
 
-def test_a_scheduler_does_not_run_twice_at_the_same_time() -> None:
-    """A running scheduler rejects a second run."""
+def test_a_second_concurrent_run_raises() -> None:
+    """The first run is not disturbed."""
     scheduler = PureScheduler(Note("a", delay=1.0))
 
     async def main() -> None:
@@ -347,8 +347,8 @@ def test_a_scheduler_does_not_run_twice_at_the_same_time() -> None:
     assert run_virtual(scheduler.co_run, backend="asyncio")
 
 
-def test_a_pure_scheduler_returns_false() -> None:
-    """This happens after a critical exception and a timeout; unstarted jobs stay idle, started ones are not done."""
+def test_a_pure_scheduler_returns_false_after_a_critical_exception_or_timeout() -> None:
+    """Jobs that have not started stay idle; those that have started are not done."""
     cut, never = Job(give(1, 9.0), label="cut"), Note("never")
     fatal = Job(fail(1.0), label="fatal")
     never.requires(fatal)
@@ -366,8 +366,8 @@ def test_a_pure_scheduler_returns_false() -> None:
     assert at_once.failed_time_out() is not False
 
 
-def test_a_critical_scheduler_raises() -> None:
-    """The run raises the job's own exception, or TimeoutError; a scheduler that is not critical returns False."""
+def test_a_critical_scheduler_raises_the_exception_of_its_job() -> None:
+    """After a timeout it raises TimeoutError; a scheduler that is not critical returns False."""
     for exception, options in ((KeyError, {}), (TimeoutError, {"timeout": 0.5})):
         body = fail(1.0)
         scheduler = Scheduler(Job(body), **options)
@@ -377,8 +377,8 @@ def test_a_critical_scheduler_raises() -> None:
         assert run_virtual(lenient.co_run, backend="asyncio") is False
 
 
-def test_nested_schedulers() -> None:
-    """A critical one fails with its job's exception; one that is not has the result False, and the run goes on."""
+def test_a_critical_nested_scheduler_fails_with_the_exception_of_its_job() -> None:
+    """A nested scheduler that is not critical has the result False, and the outer run goes on."""
     strict = Scheduler(Job(fail(1.0)), label="strict")
     outer = PureScheduler(strict, Note("never", required=strict))
     assert not run_virtual(outer.co_run, backend="asyncio")
@@ -390,8 +390,8 @@ def test_nested_schedulers() -> None:
     assert after.is_done()
 
 
-def test_co_run_is_a_coroutine_for_a_job() -> None:
-    """A PureScheduler used to be nested like this."""
+def test_co_run_of_a_scheduler_can_be_the_coroutine_of_a_job() -> None:
+    """Programs nested a PureScheduler like this."""
     inner = PureScheduler(Job(give("inside", 1.0), label="inner"))
     outer = Job(inner.co_run())
     assert run_virtual(PureScheduler(outer).co_run, backend="asyncio")
@@ -417,8 +417,8 @@ def test_an_overridden_co_run_is_used() -> None:
     ]  # fmt: skip
 
 
-def test_the_window_is_kept_exactly() -> None:
-    """15 jobs of 0.1 s with a window of 3 take half a second."""
+def test_the_window_is_used_up_exactly() -> None:
+    """15 jobs of an eighth of a second take five eighths with a window of 3."""
 
     async def main() -> float:
         assert await PureScheduler(*[Job(give(1, 0.125)) for _ in range(15)], jobs_window=3).co_run()
@@ -427,7 +427,7 @@ def test_the_window_is_kept_exactly() -> None:
     assert run_virtual(main, backend="asyncio") == 0.625
 
 
-def test_each_job_has_a_task_and_a_context_of_its_own() -> None:
+def test_each_job_has_its_own_task_and_context() -> None:
     """Tasks are native, and a context variable set by one job is invisible to others."""
     variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", default=0)
     tasks: list[Any] = []
@@ -446,8 +446,8 @@ def test_each_job_has_a_task_and_a_context_of_its_own() -> None:
     assert [job.result() for job in jobs] == [0, 0, 0]
 
 
-def test_job_settings_count_from_the_next_run_on() -> None:
-    """`critical`, `forever`, `label` and the scheduler's settings are plain attributes."""
+def test_attributes_of_jobs_and_schedulers_can_be_set_before_a_run() -> None:
+    """`critical`, `forever`, `label` and the scheduler's options are plain attributes."""
     a, b = Job(fail(), label="a"), Note("b", delay=9.0)
     scheduler = PureScheduler(a, b)
     a.critical, b.forever, b.label, scheduler.timeout = False, True, "c", 5
@@ -469,8 +469,8 @@ def test_forever_jobs_may_be_required() -> None:
     assert not never.is_done()
 
 
-def test_interruptions_end_the_run_in_order() -> None:
-    """A job that raises SystemExit ends the others first, all are shut down, and `run` raises it bare."""
+def test_system_exit_of_a_job_ends_the_run_cleanly() -> None:
+    """The other jobs end first and are shut down, and `run` raises SystemExit bare."""
     notes: list[str] = []
 
     async def leave() -> None:
@@ -481,7 +481,7 @@ def test_interruptions_end_the_run_in_order() -> None:
     assert notes == ["run other", "shutdown other"]
 
 
-def test_ctrl_c_ends_the_run_in_order(tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_run_cleanly(tmp_path: Path) -> None:
     """The jobs' `finally` blocks and their shutdown complete, and then KeyboardInterrupt is raised."""
     program = tmp_path / "program.py"
     program.write_text(
@@ -519,7 +519,7 @@ except KeyboardInterrupt:
 # ---- shutdown
 
 
-def test_shutdown_reaches_every_job_once_a_run() -> None:
+def test_each_run_shuts_down_every_job_once() -> None:
     """Jobs that never started are included; those in nested schedulers are shut down at the end of their scheduler."""
     notes: list[str] = []
     fatal = Job(fail(1.0))
@@ -534,8 +534,8 @@ def test_shutdown_reaches_every_job_once_a_run() -> None:
     assert len(notes) == 5
 
 
-def test_shutdown_without_a_run() -> None:
-    """Without a run, shutdown reaches all jobs that no run has shut down, nested ones included; once."""
+def test_shutdown_without_a_run_reaches_every_job_once() -> None:
+    """Nested jobs are included; a second call does nothing."""
     notes: list[str] = []
     scheduler = PureScheduler(Note("a", notes), Scheduler(Note("b", notes)))
     assert scheduler.shutdown() is True
@@ -543,8 +543,8 @@ def test_shutdown_without_a_run() -> None:
     assert sorted(notes) == ["shutdown a", "shutdown b"]
 
 
-def test_coshutdown_is_awaited(caplog: pytest.LogCaptureFixture) -> None:
-    """The call is bounded by `shutdown_timeout`; an error or a delay is logged, and the result stays."""
+def test_coshutdown_is_awaited_within_shutdown_timeout(caplog: pytest.LogCaptureFixture) -> None:
+    """An error or a delay is logged, and the result of the run stays."""
     notes: list[str] = []
 
     async def down(name: str, delay: float = 0.0) -> None:
@@ -569,8 +569,8 @@ def test_coshutdown_is_awaited(caplog: pytest.LogCaptureFixture) -> None:
     assert "bad one" in caplog.text
 
 
-def test_what_is_never_awaited_is_closed() -> None:
-    """The job or the close methods close a coroutine, without a warning that it was never awaited."""
+def test_coroutines_that_are_never_awaited_are_closed_without_a_warning() -> None:
+    """The job or one of the close methods closes them."""
     Job(give(1), coshutdown=give(2))
     kept = Job(give(1), coshutdown=give(2))
     kept.close()
@@ -580,7 +580,7 @@ def test_what_is_never_awaited_is_closed() -> None:
     Sequence(Job(give(1)), PrintJob()).close_idle_jobs()
 
 
-# ---- how it is shown
+# ---- text output
 
 
 def shown() -> PureScheduler:
@@ -594,7 +594,7 @@ def shown() -> PureScheduler:
     return PureScheduler(a, b, nested, Note("e", delay=9.0, forever=True, critical=False))
 
 
-def test_list_before(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_before_a_run_shows_each_job(capsys: pytest.CaptureFixture[str]) -> None:
     """Each job has a line: number, symbols, kind and label, state, requirements, and the ends of nested schedulers."""
     shown().list()
     assert capsys.readouterr().out == (
@@ -608,8 +608,10 @@ def test_list_before(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-def test_debrief_afterwards(capsys: pytest.CaptureFixture[str]) -> None:
-    """The debrief has the reason, the listing and the exceptions; tracebacks begin in the user's code."""
+def test_debrief_after_a_run_shows_the_reason_the_listing_and_the_exceptions(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Tracebacks begin in the user's code."""
     scheduler = shown()
     run_virtual(scheduler.co_run, backend="asyncio")
     capsys.readouterr()
@@ -638,8 +640,8 @@ def test_debrief_afterwards(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line[8:].partition(" ")[0] for line in safe] == [".1", ".2", ".3", "3.1", "3.2", ".3", ".4"]
 
 
-def test_signs_while_it_runs() -> None:
-    """A job that waits for a slot has a symbol of its own."""
+def test_a_job_that_waits_for_a_slot_is_shown_with_its_own_symbol() -> None:
+    """A job that runs has another one."""
     scheduler = PureScheduler(Job(give(1, 5.0), label="a"), Job(give(1, 5.0), label="b"), jobs_window=1)
 
     async def main() -> list[str]:
@@ -651,8 +653,8 @@ def test_signs_while_it_runs() -> None:
     assert run_virtual(main, backend="asyncio") == ["⚠ ☉ ↺  ", "⚠   ⚑  "]
 
 
-def test_plain_signs_where_the_stream_has_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A terminal limited to ASCII gets replacements."""
+def test_list_on_an_ascii_stream_uses_ascii_symbols(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Letters outside ASCII are escaped."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", stream)
     PureScheduler(Note("straße", forever=True)).list()
@@ -660,7 +662,7 @@ def test_plain_signs_where_the_stream_has_no_others(monkeypatch: pytest.MonkeyPa
     assert stream.read() == "1 !   - 8 <Note `stra\\xdfe`> [not done]\n"
 
 
-def test_verbose_schedulers_tell(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_verbose_scheduler_prints_the_starts_and_ends_of_jobs(capsys: pytest.CaptureFixture[str]) -> None:
     """Lines have the time or the watch, the counts and the job; `set_debug` makes all schedulers verbose."""
     assert Scheduler(Note("a"), verbose=True, watch=Watch(show_elapsed=False)).run()
     lines = capsys.readouterr().out.splitlines()
@@ -694,8 +696,8 @@ def test_reprs_can_be_customised(capsys: pytest.CaptureFixture[str]) -> None:
     assert repr(Scheduler(job)) == "Scheduler with 0 done + 0 ongoing + 1 idle = 1 job(s)"
 
 
-def test_a_watch(capsys: pytest.CaptureFixture[str]) -> None:
-    """A watch prints a message at creation and the elapsed time later, and can be restarted."""
+def test_a_watch_prints_messages_and_elapsed_times(capsys: pytest.CaptureFixture[str]) -> None:
+    """A message is printed at creation; the watch can be restarted."""
     watch = Watch("go", show_wall_clock=True)
     first, second = capsys.readouterr().out.splitlines()
     assert first == "000.000  go"
@@ -711,8 +713,8 @@ def test_a_watch(capsys: pytest.CaptureFixture[str]) -> None:
     assert 0 <= watch.seconds() < 60
 
 
-def test_print_jobs(capsys: pytest.CaptureFixture[str]) -> None:
-    """`PrintJob` prints its banner and messages, and sleeps."""
+def test_a_print_job_prints_its_messages_and_sleeps(capsys: pytest.CaptureFixture[str]) -> None:
+    """The banner comes before the messages."""
     job = PrintJob("one", 2, sleep=1.0, banner="***")
     assert run_virtual(PureScheduler(job).co_run, backend="asyncio")
     assert capsys.readouterr().out == "*** one 2\nSleeping for 1.0s\n"
@@ -720,7 +722,7 @@ def test_print_jobs(capsys: pytest.CaptureFixture[str]) -> None:
     assert PrintJob().details() == "msg= "
 
 
-# ---- as a picture
+# ---- drawings
 
 
 def test_styles_of_jobs_are_drawn(tmp_path: Path) -> None:
@@ -757,7 +759,7 @@ def test_styles_of_jobs_are_drawn(tmp_path: Path) -> None:
 # ---- what trioflow adds
 
 
-def test_instruments_watch_a_run() -> None:
+def test_trioflow_instruments_can_watch_a_run() -> None:
     """Every trioflow instrument can watch these runs."""
     finished: list[str] = []
 

@@ -35,7 +35,7 @@ def report(program: str, *arguments: object, path: list[str]) -> Any:
     return json.loads(done.stdout.rpartition("REPORT ")[2])
 
 
-def test_a_program_has_the_same_results_with_asynciojobs_and_with_its_names(tmp_path: Path) -> None:
+def test_a_program_has_the_same_results_with_asynciojobs_and_with_the_stand_in(tmp_path: Path) -> None:
     """Connections opened and closed, nested runs, windows, timeouts, slices and exports are all the same."""
     reports = []
     for path in ([], STAND_IN):

@@ -38,7 +38,7 @@ def ended_in_order(notes: Notes, jobs: list[Job]) -> None:
     assert (waiting.tstart, waiting.proc, notes.of(waiting.name)) == (None, None, [])
 
 
-def test_join_with_a_timeout(watched: Watched) -> None:
+def test_join_that_times_out_terminates_all_jobs(watched: Watched) -> None:
     """The pool works again when `alive` is set."""
     notes = Notes()
     pool, jobs = busy(notes)
@@ -54,8 +54,8 @@ def test_join_with_a_timeout(watched: Watched) -> None:
     assert pool.jobsdone == 1
 
 
-def test_joins_time_counts_from_the_first_execute(watched: Watched) -> None:
-    """The second job is terminated immediately, since the time does not count from the call of `join`."""
+def test_timeout_of_join_counts_from_the_first_execute(watched: Watched) -> None:
+    """The second job is terminated immediately: the time does not count from the call of `join`."""
     pool = ExecPool(1)
     pool.execute(Job("j", args=["sleep", "0.2"]))
     pool.execute(Job("k", args=LOOP))
@@ -65,16 +65,16 @@ def test_joins_time_counts_from_the_first_execute(watched: Watched) -> None:
     assert watched.alive() == []
 
 
-def test_join_has_nothing_to_wait_for() -> None:
-    """`join` returns False before the first job and after the last join."""
+def test_join_without_new_jobs_returns_false() -> None:
+    """This holds before the first job, and after the last join."""
     pool = ExecPool(1)
     assert pool.join() is False
     pool.execute(Job("j", args=["true"]))
     assert (pool.join(), pool.join()) == (True, False)
 
 
-def test_clear(watched: Watched) -> None:
-    """`clear` terminates all jobs with their callbacks, and the pool can be used again."""
+def test_clear_terminates_all_jobs_and_resets_the_pool(watched: Watched) -> None:
+    """The callbacks are called, and the pool can be used again."""
     notes = Notes()
     pool, jobs = busy(notes)
     pool.execute(Job("t", args=["true"], task=Task("t")))
@@ -86,8 +86,8 @@ def test_clear(watched: Watched) -> None:
     assert pool.join() is True
 
 
-def test_the_end_of_a_with_block(watched: Watched) -> None:
-    """A block that raises terminates the jobs, calls `onfinish`, and propagates the exception."""
+def test_a_with_block_that_raises_terminates_the_jobs(watched: Watched) -> None:
+    """`onfinish` is called, and the exception propagates."""
     notes = Notes()
     with pytest.raises(OSError, match="broken"):
         with_block(notes)
@@ -102,8 +102,8 @@ def with_block(notes: Notes) -> None:
 
 
 @pytest.mark.parametrize("finalizer", ["__del__", "__finalize__"])
-def test_the_finalizers_by_name(watched: Watched, finalizer: str) -> None:
-    """Called directly, each terminates all jobs, with their callbacks in order."""
+def test_a_finalizer_called_by_name_terminates_all_jobs(watched: Watched, finalizer: str) -> None:
+    """The callbacks are called in order."""
     notes = Notes()
     pool, jobs = busy(notes)
     getattr(pool, finalizer)()
@@ -111,7 +111,7 @@ def test_the_finalizers_by_name(watched: Watched, finalizer: str) -> None:
     ended_in_order(notes, jobs)
 
 
-def test_del(watched: Watched) -> None:
+def test_deleting_a_pool_terminates_all_jobs(watched: Watched) -> None:
     """The pool's thread holds no reference to it."""
     notes = Notes()
     pool, jobs = busy(notes)
@@ -120,7 +120,7 @@ def test_del(watched: Watched) -> None:
     ended_in_order(notes, jobs)
 
 
-def test_a_pool_in_a_cycle_of_references(watched: Watched) -> None:
+def test_a_pool_in_a_reference_cycle_terminates_its_jobs_when_it_is_collected(watched: Watched) -> None:
     """The garbage collector may run in any thread, and must not wait for its own."""
     pool, _ = busy(Notes())
     pool.self = pool  # type: ignore[attr-defined]
@@ -130,8 +130,8 @@ def test_a_pool_in_a_cycle_of_references(watched: Watched) -> None:
     assert watched.gone_in_time()
 
 
-def test_a_pool_that_goes_in_its_own_callback(watched: Watched) -> None:
-    """A callback may drop the last reference, and no process is left."""
+def test_a_pool_deleted_in_its_own_callback_leaves_no_process(watched: Watched) -> None:
+    """A callback may drop the last reference."""
     pools, gone = list[ExecPool](), threading.Event()
 
     def forget(job: Job) -> None:
@@ -160,10 +160,10 @@ def test_callbacks_of_terminated_jobs_may_not_execute_others(watched: Watched) -
     assert watched.alive() == []
 
 
-def test_a_job_that_takes_its_time_to_end_is_no_fault(
+def test_a_job_that_ends_slowly_causes_no_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After a second the engine once warned its author, with frames of trioflow, not to swallow cancellations."""
+    """Once the engine warned after a second, with frames of trioflow, not to swallow cancellations."""
     monkeypatch.setattr("trioflow._core.run._clean_up.STUCK_REPORT_DELAY", 0.01)
     slow = "trap 'sleep 0.1; exit' TERM; touch here; while :; do sleep 0.01; done"
     pool = ExecPool(1)
@@ -206,16 +206,18 @@ atexit.register(terminated, leave=False)
         *(pytest.param(other, marks=pytest.mark.soak) for other in (signal.SIGHUP, signal.SIGQUIT, signal.SIGABRT)),
     ],
 )
-def test_the_failover_program(watched: Watched, tmp_path: Path, number: signal.Signals) -> None:
-    """The program uses `del` in a signal handler, at any wait."""
+def test_a_program_that_deletes_the_pool_in_a_handler_leaves_no_process(
+    watched: Watched, tmp_path: Path, number: signal.Signals
+) -> None:
+    """The signal may come at any wait."""
     code, output = program(FAILOVER + BUSY + "while True: time.sleep(0.01)", tmp_path, number)
     assert (code, output) == (0, "no process: True\n")
     assert watched.gone_in_time()
 
 
 WAYS = {
-    "a handler deletes it while join waits": (FAILOVER + BUSY + "execpool.join()", signal.SIGTERM, 0),
-    "a handler deletes it while execute waits": (
+    "a handler deletes the pool while join waits": (FAILOVER + BUSY + "execpool.join()", signal.SIGTERM, 0),
+    "a handler deletes the pool while execute waits": (
         FAILOVER + BUSY + "execpool.execute(Job('j', args=['sleep', '1000']), False)", signal.SIGTERM, 0,
     ),
     "Ctrl-C while join waits": (BUSY + "execpool.join()", signal.SIGINT, -signal.SIGINT),
@@ -232,8 +234,8 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_nothing_is_left_when_a_program_ends(watched: Watched, tmp_path: Path, way: str) -> None:
-    """However the program ends, its processes are gone and its exit code is right."""
+def test_no_process_is_left_when_a_program_ends(watched: Watched, tmp_path: Path, way: str) -> None:
+    """However the program ends, its exit code is right."""
     code, number, expected = WAYS[way]
     sends = () if number is None else (number,)
     assert program(code, tmp_path, *sends)[0] == expected
@@ -255,8 +257,8 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), pool.join(), pool.jobs
 """
 
 
-def test_a_program_that_forks(tmp_path: Path) -> None:
-    """The child shares no job with the parent. It once took 16 s to end, waiting for a thread of the parent."""
+def test_a_forked_child_shares_no_job_with_its_parent(tmp_path: Path) -> None:
+    """The child once took 16 s to end, waiting for a thread of the parent."""
     assert program(FORKED, tmp_path) == (0, "own\nFalse 0 True\n7 True 1\n")
 
 
@@ -285,8 +287,8 @@ print(pool.join(time_limit), shuffled)
 '''
 
 
-def test_the_usage_program(watched: Watched, tmp_path: Path) -> None:
-    """The program is that of version 1's README, rewritten."""
+def test_the_usage_program_of_the_readme_works(watched: Watched, tmp_path: Path) -> None:
+    """The program is that of version 1, rewritten."""
     (tmp_path / "nets").mkdir()
     (tmp_path / "nets" / "net.txt").write_text("1\n2\n3\n")
     code, output = program(USAGE, tmp_path)

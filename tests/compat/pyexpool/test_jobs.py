@@ -31,15 +31,15 @@ V3_JOB = ["rsrtonto", "onfinish", "category", "size", "slowdown", "omitafn", "me
 RUN_JOB = ["tstart", "tstop", "proc"]
 
 
-def test_arguments_stand_where_version_1_has_them() -> None:
-    """Programs that pass them by position keep their meaning."""
+def test_positions_of_arguments_are_those_of_version_1() -> None:
+    """Programs that pass arguments by position keep their meaning."""
     assert list(inspect.signature(Job).parameters)[: len(V1_JOB)] == V1_JOB
     assert list(inspect.signature(Task).parameters)[: len(V1_TASK)] == V1_TASK
     assert next(iter(inspect.signature(ExecPool).parameters)) == "workers"
 
 
-def test_each_public_name_is_at_home_in_the_module_and_tells_what_it_is() -> None:
-    """`__module__` is the compat module, and each public name and method has a docstring."""
+def test_each_public_name_has_the_compat_module_and_a_docstring() -> None:
+    """The public methods have docstrings, too."""
     for name in pyexpool.__all__:
         public = getattr(pyexpool, name)
         assert public.__module__ == "trioflow.compat.pyexpool"
@@ -82,7 +82,7 @@ def test_a_job_runs_and_its_callbacks_are_called_in_order() -> None:
     assert (pool.jobsdone, pool.failures) == (1, [])
 
 
-def test_times_are_those_of_the_clock() -> None:
+def test_times_are_those_of_time_time() -> None:
     """Times come from `time.time`, as in version 1: programs show them as dates."""
     before, task, pool = time.time(), Task("t"), ExecPool(1)
     job = Job("j", args=["false"], task=task)
@@ -108,7 +108,7 @@ def test_a_job_that_fails_is_not_done() -> None:
 
 
 def test_callbacks_are_called_one_after_the_other_in_one_thread() -> None:
-    """No callback runs beside another, however many workers there are."""
+    """No two callbacks overlap, however many workers there are."""
     notes, pool = Notes(), ExecPool(4)
     inside: list[int] = []
 
@@ -129,8 +129,8 @@ def test_callbacks_are_called_one_after_the_other_in_one_thread() -> None:
     assert len(notes.threads) == 1
 
 
-def test_a_start_sees_what_onstart_has_changed() -> None:
-    """The process gets the arguments and outputs that `onstart` has set."""
+def test_a_process_gets_the_arguments_and_outputs_that_onstart_has_set() -> None:
+    """`onstart` is called before the process starts."""
 
     def change(job: Job) -> None:
         job.args, job.stdout = ["echo", job.params], subprocess.PIPE
@@ -155,8 +155,10 @@ def test_an_onstart_that_raises_keeps_the_process_from_starting(caplog: pytest.L
 
 
 @pytest.mark.parametrize("what", ["ondone", "onfinish"])
-def test_what_raises_afterwards_changes_nothing(what: str, caplog: pytest.LogCaptureFixture) -> None:
-    """An exception of `ondone` or `onfinish` is logged, and the job counts as done."""
+def test_an_exception_of_ondone_or_onfinish_is_logged_and_changes_nothing(
+    what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The job counts as done."""
     pool = ExecPool(1)
     pool.execute(Job("j", args=["true"], **{what: boom}))  # type: ignore[arg-type]
     assert pool.join() is True
@@ -164,8 +166,8 @@ def test_what_raises_afterwards_changes_nothing(what: str, caplog: pytest.LogCap
     assert f"{what} of job 'j' raised" in caplog.text
 
 
-def test_what_ends_a_program_leaves_join() -> None:
-    """SystemExit from a callback terminates the other jobs, and `join` raises it."""
+def test_system_exit_in_a_callback_is_raised_by_join() -> None:
+    """The other jobs are terminated first."""
 
     def leave(job: Job) -> None:
         sys.exit(3)
@@ -181,8 +183,8 @@ def test_what_ends_a_program_leaves_join() -> None:
 
 
 @pytest.mark.parametrize("args", [None, (), []])
-def test_a_stub_only_calls_back(args: Any) -> None:
-    """A job without arguments has all callbacks, but no process."""
+def test_a_job_without_arguments_only_calls_its_callbacks(args: Any) -> None:
+    """It has no process."""
     notes, pool = Notes(), ExecPool(1)
     job = Job("j", args=args, **notes.callbacks())
     assert pool.execute(job) == 0
@@ -192,8 +194,8 @@ def test_a_stub_only_calls_back(args: Any) -> None:
     assert pool.jobsdone == 1
 
 
-def test_arguments_that_no_program_can_be_given(caplog: pytest.LogCaptureFixture) -> None:
-    """A NUL fails the job; one string is a program without arguments."""
+def test_a_nul_in_the_arguments_fails_the_job(caplog: pytest.LogCaptureFixture) -> None:
+    """One string in place of a list is a program without arguments."""
     notes, pool = Notes(), ExecPool(1)
     assert pool.execute(Job("j", args=["echo", "a\0b"], **notes.callbacks())) == -1
     assert pool.execute(Job("k", args="true", **notes.callbacks())) == 0
@@ -202,8 +204,8 @@ def test_arguments_that_no_program_can_be_given(caplog: pytest.LogCaptureFixture
     assert "job 'j' has failed: 'j': argument 1 has a NUL in it" in caplog.text
 
 
-def test_a_program_that_is_not_there(caplog: pytest.LogCaptureFixture) -> None:
-    """The original broke down in this case, and so did its caller."""
+def test_a_missing_program_fails_the_job(caplog: pytest.LogCaptureFixture) -> None:
+    """The original crashed in this case, and so did its caller."""
     notes, pool = Notes(), ExecPool(1)
     job = Job("j", args=["no-such-program"], **notes.callbacks())
     assert pool.execute(job) == -1
@@ -216,8 +218,8 @@ def test_a_program_that_is_not_there(caplog: pytest.LogCaptureFixture) -> None:
 # ---- output
 
 
-def test_ondone_reads_the_pipe() -> None:
-    """The pipe may overflow, which made the original wait in vain."""
+def test_ondone_can_read_more_output_than_a_pipe_holds() -> None:
+    """The original waited in vain for a process that had filled its pipe."""
     read: list[bytes] = []
 
     def done(job: Job) -> None:
@@ -235,7 +237,7 @@ def test_ondone_reads_the_pipe() -> None:
     assert job.pipederr == "oh\n"
 
 
-def test_both_outputs_in_one_pipe() -> None:
+def test_both_outputs_can_go_to_one_pipe() -> None:
     """`communicate()` returns both, in the order in which they were written."""
     pool = ExecPool(1)
     job = Job("j", args=["sh", "-c", "echo one; echo two >&2"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -245,7 +247,7 @@ def test_both_outputs_in_one_pipe() -> None:
     assert job.proc.communicate() == (b"one\ntwo\n", None)
 
 
-def test_a_file_is_appended_to(tmp_path: Path) -> None:
+def test_output_is_appended_to_the_named_file(tmp_path: Path) -> None:
     """The name is relative to the program's directory; a missing file is created."""
     out = tmp_path / "new" / "out"
     pool = ExecPool(1)
@@ -255,8 +257,8 @@ def test_a_file_is_appended_to(tmp_path: Path) -> None:
     assert out.read_text() == "one\n/\ntwo\n/\n"
 
 
-def test_output_goes_where_print_goes(capsys: pytest.CaptureFixture[str]) -> None:
-    """The target need not be a file of the operating system."""
+def test_output_goes_to_sys_stdout_and_stderr_by_default(capsys: pytest.CaptureFixture[str]) -> None:
+    """These need not be files of the operating system."""
     pool = ExecPool(1)
     pool.execute(Job("j", args=["sh", "-c", "echo one; echo two >&2"]))
     pool.join()
@@ -266,8 +268,8 @@ def test_output_goes_where_print_goes(capsys: pytest.CaptureFixture[str]) -> Non
 # ---- time limits
 
 
-def test_a_timeout_terminates() -> None:
-    """The whole group gets SIGTERM, and the job is among the pool's failures."""
+def test_a_timeout_terminates_the_process_group_of_the_job() -> None:
+    """The group gets SIGTERM, and the job is among the pool's failures."""
     notes, pool = Notes(), ExecPool(1)
     job = notes.job("j", "sleep 1000 & sleep 1000", timeout=0.1)
     pool.execute(job)
@@ -301,7 +303,7 @@ def test_a_job_is_restarted_after_its_timeout(option: str) -> None:
 # ---- execute
 
 
-def test_execute_returns_the_exit_code_of_one_that_it_waits_for() -> None:
+def test_execute_returns_the_exit_code_of_a_job_that_it_waits_for() -> None:
     """All spellings of the argument wait, and a signal gives a negative code."""
     pool = ExecPool(1)
     assert pool.execute(Job("j", args=["sh", "-c", "exit 3"]), False) == 3
@@ -311,8 +313,8 @@ def test_execute_returns_the_exit_code_of_one_that_it_waits_for() -> None:
     assert pool.join() is True
 
 
-def test_what_execute_waits_for_starts_at_once_whatever_the_pool_is_doing() -> None:
-    """A job that `execute` waits for needs no free worker."""
+def test_a_job_that_execute_waits_for_starts_at_once_in_a_busy_pool() -> None:
+    """Such a job needs no free worker."""
     pool = ExecPool(1)
     pool.execute(Job("long", args=["sleep", "1000"]))
     pool.execute(Job("next", args=["sleep", "1000"]))
@@ -336,8 +338,8 @@ def test_a_started_job_has_its_process_when_execute_returns() -> None:
     pool.clear()
 
 
-def test_a_job_starts_as_soon_as_there_is_a_free_worker_not_at_join() -> None:
-    """A queued job starts without a call of `join`."""
+def test_a_queued_job_starts_as_soon_as_a_worker_is_free() -> None:
+    """It does not wait for a call of `join`."""
     started = threading.Event()
     pool = ExecPool(1)
     pool.execute(Job("j", args=["true"]))
@@ -346,7 +348,7 @@ def test_a_job_starts_as_soon_as_there_is_a_free_worker_not_at_join() -> None:
     pool.join()
 
 
-def test_no_more_jobs_at_once_than_workers(tmp_path: Path) -> None:
+def test_no_more_jobs_run_at_once_than_there_are_workers(tmp_path: Path) -> None:
     """With three workers, three of nine jobs run at once, and never more; each waits until three have started."""
     running, most = set[str](), list[int]()
     until_three = 'touch "$0/$1"; while [ "$(ls "$0" | wc -l)" -lt 3 ]; do sleep 0.01; done'
@@ -364,8 +366,8 @@ def test_no_more_jobs_at_once_than_workers(tmp_path: Path) -> None:
     assert max(most) == 3
 
 
-def test_startdelay_holds_up_execute_and_the_next_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`execute` sleeps that long, and the next job has not started by then."""
+def test_startdelay_delays_execute_and_the_next_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`execute` sleeps for the delay, and the next job has not started by then."""
     slept: list[float] = []
     monkeypatch.setattr(_pool, "time", SimpleNamespace(sleep=slept.append, monotonic=time.monotonic))
     pool = ExecPool(3)
@@ -381,8 +383,8 @@ def test_startdelay_holds_up_execute_and_the_next_start(monkeypatch: pytest.Monk
     assert (first.proc and first.proc.returncode, second.tstart, second.tstop) == (0, None, None)
 
 
-def test_startdelay_holds_up_what_is_queued() -> None:
-    """The next job waits too, as in version 1."""
+def test_startdelay_of_a_queued_job_delays_the_next_one() -> None:
+    """Version 1 does the same."""
     pool = ExecPool(1)
     jobs = [Job("a", args=["sleep", "0.02"]), Job("b", args=["true"], startdelay=1000), Job("c", args=["true"])]
     for job in jobs:
@@ -394,7 +396,7 @@ def test_startdelay_holds_up_what_is_queued() -> None:
 
 
 @pytest.mark.parametrize("what", ["onstart", "ondone", "onfinish"])
-def test_a_callback_may_execute_further_jobs(what: str) -> None:
+def test_a_callback_may_execute_more_jobs(what: str) -> None:
     """The callback may wait for these jobs, while others are called back; `join` waits for all of them."""
     notes, pool = Notes(), ExecPool(1)
 
@@ -409,8 +411,8 @@ def test_a_callback_may_execute_further_jobs(what: str) -> None:
     assert notes.of("second") == ["start", "done", "finish"]
 
 
-def test_a_chain_of_jobs_each_executed_by_the_one_before() -> None:
-    """Two hundred jobs follow each other without recursion."""
+def test_a_long_chain_of_jobs_executed_by_callbacks_needs_no_recursion() -> None:
+    """Each of two hundred jobs is executed by the callback of the one before."""
     done: list[int] = []
     pool = ExecPool(2)
 
@@ -445,8 +447,8 @@ def test_threads_may_share_a_pool() -> None:
     assert pool.jobsdone == 80
 
 
-def test_what_is_executed_while_join_ends_goes_into_the_next_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job added at the last moment is not lost."""
+def test_a_job_executed_while_join_ends_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next `join` waits for the job."""
     threads: list[threading.Thread] = []
     drain = CallbackThread.drain
 
@@ -466,7 +468,7 @@ def test_what_is_executed_while_join_ends_goes_into_the_next_batch(monkeypatch: 
     assert pool.jobsdone == 2
 
 
-def test_a_signal_handler_that_raises_ends_what_execute_waits_for() -> None:
+def test_an_exception_of_a_handler_ends_the_job_that_execute_waits_for() -> None:
     """The job is terminated with its callbacks, and the pool goes on."""
 
     def flaw(number: int, frame: Any) -> None:
@@ -484,7 +486,7 @@ def test_a_signal_handler_that_raises_ends_what_execute_waits_for() -> None:
         signal.signal(signal.SIGUSR1, old)
 
 
-def test_a_fault_of_the_pool_itself_leaves_join(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_of_the_pool_is_raised_by_join(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise `join` would wait forever."""
     monkeypatch.setattr(_batch, "JobInfo", lambda job: 1 / 0)
     pool = ExecPool(1)
@@ -493,8 +495,8 @@ def test_a_fault_of_the_pool_itself_leaves_join(monkeypatch: pytest.MonkeyPatch)
         pool.join()
 
 
-def test_reprs_tell_how_far_things_are() -> None:
-    """Jobs, tasks, processes, failures and pools show their states."""
+def test_reprs_show_the_states_of_jobs_tasks_and_pools() -> None:
+    """Processes and failures have reprs, too."""
     pool = ExecPool(2, name="p")
     job, bad, stub = Job("j", args=["sleep", "1000"]), Job("k", args=["false"]), Job("l", args=None, task=Task("t"))
     assert repr(job) == "<Job 'j' has not started>"
@@ -522,7 +524,7 @@ def no_sigchld() -> Any:
     signal.signal(signal.SIGCHLD, old)
 
 
-def test_where_sigchld_is_ignored_exit_codes_are_0(no_sigchld: None) -> None:
+def test_exit_codes_are_0_if_sigchld_is_ignored(no_sigchld: None) -> None:
     """`subprocess` behaves the same, but here a timeout is recorded."""
     notes, pool = Notes(), ExecPool(2)
     jobs = [
@@ -538,7 +540,7 @@ def test_where_sigchld_is_ignored_exit_codes_are_0(no_sigchld: None) -> None:
     assert notes.of("late") == ["start", "finish"]
 
 
-# ---- what is refused
+# ---- what is rejected
 
 
 @pytest.mark.parametrize(
@@ -563,14 +565,14 @@ def test_where_sigchld_is_ignored_exit_codes_are_0(no_sigchld: None) -> None:
         (lambda: ExecPool(2).join(-1), ValueError, "timeout=-1 of join"),
     ],
 )
-def test_bad_arguments_are_named(make: Any, error: type[Exception], words: str) -> None:
-    """The error says which argument is wrong."""
+def test_the_error_for_a_bad_argument_names_it(make: Any, error: type[Exception], words: str) -> None:
+    """The argument is checked when the object is created, or when the method is called."""
     with pytest.raises(error, match=words):
         make()
 
 
-def test_a_job_is_executed_once() -> None:
-    """A second `execute` of the same job is rejected with its name."""
+def test_executing_a_job_twice_raises() -> None:
+    """The error names the job."""
     pool = ExecPool(1)
     job = Job("j", args=["true"])
     pool.execute(job)
@@ -579,7 +581,7 @@ def test_a_job_is_executed_once() -> None:
     pool.join()
 
 
-def test_join_in_a_callback_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+def test_join_in_a_callback_is_rejected(caplog: pytest.LogCaptureFixture) -> None:
     """The callback would wait for itself, so the log has an explanation."""
     pool = ExecPool(1)
     pool.execute(Job("j", args=["true"], ondone=lambda job: pool.join()))
@@ -587,7 +589,7 @@ def test_join_in_a_callback_is_refused(caplog: pytest.LogCaptureFixture) -> None
     assert "join() in a callback" in caplog.text
 
 
-def test_a_pool_that_is_not_alive_takes_nothing() -> None:
+def test_a_pool_that_is_not_alive_rejects_jobs() -> None:
     """`execute` returns EINTR, and `join` False, as in version 1."""
     pool = ExecPool(1)
     pool.alive = False

@@ -79,8 +79,10 @@ def looks(latch: Latch) -> None:
 
 @pytest.mark.parametrize("handler", [fail, looks, Latch.open])
 @pytest.mark.parametrize("body", [looks, Latch.open])
-def test_a_latch_is_interrupted_at_each_step(body: Callable[[Latch], Any], handler: Callable[[Latch], Any]) -> None:
-    """The lock of a `threading.Event` stayed held."""
+def test_a_latch_works_after_an_interruption_at_any_step(
+    body: Callable[[Latch], Any], handler: Callable[[Latch], Any]
+) -> None:
+    """Once the lock of a `threading.Event` stayed held."""
     for step in range(1, 1000):
         latch = Latch()
         was_there = interrupted(step, partial(body, latch), partial(handler, latch))
@@ -90,8 +92,8 @@ def test_a_latch_is_interrupted_at_each_step(body: Callable[[Latch], Any], handl
     pytest.fail("it never ended")
 
 
-def test_join_is_interrupted_at_each_step() -> None:
-    """Afterwards the pool works on, or has ended its jobs."""
+def test_a_pool_works_after_an_interruption_of_join_at_any_step() -> None:
+    """Alternatively, the pool has ended its jobs."""
     pool = ExecPool(1)
     for step in range(1, 2000):
         assert pool.execute(Job("stub")) == 0
@@ -135,14 +137,14 @@ print(pool.join(0.5))
 """
 
 
-def test_a_handler_may_return_after_the_deadline_of_join(watched: Watched, tmp_path: Path) -> None:
+def test_join_times_out_even_if_a_handler_returns_after_the_deadline(watched: Watched, tmp_path: Path) -> None:
     """Before 3.13, a queue waits without a limit when a handler has used up all of its time."""
     assert program(SLOW_HANDLER, tmp_path, seconds=PATIENCE) == (0, "False\n")
     assert watched.gone_in_time(), watched.alive()
 
 
-def test_a_signal_is_handled_that_another_thread_has_received(watched: Watched, tmp_path: Path) -> None:
-    """The signal does not end the wait of the main thread, which runs the handler."""
+def test_a_signal_received_by_another_thread_ends_join_by_its_handler(watched: Watched, tmp_path: Path) -> None:
+    """The signal itself does not end the wait of the main thread, which runs the handler."""
     assert program(IN_ANOTHER_THREAD, tmp_path, seconds=2 * PATIENCE) == (0, "stopped\n")
     assert watched.gone_in_time()
 
@@ -171,7 +173,9 @@ for number in range(int(sys.argv[2])):
 
 
 @pytest.mark.parametrize("number", [20, pytest.param(3000, marks=[pytest.mark.soak, pytest.mark.timeout(600)])])
-def test_a_handler_deletes_pools_at_random_moments(watched: Watched, tmp_path: Path, number: int) -> None:
-    """At any moment, nothing hangs and no process is left."""
+def test_a_pool_deleted_by_a_handler_at_a_random_moment_leaves_no_process(
+    watched: Watched, tmp_path: Path, number: int
+) -> None:
+    """`join` never hangs."""
     assert program(DELETIONS, tmp_path, arguments=[str(number)], seconds=2 * PATIENCE + number / 5) == (0, "")
     assert watched.gone_in_time()

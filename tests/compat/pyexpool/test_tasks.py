@@ -49,7 +49,7 @@ def test_a_task_with_a_failed_job_is_not_done() -> None:
 
 
 def test_a_task_is_started_by_its_first_job_or_subtask() -> None:
-    """`onstart` is called when the first of them is created."""
+    """`onstart` is called when the first job or subtask is created."""
     notes = Notes()
     outer = notes.task("outer")
     inner = notes.task("inner", task=outer)
@@ -60,7 +60,7 @@ def test_a_task_is_started_by_its_first_job_or_subtask() -> None:
     assert (counts(outer), counts(inner)) == ((1, 0, 0), (2, 0, 0))
 
 
-def test_counts_are_of_direct_children() -> None:
+def test_counts_of_a_task_are_of_its_direct_children() -> None:
     """A failed subtask is one failed child, however many of its jobs have failed."""
     notes, pool = Notes(), ExecPool(3)
     outer = notes.task("outer")
@@ -74,7 +74,7 @@ def test_counts_are_of_direct_children() -> None:
     assert notes[-1] == ("finish", "outer")
 
 
-def test_a_task_is_not_over_before_the_program_waits() -> None:
+def test_a_task_does_not_end_before_the_program_calls_join() -> None:
     """Otherwise a first job that ends before the next is created would end the task."""
     notes, pool = Notes(), ExecPool(2)
     task = notes.task("t")
@@ -85,7 +85,7 @@ def test_a_task_is_not_over_before_the_program_waits() -> None:
     assert notes.of("t") == ["start", "done", "finish"]
 
 
-def test_callbacks_of_a_task_may_execute_further_jobs() -> None:
+def test_callbacks_of_a_task_may_execute_more_jobs() -> None:
     """A job that `ondone` executes runs before `join` returns."""
     notes, pool = Notes(), ExecPool(1)
     task = notes.task("t", ondone=lambda task: pool.execute(notes.job("after")))
@@ -95,8 +95,10 @@ def test_callbacks_of_a_task_may_execute_further_jobs() -> None:
 
 
 @pytest.mark.parametrize("what", ["onstart", "ondone", "onfinish"])
-def test_a_callback_that_raises_changes_nothing(what: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The exception is logged, and the task's counts are right."""
+def test_an_exception_of_a_task_callback_is_logged_and_changes_nothing(
+    what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The counts of the task are right."""
     pool = ExecPool(1)
     task = Task("t", **{what: boom})  # type: ignore[arg-type]
     pool.execute(Job("a", args=["true"], task=task))
@@ -117,8 +119,10 @@ def test_jobs_inherit_output_and_params(tmp_path: Any) -> None:
 
 
 @patiently(0.2, 2, 20)
-def test_its_time_limit_terminates_all_of_its_jobs_and_no_other(caplog: pytest.LogCaptureFixture, unit: float) -> None:
-    """Running, waiting and later jobs are terminated, those of its subtasks too."""
+def test_timeout_of_a_task_terminates_all_jobs_of_the_task_and_no_other(
+    caplog: pytest.LogCaptureFixture, unit: float
+) -> None:
+    """Running, waiting and later jobs are terminated, those of subtasks too."""
     notes, pool = Notes(), ExecPool(3)
     expired = threading.Event()
     task = notes.task("t", timeout=unit)
@@ -142,8 +146,8 @@ def test_its_time_limit_terminates_all_of_its_jobs_and_no_other(caplog: pytest.L
 
 
 @patiently(0.2, 2, 20)
-def test_a_task_in_time_is_not_limited_any_more(unit: float) -> None:
-    """The task's timeout ends with its last job, even if other jobs of the pool go on."""
+def test_timeout_of_a_task_ends_with_its_last_job(unit: float) -> None:
+    """The task is done, even if other jobs of the pool go on."""
     notes, pool = Notes(), ExecPool(2)
     task = notes.task("t", timeout=unit)
     pool.execute(notes.job("a", task=task))
@@ -152,8 +156,8 @@ def test_a_task_in_time_is_not_limited_any_more(unit: float) -> None:
     assert notes.of("t") == ["start", "done", "finish"]
 
 
-def test_a_restarted_job_is_no_terminated_one() -> None:
-    """The task counts only the final outcome of the job."""
+def test_a_restarted_job_does_not_count_as_terminated() -> None:
+    """A task counts only the final outcome of a job."""
     notes, pool = Notes(), ExecPool(1)
     task = notes.task("t")
 

@@ -1,4 +1,4 @@
-"""Jobs as arguments: results flow to those that use them; what is searched, what is filled in, what is refused."""
+"""Jobs as arguments: results flow to those that use them; what is searched, what is filled in, what is rejected."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_job_as_keyword_argument_gives_its_result(virtual: Virtual) -> None:
 
 @hypothesis.settings(max_examples=30, derandomize=True)
 @hypothesis.given(st.lists(st.sampled_from(["job", "other job", "scheduler", "atom", "object"]), max_size=6))
-def test_direct_arguments_are_what_searched_ones_are(kinds: list[str]) -> None:
+def test_jobs_as_direct_arguments_act_like_jobs_in_containers(kinds: list[str]) -> None:
     """Jobs that are arguments themselves take a shorter path than those in containers, with the same effect."""
     a, b, scheduler, something = Job(give, 1, 0.1), Job(give, [2], 0.2), Scheduler(), object()
     values = {"job": a, "other job": b, "scheduler": scheduler, "atom": 7, "object": something}
@@ -68,7 +68,7 @@ def test_direct_arguments_are_what_searched_ones_are(kinds: list[str]) -> None:
     assert all(one is other for one, other in zip(direct.result(), searched.result(), strict=False))
 
 
-def test_jobs_in_nested_plain_containers(virtual: Virtual) -> None:
+def test_jobs_in_nested_lists_tuples_and_dicts_are_filled_in(virtual: Virtual) -> None:
     """Plain lists, tuples and dict values are searched at any depth, and keep their kinds."""
     a, b, c = (Job(give, name) for name in "abc")
     job = Job(take, [a, (1, {"k": [b]})], kwargs={"x": {"deep": ({"er": (c,)},)}})
@@ -76,8 +76,8 @@ def test_jobs_in_nested_plain_containers(virtual: Virtual) -> None:
     assert taken(virtual, job) == ((["a", (1, {"k": ["b"]})],), {"x": {"deep": ({"er": ("c",)},)}})
 
 
-def test_very_deep_containers(virtual: Virtual) -> None:
-    """Hundreds of nested lists work; what is nested deeper than Python's recursion limit is refused at creation."""
+def test_containers_nested_deeper_than_the_recursion_limit_raise(virtual: Virtual) -> None:
+    """Hundreds of nested lists work; deeper ones are rejected when the job is created."""
     deep: Any = [Job(give, "bottom")]
     for _ in range(300):
         deep = [deep]
@@ -98,7 +98,7 @@ def test_dicts_keep_the_order_of_their_items(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("value", [[1, [2]], (1, (2,)), {"a": {"b": 1}}, {1, 2}, frozenset("ab"), object()])
-def test_what_holds_no_job_is_passed_as_the_same_object(virtual: Virtual, value: Any) -> None:
+def test_an_argument_without_jobs_is_passed_as_the_same_object(virtual: Virtual, value: Any) -> None:
     """A container without jobs is not copied, neither as an argument nor inside a container that is."""
     same, inside = taken(virtual, Job(take, value, [Job(give), value]))
     assert same is value
@@ -139,8 +139,8 @@ def test_each_attempt_gets_new_containers(virtual: Virtual) -> None:
     assert job.attempts == 3
 
 
-def test_a_job_in_several_places(virtual: Virtual) -> None:
-    """A job may stand in several places: it runs once, is required once, and each place has the very same result."""
+def test_a_job_in_several_arguments_runs_once_and_gives_the_same_result(virtual: Virtual) -> None:
+    """The job is required once, and each argument is the very same object."""
     a = Job(fresh)
     job = Job(take, a, [a], kwargs={"x": a})
     assert list(job.required) == [a]
@@ -148,15 +148,15 @@ def test_a_job_in_several_places(virtual: Virtual) -> None:
     assert first is second[0] is keywords["x"] is a.result()
 
 
-def test_a_container_in_several_places_stays_one(virtual: Virtual) -> None:
-    """One list in two places is one list again when it is filled in."""
+def test_a_container_in_several_arguments_stays_the_same_object(virtual: Virtual) -> None:
+    """A list that occurs twice is one list again when it is filled in."""
     shared = [Job(give, 1)]
     first, second = taken(virtual, Job(take, shared, {"again": shared}))
     assert first == [1]
     assert second["again"] is first
 
 
-def test_containers_shared_at_every_level_cost_no_more_than_a_walk(virtual: Virtual) -> None:
+def test_containers_shared_at_every_level_are_searched_once_each(virtual: Virtual) -> None:
     """Sixty levels, each holding the one below twice: two to the sixtieth places, and sixty lists."""
     shared: Any = [Job(give, "bottom")]
     for _ in range(60):
@@ -173,8 +173,8 @@ def test_a_result_of_none_is_passed(virtual: Virtual) -> None:
     assert taken(virtual, Job(take, Job(give, None), [Job(give, None)])) == (None, [None])
 
 
-def test_a_result_is_not_searched(virtual: Virtual) -> None:
-    """Jobs inside a result are values: they are passed on as they are."""
+def test_a_result_is_not_searched_for_jobs(virtual: Virtual) -> None:
+    """Jobs inside a result are values, and are passed on unchanged."""
     other = Job(give)
 
     async def build() -> list[Job[Any]]:
@@ -183,8 +183,8 @@ def test_a_result_is_not_searched(virtual: Virtual) -> None:
     assert taken(virtual, Job(take, Job(build))) == ([other],)
 
 
-def test_rerun_gives_new_values(virtual: Virtual) -> None:
-    """Each run passes on its own results."""
+def test_each_run_passes_its_own_results(virtual: Virtual) -> None:
+    """Results of an earlier run are not used again."""
     a = Job(fresh)
     job = Job(take, a)
     scheduler = Scheduler(job)
@@ -195,15 +195,15 @@ def test_rerun_gives_new_values(virtual: Virtual) -> None:
     assert job.result()[0] is not first
 
 
-def test_a_chain_of_inputs(virtual: Virtual) -> None:
-    """Results flow from job to job."""
+def test_results_flow_through_a_chain_of_jobs(virtual: Virtual) -> None:
+    """Several jobs of the chain may use the same result."""
 
     one = Job(give, 1)
     two = Job(add, one, one)
     assert taken(virtual, Job(add, two, Job(add, two, one))) == 5
 
 
-# --- what is passed as it is
+# --- what is passed unchanged
 
 
 def test_ref_passes_the_job_itself(virtual: Virtual) -> None:
@@ -215,7 +215,7 @@ def test_ref_passes_the_job_itself(virtual: Virtual) -> None:
     assert a.scheduler is None
 
 
-def test_ref_and_order_show_a_failed_job(virtual: Virtual) -> None:
+def test_ref_with_a_requirement_passes_a_failed_job(virtual: Virtual) -> None:
     """With `ref` and a requirement, a job can inspect another one, whatever its outcome."""
 
     async def look(other: AbstractJob[Any]) -> Any:
@@ -232,14 +232,14 @@ def test_ref_and_order_show_a_failed_job(virtual: Virtual) -> None:
     assert job.result() == (JobState.FAILED, error)
 
 
-def test_ref_of_anything_else_is_refused() -> None:
-    """`ref` takes a job: TypeError that shows what it got."""
+def test_ref_of_anything_but_a_job_raises() -> None:
+    """The TypeError shows the argument."""
     with pytest.raises(TypeError, match=r"ref\(3\).*job"):
         ref(3)  # type: ignore[arg-type]
 
 
-def test_a_scheduler_is_passed_as_it_is(virtual: Virtual) -> None:
-    """A Scheduler as an argument is the scheduler itself: no dependency, not adopted, not run."""
+def test_a_scheduler_as_an_argument_is_passed_unchanged(virtual: Virtual) -> None:
+    """The scheduler is no requirement, and is neither added nor run."""
     other = Scheduler(Job(give))
     job = Job(take, other, [other, Job(give, 1)])
     assert other not in job.required
@@ -247,7 +247,7 @@ def test_a_scheduler_is_passed_as_it_is(virtual: Virtual) -> None:
     assert other.scheduler is other.stop_reason is None
 
 
-def test_a_job_may_grow_the_scheduler_that_it_is_given(virtual: Virtual) -> None:
+def test_a_job_may_add_jobs_to_a_scheduler_that_is_its_argument(virtual: Virtual) -> None:
     """A scheduler as an argument lets the job add to the scheduler that runs it."""
 
     async def grow(scheduler: Scheduler) -> Job[Any]:
@@ -259,19 +259,19 @@ def test_a_job_may_grow_the_scheduler_that_it_is_given(virtual: Virtual) -> None
     assert job.result().result() == "new"
 
 
-# --- refused
+# --- rejected
 
 
-def test_an_argument_that_contains_itself_is_refused() -> None:
+def test_an_argument_that_contains_itself_raises() -> None:
     """A container inside itself could not be searched to its end: ValueError naming the job, whatever holds it."""
     around: list[Any] = []
     around.append({"deep": (around,)})
     with pytest.raises(ValueError, match=r"'mine' contains itself.*list"):
         Job(take, 1, around, label="mine")
-    circle: dict[str, Any] = {}
-    circle["self"] = circle
+    cycle: dict[str, Any] = {}
+    cycle["self"] = cycle
     with pytest.raises(ValueError, match=r"'take' contains itself.*dict"):
-        Job(take, kwargs={"x": circle})
+        Job(take, kwargs={"x": cycle})
 
 
 class Pair(NamedTuple):
@@ -279,11 +279,11 @@ class Pair(NamedTuple):
     right: Any
 
 
-def test_a_circle_inside_a_namedtuple_is_passed_on(virtual: Virtual) -> None:
-    """Nothing is filled in there: it is searched for jobs, which are refused, and is the same object."""
-    circle: list[Any] = []
-    circle.append(circle)
-    pair = Pair(circle, 1)
+def test_a_cyclic_list_inside_a_namedtuple_is_passed_unchanged(virtual: Virtual) -> None:
+    """Nothing is filled in inside a namedtuple, which is only searched for jobs."""
+    cycle: list[Any] = []
+    cycle.append(cycle)
+    pair = Pair(cycle, 1)
     job = Job(take, pair)
     assert virtual(Scheduler(job).co_run)
     assert job.result()[0] is pair
@@ -310,7 +310,7 @@ class MyList(list[Any]):
 )
 @pytest.mark.parametrize("wrap", [lambda job: job, ref], ids=["job", "ref"])
 @pytest.mark.parametrize("depth", [0, 1])
-def test_a_job_where_no_result_can_be_filled_in_is_refused(hide: Any, where: str, wrap: Any, depth: int) -> None:
+def test_a_job_inside_an_unsupported_container_raises(hide: Any, where: str, wrap: Any, depth: int) -> None:
     """A job in a set, a key, a namedtuple or a subclass: TypeError naming both jobs, the place and the way out."""
     hidden = hide(wrap(Job(give, label="hidden")))
     value = [{"x": hidden}] if depth else hidden
@@ -320,8 +320,8 @@ def test_a_job_where_no_result_can_be_filled_in_is_refused(hide: Any, where: str
         Job(take, kwargs={"x": value}, label="mine")
 
 
-def test_sets_and_subclasses_without_jobs_are_fine(virtual: Virtual) -> None:
-    """Anything but a job is accepted there."""
+def test_sets_and_container_subclasses_without_jobs_are_accepted(virtual: Virtual) -> None:
+    """Containers in which nothing can be filled in are passed as the same objects."""
     values = ({1, (2, 3)}, Pair(1, 2), MyList([1]), collections.OrderedDict(x=1), {(1, 2): 3})
     assert all(one is other for one, other in zip(taken(virtual, Job(take, *values)), values, strict=True))
 
@@ -330,8 +330,8 @@ def test_sets_and_subclasses_without_jobs_are_fine(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("kind", [Job, ThreadJob, Service])
-def test_refused_for_every_kind_of_job(kind: Any) -> None:
-    """Each kind of job that takes arguments searches them, and its errors name the kind."""
+def test_every_kind_of_job_rejects_jobs_inside_a_set(kind: Any) -> None:
+    """Each kind of job that takes arguments searches them for jobs."""
 
     def function(*args: Any, **kwargs: Any) -> None: ...
 

@@ -89,7 +89,7 @@ WITHOUT_ALARM = [("client", 2.25), ("forever", 2.5), *SERVICES]
 WITH_ALARM = [("client", 2.25), ("alarm", 2.25), ("forever", 2.5), *SERVICES]
 
 
-def test_order_at_completion(virtual: Virtual) -> None:
+def test_jobs_and_services_end_in_order_at_completion(virtual: Virtual) -> None:
     """The order is: forever jobs, services (users before what they use), then the shutdowns."""
 
     async def brief(self: Plant) -> None:
@@ -106,8 +106,8 @@ def test_order_at_completion(virtual: Virtual) -> None:
     }  # fmt: skip
 
 
-def test_order_after_a_critical_failure(virtual: Virtual) -> None:
-    """Clients, then clean-up, services still alive, then forever jobs, and services at last."""
+def test_jobs_and_services_end_in_order_after_a_critical_failure(virtual: Virtual) -> None:
+    """Clients end first, then clean-up jobs run with services alive, then forever jobs and services end."""
     plant = Plant(crash)
     assert virtual(plant.scheduler.co_run) is False
     assert plant.scheduler.stop_reason is StopReason.CRITICAL
@@ -118,8 +118,8 @@ def test_order_after_a_critical_failure(virtual: Virtual) -> None:
     }  # fmt: skip
 
 
-def test_order_at_the_timeout(virtual: Virtual) -> None:
-    """The same when the time is over."""
+def test_jobs_and_services_end_in_order_at_the_timeout(virtual: Virtual) -> None:
+    """Clean-up jobs run, as after a critical failure."""
     plant = Plant(nothing, timeout=2)
     assert virtual(plant.scheduler.co_run) is False
     assert plant.scheduler.stop_reason is StopReason.TIMEOUT
@@ -127,8 +127,8 @@ def test_order_at_the_timeout(virtual: Virtual) -> None:
     assert (plant.base.state, plant.upper.result()) == (SUCCEEDED, "value")
 
 
-def test_order_after_cancel(virtual: Virtual) -> None:
-    """The order is that of other ends, without clean-up."""
+def test_jobs_and_services_end_in_order_after_cancel(virtual: Virtual) -> None:
+    """`cancel()` of the scheduler runs no clean-up jobs."""
     plant = Plant(cancel)
     assert virtual(plant.scheduler.co_run) is False
     assert plant.scheduler.stop_reason is StopReason.CANCELLED
@@ -136,8 +136,8 @@ def test_order_after_cancel(virtual: Virtual) -> None:
     assert (plant.base.state, plant.upper.result(), plant.alarm.state) == (SUCCEEDED, "value", IDLE)
 
 
-def test_order_after_an_outer_cancellation(virtual: Virtual) -> None:
-    """The same when a scope around the run is cancelled, which goes on outwards afterwards."""
+def test_jobs_and_services_end_in_order_after_an_outer_cancellation(virtual: Virtual) -> None:
+    """A cancelled scope around the run is left when the last service has ended."""
 
     async def main() -> tuple[bool, float]:
         with anyio.move_on_after(2) as scope:
@@ -152,8 +152,8 @@ def test_order_after_an_outer_cancellation(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("how", ["wait_for", "cancel", "twice"])
-def test_order_after_a_native_cancellation(how: str) -> None:
-    """The same on asyncio after Task.cancel(), even twice, and when wait_for loses its patience."""
+def test_jobs_and_services_end_in_order_after_a_native_cancellation(how: str) -> None:
+    """asyncio cancels the run by `Task.cancel()`, even twice, or by `wait_for`."""
 
     async def main() -> float:
         if how == "wait_for":
@@ -176,8 +176,8 @@ def test_order_after_a_native_cancellation(how: str) -> None:
     assert plant.base.state is SUCCEEDED
 
 
-def test_order_after_an_interruption(virtual: Virtual) -> None:
-    """The same when a job raises KeyboardInterrupt, which leaves the run bare when all has ended."""
+def test_jobs_and_services_end_in_order_after_an_interruption(virtual: Virtual) -> None:
+    """A KeyboardInterrupt that a job raises leaves the run, not in a group, when all has ended."""
     plant = Plant(interrupt)
     with pytest.raises(KeyboardInterrupt):
         virtual(plant.scheduler.co_run)
@@ -187,7 +187,7 @@ def test_order_after_an_interruption(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("event", [crash, cancel])
-def test_order_in_a_nested_scheduler(virtual: Virtual, event: Callable[[Plant], Any]) -> None:
+def test_jobs_and_services_of_a_nested_scheduler_end_in_order(virtual: Virtual, event: Callable[[Plant], Any]) -> None:
     """A nested scheduler ends in the same order, and before whatever its parent runs."""
     plant = Plant(crash if event is crash else nothing)
     server = Plant(nothing).serve
@@ -217,7 +217,7 @@ def linger(log: list[Any], seconds: float = UNWINDING) -> Any:
     return server
 
 
-def test_services_that_do_not_use_each_other_end_at_once(virtual: Virtual) -> None:
+def test_services_that_do_not_use_each_other_end_together(virtual: Virtual) -> None:
     """Services end wave after wave: together, unless one uses the other."""
     log: list[Any] = []
     a, b, c = (Service(linger(log), label=label) for label in "abc")
@@ -228,7 +228,7 @@ def test_services_that_do_not_use_each_other_end_at_once(virtual: Virtual) -> No
 
 
 @pytest.mark.parametrize("between", ["job", "nested", "argument"])
-def test_service_that_uses_another_by_way_of_others(virtual: Virtual, between: str) -> None:
+def test_a_service_that_uses_another_one_indirectly_ends_first(virtual: Virtual, between: str) -> None:
     """Users end first, also those that use a service through jobs, nested schedulers and arguments in between."""
     log: list[Any] = []
     base, upper = Service(linger(log), label="base"), Service(linger(log), label="upper")
@@ -246,8 +246,8 @@ def test_service_that_uses_another_by_way_of_others(virtual: Virtual, between: s
     assert log == [("upper", 3), ("base", 3.25)]
 
 
-def test_a_finished_service_does_not_wait_for_its_users(virtual: Virtual) -> None:
-    """A user that has failed meanwhile is not waited for."""
+def test_the_end_of_a_service_does_not_wait_for_a_failed_user(virtual: Virtual) -> None:
+    """The user has failed during the run."""
     log: list[Any] = []
     base = Service(linger(log), label="base")
 
@@ -273,7 +273,7 @@ def test_services_share_one_shutdown_timeout(virtual: Virtual, caplog: pytest.Lo
     assert any("'b' was cancelled" in message for message in caplog.messages)
 
 
-def test_shutdown_has_its_own_time_after_the_services(virtual: Virtual) -> None:
+def test_co_shutdown_has_its_own_timeout_after_the_services(virtual: Virtual) -> None:
     """`co_shutdown` begins when the services have ended, with a whole `shutdown_timeout` of its own."""
     plant = Plant(cancel, unwinding=0.5, shutdown_timeout=1)
     virtual(plant.scheduler.co_run)
@@ -299,8 +299,8 @@ def test_service_that_never_got_ready_is_cancelled(virtual: Virtual, event: Call
     assert (service.state, user.state) == (CANCELLED, IDLE)
 
 
-def test_cancelled_natively_while_services_end() -> None:
-    """A Task.cancel() while services unwind, after completion, changes neither their order nor their state."""
+def test_a_native_cancellation_while_services_end_does_not_disturb_them() -> None:
+    """A `Task.cancel()` after completion changes neither the order nor the state of services."""
     log: list[Any] = []
     base = Service(linger(log), label="base")
     upper = Service(linger(log), label="upper", required=base)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from ...conftest import Virtual
 
 
-def test_timeout_until_it_is_ready(virtual: Virtual) -> None:
-    """A service that is not ready in time FAILED with JobTimeout; one that is may run as long as it likes."""
+def test_timeout_limits_the_time_until_a_service_is_ready(virtual: Virtual) -> None:
+    """A service that is not ready in time fails with JobTimeout; a ready one may run as long as it likes."""
     slow, quick = Service(serve, 9, timeout=2), Service(serve, 1, timeout=2)
     client = Job(give_now, slow)
     assert virtual(timed, Scheduler(slow, quick, client, Job(nap, 20))) == (True, 20)
@@ -26,8 +26,8 @@ def test_timeout_until_it_is_ready(virtual: Virtual) -> None:
     assert (quick.state, quick.finished_at, quick.timed_out) == (SUCCEEDED, 20, False)
 
 
-def test_ready_at_the_second_restart(virtual: Virtual) -> None:
-    """A restart calls the service again until it is ready in time; then the timeout no longer applies."""
+def test_restart_calls_a_service_again_until_it_is_ready_in_time(virtual: Virtual) -> None:
+    """When the service is ready, its timeout no longer applies."""
     calls: list[float] = []
 
     async def slower(*, task_status: Any) -> None:
@@ -41,8 +41,8 @@ def test_ready_at_the_second_restart(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("failures", [1, 2])
-def test_retry_until_it_is_ready(virtual: Virtual, failures: int) -> None:
-    """`retry` calls a service again that failed before it was ready."""
+def test_retry_calls_a_service_again_that_fails_before_it_is_ready(virtual: Virtual, failures: int) -> None:
+    """With `retry=1` a second failure is final."""
     calls: list[float] = []
 
     async def flaky(*, task_status: Any) -> None:
@@ -59,8 +59,8 @@ def test_retry_until_it_is_ready(virtual: Virtual, failures: int) -> None:
 
 
 @pytest.mark.parametrize("on_timeout", ["fail", "restart"])
-def test_nothing_is_tried_again_when_it_was_ready(virtual: Virtual, on_timeout: Any) -> None:
-    """A service that fails after it was ready is not tried again."""
+def test_a_service_that_fails_after_it_was_ready_is_not_retried(virtual: Virtual, on_timeout: Any) -> None:
+    """Neither `retry` nor `on_timeout` calls a service again that was ready."""
 
     async def broken(*, task_status: Any) -> None:
         task_status.started("value")
@@ -72,11 +72,8 @@ def test_nothing_is_tried_again_when_it_was_ready(virtual: Virtual, on_timeout: 
     assert isinstance(service.raised_exception(), Flaw)
 
 
-def test_ready_while_it_is_cut(virtual: Virtual) -> None:
-    """A service that gets ready while its timeout cuts it is not started again: others use it already.
-
-    It was, and its second call of started() failed.
-    """
+def test_a_service_that_gets_ready_after_its_timeout_is_not_restarted(virtual: Virtual) -> None:
+    """Other jobs may use the service already, so it fails with JobTimeout instead."""
 
     async def shielded(*, task_status: Any) -> None:
         with anyio.CancelScope(shield=True):
@@ -94,15 +91,15 @@ def test_ready_while_it_is_cut(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("function", [nap, lambda: nap(), functools.partial(nap, 1), anyio.sleep])
-def test_function_without_task_status_is_refused(function: Any) -> None:
-    """A Service's function takes task_status: anything else is a TypeError that shows how to write it."""
+def test_function_without_task_status_raises(function: Any) -> None:
+    """The TypeError shows how to write the function of a Service."""
     with pytest.raises(TypeError, match=r"takes no task_status; write async def .*task_status"):
         Service(function)
 
 
 @pytest.mark.parametrize("function", [print, "serve", None, lambda *, task_status: int("1")])
-def test_function_that_is_not_async_is_refused(virtual: Virtual, function: Any) -> None:
-    """It is a TypeError at creation if that can be detected; otherwise the service fails with it."""
+def test_function_that_is_not_async_raises_or_fails_the_service(virtual: Virtual, function: Any) -> None:
+    """The TypeError comes at creation if possible; otherwise the service fails with it."""
     if callable(function) and function is not print:
         service = Service(function)
         virtual(Scheduler(service, Job(nap)).co_run)

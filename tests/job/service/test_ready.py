@@ -28,7 +28,7 @@ def after(seconds: float, action: Callable[[], Any]) -> Job[None]:
 # --- ready
 
 
-def test_service_is_required_from_when_it_is_ready(virtual: Virtual) -> None:
+def test_jobs_that_require_a_service_start_when_it_is_ready(virtual: Virtual) -> None:
     """A job that requires a service starts after `started()`, and gets its value as an argument."""
     service = Service(serve, 2, "address")
     client, late = Job(give_now, service), Job(nap, 3, required=service)
@@ -37,7 +37,7 @@ def test_service_is_required_from_when_it_is_ready(virtual: Virtual) -> None:
     assert (service.state, service.result(), service.finished_at) == (SUCCEEDED, "address", 5)
 
 
-def test_value_of_a_service_may_be_left_out(virtual: Virtual) -> None:
+def test_result_of_a_service_is_none_if_started_has_no_value(virtual: Virtual) -> None:
     """After `started()` without a value, the result is None."""
 
     async def quiet(*, task_status: Any) -> None:
@@ -49,7 +49,7 @@ def test_value_of_a_service_may_be_left_out(virtual: Virtual) -> None:
     assert (service.state, service.result()) == (SUCCEEDED, None)
 
 
-def test_result_before_and_after(virtual: Virtual) -> None:
+def test_result_of_a_service_is_available_as_soon_as_it_is_ready(virtual: Virtual) -> None:
     """Before it is ready a service has no result; from then on it has, while it runs and when it has ended."""
     seen: list[Any] = []
 
@@ -82,7 +82,7 @@ def test_service_is_called_with_its_arguments(virtual: Virtual) -> None:
     assert got == [(80, "here")]
 
 
-def test_service_requires_a_service(virtual: Virtual) -> None:
+def test_a_service_that_requires_another_one_starts_when_that_is_ready(virtual: Virtual) -> None:
     """A service that uses another starts when that is ready; their values flow on."""
     first = Service(serve, 1, "first")
     second = Service(lambda uses, *, task_status: serve(1, [uses, "second"], task_status=task_status), first)
@@ -107,8 +107,8 @@ def test_an_unused_service_is_ended_with_the_run(virtual: Virtual) -> None:
         slow.result()
 
 
-def test_readiness_has_its_hook(virtual: Virtual) -> None:
-    """Instruments hear job_ready, between job_started and job_finished, with the result readable."""
+def test_instruments_are_notified_when_a_service_is_ready(virtual: Virtual) -> None:
+    """The hook job_ready comes between job_started and job_finished, with the result readable."""
     seen: list[Any] = []
 
     class Watch(Instrument):
@@ -119,8 +119,8 @@ def test_readiness_has_its_hook(virtual: Virtual) -> None:
     assert seen == [("value", 2)]
 
 
-def test_runs_again(virtual: Virtual) -> None:
-    """Each run starts the service anew, which has to report again that it is ready."""
+def test_each_run_starts_its_services_anew(virtual: Virtual) -> None:
+    """In each run a service has to report again that it is ready."""
     service = Service(serve, 1)
     client = Job(nap, 1, required=service)
     scheduler = Scheduler(service, client)
@@ -128,16 +128,16 @@ def test_runs_again(virtual: Virtual) -> None:
     assert client.started_at == 1
 
 
-def test_late_use_of_a_service(virtual: Virtual) -> None:
-    """Jobs added while it runs may require a service, whether it is ready or not, and get its value."""
+def test_jobs_added_during_the_run_may_require_a_service(virtual: Virtual) -> None:
+    """The service may be ready already, or become ready later."""
     ready, slow = Service(serve, 0, "now"), Service(serve, 5, "later")
     late = [Job(give_now, ready), Job(give_now, slow)]
     assert virtual(timed, scheduler := Scheduler(ready, slow, after(2, lambda: scheduler.update(late)))) == (True, 5)
     assert [(job.started_at, job.result()) for job in late] == [(2, "now"), (5, "later")]
 
 
-def test_service_added_late(virtual: Virtual) -> None:
-    """A service may be added while the scheduler runs, together with what uses it."""
+def test_a_service_may_be_added_during_the_run(virtual: Virtual) -> None:
+    """Jobs that use the service may be added together with it."""
     service = Service(serve, 1, "late")
     client = Job(give_now, service)
     scheduler = Scheduler(Job(nap, 1))
@@ -146,8 +146,8 @@ def test_service_added_late(virtual: Virtual) -> None:
     assert (client.result(), service.state) == ("late", SUCCEEDED)
 
 
-def test_service_of_an_enclosing_scheduler(virtual: Virtual) -> None:
-    """Jobs of a nested scheduler use a service outside; it outlives them all."""
+def test_jobs_of_a_nested_scheduler_may_use_a_service_of_the_enclosing_one(virtual: Virtual) -> None:
+    """The service ends after the nested scheduler."""
     service = Service(serve, 1, "outside")
     scheduler = Scheduler(service)
     client = Job(give_now, service)
@@ -159,8 +159,8 @@ def test_service_of_an_enclosing_scheduler(virtual: Virtual) -> None:
 # --- ends by itself
 
 
-def test_started_twice_is_an_error(virtual: Virtual) -> None:
-    """A second started() is a RuntimeError that names the service; unless caught it has FAILED."""
+def test_calling_started_twice_raises(virtual: Virtual) -> None:
+    """The RuntimeError names the service, which fails unless it catches the error."""
 
     async def twice(*, task_status: Any) -> None:
         task_status.started(1)
@@ -175,11 +175,8 @@ def test_started_twice_is_an_error(virtual: Virtual) -> None:
     assert client.state is FAILED  # it was let go, and there is no value any more
 
 
-def test_started_too_late_is_an_error(virtual: Virtual) -> None:
-    """`started()` of a call that has ended is a RuntimeError, and changes nothing.
-
-    It wrote its value over the outcome of the job, whose `result()` was an AttributeError from then on.
-    """
+def test_calling_started_after_the_end_of_the_service_raises(virtual: Virtual) -> None:
+    """The late value does not overwrite the outcome of the service."""
     kept: list[Any] = []
 
     async def forgetful(*, task_status: Any) -> None:
@@ -198,8 +195,8 @@ def test_started_too_late_is_an_error(virtual: Virtual) -> None:
         service.result()
 
 
-def test_returning_before_it_is_ready_is_a_failure(virtual: Virtual) -> None:
-    """A service that returns without started() FAILED, with an error that says what to do; its users are BLOCKED."""
+def test_a_service_that_returns_before_it_is_ready_fails(virtual: Virtual) -> None:
+    """The error says what to do, and jobs that use the value of the service are BLOCKED."""
 
     async def hasty(*, task_status: Any) -> None: ...
 
@@ -211,8 +208,8 @@ def test_returning_before_it_is_ready_is_a_failure(virtual: Virtual) -> None:
         service.result()
 
 
-def test_returning_when_it_is_ready_is_success(virtual: Virtual) -> None:
-    """A service may end by itself; its result stays, for late users too."""
+def test_a_service_that_returns_after_it_was_ready_succeeds(virtual: Virtual) -> None:
+    """The result stays, for jobs that start later, too."""
 
     async def short(*, task_status: Any) -> str:
         task_status.started("value")
@@ -228,8 +225,8 @@ def test_returning_when_it_is_ready_is_success(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("ready", [False, True])
-def test_raising_is_a_failure(virtual: Virtual, ready: bool) -> None:
-    """A service that raises FAILED; jobs that had required it when it was ready keep its value, others are BLOCKED."""
+def test_a_service_that_raises_fails(virtual: Virtual, ready: bool) -> None:
+    """Jobs that required the service when it was ready keep its value; others are BLOCKED."""
 
     async def broken(*, task_status: Any) -> None:
         if ready:
@@ -246,8 +243,8 @@ def test_raising_is_a_failure(virtual: Virtual, ready: bool) -> None:
 
 
 @pytest.mark.parametrize("ready", [False, True])
-def test_raising_may_be_critical(virtual: Virtual, ready: bool) -> None:
-    """A critical service that raises ends the run, ready or not."""
+def test_a_critical_service_that_raises_ends_the_run(virtual: Virtual, ready: bool) -> None:
+    """It makes no difference whether the service is ready."""
 
     async def broken(*, task_status: Any) -> None:
         if ready:
@@ -259,8 +256,8 @@ def test_raising_may_be_critical(virtual: Virtual, ready: bool) -> None:
     assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.CRITICAL, service)
 
 
-def test_raising_while_it_is_ended(virtual: Virtual) -> None:
-    """A service that raises while it unwinds FAILED, and is reported; the run was already decided."""
+def test_a_service_that_raises_while_it_is_ended_fails(virtual: Virtual) -> None:
+    """The outcome of the run was decided before, and does not change."""
 
     async def clumsy(*, task_status: Any) -> None:
         task_status.started()
@@ -275,8 +272,8 @@ def test_raising_while_it_is_ended(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("ready", [False, True])
-def test_cancelling_a_service(virtual: Virtual, ready: bool) -> None:
-    """`job.cancel()` is not the end of the run: the service is CANCELLED."""
+def test_cancelling_a_service_does_not_end_the_run(virtual: Virtual, ready: bool) -> None:
+    """Jobs that use the service keep its value, or are BLOCKED if it was not ready."""
     service = Service(serve, 0 if ready else 9)
     client = Job(nap, 5, service)
     assert virtual(Scheduler(service, client, after(1, service.cancel)).co_run) is True
@@ -286,7 +283,7 @@ def test_cancelling_a_service(virtual: Virtual, ready: bool) -> None:
 @pytest.mark.parametrize("inside", [False, True])
 @pytest.mark.parametrize("how", ["fails", "cancelled"])
 def test_a_service_failure_is_raised_in_a_user_that_starts_later(virtual: Virtual, how: str, inside: bool) -> None:
-    """A job that waited for a slot while its service failed was called with the engine's record of the failure."""
+    """The user, which waits for a slot while its service fails, has no value to be called with."""
 
     async def break_down(*, task_status: Any) -> None:
         task_status.started("address")

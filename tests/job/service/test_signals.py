@@ -48,7 +48,7 @@ ENDING = [line for name in ORDER for line in (f"{name} unwinds", f"{name} is gon
 
 @pytest.mark.parametrize("again", [None, *ORDER])
 def test_ctrl_c_ends_services_in_order(backend: str, again: str | None) -> None:
-    """Ctrl-C: clients, forever jobs, services, users first, then the shutdown; a second one, whenever, is no matter."""
+    """Clients and forever jobs end before services, users first; a second Ctrl-C makes no difference."""
     code = f"""{PLANT}
 again = {again!r}
 watched(lambda: scheduler.run(backend={backend!r}))

@@ -53,15 +53,15 @@ class Told:
 NOT_YET = ("start", __import__("trioflow").JobNotDone)
 
 
-def test_on_success_all_three_are_called_in_order(backend: str) -> None:
-    """The job still runs, and its result is there."""
+def test_all_callbacks_of_a_successful_command_are_called_in_order(backend: str) -> None:
+    """The job is still running then, and its result can be read."""
     told = Told()
     run(backend, CommandJob(["true"], **told.all()))
     assert told.outcomes() == [NOT_YET, ("done", 0), ("settled", 0)]
 
 
 def test_callbacks_are_called_inside_the_slot(backend: str) -> None:
-    """The next command of a window of one starts after them."""
+    """In a window of one, the next command starts after the callbacks."""
     names: list[str] = []
     jobs = [
         CommandJob(
@@ -76,7 +76,7 @@ def test_callbacks_are_called_inside_the_slot(backend: str) -> None:
     assert names == ["start", "done", "settled"] * 3
 
 
-def test_the_pid_is_there_from_on_start_on(backend: str) -> None:
+def test_pid_is_available_from_on_start_on(backend: str) -> None:
     """The pid is that of the command itself, and None after its end."""
     pids: list[int | None] = []
     job = CommandJob("echo $$", shell=True, stdout=PIPE, on_start=lambda job: pids.append(job.pid))
@@ -102,15 +102,15 @@ def test_after_a_failure_only_on_settled_is_called(backend: str, options: Any, o
     assert job.state is JobState.FAILED
 
 
-def test_a_command_that_could_not_be_started_settles_too(backend: str) -> None:
-    """Without a process there is no `on_start`, but `on_settled`."""
+def test_on_settled_is_called_for_a_command_that_could_not_be_started(backend: str) -> None:
+    """Without a process, `on_start` is not called."""
     told = Told()
     run(backend, CommandJob(["no such program"], **told.all()))
     assert told.outcomes() == [("settled", CommandError)]
 
 
-def test_a_cancelled_command_settles_too(backend: str) -> None:
-    """`on_settled` is called with JobCancelled as the outcome."""
+def test_on_settled_is_called_for_a_cancelled_command(backend: str) -> None:
+    """The result raises JobCancelled."""
     told = Told()
     job = CommandJob(["sleep", 100], **told.all())
     scheduler = run(backend, job, Job(fail, 0.02, critical=True))
@@ -119,8 +119,8 @@ def test_a_cancelled_command_settles_too(backend: str) -> None:
     assert job.state is JobState.CANCELLED
 
 
-def test_callbacks_are_called_when_the_last_attempt_is_over(backend: str) -> None:
-    """`on_start` at each attempt, the others once."""
+def test_on_settled_is_called_once_after_the_last_attempt(backend: str) -> None:
+    """`on_start` is called at each attempt."""
     told = Told()
     job = CommandJob(["false"], retry=2, **told.all())
     run(backend, job)
@@ -138,8 +138,8 @@ def test_callbacks_work_with_a_retry_decorator(backend: str) -> None:
     assert job.retry is decorator
 
 
-def test_move_on_is_a_success_without_a_result(backend: str) -> None:
-    """After such a timeout `on_done` is called, and the result is None."""
+def test_on_done_is_called_after_a_timeout_with_move_on(backend: str) -> None:
+    """The result is None."""
     seen: list[Any] = []
     job = CommandJob(["sleep", 100], timeout=0.02, on_timeout="move_on", on_done=lambda job: seen.append(job.result()))
     run(backend, job)
@@ -147,8 +147,8 @@ def test_move_on_is_a_success_without_a_result(backend: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["on_start", "on_done", "on_settled", "on_line"])
-def test_an_async_callback_is_refused(name: str) -> None:
-    """Nothing would await it, so it would silently do nothing: a TypeError says so at once."""
+def test_an_async_callback_raises(name: str) -> None:
+    """Nothing would await an async callback, so it would silently do nothing."""
 
     async def tell(job: Any, line: str = "") -> None: ...
 
@@ -172,7 +172,7 @@ def test_a_callback_that_raises_fails_the_job(backend: str, name: str) -> None:
     assert scheduler.stop_reason is StopReason.COMPLETED
 
 
-def test_on_settled_sees_what_on_done_raised(backend: str) -> None:
+def test_on_settled_sees_the_exception_of_on_done(backend: str) -> None:
     """An `on_done` that raises makes the job fail before `on_settled` is called."""
     told = Told()
 
@@ -195,8 +195,8 @@ def test_a_callback_may_add_jobs(backend: str) -> None:
     assert added.state is JobState.SUCCEEDED
 
 
-def test_on_done_can_read_what_was_captured(backend: str) -> None:
-    """The output is complete when it is called."""
+def test_on_done_can_read_the_captured_output(backend: str) -> None:
+    """The output is complete before `on_done` is called."""
     seen: list[bytes | None] = []
     run(
         backend,

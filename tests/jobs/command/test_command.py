@@ -1,4 +1,4 @@
-"""`CommandJob`: what is run, with what arguments, and what comes of it."""
+"""`CommandJob`: what is run, with what arguments, and its outcome."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ from trioflow.jobs.posix import _processes
 from ...bodies import nothing, run
 from .commands import PIPE, failure_of, python
 
-# --- what it is
+# --- result, label and arguments
 
 
-def test_a_command_returns_how_it_ended(backend: str) -> None:
-    """The result holds the exit code, what was captured, and what it has used."""
+def test_result_of_a_command_has_its_exit_code_output_and_usage(backend: str) -> None:
+    """A peak memory below that of this program is not known."""
     job = CommandJob(["echo", "hello"], stdout=PIPE)
     run(backend, job)
     result = job.result()
@@ -53,7 +53,7 @@ def test_a_command_returns_how_it_ended(backend: str) -> None:
     assert not result.spooled
 
 
-def test_cpu_time_is_that_of_the_command_and_its_children(backend: str) -> None:
+def test_cpu_time_of_a_command_includes_its_children(backend: str) -> None:
     """CPU time of a grandchild counts too."""
     job = CommandJob(["sh", "-c", f"{sys.executable} -S -E -c 'import time\nwhile time.process_time() < 0.1: pass'; :"])
     run(backend, job)
@@ -61,7 +61,7 @@ def test_cpu_time_is_that_of_the_command_and_its_children(backend: str) -> None:
 
 
 def test_peak_memory_is_that_of_the_command_or_none(backend: str) -> None:
-    """Peak memory of a small program once was trioflow's own, which the kernel counts too."""
+    """The kernel also counts the memory of this program, which started the command."""
     ballast = b"x" * 100_000_000
     size = 50_000_000 + 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # more than this program ever had
     large, small = python(f"x = b'x' * {size}"), [CommandJob(["true"]) for _ in range(20)]
@@ -89,8 +89,8 @@ def test_the_default_label_is_the_command_line_shortened(command: list[Any], exp
     assert CommandJob(command).label == expected
 
 
-def test_jobs_over_commands_show_the_commands() -> None:
-    """The label of a job over a command shows its command line, shortened; of commands over commands only the first."""
+def test_label_of_a_job_shows_the_command_lines_of_its_inputs() -> None:
+    """Long command lines are shortened; of a long chain of commands only the last ones are shown."""
 
     async def use(result: CommandResult) -> None: ...
 
@@ -105,8 +105,8 @@ def test_jobs_over_commands_show_the_commands() -> None:
     assert count.label == "cat <cat <cat <cat <…>>>>"
 
 
-def test_the_label_of_a_shells_line_is_the_line() -> None:
-    """White space is folded, so that it stays one line."""
+def test_the_label_of_a_shell_command_is_its_line() -> None:
+    """White space is folded, so that the label is one line."""
     assert CommandJob("a | b\n c", shell=True).label == "a | b c"
 
 
@@ -128,8 +128,8 @@ def test_jobs_among_the_arguments_are_filled_in(backend: str) -> None:
     assert job.label == "printf '%s|' <<lambda>()> <echo 'two words'>"
 
 
-def test_a_result_that_is_no_argument_fails_the_job_and_names_it(backend: str) -> None:
-    """The error says which argument it is, and what would do."""
+def test_a_result_that_cannot_be_an_argument_fails_the_job(backend: str) -> None:
+    """The error says which argument is wrong, and what to give."""
     nobody = Job(nothing, label="nobody")
     job = CommandJob(["echo", nobody])
     run(backend, job)
@@ -137,7 +137,7 @@ def test_a_result_that_is_no_argument_fails_the_job_and_names_it(backend: str) -
         job.result()
 
 
-def test_the_output_of_an_uncaptured_command_can_be_no_argument_or_input(backend: str) -> None:
+def test_uncaptured_output_as_an_argument_or_input_fails_the_job(backend: str) -> None:
     """The error says that the output was not captured; the command does not read nothing instead."""
     first = CommandJob(["true"])
     argument, read = CommandJob(["echo", first]), CommandJob(["cat"], stdin=first)
@@ -148,8 +148,8 @@ def test_the_output_of_an_uncaptured_command_can_be_no_argument_or_input(backend
         read.result()
 
 
-def test_results_that_are_not_kept_are_given_up_when_the_command_has_them(backend: str) -> None:
-    """`keep_result=False` holds for commands that use the result too."""
+def test_keep_result_false_drops_a_result_used_by_a_command(backend: str) -> None:
+    """The result is dropped when the command has it."""
     source = ThreadJob(lambda: "x", keep_result=False)
     job = CommandJob(["echo", source], stdout=PIPE, stdin=source)
     run(backend, source, CommandJob(["echo", source]))
@@ -190,7 +190,7 @@ def test_results_that_are_not_kept_are_given_up_when_the_command_has_them(backen
         (["x"], {"unknown": 0}, TypeError, "unknown"),
     ],
 )
-def test_invalid_arguments_of_a_command_are_refused_when_the_job_is_made(
+def test_invalid_arguments_of_a_command_raise_when_the_job_is_created(
     command: Any, options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     """The error comes from the constructor, and says what to give."""
@@ -199,8 +199,8 @@ def test_invalid_arguments_of_a_command_are_refused_when_the_job_is_made(
 
 
 @pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
-def test_a_file_that_is_closed_before_the_start_is_named(backend: str, name: str) -> None:
-    """The error names its option, and no command runs; it once was a bare "I/O operation on closed file"."""
+def test_a_stream_file_that_is_closed_before_the_start_fails_the_job(backend: str, name: str) -> None:
+    """The error names the option of the file, and no command runs."""
     file: Any = io.BytesIO() if name == "stdout" else open(os.devnull, "r+b")  # noqa: SIM115  # it is closed below
     options: Any = {name: file}
     job = CommandJob(["touch", "/nowhere/at/all"], label="j", **options)
@@ -210,14 +210,14 @@ def test_a_file_that_is_closed_before_the_start_is_named(backend: str, name: str
         job.result()
 
 
-def test_a_command_outside_a_run_is_refused() -> None:
-    """A command's guard belongs to a run."""
+def test_a_command_awaited_outside_a_run_raises() -> None:
+    """The guard of commands belongs to a run."""
     coroutine = CommandJob(["true"]).co_run()
     with pytest.raises(RuntimeError, match="put it into a Scheduler"):
         coroutine.send(None)
 
 
-def test_a_shell_takes_the_line(backend: str) -> None:
+def test_shell_option_runs_a_line_in_a_shell(backend: str) -> None:
     """Pipes work, and `command` is the line."""
     job = CommandJob("echo a b | wc -w", shell=True, stdout=PIPE)
     run(backend, job)
@@ -225,8 +225,8 @@ def test_a_shell_takes_the_line(backend: str) -> None:
     assert job.command == ("echo a b | wc -w",)
 
 
-def test_directory_and_environment(backend: str, tmp_path: Path) -> None:
-    """The environment that is given is all there is, but for the mark of the run."""
+def test_a_command_has_the_given_directory_and_environment(backend: str, tmp_path: Path) -> None:
+    """Only the mark of the run is added to the environment that is given."""
     job = CommandJob("pwd; /usr/bin/env", shell=True, cwd=tmp_path, env={"A": "ä"}, stdout=PIPE)
     run(backend, job)
     directory, *variables = job.result().stdout.decode().splitlines()
@@ -235,7 +235,9 @@ def test_directory_and_environment(backend: str, tmp_path: Path) -> None:
     assert {one.partition("=")[0] for one in variables} == {"A", "TRIOFLOW_RUN", "PWD"}
 
 
-def test_the_environment_is_this_programs_as_it_is_at_the_start(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_inherits_the_environment_at_the_time_of_its_start(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A change of `os.environ` during the run reaches commands that start later."""
 
     def change() -> None:
@@ -247,7 +249,7 @@ def test_the_environment_is_this_programs_as_it_is_at_the_start(backend: str, mo
     assert (before.result().stdout, after.result().stdout) == (b"\n", b"here\n")
 
 
-def test_a_nested_run_of_another_program_keeps_the_outer_mark(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_inside_a_command_keeps_the_mark_of_the_outer_run(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The outer program thus still finds the processes of the inner one."""
     monkeypatch.setenv("TRIOFLOW_RUN", "outer-mark")
     job = CommandJob("echo $TRIOFLOW_RUN", shell=True, stdout=PIPE)
@@ -292,7 +294,7 @@ def test_a_command_inherits_no_descriptor_but_its_streams(backend: str, way: str
     os.close(write_end)
 
 
-def test_streams_are_the_same_either_way(backend: str, way: str, tmp_path: Path) -> None:
+def test_streams_are_the_same_with_posix_spawn_and_popen(backend: str, way: str, tmp_path: Path) -> None:
     """Input, output, error output and environment do not depend on how the process is started."""
     job = CommandJob(
         "cat; echo err >&2; echo ${HOME-none}", shell=True, stdin=b"in ", stdout=tmp_path / "log", stderr=PIPE, env={}
@@ -304,15 +306,15 @@ def test_streams_are_the_same_either_way(backend: str, way: str, tmp_path: Path)
     assert (job.result().stderr, merged.result().stdout) == (b"err\n", b"out\nerr\n")
 
 
-def test_a_command_is_a_group_and_heeds_a_broken_pipe_either_way(backend: str, way: str) -> None:
-    """Python ignores SIGPIPE; what it starts should not."""
+def test_a_command_has_a_process_group_and_the_default_handling_of_sigpipe(backend: str, way: str) -> None:
+    """Python ignores SIGPIPE, which programs should not inherit."""
     job = CommandJob("ps -o pid=,pgid= -p $$; kill -PIPE $$; echo ignored", shell=True, stdout=PIPE, check=False)
     run(backend, job)
     assert len(set((job.result().stdout or b"").split())) == 1
     assert job.result().signal is signal.SIGPIPE
 
 
-def test_a_program_is_looked_for_in_the_path_of_its_own_environment(
+def test_a_program_is_found_in_the_path_of_its_own_environment(
     backend: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PATH in `env=` decides, not this program's."""
@@ -328,10 +330,10 @@ def test_a_program_is_looked_for_in_the_path_of_its_own_environment(
     assert (ours.result().stdout, other.result().stdout) == (b"here\n", b"there\n")
 
 
-def test_a_program_that_a_job_has_just_made_is_found(
+def test_a_program_that_a_job_has_just_created_is_found(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is remembered of where it was before."""
+    """The location of a program is not cached."""
     directories = [tmp_path / "first", tmp_path / "second"]
 
     def install(directory: Path) -> None:
@@ -346,16 +348,18 @@ def test_a_program_that_a_job_has_just_made_is_found(
     assert (before.result().stdout, after.result().stdout) == (b"second\n", b"first\n")
 
 
-def test_this_programs_own_streams_may_be_given(backend: str, way: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """A descriptor up to 2 might be overwritten before it is used: subprocess knows what to do about that."""
+def test_standard_streams_of_the_controller_may_be_given_by_their_numbers(
+    backend: str, way: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A descriptor up to 2 might be overwritten before it is used: subprocess can handle that."""
     run(backend, CommandJob("echo out; echo err >&2", shell=True, stdout=2, stderr=1), CommandJob(["true"]))
     assert capfd.readouterr() == ("err\n", "out\n")
 
 
-# --- what comes of it
+# --- outcome
 
 
-def test_an_exit_code_other_than_0_is_a_failure(backend: str) -> None:
+def test_an_exit_code_other_than_0_fails_the_job(backend: str) -> None:
     """The error says the code first, before a command that may be long, and then the end of its standard error."""
     job = CommandJob(["sh", "-c", "echo no such luck >&2; exit 3"], stderr=PIPE)
     error = failure_of(backend, job)
@@ -365,7 +369,7 @@ def test_an_exit_code_other_than_0_is_a_failure(backend: str) -> None:
     assert error.result is job.last_result
 
 
-def test_the_end_of_a_standard_error_that_went_to_a_file_is_shown(backend: str, tmp_path: Path) -> None:
+def test_command_error_shows_the_end_of_a_standard_error_file(backend: str, tmp_path: Path) -> None:
     """Older contents of the file are left out."""
     log = tmp_path / "log"
     log.write_text("of somebody else\n")
@@ -375,7 +379,7 @@ def test_the_end_of_a_standard_error_that_went_to_a_file_is_shown(backend: str, 
     assert failure_of(backend, merged).stderr == b"both\n"
 
 
-def test_a_file_without_a_name_is_left_alone(backend: str) -> None:
+def test_command_error_does_not_read_a_file_without_a_name(backend: str) -> None:
     """The name of such a file is its descriptor, which trioflow must not close."""
     with tempfile.TemporaryFile() as file:
         error = failure_of(backend, CommandJob("echo mine >&2; exit 1", shell=True, stderr=file))
@@ -384,7 +388,7 @@ def test_a_file_without_a_name_is_left_alone(backend: str) -> None:
         assert file.read() == b"mine\n"
 
 
-def test_only_the_end_of_a_long_standard_error_is_shown(backend: str) -> None:
+def test_command_error_shows_only_the_end_of_a_long_standard_error(backend: str) -> None:
     """The error keeps the last 2,000 bytes."""
     job = CommandJob("seq 100000 >&2; exit 1", shell=True, stderr=PIPE)
     shown = failure_of(backend, job).stderr
@@ -393,7 +397,7 @@ def test_only_the_end_of_a_long_standard_error_is_shown(backend: str) -> None:
     assert shown.endswith(b"\n100000\n")
 
 
-def test_unchecked_any_code_is_a_result(backend: str) -> None:
+def test_check_false_allows_any_exit_code(backend: str) -> None:
     """With `check=False` an exit code of 3 is a success."""
     job = CommandJob(["sh", "-c", "exit 3"], check=False)
     run(backend, job)
@@ -419,7 +423,7 @@ def test_unchecked_any_code_is_a_result(backend: str) -> None:
         (range(3), "exit 2", True),
     ],
 )
-def test_exit_codes_and_signals_may_be_allowed(backend: str, check: Any, line: str, is_fine: bool) -> None:
+def test_check_may_list_the_allowed_exit_codes_and_signals(backend: str, check: Any, line: str, is_fine: bool) -> None:
     """Only listed values are successes; a signal may have its shell exit code."""
     job = CommandJob(["sh", "-c", line], check=check)
     run(backend, job)
@@ -445,7 +449,7 @@ def test_exit_codes_and_signals_may_be_allowed(backend: str, check: Any, line: s
     ],
 )
 @pytest.mark.parametrize("kind", [CommandJob, functools.partial(SshJob, "node")])
-def test_what_cannot_be_allowed_is_refused(kind: Any, check: Any, error: type[Exception], what: str) -> None:
+def test_an_invalid_check_option_raises(kind: Any, check: Any, error: type[Exception], what: str) -> None:
     """The error comes when the job is created, in the same words for all kinds of commands."""
     with pytest.raises(error, match=re.escape(what)):
         kind(("x",), check=check, label="it")
@@ -461,8 +465,8 @@ def test_a_command_error_distinguishes_a_signal_from_an_exit_code(backend: str) 
     assert "ended by signal SIGSEGV" in str(error)
 
 
-def test_a_signal_without_a_name_is_its_number(backend: str) -> None:
-    """A real-time signal is shown as a number."""
+def test_a_signal_without_a_name_is_shown_by_its_number(backend: str) -> None:
+    """Real-time signals have no names."""
     job = CommandJob("kill -40 $$", shell=True, check=False)
     run(backend, job)
     assert (job.result().signal, job.result().returncode) == (40, -40)
@@ -481,7 +485,7 @@ def test_a_timeout_is_distinguished_from_a_cancellation(backend: str) -> None:
         assert job.last_result.signal is signal.SIGTERM
 
 
-def test_a_run_again_forgets_the_last(backend: str) -> None:
+def test_a_second_run_replaces_the_last_result(backend: str) -> None:
     """The result of the second run is another one, and no pid is left."""
     job = CommandJob(["true"])
     scheduler = run(backend, job)
@@ -504,10 +508,10 @@ def test_a_process_reaped_elsewhere_fails_the_job(backend: str) -> None:
         job.result()
 
 
-# --- more than once
+# --- restarts and retries
 
 
-def test_timeout_with_restart_starts_it_again(backend: str, tmp_path: Path) -> None:
+def test_on_timeout_restart_starts_the_command_again(backend: str, tmp_path: Path) -> None:
     """A command has at most `restarts` further processes, all in the same attempt."""
     pids: list[int | None] = []
     job = CommandJob(
@@ -535,8 +539,8 @@ def test_move_on_succeeds_without_a_result(backend: str) -> None:
     assert (job.state, job.result(), job.timed_out) == (JobState.SUCCEEDED, None, True)
 
 
-def test_retry_on_exit_repeats_for_these_codes_only(backend: str, tmp_path: Path) -> None:
-    """75 and then 1: the second is another failure."""
+def test_retry_on_exit_repeats_only_after_the_given_exit_codes(backend: str, tmp_path: Path) -> None:
+    """The second attempt ends with another code, which is final."""
     count = f"echo >> {tmp_path}/n; test $(wc -l < {tmp_path}/n) -ge 2 && exit 1; exit 75"
     job = CommandJob(count, shell=True, retry=retry_on_exit(75, times=5))
     error = failure_of(backend, job)
@@ -561,7 +565,7 @@ def test_retry_on_exit_gives_up_after_the_last_attempt(backend: str) -> None:
     assert job.attempts == 3
 
 
-def test_retry_on_exit_does_not_repeat_what_is_no_exit(backend: str) -> None:
+def test_retry_on_exit_does_not_repeat_after_a_timeout(backend: str) -> None:
     """A timeout is not an exit code."""
     job = CommandJob(["sleep", 100], timeout=0.02, retry=retry_on_exit(times=5))
     run(backend, job)
@@ -570,14 +574,14 @@ def test_retry_on_exit_does_not_repeat_what_is_no_exit(backend: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", [{"times": -1}, {"delay": -1}])
-def test_retry_on_exit_refuses_nonsense(arguments: Any) -> None:
+def test_retry_on_exit_with_negative_numbers_raises(arguments: Any) -> None:
     """The error comes from the call itself, and names the function."""
     with pytest.raises(ValueError, match=r"retry_on_exit\(\)"):
         retry_on_exit(1, **arguments)
 
 
-def test_exited_with_is_a_predicate(backend: str) -> None:
-    """`exited_with` matches the given exit codes, and neither others nor commands that never ran."""
+def test_exited_with_matches_errors_by_their_exit_code(backend: str) -> None:
+    """Without codes, `exited_with()` matches any exit code, but not commands that never ran."""
     error = failure_of(backend, CommandJob(["sh", "-c", "exit 7"]))
     assert exited_with(7, 8)(error)
     assert exited_with()(error)

@@ -88,7 +88,7 @@ STATES = {
 def test_a_whole_process_tree_is_ended_for_every_reason(
     backend: str, watched: Watched, tmp_path: Path, how: str
 ) -> None:
-    """Some heed SIGTERM, some don't, one forks without end, one has pipes that its children hold."""
+    """Some trees obey SIGTERM, some ignore it, one forks without end, one has pipes that its children hold open."""
     lines = [TREE, STUBBORN, FORKING]
     commands = [armed(line, tmp_path / str(number)) for number, line in enumerate(lines)]
     commands.append(armed(STUBBORN, tmp_path / "pipes", stdout=PIPE, stderr=subprocess.STDOUT))
@@ -101,7 +101,7 @@ def test_a_whole_process_tree_is_ended_for_every_reason(
 
 @pytest.mark.soak
 @pytest.mark.parametrize("how", ENDS)
-def test_two_hundred_trees_are_ended_at_once(backend: str, watched: Watched, how: str) -> None:
+def test_two_hundred_process_trees_are_ended_at_once(backend: str, watched: Watched, how: str) -> None:
     """After any end of the run, no process of any tree is left."""
     commands = [
         sh((STUBBORN, STUBBORN, TREE, FORKING)[number % 4 if number < 20 else number % 3]) for number in range(200)
@@ -113,8 +113,8 @@ def test_two_hundred_trees_are_ended_at_once(backend: str, watched: Watched, how
     assert watched.gone_in_time()
 
 
-def test_a_program_that_cleans_up_has_its_grace(backend: str, tmp_path: Path) -> None:
-    """SIGTERM first, and nothing else before the grace is over."""
+def test_a_program_may_clean_up_after_sigterm_during_its_grace(backend: str, tmp_path: Path) -> None:
+    """SIGTERM comes first, and SIGKILL not before the grace is over."""
     ready, cleaned = tmp_path / "ready", tmp_path / "cleaned"
     line = f"trap 'sleep 0.1; touch {cleaned}; exit 7' TERM; sleep 1000 & wait"
     job = armed(line, ready, terminate_grace=20, timeout=0.1)
@@ -124,8 +124,10 @@ def test_a_program_that_cleans_up_has_its_grace(backend: str, tmp_path: Path) ->
     assert (job.last_result.returncode, cleaned.exists()) == (7, True)
 
 
-def test_no_grace_is_sigkill_at_once(backend: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """With `terminate_grace=0`, a command that ignores SIGTERM is killed, without a message."""
+def test_a_terminate_grace_of_zero_kills_at_once(
+    backend: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A command that ignores SIGTERM is killed without a message in the log."""
     line = "trap '' TERM; while :; do sleep 1000; done"
     job = armed(line, tmp_path / "armed", terminate_grace=0, timeout=0.1)
     run(backend, job)
@@ -135,10 +137,10 @@ def test_no_grace_is_sigkill_at_once(backend: str, tmp_path: Path, caplog: pytes
 
 
 @pytest.mark.parametrize("line", ["exec sleep 1000", "sleep 1000 & exit 0"])
-def test_what_belongs_to_another_user_is_not_waited_for(
+def test_a_process_of_another_user_does_not_delay_the_timeout(
     backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, line: str
 ) -> None:
-    """A command run by sudo held up its timeout, and the end of the run, for as long as it ran."""
+    """A command run by sudo, which cannot be signalled, must not delay the end of the run."""
 
     def refuse(group: int, number: int) -> None:
         raise PermissionError(1, "Operation not permitted")
@@ -151,8 +153,8 @@ def test_what_belongs_to_another_user_is_not_waited_for(
     assert "belongs to another user" in caplog.text
 
 
-def test_a_stopped_command_is_ended(backend: str, watched: Watched) -> None:
-    """SIGTERM alone would wait until it is continued."""
+def test_a_stopped_command_is_continued_so_that_sigterm_ends_it(backend: str, watched: Watched) -> None:
+    """A stopped process does not react to SIGTERM alone."""
     job = sh("kill -STOP $$; sleep 1000", timeout=0.1, terminate_grace=20)
     run(backend, job)
     assert watched.alive() == []
@@ -164,7 +166,7 @@ LEFTOVERS = ("exec sleep 1000", 'trap "" TERM; exec sleep 1000', FORKING)
 
 
 @pytest.mark.parametrize("leftovers", ["wait", "end"])
-def test_nothing_of_the_group_outlives_a_success(backend: str, watched: Watched, leftovers: str) -> None:
+def test_background_processes_of_a_successful_command_are_ended(backend: str, watched: Watched, leftovers: str) -> None:
     """A background process is ended before its job settles, and the job SUCCEEDED."""
     left: list[list[str]] = []
     jobs = [
@@ -180,8 +182,8 @@ def test_nothing_of_the_group_outlives_a_success(backend: str, watched: Watched,
     assert left == [[], [], []]
 
 
-def test_what_a_command_leaves_may_end_its_work(backend: str, tmp_path: Path) -> None:
-    """A shell exits before its `>(gzip)` has written all: that was cut off, with exit code 0."""
+def test_leftovers_may_finish_their_work_before_the_job_settles(backend: str, tmp_path: Path) -> None:
+    """A shell exits before its `>(gzip)` has written all."""
     file = tmp_path / "x"
     job = sh(f"(sleep 0.2; echo late > {file}; echo more) & exit 0", stdout=PIPE, terminate_grace=1000)
     run(backend, job)
@@ -191,7 +193,7 @@ def test_what_a_command_leaves_may_end_its_work(backend: str, tmp_path: Path) ->
 
 @patiently(1, 10)
 def test_leftovers_get_sigterm_when_their_grace_is_over(backend: str, tmp_path: Path, unit: float) -> None:
-    """The same time follows again, for them to clean up."""
+    """Leftovers have the same time again for clean-up."""
     ready, file = tmp_path / f"ready-{unit}", tmp_path / f"x-{unit}"
     job = sh(
         f"(trap 'sleep 0.1; echo cleaned > {file}; exit' TERM; touch {ready}; while :; do sleep 0.01; done) & "
@@ -204,15 +206,15 @@ def test_leftovers_get_sigterm_when_their_grace_is_over(backend: str, tmp_path: 
     assert file.read_text() == "cleaned\n"
 
 
-def test_leftovers_can_be_ended_at_once(backend: str, tmp_path: Path) -> None:
-    """A program that leaves a daemon behind may need this."""
+def test_leftovers_end_option_ends_background_processes_at_once(backend: str, tmp_path: Path) -> None:
+    """Programs that leave a daemon behind may need `leftovers="end"`."""
     job = sh("sleep 1000 & exit 0", terminate_grace=1000, leftovers="end")
     run(backend, job)
     assert job.state is JobState.SUCCEEDED
 
 
-def test_a_timeout_cuts_off_leftovers(backend: str, watched: Watched) -> None:
-    """The job FAILED, because their work is incomplete, although the command itself succeeded."""
+def test_a_timeout_ends_leftovers_and_fails_the_job(backend: str, watched: Watched) -> None:
+    """The command itself has succeeded, but the work of the leftovers is incomplete."""
     job = sh("sleep 1000 & exit 0", terminate_grace=1000, timeout=0.1, on_start=until_ended)
     run(backend, job)
     assert isinstance(job.raised_exception(), JobTimeout)
@@ -220,15 +222,15 @@ def test_a_timeout_cuts_off_leftovers(backend: str, watched: Watched) -> None:
     assert (job.last_result.returncode, watched.alive()) == (0, [])
 
 
-def test_a_cancellation_cuts_off_leftovers(backend: str, watched: Watched) -> None:
-    """The end of the run does not wait for their grace."""
+def test_a_cancellation_ends_leftovers(backend: str, watched: Watched) -> None:
+    """The end of the run does not wait for the grace of leftovers."""
     job = sh("sleep 1000 & exit 0", terminate_grace=1000)
     run(backend, job, timeout=0.3)
     assert (job.state, watched.alive()) == (JobState.CANCELLED, [])
 
 
 def test_a_failed_command_settles_when_its_leftovers_have_ended(backend: str, tmp_path: Path) -> None:
-    """Processes left in its group may finish their work first."""
+    """Processes left in the group of the command may finish their work first."""
     file = tmp_path / "x"
     job = sh(f"(sleep 0.1; touch {file}) & exit 3", terminate_grace=20)
     run(backend, job)
@@ -241,22 +243,24 @@ def be_busy(job: CommandJob) -> None:
     time.sleep(0.06)
 
 
-def test_a_timeout_cuts_off_leftovers_of_what_ended_while_the_loop_was_busy(backend: str, watched: Watched) -> None:
-    """The command was reaped without a wait, and the ending waited for a closed descriptor."""
+def test_a_timeout_ends_leftovers_of_a_command_that_ended_while_the_loop_was_busy(
+    backend: str, watched: Watched
+) -> None:
+    """Such a command is reaped without a wait, so its descriptor is closed before its leftovers are ended."""
     job = sh("sleep 1000 & exit 0", terminate_grace=1000, timeout=0.05, on_start=be_busy)
     run(backend, job)
     assert isinstance(job.raised_exception(), JobTimeout)
     assert watched.alive() == []
 
 
-def test_what_ended_by_itself_just_before_its_timeout_has_not_timed_out(backend: str, watched: Watched) -> None:
-    """The loop was busy when both came due: the process had ended, and nothing was cut."""
+def test_a_command_that_ended_just_before_its_timeout_has_not_timed_out(backend: str, watched: Watched) -> None:
+    """The end and the timeout both come while the loop is busy."""
     job = sh("exit 0", timeout=0.05, on_start=be_busy)
     run(backend, job)
     assert (job.state, job.timed_out) == (JobState.SUCCEEDED, False)
 
 
-def test_ctrl_c_reaches_the_commands_as_a_cancel(backend: str, watched: Watched) -> None:
+def test_ctrl_c_ends_commands_with_sigterm(backend: str, watched: Watched) -> None:
     """Commands have their own session, so they do not get the terminal's SIGINT: the run ends them in order."""
     job = sh(TREE, terminate_grace=20, on_start=lambda job: signal.raise_signal(signal.SIGINT))
     scheduler = Scheduler(job)
@@ -268,7 +272,7 @@ def test_ctrl_c_reaches_the_commands_as_a_cancel(backend: str, watched: Watched)
     assert job.last_result.signal is signal.SIGTERM
 
 
-def test_a_command_is_a_group_of_its_own(backend: str) -> None:
+def test_a_command_has_its_own_process_group(backend: str) -> None:
     """A command's process id is that of its group."""
     job = CommandJob("ps -o pid=,pgid= -p $$", shell=True, stdout=PIPE)
     run(backend, job)
@@ -287,8 +291,10 @@ except KeyboardInterrupt:
 """
 
 
-def test_on_a_terminal_ctrl_c_reaches_the_conductor_alone(backend: str, watched: Watched, tmp_path: Path) -> None:
-    """Each command has a session of its own there, without that terminal."""
+def test_ctrl_c_on_a_terminal_reaches_only_the_controlling_program(
+    backend: str, watched: Watched, tmp_path: Path
+) -> None:
+    """Each command has its own session, without that terminal."""
     pid, terminal = pty.fork()
     if not pid:
         os.execv(sys.executable, [sys.executable, "-c", ON_A_TERMINAL, backend, str(tmp_path / "started")])
@@ -308,8 +314,8 @@ def test_on_a_terminal_ctrl_c_reaches_the_conductor_alone(backend: str, watched:
     assert watched.alive() == []
 
 
-def test_a_cancellation_during_the_grace_waits_for_its_end(backend: str, watched: Watched, tmp_path: Path) -> None:
-    """The job is FAILED by its timeout; meanwhile the run was cancelled."""
+def test_a_cancellation_does_not_shorten_the_grace_of_a_command(backend: str, watched: Watched, tmp_path: Path) -> None:
+    """The job has timed out before the run is cancelled."""
     asked = tmp_path / "asked"
     line = f"trap 'touch {asked}' TERM; while :; do sleep 1000; done"
     job = armed(line, tmp_path / "armed", timeout=0.1, terminate_grace=3)  # the shell notes the SIGTERM before
@@ -326,8 +332,8 @@ def test_a_cancellation_during_the_grace_waits_for_its_end(backend: str, watched
     assert job.last_result.signal is signal.SIGKILL
 
 
-def test_a_native_cancellation_does_not_cut_the_ending(watched: Watched) -> None:
-    """asyncio's own cancellation hits the job's task again and again."""
+def test_native_cancellations_do_not_interrupt_the_end_of_a_command(watched: Watched) -> None:
+    """asyncio's own cancellation hits the task of the job again and again."""
     tasks: list[asyncio.Task[Any]] = []
     job = sh(STUBBORN, on_start=lambda job: tasks.append(asyncio.current_task()), terminate_grace=0.1)  # type: ignore[arg-type]
 
@@ -344,7 +350,7 @@ def test_a_native_cancellation_does_not_cut_the_ending(watched: Watched) -> None
 
 
 def test_a_run_that_is_cancelled_from_outside_ends_its_commands(backend: str, watched: Watched) -> None:
-    """A scope around `co_run` ends them, nested ones included, before it is left."""
+    """A cancelled scope around `co_run` is left when all commands have ended, nested ones included."""
 
     async def main() -> None:
         with anyio.move_on_after(0.1):
@@ -371,10 +377,10 @@ def test_a_cleanup_command_runs_after_a_critical_failure(backend: str, tmp_path:
     until_there(tmp_path / "cleaned")
 
 
-def test_where_there_is_no_pidfd_a_thread_waits(
+def test_without_pidfd_a_thread_waits_for_each_command(
     backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same ends, with a pipe in the place of the pidfd."""
+    """A pipe takes the place of the pidfd."""
 
     def missing(pid: int) -> int:
         raise OSError(38, "Function not implemented")
@@ -387,15 +393,15 @@ def test_where_there_is_no_pidfd_a_thread_waits(
     assert watched.alive() == []
 
 
-def test_a_command_beside_an_idle_scheduler_lives(backend: str) -> None:
-    """Only its job ends it: neither a retired thread nor a timer of trioflow does."""
+def test_a_command_survives_while_its_scheduler_is_idle(backend: str) -> None:
+    """Neither a retired thread nor a timer of trioflow ends a running command."""
     job = sh("sleep 0.2; echo lived", stdout=PIPE)
     run(backend, job)
     assert job.result().stdout == b"lived\n"
 
 
 @pytest.mark.soak
-def test_a_command_of_15_seconds_beside_an_idle_scheduler_lives(backend: str) -> None:
+def test_a_command_of_15_seconds_survives_while_its_scheduler_is_idle(backend: str) -> None:
     """A parent-death signal follows the spawning thread, and trio's threads retire after 10 s: none is used."""
     job = sh("sleep 15; echo lived", stdout=PIPE)
     run(backend, job)

@@ -12,8 +12,8 @@ from trioflow import CommandJob, Pool, Scheduler, granted
 from .commands import PIPE
 
 
-def test_arguments_and_environment_say_what_was_granted(backend: Any) -> None:
-    """Named things are joined by commas; amounts are numbers; each command gets its own."""
+def test_granted_is_replaced_in_arguments_and_environment(backend: Any) -> None:
+    """Named units are joined by commas; amounts are numbers; each command gets its own."""
     env = {**os.environ, "CARDS": granted("gpu")}
     jobs = [
         CommandJob(
@@ -28,8 +28,8 @@ def test_arguments_and_environment_say_what_was_granted(backend: Any) -> None:
     assert pool.free == pool.total
 
 
-def test_the_label_shows_the_name() -> None:
-    """The amount is unknown before the start."""
+def test_label_shows_the_name_of_a_granted_resource() -> None:
+    """The amount is not known before the start."""
     assert CommandJob(["train", granted("gpu")], needs={"gpu": 1}).label == "train {gpu}"
 
 
@@ -37,7 +37,7 @@ def test_the_label_shows_the_name() -> None:
     ("command", "options"),
     [(["train", granted("gpu")], {}), (["train"], {"env": {"CARD": granted("gpu")}, "needs": {"cpu": 1}})],
 )
-def test_what_is_not_needed_is_not_granted(command: list[Any], options: dict[str, Any]) -> None:
+def test_granted_of_a_resource_that_the_job_does_not_need_raises(command: list[Any], options: dict[str, Any]) -> None:
     """The error says which option is missing."""
     with pytest.raises(ValueError, match=r"'x': granted\('gpu'\), but it needs nothing of that name: write needs="):
         CommandJob(command, label="x", **options)

@@ -121,7 +121,7 @@ def all_is_back(workers: LendingWorkers) -> bool:
 def test_builds_never_run_more_compilers_than_slots(
     place: Path, backend: Any, program: str, style: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two builds and other jobs beside them; and all is built."""
+    """Two builds run at the same time as other jobs, and all targets are built."""
     if program == "ninja":  # from PyPI; the system's may be older
         program = os.path.join(pytest.importorskip("ninja").BIN_DIR, program)
     monkeypatch.setenv("SLOTS", "3")
@@ -143,7 +143,7 @@ def test_builds_never_run_more_compilers_than_slots(
 def test_no_job_holds_tokens_after_its_end(
     place: Path, backend: Any, how: str, style: Any, lending: list[LendingWorkers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client that is killed, one that its timeout kills, and one that keeps them: those after it get all of them."""
+    """One client is killed, one is killed by its timeout, one keeps its tokens: later jobs get all of them."""
     monkeypatch.setenv("SLOTS", "3")
     bad = client(place, how, timeout=1 if how == "hangs" else None, retry=1)
     after = [compiling(place, required=bad) for _ in range(3)]
@@ -156,10 +156,10 @@ def test_no_job_holds_tokens_after_its_end(
 @pytest.mark.parametrize(
     ("backend", "window"), [("trio", "number"), ("trio", "limiter"), ("asyncio", "limiter"), ("asyncio", "adaptive")]
 )
-def test_slots_and_tokens_are_one_count_whatever_is_killed(
+def test_no_slot_or_token_is_lost_when_clients_are_killed(
     place: Path, backend: Any, window: str, lending: list[LendingWorkers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Clients that end in all ways, cancelled ones, groups, and a second scheduler with the same limiter."""
+    """Clients end in all ways, in groups and by cancellation, and in two schedulers with the same limiter."""
     monkeypatch.setenv("SLOTS", "4")
     dice = random.Random(1)
 
@@ -191,8 +191,8 @@ async def cancel_later(job: Any, seconds: float) -> None:
     job.cancel()
 
 
-def test_a_nested_scheduler_lends_the_slots_around_it(place: Path, backend: Any, lending: Any) -> None:
-    """A scheduler with a jobserver of its own lends its own slots."""
+def test_a_nested_scheduler_lends_the_slots_of_the_enclosing_one(place: Path, backend: Any, lending: Any) -> None:
+    """A scheduler with its own jobserver lends its own slots."""
     flags = "echo $MAKEFLAGS; env | grep -c '^MAKEFLAGS=' || true"
 
     def command(**options: Any) -> CommandJob:
@@ -209,8 +209,10 @@ def test_a_nested_scheduler_lends_the_slots_around_it(place: Path, backend: Any,
     assert len(lending) == 2
 
 
-def test_a_slot_that_others_give_back_is_lent(place: Path, backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the window is a limiter that others use too, which do not say when: also to a build that has no token yet."""
+def test_a_slot_released_by_another_user_of_the_limiter_is_lent(
+    place: Path, backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limiter does not report its release; a build that has no token yet gets it, too."""
     monkeypatch.setenv("SLOTS", "2")
     build = client(place, "killed", timeout=20)
 
@@ -227,16 +229,16 @@ def test_a_slot_that_others_give_back_is_lent(place: Path, backend: Any, monkeyp
     assert not build.timed_out  # it was killed with a token
 
 
-def test_a_jobserver_needs_a_window() -> None:
-    """The jobserver's tokens are the slots; the error lists the accepted values."""
+def test_a_jobserver_without_a_window_raises() -> None:
+    """The tokens of the jobserver are the slots; the error lists the accepted values."""
     with pytest.raises(ValueError, match=r"jobserver=True of 'Scheduler': .* jobs_window="):
         Scheduler(CommandJob(["true"]), jobserver=True).run()
     with pytest.raises(ValueError, match="jobserver='socket' of 'Scheduler': choose True, 'fifo', 'pipe' or False"):
         Scheduler(jobserver="socket")  # type: ignore[arg-type]
 
 
-def test_the_style_is_that_of_the_make_that_is_found(tmp_path: Path) -> None:
-    """Before 4.4, make knows descriptors alone; other makes, and none, do not decide."""
+def test_the_style_of_the_jobserver_depends_on_the_version_of_make(tmp_path: Path) -> None:
+    """GNU make before 4.4 knows only descriptors; other makes, and none, do not decide."""
     for number, (said, names) in enumerate([("GNU Make 4.3", False), ("GNU Make 4.4.1", True), ("bmake", True)]):
         make = tmp_path / f"make{number}"
         make.write_text(f"#!/bin/sh\necho {said}\n")
@@ -246,8 +248,8 @@ def test_the_style_is_that_of_the_make_that_is_found(tmp_path: Path) -> None:
     assert _jobserver.accepts_pipe_names(str(tmp_path))
 
 
-def test_explain_says_how_many_slots_are_lent(place: Path, backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The text is that of a job that waits for a slot."""
+def test_explain_shows_how_many_slots_are_lent(place: Path, backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text is about a job that waits for a slot."""
     monkeypatch.setenv("SLOTS", "2")
     said: list[str] = []
 

@@ -18,7 +18,7 @@ CPUS = sorted(os.sched_getaffinity(0))
 AFFINITY = "import os; print(sorted(os.sched_getaffinity(0)))"
 
 
-def test_each_slot_keeps_its_cpu(backend: str) -> None:
+def test_pin_binds_each_slot_to_one_cpu(backend: str) -> None:
     """The k-th slot of the window runs on CPU k modulo their number; this program itself is not bound."""
     window = len(CPUS) + 1
     jobs = [python(f"{AFFINITY}; import time; time.sleep(0.2)", stdout=PIPE, pin="slot") for _ in range(window)]
@@ -30,8 +30,8 @@ def test_each_slot_keeps_its_cpu(backend: str) -> None:
     assert sorted(os.sched_getaffinity(0)) == CPUS
 
 
-def test_a_slot_is_given_back_however_the_command_ended(backend: str) -> None:
-    """One that fails, one that cannot be started, one that is cut: the next has the first CPU again."""
+def test_a_pinned_slot_is_released_however_the_command_ended(backend: str) -> None:
+    """After a failure, a failed start and a timeout, the next command has the first CPU again."""
     jobs = [
         CommandJob(["false"], pin="slot"),
         CommandJob(["no such program"], pin="slot"),
@@ -42,7 +42,7 @@ def test_a_slot_is_given_back_however_the_command_ended(backend: str) -> None:
     assert jobs[-1].result().stdout == f"[{CPUS[0]}]\n".encode()
 
 
-def test_slots_are_those_of_each_scheduler(backend: str) -> None:
+def test_pinned_slots_are_counted_for_each_scheduler(backend: str) -> None:
     """A nested scheduler counts its own slots, so its first job is pinned to the first CPU."""
     inner = python(AFFINITY, stdout=PIPE, pin="slot")
     outer = CommandJob(["sleep", 0.2], pin="slot")
@@ -50,14 +50,14 @@ def test_slots_are_those_of_each_scheduler(backend: str) -> None:
     assert inner.result().stdout == f"[{CPUS[0]}]\n".encode()
 
 
-def test_without_a_pin_a_command_may_run_anywhere(backend: str) -> None:
+def test_a_command_without_pin_may_run_on_any_cpu(backend: str) -> None:
     """The command's CPUs are those of this program."""
     job = python(AFFINITY, stdout=PIPE)
     run(backend, job)
     assert job.result().stdout == f"{CPUS}\n".encode()
 
 
-def test_nice_is_added_to_this_programs_own(backend: str) -> None:
+def test_nice_is_added_to_the_niceness_of_this_program(backend: str) -> None:
     """The children of the command have it too."""
     own = os.getpriority(os.PRIO_PROCESS, 0)
     job = CommandJob("sleep 0.1; nice; sh -c nice", shell=True, nice=3, stdout=PIPE)
@@ -69,8 +69,8 @@ def test_nice_is_added_to_this_programs_own(backend: str) -> None:
 GREEDY = "x = b'x' * 500_000_000; print(len(x))"
 
 
-def test_a_memory_limit_is_one_from_the_first_moment_on(backend: str) -> None:
-    """RLIMIT_AS, in bytes; without it, or within it, the program has what it asks for."""
+def test_memory_limit_applies_from_the_start_of_the_program(backend: str) -> None:
+    """The limit is RLIMIT_AS, in bytes; without it, or within it, the program has what it needs."""
     limited = python(GREEDY, memory_limit=200 << 20, stderr=PIPE)
     free = python(GREEDY, stdout=PIPE)
     enough = python("import resource; print(resource.getrlimit(resource.RLIMIT_AS))", memory_limit=1 << 30, stdout=PIPE)
@@ -83,14 +83,14 @@ def test_a_memory_limit_is_one_from_the_first_moment_on(backend: str) -> None:
 
 
 @pytest.mark.parametrize("program", ["no such program", "/no/such/program", "/tmp"])
-def test_with_a_memory_limit_the_errors_are_the_same(backend: str, program: str) -> None:
-    """The shell that sets the limit would say it in words of its own."""
+def test_start_errors_are_the_same_with_a_memory_limit(backend: str, program: str) -> None:
+    """The messages of the shell that sets the limit are not shown."""
     error = failure_of(backend, CommandJob([program], memory_limit=1 << 30))
     assert error.returncode is None
     assert "not started" in str(error)
 
 
-def test_with_a_memory_limit_the_program_is_looked_for_in_its_own_environment(backend: str) -> None:
+def test_a_program_with_a_memory_limit_is_found_in_the_path_of_its_environment(backend: str) -> None:
     """The limit does not change which program is found."""
     directory, name = os.path.split(os.path.realpath(sys.executable))
     job = CommandJob([name, "-S", "-E", "-c", "print(5)"], memory_limit=1 << 30, env={"PATH": directory}, stdout=PIPE)
@@ -101,7 +101,7 @@ def test_with_a_memory_limit_the_program_is_looked_for_in_its_own_environment(ba
 def test_a_priority_that_is_not_allowed_fails_the_job_and_ends_the_process(
     backend: str, monkeypatch: pytest.MonkeyPatch, watched: Watched
 ) -> None:
-    """The error says who may do it, and no process is left."""
+    """The error says that the priority is for root only, and no process is left."""
 
     def refuse(which: int, who: int, priority: int) -> None:
         raise PermissionError(1, "Operation not permitted")

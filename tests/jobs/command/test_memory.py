@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from trioflow import CommandJob
-from trioflow.jobs.posix import _process_groups
-from trioflow.jobs.posix._process_groups import GroupMemory
+from trioflow.jobs.posix import _process_scans
+from trioflow.jobs.posix._process_scans import GroupMemory
 
 from ...bodies import run
 from ...places import PATIENCE
@@ -24,14 +24,14 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look anew at each question."""
-    monkeypatch.setattr(_process_groups, "MIN_MEMORY_SCAN_INTERVAL", 0.0)
-    monkeypatch.setattr(_process_groups, "MEMORY_SCAN_INTERVAL_FACTOR", 0)
-    monkeypatch.setattr(_process_groups.group_memory, "_next_scan_at", -1.0)
+    """Scan the memory anew at each call."""
+    monkeypatch.setattr(_process_scans, "MIN_MEMORY_SCAN_INTERVAL", 0.0)
+    monkeypatch.setattr(_process_scans, "MEMORY_SCAN_PAUSE_FACTOR", 0)
+    monkeypatch.setattr(_process_scans.group_memory, "_next_scan_at", -1.0)
 
 
-def test_a_command_says_how_much_memory_its_group_has(backend: str) -> None:
-    """Memory of its children counts; after its end no memory is shown."""
+def test_status_text_shows_the_memory_of_the_process_group(backend: str) -> None:
+    """Memory of children counts; after the end of the command no memory is shown."""
     read_end, write_end = os.pipe()
     said: list[str] = []
     listed: list[str] = []
@@ -57,7 +57,7 @@ def test_a_command_says_how_much_memory_its_group_has(backend: str) -> None:
     assert listed[0].partition("<CommandJob `eaters`>  ")[2].endswith(" MiB")
 
 
-def test_memory_is_read_once_for_all_groups_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_of_all_groups_is_read_at_most_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     """For all callers and groups together, processes are read once a second, and for at most 1 % of the time."""
     now, looks = 100.0, 0
 
@@ -67,10 +67,10 @@ def test_memory_is_read_once_for_all_groups_in_a_while(monkeypatch: pytest.Monke
         now += took
         return {7: looks}
 
-    monkeypatch.setattr(_process_groups, "MIN_MEMORY_SCAN_INTERVAL", 1.0)
-    monkeypatch.setattr(_process_groups, "MEMORY_SCAN_INTERVAL_FACTOR", 100)
-    monkeypatch.setattr(_process_groups, "_memory_by_group", look)
-    monkeypatch.setattr(_process_groups.time, "monotonic", lambda: now)
+    monkeypatch.setattr(_process_scans, "MIN_MEMORY_SCAN_INTERVAL", 1.0)
+    monkeypatch.setattr(_process_scans, "MEMORY_SCAN_PAUSE_FACTOR", 100)
+    monkeypatch.setattr(_process_scans, "_memory_by_group", look)
+    monkeypatch.setattr(_process_scans.time, "monotonic", lambda: now)
     took, memory = 0.001, GroupMemory()
     found: list[int | None] = []
     for _ in range(40):
@@ -86,8 +86,8 @@ def test_memory_is_read_once_for_all_groups_in_a_while(monkeypatch: pytest.Monke
     assert [memory.get_group_bytes(7), looks] == [6, 6]
 
 
-def test_any_thread_may_ask(backend: str) -> None:
-    """The monitor asks in a thread of its own, while the command ends: here as soon as the thread has its answer."""
+def test_status_text_works_in_any_thread_while_the_command_ends(backend: str) -> None:
+    """The monitor reads the text in its own thread; here the command ends when the thread has read it."""
     read_end, write_end = os.pipe()
     ended, answered = threading.Event(), False
 

@@ -43,7 +43,7 @@ def test_text_is_the_output_decoded(backend: str) -> None:
     assert (good.result().text, bad.result().text) == ("é\n", "a\ufffdb")
 
 
-def test_text_of_what_was_not_captured_says_how_to_capture_it(backend: str) -> None:
+def test_text_of_uncaptured_output_raises_with_advice(backend: str) -> None:
     """The error has the option to write."""
     job = sh("true", stdout=DEVNULL)
     run(backend, job)
@@ -51,7 +51,7 @@ def test_text_of_what_was_not_captured_says_how_to_capture_it(backend: str) -> N
         assert job.result().text
 
 
-def test_what_takes_long_to_pass_on_is_read_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_for_a_slow_sink_is_read_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other tasks get a turn after each piece that took long. At the end, all that is left is read at once."""
     now = 0.0
 
@@ -79,14 +79,14 @@ def test_what_takes_long_to_pass_on_is_read_piece_by_piece(monkeypatch: pytest.M
 # --- to files
 
 
-def test_a_path_is_appended_to_and_its_parents_are_made(backend: str, tmp_path: Path) -> None:
+def test_output_is_appended_to_a_path_whose_directories_are_created(backend: str, tmp_path: Path) -> None:
     """The two outputs and several jobs may share a file."""
     path = tmp_path / "new" / "directory" / "log"
     run(backend, sh("echo a; echo b >&2", stdout=path, stderr=str(path)), sh("echo c", stdout=path), jobs_window=1)
     assert path.read_text() == "a\nb\nc\n"
 
 
-def test_a_path_may_be_begun_anew_at_each_attempt(backend: str, tmp_path: Path) -> None:
+def test_append_false_truncates_the_file_at_each_attempt(backend: str, tmp_path: Path) -> None:
     """Output of an earlier run or attempt is removed; both streams may go to one file."""
     path = tmp_path / "log"
     path.write_text("of an earlier run, and longer than what comes now\n")
@@ -97,7 +97,7 @@ def test_a_path_may_be_begun_anew_at_each_attempt(backend: str, tmp_path: Path) 
     assert path.read_text() == "a\nb\nc\n"
 
 
-def test_an_error_shows_the_end_of_a_standard_error_that_was_begun_anew(backend: str, tmp_path: Path) -> None:
+def test_an_error_shows_the_end_of_a_truncated_standard_error_file(backend: str, tmp_path: Path) -> None:
     """The former length of the file does not matter."""
     path = tmp_path / "log"
     path.write_text("x" * 1000)
@@ -111,16 +111,14 @@ class Display(io.StringIO):
         return 1
 
 
-def test_output_goes_where_print_goes_not_to_the_descriptor_behind_it(
-    backend: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A live display and a notebook tell a descriptor; what a command wrote to that was overwritten, or elsewhere."""
+def test_output_goes_to_sys_stdout_and_not_to_its_descriptor(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Live displays and notebooks have a descriptor, but output written to it is overwritten or misplaced."""
     monkeypatch.setattr(sys, "stdout", Display())
     run(backend, sh("echo a; printf b"))
     assert sys.stdout.getvalue() == "a\nb"  # type: ignore[attr-defined]
 
 
-def test_a_path_is_relative_to_the_caller(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_output_path_is_not_relative_to_cwd(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`cwd` is the directory of the command alone."""
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -128,8 +126,8 @@ def test_a_path_is_relative_to_the_caller(backend: str, tmp_path: Path, monkeypa
     assert (tmp_path / "log").read_text() == "a\n"
 
 
-def test_an_open_file_is_written_to(backend: str, tmp_path: Path) -> None:
-    """The command gets its descriptor; a number works, too."""
+def test_output_may_go_to_an_open_file_or_a_descriptor(backend: str, tmp_path: Path) -> None:
+    """The command inherits the descriptor."""
     with (tmp_path / "log").open("w") as file:
         run(backend, sh("echo a", stdout=file), sh("echo b", stdout=file.fileno()), jobs_window=1)
     assert (tmp_path / "log").read_text() == "a\nb\n"
@@ -142,16 +140,16 @@ def test_output_without_a_destination_goes_where_print_goes(backend: str, capfd:
 
 
 @pytest.mark.parametrize("where", ["stdout", "stderr"])
-def test_errors_may_go_where_print_goes(where: str) -> None:
-    """If the standard output has no destination of its own, it is this program's, under the same number."""
+def test_standard_error_may_go_where_print_goes(where: str) -> None:
+    """`stderr=STDOUT` without a destination for the standard output means that of this program."""
     job = "CommandJob('echo out; echo err >&2', shell=True, stderr=subprocess.STDOUT)"
     code = f"import subprocess, sys; from trioflow import *; sys.stdout = sys.{where}; Scheduler({job}).run()"
     done = pythons.python("-c", code, text=True)
     assert {"stdout": done.stdout, "stderr": done.stderr} == {"stdout": "", "stderr": "", where: "out\nerr\n"}
 
 
-def test_a_standard_output_without_a_descriptor_gets_it_too(backend: str) -> None:
-    """Notebooks have one."""
+def test_output_goes_to_a_sys_stdout_without_a_descriptor(backend: str) -> None:
+    """The streams of notebooks have no descriptor."""
     file = io.StringIO()
     with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         job = sh("echo out; printf 'gr\\303\\274n \\377'")
@@ -160,14 +158,14 @@ def test_a_standard_output_without_a_descriptor_gets_it_too(backend: str) -> Non
     assert file.getvalue() == "out\ngrün \\xfferr\n"
 
 
-def test_an_object_that_takes_bytes_gets_bytes(backend: str) -> None:
-    """A binary file object without a descriptor gets them unchanged."""
+def test_a_binary_file_object_gets_the_output_as_bytes(backend: str) -> None:
+    """A binary file object without a descriptor gets all bytes unchanged."""
     file = io.BytesIO()
     run(backend, sh("printf 'a\\377'", stdout=file, stderr=STDOUT))
     assert file.getvalue() == b"a\xff"
 
 
-def test_without_any_standard_output_there_is_none(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_is_discarded_if_sys_stdout_is_none(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program without a terminal may have None in the place of sys.stdout."""
     monkeypatch.setattr(sys, "stdout", None)
     job = sh("exec 3>&1; readlink /proc/$$/fd/3 >&2", stderr=PIPE)
@@ -175,7 +173,7 @@ def test_without_any_standard_output_there_is_none(backend: str, monkeypatch: py
     assert job.result().stderr == b"/dev/null\n"
 
 
-def test_devnull_is_nowhere(backend: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_to_devnull_is_discarded(backend: str, capfd: pytest.CaptureFixture[str]) -> None:
     """Standard output and error are discarded."""
     run(backend, sh("echo out; echo err >&2", stdout=DEVNULL, stderr=STDOUT))
     assert capfd.readouterr() == ("", "")
@@ -195,15 +193,15 @@ def test_both_streams_are_captured_apart_or_together(backend: str) -> None:
     assert (error_alone.result().stdout, error_alone.result().stderr) == (None, b"err\n")
 
 
-def test_bytes_that_are_no_utf8_are_kept(backend: str) -> None:
+def test_captured_output_that_is_not_utf8_is_kept(backend: str) -> None:
     """Captured output is bytes, NUL included."""
     job = sh("printf '\\377\\376\\0x'", stdout=PIPE)
     run(backend, job)
     assert job.result().stdout == b"\xff\xfe\0x"
 
 
-def test_much_output_is_spooled_to_disk(backend: str) -> None:
-    """8 MiB of it are never in memory at once; the result says so, and reads it in pieces or whole."""
+def test_large_output_is_spooled_to_disk(backend: str) -> None:
+    """8 MiB of output are never in memory at once; the result can be read in pieces or whole."""
     size = 8 << 20
     job = sh(f"head -c {size} /dev/zero | tr '\\0' x; echo end >&2", stdout=PIPE, stderr=PIPE)
     run(backend, job)
@@ -248,14 +246,14 @@ def test_a_full_disk_fails_the_job_and_ends_the_command(backend: str, monkeypatc
     assert other.result().stdout == b"a\n"
 
 
-def test_output_that_a_grandchild_holds_on_to_is_not_waited_for(backend: str, watched: Watched) -> None:
+def test_output_that_a_grandchild_holds_open_is_not_waited_for(backend: str, watched: Watched) -> None:
     """The grandchild has its own session and outlives the job; the job has all output written before."""
     job = sh("setsid sleep 1000 & printf x", stdout=PIPE, timeout=20)
     run(backend, job)
     assert job.result().stdout == b"x"
 
 
-def test_what_a_command_writes_at_its_end_is_captured(backend: str, tmp_path: Path) -> None:
+def test_output_written_after_sigterm_is_captured(backend: str, tmp_path: Path) -> None:
     """Pipes are read until the last writer has closed them, even after a cancellation."""
     armed = tmp_path / "armed"
     line = f"trap 'head -c 200000 /dev/zero; exit 1' TERM; echo; touch '{armed}'; sleep 1000 & wait"
@@ -269,8 +267,8 @@ def test_what_a_command_writes_at_its_end_is_captured(backend: str, tmp_path: Pa
 # --- line by line
 
 
-def test_lines_come_as_they_are_written(backend: str) -> None:
-    """Text without its end; what follows the last end of line is a line too."""
+def test_on_line_gets_each_line_as_text(backend: str) -> None:
+    """Lines have no line ending; what follows the last line ending is a line, too."""
     lines: list[tuple[str, str]] = []
     job = sh(
         "printf 'a\\r\\nb\\377\\n\\nc'; exit 0", label="me", on_line=lambda job, line: lines.append((job.label, line))
@@ -280,15 +278,15 @@ def test_lines_come_as_they_are_written(backend: str) -> None:
     assert job.result().stdout is None
 
 
-def test_a_line_is_handed_over_while_the_command_runs(backend: str) -> None:
+def test_on_line_is_called_while_the_command_runs(backend: str) -> None:
     """The command waits for the reaction, and would otherwise wait forever."""
     job = sh("echo ready; exec sleep 1000", on_line=lambda job, line: job.cancel())
     run(backend, job)
     assert job.state is JobState.CANCELLED
 
 
-def test_lines_are_captured_as_well_where_that_is_asked_for(backend: str) -> None:
-    """`on_line` and PIPE work together."""
+def test_on_line_and_capture_can_be_combined(backend: str) -> None:
+    """With PIPE, each stream is captured, too."""
     lines: list[str] = []
     job = sh("echo a; echo b >&2", stdout=PIPE, stderr=PIPE, on_line=lambda job, line: lines.append(line))
     run(backend, job)
@@ -296,14 +294,14 @@ def test_lines_are_captured_as_well_where_that_is_asked_for(backend: str) -> Non
     assert (job.result().stdout, job.result().stderr) == (b"a\n", b"b\n")
 
 
-def test_a_line_without_end_comes_in_pieces(backend: str) -> None:
+def test_on_line_gets_a_very_long_line_in_pieces(backend: str) -> None:
     """Each piece has 64 KiB, so no line can fill the memory."""
     lines: list[str] = []
     run(backend, sh("head -c 200000 /dev/zero | tr '\\0' x", on_line=lambda job, line: lines.append(line)))
     assert [len(line) for line in lines] == [65536, 65536, 65536, 200_000 - 3 * 65536]
 
 
-def test_a_callback_for_lines_that_raises_fails_the_job_and_ends_the_command(backend: str) -> None:
+def test_an_on_line_callback_that_raises_fails_the_job_and_ends_the_command(backend: str) -> None:
     """The job has the callback's exception."""
 
     def refuse(job: CommandJob, line: str) -> None:
@@ -316,7 +314,7 @@ def test_a_callback_for_lines_that_raises_fails_the_job_and_ends_the_command(bac
 
 
 def test_tagged_lines_are_printed_whole(backend: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each behind the label, or behind what is given; to the stream that they were written to."""
+    """Each line follows the label or the given text, on the stream that it was written to."""
     run(backend, sh("echo a; printf b", label="one", tag=True), sh("echo c >&2", tag="2> "), jobs_window=1)
     assert capsys.readouterr() == ("one: a\none: b\n", "2> c\n")
 
@@ -325,7 +323,7 @@ def test_tagged_lines_are_printed_whole(backend: str, capsys: pytest.CaptureFixt
 def test_control_characters_of_a_label_are_escaped_in_a_tag(
     backend: str, capsys: pytest.CaptureFixture[str], tag: bool | str
 ) -> None:
-    """A label that was made from a user's file steers no terminal, and begins no line of its own."""
+    """A label made from a user's file neither controls the terminal nor begins a new line."""
     run(backend, sh("echo a", label="\x1b[31mred\nline", tag=tag))
     assert capsys.readouterr().out == "\\x1b[31mred\\nline: a\n"
 
@@ -339,16 +337,16 @@ def test_control_characters_of_a_label_are_escaped_in_a_tag(
         ("100% ", "100% a"),
     ],
 )
-def test_a_tag_may_tell_the_time_of_each_line(
+def test_a_tag_may_contain_the_time_of_each_line(
     backend: str, capsys: pytest.CaptureFixture[str], tag: str, line: str
 ) -> None:
-    """The time is in hours, minutes and seconds, or in another format; other braces stay as they are."""
+    """The time is in hours, minutes and seconds, or in another format; other braces are printed unchanged."""
     run(backend, sh("echo a", label="it", tag=tag))
     assert re.fullmatch(f"{line}\n", capsys.readouterr().out)
 
 
 def test_the_time_in_a_tag_is_that_of_the_line(backend: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each line has its own, as it comes."""
+    """Two lines of a command have different times."""
     run(backend, sh("echo a; sleep 0.02; echo b", tag="{time:%H%M%S%f} "))
     first, second = capsys.readouterr().out.splitlines()
     assert first.removesuffix(" a") != second.removesuffix(" b")
@@ -369,22 +367,22 @@ def test_lines_of_many_commands_are_never_mixed(backend: str, capsys: pytest.Cap
 # --- input
 
 
-def test_a_command_reads_nothing_by_default(backend: str) -> None:
-    """The standard input is empty, and not this program's."""
+def test_standard_input_is_empty_by_default(backend: str) -> None:
+    """A command does not read the standard input of this program."""
     job = sh("wc -c", stdout=PIPE)
     run(backend, job)
     assert job.result().stdout == b"0\n"
 
 
 @pytest.mark.parametrize("size", [0, 3, 5_000_000])
-def test_input_from_bytes(backend: str, size: int) -> None:
-    """No job has to feed them, however many there are."""
+def test_standard_input_may_be_bytes(backend: str, size: int) -> None:
+    """Any number of bytes may be given."""
     job = CommandJob(["wc", "-c"], stdin=b"x" * size, stdout=PIPE)
     run(backend, job)
     assert int(job.result().stdout or b"-1") == size
 
 
-def test_input_from_a_path_a_file_a_number_or_nothing(backend: str, tmp_path: Path) -> None:
+def test_standard_input_may_be_a_path_a_file_a_descriptor_or_devnull(backend: str, tmp_path: Path) -> None:
     """Each kind of source brings the same bytes."""
     path = tmp_path / "input"
     path.write_text("text")
@@ -395,8 +393,8 @@ def test_input_from_a_path_a_file_a_number_or_nothing(backend: str, tmp_path: Pa
     assert [job.result().stdout for job in jobs] == [b"text"] * 4 + [b""]
 
 
-def test_input_from_jobs(backend: str) -> None:
-    """Bytes, or what a command has written, spooled or not; several may read it."""
+def test_standard_input_may_be_the_result_of_a_job(backend: str) -> None:
+    """The result is bytes, or output of a command, spooled or not; several commands may read it."""
     few, many = CommandJob(["echo", "few"], stdout=PIPE), sh("head -c 3000000 /dev/zero", stdout=PIPE)
     data = ThreadJob(lambda: b"data")
     jobs = [CommandJob(["wc", "-c"], stdin=one, stdout=PIPE) for one in (few, many, many, data)]
@@ -404,8 +402,8 @@ def test_input_from_jobs(backend: str) -> None:
     assert [int(job.result().stdout or b"") for job in jobs] == [4, 3_000_000, 3_000_000, 4]
 
 
-def test_a_job_that_brings_no_input_is_named(backend: str) -> None:
-    """A result that cannot be read by a command is an error that names the job."""
+def test_a_result_that_cannot_be_standard_input_fails_the_job(backend: str) -> None:
+    """The error names the job that was to read it, and shows the result."""
     job = CommandJob(["cat"], stdin=ThreadJob(lambda: 1.5), label="reader")
     run(backend, job)
     with pytest.raises(TypeError, match=r"stdin of 'reader': 1.5, a float"):
@@ -413,7 +411,7 @@ def test_a_job_that_brings_no_input_is_named(backend: str) -> None:
 
 
 def test_output_in_small_pieces_takes_no_more_memory() -> None:
-    """Each piece on its own took six times its size: a limit of a mebibyte was one of many."""
+    """Single objects for the pieces would take six times their size."""
     capture = _output_sinks.CaptureSink()
     tracemalloc.start()
     for _ in range(_output_sinks.SPOOL_LIMIT_BYTES // 10):
@@ -424,8 +422,8 @@ def test_output_in_small_pieces_takes_no_more_memory() -> None:
     assert peak < 3 * _output_sinks.SPOOL_LIMIT_BYTES
 
 
-def test_what_is_on_disk_can_be_copied_and_sent_to_a_process(backend: str) -> None:
-    """A copy had the number of the descriptor, which is nothing in another process, or any other file."""
+def test_a_spooled_result_can_be_copied_and_pickled(backend: str) -> None:
+    """A copy has the bytes, because the descriptor of the file is meaningless in another process."""
     job = CommandJob(["head", "-c", _output_sinks.SPOOL_LIMIT_BYTES + 1, "/dev/zero"], stdout=PIPE)
     run(backend, job)
     assert job.result().spooled
@@ -435,7 +433,7 @@ def test_what_is_on_disk_can_be_copied_and_sent_to_a_process(backend: str) -> No
         assert made.elapsed == job.result().elapsed
 
 
-def test_a_file_in_memory_is_no_input(backend: str) -> None:
+def test_a_file_in_memory_as_standard_input_fails_the_job(backend: str) -> None:
     """The `fileno` method of such a file raises: the error says what to give instead."""
     job = CommandJob(["cat"], stdin=io.BytesIO(b"in"), label="reader")
     run(backend, job)
@@ -454,14 +452,14 @@ def test_a_stream_that_cannot_be_opened_fails_the_job(backend: str, stream: str,
     assert isinstance(error.__cause__, OSError)
 
 
-def test_an_unwritable_output_of_a_program_is_its_own_failure(backend: str) -> None:
+def test_a_program_that_cannot_write_its_output_fails_with_its_own_error(backend: str) -> None:
     """The program itself reports the full device."""
     error = failure_of(backend, CommandJob(["seq", 9], stdout="/dev/full", stderr=PIPE))
     assert isinstance(error, CommandError)
     assert b"No space left" in (error.stderr or b"")
 
 
-def test_no_descriptor_is_left(backend: str, tmp_path: Path, watched: Watched) -> None:
+def test_no_descriptor_is_left_open_by_commands(backend: str, tmp_path: Path, watched: Watched) -> None:
     """The test tries all kinds of streams, and all ends."""
 
     def jobs() -> list[CommandJob]:

@@ -40,7 +40,7 @@ def postgres(place: Path, **options: Any) -> tuple[CommandJob, CommandService, l
 
 
 @pytest.mark.skipif(not BIN.exists(), reason="PostgreSQL is not installed")
-@pytest.mark.parametrize("backend", ["asyncio"])  # the next one is for the other: to make a cluster takes a second
+@pytest.mark.parametrize("backend", ["asyncio"])  # the next test uses the other one: to create a cluster takes a second
 def test_postgresql_serves_and_ends_in_order(place: Path, backend: Any) -> None:
     """The server is ready when it answers; it shuts down after the last query, as its log confirms."""
     make, server, psql = postgres(place, ready=CommandSucceeds([BIN / "pg_isready", "-q", "-h", place]))
@@ -59,8 +59,8 @@ def test_postgresql_serves_and_ends_in_order(place: Path, backend: Any) -> None:
 
 @pytest.mark.skipif(not BIN.exists(), reason="PostgreSQL is not installed")
 @pytest.mark.parametrize("backend", ["trio"])
-def test_a_postgresql_that_dies_is_noticed_at_once(place: Path, backend: Any) -> None:
-    """The end of its log shows it; a query that hangs on it is not waited for."""
+def test_a_postgresql_server_that_dies_stops_the_run_at_once(place: Path, backend: Any) -> None:
+    """The error has the end of the log of the server; jobs that use it are cancelled."""
     make, server, _ = postgres(place, ready=OutputLine("ready to accept connections"), critical=True)
     kill = CommandJob(f"kill -QUIT $(head -1 {place}/data/postmaster.pid)", shell=True, required=server)
     work = CommandJob(["sleep", "1000"], required=server)

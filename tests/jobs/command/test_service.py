@@ -1,4 +1,4 @@
-"""`CommandService`: when it is ready, how it ends, and what its errors say, with programs of a line of shell."""
+"""`CommandService`: when it is ready, how it ends, and its errors, with programs of one line of shell."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_line_in_two_pieces_makes_a_service_ready(backend: Any) -> None:
     assert service.state is JobState.SUCCEEDED
 
 
-def test_a_line_may_be_a_regular_expression_and_may_go_to_a_file(backend: Any, tmp_path: Path) -> None:
+def test_a_ready_line_may_be_a_regular_expression_and_may_go_to_a_file(backend: Any, tmp_path: Path) -> None:
     """In the file, only what this attempt has written counts."""
     log = tmp_path / "log"
     log.write_text("port 1\n")
@@ -103,7 +103,7 @@ def test_a_successful_command_makes_a_service_ready(backend: Any, tmp_path: Path
     assert service.result().returncode == 0
 
 
-def test_a_new_file_makes_it_ready_and_an_old_one_does_not(backend: Any, tmp_path: Path) -> None:
+def test_a_new_file_makes_a_service_ready_and_an_old_one_does_not(backend: Any, tmp_path: Path) -> None:
     """A file of an earlier run does not count."""
     path = tmp_path / "pid"
     path.write_text("old")
@@ -115,7 +115,7 @@ def test_a_new_file_makes_it_ready_and_an_old_one_does_not(backend: Any, tmp_pat
 
 
 def test_a_socket_makes_a_service_ready_when_it_accepts_connections(backend: Any, tmp_path: Path) -> None:
-    """A stale one, that a killed program has left, does not."""
+    """A stale socket that a killed program has left does not count."""
     path = tmp_path / "s"
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
@@ -132,7 +132,7 @@ def test_a_socket_makes_a_service_ready_when_it_accepts_connections(backend: Any
 
 
 def test_a_service_that_never_gets_ready_fails_with_its_condition(backend: Any, tmp_path: Path) -> None:
-    """The error also has the end of its output."""
+    """The error also has the end of the output of the service."""
     begun = tmp_path / "begun"
     line = f"echo hello; touch {begun}; exec sleep 60"
     service = shell(line, ready=OutputLine("never"), timeout=0.1, on_start=lambda service: until_there(begun))
@@ -143,8 +143,8 @@ def test_a_service_that_never_gets_ready_fails_with_its_condition(backend: Any, 
 
 
 @patiently(1, 30)
-def test_a_service_that_listens_elsewhere_never_gets_ready(backend: Any, port: int, unit: float) -> None:
-    """The error names the port and the address that it should have."""
+def test_a_service_that_listens_on_another_address_never_gets_ready(backend: Any, port: int, unit: float) -> None:
+    """The error names the expected port and address."""
     service = CommandService([sys.executable, "-c", LISTENS, "127.0.0.2", port], ready=PortOpen(port), timeout=unit)
     text = all_of(failed(service, backend))
     assert f"port {port} of localhost" in text
@@ -152,22 +152,22 @@ def test_a_service_that_listens_elsewhere_never_gets_ready(backend: Any, port: i
 
 
 @patiently(0.5, 30)
-def test_a_check_that_fails_is_quoted(backend: Any, unit: float) -> None:
-    """The quote is from its last standard error."""
+def test_the_error_of_a_readiness_check_that_fails_is_quoted(backend: Any, unit: float) -> None:
+    """The quote is the last standard error of the check."""
     service = shell("exec sleep 60", ready=CommandSucceeds("echo 'no answer' >&2; exit 2", shell=True), timeout=unit)
     text = all_of(failed(service, backend))
     assert "exit code 2" in text
     assert "no answer" in text
 
 
-def test_a_check_that_cannot_be_started_is_an_error_at_once(backend: Any) -> None:
+def test_a_readiness_check_that_cannot_be_started_fails_the_service_at_once(backend: Any) -> None:
     """Further checks would fail as well."""
     assert "there is no program 'no-such'" in str(
         failed(shell("exec sleep 60", ready=CommandSucceeds(["no-such"])), backend)
     )
 
 
-def test_a_port_that_is_in_use_is_an_error_before_the_start(backend: Any) -> None:
+def test_a_port_in_use_fails_the_service_before_its_start(backend: Any) -> None:
     """Otherwise another program would be taken for the service."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         number = other.getsockname()[1]
@@ -178,8 +178,8 @@ def test_a_port_that_is_in_use_is_an_error_before_the_start(backend: Any) -> Non
 # --- an early end
 
 
-def test_a_service_that_ends_before_it_is_ready_has_failed(backend: Any) -> None:
-    """The service fails immediately, with its exit code and the end of its output."""
+def test_a_service_that_ends_before_it_is_ready_fails(backend: Any) -> None:
+    """The error has its exit code and the end of its output."""
     error = failed(shell("echo 'no space'; exit 3", ready=OutputLine("ready")), backend)
     assert isinstance(error, CommandError)
     assert error.returncode == 3
@@ -187,8 +187,8 @@ def test_a_service_that_ends_before_it_is_ready_has_failed(backend: Any) -> None
     assert "no space" in str(error)
 
 
-def test_a_service_that_goes_into_the_background_has_failed(backend: Any) -> None:
-    """The error says that it must stay in the foreground; nothing of it is left."""
+def test_a_service_that_goes_into_the_background_fails(backend: Any) -> None:
+    """The error says that services must stay in the foreground; no process is left."""
     began = time.monotonic()
     error = failed(shell("sleep 1000 & echo forked", ready=OutputLine("never"), terminate_grace=PATIENCE), backend)
     assert "must stay in the foreground" in str(error)
@@ -196,8 +196,8 @@ def test_a_service_that_goes_into_the_background_has_failed(backend: Any) -> Non
 
 
 @pytest.mark.parametrize("code", [0, 1])
-def test_a_service_that_is_ready_and_dies_has_failed_at_once(backend: Any, code: int) -> None:
-    """A job that uses it need not notice; a critical one stops the run."""
+def test_a_ready_service_that_dies_fails_at_once(backend: Any, code: int) -> None:
+    """A critical service stops the run, although a job that uses it need not notice."""
     service = shell(f"echo ready; sleep 0.2; echo 'I die'; exit {code}", ready=OutputLine("ready"), critical=True)
     client = CommandJob(["sleep", "1000"], required=service)
     assert not Scheduler(service, client).run(backend=backend)
@@ -207,7 +207,7 @@ def test_a_service_that_is_ready_and_dies_has_failed_at_once(backend: Any, code:
     assert client.state is JobState.CANCELLED
 
 
-def test_the_output_of_a_file_is_quoted_too(backend: Any, tmp_path: Path) -> None:
+def test_the_error_of_a_service_quotes_output_that_went_to_a_file(backend: Any, tmp_path: Path) -> None:
     """Only output of this attempt is quoted."""
     log = tmp_path / "log"
     log.write_text("old\n")
@@ -264,7 +264,7 @@ def test_a_service_that_ignores_sigterm_is_killed(backend: Any) -> None:
 
 
 def test_a_service_is_retried_until_it_is_ready(backend: Any, tmp_path: Path) -> None:
-    """`retry` counts for early ends before that."""
+    """`retry` counts for services that end before they are ready."""
     line = f"echo x >> {tmp_path}/tries; test $(wc -l < {tmp_path}/tries) -ge 2 || exit 1; echo ready; exec sleep 60"
     service = shell(line, ready=OutputLine("ready"), retry=2)
     assert Scheduler(service, CommandJob(["true"], required=service)).run(backend=backend)
@@ -274,8 +274,8 @@ def test_a_service_is_retried_until_it_is_ready(backend: Any, tmp_path: Path) ->
 # --- options
 
 
-def test_a_callback_that_raises_is_its_error(backend: Any) -> None:
-    """The exception is raised bare, not in a group."""
+def test_an_on_line_callback_that_raises_fails_the_service(backend: Any) -> None:
+    """The error is the exception itself, not a group."""
 
     def take(service: CommandService, line: str) -> None:
         raise KeyError(line)
@@ -286,8 +286,8 @@ def test_a_callback_that_raises_is_its_error(backend: Any) -> None:
     )
 
 
-def test_its_lines_are_handed_over_or_passed_on(backend: Any, capfd: pytest.CaptureFixture[str]) -> None:
-    """With `on_line`, that function gets them; otherwise they go to standard error."""
+def test_lines_of_a_service_go_to_on_line_or_to_standard_error(backend: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    """Lines that are passed to `on_line` are not printed."""
     lines: list[str] = []
     service = shell("echo ready; exec sleep 60", ready=OutputLine("ready"), on_line=lambda _, line: lines.append(line))
     loud = shell("echo ready; exec sleep 60", ready=OutputLine("ready"))

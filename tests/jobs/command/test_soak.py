@@ -73,19 +73,19 @@ def check(series: Series, backend: str) -> None:
     assert max(memory) <= memory[0] * 1.05 + 3000 * series.done  # the jobs are all kept, with their results
 
 
-def test_nothing_grows_with_the_number_of_commands(backend: str) -> None:
+def test_descriptors_and_memory_do_not_grow_with_the_number_of_commands(backend: str) -> None:
     """Objects, descriptors and memory are the same after each series."""
     check(Series(200, 25), backend)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(300)
-def test_nothing_grows_with_ten_thousand_commands(backend: str) -> None:
-    """The same, for as many as a long program runs."""
+def test_descriptors_and_memory_do_not_grow_with_ten_thousand_commands(backend: str) -> None:
+    """A long program runs that many commands."""
     check(Series(10_000, 1_000), backend)
 
 
-def test_under_a_virtual_clock_commands_run_and_limits_are_over_at_once(backend: str, watched: Watched) -> None:
+def test_commands_run_under_a_virtual_clock_and_their_timeouts_end_at_once(backend: str, watched: Watched) -> None:
     """Virtual time is for virtual jobs: with no deadline the loop really waits, with one it jumps there."""
     real = CommandJob("sleep 0.05; echo real", shell=True, stdout=PIPE)
     limited = CommandJob(["sleep", 1000], timeout=3600, required=real)

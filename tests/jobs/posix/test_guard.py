@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from trioflow import CommandJob, Scheduler
-from trioflow.jobs.posix import _guard, _guard_script, _process_groups
+from trioflow.jobs.posix import _guard, _guard_script, _process_scans
 from trioflow.jobs.posix._processes import Process, describe_exit
 
 from ...bodies import run
@@ -91,18 +91,20 @@ def killed(backend: str, directory: Path, number: int, how: signal.Signals) -> N
 
 
 @pytest.mark.parametrize("how", SAID)
-def test_commands_die_with_their_conductor(backend: str, watched: Watched, tmp_path: Path, how: signal.Signals) -> None:
-    """SIGTERM and Ctrl-C end them in order; after SIGKILL the guard does, even those that left their group."""
+def test_commands_end_when_their_controlling_program_is_killed(
+    backend: str, watched: Watched, tmp_path: Path, how: signal.Signals
+) -> None:
+    """SIGTERM and Ctrl-C end commands in order; after SIGKILL the guard ends them, wherever they are."""
     killed(backend, tmp_path, 10, how)
     assert watched.gone_in_time()
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("how", SAID)
-def test_two_hundred_commands_die_with_their_conductor(
+def test_two_hundred_commands_end_when_their_controlling_program_is_killed(
     backend: str, watched: Watched, tmp_path: Path, how: signal.Signals
 ) -> None:
-    """The guard does so after any signal that ends the program."""
+    """SIGTERM and Ctrl-C end the program in order, SIGKILL does not."""
     killed(backend, tmp_path, 200, how)
     assert watched.gone_in_time()
 
@@ -118,7 +120,7 @@ def test_a_program_killed_while_it_starts_commands_leaves_none(backend: str, wat
         assert watched.gone_in_time()
 
 
-def test_what_has_left_its_session_ends_with_the_run(
+def test_a_process_that_left_its_session_ends_with_the_run(
     backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The process ignores SIGTERM, and has closed all that it inherited."""
@@ -138,7 +140,7 @@ def test_what_has_left_its_session_ends_with_the_run(
     assert watched.alive() == []
 
 
-def test_what_has_left_its_session_has_time_to_end(
+def test_a_process_that_left_its_session_has_time_to_end(
     backend: str, watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The process handles SIGTERM, and works for longer than the interval between two scans."""
@@ -149,7 +151,7 @@ def test_what_has_left_its_session_has_time_to_end(
     assert (tmp_path / "ended").exists()
 
 
-def test_the_sweep_leaves_other_runs_alone(backend: str, watched: Watched) -> None:
+def test_the_sweep_at_the_end_of_a_run_does_not_end_processes_of_other_runs(backend: str, watched: Watched) -> None:
     """The sweep covers processes with the mark of this run, not with that of an outer program."""
     other = subprocess.Popen(["sleep", "1000"], env={**os.environ, "TRIOFLOW_RUN": "1-0123456789abcdef"})
     run(backend, CommandJob(["true"]))
@@ -161,10 +163,10 @@ def test_the_sweep_leaves_other_runs_alone(backend: str, watched: Watched) -> No
 def test_one_guard_serves_a_whole_run_and_ends_with_it(
     backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nested schedulers share it. It is a child of this program in a session of its own, and has no stream of ours.
+    """Nested schedulers share the guard, which is a child of this program, in its own session and without our streams.
 
-    Nor the mark of a run that this program is a command of: that run would end it before it has done its work. Its
-    table has the groups of running commands alone: the numbers of others are given to other processes.
+    It does not have the mark of a run of which this program is a command: that run would end it too early. Its table
+    has only the groups of running commands, because the numbers of others are given to other processes.
     """
     monkeypatch.setenv("TRIOFLOW_RUN", "1-0123456789abcdef")
     seen: list[list[int]] = []
@@ -224,7 +226,7 @@ def test_without_commands_there_is_no_guard(backend: str) -> None:
 
 
 @pytest.mark.parametrize("executable", [sys.executable, ""])
-def test_a_guard_is_run_by_the_same_python(backend: str, executable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_guard_is_run_by_the_same_python(backend: str, executable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """If Python's own path is unknown, as in a program that embeds it, the PATH decides."""
     monkeypatch.setattr("sys.executable", executable)
     found: list[str] = []
@@ -237,8 +239,8 @@ def test_a_guard_is_run_by_the_same_python(backend: str, executable: str, monkey
     assert (shell, option, python) == ("/bin/sh", "-c", executable or "python3")
 
 
-def test_a_killed_guard_does_no_harm(backend: str, watched: Watched) -> None:
-    """The run goes on unguarded, and ends cleanly."""
+def test_a_run_continues_after_its_guard_was_killed(backend: str, watched: Watched) -> None:
+    """The rest of the run is unguarded, and ends cleanly."""
 
     def kill(job: CommandJob) -> None:
         os.kill(the_guard(), signal.SIGKILL)
@@ -248,8 +250,8 @@ def test_a_killed_guard_does_no_harm(backend: str, watched: Watched) -> None:
     assert watched.alive() == []
 
 
-def test_a_guard_does_not_heed_the_signals_of_a_terminal(backend: str, watched: Watched) -> None:
-    """Ctrl-C, a hang-up and SIGTERM do not keep it from its work."""
+def test_the_guard_ignores_the_signals_of_a_terminal(backend: str, watched: Watched) -> None:
+    """Ctrl-C, SIGHUP and SIGTERM do not end the guard."""
     numbers = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 
     def ignores_all(guard: int) -> bool:
@@ -289,7 +291,7 @@ Scheduler(CommandJob(sys.argv[3], shell=True, on_start=fork)).run(backend=sys.ar
 """
 
 
-def test_a_child_that_was_forked_does_not_keep_the_guard_waiting(
+def test_a_forked_child_of_the_controlling_program_does_not_delay_the_guard(
     backend: str, watched: Watched, tmp_path: Path
 ) -> None:
     """A child forked by multiprocessing has the pipe too, and may outlive the controller."""
@@ -310,8 +312,8 @@ def test_a_child_that_was_forked_does_not_keep_the_guard_waiting(
     assert watched.gone_in_time()
 
 
-def test_the_guard_finishes_though_another_process_holds_its_pipe(backend: str, watched: Watched) -> None:
-    """A child forked by a library keeps the pipe open, which once left no time for the sweep."""
+def test_the_guard_does_its_work_although_another_process_holds_its_pipe_open(backend: str, watched: Watched) -> None:
+    """A child forked by a library has the pipe, too; the sweep must not wait for it."""
     copies: list[int] = []
 
     def copy(job: CommandJob) -> None:
@@ -324,13 +326,13 @@ def test_the_guard_finishes_though_another_process_holds_its_pipe(backend: str, 
     os.close(copies[0])
 
 
-# --- its parts
+# --- parts of the guard
 
 
-def test_what_was_started_while_others_were_looked_at_is_found(
+def test_a_marked_process_that_starts_during_the_scan_is_found(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A daemon did not exist yet when its parent was scanned: one in ten such runs left it behind."""
+    """A daemon may not exist yet when its parent is scanned."""
     real, started = os.listdir, list[subprocess.Popen[bytes]]()
 
     def late(path: str) -> list[str]:
@@ -345,9 +347,9 @@ def test_what_was_started_while_others_were_looked_at_is_found(
     started[0].wait()
 
 
-def test_a_process_that_others_have_reaped_has_exited(table: _guard.ProcessGroupTable) -> None:
+def test_a_process_that_was_reaped_elsewhere_counts_as_exited(table: _guard.ProcessGroupTable) -> None:
     """A SIGCHLD handler that waits for all children may do so; a scan shows that its group is dead."""
-    guard: Any = SimpleNamespace(table=table, liveness_scan=_process_groups.LivenessScan())
+    guard: Any = SimpleNamespace(table=table, liveness_scan=_process_scans.LivenessScan())
     with subprocess.Popen(["sleep", "1000"], start_new_session=True) as child:
         process = Process(guard, child.pid)
         assert not process.has_exited()
@@ -355,7 +357,7 @@ def test_a_process_that_others_have_reaped_has_exited(table: _guard.ProcessGroup
     assert process.has_exited()
     process.record_exit_code(-signal.SIGKILL)
     assert process.has_exited()
-    assert process.has_left_only_zombies()
+    assert process.has_only_zombies_left()
     process.unregister()
 
 
@@ -363,7 +365,7 @@ def test_a_process_that_others_have_reaped_has_exited(table: _guard.ProcessGroup
     ("code", "said"),
     [(0, "exit code 0"), (3, "exit code 3"), (-9, "ended by signal SIGKILL"), (-40, "ended by signal 40")],
 )
-def test_how_a_process_has_ended_is_said_in_words(code: int, said: str) -> None:
+def test_describe_exit_names_the_exit_code_or_the_signal(code: int, said: str) -> None:
     """A real-time signal has no name."""
     assert describe_exit(code) == said
 
@@ -375,8 +377,8 @@ def table() -> Iterator[_guard.ProcessGroupTable]:
     table.close()
 
 
-def test_the_table_tells_the_groups_that_were_entered_and_have_not_left(table: _guard.ProcessGroupTable) -> None:
-    """A free place is used again, and the guard reads the rest."""
+def test_the_table_lists_the_groups_that_were_added_and_not_removed(table: _guard.ProcessGroupTable) -> None:
+    """A free entry is used again."""
     entries = [table.add_group(number) for number in (2, 22, 33)]
     table.remove_group(entries[1])
     assert _guard_script.read_groups(table.descriptor) == [2, 33]
@@ -384,8 +386,8 @@ def test_the_table_tells_the_groups_that_were_entered_and_have_not_left(table: _
     assert _guard_script.read_groups(table.descriptor) == [2, 44, 33]
 
 
-def test_a_table_that_is_full_takes_no_more_until_one_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command without a place is found by its mark alone, and leaves the table like others."""
+def test_a_full_table_stores_no_group_until_one_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command without an entry is found by its mark alone, and may be removed like others."""
     monkeypatch.setattr(_guard, "_table_size", lambda: 12)
     table = _guard.ProcessGroupTable()
     assert [table.add_group(number) for number in (11, 22, 33)] == [1, 2, 0]
@@ -396,8 +398,8 @@ def test_a_table_that_is_full_takes_no_more_until_one_leaves(monkeypatch: pytest
     table.close()
 
 
-def test_a_table_may_be_in_a_file_where_there_is_no_memory_to_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A system without `memfd_create` has a table too."""
+def test_the_table_is_in_a_file_if_there_is_no_memfd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system without `memfd_create` has a table, too."""
     monkeypatch.delattr(_guard.os, "memfd_create")
     table = _guard.ProcessGroupTable()
     table.add_group(5)
@@ -405,7 +407,7 @@ def test_a_table_may_be_in_a_file_where_there_is_no_memory_to_share(monkeypatch:
     table.close()
 
 
-def test_a_guard_that_cannot_be_started_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_guard_that_cannot_be_started_leaves_no_descriptor_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever the limit of descriptors is reached, none stays open."""
     before = os.listdir("/proc/self/fd")
     for owner, name in ((os, "memfd_create"), (os, "truncate"), (os, "pipe"), (subprocess, "Popen")):
@@ -421,8 +423,8 @@ def _missing(*args: Any, **options: Any) -> Any:
     raise OSError(24, "no more")
 
 
-def test_the_script_kills_groups_and_marked_processes(table: _guard.ProcessGroupTable, watched: Watched) -> None:
-    """The guard executes it when its controller dies."""
+def test_the_guard_script_kills_groups_and_marked_processes(table: _guard.ProcessGroupTable, watched: Watched) -> None:
+    """The guard executes the script when its controlling program dies."""
     tree = subprocess.Popen(STUBBORN, shell=True, start_new_session=True, stdout=subprocess.DEVNULL)
     marked = subprocess.Popen(["setsid", "-w", "sleep", "1000"], env={**os.environ, "TRIOFLOW_RUN": f"a:{MARK}:b"})
     table.add_group(tree.pid)
@@ -433,7 +435,7 @@ def test_the_script_kills_groups_and_marked_processes(table: _guard.ProcessGroup
     assert watched.gone_in_time()
 
 
-def test_the_script_gives_up_on_what_cannot_be_killed(
+def test_the_guard_script_gives_up_on_a_process_that_cannot_be_killed(
     table: _guard.ProcessGroupTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that waits for a dead disk is an example."""
@@ -442,10 +444,10 @@ def test_the_script_gives_up_on_what_cannot_be_killed(
     _guard_script.main(table.descriptor, MARK.encode())
 
 
-def test_no_shell_goes_on_because_its_command_was_killed_first(
+def test_the_guard_script_kills_a_shell_before_it_starts_its_next_command(
     table: _guard.ProcessGroupTable, tmp_path: Path, watched: Watched
 ) -> None:
-    """The shell would start the next command: `rsync ...; rm -r ...`."""
+    """A shell whose command is killed first starts the next one: `rsync ...; rm -r ...`."""
     environment = {**os.environ, "TRIOFLOW_RUN": MARK}
     places = [tmp_path / str(number) for number in range(20)]
     shells = [subprocess.Popen(["sh", "-c", TWO_STEPS, place], env=environment) for place in places]
@@ -455,10 +457,10 @@ def test_no_shell_goes_on_because_its_command_was_killed_first(
     assert {path.suffix for path in tmp_path.iterdir()} == {".begun"}
 
 
-def test_no_shell_that_outlives_a_run_goes_on_because_its_command_was_ended_first(
+def test_the_end_of_a_run_kills_a_shell_before_it_starts_its_next_command(
     backend: str, tmp_path: Path, watched: Watched
 ) -> None:
-    """The same when the run itself ends what has left its group."""
+    """The shells have left the process group of their command."""
     (tmp_path / "two-steps").write_text(TWO_STEPS)
     starts = 'for one in $(seq 20); do setsid sh -c "$(cat two-steps)" $one & done'
     waits = "until test $(ls *.begun | wc -l) = 20; do sleep 0.01; done"
@@ -467,35 +469,35 @@ def test_no_shell_that_outlives_a_run_goes_on_because_its_command_was_ended_firs
     assert {path.suffix for path in tmp_path.iterdir()} == {".begun", ""}
 
 
-def test_a_survey_knows_a_group_to_be_dead_only_by_looking_after_its_end(backend: str) -> None:
-    """A scan that began before proves nothing."""
-    survey = _process_groups.LivenessScan()
+def test_a_liveness_scan_finds_a_group_dead_only_by_a_scan_after_its_end(backend: str) -> None:
+    """A scan that began before the end of the group proves nothing."""
+    scan = _process_scans.LivenessScan()
     own = os.getpgid(0)
     now = time.monotonic()
-    assert not survey.are_all_dead(own, now)
-    assert survey.are_all_dead(2**22 - 5, now)
-    assert not survey.are_all_dead(2**22 - 5, time.monotonic() + 100)
+    assert not scan.are_all_dead(own, now)
+    assert scan.are_all_dead(2**22 - 5, now)
+    assert not scan.are_all_dead(2**22 - 5, time.monotonic() + 100)
 
 
-def test_a_survey_knows_that_what_nobody_has_reaped_is_dead() -> None:
+def test_a_liveness_scan_counts_zombies_as_dead() -> None:
     """A dead process is still listed until its parent asks for its exit code, as here."""
     with subprocess.Popen(["true"], start_new_session=True) as child:
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-        assert _process_groups.LivenessScan().are_all_dead(child.pid, time.monotonic())
+        assert _process_scans.LivenessScan().are_all_dead(child.pid, time.monotonic())
 
 
-def test_a_survey_is_made_again_for_those_that_end_later() -> None:
-    """After a pause that is not much longer than the look itself."""
-    survey = _process_groups.LivenessScan()
+def test_a_liveness_scan_is_repeated_for_groups_that_end_later() -> None:
+    """The pause before is not much longer than the scan itself."""
+    scan = _process_scans.LivenessScan()
     began = time.monotonic()
-    assert survey.are_all_dead(2**22 - 5, began)
+    assert scan.are_all_dead(2**22 - 5, began)
     later = time.monotonic()
-    while not survey.are_all_dead(2**22 - 5, later):
+    while not scan.are_all_dead(2**22 - 5, later):
         time.sleep(0.001)
         assert time.monotonic() < later + PATIENCE
 
 
-def test_orphans_of_a_command_are_reaped_where_they_become_children(backend: str, watched: Watched) -> None:
+def test_orphans_of_a_command_that_become_children_of_this_program_are_reaped(backend: str, watched: Watched) -> None:
     """trioflow may be process 1 of a container; orphans that live are left alone."""
     adopt_orphans(True)
     before = children()
@@ -508,7 +510,7 @@ def test_orphans_of_a_command_are_reaped_where_they_become_children(backend: str
     assert watched.alive() == []
 
 
-def test_members_of_a_group_that_nobody_reaps_are_not_waited_for(backend: str, watched: Watched) -> None:
+def test_zombies_in_the_group_of_a_command_are_not_waited_for(backend: str, watched: Watched) -> None:
     """In many containers process 1 reaps late or never: dead processes count as gone."""
     job = CommandJob("sleep 1000 & exit 0", shell=True, stdout=PIPE, terminate_grace=1000, leftovers="end")
     run(backend, job)
@@ -516,15 +518,15 @@ def test_members_of_a_group_that_nobody_reaps_are_not_waited_for(backend: str, w
 
 
 def test_the_guard_works_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The groups are then all that is known."""
+    """Without `/proc`, only the groups are known."""
     real: Any = os.path.isdir
     monkeypatch.setattr(os.path, "isdir", lambda path: path != "/proc/self" and real(path))
     assert _guard_script.find_marked_pids(b"") == []
 
 
-def test_commands_run_where_files_must_be_small() -> None:
-    """The guard's table counts as a file: it takes the room that there is, and when it is full only the
-    marks are left.
+def test_commands_run_with_a_small_limit_of_file_sizes() -> None:
+    """The guard's table counts as a file: it uses the room that is allowed, and when it is full,
+    commands are found by their marks alone.
     """
     code = "from trioflow import CommandJob, Scheduler; print(Scheduler([CommandJob(['true']) for _ in 'abc']).run())"
     limited = ["sh", "-c", 'ulimit -f 1 && exec "$0" -c "$1"', sys.executable, code]

@@ -46,8 +46,8 @@ def meanwhile(backend: str, send: Callable[[], Coroutine[Any, Any, None]], recei
     anyio.run(main, backend=backend)
 
 
-def test_what_is_sent_waits_until_there_is_room(backend: str, pair: tuple[socket.socket, socket.socket]) -> None:
-    """The loop goes on meanwhile, and all of it arrives."""
+def test_send_all_waits_until_the_socket_has_room(backend: str, pair: tuple[socket.socket, socket.socket]) -> None:
+    """The event loop runs on meanwhile, and all bytes arrive."""
     here, there = pair
     parts: list[bytes] = []
 
@@ -60,7 +60,9 @@ def test_what_is_sent_waits_until_there_is_room(backend: str, pair: tuple[socket
     assert b"".join(parts) == message
 
 
-def test_descriptors_wait_until_there_is_room(backend: str, pair: tuple[socket.socket, socket.socket]) -> None:
+def test_send_with_descriptors_waits_until_the_socket_has_room(
+    backend: str, pair: tuple[socket.socket, socket.socket]
+) -> None:
     """Descriptors arrive with their message, after all earlier data."""
     here, there = pair
     before = 0

@@ -28,7 +28,7 @@ def count() -> int:
     return counter
 
 
-def nap_for_ever(path: str | None = None) -> None:
+def nap_forever(path: str | None = None) -> None:
     """Sleep, and have a child that does."""
     subprocess.Popen(["sleep", "1000"])
     if path is not None:
@@ -74,7 +74,7 @@ class Awkward(Exception):
 
 
 class Greeting(ValueError):
-    """Is another one when it has been pickled: its own function is called with what that has made."""
+    """Changes when it is pickled and loaded: its `__init__` is called with the text that it has made."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"hello {name}")
@@ -89,7 +89,7 @@ class Missing(OSError):
 
 
 class Own(Exception):
-    """Knows itself how it is pickled."""
+    """Defines how it is pickled."""
 
     def __init__(self, a: int, b: int) -> None:
         super().__init__("own")
@@ -225,7 +225,7 @@ def refuse() -> None:
 
 
 def use() -> None:
-    """Call what the job of a worker process has not."""
+    """Call a method that the job of a worker process does not have."""
     from trioflow import current_job
 
     current_job().used(api=1)

@@ -1,4 +1,4 @@
-"""The server that forks the worker processes of a run, and what happens where there is none."""
+"""The server that forks the worker processes of a run, and what happens without one."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def meeting(path: Path, number: int) -> list[ProcessJob[tuple[int, int]]]:
 
 
 def test_one_server_forks_all_workers_of_a_run(backend: str, watched: Watched, tmp_path: Path) -> None:
-    """The server ends with the run; the next run has another."""
+    """The server ends with the run; the next run has another one."""
     servers = set[int]()
     for name in ("first", "second"):
         jobs = meeting(tmp_path / name, 3)
@@ -64,7 +64,7 @@ def test_one_server_forks_all_workers_of_a_run(backend: str, watched: Watched, t
     assert os.getpid() not in servers
 
 
-def test_without_a_server_each_worker_is_an_interpreter(
+def test_without_a_fork_server_each_worker_is_a_new_interpreter(
     backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where forking is unsafe, this program starts the workers, and they end with the run too."""
@@ -77,7 +77,7 @@ def test_without_a_server_each_worker_is_an_interpreter(
     assert watched.alive() == []
 
 
-def test_a_module_that_the_program_names_is_imported_once(backend: str, module: Any) -> None:
+def test_a_preload_module_is_imported_once_by_the_server(backend: str, module: Any) -> None:
     """The server imports the modules of `multiprocessing.set_forkserver_preload`."""
     module("import os\nprocess = os.getpid()\nprint('written once')")
     job = ProcessJob(bodies.imported_by)
@@ -86,10 +86,10 @@ def test_a_module_that_the_program_names_is_imported_once(backend: str, module: 
     assert importer == server != os.getpid()
 
 
-def test_what_such_a_module_has_printed_is_written_once(
+def test_output_of_a_preload_module_is_written_once(
     backend: str, module: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Each worker had it in its buffer too."""
+    """Forked workers must not have the output in their buffers, too."""
     module("print('hello', end='')")
     run(backend, *meeting(tmp_path / "meeting", 2), ProcessJob(bodies.read_and_print), processes=3)
     assert capfd.readouterr().out.count("hello") == 1
@@ -101,10 +101,10 @@ def test_what_such_a_module_has_printed_is_written_once(
         "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,), daemon=True).start()",
         "raise SystemExit(3)",
     ],
-    ids=["a thread runs", "it has ended"],
+    ids=["with a thread", "exited"],
 )
-def test_a_server_that_cannot_fork_is_done_without(backend: str, watched: Watched, module: Any, code: str) -> None:
-    """A lock that a thread holds would be held forever in a worker."""
+def test_a_server_that_cannot_fork_safely_is_not_used(backend: str, watched: Watched, module: Any, code: str) -> None:
+    """A lock that a thread holds would be held forever in a forked worker."""
     module(code)
     jobs = [ProcessJob(bodies.whoami) for _ in range(2)]
     run(backend, *jobs)
@@ -112,16 +112,16 @@ def test_a_server_that_cannot_fork_is_done_without(backend: str, watched: Watche
     assert watched.alive() == []
 
 
-def test_a_module_that_cannot_be_imported_is_left_to_the_workers(backend: str, module: Any) -> None:
-    """The server survives a main module that raises."""
+def test_a_preload_module_that_raises_does_not_end_the_server(backend: str, module: Any) -> None:
+    """Workers are forked from the server nevertheless."""
     module("1 / 0")
     job = ProcessJob(bodies.whoami)
     run(backend, job)
     assert job.result()[1] != os.getpid()
 
 
-def test_a_fork_that_fails_fails_its_job_only(backend: str, module: Any, watched: Watched, tmp_path: Path) -> None:
-    """The first one only looks whether there are threads."""
+def test_a_fork_that_fails_fails_only_its_job(backend: str, module: Any, watched: Watched, tmp_path: Path) -> None:
+    """The first fork only finds out whether there are threads."""
     module(
         "import errno, os\nreal, calls = os.fork, 0\n\ndef fork():\n    global calls\n    calls += 1\n"
         "    if calls == 2:\n        raise OSError(errno.EAGAIN, 'no more')\n    return real()\n\nos.fork = fork\n"
@@ -158,7 +158,7 @@ def test_the_main_module_is_imported_by_each_worker(tmp_path: Path) -> None:
 def test_a_worker_has_the_environment_and_directory_of_its_start(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server may have been started with others."""
+    """The server may have been started with another environment and directory."""
     found = list[tuple[str | None, str]]()
 
     def move(number: int) -> None:
@@ -179,8 +179,10 @@ def test_a_worker_has_the_environment_and_directory_of_its_start(
     assert found == [(str(number), str(tmp_path / str(number))) for number in (1, 2, 3)]
 
 
-def test_jobs_that_are_cancelled_while_the_server_starts(backend: str, watched: Watched, tmp_path: Path) -> None:
-    """The workers that they have asked for go to others, or end with the run."""
+def test_workers_of_jobs_that_time_out_while_the_server_starts_are_not_lost(
+    backend: str, watched: Watched, tmp_path: Path
+) -> None:
+    """The workers serve other jobs, or end with the run."""
     early = [ProcessJob(bodies.add, 1, timeout=0.001) for _ in range(3)]
     late = meeting(tmp_path / "meeting", 2)
     for job in late:
@@ -192,8 +194,10 @@ def test_jobs_that_are_cancelled_while_the_server_starts(backend: str, watched: 
     assert watched.alive() == []
 
 
-def test_a_server_that_is_killed(backend: str, watched: Watched, tmp_path: Path) -> None:
-    """The server's workers go on, but their exit codes are unknown; further workers are interpreters."""
+def test_workers_of_a_killed_server_continue_with_unknown_exit_codes(
+    backend: str, watched: Watched, tmp_path: Path
+) -> None:
+    """Further workers are new interpreters."""
 
     async def kill_server() -> None:
         descriptor = os.pidfd_open(first.result()[1])
@@ -214,7 +218,7 @@ def test_a_server_that_is_killed(backend: str, watched: Watched, tmp_path: Path)
 
 
 def test_runs_in_two_threads_have_a_server_each(backend: str, tmp_path: Path, watched: Watched) -> None:
-    """Each is the parent of its own workers, and no process is left."""
+    """Each server is the parent of its own workers, and no process is left."""
     jobs = meeting(tmp_path / "meeting", 2)
     threads = [threading.Thread(target=lambda job: Scheduler(job).run(backend=backend), args=(job,)) for job in jobs]
     for thread in threads:
@@ -225,12 +229,12 @@ def test_runs_in_two_threads_have_a_server_each(backend: str, tmp_path: Path, wa
     assert watched.alive() == []
 
 
-def test_ctrl_c_is_for_this_program_alone(backend: str, tmp_path: Path, watched: Watched) -> None:
-    """The server and the workers print no traceback."""
+def test_ctrl_c_prints_no_tracebacks_of_server_and_workers(backend: str, tmp_path: Path, watched: Watched) -> None:
+    """Only the controlling program handles the signal."""
     code = (
-        "from tests.jobs.process.process_bodies import nap_for_ever\n"
+        "from tests.jobs.process.process_bodies import nap_forever\n"
         "from trioflow import ProcessJob, Scheduler\nimport sys\n"
-        "scheduler = Scheduler(ProcessJob(nap_for_ever, sys.argv[2]))\n"
+        "scheduler = Scheduler(ProcessJob(nap_forever, sys.argv[2]))\n"
         "try:\n    scheduler.run(backend=sys.argv[1])\nexcept KeyboardInterrupt:\n    print(scheduler.stop_reason.name)"
     )
     process = subprocess.Popen(
@@ -247,8 +251,8 @@ def test_ctrl_c_is_for_this_program_alone(backend: str, tmp_path: Path, watched:
     assert watched.alive() == []
 
 
-def test_a_program_that_ignores_the_ends_of_its_children(backend: str, tmp_path: Path) -> None:
-    """The server learns them all the same."""
+def test_exit_codes_of_workers_are_known_if_the_program_ignores_sigchld(backend: str, tmp_path: Path) -> None:
+    """The server, which is their parent, does not ignore the signal."""
     code = (
         "import signal, sys\nfrom tests.jobs.process.process_bodies import die\n"
         "from trioflow import ProcessJob, Scheduler\njob = ProcessJob(die, 'exit')\n"
@@ -259,8 +263,8 @@ def test_a_program_that_ignores_the_ends_of_its_children(backend: str, tmp_path:
     assert found.stdout == "\"die('exit')\": its process has died: exit code 5\n", found.stderr
 
 
-def test_a_program_that_ends_without_reading_answers_is_no_error(tmp_path: Path) -> None:
-    """The server and its worker end in silence, where the connection is reset: after three Ctrl-C, for example."""
+def test_server_and_worker_end_silently_if_the_program_reads_no_answers(tmp_path: Path) -> None:
+    """The connection is reset, for example after three Ctrl-C."""
     control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs, (tmp_path / "errors").open("wb") as errors:
         server = subprocess.Popen([sys.executable, "-P", _worker_main.__file__, "server"], stdin=theirs, stderr=errors)

@@ -42,15 +42,15 @@ def test_arguments_and_jobs_among_them_are_sent(backend: str) -> None:
     assert (first.result(), second.result()) == (3, 16)
 
 
-def test_much_data_goes_both_ways(backend: str) -> None:
-    """More than a socket holds; the loop goes on meanwhile."""
+def test_large_arguments_and_results_are_sent(backend: str) -> None:
+    """The data are larger than the buffer of a socket."""
     data = bytes(range(256)) * 20_000
     job = ProcessJob(bodies.large, data)
     run(backend, job)
     assert job.result() == data[::-1]
 
 
-def test_a_process_serves_for_further_jobs_and_is_gone_when_the_run_ends(backend: str, watched: Watched) -> None:
+def test_a_worker_process_is_reused_and_ends_with_the_run(backend: str, watched: Watched) -> None:
     """A module keeps its state from job to job, but not from run to run."""
     jobs = [ProcessJob(bodies.count) for _ in range(3)]
     scheduler = run(backend, *jobs, jobs_window=1)
@@ -71,10 +71,10 @@ def test_no_process_outlives_a_run_inside_a_longer_program(backend: str, watched
 
 
 @pytest.mark.parametrize("how", ["timeout", "cancel", "critical"])
-def test_a_process_is_killed_with_its_children(backend: str, watched: Watched, tmp_path: Path, how: str) -> None:
-    """A timeout, a cancellation or the end of the run kills it; another process takes its place."""
+def test_a_worker_process_is_killed_with_its_children(backend: str, watched: Watched, tmp_path: Path, how: str) -> None:
+    """A timeout, a cancellation or the end of the run kills the process; another one takes its place."""
     flag = tmp_path / "started"
-    job = ProcessJob(bodies.nap_for_ever, str(flag), timeout=0.3 if how == "timeout" else None)
+    job = ProcessJob(bodies.nap_forever, str(flag), timeout=0.3 if how == "timeout" else None)
     after = ProcessJob(bodies.add, 1, required=job)
 
     async def end() -> None:
@@ -98,8 +98,8 @@ def test_a_process_is_killed_with_its_children(backend: str, watched: Watched, t
         assert after.result() == 1
 
 
-def test_what_the_function_raises_has_its_traceback_in_a_note(backend: str) -> None:
-    """The type and the text are the function's, and the note shows where it was."""
+def test_an_exception_in_a_worker_has_its_traceback_in_a_note(backend: str) -> None:
+    """Type and text are those of the exception that the function has raised."""
     job = ProcessJob(bodies.fail, "no luck")
     run(backend, job)
     with pytest.raises(LookupError, match="no luck"):
@@ -129,8 +129,8 @@ def raised_there(backend: str) -> dict[str, Any]:
         "UnicodeDecodeError",
     ],
 )
-def test_an_exception_arrives_as_it_was_raised(raised_there: dict[str, Any], name: str) -> None:
-    """Type, text, arguments and attributes, whatever its own `__init__` takes and does."""
+def test_an_exception_in_a_worker_arrives_unchanged(raised_there: dict[str, Any], name: str) -> None:
+    """Type, text, arguments and attributes are equal, whatever its `__init__` takes and does."""
     error, expected = raised_there[name], bodies.exceptions()[name]
     assert type(error) is type(expected)
     assert (str(error), error.args) == (str(expected), expected.args)
@@ -140,15 +140,15 @@ def test_an_exception_arrives_as_it_was_raised(raised_there: dict[str, Any], nam
         assert getattr(error, attribute, None) == getattr(expected, attribute, None)
 
 
-def test_what_of_an_exception_cannot_be_sent_is_left_out(raised_there: dict[str, Any]) -> None:
-    """The type and the rest arrive, and a note says what is not there."""
+def test_an_attribute_of_an_exception_that_cannot_be_pickled_is_left_out(raised_there: dict[str, Any]) -> None:
+    """The type and the rest arrive, and a note says what is missing."""
     error = raised_there["Awkward"]
     assert isinstance(error, bodies.Awkward)
     assert (str(error), error.sum, hasattr(error, "lock")) == ("1 and 2", 3, False)
     assert "without its attribute 'lock', which cannot be pickled" in notes(error)
 
 
-def test_a_group_arrives_as_a_group(raised_there: dict[str, Any]) -> None:
+def test_an_exception_group_in_a_worker_arrives_as_a_group(raised_there: dict[str, Any]) -> None:
     """The group keeps its own type, and its members keep theirs, as far as these can be sent."""
     error = raised_there["Group"]
     assert isinstance(error, bodies.Group)
@@ -174,10 +174,10 @@ def test_an_exception_of_an_unknown_type_keeps_its_name_and_text(raised_there: d
         ("mute", RuntimeError, "mute.<locals>.Local: <its __str__ raised LookupError>"),
     ],
 )
-def test_an_exception_that_cannot_be_shown_ends_no_process(
+def test_an_exception_without_a_valid_text_does_not_end_the_worker(
     raised_there: dict[str, Any], name: str, kind: type[Exception], text: str
 ) -> None:
-    """The exception arrives with a note on the missing text; the worker once died of it."""
+    """If `__str__` or `__repr__` raises, another text says so."""
     error = raised_there[name]
     assert (type(error), str(error)) == (kind, text)
 
@@ -194,8 +194,8 @@ def test_nice_lowers_the_priority_of_the_process(backend: str) -> None:
     assert len(set(processes)) == 3
 
 
-def test_memory_limit_holds_for_the_call_and_what_it_starts(backend: str) -> None:
-    """More than that is a MemoryError of this job; the next job of the same process is not limited."""
+def test_memory_limit_applies_to_the_call_and_its_child_processes(backend: str) -> None:
+    """A call that needs more fails with MemoryError; the next job of the same process is not limited."""
     limit = 1 << 29
     jobs = [ProcessJob(bodies.take, 1 << 30, memory_limit=limit), ProcessJob(bodies.limit_of_child, memory_limit=limit)]
     free = [ProcessJob(bodies.take, 1 << 30), ProcessJob(bodies.take, 1000, memory_limit=limit)]
@@ -221,14 +221,14 @@ def test_memory_limit_holds_for_the_call_and_what_it_starts(backend: str) -> Non
         ({"memory_limit": "1G"}, TypeError, "memory_limit='1G' of 'p': give a whole number of bytes"),
     ],
 )
-def test_limits_that_make_no_sense_are_refused(option: Any, error: type[Exception], what: str) -> None:
+def test_an_invalid_nice_or_memory_limit_raises(option: Any, error: type[Exception], what: str) -> None:
     """The error comes when the job is created, as for a command."""
     with pytest.raises(error, match=re.escape(what)):
         ProcessJob(bodies.add, 1, label="p", **option)
 
 
 def test_a_priority_that_is_for_root_only_fails_its_job(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error explains it, and the process is ended."""
+    """The error says that the priority is for root only, and the process is ended."""
 
     def refuse(*_: int) -> None:
         raise PermissionError
@@ -251,8 +251,8 @@ for job in jobs: print(job.raised_exception() or job.result())
 
 
 @pytest.mark.parametrize(("backend", "way"), [("trio", "-c"), ("asyncio", "pipe")])
-def test_a_function_without_a_file_is_named_with_advice(backend: str, way: str) -> None:
-    """A function of a notebook, of a prompt: no worker can import it. What comes from modules is called as ever."""
+def test_a_function_of_a_notebook_or_prompt_fails_with_advice(backend: str, way: str) -> None:
+    """No worker can import such a function; functions of modules work as ever."""
     code = PROMPT.replace("BACKEND", repr(backend))
     given: dict[str, Any] = {"input": code} if way == "pipe" else {"stdin": subprocess.DEVNULL}
     command = [sys.executable, "-"] if way == "pipe" else [sys.executable, "-c", code]
@@ -268,8 +268,8 @@ def test_a_function_without_a_file_is_named_with_advice(backend: str, way: str) 
     assert result == "3"
 
 
-def test_an_exit_or_interruption_there_fails_its_job_only(backend: str) -> None:
-    """SystemExit and KeyboardInterrupt once ended the whole run and the program."""
+def test_an_exit_or_interruption_in_a_worker_fails_only_its_job(backend: str) -> None:
+    """SystemExit and KeyboardInterrupt end neither the run nor the program."""
     jobs = {error: ProcessJob(bodies.interrupt, error) for error in ("SystemExit(3)", "KeyboardInterrupt()")}
     after = ProcessJob(bodies.add, 1)
     run(backend, *jobs.values(), after, jobs_window=1)
@@ -281,8 +281,8 @@ def test_an_exit_or_interruption_there_fails_its_job_only(backend: str) -> None:
     assert after.result() == 1
 
 
-def test_a_process_that_dies_fails_its_job_only(backend: str, watched: Watched) -> None:
-    """The process may have forked a process that holds its socket open."""
+def test_a_worker_process_that_dies_fails_only_its_job(backend: str, watched: Watched) -> None:
+    """The process may have forked another one, which holds its socket open."""
     ways = {"exit": "exit code 5", "crash": "ended by signal SIGSEGV", "fork": "exit code 5"}
     jobs = {how: ProcessJob(bodies.die, how) for how in ways}
     after = ProcessJob(bodies.add, 1)
@@ -294,7 +294,7 @@ def test_a_process_that_dies_fails_its_job_only(backend: str, watched: Watched) 
     assert watched.alive() == []
 
 
-def test_an_idle_process_that_has_died_is_replaced(backend: str, watched: Watched) -> None:
+def test_an_idle_worker_process_that_has_died_is_replaced(backend: str, watched: Watched) -> None:
     """The next job gets a new process, and does not fail."""
     first = ProcessJob(bodies.whoami)
 
@@ -311,15 +311,17 @@ def test_an_idle_process_that_has_died_is_replaced(backend: str, watched: Watche
 
 
 @pytest.mark.parametrize(("backend", "when"), [("trio", "busy"), ("asyncio", "idle")])
-def test_a_killed_conductor_takes_its_workers_along(backend: str, watched: Watched, tmp_path: Path, when: str) -> None:
-    """The server that forked them ends too."""
+def test_workers_end_when_their_controlling_program_is_killed(
+    backend: str, watched: Watched, tmp_path: Path, when: str
+) -> None:
+    """The server that forked the workers ends, too."""
     code = (
-        "import anyio, sys\nfrom tests.jobs.process.process_bodies import add, nap_for_ever, touch\n"
+        "import anyio, sys\nfrom tests.jobs.process.process_bodies import add, nap_forever, touch\n"
         "from trioflow import Job, ProcessJob, Scheduler\n"
         "async def touch_and_nap(path):\n    touch(path)\n    await anyio.sleep(1000)\n"
         "first = ProcessJob(add, 1)\n"
         "job = Job(touch_and_nap, sys.argv[2], required=first)"
-        " if sys.argv[3] == 'idle' else ProcessJob(nap_for_ever, sys.argv[2], required=first)\n"
+        " if sys.argv[3] == 'idle' else ProcessJob(nap_forever, sys.argv[2], required=first)\n"
         "Scheduler(first, job).run(backend=sys.argv[1])"
     )
     process = subprocess.Popen([sys.executable, "-c", code, backend, str(tmp_path / "started"), when])
@@ -338,29 +340,29 @@ def test_a_killed_conductor_takes_its_workers_along(backend: str, watched: Watch
         ((bodies.add, 1), {"c": threading.Lock()}, "argument 'c', a lock, cannot be sent"),
     ],
 )
-def test_what_cannot_be_pickled_is_named_before_it_is_sent(
+def test_a_call_that_cannot_be_pickled_fails_its_job(
     backend: str, arguments: Any, keywords: Any, message: str, watched: Watched
 ) -> None:
-    """No process is started for it."""
+    """The error names the function or the argument."""
     job = ProcessJob(*arguments, kwargs=keywords)
     run(backend, job)
     with pytest.raises(TypeError, match=message):
         job.result()
 
 
-def test_a_local_function_is_named(backend: str) -> None:
-    """A function that a worker cannot import is rejected by its full name."""
+def test_a_local_function_fails_its_job(backend: str) -> None:
+    """No worker can import the function; the error has its full name."""
 
     def inside() -> None:
         """Not to be found by its name."""
 
     job = ProcessJob(inside)
     run(backend, job)
-    with pytest.raises(TypeError, match=r"test_a_local_function_is_named.<locals>.inside cannot be sent"):
+    with pytest.raises(TypeError, match=r"test_a_local_function_fails_its_job.<locals>.inside cannot be sent"):
         job.result()
 
 
-def test_a_result_that_cannot_be_pickled_is_named(backend: str) -> None:
+def test_a_result_that_cannot_be_pickled_fails_its_job(backend: str) -> None:
     """The error says which function returned what."""
     job = ProcessJob(bodies.returns_nonsense)
     run(backend, job)
@@ -368,8 +370,8 @@ def test_a_result_that_cannot_be_pickled_is_named(backend: str) -> None:
         job.result()
 
 
-def test_an_argument_that_cannot_be_unpickled_in_the_worker_has_a_note(backend: str) -> None:
-    """The argument's own exception is raised, with a note on where that happened."""
+def test_an_argument_that_cannot_be_unpickled_in_the_worker_fails_its_job(backend: str) -> None:
+    """The exception of the argument is raised, with a note on what happened."""
     job = ProcessJob(bodies.add, bodies.Fragile())
     run(backend, job)
     with pytest.raises(OSError, match="not here"):
@@ -377,7 +379,7 @@ def test_an_argument_that_cannot_be_unpickled_in_the_worker_has_a_note(backend: 
     assert "could not load the function or an argument" in notes(job.raised_exception())
 
 
-def test_a_process_reads_nothing_and_prints_where_this_program_does(
+def test_a_worker_has_no_input_and_prints_where_this_program_does(
     backend: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Printed text does not get into the answer."""
@@ -387,7 +389,7 @@ def test_a_process_reads_nothing_and_prints_where_this_program_does(
     assert capfd.readouterr().out == "printed\n"
 
 
-@pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
+@pytest.mark.parametrize("backend", ["asyncio"])  # the backend makes no difference
 def test_functions_of_the_main_module_are_found(backend: str, tmp_path: Path) -> None:
     """The main module is imported under another name, so that code below `if __name__` does not run again."""
     program = tmp_path / "program.py"
@@ -400,9 +402,9 @@ def test_functions_of_the_main_module_are_found(backend: str, tmp_path: Path) ->
     assert (found.stdout, found.stderr) == ("42\n", "")
 
 
-@pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
-def test_a_main_module_that_came_through_a_pipe(backend: str) -> None:
-    """Such a module cannot be imported in a worker; functions of others can."""
+@pytest.mark.parametrize("backend", ["asyncio"])  # the backend makes no difference
+def test_functions_of_modules_work_if_the_main_module_came_through_a_pipe(backend: str) -> None:
+    """Only functions of such a main module cannot be imported by a worker."""
     program = (
         "import sys\nfrom trioflow import ProcessJob, Scheduler\njob = ProcessJob(abs, -21)\n"
         "Scheduler(job).run(backend=sys.argv[1], check=True)\nprint(job.result())\n"
@@ -411,9 +413,9 @@ def test_a_main_module_that_came_through_a_pipe(backend: str) -> None:
     assert (found.stdout, found.stderr) == ("21\n", "")
 
 
-@pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
-def test_a_main_module_that_starts_starts_a_run_when_it_is_imported(backend: str, tmp_path: Path) -> None:
-    """A worker imports it, and would do all of it again; it ends, and says why."""
+@pytest.mark.parametrize("backend", ["asyncio"])  # the backend makes no difference
+def test_a_main_module_that_starts_a_run_on_import_fails_with_advice(backend: str, tmp_path: Path) -> None:
+    """A worker imports the main module, and would start the run again; it ends instead."""
     program = tmp_path / "program.py"
     program.write_text(
         "import sys\nfrom trioflow import ProcessJob, Scheduler\n\njob = ProcessJob(abs, -21)\n"
@@ -424,8 +426,8 @@ def test_a_main_module_that_starts_starts_a_run_when_it_is_imported(backend: str
     assert 'put what is to happen once below `if __name__ == "__main__":`' in found.stderr
 
 
-def test_a_process_job_awaited_outside_a_run_is_refused() -> None:
-    """Awaited by hand, it says what to put it into."""
+def test_a_process_job_awaited_outside_a_run_raises() -> None:
+    """The error says to put the job into a Scheduler."""
     with pytest.raises(RuntimeError, match="put it into a Scheduler"):
         ProcessJob(bodies.add, 1).co_run().send(None)
 
@@ -440,8 +442,10 @@ def test_a_function_reports_its_progress(backend: str) -> None:
 
 
 @patiently(0.4, 4)
-def test_a_process_that_reports_is_not_idle(backend: str, watched: Watched, tmp_path: Path, unit: float) -> None:
-    """Reports are signs of life; a silent process is killed. First jobs warm up the processes, which takes long."""
+def test_reports_of_progress_prevent_the_idle_timeout(
+    backend: str, watched: Watched, tmp_path: Path, unit: float
+) -> None:
+    """A silent process is killed. The first jobs warm up the processes, which takes long."""
     place = tmp_path / str(unit)
     place.mkdir()
     first = [ProcessJob(bodies.meet, str(place), 2) for _ in range(2)]
@@ -455,15 +459,15 @@ def test_a_process_that_reports_is_not_idle(backend: str, watched: Watched, tmp_
     assert watched.alive() == []
 
 
-def test_an_invalid_fraction_is_refused_in_the_process(backend: str) -> None:
-    """The check is the same everywhere."""
+def test_an_invalid_fraction_of_progress_fails_its_job(backend: str) -> None:
+    """The check is the same as outside a worker process."""
     values: list[Any] = [1.5, "half"]
     jobs = [ProcessJob(bodies.report, [value], 0) for value in values]
     run(backend, *jobs, jobs_window=1)
     assert [type(job.raised_exception()) for job in jobs] == [ValueError, TypeError]
 
 
-def test_what_the_job_of_a_worker_process_has_not_is_named(backend: str) -> None:
+def test_an_unsupported_method_of_current_job_in_a_worker_raises(backend: str) -> None:
     """The error says what to do instead."""
     job = ProcessJob(bodies.use)
     run(backend, job)
@@ -486,7 +490,7 @@ def test_a_run_has_at_most_as_many_worker_processes_as_cpus(backend: str, monkey
     assert len({job.result()[0] for job in jobs}) == 1
 
 
-def test_a_nested_scheduler_may_have_a_number_of_its_own(backend: str, tmp_path: Path) -> None:
+def test_a_nested_scheduler_may_have_its_own_number_of_worker_processes(backend: str, tmp_path: Path) -> None:
     """Jobs of the nested scheduler start although the one worker process of the outer scheduler is in use."""
     meeting = [ProcessJob(bodies.meet, str(tmp_path), 3) for _ in range(3)]
     assert Scheduler(meeting[0], Scheduler(*meeting[1:], processes=2), processes=1).run(backend=backend, timeout=60)
@@ -523,13 +527,13 @@ def test_an_executor_has_no_limit_of_worker_processes(backend: str) -> None:
         assert Scheduler(Scheduler(*jobs, processes=executor), processes=1).run(backend=backend)
 
 
-def test_a_number_of_worker_processes_is_1_or_more() -> None:
+def test_zero_worker_processes_raise() -> None:
     """With 0, no ProcessJob could start."""
     with pytest.raises(ValueError, match="processes of 's' is 0: give 1 or more worker processes"):
         Scheduler(label="s", processes=0)
 
 
-def test_a_pool_cannot_have_the_worker_processes() -> None:
-    """The run has them."""
+def test_a_pool_with_the_resource_worker_processes_raises() -> None:
+    """The run itself has this resource."""
     with pytest.raises(ValueError, match="the run itself has the resource 'worker processes'"):
         Pool(**{_processes_option.WORKER_PROCESSES_RESOURCE: 3})

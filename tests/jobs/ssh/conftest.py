@@ -1,4 +1,4 @@
-"""The servers that tests share, and what is left behind on them."""
+"""The servers that tests share, and the mark of processes that tests leave on them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def server(site: Site) -> Server:
     return site.serve(2)
 
 
-@pytest.fixture(params=["by ssh", "here"])
+@pytest.fixture(params=["by ssh", "local"])
 def place(request: pytest.FixtureRequest) -> Server | LocalConnection:
     """A place where the same commands behave the same: a server, or this machine without one."""
-    return LocalConnection() if request.param == "here" else cast(Server, request.getfixturevalue("server"))
+    return LocalConnection() if request.param == "local" else cast(Server, request.getfixturevalue("server"))
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ from ...places import PATIENCE
 from ..posix.process_trees import command_line
 
 SSHD = "/usr/sbin/sshd"
-AS_USERS_ARE = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
-"""Before a program: it may not write into what is read-only, though it belongs to root."""
+WITHOUT_ROOT_ACCESS = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+"""Prefix of a command: a program of root then may not write into read-only directories either."""
 
 
 def make_key(path: Path) -> Path:
@@ -51,13 +51,13 @@ class Site:
         self.servers: list[Server] = []
 
     def serve(self, number: int = 2, prefix: tuple[str, ...] = (), **settings: Any) -> Server:
-        """Start a server on 127.0.0.number, with these settings of sshd_config, by a program that is called with it."""
+        """Start a server on 127.0.0.number with these settings of sshd_config, by a command with this prefix."""
         server = Server(self, f"127.0.0.{number}", settings, prefix)
         self.servers.append(server)
         return server
 
     def alias(self, pattern: str, server: Server) -> None:
-        """Let many names stand for a server."""
+        """Make all names that match a pattern aliases of a server."""
         with self.config.open("a") as file:
             file.write(
                 f"Host {pattern}\n  HostName {server.address}\n  Port {server.port}\n"
@@ -86,7 +86,7 @@ class Server:
         self.start()
 
     def know(self) -> None:
-        """Write its key into the file of known hosts."""
+        """Write the key of the server into the file of known hosts."""
         key = self.host_key.with_suffix(".pub").read_text()
         with self.site.known_hosts.open("a") as file:
             file.write(f"[{self.address}]:{self.port} {key}")
@@ -116,7 +116,7 @@ class Server:
             "PrintMotd": "no",
             "LogLevel": "VERBOSE",
             "Subsystem": "sftp internal-sftp",
-            "SetEnv": "SHLVL=1",  # bash reads its .bashrc otherwise, and who knows what is in there
+            "SetEnv": "SHLVL=1",  # otherwise bash would read .bashrc, whose content is unknown
             **self.settings,
         }
         config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
@@ -127,7 +127,7 @@ class Server:
         before = self.logged("Server listening on")
         is_silent = settings["LogLevel"] == "ERROR"  # then it does not log that it listens
         while True:
-            if self._process is None or self._process.poll() is not None:  # somebody else may have had the port
+            if self._process is None or self._process.poll() is not None:  # another process may have the port
                 self._process = subprocess.Popen(command, env=environment, start_new_session=True)
             if (is_silent or self.logged("Server listening on") > before) and self._answers():
                 return
@@ -140,7 +140,7 @@ class Server:
         return False
 
     def stop(self) -> None:
-        """End it, with all that it serves."""
+        """End the server with all its connections."""
         if self._process is not None:
             self.cut()
             self._process.terminate()
@@ -148,13 +148,13 @@ class Server:
             self._process = None
 
     def cut(self) -> None:
-        """Kill the processes of its connections, and nothing that they have started."""
+        """Kill the processes of the server's connections, and nothing that they have started."""
         for pid in self.sessions():
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
 
     def sessions(self) -> list[int]:
-        """Return the processes of its connections."""
+        """Return the processes of the server's connections."""
         assert self._process is not None
         found, todo = list[int](), [self._process.pid]
         while todo:
@@ -167,7 +167,7 @@ class Server:
         return found
 
     def logged(self, pattern: str) -> int:
-        """Return how often this has been logged."""
+        """Return how often a pattern is in the log of the server."""
         return len(re.findall(pattern, self.log.read_text()))
 
     @property
@@ -177,7 +177,7 @@ class Server:
 
     @property
     def name(self) -> str:
-        """Return its name as a node."""
+        """Return the name of this server as a node."""
         return f"{self.address}:{self.port}"
 
     def node(self, **options: Any) -> SshNode:
@@ -191,16 +191,16 @@ class LocalConnection:
     name = "127.0.0.2"
 
     def node(self, **options: Any) -> LocalNode:
-        """Return it as a node; a node that is here cannot be out of reach."""
+        """Return this machine as a node, which cannot be unreachable."""
         return LocalNode(self.name, directory=HOME, **options)
 
 
 Place = Server | LocalConnection
 SSH_ON_TRIO, SSH_ON_ASYNCIO = (
-    pytest.mark.parametrize(("backend", "place"), list(zip(pair, ["by ssh", "here"], strict=True)), indirect=["place"])
+    pytest.mark.parametrize(("backend", "place"), list(zip(pair, ["by ssh", "local"], strict=True)), indirect=["place"])
     for pair in (["trio", "asyncio"], ["asyncio", "trio"])
 )
-"""On both backends and at both places, but not at each place on each backend: what a node does knows no event loop."""
+"""On both backends and at both places, but not in all combinations: a node does not depend on the event loop."""
 HOME = Path.home()
 
 
@@ -223,7 +223,7 @@ def have_sshd() -> bool:
 
 
 def targets(server: Server) -> list[tuple[int, str]]:
-    """Return the processes of connections to a server, and of the server's sessions."""
+    """Return the ssh processes of connections to a server, and the server's own processes for them."""
     found = [(pid, "sshd") for pid in server.sessions()]
     for one in filter(str.isdigit, os.listdir("/proc")):
         words = command_line(Path("/proc", one))

@@ -1,4 +1,4 @@
-"""The page for those who come from apssh: its two programs do the same, and its table has each class."""
+"""The page on coming from apssh: its two programs do the same, and its table has each class."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ NAMES = ["127.0.0.2", "127.0.0.3"]
 
 
 @pytest.fixture
-def home() -> Iterator[None]:
-    """Have the user's home alone: apssh has a folder there, with fixed names in it, and it is the home of all nodes."""
+def locked_home() -> Iterator[None]:
+    """Lock the user's home, which is that of all nodes: apssh has a folder in it, with fixed names."""
     with (Path(tempfile.gettempdir()) / f"trioflow-tests-{getpass.getuser()}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         there_before = (HOME / ".apssh-remote").exists()
@@ -42,11 +42,13 @@ def home() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("program", "path"),
     [(BEFORE, []), (BEFORE, [STAND_IN]), (AFTER, [])],
-    ids=["apssh", "apssh over our names", "trioflow"],
+    ids=["apssh", "apssh over trioflow", "trioflow"],
 )
-@pytest.mark.usefixtures("home")
-def test_both_programs_do_the_same(site: Site, tmp_path: Path, program: str, path: list[Path]) -> None:
-    """On a real server they run scripts with includes, allowed exit codes, time stamps, copies, and a local command."""
+@pytest.mark.usefixtures("locked_home")
+def test_the_apssh_and_trioflow_programs_of_the_page_do_the_same(
+    site: Site, tmp_path: Path, program: str, path: list[Path]
+) -> None:
+    """They run scripts with includes, allowed exit codes, time stamps, copies, and a local command on a real server."""
     (tmp_path / "program.py").write_text(program, encoding="utf-8")
     (tmp_path / "traffic.txt").write_text("sent\nlost\nsent\nlost\n")
     (tmp_path / "functions.sh").write_text('hello() { echo "hello $1"; }\n')
@@ -70,8 +72,8 @@ def test_both_programs_do_the_same(site: Site, tmp_path: Path, program: str, pat
     assert (tmp_path / "summary.txt").read_text() == "2\n" * len(names)
 
 
-def test_each_class_has_its_row() -> None:
-    """The rows are exactly the classes of the installed version, and their replacements exist."""
+def test_the_table_of_the_page_has_a_row_for_each_class_of_apssh() -> None:
+    """The table has no other rows, and the replacements of the classes exist."""
     table = PAGE.partition("## Class by class")[2].partition("| option or function |")[0]
     rows = [row.split(" | ", 1) for row in re.findall(r"^\| (`.*) \|$", table, re.MULTILINE)]
     shown = {re.findall(r"\w+", row)[0] for row, _ in rows}

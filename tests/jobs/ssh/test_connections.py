@@ -1,4 +1,4 @@
-"""One connection for each node: who opens it, who shares it, what becomes of it, and what keeps it from opening."""
+"""One connection for each node: how jobs open, share and lose it, and what keeps it from opening."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ PIPE = subprocess.PIPE
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses between tries are short here."""
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the pauses between attempts to connect."""
     monkeypatch.setattr(_connections, "MIN_PAUSE", 0.05)
     monkeypatch.setattr(_connections, "MAX_PAUSE", 0.4)
 
 
 @pytest.fixture(autouse=True)
 def nothing_left(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """After each test no process is left here, and no directory of sockets."""
+    """Check that a test leaves no process on this machine, and no directory of sockets."""
     sockets = Path(tempfile.mkdtemp(prefix="tf", dir="/tmp"))  # short enough for sockets
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(sockets))
     yield
@@ -61,7 +61,7 @@ def nothing_left(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 def peak(server: Server, since: int) -> int:
-    """Return how many sessions there were at once, in what has been logged from a place on."""
+    """Return how many sessions there were at once, by the server's log from a position on."""
     now = most = 0
     for event in re.findall("Starting session|Close session", server.log.read_bytes()[since:].decode()):
         now += 1 if event == "Starting session" else -1
@@ -69,16 +69,16 @@ def peak(server: Server, since: int) -> int:
     return most
 
 
-# ---- one for all
+# ---- shared connections
 
 
 @pytest.mark.parametrize(
     ("nodes", "commands"), [(10, 40), pytest.param(200, 2000, marks=[pytest.mark.soak, pytest.mark.timeout(600)])]
 )
-def test_many_nodes_and_many_commands(
+def test_many_commands_on_many_nodes_use_one_connection_per_node(
     backend: str, site: Site, server: Server, nodes: int, commands: int, tmp_path: Path
 ) -> None:
-    """Each command runs once, on its own node, and the server has seen one connection a node."""
+    """Each command runs once, and on its own node."""
     site.alias(f"many-{backend}-{nodes}-*", server)
     names = SshNodes(f"many-{backend}-{nodes}-[1-{nodes}]", config=site.config)
     before = server.accepted
@@ -94,7 +94,7 @@ def test_many_nodes_and_many_commands(
 
 
 def test_all_jobs_of_a_node_share_one_connection(backend: str, server: Server) -> None:
-    """Any number of jobs may wait for it, in any scheduler, with any equal object for the node."""
+    """The jobs may be in any scheduler, and have different but equal objects for the node."""
     before = server.accepted
     jobs = [SshJob(server.node(), f"echo {number}", stdout=PIPE) for number in range(12)]
     run(backend, *jobs[:6], Scheduler(*jobs[6:9], Scheduler(*jobs[9:])))
@@ -131,8 +131,8 @@ def test_the_connection_is_closed_at_any_end_of_the_run(backend: str, server: Se
         time.sleep(0.01)
 
 
-class Deaf(OpenSsh):
-    """Its master misses the first signal, as ssh does when that comes just before it begins to wait for news."""
+class MissesFirstSignal(OpenSsh):
+    """A client whose master misses the first signal, as ssh does if it comes just before ssh waits for events."""
 
     def __init__(self, ended: Path) -> None:
         self.ended = ended
@@ -145,17 +145,17 @@ class Deaf(OpenSsh):
         return ["sh", "-c", line]
 
 
-def test_a_master_that_misses_a_signal_gets_it_again(
+def test_a_master_that_misses_a_signal_is_signalled_again(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One run in twenty waited for two seconds at its end, killed the master, and said that it had not been closed."""
-    monkeypatch.setattr(_connections, "OPENSSH_CLIENT", Deaf(tmp_path / "ended"))
+    """One run in twenty once waited for two seconds at its end, killed the master, and logged a failure to close it."""
+    monkeypatch.setattr(_connections, "OPENSSH_CLIENT", MissesFirstSignal(tmp_path / "ended"))
     run(backend, SshJob(SshNode("node"), "true"))
     assert (tmp_path / "ended").read_text() == "ended\n"
 
 
-def test_a_scheduler_whose_jobs_need_no_node_opens_nothing(backend: str, server: Server) -> None:
-    """A job that never starts makes no connection."""
+def test_an_ssh_job_that_never_starts_opens_no_connection(backend: str, server: Server) -> None:
+    """The job is blocked by a failed requirement."""
     before = server.accepted
     failing = Job(fail, 0)
     blocked = SshJob(server.node(), "true", required=failing, run_if="succeeded")
@@ -164,15 +164,15 @@ def test_a_scheduler_whose_jobs_need_no_node_opens_nothing(backend: str, server:
     assert server.accepted == before
 
 
-def test_no_more_sessions_than_allowed_at_once(backend: str, server: Server) -> None:
-    """`max_sessions=2` is never passed on the server."""
+def test_max_sessions_limits_the_sessions_at_once(backend: str, server: Server) -> None:
+    """The server never has more than two sessions."""
     since = server.log.stat().st_size
     run(backend, *(SshJob(server.node(max_sessions=2), "sleep 0.05") for _ in range(8)))
     assert peak(server, since) == 2
 
 
-def test_a_server_that_allows_fewer_sessions_gets_fewer(backend: str, site: Site) -> None:
-    """Refused sessions are tried again over the same connection."""
+def test_sessions_rejected_by_maxsessions_of_a_server_are_retried(backend: str, site: Site) -> None:
+    """All attempts use the same connection."""
     server = site.serve(2, MaxSessions=2)
     jobs = [SshJob(server.node(), "sleep 0.05; echo x", stdout=PIPE) for _ in range(10)]
     run(backend, *jobs)
@@ -182,10 +182,10 @@ def test_a_server_that_allows_fewer_sessions_gets_fewer(backend: str, site: Site
 
 
 @pytest.mark.parametrize("level", ["INFO", "QUIET"])
-def test_a_server_that_allows_fewer_sessions_gets_fewer_transfers(
+def test_transfers_rejected_by_maxsessions_of_a_server_are_retried(
     backend: str, site: Site, level: str, tmp_path: Path
 ) -> None:
-    """Warnings of ssh caused by the configuration do not matter."""
+    """This does not depend on the LogLevel of ssh."""
     server = site.serve(2, MaxSessions=1)
     config = tmp_path / "config"
     config.write_text(f"LogLevel {level}\n{site.config.read_text()}")
@@ -197,8 +197,10 @@ def test_a_server_that_allows_fewer_sessions_gets_fewer_transfers(
     server.stop()
 
 
-def test_a_configuration_for_people_does_no_harm(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
-    """Commands and transfers both work in spite of it."""
+def test_remotecommand_and_requesttty_of_the_configuration_do_no_harm(
+    backend: str, site: Site, server: Server, tmp_path: Path
+) -> None:
+    """Such settings are for interactive use; commands and transfers both work in spite of them."""
     config = tmp_path / "config"
     config.write_text(f"RemoteCommand top\nRequestTTY force\n{site.config.read_text()}")
     (tmp_path / "file").write_text("x")
@@ -213,7 +215,7 @@ def test_a_configuration_for_people_does_no_harm(backend: str, site: Site, serve
 
 
 def test_connections_dropped_by_max_startups_are_retried(backend: str, site: Site) -> None:
-    """MaxStartups costs time, but no job."""
+    """No job fails, and each connects in the end."""
     server = site.serve(2, MaxStartups="1:100:1")
     site.alias(f"crowd-{backend}-*", server)
     nodes = SshNodes(f"crowd-{backend}-[1-4]", config=site.config)
@@ -224,8 +226,8 @@ def test_connections_dropped_by_max_startups_are_retried(backend: str, site: Sit
     server.stop()
 
 
-def test_no_more_handshakes_than_allowed_at_once(backend: str, server: Server) -> None:
-    """Each takes a while; with two at a time six nodes take at least three times as long as one."""
+def test_max_handshakes_limits_the_handshakes_at_once(backend: str, server: Server) -> None:
+    """With two handshakes at a time, six nodes take at least three times as long as one."""
     with Proxy(server, *[0.2] * 6) as proxy:
         jobs = [SshJob(proxy.node(max_handshakes=2, connect_timeout=30 + number), "true") for number in range(6)]
         before = time.monotonic()
@@ -238,7 +240,7 @@ def test_no_more_handshakes_than_allowed_at_once(backend: str, server: Server) -
 def test_nodes_that_hang_do_not_keep_others_from_connecting(
     backend: str, site: Site, server: Server, unit: float
 ) -> None:
-    """Ten of them took all that may connect at once, and a healthy node was given up before it was tried."""
+    """Ten hanging nodes once took all handshakes, and a healthy node was given up before it was tried."""
     with Impostor() as impostor:
         hanging = [
             SshJob(impostor.node(site, username=f"u{number}", connect_timeout=1.2 * unit), "true")
@@ -250,8 +252,8 @@ def test_nodes_that_hang_do_not_keep_others_from_connecting(
 
 
 @patiently(1.5, 6.0)  # a busy machine may need more than a second for a handshake
-def test_the_time_to_connect_does_not_run_while_others_connect(backend: str, server: Server, unit: float) -> None:
-    """The time covers the node's own attempts; two in a row that take most of it are both in time."""
+def test_connect_timeout_does_not_run_while_other_nodes_connect(backend: str, server: Server, unit: float) -> None:
+    """Two nodes that connect one after the other, each in most of its time, both succeed."""
     with Proxy(server, unit, unit) as proxy:
         nodes = [proxy.node(max_handshakes=1, connect_timeout=1.9 * unit - number / 10) for number in range(2)]
         jobs = [SshJob(node, "true") for node in nodes]
@@ -260,10 +262,10 @@ def test_the_time_to_connect_does_not_run_while_others_connect(backend: str, ser
 
 
 @pytest.mark.parametrize(("backend", "way"), [("trio", "ProxyCommand"), ("asyncio", "ProxyJump")])
-def test_nodes_behind_one_gateway_of_the_configuration_connect_a_few_at_once(
+def test_max_handshakes_limits_nodes_behind_a_gateway_of_the_configuration(
     backend: str, way: str, site: Site, server: Server, tmp_path: Path
 ) -> None:
-    """Each node makes a connection of its own to that gateway, whose server drops a crowd."""
+    """Each node makes a separate connection to that gateway, whose server would drop too many at once."""
     gateway = site.serve(3)
     config = tmp_path / "config"
     config.write_text(site.config.read_text())
@@ -302,7 +304,7 @@ def test_if_the_job_that_opens_the_connection_is_cancelled_another_takes_over(ba
 def test_a_timed_out_query_of_settings_is_repeated(
     backend: str, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The job that had asked was cut: for those behind it there was no ProxyJump, and no file of host keys."""
+    """After a timeout of the job that queried, the jobs behind it once had no ProxyJump, and no file of host keys."""
     asked: list[SshNode] = []
     real = OpenSsh.settings
 
@@ -326,10 +328,10 @@ def test_a_timed_out_query_of_settings_is_repeated(
     assert asked == [node, node, before.node]
 
 
-def test_ssh_is_asked_for_its_settings_where_more_connect_than_one_server_may_have(
+def test_settings_of_ssh_are_queried_only_if_a_node_has_to_wait(
     backend: str, site: Site, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once for each node that has to wait, and for those that are under way: their servers may be one and the same."""
+    """Waiting and connecting nodes are queried once each, since their servers may be the same."""
     asked: list[SshNode] = []
     real = OpenSsh.settings
     monkeypatch.setattr(OpenSsh, "settings", lambda self, node: [asked.append(node), real(self, node)][1])
@@ -341,7 +343,7 @@ def test_ssh_is_asked_for_its_settings_where_more_connect_than_one_server_may_ha
     assert len(asked) == len(set(asked)) <= 6
 
 
-# ---- lost
+# ---- lost connections
 
 
 def test_a_broken_connection_ends_the_command_with_an_error(
@@ -367,8 +369,8 @@ def test_a_broken_connection_ends_the_command_with_an_error(
     assert watched.gone_in_time(), watched.alive()
 
 
-def test_a_connection_that_was_lost_meanwhile_is_opened_again(backend: str, server: Server) -> None:
-    """Jobs that start later notice nothing."""
+def test_a_connection_lost_between_two_jobs_is_opened_again(backend: str, server: Server) -> None:
+    """The second job succeeds."""
     first = SshJob(server.node(), "true")
 
     async def cut() -> None:
@@ -387,7 +389,7 @@ def test_a_connection_that_was_lost_meanwhile_is_opened_again(backend: str, serv
 def test_a_connection_whose_process_is_killed_is_opened_again(
     backend: str, site: Site, server: Server, watched: Watched, behind: bool
 ) -> None:
-    """The process's socket stays: the next master found it, ran without one, and could not be used."""
+    """A killed process leaves its socket. Once, the next master ran without a socket, and could not be used."""
     inner = site.serve(4) if behind else server
     node = inner.node(gateway=server.node()) if behind else server.node()
     first = SshJob(node, "true")
@@ -411,8 +413,8 @@ def test_a_connection_whose_process_is_killed_is_opened_again(
         inner.stop()
 
 
-def test_what_has_started_is_run_again_on_request(backend: str, server: Server, tmp_path: Path) -> None:
-    """After a lost connection `retry=` runs the command a second time."""
+def test_retry_runs_a_command_again_after_a_lost_connection(backend: str, server: Server, tmp_path: Path) -> None:
+    """Without `retry=`, a command that has started is not run again."""
     job = SshJob(server.node(), f"echo x >> {tmp_path}/begun; test -e {tmp_path}/cut || sleep 1000", retry=1)
 
     async def cut() -> None:
@@ -425,11 +427,11 @@ def test_what_has_started_is_run_again_on_request(backend: str, server: Server, 
     assert (tmp_path / "begun").read_text() == "x\nx\n"
 
 
-# ---- never there
+# ---- unreachable nodes
 
 
-def test_a_node_that_refuses_is_tried_again_for_all_its_jobs_at_once(backend: str, site: Site) -> None:
-    """All its jobs fail by the same tries."""
+def test_all_jobs_of_an_unreachable_node_share_its_connection_attempts(backend: str, site: Site) -> None:
+    """All of them fail after the same three attempts, each with a separate error object."""
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config)
     jobs = [SshJob(node, "true") for _ in range(5)]
     run(backend, *jobs)
@@ -442,10 +444,10 @@ def test_a_node_that_refuses_is_tried_again_for_all_its_jobs_at_once(backend: st
     assert len({id(job.raised_exception()) for job in jobs}) == 5
 
 
-def test_a_node_that_is_not_there_needs_no_traceback(
+def test_debrief_shows_no_traceback_for_an_unreachable_node(
     backend: str, site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """All frames on the way are ours, and those of the library's are not the user's business."""
+    """All frames of the traceback belong to trioflow and its libraries, and would not help the user."""
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config)
     scheduler = Scheduler(SshJob(node, "true"), SshJob(node, Push(__file__, to="x")))
     scheduler.run(backend=backend)
@@ -455,7 +457,7 @@ def test_a_node_that_is_not_there_needs_no_traceback(
     assert "Traceback" not in said
 
 
-def test_a_dead_node_stops_only_its_own_chain(backend: str, site: Site, server: Server) -> None:
+def test_an_unreachable_node_stops_only_the_jobs_of_its_own_chain(backend: str, site: Site, server: Server) -> None:
     """Jobs of other nodes are not affected."""
     dead = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config)
     chains = {
@@ -469,7 +471,7 @@ def test_a_dead_node_stops_only_its_own_chain(backend: str, site: Site, server: 
     assert [job.state for job in chains[server.node()]] == [JobState.SUCCEEDED] * 2
 
 
-def test_jobs_of_a_node_that_is_not_there_may_be_skipped(backend: str, site: Site) -> None:
+def test_on_unreachable_skip_skips_the_jobs_of_an_unreachable_node(backend: str, site: Site) -> None:
     """The jobs succeed with None and the reason, and one incident names the node."""
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config, on_unreachable="skip")
     jobs = [SshJob(node, "true") for _ in range(3)]
@@ -482,7 +484,7 @@ def test_jobs_of_a_node_that_is_not_there_may_be_skipped(backend: str, site: Sit
     assert incident.message.endswith("its jobs are skipped")
 
 
-def test_a_further_attempt_asks_again(backend: str, site: Site) -> None:
+def test_a_retry_of_a_job_connects_to_an_unreachable_node_again(backend: str, site: Site) -> None:
     """A job can thus wait until a node is up."""
     server = site.serve(2)
     server.stop()
@@ -504,8 +506,8 @@ def test_a_further_attempt_asks_again(backend: str, site: Site) -> None:
     server.stop()
 
 
-def test_a_node_that_hangs_is_given_up_in_time(backend: str, site: Site) -> None:
-    """Whatever it has sent by then, `connect_timeout` ends the attempt."""
+def test_connect_timeout_ends_the_connection_to_a_node_that_hangs(backend: str, site: Site) -> None:
+    """The node is silent, or hangs after it has sent its version."""
     with Impostor() as silent, Impostor(b"SSH-2.0-hangs\r\n") as handshake:
         jobs = [SshJob(one.node(site, connect_timeout=1.2), "true") for one in (silent, handshake)]
         run(backend, *jobs)
@@ -515,7 +517,7 @@ def test_a_node_that_hangs_is_given_up_in_time(backend: str, site: Site) -> None
         assert re.search("no answer in 1.2 s|timed out", str(error))
 
 
-def test_the_error_says_that_a_server_does_not_speak_ssh(backend: str, site: Site) -> None:
+def test_a_server_that_does_not_speak_ssh_is_unreachable(backend: str, site: Site) -> None:
     """The server speaks HTTP, an old version, noise, or never ends a line; its control characters are not printed."""
     noises = (
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
@@ -533,8 +535,8 @@ def test_the_error_says_that_a_server_does_not_speak_ssh(backend: str, site: Sit
         assert "\x1b" not in str(error)
 
 
-def test_an_unknown_host_name_fails_with_the_resolvers_words(backend: str) -> None:
-    """The words of the resolver are in the error."""
+def test_an_unknown_host_name_fails_with_the_message_of_the_resolver(backend: str) -> None:
+    """The node counts as unreachable."""
     job = SshJob("no-such-host.invalid", "true")
     run(backend, job)
     error = job.raised_exception()
@@ -542,10 +544,10 @@ def test_an_unknown_host_name_fails_with_the_resolvers_words(backend: str) -> No
     assert "Could not resolve hostname" in str(error)
 
 
-# ---- there, and it won't have us
+# ---- host keys, identities and settings
 
 
-def test_an_unknown_key_is_refused(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
+def test_an_unknown_host_key_is_rejected(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
     """The error names the node and the file of known keys."""
     known = tmp_path / "nobody known"
     known.touch()
@@ -558,7 +560,7 @@ def test_an_unknown_key_is_refused(backend: str, site: Site, server: Server, tmp
     assert str(error).startswith("127.0.0.2")
 
 
-def test_the_file_of_keys_is_that_of_the_configuration(
+def test_the_file_of_host_keys_is_that_of_the_configuration(
     backend: str, site: Site, server: Server, tmp_path: Path
 ) -> None:
     """Without `known_hosts=`, the error names the file from the user's settings."""
@@ -569,8 +571,8 @@ def test_the_file_of_keys_is_that_of_the_configuration(
     assert f"there is none for it in {tmp_path}/other" in str(job.raised_exception())
 
 
-def test_a_new_key_is_taken_on_request_and_written_down(backend: str, server: Server, tmp_path: Path) -> None:
-    """The next run finds it and needs no permission."""
+def test_accept_new_accepts_and_records_an_unknown_host_key(backend: str, server: Server, tmp_path: Path) -> None:
+    """The next run finds the key and does not need `accept_new`."""
     known = tmp_path / "known"
     node = server.node(known_hosts=known, accept_new=True)
     assert run(backend, SshJob(node, "true")).stop_reason is StopReason.COMPLETED
@@ -581,8 +583,8 @@ def test_a_new_key_is_taken_on_request_and_written_down(backend: str, server: Se
 
 
 @pytest.mark.parametrize("accept_new", [False, True])
-def test_a_changed_key_is_refused_in_any_case(backend: str, site: Site, accept_new: bool) -> None:
-    """`accept_new` makes no difference, and the error names the line."""
+def test_a_changed_host_key_is_rejected_even_with_accept_new(backend: str, site: Site, accept_new: bool) -> None:
+    """The error names the file and the line of the former key."""
     server = site.serve(2)
     line = len(site.known_hosts.read_text().splitlines())
     server.change_key()
@@ -595,10 +597,10 @@ def test_a_changed_key_is_refused_in_any_case(backend: str, site: Site, accept_n
     server.stop()
 
 
-def test_a_node_that_does_not_let_us_in_is_not_asked_again(
+def test_a_node_that_denies_permission_is_tried_only_once_in_a_run(
     backend: str, site: Site, server: Server, tmp_path: Path
 ) -> None:
-    """One attempt answers for all jobs of the run."""
+    """All jobs of the run fail after a single attempt."""
     stranger = make_key(tmp_path / "stranger")
     config = tmp_path / "config"
     config.write_text(site.config.read_text().replace(f"IdentityFile {site.identity}", f"IdentityFile {stranger}"))
@@ -611,8 +613,10 @@ def test_a_node_that_does_not_let_us_in_is_not_asked_again(
     assert server.logged("Connection from") == since + 1
 
 
-def test_an_identity_is_used(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
-    """`identity=` comes before the configuration's own key."""
+def test_identity_takes_precedence_over_the_key_of_the_configuration(
+    backend: str, site: Site, server: Server, tmp_path: Path
+) -> None:
+    """The key of the configuration does not exist here."""
     config = tmp_path / "config"
     config.write_text(site.config.read_text().replace(f"IdentityFile {site.identity}", "IdentityFile /no/key"))
     job = SshJob(server.node(config=config, identity=site.identity), "true")
@@ -621,8 +625,10 @@ def test_an_identity_is_used(backend: str, site: Site, server: Server, tmp_path:
 
 
 @pytest.mark.parametrize("name", ["100 %h \"a\" 'b' #1 \\n", "plain"])
-def test_paths_of_keys_may_have_any_name(backend: str, site: Site, server: Server, tmp_path: Path, name: str) -> None:
-    """Characters that ssh expands or parses are literal in them."""
+def test_paths_of_keys_may_contain_any_characters(
+    backend: str, site: Site, server: Server, tmp_path: Path, name: str
+) -> None:
+    """Characters that ssh would expand or parse are literal."""
     directory = tmp_path / name
     directory.mkdir()
     shutil.copy(site.identity, directory / "key %u")
@@ -635,7 +641,7 @@ def test_paths_of_keys_may_have_any_name(backend: str, site: Site, server: Serve
     assert job.state is JobState.SUCCEEDED, job.raised_exception()
 
 
-def test_the_configuration_of_a_gateway_may_have_any_name(
+def test_the_path_of_a_gateways_configuration_may_contain_any_characters(
     backend: str, site: Site, server: Server, tmp_path: Path
 ) -> None:
     """The gateway's configuration is part of a setting for the node behind it, in which ssh expands `%`."""
@@ -647,8 +653,8 @@ def test_the_configuration_of_a_gateway_may_have_any_name(
     assert job.state is JobState.SUCCEEDED, job.raised_exception()
 
 
-def test_an_identity_that_is_not_there_is_named(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
-    """ "Permission denied" alone would not explain it."""
+def test_the_error_names_a_missing_identity_file(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
+    """ssh reports only "Permission denied", which would not explain the failure."""
     config = tmp_path / "config"
     config.write_text(site.config.read_text().replace(f"IdentityFile {site.identity}", "IdentityFile /no/key"))
     job = SshJob(server.node(config=config, identity=tmp_path / "missing"), "true")
@@ -657,8 +663,8 @@ def test_an_identity_that_is_not_there_is_named(backend: str, site: Site, server
     assert f"identity='{tmp_path}/missing': there is no such file" in str(job.raised_exception())
 
 
-def test_a_configuration_that_ssh_does_not_take(backend: str, tmp_path: Path) -> None:
-    """The error blames the settings, and not the node."""
+def test_the_error_blames_a_configuration_that_ssh_rejects(backend: str, tmp_path: Path) -> None:
+    """The node is not to blame."""
     config = tmp_path / "config"
     config.write_text("Nonsense yes\n")
     job = SshJob(SshNode("node", config=config), "true")
@@ -666,8 +672,8 @@ def test_a_configuration_that_ssh_does_not_take(backend: str, tmp_path: Path) ->
     assert "ssh cannot use its settings" in str(job.raised_exception())
 
 
-def test_a_machine_without_ssh(backend: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error says that ssh could not be started."""
+def test_the_error_names_a_missing_ssh_client(backend: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error reports that ssh could not be started."""
     monkeypatch.setenv("PATH", "/no/where")
     job = SshJob(server.node(), "true")
     run(backend, job)
@@ -678,7 +684,7 @@ def test_a_machine_without_ssh(backend: str, server: Server, monkeypatch: pytest
 
 
 def test_nodes_share_the_connection_to_their_gateway(backend: str, site: Site, server: Server) -> None:
-    """Two nodes behind it and the gateway itself make one connection each."""
+    """Two nodes behind a gateway and the gateway itself have one connection each."""
     gateway = site.serve(3)
     behind = [site.serve(4), site.serve(5)]
     nodes = [one.node(gateway=gateway.node()) for one in behind]
@@ -691,8 +697,8 @@ def test_nodes_share_the_connection_to_their_gateway(backend: str, site: Site, s
         one.stop()
 
 
-def test_nodes_behind_a_gateway_that_is_not_there(backend: str, site: Site, server: Server) -> None:
-    """The nodes are unreachable, and the error names the gateway."""
+def test_nodes_behind_an_unreachable_gateway_are_unreachable(backend: str, site: Site, server: Server) -> None:
+    """The error names the gateway."""
     gateway = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config)
     jobs = [SshJob(server.node(gateway=gateway, max_sessions=number), "true") for number in (1, 2)]
     run(backend, *jobs)
@@ -702,8 +708,8 @@ def test_nodes_behind_a_gateway_that_is_not_there(backend: str, site: Site, serv
         assert f"its gateway is out of reach: 127.0.0.1:{gateway.port}: it cannot be reached" in str(error)
 
 
-def test_a_node_that_its_gateway_does_not_reach(backend: str, site: Site, server: Server) -> None:
-    """The error says on which of the two sides it lies."""
+def test_the_error_blames_a_node_that_its_gateway_cannot_reach(backend: str, site: Site, server: Server) -> None:
+    """The gateway itself has been reached."""
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config, gateway=server.node())
     job = SshJob(node, "true")
     run(backend, job)
@@ -711,8 +717,8 @@ def test_a_node_that_its_gateway_does_not_reach(backend: str, site: Site, server
     assert "(tried 3 times): its gateway cannot reach it" in str(job.raised_exception())
 
 
-def test_a_body_may_fail_beside_it(backend: str, server: Server) -> None:
-    """The connection is closed when the body of an open block raises."""
+def test_the_connection_is_closed_if_the_body_of_an_open_block_raises(backend: str, server: Server) -> None:
+    """The block raises the error of its body."""
 
     async def main() -> None:
         async with Scheduler() as scheduler:
@@ -725,7 +731,7 @@ def test_a_body_may_fail_beside_it(backend: str, server: Server) -> None:
 
 
 @pytest.mark.skipif(shutil.which("faketime") is None, reason="needs faketime")
-def test_the_clock_of_a_server_does_not_matter(site: Site) -> None:
+def test_a_wrong_clock_of_a_server_does_not_matter(site: Site) -> None:
     """The clock may be wrong by thirty years: remote times are never compared with local ones."""
     server = site.serve(2, ("faketime", "-f", "-30y"))
     job = SshJob(server.node(), "echo x", stdout=subprocess.PIPE)

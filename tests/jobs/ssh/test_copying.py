@@ -14,7 +14,7 @@ import pytest
 from trioflow import CommandJob, Pull, Push, Scheduler, SshError, SshJob
 from trioflow.jobs.ssh._sftp_operations import filter_errors
 
-from .servers import AS_USERS_ARE, SSH_ON_ASYNCIO, SSH_ON_TRIO, Place, Server, Site
+from .servers import SSH_ON_ASYNCIO, SSH_ON_TRIO, WITHOUT_ROOT_ACCESS, Place, Server, Site
 
 NAMES = [
     "plain",
@@ -40,7 +40,7 @@ def copied(backend: str, place: Place, *steps: Any) -> Any:
 
 
 def content(directory: Path) -> dict[str, tuple[int, bytes | None]]:
-    """Return mode and content of everything below."""
+    """Return mode and content of everything in a directory."""
     return {
         str(path.relative_to(directory)): (path.stat().st_mode & 0o777, path.read_bytes() if path.is_file() else None)
         for path in directory.rglob("*")
@@ -57,8 +57,8 @@ def make_tree(directory: Path, names: list[str]) -> Path:
     return directory
 
 
-def test_a_file_may_have_any_name(place: Place, tmp_path: Path) -> None:
-    """The file is copied to the node and back, with its mode and its time."""
+def test_a_file_with_any_name_is_copied_to_the_node_and_back(place: Place, tmp_path: Path) -> None:
+    """The copies have the mode and the time of the file."""
     steps: list[Any] = []
     for number, name in enumerate(NAMES):
         source = tmp_path / "from" / str(number) / name
@@ -80,7 +80,7 @@ def test_a_file_may_have_any_name(place: Place, tmp_path: Path) -> None:
 
 
 @SSH_ON_TRIO
-def test_a_tree_goes_there_and_back(backend: str, place: Place, tmp_path: Path) -> None:
+def test_a_tree_is_copied_to_the_node_and_back(backend: str, place: Place, tmp_path: Path) -> None:
     """Names, contents and modes are the same, and nothing else is left."""
     tree = make_tree(tmp_path / "tree", NAMES)
     copied(
@@ -115,8 +115,8 @@ def test_an_existing_destination_is_replaced(backend: str, place: Place, tmp_pat
 
 
 @SSH_ON_TRIO
-def test_patterns_stand_for_several(backend: str, place: Place, tmp_path: Path) -> None:
-    """A pattern brings all files that it matches, sorted, and no other."""
+def test_a_pattern_copies_all_matching_files(backend: str, place: Place, tmp_path: Path) -> None:
+    """The result lists the copied files, sorted."""
     for name in ("a.log", "b.log", "c.txt"):
         (tmp_path / "two words" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "two words" / name).write_text(name)
@@ -125,10 +125,10 @@ def test_patterns_stand_for_several(backend: str, place: Place, tmp_path: Path) 
     assert [Path(place).read_text() for place in places] == ["a.log", "b.log"]
 
 
-def test_names_are_relative_to_home_there_and_to_here(
+def test_relative_paths_start_at_home_on_the_node_and_at_the_local_cwd(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A plain name means the home directory on the node, and the current one here."""
+    """On the node, `name` means the same as `~/name`."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("x")
     name = f".test-of-trioflow-{os.getpid()}"
@@ -138,7 +138,7 @@ def test_names_are_relative_to_home_there_and_to_here(
 
 
 @SSH_ON_ASYNCIO
-def test_results_of_jobs_are_sources(backend: str, place: Place, tmp_path: Path) -> None:
+def test_results_of_jobs_may_be_sources_of_a_copy(backend: str, place: Place, tmp_path: Path) -> None:
     """The output of a command may name the file, and a value may be in the destination."""
     (tmp_path / "file").write_text("x")
     name = CommandJob(["echo", tmp_path / "file"], stdout=-1)
@@ -148,8 +148,8 @@ def test_results_of_jobs_are_sources(backend: str, place: Place, tmp_path: Path)
     assert pulled.result() == [f"{tmp_path}/back"]
 
 
-def test_links_to_files_are_followed_and_those_in_trees_are_not(place: Place, tmp_path: Path) -> None:
-    """A link that is named brings a file; one inside a tree is left out."""
+def test_named_links_are_followed_and_links_in_trees_are_left_out(place: Place, tmp_path: Path) -> None:
+    """A link that the source names is copied as a file."""
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "file").write_text("x")
     (tmp_path / "tree" / "link").symlink_to("file")
@@ -168,8 +168,8 @@ def read_only(directory: Path, text: str) -> Path:
 
 
 def test_a_read_only_directory_may_be_pushed_twice(backend: str, site: Site, tmp_path: Path) -> None:
-    """The second takes the place of the first, and nothing of that is left."""
-    server = site.serve(2, AS_USERS_ARE)
+    """The second copy replaces the first, of which nothing is left."""
+    server = site.serve(2, WITHOUT_ROOT_ACCESS)
     sources = [read_only(tmp_path / f"from {text}" / "tree", text) for text in "ab"]
     (tmp_path / "there").mkdir()
     copied(backend, server, *(Push(source, to=f"{tmp_path}/there/") for source in sources))
@@ -180,7 +180,7 @@ def test_a_read_only_directory_may_be_pushed_twice(backend: str, site: Site, tmp
 
 
 def test_a_read_only_directory_may_be_pulled_twice(server: Server, tmp_path: Path) -> None:
-    """The same the other way; by a program that may not write into such directories."""
+    """The program that pulls is not allowed to write into such directories."""
     source = read_only(tmp_path / "from" / "tree", "x")
     code = (
         "from trioflow import *\n"
@@ -188,17 +188,17 @@ def test_a_read_only_directory_may_be_pulled_twice(server: Server, tmp_path: Pat
         f"job = SshJob(node, [Pull({str(source)!r}, to={f'{tmp_path}/there/'!r})] * 2)\n"
         "Scheduler(job).run(check=True)\n"
     )
-    subprocess.run([*AS_USERS_ARE, sys.executable, "-c", code], check=True)
+    subprocess.run([*WITHOUT_ROOT_ACCESS, sys.executable, "-c", code], check=True)
     assert sorted(path.name for path in (tmp_path / "there").iterdir()) == ["tree"]
     there = tmp_path / "there" / "tree"
     assert (stat.S_IMODE(there.stat().st_mode), (there / "sub" / "file").read_text()) == (0o555, "x")
 
 
 @SSH_ON_TRIO
-def test_the_home_directory_is_a_destination(
+def test_a_tilde_in_a_destination_means_the_home_directory(
     backend: str, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A tilde works on both sides: it was once taken as a literal name."""
+    """This holds on both sides; the tilde was once taken as a literal name."""
     name = f".test-of-trioflow-{os.getpid()}"
     (tmp_path / name).write_text("x")
     monkeypatch.chdir(tmp_path)
@@ -215,10 +215,10 @@ def test_the_home_directory_is_a_destination(
 
 
 @SSH_ON_ASYNCIO
-def test_the_home_directory_is_a_source(
+def test_a_tilde_in_a_local_source_means_the_home_directory(
     backend: str, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A tilde works in local sources: it was once taken as a literal name, and not found."""
+    """The tilde was once taken as a literal name, and not found."""
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("HOME", str(tmp_path))
     copied(backend, place, Push("~/file", to=f"{tmp_path}/there/"))
@@ -227,8 +227,10 @@ def test_the_home_directory_is_a_source(
 
 
 @SSH_ON_TRIO
-def test_a_pipe_is_skipped_without_opening_it(backend: str, place: Place, tmp_path: Path) -> None:
-    """Opening one blocks until its other end is opened. In a tree, pipes are skipped like links."""
+def test_a_named_pipe_is_not_opened_but_rejected_or_skipped_in_a_tree(
+    backend: str, place: Place, tmp_path: Path
+) -> None:
+    """Opening a pipe would block until its other end is opened."""
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "file").write_text("x")
     for path in (tmp_path / "pipe", tmp_path / "tree" / "pipe"):
@@ -256,7 +258,7 @@ def test_a_pipe_is_skipped_without_opening_it(backend: str, place: Place, tmp_pa
 def test_a_failed_copy_raises_and_leaves_no_file(
     backend: str, place: Place, step: Any, error: type[Exception], what: str, tmp_path: Path
 ) -> None:
-    """The error says which file it was, and no part of it stays."""
+    """The error names the file, and no part of it remains."""
     job = SshJob(place.node(), step(tmp_path))
     Scheduler(job).run(backend=backend)
     with pytest.raises(error, match=what):
@@ -265,7 +267,7 @@ def test_a_failed_copy_raises_and_leaves_no_file(
 
 
 def test_a_file_name_with_a_line_break_is_rejected(server: Server, tmp_path: Path) -> None:
-    """The error says so, and what to do."""
+    """The error names the reason."""
     job = SshJob(server.node(), Pull("a\nb", to=str(tmp_path / "one")))
     Scheduler(job).run()
     with pytest.raises(ValueError, match="line break"):
@@ -274,8 +276,10 @@ def test_a_file_name_with_a_line_break_is_rejected(server: Server, tmp_path: Pat
 
 
 @SSH_ON_TRIO
-def test_files_of_one_name_do_not_take_each_others_place(backend: str, place: Place, tmp_path: Path) -> None:
-    """A pattern that stands for two of one name is refused, and neither comes; one that is meant twice comes once."""
+def test_two_files_with_the_same_name_are_rejected_for_one_destination(
+    backend: str, place: Place, tmp_path: Path
+) -> None:
+    """Neither of two files is copied; one file that two patterns match is copied once."""
     for run in "ab":
         (tmp_path / "runs" / run).mkdir(parents=True)
         (tmp_path / "runs" / run / "log").write_text(run)
@@ -294,7 +298,7 @@ def test_files_of_one_name_do_not_take_each_others_place(backend: str, place: Pl
 def test_files_in_a_copied_directory_do_not_collide_with_other_files(
     backend: str, place: Place, tmp_path: Path
 ) -> None:
-    """A pattern may stand for one directory, in which a file has the name of another one."""
+    """A pattern may match a directory, in which a file has the same name as another copied file."""
     for path in ("one tree/log", "logs/log"):
         (tmp_path / path).parent.mkdir()
         (tmp_path / path).write_text(path)
@@ -304,8 +308,8 @@ def test_files_in_a_copied_directory_do_not_collide_with_other_files(
 
 
 @SSH_ON_TRIO
-def test_a_file_is_not_put_in_the_place_of_a_directory(backend: str, place: Place, tmp_path: Path) -> None:
-    """The error says how to put it into the directory."""
+def test_a_file_does_not_replace_a_directory(backend: str, place: Place, tmp_path: Path) -> None:
+    """The error explains how to copy the file into the directory."""
     (tmp_path / "file").write_text("x")
     make_tree(tmp_path / "there", ["a"])
     job = SshJob(place.node(), Push(tmp_path / "file", to=f"{tmp_path}/there"))
@@ -316,8 +320,8 @@ def test_a_file_is_not_put_in_the_place_of_a_directory(backend: str, place: Plac
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "there"]
 
 
-def test_a_server_without_sftp_says_so(site: Any, tmp_path: Path) -> None:
-    """The error names the setting of sshd."""
+def test_the_error_on_a_server_without_sftp_names_the_setting(site: Any, tmp_path: Path) -> None:
+    """The setting of sshd is `Subsystem sftp`."""
     server = site.serve(2, Subsystem="other /bin/false")
     (tmp_path / "file").write_text("x")
     job = SshJob(server.node(), Push(tmp_path / "file", to="/tmp/x"))
@@ -327,8 +331,8 @@ def test_a_server_without_sftp_says_so(site: Any, tmp_path: Path) -> None:
     server.stop()
 
 
-def test_a_disk_without_room_is_named_as_what_may_be_wrong() -> None:
-    """sftp reports only that the write failed."""
+def test_the_error_of_a_failed_sftp_write_mentions_a_full_disk() -> None:
+    """sftp itself reports only that the write failed."""
     assert filter_errors(b'write remote "/full/copy": Failure\n').endswith(
         b"disk of the node is full (df), or a quota used up"
     )

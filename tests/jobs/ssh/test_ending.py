@@ -1,4 +1,4 @@
-"""Whatever ends a job, or this program: nothing that it has started on a node goes on."""
+"""Whatever ends a job, or this program: nothing that it has started on a node keeps running."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def sleepers(watched: Watched) -> list[str]:
 
 
 def long(place: Place, tmp_path: Path, mark: dict[str, str], body: str = TREE, **options: Any) -> SshJob:
-    """A job that says in a file that it has begun, and goes on forever."""
+    """Return a job that writes a file when it has begun, and runs forever."""
     command = f"echo begun > {tmp_path}/begun; {body}"
     return SshJob(place.node(), command, **{"env": mark, "terminate_grace": 0.3, "label": "long", **options})
 
@@ -72,7 +72,7 @@ def long(place: Place, tmp_path: Path, mark: dict[str, str], body: str = TREE, *
 def test_a_timeout_ends_the_command_on_the_node(
     backend: str, place: Place, body: str, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:
-    """None of its processes is left there when the job has settled."""
+    """No process of the command is left on the node when the job has settled."""
     left: list[str] = []
 
     async def look() -> None:
@@ -95,7 +95,7 @@ def test_a_timeout_ends_the_command_on_the_node(
 def test_a_cancellation_ends_the_command_on_the_node(
     backend: str, place: Place, end: str, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:
-    """After a cancellation from any source, no process of the command is left there."""
+    """After a cancellation from any source, no process of the command is left on the node."""
     job = long(place, tmp_path, mark)
     scheduler = Scheduler(job)
     scopes: list[anyio.CancelScope] = []
@@ -125,10 +125,10 @@ def test_a_cancellation_ends_the_command_on_the_node(
 
 
 @SSH_ON_ASYNCIO
-def test_a_command_may_end_by_itself_when_it_is_asked(
+def test_a_cancelled_command_may_clean_up_within_terminate_grace(
     backend: str, place: Place, tmp_path: Path, mark: dict[str, str]
 ) -> None:
-    """The command has its grace for that, and the job waits for it."""
+    """The job waits until the command has ended."""
     body = f"trap 'sleep 0.3; echo bye > {tmp_path}/bye; exit' TERM; while :; do sleep 0.05; done"
     job = long(place, tmp_path, mark, body, terminate_grace=60)
 
@@ -142,8 +142,10 @@ def test_a_command_may_end_by_itself_when_it_is_asked(
 
 
 @SSH_ON_TRIO
-def test_a_cancelled_transfer_leaves_nothing(backend: str, place: Place, tmp_path: Path, watched: Watched) -> None:
-    """No partial copy is visible, under its name or another one."""
+def test_a_cancelled_transfer_leaves_no_partial_file(
+    backend: str, place: Place, tmp_path: Path, watched: Watched
+) -> None:
+    """This holds for the name of the file, and for temporary names."""
     with (tmp_path / "large").open("wb") as file:
         file.truncate(4 << 30)
     (tmp_path / "there").mkdir()
@@ -160,8 +162,10 @@ def test_a_cancelled_transfer_leaves_nothing(backend: str, place: Place, tmp_pat
     assert watched.gone_in_time(), watched.alive()
 
 
-def test_what_a_lost_connection_leaves_is_removed_over_the_next(backend: str, server: Server, tmp_path: Path) -> None:
-    """Part of a file stayed, under a name of its own."""
+def test_a_partial_file_of_a_lost_connection_is_removed_over_the_next(
+    backend: str, server: Server, tmp_path: Path
+) -> None:
+    """The partial file has a temporary name."""
     with (tmp_path / "large").open("wb") as file:
         file.truncate(4 << 30)
     (tmp_path / "there").mkdir()
@@ -215,7 +219,7 @@ def test_nothing_is_left_when_this_program_is_killed(
 def test_ctrl_c_ends_the_command_on_the_node(
     backend: str, place: Place, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:
-    """The run is INTERRUPTED, and no process is left there."""
+    """The run is INTERRUPTED, and no process is left on the node."""
     job = long(place, tmp_path, mark)
     scheduler = Scheduler(job)
 
@@ -235,7 +239,7 @@ def test_ctrl_c_ends_the_command_on_the_node(
 def test_a_command_that_daemonizes_survives_its_job(
     backend: str, server: Server, tmp_path: Path, mark: dict[str, str]
 ) -> None:
-    """A session of its own is how a command on a node says that it wants to stay."""
+    """A process in a separate session is meant to outlive its job."""
     command = f"setsid sh -c 'echo $$ > {tmp_path}/pid; sleep 1000' >/dev/null 2>&1 &"
     job = SshJob(server.node(), [command, f"while ! test -s {tmp_path}/pid; do sleep 0.01; done"], env=mark)
     Scheduler(job).run(backend=backend)
@@ -244,7 +248,7 @@ def test_a_command_that_daemonizes_survives_its_job(
     assert Path(f"/proc/{pid}").exists()
 
 
-# ---- a server that means no good
+# ---- malicious servers
 
 
 class Hostile:
@@ -290,18 +294,18 @@ def noise(size: int) -> bytes:
     return random.Random(5).randbytes(size)
 
 
-async def says_nothing(process: Any) -> None:
+async def sends_nothing(process: Any) -> None:
     process.exit(0)
 
 
-async def says_noise(process: Any) -> None:
+async def sends_noise(process: Any) -> None:
     process.stdout.write(noise(100_000))
     process.stderr.write(noise(100_000))
     process.exit(7)
 
 
 async def forges_reports(process: Any) -> None:
-    """It has seen the token in the command line, and makes bad use of it."""
+    """Send invalid reports with the token, which is in the command line."""
     token = process.command.split(" trioflow ")[1].split()[0].encode()
     process.stderr.write(b"\x1e%b start\n\x1e%b start\n\x1e%b end 99999999 0m0s" % (token, token, token))
     process.exit(0)
@@ -311,14 +315,14 @@ async def drops_the_connection(process: Any) -> None:
     process.channel.get_connection().abort()
 
 
-@pytest.fixture(params=[says_nothing, says_noise, forges_reports, drops_the_connection], ids=lambda one: one.__name__)
+@pytest.fixture(params=[sends_nothing, sends_noise, forges_reports, drops_the_connection], ids=lambda one: one.__name__)
 def hostile(site: Site, request: pytest.FixtureRequest) -> Iterator[Hostile]:
     with Hostile(site, request.param) as server:
         yield server
 
 
-def test_a_server_that_lies_fails_the_job_and_nothing_else(backend: str, site: Site, hostile: Hostile) -> None:
-    """Nonsense from a server is an SshError, without control characters."""
+def test_a_malicious_server_only_fails_its_own_jobs(backend: str, site: Site, hostile: Hostile) -> None:
+    """Nonsense from a server becomes an SshError, without control characters."""
     node = SshNode("127.0.0.1", port=hostile.port, config=site.config)
     jobs = [SshJob(node, command, stdout=-1, stderr=-1, timeout=20) for command in ("true", ScriptText("exit 3"))]
     Scheduler(*jobs).run(backend=backend)
@@ -327,10 +331,10 @@ def test_a_server_that_lies_fails_the_job_and_nothing_else(backend: str, site: S
         assert "\x1b" not in str(job.raised_exception())
 
 
-def test_whenever_something_is_killed_nothing_survives(
+def test_no_process_survives_if_ssh_processes_are_killed_at_random_instants(
     backend: str, site: Site, watched: Watched, mark: dict[str, str]
 ) -> None:
-    """An sshd on the node or a local ssh is killed at random instants: a result is whole, or missing."""
+    """An sshd on the node or a local ssh is killed: each result is complete, or missing."""
     server = site.serve(2)
     chance, done = random.Random(11), threading.Event()
     killed = list[str]()

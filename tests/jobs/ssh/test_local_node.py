@@ -1,4 +1,4 @@
-"""`LocalNode`: this machine as a node. That the same commands do the same, the tests of `SshJob` say of both."""
+"""`LocalNode`: this machine as a node. Tests of `SshJob` check that the same commands behave as on a server."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_local_node_needs_no_ssh(backend: str, tmp_path: Path, monkeypatch: py
 def test_a_local_node_runs_in_the_directory_of_this_program(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Commands start in its directory, and paths there are relative to it."""
+    """Commands start in the current directory, and paths on the node are relative to it."""
     monkeypatch.chdir(tmp_path)
     job = SshJob(LocalNode(), ["echo x > a", Push("a", to="sub/"), Pull("sub/a", to="b"), "cat b; pwd"], stdout=PIPE)
     run(backend, job)
@@ -50,8 +50,10 @@ def test_a_local_node_runs_in_the_directory_of_this_program(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "sub"]
 
 
-def test_a_local_node_may_have_its_own_directory(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The directory is created on demand; so a scenario for many nodes can be tried out locally."""
+def test_a_local_node_may_have_a_separate_directory(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory is created on demand. A scenario for many nodes can be tried out locally."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").write_text("x")
     nodes = [LocalNode(name, directory=tmp_path / "nodes" / name) for name in ("one", "two")]
@@ -61,16 +63,18 @@ def test_a_local_node_may_have_its_own_directory(backend: str, tmp_path: Path, m
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["one", "two"]
 
 
-def test_its_commands_have_this_programs_environment(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Variables of `env` are added."""
+def test_commands_on_a_local_node_inherit_the_environment(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables of `env=` are added to those of this program."""
     monkeypatch.setenv("OURS", "1")
     job = SshJob(LocalNode(), 'echo "$OURS $OWN"', env={"OWN": "2"}, stdout=PIPE)
     run(backend, job)
     assert job.result().text == "1 2\n"
 
 
-def test_nothing_outlives_the_run(backend: str, tmp_path: Path, mark: dict[str, str], watched: Watched) -> None:
-    """The run ends even processes in their own session, which survive on other nodes."""
+def test_processes_on_a_local_node_do_not_outlive_the_run(
+    backend: str, tmp_path: Path, mark: dict[str, str], watched: Watched
+) -> None:
+    """The run ends even processes in their own session, which would survive on other nodes."""
     line = f"setsid sh -c 'echo $$ > {tmp_path}/pid; exec sleep 1000' & "
     wait = f"while ! test -s {tmp_path}/pid; do sleep 0.01; done"
     job = SshJob(LocalNode(), line + wait, env=mark, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -80,16 +84,16 @@ def test_nothing_outlives_the_run(backend: str, tmp_path: Path, mark: dict[str, 
     assert watched.gone_in_time(), watched.alive()
 
 
-def test_many_at_once(backend: str, tmp_path: Path) -> None:
-    """The node sets no limit: the window does."""
+def test_a_local_node_does_not_limit_the_commands_at_once(backend: str, tmp_path: Path) -> None:
+    """Only the window of the scheduler is a limit."""
     all_begun = f"while [ $(ls {tmp_path} | wc -l) -lt 12 ]; do sleep 0.01; done"
     jobs = [SshJob(LocalNode(), f"touch {tmp_path}/{number}; {all_begun}", timeout=30) for number in range(12)]
     run(backend, *jobs)
     assert all(job.is_succeeded() for job in jobs)
 
 
-def test_the_local_node_mixes_with_other_nodes() -> None:
-    """The node is written as an object, or as ":"; equal nodes are one."""
+def test_a_list_of_nodes_may_contain_local_nodes() -> None:
+    """A local node is written as an object, or as ":"; equal nodes are listed once."""
     nodes = SshNodes(["node[1-2]", LocalNode(), ":", LocalNode("other")], username="me")
     others = [SshNode(name, username="me") for name in ("node1", "node2")]
     assert list(nodes) == [*others, LocalNode(), LocalNode("other")]
@@ -113,28 +117,28 @@ def test_the_local_node_mixes_with_other_nodes() -> None:
         ((), {"directory": ""}, ValueError, "directory='' of LocalNode('localhost')"),
     ],
 )
-def test_invalid_arguments_of_a_local_node_are_refused(
+def test_invalid_arguments_of_a_local_node_are_rejected(
     arguments: Any, options: Any, error: type[Exception], what: str
 ) -> None:
-    """The error comes at its creation."""
+    """The error comes at the creation of the node."""
     with pytest.raises(error) as raised:
         LocalNode(*arguments, **options)
     assert what in str(raised.value)
 
 
-def test_a_directory_that_cannot_be_made_fails_the_job(backend: str) -> None:
-    """The error names it."""
+def test_a_directory_that_cannot_be_created_fails_the_job(backend: str) -> None:
+    """The error names the directory."""
     job = SshJob(LocalNode(directory="/proc/none"), "true")
     run(backend, job)
     with pytest.raises(FileNotFoundError, match="/proc/none"):
         job.result()
 
 
-# ---- the program that copies
+# ---- the program that copies on a local node
 
 
 def copied(monkeypatch: pytest.MonkeyPatch, *operations: tuple[str, ...]) -> int:
-    """Let it run in this process."""
+    """Run the program that copies in this process, and return its exit code."""
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(operations)))
     return _local_copier.main()
 

@@ -1,4 +1,4 @@
-"""Sessions that are asked for without an ssh: of a real one that holds a connection, and of one that means no good."""
+"""Sessions requested from a master, the ssh process that holds a connection: from a real one, and from faulty ones."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ PIPE = subprocess.PIPE
 Answer = Callable[[socket.socket], None]
 
 
-def said(*numbers: int, text: bytes | None = None) -> bytes:
-    """Return a message of the one that holds a connection."""
+def reply(*numbers: int, text: bytes | None = None) -> bytes:
+    """Return a message of a master."""
     body = struct.pack(f">{len(numbers)}I", *numbers)
     if text is not None:
         body += len(text).to_bytes(4, "big") + text
     return len(body).to_bytes(4, "big") + body
 
 
-HELLO = said(_mux.HELLO, 4)
+HELLO = reply(_mux.HELLO, 4)
 
 
 class Master(OpenSsh):
-    """Holds no connection: who comes to its socket is answered by a function each, the last one again and again."""
+    """A fake master without a connection: one function answers each client, the last one all further clients."""
 
     def __init__(self, *answers: Answer) -> None:
         self.came = self.processes = 0
@@ -88,7 +88,7 @@ class Master(OpenSsh):
 
 
 def holding(path: str) -> list[str]:
-    """Return what has a socket appear, as one that holds a connection does, and goes on."""
+    """Return a command that makes a socket appear, as a master does, and keeps running."""
     return ["sh", "-c", f"mv {path}.new {path}; echo {READY}; exec sleep 1000"]
 
 
@@ -125,20 +125,20 @@ def exactly(client: socket.socket, size: int) -> bytes:
 
 
 def serves(client: socket.socket) -> None:
-    """Run what is asked for, and tell it byte by byte."""
+    """Run the requested command, and send the replies byte by byte."""
     line, descriptors = request(client)
     stdin, stdout, stderr = descriptors
     process = subprocess.Popen(["sh", "-c", line], stdin=stdin, stdout=stdout, stderr=stderr)
     for one in descriptors:
         os.close(one)
-    told = said(_mux.OPENED, 0, 7) + said(_mux.NO_TERMINAL, 7)
-    told += said(_mux.EXITED, 7, process.wait(PATIENCE))
-    for one in told:
+    replies = reply(_mux.OPENED, 0, 7) + reply(_mux.NO_TERMINAL, 7)
+    replies += reply(_mux.EXITED, 7, process.wait(PATIENCE))
+    for one in replies:
         client.sendall(bytes([one]))
 
 
 def answers(*, hello: bool, after: bytes = b"", waits: bool = False) -> Answer:
-    """Say something in the place of a hello, or after a request; then go, or wait until the other one goes."""
+    """Send bytes instead of a hello, or after a request; then close, or wait until the client closes."""
 
     def answer(client: socket.socket) -> None:
         if hello:
@@ -153,7 +153,7 @@ def answers(*, hello: bool, after: bytes = b"", waits: bool = False) -> Answer:
 
 @pytest.fixture
 def play(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Master]]:
-    """Play the process that holds a connection."""
+    """Return a function that replaces the master of all connections."""
     with contextlib.ExitStack() as stack:
 
         def start(*given: Answer) -> Master:
@@ -167,8 +167,8 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Master]]:
 Play = Callable[..., Master]
 
 
-def test_a_session_without_a_process(backend: str, play: Play) -> None:
-    """The bytes may arrive in any pieces; the exit code is the command's."""
+def test_a_session_requested_from_the_master_needs_no_ssh_process(backend: str, play: Play) -> None:
+    """The replies of the master may arrive in any pieces; the exit code is that of the command."""
     master = play(serves)
     node = SshNode("node")
     jobs = [SshJob(node, "echo out; echo err >&2; exit 3", check=False, stdout=PIPE, stderr=PIPE) for _ in range(2)]
@@ -180,8 +180,8 @@ def test_a_session_without_a_process(backend: str, play: Play) -> None:
 
 
 OTHERS = {
-    "another version": (answers(hello=False, after=said(_mux.HELLO, 5), waits=True), 1),
-    "no hello": (answers(hello=False, after=said(_mux.OPENED, 0, 1), waits=True), 1),
+    "another version": (answers(hello=False, after=reply(_mux.HELLO, 5), waits=True), 1),
+    "no hello": (answers(hello=False, after=reply(_mux.OPENED, 0, 1), waits=True), 1),
     "an empty message": (answers(hello=False, after=bytes(4), waits=True), 1),
     "nothing": (answers(hello=False), 2),
     "half of a hello": (answers(hello=False, after=HELLO[:-2]), 2),
@@ -190,8 +190,8 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_a_master_with_another_protocol_is_left_to_ssh(backend: str, play: Play, name: str) -> None:
-    """Nothing was asked for, so nothing can run twice; what cannot change is not tried again."""
+def test_ssh_runs_the_command_if_the_master_has_another_protocol(backend: str, play: Play, name: str) -> None:
+    """No session was requested, so no command can run twice. A wrong version, which cannot change, is not retried."""
     answer, times = OTHERS[name]
     master = play(answer)
     jobs = [SshJob(SshNode("node"), "echo x", stdout=PIPE) for _ in range(2)]
@@ -200,10 +200,10 @@ def test_a_master_with_another_protocol_is_left_to_ssh(backend: str, play: Play,
     assert (master.came, master.processes) == (times, 2)
 
 
-def test_an_environment_too_long_for_a_request_is_left_to_ssh(
+def test_ssh_runs_the_command_if_the_environment_is_too_long_for_a_request(
     backend: str, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The variables of this program may be many."""
+    """The request contains the variables of this program, which may be many."""
     monkeypatch.setenv("TRIOFLOW_TEST_LONG", "x" * 100_000)
     monkeypatch.setattr(_mux, "MAX_REQUEST_BYTES", 100_000)
     master = play(serves)
@@ -213,10 +213,10 @@ def test_an_environment_too_long_for_a_request_is_left_to_ssh(
     assert (master.came, master.processes) == (0, 1)
 
 
-def test_a_socket_in_front_of_which_too_many_wait_is_left_to_ssh(
+def test_ssh_runs_the_command_if_too_many_wait_at_the_masters_socket(
     backend: str, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No one else of this program waits for that."""
+    """No other job of this program waits for the socket."""
     master = play(serves)
 
     with contextlib.ExitStack() as stack:
@@ -239,9 +239,9 @@ def test_a_socket_in_front_of_which_too_many_wait_is_left_to_ssh(
     assert master.processes == 1
 
 
-def test_a_session_that_is_refused_is_asked_for_again(backend: str, play: Play) -> None:
-    """The refusal is read, as with MaxSessions."""
-    refuses = answers(hello=True, after=said(_mux.FAILURE, 0, text=b"Session open refused by peer"))
+def test_a_rejected_session_is_requested_again(backend: str, play: Play) -> None:
+    """The master replies as if MaxSessions of the server were reached."""
+    refuses = answers(hello=True, after=reply(_mux.FAILURE, 0, text=b"Session open refused by peer"))
     master = play(refuses, refuses, serves)
     job = SshJob(SshNode("node"), "echo x", stdout=PIPE)
     run(backend, job)
@@ -249,9 +249,9 @@ def test_a_session_that_is_refused_is_asked_for_again(backend: str, play: Play) 
     assert (master.came, master.processes) == (3, 0)
 
 
-def test_a_master_that_denies_sessions_gives_the_reason(backend: str, play: Play) -> None:
-    """Nothing has started."""
-    master = play(answers(hello=True, after=said(_mux.DENIED, 0, text=b"Permission denied"), waits=True))
+def test_the_error_has_the_reason_why_a_master_denies_a_session(backend: str, play: Play) -> None:
+    """The command has not started."""
+    master = play(answers(hello=True, after=reply(_mux.DENIED, 0, text=b"Permission denied"), waits=True))
     job = SshJob(SshNode("node"), "echo x")
     Scheduler(job).run(backend=backend)
     failure = job.raised_exception()
@@ -263,17 +263,17 @@ def test_a_master_that_denies_sessions_gives_the_reason(backend: str, play: Play
 
 BREAKING = {
     "nothing": b"",
-    "that it is opened": said(_mux.OPENED, 0, 7),
-    "half of an answer": said(_mux.OPENED, 0, 7)[:5],
-    "another kind": said(_mux.OPENED, 0, 7) + said(0x12345678, 7),
-    "half of an exit code": said(_mux.OPENED, 0, 7) + said(_mux.EXITED, 7),
+    "opened alone": reply(_mux.OPENED, 0, 7),
+    "half of an answer": reply(_mux.OPENED, 0, 7)[:5],
+    "another kind of message": reply(_mux.OPENED, 0, 7) + reply(0x12345678, 7),
+    "half of an exit code": reply(_mux.OPENED, 0, 7) + reply(_mux.EXITED, 7),
     "an empty message": bytes(4),
     "noise": b"\xff" * 1000,
 }
 
 
 @pytest.mark.parametrize("name", BREAKING)
-def test_a_master_that_breaks_off_after_the_request_is_a_lost_connection(backend: str, play: Play, name: str) -> None:
+def test_a_master_that_fails_after_the_request_counts_as_a_lost_connection(backend: str, play: Play, name: str) -> None:
     """The command may have started, so it is not run again."""
     nonsense = answers(hello=True, after=BREAKING[name])
     master = play(nonsense)
@@ -287,7 +287,7 @@ def test_a_master_that_breaks_off_after_the_request_is_a_lost_connection(backend
 
 
 @pytest.mark.parametrize("hello", [True, False])
-def test_a_master_that_does_not_answer_is_given_up_in_time(
+def test_timeout_ends_a_job_whose_master_does_not_answer(
     backend: str, play: Play, hello: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The master may hang before its hello or after a request: no other job waits, and no descriptor stays open."""
@@ -304,8 +304,8 @@ def test_a_master_that_does_not_answer_is_given_up_in_time(
 
 
 @pytest.mark.parametrize("size", [0, 100_000])
-def test_a_request_that_goes_out_in_pieces(backend: str, size: int) -> None:
-    """The reader gets all of it, and then the descriptors; meanwhile the loop goes on."""
+def test_a_request_sent_in_pieces_arrives_with_its_descriptors(backend: str, size: int) -> None:
+    """The event loop is not blocked while the reader is slow."""
     sent, came, descriptors = os.urandom(size), bytearray(), list[int]()
     ours, theirs = socket.socketpair()
 
@@ -334,8 +334,8 @@ def test_a_request_that_goes_out_in_pieces(backend: str, size: int) -> None:
         os.close(one)
 
 
-def test_what_was_forked_in_between_keeps_no_session() -> None:
-    """Another process may have the same socket; the session is over all the same."""
+def test_a_forked_process_with_the_socket_does_not_keep_a_session_open() -> None:
+    """Ending the session also ends it for the other process."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     with theirs, ours.dup():
@@ -348,7 +348,7 @@ def test_what_was_forked_in_between_keeps_no_session() -> None:
 
 
 @given(st.lists(st.binary(max_size=30), max_size=4), st.lists(st.integers(0, 130), max_size=5))
-def test_messages_come_whole_however_they_come(sent: list[bytes], cuts: list[int]) -> None:
+def test_messages_are_read_whole_from_any_pieces(sent: list[bytes], cuts: list[int]) -> None:
     """No message is split, joined or invented."""
     data = b"".join(len(one).to_bytes(4, "big") + one for one in sent)
     ours, theirs = socket.socketpair()
@@ -370,8 +370,8 @@ def test_messages_come_whole_however_they_come(sent: list[bytes], cuts: list[int
 # ---- over a real server
 
 
-def test_a_command_on_a_node_has_no_process_here(backend: str, server: Server) -> None:
-    """The one that holds the connection is all that there is."""
+def test_a_command_on_a_node_has_no_local_process_but_the_master(backend: str, server: Server) -> None:
+    """The only ssh process on this machine is the one that holds the connection."""
     found = list[str]()
 
     async def look() -> None:
@@ -388,10 +388,10 @@ def by_ssh(*_: Any) -> Any:
     raise MuxUnavailable(is_final=True)
 
 
-def test_the_users_settings_hold_as_for_ssh(
+def test_settings_of_the_user_apply_to_a_session_as_with_ssh(
     backend: str, site: Site, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Variables that are sent and set, the agent, and no terminal: a session that an ssh has asked for has the same."""
+    """Sent and set variables, the agent, and the missing terminal are the same as in a session of an ssh client."""
     server = site.serve(2, AcceptEnv="TF_*")
     config = tmp_path / "config"
     config.write_text(
@@ -401,19 +401,19 @@ def test_the_users_settings_hold_as_for_ssh(
     monkeypatch.setenv("TF_KEPT", "kept")
     show = 'echo "$TF_SENT" "$TF_SET" "${TF_KEPT-none}" "${SSH_AUTH_SOCK:+agent}" "${SSH_TTY-none}" "$TERM"'
     node = server.node(config=config)
-    asked, told = SshJob(node, show, stdout=PIPE), SshJob(node, show, stdout=PIPE)
-    run(backend, asked)
+    requested, by_client = SshJob(node, show, stdout=PIPE), SshJob(node, show, stdout=PIPE)
+    run(backend, requested)
     monkeypatch.setattr(_connections, "request_session", by_ssh)
-    run(backend, told)
-    assert asked.result().text == told.result().text
-    assert asked.result().text.startswith("a b\n'$é set none agent none")
+    run(backend, by_client)
+    assert requested.result().text == by_client.result().text
+    assert requested.result().text.startswith("a b\n'$é set none agent none")
     server.stop()
 
 
-def test_where_a_session_cannot_be_asked_for_ssh_does_all_the_same(
+def test_ssh_runs_the_command_if_no_session_can_be_requested(
     backend: str, server: Server, monkeypatch: pytest.MonkeyPatch, watched: Watched, mark: dict[str, str], tmp_path: Any
 ) -> None:
-    """Output, exit codes, and the end of the whole tree."""
+    """Output, exit codes, and the end of the whole process tree are the same."""
     monkeypatch.setattr(_connections, "request_session", by_ssh)
     node = server.node()
     short = SshJob(node, "echo x; exit 4", check=False, stdout=PIPE)
@@ -432,7 +432,7 @@ def test_where_a_session_cannot_be_asked_for_ssh_does_all_the_same(
 def test_a_killed_master_ends_its_sessions(
     backend: str, server: Server, mark: dict[str, str], watched: Watched, tmp_path: Any
 ) -> None:
-    """The connection was lost; the next job has another one."""
+    """The job fails with a lost connection; the next job gets another one."""
     node = server.node()
     lost = SshJob(node, f"echo begun > {tmp_path}/begun; {TREE}", env=mark, terminate_grace=0.3)
 

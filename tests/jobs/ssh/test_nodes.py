@@ -1,4 +1,4 @@
-"""`SshNode` and `SshNodes`: what users write, and what is refused."""
+"""`SshNode` and `SshNodes`: what users write, and what is rejected."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from trioflow import SshNode, SshNodes
         ("", []),
     ],
 )
-def test_a_string_stands_for_names_and_ranges(written: str, names: list[str]) -> None:
+def test_a_string_is_expanded_to_names_and_ranges(written: str, names: list[str]) -> None:
     """Commas separate names, and brackets hold ranges with their leading zeros."""
     assert [node.hostname for node in SshNodes(written)] == names
 
@@ -42,28 +42,28 @@ def test_a_file_has_a_node_or_a_range_in_each_line(tmp_path: Path) -> None:
     assert list(SshNodes(str(file), username="me", max_sessions=3)) == list(nodes)
 
 
-def test_a_list_has_names_ranges_and_nodes() -> None:
-    """Nodes keep their own options, and equal ones are there once."""
+def test_a_list_may_contain_names_ranges_and_nodes() -> None:
+    """Nodes keep their own options, and equal nodes are listed once."""
     own = SshNode("own", port=22)
     nodes = SshNodes(["n[1-2]", own, "n2"], username="me")
     assert list(nodes) == [SshNode("n1", username="me"), SshNode("n2", username="me"), own]
     assert (len(nodes), nodes[-1], nodes[:1], own in nodes) == (3, own, (nodes[0],), True)
 
 
-def test_equal_nodes_are_one() -> None:
+def test_equal_nodes_have_equal_hashes() -> None:
     """Equality and hash cover all that identifies a connection."""
     assert SshNode("a", port=3) == SshNode("a", port=3)
     assert len({SshNode("a"), SshNode("a"), SshNode("a", username="b")}) == 2
 
 
-def test_names_show() -> None:
-    """str() has the port if there is one, and a long list is shown by its ends."""
+def test_str_of_a_node_has_its_port_and_repr_of_nodes_is_short() -> None:
+    """A long list is shown by its first and its last node."""
     assert [str(SshNode("a")), str(SshNode("a", port=3))] == ["a", "a:3"]
     assert repr(SshNodes("n[1-3]")) == "<SshNodes n1, n2, n3>"
     assert repr(SshNodes("n[01-37]")) == "<SshNodes n01 ... n37, 37 nodes>"
 
 
-def test_a_gateway_may_be_named() -> None:
+def test_a_gateway_may_be_given_by_name() -> None:
     """The name becomes a node with the same configuration."""
     node = SshNode("a", gateway="b", config="c")
     assert node.gateway == SshNode("b", config="c")
@@ -88,10 +88,10 @@ def test_a_gateway_may_be_named() -> None:
         ("a", {"gateway": 3}, TypeError, "give an SshNode"),
     ],
 )
-def test_invalid_arguments_of_a_node_are_refused(
+def test_invalid_arguments_of_a_node_are_rejected(
     hostname: Any, options: Any, error: type[Exception], what: str
 ) -> None:
-    """The error says which option, and what to give."""
+    """The error names the option and valid values."""
     with pytest.raises(error, match=what):
         SshNode(hostname, **options)
 
@@ -108,14 +108,14 @@ def test_invalid_arguments_of_a_node_are_refused(
         ("n[1-1000]n[1-1000]", "mistake in the range"),
     ],
 )
-def test_a_range_that_makes_no_sense_is_refused(written: str, what: str) -> None:
-    """The error shows what was written, and what is wrong with it."""
+def test_an_invalid_range_of_nodes_is_rejected(written: str, what: str) -> None:
+    """The error describes what is wrong."""
     with pytest.raises(ValueError, match=what):
         SshNodes(written)
 
 
 @pytest.mark.parametrize("given", [5, [5]])
-def test_what_is_no_list_of_nodes_is_refused(given: Any) -> None:
+def test_an_argument_that_is_no_list_of_nodes_is_rejected(given: Any) -> None:
     """The error names SshNodes."""
     with pytest.raises(TypeError, match="SshNodes"):
         SshNodes(given)

@@ -34,7 +34,7 @@ from trioflow import (
     SshNode,
     granted,
 )
-from trioflow.abc import AbstractJob, Instrument, carry
+from trioflow.abc import AbstractJob, Instrument, propagate_env
 from trioflow.jobs.ssh import _sftp_transfers
 
 from ...bodies import run, take
@@ -70,12 +70,12 @@ def test_output_and_exit_code_come_back(backend: str, place: Place) -> None:
 
 
 @SSH_ON_ASYNCIO
-def test_what_an_instrument_carries_arrives_without_the_servers_leave(backend: str, place: Place) -> None:
-    """sshd accepts variables of ssh only if AcceptEnv allows it; these take another way, to each command its own."""
+def test_carried_variables_arrive_without_acceptenv_of_the_server(backend: str, place: Place) -> None:
+    """Variables of ssh need AcceptEnv of sshd; those that an instrument carries are sent in another way."""
 
     class Ticket(Instrument):
         def job_started(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
-            carry({"TRACEPARENT": f"of {job.label}"})
+            propagate_env({"TRACEPARENT": f"of {job.label}"})
 
     node = place.node()
     plain = SshJob(node, "printenv TRACEPARENT", stdout=PIPE, label="plain")
@@ -106,14 +106,14 @@ def test_values_of_env_are_in_no_command_line(backend: str, place: Place, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["-i", "a-b", "", "1A", "A B", "é", "A=B"])
-def test_names_of_variables_are_those_of_a_shell(name: str) -> None:
-    """Others were options of env(1) on the node, or were lost in a shell."""
+def test_a_variable_name_that_is_invalid_in_a_shell_is_rejected(name: str) -> None:
+    """Such names were once options of env(1) on the node, or were lost in a shell."""
     with pytest.raises(ValueError, match="cannot be the name of a variable on a node"):
         SshJob("node", "true", env={name: "x"})
 
 
 @pytest.mark.parametrize("option", ["env", "values"])
-def test_a_list_in_place_of_a_mapping_is_refused(option: str) -> None:
+def test_a_list_for_env_or_values_is_rejected(option: str) -> None:
     """The error names the option and the job, and says what to give."""
     options: Any = {option: ["A=x"]}
     with pytest.raises(TypeError, match=f"{option} of 'j': found list; give a dict"):
@@ -136,17 +136,17 @@ def test_the_error_on_a_long_command_line_does_not_show_the_call_of_ssh(backend:
 
 
 @SSH_ON_ASYNCIO
-def test_variables_may_have_many_bytes(backend: str, place: Place) -> None:
-    """More than a pipe takes at once."""
+def test_env_may_be_larger_than_a_pipe(backend: str, place: Place) -> None:
+    """A pipe takes 64 KiB at once."""
     result = captured(backend, place.node(), 'printf %s "$A" | wc -c', env={"A": f"{'x' * 30_000}\n" * 3})
     assert result.stdout == b"90003\n"
 
 
 @pytest.mark.parametrize("stream", ["file", "line", "captured"])
-def test_what_ssh_says_about_sessions_is_not_output(
+def test_messages_of_ssh_about_sessions_are_not_in_the_output(
     backend: str, site: Site, stream: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A server that lets in fewer sessions than are asked for makes ssh complain, before the command starts."""
+    """If a server allows fewer sessions than are requested, ssh complains before the command starts."""
     server, lines, path = site.serve(2, MaxSessions=1), list[str](), tmp_path / "log"
     options: dict[str, Any] = {
         "file": {"stdout": path, "stderr": path},
@@ -171,10 +171,10 @@ def test_what_ssh_says_about_sessions_is_not_output(
         ("/bin/false", "exit code 1 before"),
     ],
 )
-def test_a_node_that_lets_us_in_but_runs_no_commands_says_so(
+def test_the_error_quotes_a_login_shell_that_runs_no_commands(
     backend: str, site: Site, shell: str, said: str, tmp_path: Path
 ) -> None:
-    """The login shell's message is in the error, not in the output; no work was lost, and none had started."""
+    """The message is not in the output. The error reports that no command had started."""
     server = site.serve(2, ForceCommand=shell)
     job = SshJob(server.node(), "true", stdout=tmp_path / "log", stderr=tmp_path / "log")
     run(backend, job)
@@ -188,8 +188,8 @@ def test_a_node_that_lets_us_in_but_runs_no_commands_says_so(
 
 
 @SSH_ON_TRIO
-def test_files_of_output_may_be_begun_anew_at_each_attempt(backend: str, place: Place, tmp_path: Path) -> None:
-    """The first of its commands truncates them; the others append."""
+def test_output_files_without_append_are_truncated_at_each_attempt(backend: str, place: Place, tmp_path: Path) -> None:
+    """The first command of an attempt truncates the file; the others append."""
     path = tmp_path / "log"
     path.write_text("of an earlier run, and longer than what comes now\n")
     last = f"test -e {tmp_path}/second || {{ touch {tmp_path}/second; exit 1; }}"
@@ -197,7 +197,7 @@ def test_files_of_output_may_be_begun_anew_at_each_attempt(backend: str, place: 
     assert path.read_text() == "a\nb\n"
 
 
-def test_a_command_that_fails_is_an_error_that_names_the_node(backend: str, server: Server) -> None:
+def test_the_error_of_a_failed_command_names_the_node(backend: str, server: Server) -> None:
     """The error has the command, the exit code and the end of the error output."""
     job = SshJob(server.node(), "echo why >&2; exit 3", stderr=subprocess.DEVNULL)
     run(backend, job)
@@ -208,7 +208,7 @@ def test_a_command_that_fails_is_an_error_that_names_the_node(backend: str, serv
     assert job.last_result is error.result
 
 
-def test_the_error_shows_the_end_of_both_where_they_go_to_one_place(server: Server) -> None:
+def test_the_error_quotes_both_outputs_if_they_are_merged(server: Server) -> None:
     """The quoted end once was empty, and labelled as standard error."""
     job = SshJob(server.node(), "echo 1; echo 2 >&2; exit 3", stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
     run("trio", job)
@@ -222,14 +222,14 @@ def test_the_error_shows_the_end_of_both_where_they_go_to_one_place(server: Serv
 )
 @SSH_ON_ASYNCIO
 def test_exit_codes_and_signals_may_be_allowed(backend: str, place: Place, line: str, is_fine: bool) -> None:
-    """Lists work as for a local command; the next step follows only after a success."""
+    """`check=` takes a list as for a local command; the next step follows only after a success."""
     job = SshJob(place.node(), [line, "true"], check=[0, 4, "TERM"])
     run(backend, job)
     assert job.is_succeeded() is is_fine
 
 
-def test_an_exit_code_is_the_commands_own(place: Place) -> None:
-    """A command's own code may be 255, which ssh itself reports for a lost connection."""
+def test_an_exit_code_of_255_is_not_taken_as_a_lost_connection(place: Place) -> None:
+    """The code is that of the command, although ssh itself reports 255 for a lost connection."""
     codes = [0, 1, 127, 128, 254, 255]
     results = captured("trio", place.node(), [f"exit {code}" for code in codes], check=False)
     assert [result.returncode for result in results] == codes
@@ -242,15 +242,15 @@ def test_a_result_distinguishes_a_signal_from_an_exit_code(backend: str, place: 
     assert (result.returncode, result.signal) == (-9, signal.SIGKILL)
 
 
-def test_times_are_those_on_the_node(place: Place) -> None:
+def test_cpu_time_is_measured_on_the_node(place: Place) -> None:
     """CPU time is that of the command, not of the local ssh."""
     result = captured("trio", place.node(), "n=0; while [ $n -lt 200000 ]; do n=$((n+1)); done")
     assert 0.02 < result.user_time + result.system_time < result.elapsed + 0.1
 
 
 @SSH_ON_ASYNCIO
-def test_much_output_comes_through(backend: str, place: Place) -> None:
-    """More than pipes hold, and more than is kept in memory; both streams at once."""
+def test_large_output_on_both_streams_arrives_complete(backend: str, place: Place) -> None:
+    """The output is larger than what pipes hold, and than what is kept in memory."""
     code = "head -c 3000000 /dev/zero; head -c 300000 /dev/zero >&2"
     result = captured(backend, place.node(), code)
     assert result.stdout == bytes(3_000_000)
@@ -258,12 +258,12 @@ def test_much_output_comes_through(backend: str, place: Place) -> None:
 
 
 @SSH_ON_TRIO
-def test_a_program_that_is_not_there(backend: str, place: Place) -> None:
-    """The exit code is 127, as a shell has it."""
+def test_a_missing_program_gives_exit_code_127(backend: str, place: Place) -> None:
+    """The code is that of a shell."""
     assert captured(backend, place.node(), ("no-such-program",), check=False).returncode == 127
 
 
-# ---- what it gets
+# ---- arguments, directory, environment and input
 
 
 def test_a_tuple_is_a_program_with_its_arguments(place: Place) -> None:
@@ -279,8 +279,8 @@ def test_a_string_is_a_line_for_the_shell(place: Place) -> None:
 
 
 @SSH_ON_ASYNCIO
-def test_results_of_jobs_are_arguments(backend: str, place: Place) -> None:
-    """Among words and values, from here and from there; unknown braces stay."""
+def test_results_of_jobs_may_be_words_and_values_of_a_command(backend: str, place: Place) -> None:
+    """Results of local and of remote jobs are filled in; unknown braces remain."""
     here = CommandJob(["echo", "from here"], stdout=PIPE)
     first = SshJob(place.node(), "echo 'from there'", stdout=PIPE)
     second = SshJob(
@@ -302,7 +302,7 @@ def test_values_are_quoted(place: Place) -> None:
 
 
 @SSH_ON_TRIO
-def test_a_job_on_a_node_is_an_input_of_others(backend: str, place: Place) -> None:
+def test_the_result_of_an_ssh_job_is_an_input_of_other_jobs(backend: str, place: Place) -> None:
     """The job's output is an argument of a local command, and its result that of a function."""
     first = SshJob(place.node(), "echo 5", stdout=PIPE)
     second = CommandJob(["expr", first, "+", "1"], stdout=PIPE)
@@ -313,22 +313,22 @@ def test_a_job_on_a_node_is_an_input_of_others(backend: str, place: Place) -> No
 
 
 @SSH_ON_ASYNCIO
-def test_directory_and_environment(backend: str, place: Place, tmp_path: Path) -> None:
-    """`cwd` and `env` hold on the node, and a directory that is not there is a failure."""
+def test_cwd_and_env_apply_on_the_node(backend: str, place: Place, tmp_path: Path) -> None:
+    """A directory that does not exist on the node is a failure."""
     env = {"A": "a b", "B": "on {node}"}
     result = captured(backend, place.node(), 'pwd; echo "$A|$B"', cwd=tmp_path, env=env)
     assert result.stdout.decode() == f"{tmp_path}\na b|on 127.0.0.2\n"
     assert captured(backend, place.node(), ("pwd",), cwd="/no/such", check=False).returncode != 0
 
 
-def test_a_command_starts_in_the_home_directory(place: Place) -> None:
-    """Without `cwd`, as after a login."""
+def test_a_command_without_cwd_starts_in_the_home_directory(place: Place) -> None:
+    """The directory is the same as after a login."""
     assert captured("trio", place.node(), 'test "$(pwd)" = "$(cd; pwd)"').returncode == 0
 
 
 @pytest.mark.parametrize("kind", ["bytes", "path", "file", "job", "large"])
 @SSH_ON_TRIO
-def test_a_command_reads_what_it_is_given(
+def test_stdin_may_be_bytes_a_file_or_the_output_of_a_job(
     backend: str, place: Place, kind: str, tmp_path: Path, own_files: str
 ) -> None:
     """Bytes, files and outputs of jobs arrive whole, and leave nothing on the node."""
@@ -349,8 +349,8 @@ def test_a_command_reads_what_it_is_given(
     assert list(Path.home().glob(f"{own_files}*")) == []
 
 
-def test_a_command_reads_nothing_by_default(place: Place) -> None:
-    """The standard input is empty."""
+def test_stdin_is_empty_by_default(place: Place) -> None:
+    """A command that reads gets the end of its input immediately."""
     assert captured("trio", place.node(), "cat").stdout == b""
 
 
@@ -358,7 +358,7 @@ def test_a_command_reads_nothing_by_default(place: Place) -> None:
 
 
 @SSH_ON_ASYNCIO
-def test_a_script_is_sent_and_run(backend: str, place: Place, tmp_path: Path) -> None:
+def test_a_script_is_sent_to_the_node_and_run(backend: str, place: Place, tmp_path: Path) -> None:
     """The script is run by its own interpreter, with its arguments."""
     script = tmp_path / "script.py"
     script.write_text("#!/usr/bin/env python3\nimport sys\nprint(sys.argv[1:], sys.argv[0] == __file__)\n")
@@ -368,8 +368,8 @@ def test_a_script_is_sent_and_run(backend: str, place: Place, tmp_path: Path) ->
 
 
 @SSH_ON_TRIO
-def test_a_script_of_text(backend: str, place: Place) -> None:
-    """The text is sent unchanged: braces in it are not filled in."""
+def test_script_text_is_sent_unchanged(backend: str, place: Place) -> None:
+    """Braces in the text are not filled in."""
     result = captured(backend, place.node(), ScriptText('echo "$# {node} $1"\nexit 4\n', "it's"), check=False)
     assert (result.stdout, result.returncode) == (b"1 {node} it's\n", 4)
 
@@ -378,10 +378,10 @@ def test_a_script_of_text(backend: str, place: Place) -> None:
     "content", ["echo large; exit 0\n" + "# x\n" * 30_000, "echo nul; exit\n\0"], ids=["large", "nul"]
 )
 @SSH_ON_ASYNCIO
-def test_a_script_that_no_command_line_can_hold(
+def test_a_script_that_is_large_or_has_a_nul_runs(
     backend: str, place: Place, content: str, tmp_path: Path, own_files: str
 ) -> None:
-    """A large one, or one with a NUL, is sent in another way, and leaves nothing."""
+    """No command line can hold such a script; it is sent in another way, and leaves nothing on the node."""
     script = tmp_path / "script.sh"
     script.write_text(content)
     assert captured(backend, place.node(), Script(script)).stdout.split() in ([b"large"], [b"nul"])
@@ -389,8 +389,8 @@ def test_a_script_that_no_command_line_can_hold(
 
 
 @SSH_ON_TRIO
-def test_a_script_has_files_beside_it(backend: str, place: Place, tmp_path: Path) -> None:
-    """Under their own names and with their modes, wherever it runs; results of jobs may name them."""
+def test_included_files_are_in_the_directory_of_the_script(backend: str, place: Place, tmp_path: Path) -> None:
+    """The files keep their names and modes, whatever `cwd` is; results of jobs may name them."""
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "more.sh").write_text("echo more\n")
     (tmp_path / "functions.sh").write_text('hello() { echo "hello $1"; }\n')
@@ -417,8 +417,8 @@ def test_a_script_has_files_beside_it(backend: str, place: Place, tmp_path: Path
 
 
 @SSH_ON_ASYNCIO
-def test_a_large_script_finds_its_directory(backend: str, place: Place, tmp_path: Path) -> None:
-    """The directory was once searched in `cwd`."""
+def test_a_large_script_runs_with_cwd(backend: str, place: Place, tmp_path: Path) -> None:
+    """The directory of the script itself was once looked up relative to `cwd`."""
     script = tmp_path / "script"
     script.write_text("pwd; exit\n" + "# x\n" * 30_000)
     assert captured(backend, place.node(), Script(script), cwd=tmp_path).text == f"{tmp_path}\n"
@@ -432,10 +432,10 @@ def test_a_large_script_finds_its_directory(backend: str, place: Place, tmp_path
         (["a/x", "b/x"], ValueError, "two of these are named 'x'"),
     ],
 )
-def test_files_that_cannot_be_beside_a_script_are_named(
+def test_the_error_names_a_file_that_a_script_cannot_include(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, includes: list[str], error: Any, what: str
 ) -> None:
-    """The script is not run without them."""
+    """The script is not run without its included files."""
     monkeypatch.chdir(tmp_path)
     for name in ("main.sh", "a/x", "b/x"):
         Path(name).parent.mkdir(exist_ok=True)
@@ -446,8 +446,8 @@ def test_files_that_cannot_be_beside_a_script_are_named(
         job.result()
 
 
-def test_a_script_and_what_is_beside_it_show_and_compare() -> None:
-    """An argument is not a file beside it; a journal and equality tell them apart."""
+def test_repr_and_equality_of_a_script_cover_its_included_files() -> None:
+    """An argument and an included file of the same name are different, also for a journal."""
     plain, beside = Script("a.sh", "b"), Script("a.sh", includes=["b"])
     assert (repr(plain), repr(beside)) == ("Script(a.sh, b)", "Script(a.sh, includes=[b])")
     assert plain != beside == Script("a.sh", includes="b")
@@ -459,14 +459,14 @@ def test_a_script_and_what_is_beside_it_show_and_compare() -> None:
         Script("a.sh", includes=3)  # type: ignore[arg-type]
 
 
-def test_a_script_leaves_nothing_behind(place: Place) -> None:
-    """The script's file is gone when it has ended."""
+def test_a_script_is_removed_from_the_node_after_it_has_run(place: Place) -> None:
+    """The script prints its own path, which no longer exists after the job."""
     result = captured("trio", place.node(), ScriptText("echo $0"))
     assert not Path(result.stdout.decode().strip()).exists()
 
 
-def test_a_script_that_is_not_there(place: Place) -> None:
-    """The job fails with the system's own error."""
+def test_a_missing_script_fails_the_job(place: Place) -> None:
+    """The error is that of the operating system."""
     job = SshJob(place.node(), Script("/no/such/script"))
     run("trio", job)
     assert isinstance(job.raised_exception(), FileNotFoundError)
@@ -497,8 +497,8 @@ def test_a_list_is_done_step_by_step(backend: str, place: Place, tmp_path: Path)
 
 
 @SSH_ON_ASYNCIO
-def test_a_step_that_fails_is_the_last(backend: str, place: Place, tmp_path: Path) -> None:
-    """The steps behind it are not done."""
+def test_steps_after_a_failed_step_do_not_run(backend: str, place: Place, tmp_path: Path) -> None:
+    """The job fails with the error of the failed step."""
     job = SshJob(place.node(), [f"touch {tmp_path}/a", "exit 3", f"touch {tmp_path}/b"])
     run(backend, job)
     assert isinstance(job.raised_exception(), CommandError)
@@ -506,7 +506,7 @@ def test_a_step_that_fails_is_the_last(backend: str, place: Place, tmp_path: Pat
     assert not (tmp_path / "b").exists()
 
 
-# ---- where the output goes
+# ---- destinations of the output
 
 
 @SSH_ON_TRIO
@@ -521,13 +521,13 @@ def test_output_goes_to_a_file_for_each_node(backend: str, place: Place, tmp_pat
 
 
 @SSH_ON_ASYNCIO
-def test_errors_go_to_a_file(backend: str, place: Place, tmp_path: Path) -> None:
-    """The other output is captured all the same."""
+def test_stderr_may_go_to_a_file_while_stdout_is_captured(backend: str, place: Place, tmp_path: Path) -> None:
+    """Only the captured stream is in the result."""
     result = captured(backend, place.node(), "echo 1; echo 2 >&2", stderr=tmp_path / "err")
     assert (result.stdout, result.stderr, (tmp_path / "err").read_text()) == (b"1\n", None, "2\n")
 
 
-def test_a_file_is_opened_when_its_command_has_its_turn(backend: str, server: Server, tmp_path: Path) -> None:
+def test_an_output_file_is_opened_only_when_its_command_starts(backend: str, server: Server, tmp_path: Path) -> None:
     """Any number of jobs may wait for their turns, although a process can open only so many files."""
     node = server.node(max_sessions=1)
     jobs = [SshJob(node, f"ls {tmp_path} | wc -l", stdout=tmp_path / str(number)) for number in range(3)]
@@ -536,8 +536,8 @@ def test_a_file_is_opened_when_its_command_has_its_turn(backend: str, server: Se
 
 
 @pytest.mark.parametrize("wrong", ["node", "/proc/not/there", "/dev/full"])
-def test_files_are_closed_whatever_goes_wrong(backend: str, server: Server, wrong: str, tmp_path: Path) -> None:
-    """A node or a file that cannot be had leaves no descriptor open."""
+def test_output_files_are_closed_after_an_error(backend: str, server: Server, wrong: str, tmp_path: Path) -> None:
+    """The node is unreachable, or the other file cannot be opened or written."""
     node = server.node(port=free_port(server.address)) if wrong == "node" else server.node()
     stderr = None if wrong == "node" else wrong
     job = SshJob(node, "echo x >&2", stdout=tmp_path / "file", stderr=stderr)
@@ -546,7 +546,7 @@ def test_files_are_closed_whatever_goes_wrong(backend: str, server: Server, wron
     assert str(tmp_path / "file") not in map(os.path.realpath, Path("/proc/self/fd").iterdir())
 
 
-def test_output_is_shown_live_with_the_node_in_front(
+def test_tag_prefixes_each_line_of_live_output_with_the_node(
     backend: str, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The two outputs are shown, unfinished lines included."""
@@ -557,21 +557,23 @@ def test_output_is_shown_live_with_the_node_in_front(
 
 
 @SSH_ON_TRIO
-def test_a_tag_may_tell_time_node_and_values(backend: str, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """The time is that at which the line has come here."""
+def test_a_tag_may_contain_time_node_and_values(backend: str, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """The time is that at which the line has arrived on this machine."""
     run(backend, SshJob(place.node(), "echo out", tag="{time:%H-%M-%S}:{node}:{run} ", values={"run": 7}))
     assert re.fullmatch(r"\d\d-\d\d-\d\d:127\.0\.0\.2:7 out\n", capsys.readouterr().out)
 
 
 @SSH_ON_ASYNCIO
-def test_output_goes_where_print_goes(backend: str, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """Output without a destination arrives at this program's own streams."""
+def test_output_goes_to_stdout_and_stderr_of_this_program_by_default(
+    backend: str, place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`print()` writes to the same streams."""
     run(backend, SshJob(place.node(), "echo out; echo err >&2"))
     assert capsys.readouterr() == ("out\n", "err\n")
 
 
 @SSH_ON_TRIO
-def test_lines_are_handed_over_as_they_come(backend: str, place: Place) -> None:
+def test_on_line_gets_each_line_of_the_output(backend: str, place: Place) -> None:
     """`on_line` gets the job and the line without its end."""
     lines: list[tuple[str, str]] = []
     job = SshJob(place.node(), "echo 1; echo 2", on_line=lambda job, line: lines.append((job.label, line)), label="x")
@@ -580,8 +582,8 @@ def test_lines_are_handed_over_as_they_come(backend: str, place: Place) -> None:
 
 
 @SSH_ON_ASYNCIO
-def test_output_goes_to_open_files(backend: str, place: Place, tmp_path: Path) -> None:
-    """Files of bytes and of text each get what they take."""
+def test_output_may_go_to_open_files(backend: str, place: Place, tmp_path: Path) -> None:
+    """Binary files get bytes, and text files text."""
     text = io.StringIO()
     with (tmp_path / "out").open("wb") as file:
         run(backend, SshJob(place.node(), "echo é; echo 2 >&2", stdout=file, stderr=text))
@@ -589,7 +591,7 @@ def test_output_goes_to_open_files(backend: str, place: Place, tmp_path: Path) -
 
 
 def test_descriptors_of_this_program_stay_blocking(server: Server) -> None:
-    """The process of the connection makes the descriptors that it gets non-blocking, for all who share them."""
+    """The ssh process of a connection makes its descriptors non-blocking, for all processes that share them."""
     code = (
         "import os, sys, trioflow\n"
         f"node = trioflow.SshNode('127.0.0.2', port={server.port}, config={str(server.site.config)!r})\n"
@@ -615,7 +617,7 @@ def test_a_callback_that_raises_fails_the_job_and_ends_the_command(
     assert watched.gone_in_time(), watched.alive()
 
 
-# ---- what is refused, and how it shows
+# ---- invalid arguments, labels and errors
 
 
 @pytest.mark.parametrize(
@@ -641,16 +643,16 @@ def test_a_callback_that_raises_fails_the_job_and_ends_the_command(
         ("true", {"timeout": 0}, ValueError, "positive"),
     ],
 )
-def test_invalid_arguments_of_an_ssh_job_are_refused(
+def test_invalid_arguments_of_an_ssh_job_are_rejected(
     command: Any, options: Any, error: type[Exception], what: str
 ) -> None:
-    """The error comes when the job is made, and says what to give."""
+    """The error comes when the job is created, and names valid arguments."""
     with pytest.raises(error, match=what):
         SshJob("node", command, **options)
 
 
-def test_a_value_that_cannot_be_text_is_named(backend: str) -> None:
-    """The error has the name that it replaces; it once had a number that looked like an argument's."""
+def test_the_error_names_a_value_that_cannot_be_text(backend: str) -> None:
+    """The error has the name in braces; it once had a number that looked like that of an argument."""
     job = SshJob("node", "echo {b}", values={"a": 1, "b": None}, label="j")
     Scheduler(job).run(backend=backend)
     with pytest.raises(TypeError, match="'j': argument 'b' is None"):
@@ -658,21 +660,21 @@ def test_a_value_that_cannot_be_text_is_named(backend: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [Push, Pull])
-def test_nothing_to_copy_is_refused(kind: Any) -> None:
-    """A copy without files says so."""
+def test_a_copy_without_files_is_rejected(kind: Any) -> None:
+    """The error asks for the files."""
     with pytest.raises(ValueError, match="give the files"):
         kind(to="x")
 
 
-def test_an_empty_place_to_copy_to_is_refused() -> None:
+def test_an_empty_destination_of_a_copy_is_rejected() -> None:
     """Such a job once failed only on the node."""
     with pytest.raises(ValueError, match=r"Push\(\): to='' names nothing: give a path there, or '~'"):
         Push("a", to="")
 
 
 @pytest.mark.parametrize("step", [Push(b"a\xff", to="b"), Script(b"a\xff")])
-def test_files_named_by_bytes_are_read_too(step: Any) -> None:
-    """A journal looks at them as at others."""
+def test_files_named_by_bytes_are_listed_for_a_journal(step: Any) -> None:
+    """`Push` and `Script` accept file names that are bytes."""
     assert list(SshJob("node", step).for_journal().reads) == [os.fsdecode(b"a\xff")]
 
 
@@ -692,14 +694,14 @@ def test_labels_show_node_and_command() -> None:
     assert len({Script("a"), Script("a"), ScriptText("a")}) == 2
 
 
-def test_an_ssh_job_awaited_outside_a_run_is_refused() -> None:
-    """Awaited by hand, it says what to put it into."""
+def test_an_ssh_job_awaited_outside_a_run_raises() -> None:
+    """The error advises to put the job into a Scheduler."""
     with pytest.raises(RuntimeError, match="put it into a Scheduler"):
         anyio.run(SshJob("node", "true").co_run)
 
 
-def test_a_job_runs_again(backend: str, server: Server) -> None:
-    """A second run opens a new connection, and keeps no state of the first."""
+def test_an_ssh_job_runs_again_in_a_second_run(backend: str, server: Server) -> None:
+    """The second run opens a new connection, and keeps no state of the first."""
     before = server.accepted
     job = SshJob(server.node(), "echo x", stdout=PIPE)
     scheduler = Scheduler(job)
@@ -710,14 +712,14 @@ def test_a_job_runs_again(backend: str, server: Server) -> None:
     assert server.accepted == before + 2
 
 
-def test_errors_are_trioflows_own() -> None:
-    """Errors carry the node and whether the command had started."""
+def test_an_ssh_error_has_the_node_and_whether_the_command_started() -> None:
+    """The text of the error begins with the node."""
     error = SshError(SshNode("a"), "what", started=True)
     assert (str(error), error.node, error.started) == ("a: what", SshNode("a"), True)
 
 
 @SSH_ON_ASYNCIO
-def test_a_secret_is_kept_out_of_label_and_error(backend: str, place: Place) -> None:
+def test_a_redacted_command_is_not_in_label_or_error(backend: str, place: Place) -> None:
     """With `redact=True` the command line is shown nowhere."""
     job = SshJob(place.node(), "secret() { exit 3; }; secret", redact=True)
     run(backend, job)
@@ -725,12 +727,12 @@ def test_a_secret_is_kept_out_of_label_and_error(backend: str, place: Place) -> 
     assert job.label.endswith(": command …")
 
 
-# ---- what it was granted
+# ---- granted resources
 
 
 @SSH_ON_TRIO
-def test_a_node_gets_what_the_job_was_granted(backend: str, place: Place) -> None:
-    """The grant is in words, in braces, and in the environment; a name that the job does not need is rejected."""
+def test_granted_resources_are_filled_into_words_values_and_env(backend: str, place: Place) -> None:
+    """A resource that the job does not need is rejected."""
     jobs = [
         SshJob(
             place.node(), [("echo", granted("gpu")), "echo {cards} $CARDS"],
@@ -751,8 +753,8 @@ def test_a_node_gets_what_the_job_was_granted(backend: str, place: Place) -> Non
 
 @SSH_ON_ASYNCIO
 @patiently(0.6, 6)
-def test_output_on_a_node_is_a_sign_of_life(backend: str, place: Place, unit: float) -> None:
-    """A command that writes goes on, one that is silent is ended there; connecting and copying are not watched."""
+def test_output_of_a_command_on_a_node_resets_idle_timeout(backend: str, place: Place, unit: float) -> None:
+    """A silent command is ended on the node; the time for connecting does not count."""
     tick = f"for n in 1 2 3 4; do sleep {0.27 * unit}; echo $n; done"
     steady = SshJob(place.node(), [tick, tick], stdout=PIPE, idle_timeout=unit)
     silent = SshJob(place.node(), f"{tick}; sleep 99", stdout=subprocess.DEVNULL, idle_timeout=unit)

@@ -1,4 +1,4 @@
-"""The script around commands on nodes, in each shell that this machine has, and what reads its reports."""
+"""The script around commands on nodes, in each shell that this machine has, and the reader of its reports."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Wrapped:
         os.close(read_end)
         os.write(self.lifeline, sent)
 
-    def let_go(self) -> None:
+    def close_lifeline(self) -> None:
         os.close(self.lifeline)
         self.lifeline = -1
 
@@ -57,7 +57,7 @@ class Wrapped:
         """Return exit code, both outputs, and the report."""
         stdout, stderr = self.process.communicate(timeout=30)
         if self.lifeline >= 0:
-            self.let_go()
+            self.close_lifeline()
         capture = CaptureSink()
         reader = ReportFilter(TOKEN, [capture])
         reader.write(stderr)
@@ -69,28 +69,28 @@ class Wrapped:
 
 @in_each_shell
 def test_the_exit_code_and_both_outputs_come_through(shell: str) -> None:
-    """The report has the code, and the outputs have nothing of ours."""
+    """The report has the code, and the outputs have nothing of the wrapper."""
     code, stdout, stderr, report = Wrapped(shell, ["sh", "-c", "echo out; echo err >&2; exit 3"]).end()
     assert (code, stdout, stderr) == (3, b"out\n", b"err\n")
     assert (report.started, report.returncode) == (True, 3)
 
 
 @in_each_shell
-def test_the_exit_code_for_a_signal_is_that_of_shells(shell: str) -> None:
-    """128 plus its number."""
+def test_the_exit_code_for_a_signal_is_128_plus_its_number(shell: str) -> None:
+    """Shells use the same codes."""
     assert Wrapped(shell, ["sh", "-c", "kill -9 $$"]).end()[3].returncode == 137
 
 
 @in_each_shell
-def test_errors_may_go_where_the_output_goes(shell: str) -> None:
-    """With `merged` both come in one stream, in their order."""
+def test_merged_outputs_come_in_one_stream_in_their_order(shell: str) -> None:
+    """`merged` redirects standard error to standard output."""
     _, stdout, stderr, report = Wrapped(shell, ["sh", "-c", "echo out; echo err >&2"], merged=True).end()
     assert (stdout, stderr, report.returncode) == (b"out\nerr\n", b"", 0)
 
 
 @in_each_shell
-def test_a_command_may_read_a_file_that_is_removed(shell: str, tmp_path: Path) -> None:
-    """The file is gone as soon as the command has it open."""
+def test_a_stdin_file_is_removed_when_the_command_has_opened_it(shell: str, tmp_path: Path) -> None:
+    """The command can read the whole file all the same."""
     file = tmp_path / "in put"
     file.write_text("read")
     assert Wrapped(shell, ["cat"], stdin=str(file)).end()[1] == b"read"
@@ -98,14 +98,14 @@ def test_a_command_may_read_a_file_that_is_removed(shell: str, tmp_path: Path) -
 
 
 @in_each_shell
-def test_a_command_reads_nothing_otherwise(shell: str) -> None:
-    """A command's standard input is empty, though the wrapper reads its own."""
+def test_stdin_is_empty_without_a_stdin_file(shell: str) -> None:
+    """The command does not read the input of the wrapper."""
     assert Wrapped(shell, ["cat"]).end()[:2] == (0, b"")
 
 
 @in_each_shell
-def test_variables_come_as_they_are(shell: str) -> None:
-    """Any content arrives, even under names that the script itself uses."""
+def test_variables_with_any_content_arrive_unchanged(shell: str) -> None:
+    """Their names may be those that the script itself uses."""
     given = {name: f"own {name}" for name in "acegilmnpstvxy"}
     given |= {
         "a_1": "'\"$HOME`id`\\ \\n*",
@@ -125,7 +125,7 @@ def test_variables_come_as_they_are(shell: str) -> None:
     ids=["long", "many", "lines"],
 )
 def test_the_time_for_variables_does_not_grow_with_the_square_of_their_size(shell: str, given: dict[str, str]) -> None:
-    """The largest environment takes far less than a second; a loop of the shell took up to 37 s."""
+    """The largest environment takes far less than a second; a loop of the shell once took up to 37 s."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert Wrapped(shell, ["true"], variables=given).end()[0] == 0
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -133,27 +133,27 @@ def test_the_time_for_variables_does_not_grow_with_the_square_of_their_size(shel
 
 
 @in_each_shell
-def test_a_command_whose_variables_do_not_all_come_is_not_started(shell: str, tmp_path: Path) -> None:
-    """The conductor has gone meanwhile."""
+def test_a_command_whose_variables_do_not_all_arrive_is_not_started(shell: str, tmp_path: Path) -> None:
+    """The conductor may be gone before it has sent all of them."""
     wrapped = Wrapped(shell, ["touch", str(tmp_path / "started")], size=100)
     os.write(wrapped.lifeline, b"export 'A=1'")
-    wrapped.let_go()
+    wrapped.close_lifeline()
     assert wrapped.process.wait(30) == 1
     assert not (tmp_path / "started").exists()
     wrapped.end()
 
 
 @in_each_shell
-def test_a_program_that_is_not_there(shell: str) -> None:
-    """The shell's own message and the code 127 come through."""
+def test_a_missing_program_gives_exit_code_127(shell: str) -> None:
+    """The message of the shell comes through."""
     _, _, stderr, report = Wrapped(shell, ["no-such-program"]).end()
     assert b"no-such-program" in stderr
     assert report.returncode == 127
 
 
 @in_each_shell
-def test_times_are_those_of_the_command(shell: str) -> None:
-    """The report has its CPU time."""
+def test_the_report_has_the_cpu_time_of_the_command(shell: str) -> None:
+    """Both user time and system time are reported."""
     busy = "n=0; while [ $n -lt 100000 ]; do n=$((n+1)); done"
     report = Wrapped(shell, ["sh", "-c", busy]).end()[3]
     assert report.user_time + report.system_time > 0.01
@@ -161,36 +161,36 @@ def test_times_are_those_of_the_command(shell: str) -> None:
 
 @in_each_shell
 @pytest.mark.parametrize("body", [TREE, STUBBORN, FORKING], ids=["tree", "stubborn", "forking"])
-def test_nothing_is_left_when_the_conductor_is_gone(shell: str, body: str, watched: Watched) -> None:
-    """The end of its input makes the wrapper end the whole tree."""
+def test_the_whole_process_tree_ends_when_the_conductor_is_gone(shell: str, body: str, watched: Watched) -> None:
+    """The wrapper notices the end of its input."""
     wrapped = Wrapped(shell, ["sh", "-c", f"echo begun; {body}"])
     assert wrapped.process.stdout is not None
     assert wrapped.process.stdout.readline() == b"begun\n"
     time.sleep(0.05)
-    wrapped.let_go()
+    wrapped.close_lifeline()
     assert wrapped.end()[3].returncode in (137, 143)
     assert watched.gone_in_time(), watched.alive()
 
 
 @in_each_shell
-def test_a_command_that_has_hardly_begun_is_ended_too(shell: str, watched: Watched) -> None:
-    """At every instant of its start, a command is ended."""
+def test_a_command_that_has_just_begun_ends_when_the_conductor_is_gone(shell: str, watched: Watched) -> None:
+    """The input of the wrapper ends immediately after its start."""
     wrapped = Wrapped(shell, ["sleep", "1000"])
-    wrapped.let_go()
+    wrapped.close_lifeline()
     wrapped.end()
     assert watched.gone_in_time(), watched.alive()
 
 
 @in_each_shell
-def test_a_line_on_its_input_ends_the_wrapper(shell: str, watched: Watched) -> None:
-    """A line on its input asks the wrapper to end the command."""
+def test_a_line_on_the_input_of_the_wrapper_ends_the_command(shell: str, watched: Watched) -> None:
+    """The conductor ends a command in this way while the connection stays open."""
     wrapped = Wrapped(shell, ["sleep", "1000"])
     os.write(wrapped.lifeline, b"end\n")
     assert wrapped.end()[3].returncode == 143
 
 
 @in_each_shell
-def test_what_a_command_leaves_has_a_while_to_end(shell: str, tmp_path: Path, watched: Watched) -> None:
+def test_processes_left_by_a_command_have_a_grace_period_to_end(shell: str, tmp_path: Path, watched: Watched) -> None:
     """A leftover process ends by itself, by SIGTERM, or by SIGKILL."""
     done = tmp_path / "done"
     wrapped = Wrapped(shell, ["sh", "-c", f"(sleep 0.1; touch {done}) & exit 0"], grace=60)
@@ -203,12 +203,12 @@ def test_what_a_command_leaves_has_a_while_to_end(shell: str, tmp_path: Path, wa
 
 @in_each_shell
 def test_a_stopped_command_is_ended(shell: str, watched: Watched) -> None:
-    """SIGCONT lets it take the SIGTERM."""
+    """SIGCONT lets the command handle the SIGTERM."""
     wrapped = Wrapped(shell, ["sh", "-c", "echo begun; kill -STOP $$"])
     assert wrapped.process.stdout is not None
     wrapped.process.stdout.readline()
     time.sleep(0.05)
-    wrapped.let_go()
+    wrapped.close_lifeline()
     assert wrapped.end()[3].returncode == 143
 
 
@@ -241,7 +241,7 @@ def test_the_wrapper_passes_through_login_shells(shell: str) -> None:
     assert "\n" not in line
 
 
-def test_the_script_is_portable(tmp_path: Path) -> None:
+def test_the_wrapper_script_is_portable(tmp_path: Path) -> None:
     """shellcheck and checkbashisms find no fault."""
     file = tmp_path / "script"
     file.write_text("#!/bin/sh\n" + _wrapper.WRAPPER_SCRIPT.replace("; ", ";\n") + "\n")
@@ -257,7 +257,7 @@ END = b"\x1e%b end 7 0m0.00s 0m0.01s\n1m2.50s 0m0,25s\n" % TOKEN.encode()
 
 
 @given(st.lists(st.binary(max_size=8), min_size=2, max_size=4), st.lists(st.integers(0, 120), max_size=6))
-def test_reports_are_taken_out_however_they_come(texts: list[bytes], cuts: list[int]) -> None:
+def test_reports_are_removed_from_output_read_in_any_pieces(texts: list[bytes], cuts: list[int]) -> None:
     """All other text passes unchanged, in whatever pieces it is read."""
     before, *between, behind = texts
     data = before + START + b"".join(between) + END + behind
@@ -272,8 +272,8 @@ def test_reports_are_taken_out_however_they_come(texts: list[bytes], cuts: list[
 
 
 @pytest.mark.parametrize("end_first", [False, True])
-def test_what_is_kept_back_until_the_start_is_handed_on_then(end_first: bool) -> None:
-    """Nothing is lost, even if the output ends before the start is known, which comes by another pipe."""
+def test_output_before_the_start_report_is_buffered_and_then_passed_on(end_first: bool) -> None:
+    """No output is lost, even if it ends before the start report, which comes by another pipe."""
     capture, before = CaptureSink(), CaptureSink()
     gate = _StartBuffer([capture])
     reader = ReportFilter(TOKEN, [CaptureSink()], before, gate.open)

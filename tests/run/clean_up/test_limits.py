@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # --- how long
 
 
-def test_bounded_by_cleanup_timeout(virtual: Virtual) -> None:
+def test_clean_up_phase_ends_at_cleanup_timeout(virtual: Virtual) -> None:
     """After `cleanup_timeout` seconds, running clean-up jobs are CANCELLED, and no others start."""
     critical = bad()
     endless = alarm(critical, 99)
@@ -31,14 +31,14 @@ def test_bounded_by_cleanup_timeout(virtual: Virtual) -> None:
     assert (endless.state, second.state) == (CANCELLED, IDLE)
 
 
-def test_five_seconds_by_default_and_none_for_no_limit(virtual: Virtual) -> None:
-    """The default is 5 s; None lets them take their time."""
+def test_cleanup_timeout_is_five_seconds_by_default_and_none_is_no_limit(virtual: Virtual) -> None:
+    """With None, clean-up jobs may take any time."""
     for seconds, options in (6, {}), (100, {"cleanup_timeout": None}):
         critical = bad()
         assert virtual(timed, Scheduler(critical, alarm(critical, 99), **options)) == (False, seconds)
 
 
-def test_a_timeout_of_its_own(virtual: Virtual) -> None:
+def test_clean_up_job_may_have_its_own_timeout_and_retry(virtual: Virtual) -> None:
     """Timeout, retry and restarts of a clean-up job work within the phase."""
     critical = bad()
     slow = alarm(critical, 9, timeout=1)
@@ -48,8 +48,8 @@ def test_a_timeout_of_its_own(virtual: Virtual) -> None:
     assert (stubborn.state, stubborn.attempts) == (FAILED, 3)
 
 
-def test_with_a_pool_each_runs_once_whatever_it_needs(virtual: Virtual) -> None:
-    """Clean-up jobs do not wait for resources that others hold, and those without needs run too."""
+def test_clean_up_jobs_do_not_wait_for_their_needs(virtual: Virtual) -> None:
+    """Clean-up jobs with needs run although other jobs hold the resources; each runs once."""
     critical = bad()
     needs: list[dict[str, int]] = [{}, {"gpu": 1}, {}, {}, {"gpu": 1}]
     cleaning = [alarm(critical, 2, needs=need) for need in needs]
@@ -60,10 +60,10 @@ def test_with_a_pool_each_runs_once_whatever_it_needs(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_a_clean_up_job_that_does_not_end_is_named(
+def test_clean_up_job_that_ignores_its_cancellation_is_logged_with_its_stack(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, nested: bool
 ) -> None:
-    """A clean-up job that ignores its cancellation is named in the log, with its stack, a second later; once."""
+    """The line comes once, a second after the cancellation."""
 
     async def stays() -> None:
         with anyio.CancelScope(shield=True):
@@ -82,8 +82,8 @@ def test_a_clean_up_job_that_does_not_end_is_named(
     assert "in stays" in told[0]
 
 
-def test_shielded_from_a_cancellation_outside(virtual: Virtual) -> None:
-    """A scope around the run that is cancelled meanwhile cuts no clean-up job; it takes effect afterwards."""
+def test_cancelled_scope_around_the_run_takes_effect_after_the_clean_up(virtual: Virtual) -> None:
+    """A scope that is cancelled during the clean-up cuts no clean-up job short."""
     critical = bad()
     cleaning = alarm(critical, 3)
     scheduler = Scheduler(critical, cleaning)
@@ -99,7 +99,7 @@ def test_shielded_from_a_cancellation_outside(virtual: Virtual) -> None:
     assert scheduler.stop_reason is StopReason.CRITICAL
 
 
-def test_cancelled_alone(virtual: Virtual) -> None:
+def test_cancel_of_one_clean_up_job_ends_only_this_job(virtual: Virtual) -> None:
     """`cancel()` of one clean-up job ends that one; `cancel()` of the scheduler, which is stopping, nothing."""
     critical = bad()
     one = alarm(critical, 3)
@@ -120,7 +120,7 @@ def test_cancelled_alone(virtual: Virtual) -> None:
 # --- what does not change
 
 
-def test_a_clean_up_job_that_fails_changes_nothing(virtual: Virtual) -> None:
+def test_failure_of_a_clean_up_job_does_not_change_the_outcome_of_the_run(virtual: Virtual) -> None:
     """A clean-up job that fails, be it critical, is FAILED; reason, culprit and result stay, and the others go on."""
     critical = bad()
     failing = Job(fail, 1, OSError("worse"), required=critical, run_if="failed", critical=True)
@@ -135,7 +135,7 @@ def test_a_clean_up_job_that_fails_changes_nothing(virtual: Virtual) -> None:
     assert [str(one) for one in caught.value.exceptions] == ["broken", "worse"]
 
 
-def test_a_second_run_starts_afresh(virtual: Virtual) -> None:
+def test_clean_up_jobs_are_reset_for_a_second_run(virtual: Virtual) -> None:
     """Clean-up jobs are reset like all others."""
     critical = bad()
     cleaning = alarm(Sequence(critical))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # --- when
 
 
-def test_after_a_critical_failure(virtual: Virtual) -> None:
+def test_clean_up_job_runs_after_a_critical_failure(virtual: Virtual) -> None:
     """The alarm on the job that failed runs, and the run returns False when it has ended."""
     critical = bad()
     cleaning = alarm(critical, 2, kwargs={"value": "clean"})
@@ -30,7 +30,7 @@ def test_after_a_critical_failure(virtual: Virtual) -> None:
     assert (cleaning.started_at, cleaning.finished_at) == (1, 3)
 
 
-def test_after_a_timeout(virtual: Virtual) -> None:
+def test_clean_up_job_runs_after_a_timeout_of_the_run(virtual: Virtual) -> None:
     """Jobs that the timeout cancelled count as failed: their clean-up runs, beyond the time of the run."""
     slow = Job(nap, 9)
     cleaning = alarm(slow)
@@ -40,7 +40,7 @@ def test_after_a_timeout(virtual: Virtual) -> None:
     assert (slow.state, cleaning.state) == (CANCELLED, SUCCEEDED)
 
 
-def test_what_the_stop_cancels_counts_as_failed(virtual: Virtual) -> None:
+def test_jobs_cancelled_by_a_critical_failure_count_as_failed(virtual: Virtual) -> None:
     """A critical failure elsewhere cancels a running and a waiting job; both have their clean-up."""
     running, waiting = Job(nap, 9), Job(nap, 9)
     jobs = [alarm(running), alarm(waiting)]
@@ -50,7 +50,7 @@ def test_what_the_stop_cancels_counts_as_failed(virtual: Virtual) -> None:
     assert [job.state for job in jobs] == [SUCCEEDED, SUCCEEDED]
 
 
-def test_only_when_the_jobs_have_unwound(virtual: Virtual) -> None:
+def test_clean_up_begins_after_all_ordinary_jobs_have_unwound(virtual: Virtual) -> None:
     """Clean-up begins when no ordinary job is left, so that nothing uses what it removes."""
     ended: list[float] = []
 
@@ -160,15 +160,15 @@ def test_clean_up_jobs_that_ran_before_the_stop_do_not_run_again(virtual: Virtua
     assert calls == [0.25]
 
 
-def test_a_clean_up_job_that_the_stop_cancels_is_cancelled(virtual: Virtual) -> None:
-    """One that was running already is an ordinary job of the run: cancelled, and not started again."""
+def test_clean_up_job_running_before_the_stop_is_cancelled_and_not_restarted(virtual: Virtual) -> None:
+    """A job with `run_if="failed"` that started before the stop is an ordinary job of the run."""
     early = Job(fail, 0.25)
     cleaning = alarm(early, 9)
     assert virtual(timed, Scheduler(early, cleaning, bad())) == (False, 1)
     assert cleaning.state is CANCELLED
 
 
-def test_with_inputs(virtual: Virtual) -> None:
+def test_clean_up_job_may_have_inputs(virtual: Virtual) -> None:
     """Arguments work as usual: results of what succeeded, `ref` for what failed; a failed input blocks."""
     critical, name = bad(), Job(nap, 0, "name")
 
@@ -182,7 +182,7 @@ def test_with_inputs(virtual: Virtual) -> None:
     assert blocked.started_at is None
 
 
-def test_a_chain_of_clean_up_jobs(virtual: Virtual) -> None:
+def test_clean_up_job_that_requires_another_starts_after_it(virtual: Virtual) -> None:
     """A clean-up job that requires another starts when that has settled, as long as something required failed."""
     critical = bad()
     first = alarm(critical, 1)
@@ -192,8 +192,8 @@ def test_a_chain_of_clean_up_jobs(virtual: Virtual) -> None:
     assert [job.started_at for job in (first, second, third)] == [1, 2, 3]
 
 
-def test_a_chain_goes_on_beside_a_slow_one(virtual: Virtual) -> None:
-    """Each clean-up job starts as soon as its requirements have settled; a slow job beside it delays nothing."""
+def test_slow_clean_up_job_does_not_delay_a_chain_of_others(virtual: Virtual) -> None:
+    """Each clean-up job starts as soon as its requirements have settled."""
     critical = bad()
     slow, first = alarm(critical, 99), alarm(critical, 1)
     second = alarm([critical, first], 1)
@@ -202,8 +202,8 @@ def test_a_chain_goes_on_beside_a_slow_one(virtual: Virtual) -> None:
     assert (slow.state, second.state) == (CANCELLED, SUCCEEDED)
 
 
-def test_a_long_chain(virtual: Virtual) -> None:
-    """A chain of a thousand of them needs no recursion."""
+def test_a_thousand_chained_clean_up_jobs_run(virtual: Virtual) -> None:
+    """The chain needs no recursion."""
     critical = bad()
     scheduler = Scheduler(critical)
     last: Job[Any] | None = None
@@ -214,8 +214,8 @@ def test_a_long_chain(virtual: Virtual) -> None:
     assert last.state is SUCCEEDED
 
 
-def test_an_alarm_for_a_clean_up_job_that_fails(virtual: Virtual) -> None:
-    """One whose only requirement is a clean-up job runs if that fails."""
+def test_clean_up_job_that_requires_a_failed_clean_up_job_runs(virtual: Virtual) -> None:
+    """The failed clean-up job is its only requirement."""
     critical = bad()
     failing = Job(fail, required=critical, run_if="failed")
     last = alarm(failing)
@@ -223,8 +223,8 @@ def test_an_alarm_for_a_clean_up_job_that_fails(virtual: Virtual) -> None:
     assert last.state is SUCCEEDED
 
 
-def test_start_in_the_order_added_whatever_the_window(virtual: Virtual) -> None:
-    """All that are due start at once, in the order added; the window does not limit them."""
+def test_clean_up_jobs_start_in_the_order_added_whatever_the_window(virtual: Virtual) -> None:
+    """All that are due start at once; the window does not limit them."""
     order: list[str] = []
 
     async def start() -> None:

@@ -87,8 +87,8 @@ def test_each_outcome_maps_to_a_junit_result(virtual: Virtual, tmp_path: Path) -
     assert (root.get("failures"), root.get("tests")) == ("4", str(len(cases)))
 
 
-def test_jobs_that_are_dropped_are_cases_too(virtual: Virtual, tmp_path: Path) -> None:
-    """With `keep_jobs=False` the scheduler has lost such a job by the end; the file still has a case for it."""
+def test_dropped_jobs_are_in_the_junit_file_and_the_summary(virtual: Virtual, tmp_path: Path) -> None:
+    """With `keep_jobs=False` the scheduler has lost its settled jobs by the end; the file has a case for each."""
 
     async def grow() -> None:
         scheduler.update([Job(nap, 1, label="a"), Job(fail, 1, label="b")])
@@ -114,7 +114,7 @@ def hostile() -> Scheduler:
     return Scheduler(command, Job(raises, label=f"{HOSTILE} 2"), label=HOSTILE)
 
 
-def test_hostile_labels_and_output_leave_the_file_readable(tmp_path: Path) -> None:
+def test_hostile_labels_and_output_leave_the_junit_file_readable(tmp_path: Path) -> None:
     """Control characters, `]]>`, colours, markup and text that is not Unicode are escaped."""
     hostile().run(instruments=[JUnit(tmp_path / "junit.xml")])
     cases = cases_in(tmp_path / "junit.xml")
@@ -126,7 +126,7 @@ def test_hostile_labels_and_output_leave_the_file_readable(tmp_path: Path) -> No
     assert kinds(case) == kinds(other) == ["Failure"]
 
 
-def test_hostile_labels_and_output_mean_nothing_in_the_summary(tmp_path: Path) -> None:
+def test_hostile_labels_and_output_stay_text_in_the_summary(tmp_path: Path) -> None:
     """A Markdown renderer finds only trioflow's headings and tables; markup in a label stays text."""
     hostile().run(instruments=[Summary(tmp_path / "s.md")])
     html = rendered(tmp_path / "s.md")
@@ -136,8 +136,8 @@ def test_hostile_labels_and_output_mean_nothing_in_the_summary(tmp_path: Path) -
         assert tag not in html
 
 
-def test_huge_output_is_cut_with_a_word(tmp_path: Path) -> None:
-    """CI systems reject files of many MB, so a notice stands in place of what is cut."""
+def test_huge_output_is_truncated_with_a_notice(tmp_path: Path) -> None:
+    """CI systems reject files of many MB, so a notice replaces the beginning of the output."""
     big = CommandJob("head -c 3000000 /dev/zero | tr '\\0' x; echo the end; exit 1", shell=True, stdout=subprocess.PIPE)
     Scheduler(big).run(instruments=[JUnit(tmp_path / "junit.xml"), Summary(tmp_path / "s.md")])
     (case,) = cases_in(tmp_path / "junit.xml").values()
@@ -156,7 +156,7 @@ STREAMS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("streams", STREAMS)
-def test_captured_output_is_printed_once(
+def test_each_report_has_captured_output_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], streams: str
 ) -> None:
     """The headline, a single line, leaves the output out, and the block is labelled as output."""
@@ -172,23 +172,23 @@ def test_captured_output_is_printed_once(
         assert text.count("\nfirst\n") == text.count("last") == 1
 
 
-def test_restored_jobs_are_counted(virtual: Virtual, tmp_path: Path) -> None:
-    """The summary calls them what all views call them."""
+def test_the_summary_counts_restored_jobs(virtual: Virtual, tmp_path: Path) -> None:
+    """As in all views, their number is in parentheses after the number of jobs that succeeded."""
     for _ in range(2):
         scheduler = Scheduler(Job(nap, 1, label="a"), Job(fail, 1, label="b"), label="s")
         virtual(functools.partial(scheduler.co_run, journal=tmp_path / "j", instruments=[Summary(tmp_path / "s.md")]))
     assert "\n2 jobs: 1 succeeded (1 restored), 1 failed\n" in (tmp_path / "s.md").read_text()
 
 
-def test_neither_summary_nor_annotations_have_redacted_text(tmp_path: Path) -> None:
+def test_junit_file_and_summary_have_no_redacted_text(tmp_path: Path) -> None:
     """The command and its output are left out."""
     secret = CommandJob(["sh", "-c", "echo hunter2; exit 1"], redact=True, stdout=subprocess.PIPE)
     Scheduler(secret).run(instruments=[JUnit(tmp_path / "junit.xml"), Summary(tmp_path / "s.md")])
     assert "hunter2" not in (tmp_path / "junit.xml").read_text() + (tmp_path / "s.md").read_text()
 
 
-def test_the_summary_has_verdict_failures_and_the_slowest(virtual: Virtual, tmp_path: Path) -> None:
-    """The parts come in this order, the slowest job first."""
+def test_the_summary_has_verdict_failures_and_slowest_jobs_in_order(virtual: Virtual, tmp_path: Path) -> None:
+    """The slowest job is the first in its table."""
     scheduler = every_outcome()
     scheduler.sanitize()
     virtual(run_and_report, scheduler, Summary(tmp_path / "s.md"))
@@ -200,7 +200,7 @@ def test_the_summary_has_verdict_failures_and_the_slowest(virtual: Virtual, tmp_
     assert re.findall(r"^\| (\S+) \|", slowest, re.M)[1:3] in (["late", "late/cut"], ["late/cut", "late"])
 
 
-def test_the_last_run_of_a_repeated_job_counts(virtual: Virtual, tmp_path: Path) -> None:
+def test_only_the_last_attempt_of_a_retried_scheduler_counts(virtual: Virtual, tmp_path: Path) -> None:
     """A nested scheduler that succeeds on a retry has no failures, neither in the summary nor in a report."""
     tries: list[int] = []
 
@@ -222,7 +222,7 @@ def test_the_last_run_of_a_repeated_job_counts(virtual: Virtual, tmp_path: Path)
 # --- GitHub
 
 
-def test_a_scheduler_that_failed_by_itself_is_a_failure_and_no_job(virtual: Virtual, tmp_path: Path) -> None:
+def test_a_timed_out_nested_scheduler_counts_as_a_failure_but_not_as_a_job(virtual: Virtual, tmp_path: Path) -> None:
     """The summary counts as `debrief` does: one cancelled job and one failure."""
     scheduler = Scheduler(Scheduler(Job(nap, 9, label="long"), timeout=1, label="inner"), label="shop")
     virtual(functools.partial(scheduler.co_run, instruments=[Summary(tmp_path / "summary.md")]))
@@ -291,7 +291,7 @@ def test_the_summary_has_the_failing_line_and_the_graph(tmp_path: Path, monkeypa
         assert ("```mermaid\nflowchart" in text) is has_graph
 
 
-def test_the_log_of_github_shows_no_invisible_character(
+def test_the_log_on_github_has_no_invisible_characters(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A character that reverses the direction of text would disguise the error."""
@@ -308,14 +308,14 @@ def test_the_log_of_github_shows_no_invisible_character(
     )
 
 
-def test_without_github_a_summary_needs_a_path() -> None:
-    """The error says what is missing."""
+def test_a_summary_without_a_path_raises_outside_github() -> None:
+    """The error names the variable that has the path on GitHub."""
     with pytest.raises(ValueError, match="GITHUB_STEP_SUMMARY"):
         Summary()
 
 
-def test_a_file_that_cannot_be_written_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The run itself goes on."""
+def test_a_report_file_that_cannot_be_written_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The run itself succeeds."""
     report = JUnit(tmp_path / "no" / "junit.xml")
     assert Scheduler(Job(nothing)).run(instruments=[report])
     assert "cannot be written" in caplog.text

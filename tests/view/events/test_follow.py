@@ -15,7 +15,7 @@ import pytest
 from trioflow import Events, Job, Monitor, Pool, Scheduler, Service, Throttled, current_job
 from trioflow.view.events._follow import EVENT_HANDLERS, Follower, UnsupportedEventVersion, placeholder_exception
 from trioflow.view.events._format import AnyEvent
-from trioflow.view.monitor._styled_lines import PictureRenderer
+from trioflow.view.monitor._picture_renderer import PictureRenderer
 from trioflow.view.text._symbols import Symbols
 
 from ...bodies import fail, nap
@@ -81,7 +81,7 @@ def without_times(log: str) -> list[str]:
     return [line.partition(" ")[2] for line in log.splitlines()]
 
 
-def test_a_log_from_events_is_that_of_the_run(virtual: Virtual) -> None:
+def test_a_log_made_from_events_equals_the_log_of_the_run(virtual: Virtual) -> None:
     """The two logs agree line by line, including the time that each job took."""
     live, told, events = io.StringIO(), io.StringIO(), io.StringIO()
     virtual(run_with, busy_scenario(), Monitor(file=live), Events(events))
@@ -90,7 +90,7 @@ def test_a_log_from_events_is_that_of_the_run(virtual: Virtual) -> None:
     assert len(without_times(live.getvalue())) > 15
 
 
-def test_a_picture_from_events_is_that_of_the_run(virtual: Virtual) -> None:
+def test_a_picture_made_from_events_equals_the_picture_of_the_run(virtual: Virtual) -> None:
     """In the middle of the run, lines, symbols, counts and the estimate are the same."""
     live: list[Any] = []
     monitor, file = Monitor(file=io.StringIO()), io.StringIO()
@@ -133,14 +133,14 @@ def test_lines_that_are_no_events_are_skipped() -> None:
     assert follower.known_event_count == 0
 
 
-def test_another_version_is_refused() -> None:
+def test_events_of_an_unsupported_version_raise() -> None:
     """The error names the version found."""
     follower = Follower(Monitor(file=io.StringIO()))
     with pytest.raises(UnsupportedEventVersion, match="version 2"):
         follower.replay_line(b'{"event":"run_started","v":2}')
 
 
-def test_jobs_whose_line_was_dropped_get_placeholders(virtual: Virtual) -> None:
+def test_jobs_whose_events_were_dropped_get_placeholders(virtual: Virtual) -> None:
     """A slow reader gets only part of the lines: here every third is missing, except for the first and last ones."""
     events = io.StringIO()
     virtual(run_with, busy_scenario(), Events(events))
@@ -162,7 +162,7 @@ def test_a_run_whose_process_is_gone_is_abandoned() -> None:
         follower.close()
 
 
-def test_a_run_that_was_killed_has_not_ended(virtual: Virtual) -> None:
+def test_a_killed_run_is_shown_as_not_ended(virtual: Virtual) -> None:
     """The last line must not claim success just because nothing has failed."""
     events, told = io.StringIO(), io.StringIO()
     virtual(run_with, Scheduler(Job(nap, 1, label="a"), Job(nap, 2, label="b"), label="all"), Events(events))
@@ -181,21 +181,21 @@ def test_two_runs_in_a_file_are_shown_one_after_the_other() -> None:
     assert told.getvalue().count("twice: 1 job") == 2
 
 
-def test_an_exception_of_the_same_name_stands_for_the_exception() -> None:
-    """The follower knows only the name of the type; the text may be anything."""
+def test_a_placeholder_exception_has_the_type_name_from_the_event() -> None:
+    """An event has only the name of the type and the text, which may be anything."""
     assert repr(placeholder_exception("OSError: no: way")) == "OSError('no: way')"
     assert repr(placeholder_exception("Flaw")) == "Flaw()"
     assert str(placeholder_exception("not a name: x")) == "not a name: x"
 
 
-def test_each_event_is_taken_or_skipped_on_purpose() -> None:
-    """The follower's table must list every event, including those added later."""
+def test_every_event_type_is_in_the_table_of_handlers() -> None:
+    """An event type added later fails here until it is handled or skipped on purpose."""
     assert set(EVENT_HANDLERS) == set(get_args(AnyEvent))
 
 
 @pytest.mark.parametrize("kept", ["all but the first", "no failure", "every third", "the first and the last"])
-def test_a_file_with_lines_missing_has_the_verdict_of_the_run(virtual: Virtual, kept: str) -> None:
-    """The last line has the counts and the number of lines; no time is negative."""
+def test_a_file_with_missing_lines_shows_the_verdict_of_the_run(virtual: Virtual, kept: str) -> None:
+    """The last line has the counts and the number of lines; no time shown is negative."""
     file, shown = io.StringIO(), io.StringIO()
     groups = [Scheduler(*(Job(nap, 1 + n, label=f"{g}{n}") for n in range(3)), Job(fail, 2), label=g) for g in "ab"]
     virtual(lambda: Scheduler(*groups, label="run").co_run(instruments=[Events(file)]))

@@ -1,4 +1,4 @@
-"""Graphs after a run: durations, the critical path, failures in folded schedulers, and the fit to the page."""
+"""Graphs after a run: durations, the critical path, failures in collapsed schedulers, and the layout."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from ...conftest import Virtual
 
 
-def ran(virtual: Virtual, *jobs: Any, **options: Any) -> Scheduler:
+def run_virtually(virtual: Virtual, *jobs: Any, **options: Any) -> Scheduler:
     scheduler = Scheduler(*jobs, label="all", **options)
     virtual(scheduler.co_run)
     return scheduler
 
 
-def name(box: str) -> str:
+def label_of(box: str) -> str:
     return box.partition("|")[0]
 
 
@@ -41,17 +41,17 @@ def test_boxes_show_durations_after_a_run(virtual: Virtual) -> None:
     assert [box for box in found.boxes if "forever" in box and "min" in box] == []
 
 
-def test_a_folded_scheduler_says_what_was_blocked_in_it(virtual: Virtual) -> None:
+def test_a_collapsed_scheduler_shows_the_number_of_its_blocked_jobs(virtual: Virtual) -> None:
     """The scheduler ran to its end and no job in it failed; still, its box differs from one where all succeeded."""
     bad = Job(fail, label="bad")
     inner = Scheduler(Job(nap, 0, bad, label="a"), Job(nap, label="b"), label="inner")
-    scheduler = ran(virtual, bad, inner)
+    scheduler = run_virtually(virtual, bad, inner)
     assert "inner|2 jobs|1 blocked|1 s" in seen(scheduler.graph(collapse=True)).boxes
     assert "fill:#fdf5ee,stroke:#9a4a12" in scheduler.mermaid(collapse=True)
 
 
-def test_the_critical_path_is_marked(virtual: Virtual) -> None:
-    """Double borders and dark lines mark it, in frames and across resources too; a second run clears the marks."""
+def test_double_borders_and_dark_lines_mark_the_critical_path(virtual: Virtual) -> None:
+    """The marks are in frames and across resources, too."""
     first, beside = Job(nap, 1, label="first"), Job(nap, 2, label="beside")
     models = [Job(nap, 5 - n, label=f"m{n}", required=first, needs={"gpu": 1}) for n in range(2)]
     inner = Scheduler(models, Job(nap, 1, label="sum", required=models), label="inner", required=first)
@@ -61,10 +61,10 @@ def test_the_critical_path_is_marked(virtual: Virtual) -> None:
         job.requires(first, remove=True)
     virtual(scheduler.co_run)
     found = seen(scheduler.graph())
-    double = {name(box) for box, how in found.boxes.items() if how.get("peripheries") == "2"}
+    double = {label_of(box) for box, how in found.boxes.items() if how.get("peripheries") == "2"}
     assert double == {"first", "m0", "m1", "sum", "last"}
     dark = {
-        (name(tail), name(head))
+        (label_of(tail), label_of(head))
         for (tail, head), how in found.lines.items()
         if how["color"] == _style.CRITICAL_PATH_COLOR
     }
@@ -73,21 +73,21 @@ def test_the_critical_path_is_marked(virtual: Virtual) -> None:
     assert "critical path" in scheduler.graph(legend=True).source
 
 
-def test_a_folded_scheduler_with_a_failure_is_not_plain_green(virtual: Virtual) -> None:
+def test_a_collapsed_scheduler_with_a_failed_job_has_a_red_border(virtual: Virtual) -> None:
     """The box is pale with a red border and the number of failures, in Graphviz and Mermaid, even if the scheduler
     succeeded.
     """
     inner = Scheduler(Job(fail, 1, OSError("x"), label="broken"), Job(nap, 1, label="fine"), label="inner")
-    scheduler = ran(virtual, inner, Scheduler(Job(nap, 1, label="z"), label="other"))
+    scheduler = run_virtually(virtual, inner, Scheduler(Job(nap, 1, label="z"), label="other"))
     boxes = seen(scheduler.graph(collapse=True)).boxes
-    broken, fine = (next(how for box, how in boxes.items() if name(box) == one) for one in ("inner", "other"))
+    broken, fine = (next(how for box, how in boxes.items() if label_of(box) == one) for one in ("inner", "other"))
     assert (broken["fillcolor"], broken["color"]) == ("#fdf0ee", "#b3261e")
     assert fine["fillcolor"] == "#c9e7d2"
     assert "1 failed" in next(box for box in boxes if box.startswith("inner"))
     assert "fill:#fdf0ee,stroke:#b3261e" in scheduler.mermaid(collapse=True)
 
 
-def test_members_of_a_frame_stand_in_their_order() -> None:
+def test_members_of_a_frame_are_drawn_in_their_order() -> None:
     """Members go from left to right, or from top to bottom, unless requirements decide otherwise."""
     for direction, place, sign in (("TB", 2, 1), ("LR", 3, -1)):
         members = [idle(f"m{n}") for n in range(6)]
@@ -110,23 +110,23 @@ def test_large_graphs_go_from_left_to_right() -> None:
     assert many.mermaid().startswith("flowchart LR")
 
 
-def test_a_picture_has_a_dark_scheme_and_no_tooltip_for_nothing(tmp_path: Path) -> None:
-    """On a dark page the picture is not a white sheet, and its background has no tooltip."""
+def test_an_svg_has_a_dark_scheme_and_no_tooltip_on_its_background(tmp_path: Path) -> None:
+    """On a dark page the picture is not a white sheet."""
     Scheduler(idle("a")).export_as_svgfile(tmp_path / "x.svg")
     text = (tmp_path / "x.svg").read_text()
     assert "prefers-color-scheme: dark" in text
     assert "<title>%3" not in text
 
 
-def test_a_report_shows_as_much_as_can_be_read(virtual: Virtual) -> None:
+def test_a_report_reduces_a_large_graph_to_a_readable_number_of_boxes(virtual: Virtual) -> None:
     """500 jobs in 20 groups and one job give 21 boxes; equal jobs are bundled; a small graph is shown whole."""
     groups = [
         Scheduler(*[Job(nap, 1, label=f"{'abc'[n % 3] * (n + 1)} {g}") for n in range(25)], label=f"group {g}")
         for g in range(20)
     ]
-    many = ran(virtual, groups, Job(nap, 1, label="last", required=groups))
-    alike = ran(virtual, [Job(nap, 1, label=f"j {n}") for n in range(300)])
-    few = ran(virtual, Scheduler([Job(nap, 1, label=f"j {n}") for n in range(30)], label="inner"))
+    many = run_virtually(virtual, groups, Job(nap, 1, label="last", required=groups))
+    alike = run_virtually(virtual, [Job(nap, 1, label=f"j {n}") for n in range(300)])
+    few = run_virtually(virtual, Scheduler([Job(nap, 1, label=f"j {n}") for n in range(30)], label="inner"))
     for scheduler, boxes in ((many, 21), (alike, 1), (few, 31)):
         assert _render.count_boxes(_render.choose_detail(scheduler, {})[1]) == boxes
     section = _sections.graph_section(many, {})
@@ -134,8 +134,8 @@ def test_a_report_shows_as_much_as_can_be_read(virtual: Virtual) -> None:
     assert section.count('class="node"') == 21
 
 
-def test_a_forever_job_that_ended_with_its_run_has_succeeded(virtual: Virtual) -> None:
-    """The job's box has no failure symbol; if a failure ended the run, it has one."""
+def test_a_forever_job_that_ended_with_a_completed_run_has_no_failure_symbol(virtual: Virtual) -> None:
+    """If a critical failure ended the run, the job has the symbol of cancelled jobs."""
     for critical, symbol in (False, ""), (True, "⊘"):
         forever, job = Job(nap, 99, forever=True, label="watch"), Job(fail, 1, critical=critical)
         scheduler = Scheduler(forever, job)

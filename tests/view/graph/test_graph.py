@@ -30,7 +30,7 @@ from .pictures import dot, escape, seen, texts
 @pytest.mark.parametrize("forever", [False, True])
 @pytest.mark.parametrize("critical", [False, True])
 @pytest.mark.parametrize("state", JobState)
-def test_each_state_critical_and_forever(state: JobState, critical: bool, forever: bool) -> None:
+def test_boxes_and_frames_show_state_critical_and_forever(state: JobState, critical: bool, forever: bool) -> None:
     """State sets colour and symbol, critical adds "!" and a thick line, forever a dashed line; frames follow the same
     rules.
     """
@@ -51,7 +51,7 @@ def test_each_state_critical_and_forever(state: JobState, critical: bool, foreve
         assert part["color"] == look.light_colors.outline
 
 
-def test_a_frame_shows_a_failure_inside() -> None:
+def test_a_frame_shows_the_failures_of_its_jobs() -> None:
     """A nested scheduler that succeeded in spite of a failed job has the border of failures and their number."""
     deep = Scheduler(Job(fail_now, OSError("broken"), label="bad"), label="deep")
     scheduler = Scheduler(Scheduler(deep, label="outer"), Scheduler(idle("unharmed"), label="other"))
@@ -65,7 +65,7 @@ def test_a_frame_shows_a_failure_inside() -> None:
     assert f"style n1 stroke:{red}" in scheduler.mermaid()
 
 
-def test_states_are_told_apart_in_grey() -> None:
+def test_states_are_distinguishable_in_grey() -> None:
     """Each state has a unique symbol or, without one, a unique lightness; its text is readable."""
 
     def lightness(colour: str) -> float:
@@ -80,7 +80,7 @@ def test_states_are_told_apart_in_grey() -> None:
         assert abs(lightness(look.light_colors.fill) - lightness(look.light_colors.text)) > 0.5
 
 
-def test_kinds_have_shapes() -> None:
+def test_the_kind_of_a_job_sets_the_shape_of_its_box() -> None:
     """A job's class, or the nearest base that is a kind, sets the shape of the box; the class's name does not."""
 
     class CommandJob(AbstractJob[Any]):
@@ -116,7 +116,7 @@ def test_a_class_sets_the_box_style_of_its_kind() -> None:
     assert '>"run"]' in scheduler.mermaid()
 
 
-def test_names_are_the_numbers_of_the_listing() -> None:
+def test_boxes_and_frames_have_the_numbers_of_the_listing_as_names() -> None:
     """The listing and the picture number jobs alike."""
     a = idle("a")
     scheduler = Scheduler(idle("c", required=a), Scheduler(idle("in"), label="s"), a)
@@ -140,7 +140,7 @@ def fitting(label: str) -> str:
 
 @settings(max_examples=20)
 @given(st.lists(st.text(max_size=40).map(fitting), min_size=1, max_size=30))
-def test_any_label_is_shown_as_it_is(labels: list[str]) -> None:
+def test_any_label_is_shown_literally(labels: list[str]) -> None:
     """Quotes, backslashes, entities, HTML and control characters are shown literally in all places.
 
     The labels are short enough to be shown whole. With up to 40 characters, one in 25 seeds had so many unprintable
@@ -165,8 +165,8 @@ def letters(texts: Iterable[str]) -> list[str]:
     ['"', '\\"', "\\", "\\N", "\\n", "\\\\", "&amp;", "&#65;", "<b>x</b>", "<", ">", "<>", "a\nb", "\x1b[2J", "", " ",
      "{a|b}", "\\l", "node", "漢字", "👍🏽", "e\u0301", "\ud800", "--", "->", "%", "$(x)", "]];", "/* x */", "# x"],
 )  # fmt: skip
-def test_awkward_labels(label: str) -> None:
-    """Each is shown literally: as a plain label, with a remark below it, above a frame, and in a tooltip."""
+def test_labels_with_syntax_of_dot_or_html_are_shown_literally(label: str) -> None:
+    """A label is escaped as a plain label, with a remark below it, above a frame, and in a tooltip."""
     scheduler = Scheduler(idle(label), idle(label, run_if="failed"), Scheduler(idle("in"), label=label))
     svg = dot(scheduler.graph().source, "svg")
     shown = escape(label).strip()
@@ -180,7 +180,7 @@ def titles(svg: str) -> set[str]:
     return {one.attrib[name] for one in ElementTree.fromstring(svg).iter() if name in one.attrib}
 
 
-def test_long_labels_are_broken_and_cut() -> None:
+def test_long_labels_are_wrapped_and_truncated() -> None:
     """A label takes at most four lines; its tooltip has all of it."""
     label = " ".join(f"word{n}" for n in range(100))
     svg = dot(Scheduler(idle(label)).graph().source, "svg")
@@ -224,8 +224,8 @@ def test_lines_end_at_the_borders_of_frames() -> None:
     }  # fmt: skip
 
 
-def test_data_crosses_frames() -> None:
-    """An input in another scheduler has a line from box to box: into a frame, out of it, or between two."""
+def test_an_input_in_another_scheduler_has_a_line_from_box_to_box() -> None:
+    """The line may lead into a frame, out of it, or between two."""
     outer, x = Job(take, label="outer"), Job(take, label="x")
     scheduler = Scheduler(outer, Scheduler(x, label="a"))
     y = Job(take, x, outer, label="y")
@@ -319,7 +319,7 @@ def _in_listing_order(scheduler: Scheduler) -> list[AbstractJob[Any]]:
 # --- options
 
 
-def test_legend_has_what_occurs() -> None:
+def test_legend_has_only_what_occurs_in_the_picture() -> None:
     """The legend explains the colours, shapes and lines of this picture, and no others."""
     source = Job(take, label="a")
     scheduler = Scheduler(source, Job(take, source, label="b", critical=True), idle("c", forever=True))
@@ -330,8 +330,8 @@ def test_legend_has_what_occurs() -> None:
     assert {"succeeded", "✗ failed"} < set(lines)
 
 
-def test_legend_of_everything() -> None:
-    """Each kind of box and line has its sample."""
+def test_legend_has_a_sample_of_each_kind_of_box_and_line() -> None:
+    """The scenario has every kind of job, line and simplification."""
     a, b, c = (Job(take, label=f"job {n}") for n in range(3))
     left = idle("left", required=[a, b])
     scheduler = Scheduler(
@@ -365,13 +365,13 @@ def test_arrows_of_the_legend_end_before_their_text() -> None:
 
 
 @pytest.mark.parametrize("direction", ["TB", "LR"])
-def test_direction(direction: Any) -> None:
+def test_direction_is_passed_to_dot(direction: Any) -> None:
     """Graphs go from top to bottom, or from left to right."""
     assert f"rankdir={direction}" in Scheduler().graph(direction=direction).source
 
 
-def test_bad_options() -> None:
-    """An unknown direction or option is rejected."""
+def test_an_unknown_direction_or_option_raises() -> None:
+    """The error has the wrong value or name."""
     with pytest.raises(ValueError, match=r"direction='up' of graph\(\): choose one of TB, LR"):
         Scheduler().graph(direction="up")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="'colour'"):
@@ -382,7 +382,7 @@ def test_bad_options() -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"bundle": True}, {"only": "*7*"}, {"collapse": True}], ids=str)
-def test_cost_is_linear(options: Any) -> None:
+def test_the_cost_of_a_graph_is_linear_in_the_number_of_jobs(options: Any) -> None:
     """The third hundred jobs cost as many reads of requirements and statements as the second."""
 
     def cost(size: int) -> tuple[int, int]:
@@ -398,7 +398,7 @@ def test_cost_is_linear(options: Any) -> None:
     assert lines3 - lines2 == lines2 - lines1
 
 
-def test_many_jobs_before_in_and_behind_a_frame() -> None:
+def test_a_frame_with_a_thousand_requirements_has_one_line_for_each() -> None:
     """The graph has one line for each requirement, and few more."""
     before = [idle(f"a{n}") for n in range(1000)]
     middle = Scheduler([idle(f"m{n}") for n in range(1000)], label="middle", required=before)
@@ -408,7 +408,7 @@ def test_many_jobs_before_in_and_behind_a_frame() -> None:
     assert source.count('lhead="cluster 1001"') == source.count('ltail="cluster 1001"') == 1000
 
 
-def test_any_depth_of_nesting() -> None:
+def test_graph_supports_any_depth_of_nesting() -> None:
     """Nested frames are written without recursion."""
     scheduler = Scheduler(idle("deepest"))
     for _ in range(300):
@@ -422,7 +422,7 @@ def test_any_depth_of_nesting() -> None:
     assert source.count("subgraph") == 300
 
 
-def test_graphviz_is_imported_when_something_is_drawn() -> None:
+def test_importing_trioflow_does_not_import_graphviz() -> None:
     """A program that draws nothing does not wait for the import."""
     check = "import sys, trioflow; print({name.partition('.')[0] for name in sys.modules} & {'graphviz', 'html'})"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, encoding="utf-8", check=True)

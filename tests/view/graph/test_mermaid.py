@@ -73,7 +73,7 @@ def everything() -> Scheduler:
     return scheduler.update([inner, alarm, Scheduler(label="empty", required=inner)])
 
 
-def test_golden() -> None:
+def test_mermaid_text_of_an_example_matches_the_expected_text() -> None:
     """Boxes, frames, lines, classes and styles come in this order."""
     assert everything().mermaid() == (
         "flowchart TB\n"
@@ -104,8 +104,8 @@ def test_golden() -> None:
 @pytest.mark.parametrize("options", [
     {}, {"collapse": True, "direction": "LR"}, {"bundle": True}, {"only": ["source", "alarm", "inner/in"]}
 ], ids=str)  # fmt: skip
-def test_the_same_as_in_the_graph(options: Any) -> None:
-    """The pictures of Mermaid and Graphviz have the same boxes, frames and lines for the same options."""
+def test_mermaid_draws_the_same_boxes_frames_and_lines_as_graph(options: Any) -> None:
+    """The numbers are equal for the same options."""
     scheduler = everything()
     found = [kind for kind, _ in statements(scheduler.mermaid(**options))]
     graph = seen(scheduler.graph(**options))
@@ -116,8 +116,8 @@ def test_the_same_as_in_the_graph(options: Any) -> None:
 
 
 @pytest.mark.parametrize("state", JobState)
-def test_states_are_classes(state: JobState) -> None:
-    """Each box and each frame has the class of its state, and the class is defined."""
+def test_each_box_and_frame_has_the_class_of_its_state(state: JobState) -> None:
+    """Each class that occurs is defined."""
     job, nested = idle("job"), Scheduler(idle("in"), label="nested")
     lead_to(state, job)
     lead_to(state, nested)
@@ -130,7 +130,7 @@ def test_states_are_classes(state: JobState) -> None:
 
 
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=10))
-def test_any_label_is_shown_as_it_is(given_labels: list[str]) -> None:
+def test_any_label_is_shown_literally(given_labels: list[str]) -> None:
     """No text in a label is parsed as Mermaid syntax, HTML, Markdown or entities."""
     scheduler = Scheduler([idle(label) for label in given_labels], [Scheduler(idle("in"), label="s" + given_labels[0])])
     expected = sorted(escape(job.label).lstrip() or " " for job in scheduler.iterate_jobs())
@@ -138,15 +138,17 @@ def test_any_label_is_shown_as_it_is(given_labels: list[str]) -> None:
 
 
 @pytest.mark.parametrize("label", ["1. list", "- list", "+ list", "* list", "1) list", "`code`", "# heading", "a - b"])
-def test_labels_are_no_markdown(label: str) -> None:
+def test_labels_are_not_parsed_as_markdown(label: str) -> None:
     """Text that Markdown would parse as code, a heading or a list, which Mermaid rejects, is escaped."""
     text = Scheduler(idle(label)).mermaid()
     assert labels(text) == [label]
     assert not re.search(r"\"(?:\d+[.)]|[-+*]) |[`]|# ", text)
 
 
-def test_outside_and_points() -> None:
-    """Requirements outside the drawing have a question mark; detours meet in a circle, at lines without heads."""
+def test_outside_requirements_and_junctions_are_drawn() -> None:
+    """Requirements outside the drawing have a question mark; a junction of indirect requirements is a circle, at lines
+    without heads.
+    """
     outer = Job(take, label="outer")
     scheduler = Scheduler(outer)
     inner = scheduler.add(Scheduler(Job(take, outer, label="in"), label="inner"))
@@ -159,16 +161,16 @@ def test_outside_and_points() -> None:
     assert (text.count(" -.- "), text.count(" -.-> ")) == (3, 3)
 
 
-def test_bad_options() -> None:
-    """`legend=` does not exist here; a wrong direction is rejected as in `graph`."""
+def test_an_unknown_option_or_direction_raises() -> None:
+    """`legend=` is an option of `graph` only."""
     with pytest.raises(TypeError, match="'legend'"):
         Scheduler().mermaid(legend=True)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="direction='up'"):
         Scheduler().mermaid(direction="up")  # type: ignore[arg-type]
 
 
-def test_export(tmp_path: Path) -> None:
-    """The file is the text, with the same options."""
+def test_export_as_mermaid_writes_the_text(tmp_path: Path) -> None:
+    """The export has the same options as `mermaid`."""
     everything().export_as_mermaid(tmp_path / "g.mmd", collapse=True)
     assert (tmp_path / "g.mmd").read_text(encoding="utf-8") == everything().mermaid(collapse=True)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from trioflow import AbstractJob, Job, JobState, Scheduler
 from trioflow.view.graph import _render
-from trioflow.view.graph._drawing import Drawing, DrawingRole, LineKind
+from trioflow.view.graph._drawing import Drawing, DrawingRole, EdgeKind
 
 from ...bodies import fail_now, idle, take
 from .pictures import seen
@@ -33,8 +33,8 @@ def chain(*labels: str) -> list[AbstractJob[Any]]:
 # --- only
 
 
-def test_only_some_jobs() -> None:
-    """Jobs, paths and patterns of paths select what is drawn; a nested scheduler includes all its jobs."""
+def test_only_selects_jobs_by_object_path_or_pattern() -> None:
+    """A nested scheduler includes all its jobs."""
     inner = Scheduler(idle("x"), idle("y"), label="inner")
     a, b = idle("a1"), idle("b1")
     scheduler = Scheduler(a, b, inner, idle("c[1]"), label="outer")
@@ -47,7 +47,7 @@ def test_only_some_jobs() -> None:
     assert drawn(scheduler, only=[])[0] == set()
 
 
-def test_enclosing_frames_of_kept_jobs_are_drawn() -> None:
+def test_enclosing_frames_of_selected_jobs_are_drawn() -> None:
     """A deeply nested job keeps its frames, and lines end at them."""
     first = idle("first")
     inner = Scheduler(idle("x"), idle("y"), label="inner")
@@ -57,15 +57,15 @@ def test_enclosing_frames_of_kept_jobs_are_drawn() -> None:
     assert set(found.lines) == {("first", "outer")}
 
 
-def test_paths_of_a_nested_scheduler() -> None:
-    """When a nested scheduler is drawn alone, patterns still match `job.path`."""
+def test_patterns_match_full_paths_if_a_nested_scheduler_is_drawn_alone() -> None:
+    """`job.path` of a nested job selects the job in any drawing."""
     x = idle("x")
     inner = Scheduler(x, idle("y"), label="inner")
     Scheduler(inner)
     assert drawn(inner, only=x.path)[0] == {"x"}
 
 
-def test_brackets_in_a_pattern_are_what_they_are() -> None:
+def test_brackets_in_a_pattern_match_literally() -> None:
     """As on the command line, only `*` and `?` are wildcards: a default label has brackets."""
     job, other = Job(take), idle("J")
     assert drawn(Scheduler(job, other), only="take(*")[0] == {job.label}
@@ -74,7 +74,7 @@ def test_brackets_in_a_pattern_are_what_they_are() -> None:
 
 
 def test_dotted_lines_bridge_jobs_left_out() -> None:
-    """An indirect requirement becomes a dotted line; a line that exists anyway stays as it is."""
+    """An indirect requirement becomes a dotted line; a line that exists anyway stays solid."""
     a, b, c, d = chain(*"abcd")
     d.requires(a)
     scheduler = Scheduler(a, b, c, d)
@@ -90,7 +90,7 @@ def test_no_line_leads_to_a_job_left_out() -> None:
     assert drawn(Scheduler(a, b, c, d, e), only="c") == ({"c"}, set())
 
 
-def test_many_detours_meet_in_a_point() -> None:
+def test_many_indirect_requirements_meet_in_a_junction() -> None:
     """A barrier left out between three jobs and three others becomes a point with six lines instead of nine lines."""
     before = [idle(f"a{n}") for n in range(3)]
     barrier = idle("barrier", required=before)
@@ -101,7 +101,7 @@ def test_many_detours_meet_in_a_point() -> None:
     assert {line["style"] for line in found.lines.values()} == {"dotted"}
 
 
-def test_detours_past_nested_schedulers() -> None:
+def test_dotted_lines_bridge_a_nested_scheduler_left_out() -> None:
     """A nested scheduler with no drawn jobs is left out as one, with the inputs of its jobs."""
     a = Job(take, label="a")
     scheduler = Scheduler(a)
@@ -112,7 +112,7 @@ def test_detours_past_nested_schedulers() -> None:
     assert {ends: line.get("style") for ends, line in found.lines.items()} == {("a", "b"): "dotted"}
 
 
-def test_detours_in_cycles() -> None:
+def test_dotted_lines_bridge_a_cycle_of_jobs_left_out() -> None:
     """Jobs that are left out are bridged even if they require each other in a cycle."""
     a, b, c, d = chain(*"abcd")
     b.requires(c)
@@ -132,14 +132,14 @@ def test_bridges_preserve_reachability_between_drawn_jobs(data: st.DataObject) -
     drawing = Drawing(Scheduler(jobs), only=kept)
     whole = {job: list(job.required) for job in jobs}
     parts: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {}
-    for tail, head in drawing.lines:
+    for tail, head in drawing.edges:
         parts.setdefault(head, []).append(tail)
     for job in kept:
         assert nearest(job, whole, kept) == nearest(job, parts, kept)
-    assert len(drawing.lines) <= sum(map(len, whole.values()))
+    assert len(drawing.edges) <= sum(map(len, whole.values()))
     direct = {(one, job) for job in kept for one in job.required if one in kept}
-    assert {ends for ends, line in drawing.lines.items() if line is LineKind.ORDER} == direct
-    assert all(job in kept or drawing.get_role(job) is DrawingRole.JUNCTION for ends in drawing.lines for job in ends)
+    assert {ends for ends, line in drawing.edges.items() if line is EdgeKind.ORDER} == direct
+    assert all(job in kept or drawing.get_role(job) is DrawingRole.JUNCTION for ends in drawing.edges for job in ends)
 
 
 def nearest(job: Any, required: dict[Any, list[Any]], kept: set[Any]) -> set[Any]:
@@ -159,8 +159,8 @@ def nearest(job: Any, required: dict[Any, list[Any]], kept: set[Any]) -> set[Any
 # --- collapse
 
 
-def test_collapse_all() -> None:
-    """A collapsed scheduler is a box with the number of its jobs, at which their lines end."""
+def test_collapse_true_draws_each_scheduler_as_a_box() -> None:
+    """The box has the number of jobs in the scheduler, and their lines end at it."""
     source = Job(take, label="source")
     scheduler = Scheduler(source)
     deep = Scheduler(Job(take, source, label="reader"), label="deep")
@@ -168,8 +168,8 @@ def test_collapse_all() -> None:
     assert drawn(scheduler, collapse=True) == ({"source", "outer|3 jobs"}, {("source", "outer|3 jobs")})
 
 
-def test_collapse_some() -> None:
-    """Schedulers are selected as objects or by path; for a plain job, `collapse` does nothing."""
+def test_collapse_selects_schedulers_by_object_or_path() -> None:
+    """For a plain job, `collapse` does nothing."""
     inner = Scheduler(idle("x"), label="inner")
     outer = Scheduler(inner, idle("y"), label="outer")
     scheduler = Scheduler(outer)
@@ -178,8 +178,8 @@ def test_collapse_some() -> None:
     assert drawn(scheduler, collapse=[])[0] == {"x", "y"}
 
 
-def test_collapsed_and_chosen() -> None:
-    """A job selected inside a collapsed scheduler keeps the scheduler's box in the picture."""
+def test_only_on_a_job_in_a_collapsed_scheduler_draws_the_schedulers_box() -> None:
+    """The job itself is not drawn."""
     scheduler = Scheduler(Scheduler(idle("x"), label="inner"), idle("y"))
     assert drawn(scheduler, only="inner/x", collapse=True)[0] == {"inner|1 job"}
 
@@ -187,9 +187,11 @@ def test_collapsed_and_chosen() -> None:
 # --- many jobs
 
 
-def test_many_jobs_are_folded_unless_the_caller_says_what_to_draw(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A graph of thousands of boxes is unreadable, so it is folded, and says so; equal groups share one frame."""
-    monkeypatch.setattr(_render, "MIN_FOLDED_JOBS", 6)
+def test_large_graphs_are_simplified_unless_the_caller_sets_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph of thousands of boxes is unreadable, so similar jobs are bundled, with a notice; similar groups share one
+    frame.
+    """
+    monkeypatch.setattr(_render, "MIN_SIMPLIFIED_JOBS", 6)
     scheduler = Scheduler(Scheduler(idle(f"host {n}") for n in range(3 * g, 3 * g + 3)) for g in range(2))
     whole = scheduler.graph(bundle=False)
     assert len(seen(whole).boxes) == 6
@@ -198,13 +200,13 @@ def test_many_jobs_are_folded_unless_the_caller_says_what_to_draw(monkeypatch: p
         assert "6 jobs - those that are alike are one box" in text
     assert set(seen(scheduler.graph()).boxes) == {"host *|× 6"}
     assert len(seen(scheduler.graph(only="*")).boxes) == 6
-    monkeypatch.setattr(_render, "MIN_FOLDED_JOBS", 7)
+    monkeypatch.setattr(_render, "MIN_SIMPLIFIED_JOBS", 7)
     assert len(seen(scheduler.graph()).boxes) == 6
 
 
-def test_of_many_jobs_groups_are_boxes_if_that_makes_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_schedulers_of_a_large_graph_are_collapsed_if_bundling_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs that are not alike are hidden in the boxes of their schedulers."""
-    monkeypatch.setattr(_render, "MIN_FOLDED_JOBS", 6)
+    monkeypatch.setattr(_render, "MIN_SIMPLIFIED_JOBS", 6)
     monkeypatch.setattr(_render, "MAX_READABLE_BOXES", 3)
     groups = [Scheduler(idle("x" * n + name) for n in range(3)) for name in "ab"]
     assert set(seen(Scheduler(groups).graph()).boxes) == {"Scheduler|3 jobs"}
@@ -213,7 +215,7 @@ def test_of_many_jobs_groups_are_boxes_if_that_makes_fewer(monkeypatch: pytest.M
 # --- bundle
 
 
-def test_bundle_alike() -> None:
+def test_bundle_joins_jobs_that_differ_only_in_numbers() -> None:
     """Jobs whose labels differ only in numbers and whose requirements are the same, or alike, share a box, lane by
     lane.
     """
@@ -227,7 +229,7 @@ def test_bundle_alike() -> None:
     )
 
 
-def test_bundle_keeps_apart_what_differs() -> None:
+def test_bundle_keeps_different_jobs_apart() -> None:
     """Kinds, visible settings, requirements and schedulers keep jobs apart."""
     a, b = idle("a"), idle("b")
     jobs = [
@@ -241,7 +243,7 @@ def test_bundle_keeps_apart_what_differs() -> None:
     }  # fmt: skip
 
 
-def test_bundle_joins_groups_that_are_alike() -> None:
+def test_bundle_joins_similar_groups() -> None:
     """Groups are compared with all their contents, at any depth, and their lines; what they get from outside may be
     alike, too.
     """
@@ -287,11 +289,11 @@ def test_a_bundle_shows_its_most_important_state() -> None:
     assert how["fillcolor"] == "#b3261e"
 
 
-# --- what is asked for is not there
+# --- unknown jobs and patterns
 
 
 @pytest.mark.parametrize("option", ["only", "collapse"])
-def test_bad_choices(option: str) -> None:
+def test_only_and_collapse_raise_on_unknown_jobs_and_patterns(option: str) -> None:
     """A pattern without a match is rejected with suggestions; so is a foreign job, or an object that is not a job."""
     scheduler = Scheduler(idle("fetch"), idle("parse"), label="s")
     with pytest.raises(ValueError, match=f"{option}='fetsch': no job of 's' has a path like this; .* 'fetch'\\?"):

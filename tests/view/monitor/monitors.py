@@ -64,7 +64,7 @@ class Terminal(io.StringIO):
         return gone + self.shown()
 
 
-class Still(Monitor):
+class ManualMonitor(Monitor):
     """A monitor that draws only on request: each picture depends on those before, and a thread draws at any moment."""
 
     def _show_run(self, *args: Any) -> Any:
@@ -85,7 +85,7 @@ def drawn(monitor: Monitor, columns: int = 80, height: int = 24) -> list[str]:
 
 def watched(*jobs: Any, label: str = "run", **options: Any) -> tuple[Scheduler, Monitor]:
     """Return a scheduler of these jobs, and the monitor that watches it on a terminal."""
-    monitor = Still(file=Terminal())
+    monitor = ManualMonitor(file=Terminal())
     return Scheduler(*jobs, label=label, instruments=[monitor], **options), monitor
 
 

@@ -1,4 +1,4 @@
-"""The colours of the monitor: important text is readable on every ground and with every palette."""
+"""The colours of the monitor: important text is readable on every background and with every palette."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ COLOURED = [name for name, style in STYLES.items() if style.color is not None]
 
 
 @pytest.mark.parametrize("ground", GROUNDS)
-def test_text_has_the_contrast_that_it_needs(ground: str) -> None:
+def test_default_text_has_enough_contrast_on_every_background(ground: str) -> None:
     """Text keeps the terminal's default colour, whose contrast is at least 4.5."""
     assert contrast(TEXT[ground], GROUNDS[ground]) >= 4.5
 
 
 @pytest.mark.parametrize("ground", GROUNDS)
-def test_signs_have_the_contrast_that_they_need(ground: str) -> None:
-    """Symbols and bars have a contrast of at least 3, in colours that no palette changes."""
+def test_symbols_and_bars_have_enough_contrast_on_every_background(ground: str) -> None:
+    """The contrast is at least 3, in colours that no palette changes."""
     for name in COLOURED:
         colour: Any = STYLES[name].color
         assert colour.type is ColorType.EIGHT_BIT, name
@@ -47,13 +47,13 @@ def test_signs_have_the_contrast_that_they_need(ground: str) -> None:
         assert contrast(colour.get_truecolor().hex, GROUNDS[ground]) >= 3, name
 
 
-def test_no_style_is_faint() -> None:
+def test_no_style_is_dimmed() -> None:
     """Dimmed text is unreadable on some terminals."""
     assert not any(style.dim for style in STYLES.values())
 
 
-def test_only_signs_and_bars_are_coloured(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Letters and digits have the terminal's default colour, except for the bold verdict."""
+def test_only_symbols_bars_and_the_verdict_are_coloured(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Letters and digits below the verdict have the terminal's default colour."""
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     terminal = Terminal()

@@ -34,8 +34,8 @@ async def part(fraction: float) -> None:
         (200, "   ▸    3 s  fetch and unpack the model  ━━━━────────   40%  of ≈20 s"),
     ],
 )
-def test_how_much_is_done(virtual: Virtual, columns: int, expected: str) -> None:
-    """A bar and a percentage shrink with the room, and vanish in the narrowest terminals."""
+def test_progress_bar_and_percentage_shrink_with_the_terminal(virtual: Virtual, columns: int, expected: str) -> None:
+    """Both vanish in the narrowest terminals."""
     job = Job(part, 0.4, label="fetch and unpack the model", expected_duration=20 if columns == 200 else None)
     scheduler, monitor = watched(job)
     eye, lines = look(monitor, 3, columns=columns)
@@ -44,8 +44,8 @@ def test_how_much_is_done(virtual: Virtual, columns: int, expected: str) -> None
     assert lines[2] == expected
 
 
-def test_all_is_only_all(virtual: Virtual) -> None:
-    """Progress just below the total is not rounded up to it."""
+def test_progress_below_the_total_is_not_rounded_up_to_100_percent(virtual: Virtual) -> None:
+    """A job at 99.9 % shows 99 %."""
     jobs = [Job(part, fraction, label=f"{fraction}") for fraction in (0.0, 0.999, 1.0)]
     scheduler, monitor = watched(*jobs)
     eye, lines = look(monitor, 3)
@@ -54,7 +54,7 @@ def test_all_is_only_all(virtual: Virtual) -> None:
     assert [line.split()[-1] for line in lines[2:5]] == ["0%", "99%", "100%"]
 
 
-def test_the_estimate_goes_by_what_is_done(virtual: Virtual) -> None:
+def test_the_estimate_follows_the_reported_progress(virtual: Virtual) -> None:
     """A quarter done after ten seconds gives half a minute, without any expected duration."""
 
     async def slow() -> None:
@@ -69,7 +69,7 @@ def test_the_estimate_goes_by_what_is_done(virtual: Virtual) -> None:
     assert "≈ 35 s left" in lines[0]
 
 
-def test_the_estimate_knows_what_the_scheduler_knows(virtual: Virtual) -> None:
+def test_the_estimate_uses_the_durations_given_to_the_scheduler(virtual: Virtual) -> None:
     """Durations given to the outermost scheduler count like the jobs' own, at any depth."""
     inner = Scheduler(Job(anyio.sleep, 30, label="b"), label="inner")
     scheduler, monitor = watched(Job(anyio.sleep, 10, label="a"), inner, durations={"a": 10.0, "inner/b": 30.0})
@@ -100,18 +100,18 @@ def waiting_in(virtual: Virtual, *jobs: Any, **options: Any) -> list[str]:
     return said
 
 
-def test_waiting_for_a_slot(virtual: Virtual) -> None:
-    """A job that finds the window full shows that."""
+def test_a_job_that_waits_for_a_slot_shows_no_free_slot(virtual: Virtual) -> None:
+    """The monitor and the listing have the same text."""
     assert waiting_in(virtual, Job(nap, 9), Job(nap, 9, label="last"), jobs_window=1) == ["no free slot"] * 2
 
 
-def test_waiting_for_a_limiter(virtual: Virtual) -> None:
+def test_a_job_that_waits_for_a_limiter_shows_no_free_token(virtual: Virtual) -> None:
     """For a window that is a limiter, the text names its tokens."""
     window = anyio.CapacityLimiter(1)
     assert waiting_in(virtual, Job(nap, 9), Job(nap, 9, label="last"), jobs_window=window) == ["no free token"] * 2
 
 
-def test_waiting_for_a_resource(virtual: Virtual) -> None:
+def test_a_job_that_waits_for_a_resource_shows_its_holders(virtual: Virtual) -> None:
     """The text names the missing resource and its holder."""
     jobs = [Job(nap, 9, label=label, needs={"gpu": 1, "cpu": 1}) for label in ("a", "b", "last")]
     said = waiting_in(virtual, *jobs, pool=Pool(gpu=["0", "1"], cpu=8))
@@ -139,27 +139,27 @@ class Talker(JobKind[None]):
         return text
 
 
-def test_a_running_job_says_a_word_of_itself(virtual: Virtual) -> None:
-    """The job's message follows the progress, on one line."""
+def test_the_status_text_of_a_running_job_follows_its_progress(virtual: Virtual) -> None:
+    """The text is on one line, with control characters escaped."""
     job = Talker("iteration\n12\x1b[31m")
     assert waiting_in(virtual, job) == [r"━━━━────────   40%  iteration\n12\x1b[31m", r"40%  iteration\n12\x1b[31m"]
     assert job.asked == 2
 
 
-@pytest.mark.parametrize("status", [ValueError("odd"), ""])
-def test_a_job_that_cannot_say_anything_says_nothing(virtual: Virtual, status: Any) -> None:
-    """An exception of a job's progress method does not disturb the picture of the run."""
+@pytest.mark.parametrize("status", [ValueError("odd"), ""], ids=["raises", "empty"])
+def test_an_empty_or_raising_status_text_is_left_out(virtual: Virtual, status: Any) -> None:
+    """An exception of a job's `status_text` does not disturb the picture of the run."""
     assert waiting_in(virtual, Talker(status)) == ["━━━━────────   40%", "40%"]
 
 
-def test_a_secret_job_is_not_asked(virtual: Virtual) -> None:
-    """With `redact=True`, nothing that the job might report is shown."""
+def test_the_status_text_of_a_redacted_job_is_not_shown(virtual: Virtual) -> None:
+    """With `redact=True`, the method is not even called."""
     job = Talker("swordfish", redact=True)
     assert waiting_in(virtual, job) == ["━━━━────────   40%", "40%"]
     assert job.asked == 0
 
 
-def test_only_running_jobs_on_the_screen_are_asked(virtual: Virtual) -> None:
+def test_only_running_jobs_on_the_screen_compute_their_status_text(virtual: Virtual) -> None:
     """A picture costs no more when many jobs exist, have settled, or wait."""
     jobs = [Talker("busy") for _ in range(50)]
     scheduler, monitor = watched(*jobs, jobs_window=20)

@@ -45,21 +45,21 @@ def test_with_a_window_the_estimate_is_the_work_divided_by_the_slots() -> None:
     assert Estimator([level("abcdefghij", slots=2)], lambda job: 1.0).estimate_remaining_seconds(now()) == 5
 
 
-def test_time_that_has_passed_counts() -> None:
-    """A job's time so far is subtracted; an overdue job may end at any moment, but no earlier."""
+def test_the_elapsed_time_of_running_jobs_is_subtracted() -> None:
+    """An overdue job may end at any moment, but no earlier."""
     estimator = Estimator([level("ab", "ab")], lambda job: 10.0)
     assert estimator.estimate_remaining_seconds(now(a=(RUNNING, 4.0, None))) == 16
     assert estimator.estimate_remaining_seconds(now(a=(RUNNING, 40.0, None))) == 10
 
 
-def test_unknown_jobs_take_the_median() -> None:
+def test_jobs_without_expected_duration_count_with_the_median() -> None:
     """A job without an expected duration counts with the median of the others."""
     estimator = Estimator([level("abcd", "ab bc cd")], {"a": 1.0, "b": 3.0, "c": 100.0}.get)
     assert estimator.estimate_remaining_seconds(now()) == 1 + 3 + 100 + 3
 
 
 def test_without_durations_there_is_no_estimate_before_three_successes() -> None:
-    """Then their measured durations count."""
+    """After three successes the measured durations count."""
     estimator = Estimator([level("abcdef", slots=1)], lambda job: None)
     assert estimator.estimate_remaining_seconds(now()) is None
     assert estimator.estimate_remaining_seconds(now(a=(SUCCEEDED, 2.0, None), b=(SUCCEEDED, 3.0, None))) is None
@@ -77,7 +77,7 @@ def test_failed_jobs_do_not_change_the_estimate() -> None:
     )
 
 
-def test_expected_durations_are_corrected() -> None:
+def test_expected_durations_are_corrected_by_measured_ones() -> None:
     """If jobs take twice as long as expected, the remaining ones probably will too; each further job adds evidence."""
     jobs = "abcdefghijklmnopqrst"
     estimator = Estimator([level(jobs, slots=1)], lambda job: 1.0)
@@ -89,7 +89,7 @@ def test_expected_durations_are_corrected() -> None:
     assert then == pytest.approx(10 * (2 + 20) / (2 + 10))
 
 
-def test_nested_schedulers_take_their_own_estimate() -> None:
+def test_a_nested_scheduler_counts_with_the_estimate_of_its_jobs() -> None:
     """A nested scheduler counts as a job that takes as long as its own jobs under its own window."""
     outer = level("aN", "aN", node="outer", nested="N")
     inner = level("wxyz", slots=2, node="N")
@@ -105,8 +105,8 @@ def test_nested_schedulers_take_their_own_estimate() -> None:
     assert estimator.estimate_remaining_seconds(states) == 1.0
 
 
-def test_when_all_has_settled_nothing_is_left() -> None:
-    """The estimate ends at 0."""
+def test_the_estimate_is_zero_when_all_jobs_have_settled() -> None:
+    """A settled job adds nothing to the remaining time."""
     assert Estimator([level("a")], lambda job: 2.0).estimate_remaining_seconds(now(a=(SUCCEEDED, 2.0, None))) == 0
 
 
@@ -149,8 +149,8 @@ def test_a_resource_is_shared_like_slots() -> None:
     assert Estimator([trainings()], CARDS.get).estimate_remaining_seconds(states) == pytest.approx(11.9)
 
 
-def test_different_amounts_of_a_resource_are_work() -> None:
-    """Work on a resource is amount times duration; all of it has to fit into the capacity."""
+def test_work_on_a_resource_is_amount_times_duration() -> None:
+    """All work on a resource has to fit into its capacity."""
     limit = ResourceBound(list("abc"), {"a": 3.0, "b": 1.0, "c": 2.0}.__getitem__, 4.0)
     assert (
         Estimator([replace(level("abc"), resource_bounds=[limit])], lambda job: 8.0).estimate_remaining_seconds(now())
@@ -159,7 +159,7 @@ def test_different_amounts_of_a_resource_are_work() -> None:
 
 
 def test_a_resource_is_shared_with_jobs_of_nested_schedulers() -> None:
-    """Nested jobs that need it count too."""
+    """Nested jobs that need the resource count like the others."""
     inner = level("wx", node="N")
     outer = replace(
         level("aN", node="outer", nested="N"), resource_bounds=[ResourceBound(list("awx"), lambda job: 1.0, 1.0)]

@@ -47,7 +47,9 @@ def test_an_estimate_is_made_when_three_jobs_have_succeeded(virtual: Virtual, mo
     assert seen[3][0] == pytest.approx(96, abs=2)
 
 
-def test_building_does_not_put_off_the_next_one(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_building_the_estimator_does_not_delay_the_next_estimate(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The delay is a multiple of the time of one estimate; the time to build the first does not count."""
     clock = Clock(monkeypatch)
     built = _eta.Estimator.__init__
@@ -79,8 +81,8 @@ def test_building_does_not_put_off_the_next_one(virtual: Virtual, monkeypatch: p
     assert seen[2] == pytest.approx(0.02 * _eta.PAUSE_FACTOR)
 
 
-def test_a_known_duration_is_enough(virtual: Virtual) -> None:
-    """The estimate is there from the first picture; a job in a nested scheduler counts too."""
+def test_an_expected_duration_gives_an_estimate_from_the_first_picture(virtual: Virtual) -> None:
+    """A job in a nested scheduler counts, too."""
     seen: list[Any] = []
 
     async def look() -> None:
@@ -93,8 +95,10 @@ def test_a_known_duration_is_enough(virtual: Virtual) -> None:
     assert seen == [pytest.approx(5, abs=0.1)]
 
 
-def test_pools_rates_and_throttles_count(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five trainings on two cards take 15 seconds, not 7; the test goes on with a rate, and with a throttled rate."""
+def test_the_estimate_includes_waits_for_pools_rates_and_throttles(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five trainings on two cards take 15 seconds, not 7; the test continues with a rate, and with a throttled rate."""
     clock = Clock(monkeypatch)
     seen: list[float] = []
     refused: list[bool] = []

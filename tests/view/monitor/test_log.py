@@ -45,8 +45,10 @@ def lines_of(log: io.StringIO) -> list[str]:
 
 
 @pytest.mark.parametrize("term", ["dumb", "unknown", "xterm"])
-def test_lines_where_it_is_no_terminal(virtual: Virtual, monkeypatch: pytest.MonkeyPatch, term: str) -> None:
-    """Each start, end and failure is a line with the time of day; so on terminals that cannot move their cursor."""
+def test_files_and_dumb_terminals_get_lines_instead_of_a_picture(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, term: str
+) -> None:
+    """Each start, end and failure is a line with the time of day."""
     monkeypatch.setenv("TERM", term)
     log = io.StringIO() if term == "xterm" else Terminal()
     inner = Scheduler(Job(fail, 1, label="b"), label="inner")
@@ -72,7 +74,7 @@ def test_lines_where_it_is_no_terminal(virtual: Virtual, monkeypatch: pytest.Mon
     assert all(line[2] == line[5] == ":" for line in log.getvalue().splitlines())
 
 
-def test_lines_do_not_flood(virtual: Virtual) -> None:
+def test_the_number_of_lines_is_limited_for_many_jobs(virtual: Virtual) -> None:
     """With many jobs, only the first hundred failures and each twentieth of the progress have lines."""
     log = io.StringIO()
     jobs = [Job(fail if number % 10 == 3 else nap, 1, label=f"job {number}") for number in range(2000)]
@@ -85,9 +87,11 @@ def test_lines_do_not_flood(virtual: Virtual) -> None:
     assert lines[-1].endswith("1800 succeeded, 200 failed")
 
 
-def test_lines_break_a_long_silence(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a long time without events, a line has the progress."""
-    monkeypatch.setattr("trioflow.view.monitor._log_display.MAX_SILENT_SECONDS", 0.2)
+def test_a_progress_line_is_written_after_a_long_time_without_events(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader of the log sees that the run is alive."""
+    monkeypatch.setattr("trioflow.view.monitor._log_display.SILENCE_CHECK_INTERVAL", 0.2)
     log = io.StringIO()
 
     async def wait() -> None:
@@ -98,8 +102,8 @@ def test_lines_break_a_long_silence(virtual: Virtual, monkeypatch: pytest.Monkey
     assert "  0% 1 running" in lines_of(log)
 
 
-def test_restored_jobs_are_told_apart(backend: str, tmp_path: Path) -> None:
-    """Lines mark jobs restored from the journal, and count them among those that succeeded."""
+def test_lines_mark_jobs_restored_from_the_journal(backend: str, tmp_path: Path) -> None:
+    """Restored jobs count among those that succeeded."""
     for _ in range(2):
         log = io.StringIO()
         jobs = Job(nap, 0, label="kept"), Job(nap, 0, label="not kept", save=None)
@@ -110,7 +114,7 @@ def test_restored_jobs_are_told_apart(backend: str, tmp_path: Path) -> None:
     assert lines_of(log)[-1].endswith("; 2 succeeded (1 restored)")
 
 
-def test_bad_arguments_are_refused() -> None:
+def test_invalid_arguments_of_a_monitor_raise() -> None:
     """The error on each bad argument lists the accepted values."""
     with pytest.raises(TypeError, match="not a stream"):
         Monitor(file=42)  # type: ignore[arg-type]
@@ -120,8 +124,8 @@ def test_bad_arguments_are_refused() -> None:
         Monitor(refresh_per_second="fast")  # type: ignore[arg-type]
 
 
-def test_without_rich() -> None:
-    """trioflow imports and runs without rich; only `Monitor` raises, with the package to install."""
+def test_only_monitor_raises_without_rich() -> None:
+    """trioflow imports and runs without rich; the error of `Monitor` has the package to install."""
     code = (
         "import sys; sys.modules['rich'] = None\n"
         "import trioflow\n"
@@ -135,10 +139,10 @@ def test_without_rich() -> None:
     assert done.stderr.rstrip().endswith(advice)
 
 
-def test_an_engine_fault_of_its_own_gives_the_terminal_back(
+def test_an_error_in_a_monitor_hook_restores_the_terminal(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If a hook raises, the error is logged and the monitor detached; cursor and streams are restored."""
+    """The error is logged and the monitor detached; cursor and streams are restored."""
     terminal = Terminal()
 
     def broken(*_: object) -> None:
@@ -152,8 +156,8 @@ def test_an_engine_fault_of_its_own_gives_the_terminal_back(
     assert "in the model" in caplog.text
 
 
-def test_two_instruments_do_not_disturb_each_other(virtual: Virtual) -> None:
-    """The monitor of a nested scheduler, on another stream, sees that scheduler alone."""
+def test_the_monitor_of_a_nested_scheduler_shows_that_scheduler_alone(virtual: Virtual) -> None:
+    """Monitors on two streams, and a further instrument, do not disturb each other."""
 
     class Count(Instrument):
         runs = 0

@@ -12,7 +12,7 @@ import anyio
 from trioflow import Job, Pool, Rate, Scheduler, Sequence, Service, Throttled, current_job
 
 from ...bodies import fail, nap
-from .monitors import Still, Terminal, drawn, jobs_only, look, serve, watched
+from .monitors import ManualMonitor, Terminal, drawn, jobs_only, look, serve, watched
 
 if TYPE_CHECKING:
     from ...conftest import Virtual
@@ -34,8 +34,8 @@ def test_every_job_has_its_line(virtual: Virtual) -> None:
     ]
 
 
-def test_the_head_counts(virtual: Virtual) -> None:
-    """The head has a bar, the percentage done, the time since the start, and the number of jobs in each state."""
+def test_the_header_has_progress_elapsed_time_and_counts(virtual: Virtual) -> None:
+    """The header has a bar, the percentage done, the time since the start, and the number of jobs in each state."""
     done = [Job(nap, 1, label=f"done {number}") for number in range(6)]
     slow = [Job(nap, 9), Job(nap, 9)]
     scheduler, monitor = watched(*done, Job(fail, 2), *slow, Job(nap, 1, required=slow))
@@ -59,8 +59,8 @@ def test_slots_of_a_shared_window_are_counted_once(virtual: Virtual) -> None:
     assert lines[1].split("   ")[1::4] == ["▸ 3 running", "▪ 3 of 3 slots"]
 
 
-def test_nested_schedulers_are_open(virtual: Virtual) -> None:
-    """If there is room, a nested scheduler has a line with its counts, and its jobs have indented lines."""
+def test_nested_schedulers_are_expanded_if_there_is_room(virtual: Virtual) -> None:
+    """A nested scheduler has a line with its counts, and its jobs have indented lines."""
     inner = Scheduler(Job(nap, 1, label="x"), Job(fail, 2, label="y"), Job(nap, 9, label="z"), label="inner")
     scheduler, monitor = watched(inner, Job(nap, 1, label="after", required=inner))
     eye, lines = look(monitor, 4)
@@ -75,8 +75,8 @@ def test_nested_schedulers_are_open(virtual: Virtual) -> None:
     ]
 
 
-def test_where_there_is_no_room_nested_schedulers_are_folded(virtual: Virtual) -> None:
-    """Schedulers with running or failed jobs are open; a folded one has counts and the worst symbol."""
+def test_nested_schedulers_are_collapsed_if_there_is_no_room(virtual: Virtual) -> None:
+    """Schedulers with running or failed jobs are expanded; a collapsed one has counts and the worst symbol."""
     groups = [Scheduler(*(Job(nap, 1, label=f"a{number}") for number in range(20)), label="A")]
     groups += [
         Scheduler(*(Job(nap, 3, label=f"{name}{n}") for n in range(20)), label=name, jobs_window=2) for name in "BC"
@@ -99,7 +99,7 @@ def test_where_there_is_no_room_nested_schedulers_are_folded(virtual: Virtual) -
     ]
 
 
-def test_schedulers_without_room_are_counted(virtual: Virtual) -> None:
+def test_jobs_of_schedulers_that_do_not_fit_are_counted(virtual: Virtual) -> None:
     """Schedulers with failures or running jobs come first; the last line counts the jobs of the others."""
     groups = [Scheduler(*(Job(nap, 9) for _ in range(4)), label=f"G{number}", jobs_window=1) for number in range(30)]
     scheduler, monitor = watched(*groups, jobs_window=2)
@@ -116,8 +116,8 @@ def test_schedulers_without_room_are_counted(virtual: Virtual) -> None:
     assert jobs_only(lines)[-1].strip() == "… and 108 waiting"
 
 
-def test_too_many_jobs(virtual: Virtual) -> None:
-    """Running jobs come first, failures next, forever jobs last; the rest is counted, and no line is cut."""
+def test_jobs_that_do_not_fit_are_counted_in_one_line(virtual: Virtual) -> None:
+    """Running jobs come first, failures next, forever jobs last; no line is cut."""
     bad = [Job(fail, 1 + number / 16, label=f"bad {number}") for number in range(9)]
     slow = [Job(nap, 60, label=f"slow {number}") for number in range(90)]
     scheduler, monitor = watched(*bad, *slow, Job(nap, required=bad, label="more"), jobs_window=40)
@@ -134,11 +134,11 @@ def test_too_many_jobs(virtual: Virtual) -> None:
     assert lines[2] == " waiting: 51 for a slot"
 
 
-def test_the_time_of_a_run_begins_when_its_display_is_there(virtual: Virtual) -> None:
+def test_the_time_to_create_the_display_does_not_count_as_time_of_the_run(virtual: Virtual) -> None:
     """The first display of a process loads its libraries: without that time, other views would show a shorter run."""
     now = 0.0
 
-    class Slow(Still):
+    class Slow(ManualMonitor):
         def _new_display(self, model: Any) -> Any:
             nonlocal now
             model.clock, model.began_at = (lambda: now), now
@@ -151,10 +151,8 @@ def test_the_time_of_a_run_begins_when_its_display_is_there(virtual: Virtual) ->
     assert terminal.shown()[0] == " run  ✓ all 2 jobs succeeded, 0 s"
 
 
-def test_what_jobs_wait_for_is_counted(virtual: Virtual) -> None:
-    """Waiting jobs are counted by cause: other jobs, a slot, a named resource, a throttled key; each of several equal
-    jobs counts.
-    """
+def test_waiting_jobs_are_counted_by_cause(virtual: Virtual) -> None:
+    """The causes are other jobs, a slot, a named resource, and a throttled key; each of several equal jobs counts."""
 
     async def throttle() -> None:
         if current_job().attempts == 1 and not monitor._model.elapsed() > 1:
@@ -172,8 +170,8 @@ def test_what_jobs_wait_for_is_counted(virtual: Virtual) -> None:
     assert lines[2] == " waiting: 4 for jobs · 3 api throttled · 5 gpu"
 
 
-def test_a_job_keeps_its_line(virtual: Virtual) -> None:
-    """A settled job keeps its line until another job needs it; no line moves up."""
+def test_no_line_moves_up_when_a_job_settles(virtual: Virtual) -> None:
+    """A settled job keeps its line until another job needs it."""
     jobs = [Job(nap, seconds, label=f"job {number}") for number, seconds in enumerate([9, 2, 9, 4, *[9] * 60])]
     scheduler, monitor = watched(*jobs, jobs_window=4)
     seen: list[list[str]] = []
@@ -190,8 +188,8 @@ def test_a_job_keeps_its_line(virtual: Virtual) -> None:
     assert seen == [["0", "4", "2", "3"], ["0", "4", "2", "5"], ["0", "4", "2", "5"]]
 
 
-def test_what_is_over_stays_until_its_line_is_needed(virtual: Virtual) -> None:
-    """When no job is left to start, the last jobs stay visible."""
+def test_a_settled_job_stays_visible_while_no_other_job_needs_its_line(virtual: Virtual) -> None:
+    """Jobs that wait for requirements do not need a line."""
     jobs = [Job(nap, seconds, label=f"job {number}") for number, seconds in enumerate([9, 2, 3])]
     scheduler, monitor = watched(Sequence(jobs[1], *(Job(nap, 50) for _ in range(40))), jobs[0], jobs[2])
     eye, _ = look(monitor, 2.5, height=10)
@@ -201,8 +199,8 @@ def test_what_is_over_stays_until_its_line_is_needed(virtual: Virtual) -> None:
     assert [line[:12].strip() for line in lines[3:6]] == ["▸    5 s", "✓  3.0 s", "▸    3 s"]
 
 
-def test_forever_jobs_and_services_are_shown_apart(virtual: Virtual) -> None:
-    """Forever jobs and services come last and are not counted; a service shows whether it is ready."""
+def test_forever_jobs_and_services_come_last_and_are_counted_apart(virtual: Virtual) -> None:
+    """A service shows whether it is ready."""
     soon, late = Service(serve, label="soon"), Service(serve, 60, label="late")
     watch = Scheduler(Job(nap, 70, label="inside"), label="watch", forever=True)
     scheduler, monitor = watched(soon, late, watch, Job(nap, 70, label="job", required=soon))
@@ -235,7 +233,7 @@ def test_attempts_and_expected_durations_are_shown(virtual: Virtual) -> None:
     ]
 
 
-def test_the_estimate_goes_by_the_graph_and_the_window(virtual: Virtual) -> None:
+def test_the_header_estimates_the_remaining_time_from_graph_and_window(virtual: Virtual) -> None:
     """Two slots and four jobs of ten seconds: five seconds after the start, fifteen remain."""
     scheduler, monitor = watched(*(Job(nap, 10, expected_duration=10) for _ in range(4)), jobs_window=2)
     eye, lines = look(monitor, 5)
@@ -244,7 +242,7 @@ def test_the_estimate_goes_by_the_graph_and_the_window(virtual: Virtual) -> None
     assert lines[0].endswith("≈ 15 s left")
 
 
-def test_jobs_added_while_it_runs_appear(virtual: Virtual) -> None:
+def test_jobs_added_during_a_run_get_lines(virtual: Virtual) -> None:
     """Added jobs are counted and have lines, and so have all jobs of an added nested scheduler."""
 
     async def grow() -> None:

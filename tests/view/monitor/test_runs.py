@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from ...conftest import Virtual
 
 
-def test_a_nested_scheduler_that_is_tried_again_starts_afresh(virtual: Virtual) -> None:
-    """The results of the earlier attempt vanish from counts and lines."""
+def test_retrying_a_nested_scheduler_resets_its_counts_and_lines(virtual: Virtual) -> None:
+    """The results of the earlier attempt vanish."""
     inner = Scheduler(
         Job(nap, 1, label="x"), Job(fail, 2, label="y", critical=True), Job(nap, 9, label="z"), label="in", retry=1
     )
@@ -38,8 +38,8 @@ def test_a_nested_scheduler_that_is_tried_again_starts_afresh(virtual: Virtual) 
     ]
 
 
-def test_a_second_run_starts_afresh(virtual: Virtual) -> None:
-    """Counts, clock and failures of the previous run are cleared."""
+def test_a_second_run_resets_counts_clock_and_failures(virtual: Virtual) -> None:
+    """One monitor can watch several runs, one after another."""
     attempts = iter([1, 0])
 
     async def first_fails() -> None:
@@ -56,8 +56,8 @@ def test_a_second_run_starts_afresh(virtual: Virtual) -> None:
     assert repr(monitor) == "<Monitor>"
 
 
-def test_one_run_at_a_time(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """A second concurrent run is not shown; the first keeps its monitor."""
+def test_a_monitor_ignores_a_second_concurrent_run(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """The log asks for another monitor for the second run; the first keeps its picture."""
     scheduler, monitor = watched(Job(nap, 5, label="kept"))
     other = Scheduler(Job(nap, 1), label="other", instruments=[monitor])
     eye, lines = look(monitor, 3)
@@ -80,7 +80,9 @@ def test_one_run_at_a_time(virtual: Virtual, caplog: pytest.LogCaptureFixture) -
      (True, None, "stopped by a critical failure of bad, 1 of 3 jobs failed, 2.0 s"),
      (None, 3, "timed out, 1 of 3 jobs failed, 3.0 s")],
 )  # fmt: skip
-def test_the_last_picture_says_how_it_ended(virtual: Virtual, critical: bool | None, timeout: Any, said: str) -> None:
+def test_the_last_picture_shows_how_the_run_ended(
+    virtual: Virtual, critical: bool | None, timeout: Any, said: str
+) -> None:
     """The last picture has the reason, the duration, and what never started."""
     terminal = Terminal()
     bad = Job(fail, 2, label="bad", critical=critical)
@@ -91,8 +93,8 @@ def test_the_last_picture_says_how_it_ended(virtual: Virtual, critical: bool | N
     assert terminal.shown()[1].endswith(never or "✓ 2 succeeded   ✗ 1 failed")
 
 
-def test_all_failures_remain_when_it_has_ended(virtual: Virtual) -> None:
-    """The last picture of a large run lists up to a hundred kinds of failures, even beyond the window's height."""
+def test_the_last_picture_lists_up_to_a_hundred_kinds_of_failures(virtual: Virtual) -> None:
+    """The list may be higher than the window; equal failures share a line."""
     terminal = Terminal()
     bad = [Job(fail, 1, OSError(f"broken {number}"), label=f"bad {number}") for number in range(120)]
     same = [Job(fail, 2, KeyError("k"), label=f"same {number}") for number in range(30)]
@@ -126,7 +128,7 @@ def random_scheduler(rng: random.Random, depth: int = 0) -> Scheduler:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_at_the_end_the_counts_are_those_of_the_states(
+def test_the_final_counts_match_the_states_of_the_jobs(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     """Each job counts once, in its last state, even after retries of nested schedulers."""

@@ -9,8 +9,8 @@ import pyte
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trioflow.view.monitor._picture_renderer import _crop_line
 from trioflow.view.monitor._screen import Screen, strip_controls
-from trioflow.view.monitor._styled_lines import _crop_line
 
 COLUMNS, HEIGHT = 12, 8
 
@@ -58,7 +58,7 @@ def test_the_screen_is_as_if_only_the_last_picture_had_been_written(sequence: li
         assert looks[cursor[1] - height : cursor[1]] == expected[wanted[1] - height : wanted[1]]
 
 
-def test_only_what_has_changed_is_written() -> None:
+def test_only_the_changed_parts_of_a_picture_are_written() -> None:
     """A changed figure costs a few bytes, not a whole line; an equal line costs none."""
     file = io.StringIO()
     screen = Screen(file, render)
@@ -72,7 +72,7 @@ def test_only_what_has_changed_is_written() -> None:
     assert file.tell() - start < 40
 
 
-def test_an_echo_below_the_picture_moves_nothing() -> None:
+def test_an_echo_below_the_picture_does_not_shift_later_lines() -> None:
     """Ctrl-C left `^C` on the terminal, and the next line above the picture began two columns too far right."""
     file = io.StringIO()
     screen = Screen(file, render)
@@ -83,8 +83,8 @@ def test_an_echo_below_the_picture_moves_nothing() -> None:
     assert shown(file.getvalue()) == shown("SIGINT\na run\na job\n")
 
 
-def test_what_may_be_written_above() -> None:
-    """Colours and tabs stay, and end with the line; sequences that move the cursor are removed."""
+def test_strip_controls_keeps_colours_and_tabs_only() -> None:
+    """Colours end with the line; sequences that move the cursor are removed."""
     assert strip_controls("plain é漢 text") == "plain é漢 text"
     assert strip_controls("a\tb") == "a\tb"
     assert strip_controls("\x1b[1;31mred") == "\x1b[1;31mred\x1b[0m"
@@ -95,7 +95,7 @@ def test_what_may_be_written_above() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_no_binary_harms_the_terminal(data: bytes) -> None:
+def test_strip_controls_makes_any_binary_output_safe(data: bytes) -> None:
     """Of any bytes that a child writes, only colours, tabs and printable text are left."""
     line = strip_controls(data.decode("utf-8", "replace").replace("\n", ""))
     rest = line.replace("\t", "")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ...conftest import Virtual
 
 
-def test_the_picture_touches_only_what_it_shows(virtual: Virtual) -> None:
+def test_a_picture_reads_only_the_labels_that_it_shows(virtual: Virtual) -> None:
     """With ten thousand jobs, the monitor reads no more labels than there are lines."""
     asked: set[Any] = set()
 
@@ -45,7 +45,7 @@ def test_the_picture_touches_only_what_it_shows(virtual: Virtual) -> None:
     assert draws.raised_exception() is None
 
 
-def test_no_size_is_too_small(virtual: Virtual) -> None:
+def test_the_picture_fits_a_terminal_of_any_size(virtual: Virtual) -> None:
     """No line is wider and no picture higher than the terminal, whatever the labels are."""
     labels = ["plain", "漢字の長いラベル" * 5, "tab\tand\x1b[31mred\nlines", "x" * 300]
     jobs = [Job(fail if number % 3 else nap, 1, label=label) for number, label in enumerate(labels * 5)]
@@ -66,7 +66,7 @@ def test_no_size_is_too_small(virtual: Virtual) -> None:
     assert draws.raised_exception() is None
 
 
-def test_narrow_head(virtual: Virtual) -> None:
+def test_the_header_fits_into_twenty_columns(virtual: Virtual) -> None:
     """Twenty columns have room for a bar, the percentage, the time, and the first counts."""
     scheduler, monitor = watched(*(Job(nap, 1) for _ in range(6)), *(Job(nap, 9) for _ in range(4)))
     eye, lines = look(monitor, 3, columns=20, height=2)
@@ -75,7 +75,7 @@ def test_narrow_head(virtual: Virtual) -> None:
     assert lines == [" ━━━━╍╍╍╍   60%  3 s", " ✓ 6  ▸ 4  ✗ 0  · 0"]
 
 
-def test_forty_columns_have_the_estimate(virtual: Virtual) -> None:
+def test_the_header_has_the_estimate_in_forty_columns(virtual: Virtual) -> None:
     """The name of the run makes room for the estimate, then the number of jobs does; without an estimate, the name
     stays.
     """
@@ -93,7 +93,7 @@ def test_forty_columns_have_the_estimate(virtual: Virtual) -> None:
 
 
 def test_a_wide_terminal_has_jobs_in_both_halves(virtual: Virtual) -> None:
-    """Lines that do not fit below each other go on in the right half, in a column of their own."""
+    """Lines that do not fit below each other continue in a separate column in the right half."""
     scheduler, monitor = watched(*(Job(nap, 9, label=f"job {number}") for number in range(60)), jobs_window=20)
     eye, lines = look(monitor, 3, columns=200, height=15)
     scheduler.add(eye)
@@ -109,7 +109,7 @@ def test_a_wide_terminal_has_jobs_in_both_halves(virtual: Virtual) -> None:
     assert max(line.count("job ") for line in few) == 1
 
 
-def test_background_jobs_have_the_lines_that_others_leave_free(virtual: Virtual) -> None:
+def test_forever_jobs_use_the_lines_that_other_jobs_leave_free(virtual: Virtual) -> None:
     """If few of too many jobs run, each forever job has a line."""
     forever = [Job(nap, 99, label=f"watch {number}", forever=True) for number in range(4)]
     first = Job(nap, 9, label="first")
@@ -121,7 +121,7 @@ def test_background_jobs_have_the_lines_that_others_leave_free(virtual: Virtual)
 
 
 def test_a_label_that_is_too_long_keeps_its_end(virtual: Virtual) -> None:
-    """Numbers are usually at the end."""
+    """Numbers, which distinguish jobs, are usually at the end of a label."""
     inner = Scheduler(Job(nap, 9, label="verify the checksum of number 17"), label="amsterdam")
     scheduler, monitor = watched(inner, *(Job(nap, 9) for _ in range(30)))
     seen: list[str] = []

@@ -52,8 +52,8 @@ def run(terminal: Terminal, *jobs: Any, backend: Any = "trio") -> bool:
         return Scheduler(*jobs, label="run", instruments=[Monitor(refresh_per_second=60)]).run(backend=backend)
 
 
-def test_the_picture_is_at_the_bottom_and_stays(terminal: Terminal, backend: str) -> None:
-    """At the end the picture has the verdict, and the cursor is visible below it."""
+def test_the_last_picture_stays_on_the_screen_after_the_run(terminal: Terminal, backend: str) -> None:
+    """The last picture has the verdict, and the cursor is visible below it."""
 
     async def look() -> None:
         await until(lambda: "1 running" in "".join(terminal.shown()))
@@ -70,7 +70,7 @@ def test_the_picture_is_at_the_bottom_and_stays(terminal: Terminal, backend: str
     assert "\x1b[?1049" not in terminal.getvalue()
 
 
-def test_a_terminal_that_does_not_tell_its_size_has_24_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_of_unknown_size_is_assumed_to_have_24_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nearly all terminals have 24 lines; a picture one line too high would scroll, and the next be drawn too low."""
     for name in ("COLUMNS", "LINES"):
         monkeypatch.delenv(name)
@@ -81,7 +81,7 @@ def test_a_terminal_that_does_not_tell_its_size_has_24_lines(monkeypatch: pytest
     assert drawn == [(80, 23)]
 
 
-def test_what_jobs_print_goes_above(terminal: Terminal, backend: str) -> None:
+def test_prints_of_jobs_are_above_the_picture(terminal: Terminal, backend: str) -> None:
     """Lines on standard output and error, from jobs and from logs, are above the picture, in order and whole."""
     handler = logging.StreamHandler(terminal)
     logger = logging.getLogger("test of the monitor")
@@ -111,7 +111,7 @@ def test_what_jobs_print_goes_above(terminal: Terminal, backend: str) -> None:
 
 
 def test_text_that_the_terminal_cannot_encode_fails_in_the_printing_job() -> None:
-    """As without a monitor, printing it fails in the job on standard output and is escaped on standard error."""
+    """As without a monitor, printing such text raises on standard output and is escaped on standard error."""
     terminal = Terminal(60, 12, encoding="latin-1")
     escaping = BufferedStream(
         OutputBuffer(lambda: None, lambda: None), io.TextIOWrapper(io.BytesIO(), "latin-1", "backslashreplace")
@@ -139,7 +139,7 @@ def test_a_thread_that_prints_too_much_waits_for_the_terminal() -> None:
     assert told == ["wake", "write out 2", "wake"]
 
 
-def test_a_stream_that_was_kept_goes_on(terminal: Terminal) -> None:
+def test_a_kept_reference_to_the_replaced_stdout_works_after_the_run(terminal: Terminal) -> None:
     """A reference to the replacement that outlives the run writes to the real stream."""
     kept: list[Any] = []
 
@@ -155,8 +155,8 @@ def test_a_stream_that_was_kept_goes_on(terminal: Terminal) -> None:
     assert terminal.shown()[-1] == "afterwards"
 
 
-def test_a_stream_that_was_replaced_again_is_left_alone(terminal: Terminal) -> None:
-    """If a job replaces standard output, its replacement stays after the run."""
+def test_a_stdout_replaced_by_a_job_stays_after_the_run(terminal: Terminal) -> None:
+    """The monitor restores only the streams that it has replaced."""
     other = io.StringIO()
 
     async def replace() -> None:
@@ -168,8 +168,8 @@ def test_a_stream_that_was_replaced_again_is_left_alone(terminal: Terminal) -> N
         assert sys.stderr is terminal
 
 
-def test_a_fork_prints_by_itself(terminal: Terminal) -> None:
-    """A forked process has no drawing thread: its prints go to the real stream."""
+def test_a_forked_process_prints_to_the_real_stream(terminal: Terminal) -> None:
+    """A forked process has no drawing thread."""
     above = OutputBuffer(lambda: None, lambda: None)
     with terminal.standard():
         above.replace_terminal_streams()
@@ -180,8 +180,8 @@ def test_a_fork_prints_by_itself(terminal: Terminal) -> None:
     assert terminal.shown() == ["from the fork"]
 
 
-def test_nothing_is_written_when_nothing_has_changed(terminal: Terminal) -> None:
-    """An unchanged picture is not drawn; one that differs in a line is."""
+def test_an_unchanged_picture_is_not_written(terminal: Terminal) -> None:
+    """A picture that differs in a line is written."""
     lines = [[("one", "")], [("two", "failed")]]
     screen = TerminalDisplay(terminal, lambda columns, height: list(lines), 0.1)
     screen._redraw()
@@ -193,8 +193,8 @@ def test_nothing_is_written_when_nothing_has_changed(terminal: Terminal) -> None
     assert terminal.writes > before
 
 
-def test_the_ticker_wakes_for_what_happens() -> None:
-    """One call, soon after it, covers all events so far; without events there is none."""
+def test_the_ticker_makes_one_call_for_several_events() -> None:
+    """The call comes soon after the events; without events there is none."""
     called = threading.Event()
     calls: list[None] = []
 
@@ -211,8 +211,8 @@ def test_the_ticker_wakes_for_what_happens() -> None:
     assert 1 <= len(calls) <= 2
 
 
-def test_no_color(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """NO_COLOR removes the colours and keeps bold text."""
+def test_no_color_removes_colours_and_keeps_bold_text(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable NO_COLOR is read at the start of each run."""
     assert run(terminal, Job(fail, 0.001, label="bad"))
     assert "\x1b[1;38;5;196m" in terminal.getvalue()
     monkeypatch.setenv("NO_COLOR", "1")
@@ -236,10 +236,10 @@ class Gone(Terminal):
 
 @pytest.mark.parametrize("term", ["xterm", "dumb"])
 @pytest.mark.parametrize("left", range(5))
-def test_an_output_that_breaks_does_not_break_the_run(
+def test_a_broken_output_stream_does_not_stop_the_run(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, backend: str, left: int, term: str
 ) -> None:
-    """Wherever it breaks, the run goes on to its end, and nothing is logged."""
+    """Whichever write fails, the run continues to its end, and nothing is logged."""
     monkeypatch.setenv("TERM", term)
     gone = Gone()
     gone.left = left
@@ -249,8 +249,8 @@ def test_an_output_that_breaks_does_not_break_the_run(
     assert caplog.records == []
 
 
-def test_a_closed_stream_does_not_break_the_run(caplog: pytest.LogCaptureFixture) -> None:
-    """A job may close standard output."""
+def test_a_job_that_closes_the_output_stream_does_not_stop_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is logged."""
     terminal = Terminal()
 
     async def close() -> None:
@@ -260,10 +260,10 @@ def test_a_closed_stream_does_not_break_the_run(caplog: pytest.LogCaptureFixture
     assert caplog.records == []
 
 
-def test_a_fault_in_drawing_is_logged_once(
+def test_an_error_in_drawing_is_logged_once(
     terminal: Terminal, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run goes on, the cursor is shown again, and no printed text is lost."""
+    """The run continues, the cursor is shown again, and no printed text is lost."""
 
     def broken(*_: object) -> None:
         raise LookupError("in the drawing")
@@ -280,8 +280,8 @@ def test_a_fault_in_drawing_is_logged_once(
     assert "said" in terminal.shown()
 
 
-def test_two_monitors_on_one_terminal(terminal: Terminal) -> None:
-    """The second monitor writes lines, above the picture of the first."""
+def test_a_second_monitor_on_a_terminal_writes_lines(terminal: Terminal) -> None:
+    """The lines are above the picture of the first monitor."""
     inner = Scheduler(Job(nap, 0.01, label="job"), label="inner", instruments=[Monitor()])
     assert run(terminal, inner)
     lines = terminal.all_lines()
@@ -291,15 +291,15 @@ def test_two_monitors_on_one_terminal(terminal: Terminal) -> None:
     assert lines[4].startswith(" run  ✓ ")
 
 
-def test_no_standard_output_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program without a console has none, and the monitor shows nothing."""
+def test_a_monitor_works_without_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program without a console has no standard output, and the monitor shows nothing."""
     scheduler = Scheduler(Job(nap, 0), instruments=[Monitor()])
     monkeypatch.setattr(sys, "stdout", None)
     assert scheduler.run()
 
 
-def test_what_is_printed_does_not_hold_up_the_picture(terminal: Terminal) -> None:
-    """Lines go above an up-to-date picture: with the old one, jobs that print all the time would freeze it."""
+def test_prints_are_written_above_an_up_to_date_picture(terminal: Terminal) -> None:
+    """With the old picture, jobs that print all the time would freeze it."""
     pictures = iter(["first", "second", "third"])
     screen = TerminalDisplay(terminal, lambda columns, height: [[(next(pictures), "")]], 0.1)
     screen._redraw()
@@ -311,7 +311,9 @@ def test_what_is_printed_does_not_hold_up_the_picture(terminal: Terminal) -> Non
     screen._release_terminal()
 
 
-def test_a_terminal_that_becomes_narrower(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_narrowing_the_terminal_erases_the_wrapped_lines_of_the_old_picture(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The terminal breaks the lines that are now too long: all of them are erased before the next picture."""
     screen = TerminalDisplay(terminal, lambda columns, height: [[("x" * min(50, columns), "")]] * 2, 0.1)
     screen._redraw()

@@ -116,8 +116,8 @@ def test_the_debrief_prints_equal_messages_once(virtual: Virtual) -> None:
     assert text.count("OSError: broken") == 1
 
 
-def test_equal_labels_are_told_apart(virtual: Virtual) -> None:
-    """Jobs are named by their paths, which differ even if labels do not."""
+def test_jobs_with_equal_labels_are_named_by_their_paths(virtual: Virtual) -> None:
+    """Paths differ even if labels do not."""
     scheduler = Scheduler(
         Scheduler(Job(fail, label="x"), label="in"),
         Job(fail, 2, KeyError(), label="x"),
@@ -126,23 +126,23 @@ def test_equal_labels_are_told_apart(virtual: Virtual) -> None:
     assert failures(after_run(virtual, scheduler)) == ["failure of in/x:", "failure of x:", "failure of x#2:"]
 
 
-def test_no_frames_of_the_engine(virtual: Virtual) -> None:
+def test_tracebacks_have_no_frames_of_the_engine(virtual: Virtual) -> None:
     """Tracebacks have the frames of the user's code only."""
     assert "_core" not in after_run(virtual, Scheduler(Job(fail), Connection()))
 
 
-def test_before_the_first_run() -> None:
-    """All jobs are idle, and there is no verdict."""
+def test_the_debrief_before_the_first_run_has_no_verdict() -> None:
+    """All jobs are idle."""
     assert debrief_text(Scheduler(Job(nap, label="nap"))) == ("no run has ended\n1 job: 1 idle\n")
 
 
-def test_empty() -> None:
-    """An empty scheduler has no counts."""
+def test_the_debrief_of_an_empty_scheduler_has_no_counts() -> None:
+    """The text states that there is nothing to do."""
     assert debrief_text(Scheduler()) == "no run has ended\n0 jobs: nothing to do\n"
 
 
-def test_while_it_runs(virtual: Virtual) -> None:
-    """During a run the debrief has the progress and the failures so far."""
+def test_the_debrief_during_a_run_has_the_failures_so_far(virtual: Virtual) -> None:
+    """The counts include running jobs."""
     seen: list[str] = []
 
     async def look() -> None:
@@ -171,8 +171,8 @@ async def quit_all(scheduler: Scheduler) -> None:
 
 
 @pytest.mark.parametrize("reason", ["COMPLETED", "CRITICAL", "TIMEOUT", "CANCELLED"])
-def test_stop_reason(reason: str, virtual: Virtual) -> None:
-    """The name of the stop reason follows the verdict, unless the run was completed."""
+def test_the_stop_reason_follows_the_verdict_unless_the_run_completed(reason: str, virtual: Virtual) -> None:
+    """The test covers completed, critical, timed-out and cancelled runs."""
     scheduler = Scheduler()
     jobs = {
         "COMPLETED": Job(fail),
@@ -192,7 +192,7 @@ def test_stop_reason(reason: str, virtual: Virtual) -> None:
     assert (lines[1] == f"stop reason: {reason}") is (reason != "COMPLETED")
 
 
-def test_culprit_is_followed_inwards(virtual: Virtual) -> None:
+def test_the_culprit_is_followed_to_the_innermost_job(virtual: Virtual) -> None:
     """The debrief names what stopped each nested scheduler, down to the job at the origin."""
     inner = Scheduler(Job(fail, label="bad"), label="inner", critical_jobs=True)
     middle = Scheduler(inner, label="middle", critical=True)
@@ -200,8 +200,8 @@ def test_culprit_is_followed_inwards(virtual: Virtual) -> None:
     assert "\nculprit: middle (CRITICAL) -> middle/inner (CRITICAL) -> middle/inner/bad\n" in text
 
 
-def test_culprit_that_ran_out_of_time(virtual: Virtual) -> None:
-    """A nested scheduler stopped by its own timeout has no culprit: the search ends there, at a failure."""
+def test_the_culprit_of_a_nested_timeout_is_the_nested_scheduler(virtual: Virtual) -> None:
+    """A nested scheduler stopped by its own timeout has no culprit, so the search ends there."""
     slow = Scheduler(Job(nap, 10), label="slow", timeout=1, critical=True)
     text = after_run(virtual, Scheduler(slow))
     assert "\nculprit: slow (TIMEOUT)\n" in text
@@ -209,8 +209,8 @@ def test_culprit_that_ran_out_of_time(virtual: Virtual) -> None:
     assert "JobTimeout: 'slow' did not end within its timeout of 1 s" in text
 
 
-def test_culprit_that_was_removed(virtual: Virtual) -> None:
-    """A culprit that is no longer a member is named by its label."""
+def test_a_culprit_that_was_removed_is_named_by_its_label(virtual: Virtual) -> None:
+    """The culprit is not a member any more."""
     bad = Job(fail, label="bad", critical=True)
     scheduler = Scheduler(bad)
     assert "\nculprit: bad\n" in after_run(virtual, scheduler)
@@ -234,8 +234,8 @@ def test_critical_failures_come_first(virtual: Virtual) -> None:
     ]
 
 
-def test_each_failure_once(virtual: Virtual) -> None:
-    """The failure of a nested scheduler through its own job is not repeated, at any depth."""
+def test_the_failure_of_a_nested_scheduler_through_a_job_is_not_repeated(virtual: Virtual) -> None:
+    """Only the failure of the job is shown, at any depth."""
     scheduler = Scheduler(Job(fail, label="bad"), critical_jobs=True)
     for _ in range(3):
         scheduler = Scheduler(scheduler, critical_jobs=True)
@@ -244,8 +244,8 @@ def test_each_failure_once(virtual: Virtual) -> None:
     assert text.count("OSError: broken") == 1
 
 
-def test_interruption_once(virtual: Virtual) -> None:
-    """A KeyboardInterrupt from a nested job is shown as the failure of that job alone."""
+def test_a_keyboard_interrupt_from_a_nested_job_is_shown_once(virtual: Virtual) -> None:
+    """The interruption is shown as the failure of that job alone."""
     scheduler = Scheduler(Scheduler(Job(fail, 1, KeyboardInterrupt(), label="stop"), label="nested"))
     with pytest.raises(KeyboardInterrupt):
         after_run(virtual, scheduler)
@@ -254,7 +254,7 @@ def test_interruption_once(virtual: Virtual) -> None:
     assert failures(text) == ["failure of nested/stop:"]
 
 
-def test_blocked_jobs_are_no_failures_of_their_own() -> None:
+def test_blocked_jobs_are_not_listed_as_failures() -> None:
     """Jobs blocked by a failure are counted, without a traceback."""
     blocked = Job(nap)
     blocked._state, blocked._outcome = JobState.BLOCKED, Failure(ValueError())
@@ -286,8 +286,8 @@ def test_a_traceback_has_causes_groups_and_notes(virtual: Virtual) -> None:
 # --- incidents
 
 
-def test_incidents_of_nested_schedulers(virtual: Virtual) -> None:
-    """Incidents of nested schedulers are listed too, each with its job."""
+def test_incidents_of_nested_schedulers_are_listed(virtual: Virtual) -> None:
+    """Each incident has the path of its job."""
     text = after_run(virtual, Scheduler(Scheduler(Connection(label="in")), Connection(label="out")))
     assert re.findall("^incident at .*: co", text, re.MULTILINE) == [
         "incident at out: co",
@@ -295,8 +295,8 @@ def test_incidents_of_nested_schedulers(virtual: Virtual) -> None:
     ]
 
 
-def test_incident_without_exception(virtual: Virtual) -> None:
-    """A shutdown that took too long has no traceback."""
+def test_an_incident_without_an_exception_has_no_traceback(virtual: Virtual) -> None:
+    """A shutdown that takes too long raises nothing."""
 
     class Slow(Connection):
         async def co_shutdown(self) -> None:
@@ -318,7 +318,7 @@ def test_control_characters_are_escaped(virtual: Virtual) -> None:
     assert all(line.isprintable() for line in text.splitlines())
 
 
-def test_ascii_stream(virtual: Virtual) -> None:
+def test_a_stream_that_lacks_the_symbols_gets_ascii(virtual: Virtual) -> None:
     """If the stream cannot encode the symbols, the symbols and all else are ASCII."""
     scheduler = Scheduler(Job(fail, 1, ValueError("漢"), label="字"))
     assert "failure of 字:" in after_run(virtual, scheduler)
@@ -330,15 +330,15 @@ def test_ascii_stream(virtual: Virtual) -> None:
     assert "ValueError: \\u6f22" in text
 
 
-def test_prints_on_the_standard_output_of_now(capsys: pytest.CaptureFixture[str]) -> None:
+def test_debrief_prints_to_the_current_sys_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     """Without a file, the debrief goes to the `sys.stdout` of the moment of the call."""
     scheduler = Scheduler()
     scheduler.debrief()
     assert capsys.readouterr().out == debrief_text(scheduler)
 
 
-def test_no_stream() -> None:
-    """An object that is not a stream is rejected."""
+def test_debrief_to_an_object_that_is_not_a_stream_raises() -> None:
+    """The error names the scheduler and the object."""
     with pytest.raises(TypeError, match=r"debrief\(\) of 'Scheduler': file='out.txt' is not a stream"):
         Scheduler().debrief("out.txt")  # type: ignore[arg-type]
 
@@ -360,8 +360,8 @@ def test_a_nested_scheduler_that_was_skipped_is_listed(virtual: Virtual) -> None
     assert text.endswith("\n\nskipped: undo (3 jobs)\n")
 
 
-def test_equal_endings_have_equal_words(virtual: Virtual) -> None:
-    """A run without failures is good; one with failures, or one that was stopped, is not."""
+def test_runs_without_failures_have_a_positive_verdict(virtual: Virtual) -> None:
+    """An empty run and a run with skipped jobs are good, too."""
     empty, fine = Scheduler(label="empty"), Scheduler(Job(nap), Job(nap), label="fine")
     assert after_run(virtual, empty).startswith("empty  ✓ nothing to do\n")
     assert after_run(virtual, fine).startswith("fine  ✓ all 2 jobs succeeded\n")

@@ -39,7 +39,7 @@ def training(path: Path, seconds: float = 6, *, flaky: float = 9, report: bool =
     return traced(path, first, *models, beside, *reports, last, pool=Pool(gpu=1))
 
 
-def test_what_made_the_difference(tmp_path: Path) -> None:
+def test_compare_lists_what_made_the_run_longer(tmp_path: Path) -> None:
     """The comparison lists a longer job, a new job, and a longer wait with its holder, but not an unchanged job beside
     them.
     """
@@ -66,10 +66,8 @@ def test_what_made_the_difference(tmp_path: Path) -> None:
     assert trioflow("compare", before, before).stdout == "training: 11.5 s, before 11.5 s: as long as before\n"
 
 
-def test_the_changes_add_up(tmp_path: Path) -> None:
-    """Whatever ran, nested and retried, with services and failures, the parts equal the whole, in each
-    run and overall.
-    """
+def test_changes_add_up_to_the_difference_between_two_runs(tmp_path: Path) -> None:
+    """The parts equal the whole, in each run and overall, for nested and retried jobs, services and failures."""
     numbers = random.Random(5)
     files = [traced(tmp_path / "all.json", everything()), training(tmp_path / "x.json")]
     for place in range(6):
@@ -81,7 +79,7 @@ def test_the_changes_add_up(tmp_path: Path) -> None:
         files.append(traced(tmp_path / f"{place}.json", *jobs, nested, jobs_window=1 + place))
     runs = [_trace_reader.read_trace(file) for file in files]
     for run in runs:
-        assert sum(piece.seconds for piece in run.path_segments) == pytest.approx(run.seconds)
+        assert sum(piece.seconds for piece in run.critical_path_segments) == pytest.approx(run.seconds)
     for before in runs:
         for after in runs:
             compared = _differences.compare(before, after)
@@ -89,8 +87,8 @@ def test_the_changes_add_up(tmp_path: Path) -> None:
             assert parts == pytest.approx(compared.added_seconds, abs=0.001 * max(before.seconds, after.seconds))
 
 
-def test_on_and_off_the_path(tmp_path: Path) -> None:
-    """One job is in both runs but decides only one; another was restored in one of them."""
+def test_compare_marks_jobs_that_joined_or_left_the_critical_path(tmp_path: Path) -> None:
+    """A job may be in both runs but decide the end of only one."""
     before = training(tmp_path / "a.json", 2, flaky=3)
     after = training(tmp_path / "b.json", 2, flaky=9)
     shown = trioflow("compare", before, after).stdout
@@ -99,8 +97,8 @@ def test_on_and_off_the_path(tmp_path: Path) -> None:
     assert "model 0: off the critical path" in shown
 
 
-def test_a_job_that_left_the_path_may_take_longer(tmp_path: Path) -> None:
-    """The run still became shorter; the words admit that the job took longer."""
+def test_a_job_that_left_the_critical_path_is_marked_if_it_takes_longer(tmp_path: Path) -> None:
+    """The critical path may become shorter although the job takes longer."""
     runs: list[Any] = []
     for seconds, beside in ((3, 1), (4, 9)):
         jobs = [Job(nap, seconds, label="a"), Job(nap, beside, label="b" * 99)]
@@ -110,7 +108,7 @@ def test_a_job_that_left_the_path_may_take_longer(tmp_path: Path) -> None:
     assert new.text == f"{'b' * 30}…{'b' * 29}: longer, and new on the critical path"
 
 
-def test_smaller_changes_are_sums(tmp_path: Path) -> None:
+def test_small_changes_are_summed_up_in_one_line(tmp_path: Path) -> None:
     """Sums include the time before, too; and the lines add up to the whole, however small the rest is."""
     runs: list[Any] = []
     for large, small in ((100, 0.1), (110, 0.11)):
@@ -127,15 +125,15 @@ def test_smaller_changes_are_sums(tmp_path: Path) -> None:
     assert sum(change.added_seconds for change in compared.changes) == pytest.approx(compared.added_seconds)
 
 
-def test_jobs_that_ended_otherwise(tmp_path: Path) -> None:
+def test_compare_lists_jobs_that_ended_in_another_state(tmp_path: Path) -> None:
     """A run may be shorter because a job failed."""
     before = traced(tmp_path / "a.json", Job(nap, 3, label="a"))
     after = traced(tmp_path / "b.json", Job(fail, 1, OSError("x"), label="a"))
     assert "Ended otherwise:\n  a: succeeded, now failed\n" in trioflow("compare", before, after).stdout
 
 
-def test_the_exit_code_is_1_above_the_allowance(tmp_path: Path) -> None:
-    """CI can use it; the allowance is a percentage."""
+def test_a_run_longer_than_fail_above_allows_gives_exit_code_1(tmp_path: Path) -> None:
+    """The option is a percentage, for use in CI."""
     before, after = training(tmp_path / "a.json"), training(tmp_path / "b.json", 7)
     assert trioflow("compare", before, after, "--fail-above", "10%").exit_code == 0
     done = trioflow("compare", before, after, "--fail-above", "8.5%")
@@ -165,8 +163,14 @@ NOT_TRACES = {
 }
 
 
-@pytest.mark.parametrize("text", NOT_TRACES)
-def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
+NOT_TRACE_IDS = (
+    *("empty", "lines-of-json", "deep-list", "list", "number", "other-trace", "other-program"),
+    *("newer-version", "version-is-text", "no-events", "event-without-fields", "duration-is-nan"),
+)
+
+
+@pytest.mark.parametrize("text", NOT_TRACES, ids=NOT_TRACE_IDS)
+def test_files_that_are_not_traces_are_rejected(tmp_path: Path, text: str) -> None:
     """The error names the file and the format that it does not have."""
     (tmp_path / "x.json").write_text(text)
     done = trioflow("compare", training(tmp_path / "a.json"), tmp_path / "x.json")
@@ -176,8 +180,8 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_runs_with_nothing_in_common(tmp_path: Path) -> None:
-    """The output asks whether the traces belong together; an empty run does no harm."""
+def test_compare_of_unrelated_runs_asks_for_traces_of_the_same_scenario(tmp_path: Path) -> None:
+    """Empty runs are compared without an error."""
     one, other = (
         traced(tmp_path / "a.json", Job(nap, 1, label="a")),
         traced(tmp_path / "b.json", Job(nap, 1, label="b")),

@@ -39,12 +39,12 @@ def select_events(events: list[event_format.Event], phase: str, name: str | None
     return [event for event in events if event["ph"] == phase and name in (None, event["name"])]
 
 
-def test_everything_is_valid(exported: list[event_format.Event]) -> None:
-    """All kinds of events occur, and the validator accepts them."""
+def test_all_kinds_of_trace_events_are_valid(exported: list[event_format.Event]) -> None:
+    """The scenario has every kind of event, and the validator accepts them."""
     assert set(Counter(event["ph"] for event in exported)) == set("MXCsfi")
 
 
-def test_a_slice_for_each_job_that_started(virtual: Virtual, tmp_path: Path) -> None:
+def test_each_started_job_has_a_slice(virtual: Virtual, tmp_path: Path) -> None:
     """A slice has its times in microseconds since the beginning, and the job's details."""
     a = Job(nap, 2, label="a")
     events = export(virtual, Scheduler(a, Job(fail, 1, label="b", required=a), label="s"), tmp_path / "t.json")
@@ -67,7 +67,7 @@ def test_schedulers_are_processes(virtual: Virtual, tmp_path: Path) -> None:
     assert [event["ts"] for event in further_attempts] == [1e6, 2e6]
 
 
-def test_arrows_lead_from_requirements(virtual: Virtual, tmp_path: Path) -> None:
+def test_arrows_lead_from_requirements_to_successors(virtual: Virtual, tmp_path: Path) -> None:
     """An arrow starts at the end of the requirement and ends at the start of the successor."""
     a, b = Job(nap, 1, label="a"), Job(nap, 3, label="b")
     events = export(virtual, Scheduler(a, b, Job(nap, 1, label="c", required=[a, b])), tmp_path / "t.json")
@@ -75,8 +75,8 @@ def test_arrows_lead_from_requirements(virtual: Virtual, tmp_path: Path) -> None
     assert [event["ts"] for event in select_events(events, "f")] == [3e6, 3e6]
 
 
-def test_an_arrow_leads_from_where_a_service_became_ready(virtual: Virtual, tmp_path: Path) -> None:
-    """The moment is marked as well."""
+def test_an_arrow_from_a_service_starts_when_the_service_becomes_ready(virtual: Virtual, tmp_path: Path) -> None:
+    """The moment has a mark, too."""
 
     async def serve(*, task_status: anyio.abc.TaskStatus[None]) -> None:
         await anyio.sleep(2)
@@ -91,7 +91,7 @@ def test_an_arrow_leads_from_where_a_service_became_ready(virtual: Virtual, tmp_
     assert lanes == ["lane 1", "forever 2"]
 
 
-def test_a_counter_of_running_jobs(virtual: Virtual, tmp_path: Path) -> None:
+def test_a_counter_has_the_number_of_running_jobs(virtual: Virtual, tmp_path: Path) -> None:
     """The counter changes at each start and end."""
     jobs = [Job(nap, seconds, label=str(seconds)) for seconds in (1, 2, 3)]
     events = export(virtual, Scheduler(*jobs, jobs_window=2), tmp_path / "t.json")
@@ -103,14 +103,14 @@ def test_a_counter_of_running_jobs(virtual: Virtual, tmp_path: Path) -> None:
     ]
 
 
-def test_incidents_are_marks(virtual: Virtual, tmp_path: Path) -> None:
+def test_incidents_have_marks(virtual: Virtual, tmp_path: Path) -> None:
     """The mark has the message of the log."""
 
     (mark,) = select_events(export(virtual, Scheduler(Closing(label="bad")), tmp_path / "t.json"), "i")
     assert mark["name"] == "co_shutdown of 'bad' raised OSError: no route"
 
 
-def test_a_run_under_way_is_valid(virtual: Virtual, tmp_path: Path) -> None:
+def test_the_export_of_an_unfinished_run_is_valid(virtual: Virtual, tmp_path: Path) -> None:
     """Unfinished slices last until now."""
     trace, seen = Trace(), list[event_format.Event]()
 
@@ -123,13 +123,13 @@ def test_a_run_under_way_is_valid(virtual: Virtual, tmp_path: Path) -> None:
     assert [(event["name"], event["dur"]) for event in select_events(seen, "X")] == [("look", 2e6), ("long", 2e6)]
 
 
-def test_nothing_noted_is_valid(tmp_path: Path) -> None:
-    """A trace without a run is an empty one."""
+def test_the_export_of_a_trace_without_a_run_is_valid(tmp_path: Path) -> None:
+    """The file has no events."""
     Trace().export_as_json(tmp_path / "t.json")
     assert event_format.events((tmp_path / "t.json").read_text(encoding="utf-8")) == []
 
 
-def test_real_time_is_valid(backend: str, tmp_path: Path) -> None:
+def test_the_export_of_a_real_time_run_is_valid(backend: str, tmp_path: Path) -> None:
     """Rounded clock readings of a real run do not overlap in their lanes."""
     trace = Trace()
     jobs: list[Job[Any]] = []
@@ -143,7 +143,7 @@ def test_real_time_is_valid(backend: str, tmp_path: Path) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.text(), min_size=1, max_size=5))
-def test_any_label_is_valid(tmp_path: Path, virtual: Virtual, labels: list[str]) -> None:
+def test_the_export_is_valid_for_any_label(tmp_path: Path, virtual: Virtual, labels: list[str]) -> None:
     """Quotes, control characters and lone surrogates leave the file valid."""
     events = export(virtual, Scheduler(*(Job(nap, label=label) for label in labels)), tmp_path / "t.json")
     assert len(select_events(events, "X")) == len(labels)

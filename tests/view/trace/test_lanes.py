@@ -13,7 +13,7 @@ intervals = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 6)), max_size=
 
 
 @given(intervals)
-def test_no_two_overlap_in_a_lane(given: list[tuple[float, float]]) -> None:
+def test_intervals_in_a_lane_do_not_overlap(given: list[tuple[float, float]]) -> None:
     """In each lane an interval begins when the previous one has ended, or later."""
     until: dict[int, float] = {}
     for (begin, end), lane in zip(given, assign_lanes(given), strict=True):
@@ -22,7 +22,7 @@ def test_no_two_overlap_in_a_lane(given: list[tuple[float, float]]) -> None:
 
 
 @given(intervals)
-def test_lanes_are_as_few_as_can_be(given: list[tuple[float, float]]) -> None:
+def test_the_number_of_lanes_is_minimal(given: list[tuple[float, float]]) -> None:
     """The number of lanes is the largest number of overlapping intervals; an interval without duration takes a lane for
     a moment.
     """
@@ -32,8 +32,8 @@ def test_lanes_are_as_few_as_can_be(given: list[tuple[float, float]]) -> None:
 
 
 @given(intervals)
-def test_each_takes_the_lowest_lane_that_is_free(given: list[tuple[float, float]]) -> None:
-    """All lower lanes are taken."""
+def test_each_interval_takes_the_lowest_free_lane(given: list[tuple[float, float]]) -> None:
+    """Lower lanes are occupied when the interval begins."""
     until: list[float] = []
     for (begin, end), lane in zip(given, assign_lanes(given), strict=True):
         expected = next((number for number, free in enumerate(until) if free <= begin), len(until))
@@ -42,7 +42,7 @@ def test_each_takes_the_lowest_lane_that_is_free(given: list[tuple[float, float]
 
 
 @given(intervals, st.lists(st.none() | st.integers(0, 20).map(float), max_size=40))
-def test_a_job_that_waited_takes_the_lane_of_the_job_that_gave_its_slot(
+def test_a_job_that_waited_takes_the_lane_that_was_released_last(
     given: list[tuple[float, float]], since: list[float | None]
 ) -> None:
     """The job takes the lane released last, if after the wait began; otherwise, and without a wait, the
@@ -60,7 +60,7 @@ def test_a_job_that_waited_takes_the_lane_of_the_job_that_gave_its_slot(
         until[lane : lane + 1] = [end]
 
 
-def test_waves_begin_in_the_same_order() -> None:
+def test_equal_waves_of_jobs_take_the_same_lanes() -> None:
     """Three jobs share two slots: the third takes the slot of the one that ended, and the next wave begins anew."""
     wave = [(0.0, 5.0), (0.0, 3.0), (3.0, 4.0)]
     both = [*wave, *((begin + 5, end + 5) for begin, end in wave)]
@@ -80,7 +80,7 @@ def test_boxes_do_not_overlap(boxes: list[tuple[int, int, int]]) -> None:
         placed += [(row, float(begin), float(begin + length)) for row in range(first, first + height)]
 
 
-def test_a_box_takes_the_first_place_with_room() -> None:
-    """The place may be between others, if it is high enough."""
+def test_a_box_takes_the_first_rows_with_enough_room() -> None:
+    """The rows may be between those of other boxes."""
     rows: list[IntervalRow] = []
     assert [place_box(rows, *box) for box in [(0, 2, 2), (0, 1, 1), (0, 9, 1), (1, 2, 1), (2, 3, 3)]] == [0, 2, 3, 2, 0]

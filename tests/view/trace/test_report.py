@@ -15,7 +15,7 @@ import pytest
 
 from trioflow import CommandJob, Job, Pool, Scheduler, Sequence, Trace
 from trioflow._core.api.views import printable
-from trioflow.view.trace import _path_parts
+from trioflow.view.trace import _critical_path_parts
 from trioflow.view.trace.report import _failures
 
 from ...bodies import fail, nap
@@ -68,7 +68,7 @@ def data(text: str) -> Any:
     return json.loads(found)
 
 
-def test_a_timeout_after_an_attempt_that_a_job_failed_is_a_failure(virtual: Virtual, tmp_path: Path) -> None:
+def test_a_scheduler_that_timed_out_after_a_failed_attempt_is_a_failure(virtual: Virtual, tmp_path: Path) -> None:
     """A scheduler whose first attempt ended with a failed job and whose last one timed out has a failure of its own."""
     bodies = iter([fail, functools.partial(nap, 99)])
 
@@ -117,7 +117,9 @@ def failures_text(text: str) -> str:
 
 
 def test_the_report_lists_the_jobs_that_a_failure_kept_from_running(virtual: Virtual, tmp_path: Path) -> None:
-    """The list covers any distance, and the jobs of a nested scheduler one by one; jobs of other branches ran."""
+    """The list covers any distance, and the jobs of a nested scheduler one by one; jobs of other branches are not in
+    it.
+    """
     bad = Job(fail, 1, label="bad")
     inner = Scheduler([Job(nap, label=f"in {n}") for n in range(2)], label="inner", required=bad, run_if="succeeded")
     jobs = [
@@ -132,7 +134,7 @@ def test_the_report_lists_the_jobs_that_a_failure_kept_from_running(virtual: Vir
     assert "kept no job from running" in other
 
 
-def test_a_critical_failure_tells_jobs_that_ran_from_those_that_never_started(virtual: Virtual, tmp_path: Path) -> None:
+def test_a_critical_failure_lists_cancelled_and_unstarted_jobs_apart(virtual: Virtual, tmp_path: Path) -> None:
     """A job that was running when the run stopped did start; the counts have the order of the bar."""
     bad, long = Job(fail, 1, label="bad", critical=True), Job(nap, 9, label="long")
     text = report(virtual, Scheduler(bad, long, Job(nap, label="never", required=long)), tmp_path / "r.html")
@@ -142,7 +144,7 @@ def test_a_critical_failure_tells_jobs_that_ran_from_those_that_never_started(vi
     assert parts == ["failed", "cancelled", "idle"]
 
 
-def test_what_ran_no_more_is_put_down_to_the_first_cause(virtual: Virtual, tmp_path: Path) -> None:
+def test_jobs_that_a_blocked_job_stopped_are_listed_at_the_first_failure(virtual: Virtual, tmp_path: Path) -> None:
     """If a blocked critical job stops the run, the report names the failure that blocked it."""
     bad, last = Job(fail, 1, label="bad"), Job(nap, 9, label="last")
     gate = Job(nap, 0, bad, label="gate", critical=True)
@@ -151,8 +153,8 @@ def test_what_ran_no_more_is_put_down_to_the_first_cause(virtual: Virtual, tmp_p
     assert "<b>cancelled 1 job that ran</b>: <bdi>last</bdi>" in section
 
 
-def test_the_failure_that_blocked_most_comes_first(virtual: Virtual, tmp_path: Path) -> None:
-    """Critical failures still come before it, whichever came first; long names in a list lose their middles."""
+def test_the_failure_that_blocked_most_jobs_comes_first(virtual: Virtual, tmp_path: Path) -> None:
+    """Only critical failures come before it; long names in a list lose their middles."""
     early, late = Job(fail, 1, label="early"), Job(fail, 5, TypeError("bad"), label="late " + 99 * "x")
     after = Job(nap, 0, late, label="after " + 99 * "y")
     section = failures_text(report(virtual, Scheduler(early, late, after), tmp_path / "r.html"))
@@ -160,26 +162,26 @@ def test_the_failure_that_blocked_most_comes_first(virtual: Virtual, tmp_path: P
     assert 60 * "y" not in section
 
 
-def test_a_run_that_was_cut_short_has_no_what_if(virtual: Virtual, tmp_path: Path) -> None:
+def test_the_report_of_a_run_that_was_cut_short_has_no_what_if_section(virtual: Virtual, tmp_path: Path) -> None:
     """Jobs that did not run to their ends would count for too little."""
     jobs = [Job(nap, label=f"j{n}") for n in range(3)]
     bad = Job(fail, 5, label="bad", critical=True, required=jobs[0])
     assert 'id="what-if"' not in report(virtual, Scheduler(*jobs, bad, jobs_window=1), tmp_path / "r.html")
 
 
-def test_the_parts_of_the_critical_path_are_the_time_of_the_run(virtual: Virtual) -> None:
-    """Work of jobs, waits and the end add up to the run, without overlaps and gaps."""
+def test_the_parts_of_the_critical_path_add_up_to_the_time_of_the_run(virtual: Virtual) -> None:
+    """The parts are work of jobs, waits and the end, without overlaps and gaps."""
     jobs = [Job(nap, 3 + n, label=f"train {n}", needs={"gpu": 1}) for n in range(3)]
     inner = Scheduler(Job(nap, 2, label="a"), Job(nap, 1, label="b"), label="inner", required=jobs, jobs_window=1)
     trace = Trace()
     virtual(functools.partial(Scheduler(inner, jobs, pool=Pool(gpu=1)).co_run, instruments=[trace]))
-    parts = _path_parts.path_parts(trace._get_record())
+    parts = _critical_path_parts.critical_path_parts(trace._get_record())
     assert sum(part.seconds for part in parts) == 15
     assert [(part.name, part.seconds) for part in parts[:2]] == [("train 2", 5), ("train 1", 4)]
 
 
-def test_parts_of_no_percent_have_no_line(virtual: Virtual, tmp_path: Path) -> None:
-    """Parts below half a percent explain nothing."""
+def test_parts_of_the_critical_path_below_half_a_percent_are_left_out(virtual: Virtual, tmp_path: Path) -> None:
+    """Tiny parts explain nothing."""
     long = Job(nap, 100, label="long")
     short = Job(nap, 0.4, label="short", required=long)
     text = report(virtual, Scheduler(long, short), tmp_path / "r.html")
@@ -201,7 +203,7 @@ def test_failures_have_their_tracebacks(virtual: Virtual, tmp_path: Path) -> Non
     assert section.count('<span class="badge bad">critical</span>') == 1
 
 
-def test_the_report_says_that_there_are_no_failures(virtual: Virtual, tmp_path: Path) -> None:
+def test_the_report_states_that_no_job_failed(virtual: Virtual, tmp_path: Path) -> None:
     """An empty section would leave the reader wondering."""
     assert "No job failed." in report(virtual, Scheduler(Job(nap)), tmp_path / "r.html")
 
@@ -272,7 +274,7 @@ def test_the_report_embeds_the_graph(virtual: Virtual, tmp_path: Path) -> None:
     assert "DOCTYPE svg" not in text
 
 
-def test_without_dot_the_report_says_how_to_install_graphviz(
+def test_the_report_without_dot_explains_how_to_install_graphviz(
     virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rest of the report is as usual."""
@@ -283,15 +285,15 @@ def test_without_dot_the_report_says_how_to_install_graphviz(
     assert data(text)["rows"]
 
 
-def test_a_graph_that_cannot_be_drawn_is_no_failure(virtual: Virtual, tmp_path: Path) -> None:
-    """The error of the system appears in its place."""
+def test_a_graph_that_cannot_be_drawn_is_replaced_by_the_error(virtual: Virtual, tmp_path: Path) -> None:
+    """The rest of the report is as usual."""
     text = report(virtual, WithGraph(Job(nap), graph=PermissionError("dot may not be run")), tmp_path / "r.html")
     assert "No graph: dot may not be run." in text
     assert data(text)["rows"]
 
 
-def test_jobs_that_are_alike_are_bundled(virtual: Virtual, tmp_path: Path) -> None:
-    """Bundling begins above forty jobs, without `dot` too; twenty thousand equal jobs give one box."""
+def test_the_graph_bundles_similar_jobs_above_forty_jobs(virtual: Virtual, tmp_path: Path) -> None:
+    """A graph of forty jobs shows each of them."""
     few, many = (Scheduler(Job(nap, label=f"ping {n}") for n in range(number)) for number in (40, 41))
     assert "ping 7" in report(virtual, few, tmp_path / "r.html").partition('id="graph"')[2]
     graph = report(virtual, many, tmp_path / "r.html").partition('id="graph"')[2].partition("</section>")[0]
@@ -315,8 +317,8 @@ def test_a_large_scenario_has_no_graph(virtual: Virtual, tmp_path: Path) -> None
     assert "301 jobs are too many for a graph" in text
 
 
-def test_many_failures_are_capped(virtual: Virtual, tmp_path: Path) -> None:
-    """The table has the rest."""
+def test_the_report_has_at_most_200_kinds_of_failures(virtual: Virtual, tmp_path: Path) -> None:
+    """The table has the others."""
     kinds = [type(f"Error{number}", (Exception,), {}) for number in range(230)]
     text = report(virtual, Scheduler(*(Job(fail, 0, kind()) for kind in kinds)), tmp_path / "r.html")
     assert text.count('<article class="failure"') == 200
@@ -337,8 +339,8 @@ def test_the_report_groups_equal_failures(virtual: Virtual, tmp_path: Path) -> N
     ]
 
 
-def test_forever_jobs_are_folded(virtual: Virtual, tmp_path: Path) -> None:
-    """Forever jobs are left out of the report, unless they failed; the counts agree with all views."""
+def test_forever_jobs_that_did_not_fail_are_listed_apart(virtual: Virtual, tmp_path: Path) -> None:
+    """Forever jobs are left out of the table, unless they failed; the counts agree with all views."""
     good, bad = Job(nap, 99, forever=True, label="good"), Job(fail, 1, forever=True, label="bad")
     text = report(virtual, Scheduler(good, bad, Scheduler(Job(nap, 5), label="inner")), tmp_path / "r.html")
     assert "3 jobs: 1 succeeded, 1 failed, 1 forever" in text
@@ -349,7 +351,7 @@ def test_forever_jobs_are_folded(virtual: Virtual, tmp_path: Path) -> None:
     assert (places.pop("good"), places.pop("bad"), places.pop("inner"), *places.values()) == (2, 1, 0, 1)
 
 
-def test_commands_have_their_figures_and_outputs(backend: str, tmp_path: Path) -> None:
+def test_commands_have_exit_codes_times_outputs_and_files(backend: str, tmp_path: Path) -> None:
     """A command has its line, exit code or signal, times, the end of its output, and links that survive
     moving both files.
     """
@@ -389,7 +391,7 @@ def test_a_redacted_command_is_kept_secret(backend: str, tmp_path: Path) -> None
     assert data(text)["commands"]["0"]["command"] == "command …"
 
 
-def test_output_is_bounded(monkeypatch: pytest.MonkeyPatch, backend: str, tmp_path: Path) -> None:
+def test_the_output_of_commands_is_limited(monkeypatch: pytest.MonkeyPatch, backend: str, tmp_path: Path) -> None:
     """Failed commands come first; each of the others beyond the limit notes that its output is left out."""
     monkeypatch.setattr(_failures, "MAX_OUTPUT_CHARACTERS", 5)
     jobs = [CommandJob(f"echo aaa; exit {n}", shell=True, stdout=PIPE) for n in (0, 1)]
@@ -412,7 +414,7 @@ def test_the_report_survives_an_exception_whose_str_raises(virtual: Virtual, tmp
     assert "Broken: &lt;its str() raised OSError&gt;" in text
 
 
-def test_deep_nesting_has_a_report(virtual: Virtual, tmp_path: Path) -> None:
+def test_the_report_shows_forty_levels_of_nesting(virtual: Virtual, tmp_path: Path) -> None:
     """Forty nested schedulers give forty boxes."""
     inside: Any = Job(nap, label="core")
     for depth in range(40):
@@ -422,8 +424,8 @@ def test_deep_nesting_has_a_report(virtual: Virtual, tmp_path: Path) -> None:
     assert text.count('class="nest ') == 39
 
 
-def test_a_run_under_way_has_a_report(virtual: Virtual, tmp_path: Path) -> None:
-    """The report is marked as unfinished."""
+def test_the_report_of_an_unfinished_run_is_marked_as_such(virtual: Virtual, tmp_path: Path) -> None:
+    """A later report of the same trace has the result."""
     trace, seen = Trace(), list[str]()
 
     async def look() -> None:
@@ -434,8 +436,8 @@ def test_a_run_under_way_has_a_report(virtual: Virtual, tmp_path: Path) -> None:
     assert ">1 job succeeded, " in write_report(trace, tmp_path / "r.html")
 
 
-def test_nothing_has_a_report(tmp_path: Path) -> None:
-    """The report of a trace without a run says so."""
+def test_the_report_of_a_trace_without_a_run_is_marked_as_such(tmp_path: Path) -> None:
+    """The title is that nothing has run."""
     assert "<title>nothing has run</title>" in write_report(Trace(), tmp_path / "r.html")
 
 
@@ -445,8 +447,8 @@ def test_nothing_has_a_report(tmp_path: Path) -> None:
 COLOUR = re.compile(r'(fill|stroke)="(#[0-9a-f]{6}|[a-z]+)"')
 
 
-def test_all_colours_of_the_graph_have_their_like_in_the_dark(virtual: Virtual, tmp_path: Path) -> None:
-    """Each colour of the picture and its legend has a rule; a colour without one would glare."""
+def test_every_colour_of_the_graph_has_a_rule_for_the_dark_scheme(virtual: Virtual, tmp_path: Path) -> None:
+    """The test covers picture and legend; a colour without a rule would glare."""
     text = report(virtual, everything(), tmp_path / "r.html")
     section = text.partition('<section id="graph"')[2].partition("</section>")[0]
     found = set(COLOUR.findall(section)) - {("fill", "none"), ("stroke", "transparent"), ("stroke", "none")}
@@ -467,7 +469,7 @@ def test_the_graph_legend_has_exactly_the_states_and_arrows_of_the_graph(virtual
     ]
 
 
-def test_shapes_are_explained_where_there_are_several(virtual: Virtual, tmp_path: Path) -> None:
+def test_shapes_of_boxes_are_explained_only_if_there_are_several(virtual: Virtual, tmp_path: Path) -> None:
     """Only `dot` draws shapes, and only different kinds of jobs have different ones."""
     one, two = Scheduler(Job(nap)), Scheduler(Job(nap), CommandJob(["true"], run_if="failed"))
     texts = [report(virtual, scheduler, tmp_path / "r.html") for scheduler in (one, two)]
@@ -485,8 +487,8 @@ def test_a_wide_graph_goes_from_left_to_right(virtual: Virtual, tmp_path: Path) 
 # ---- words
 
 
-def test_words_that_the_page_uses_are_explained(virtual: Virtual, tmp_path: Path) -> None:
-    """The glossary has the states, columns and symbols that occur, and no others."""
+def test_the_glossary_explains_the_words_that_occur(virtual: Virtual, tmp_path: Path) -> None:
+    """The glossary has the states, columns and symbols of the page, and no others."""
 
     def words(scheduler: Scheduler, **options: Any) -> set[str]:
         text = report(virtual, scheduler, tmp_path / "r.html", **options)
@@ -512,17 +514,17 @@ def test_each_section_of_the_report_has_a_link(virtual: Virtual, tmp_path: Path)
         assert ("what-if" in links) == (window is not None)
 
 
-def test_a_run_without_a_name_gets_a_title(virtual: Virtual, tmp_path: Path) -> None:
+def test_a_run_with_the_default_label_gets_a_title(virtual: Virtual, tmp_path: Path) -> None:
     """The default label, Scheduler, would tell a reader nothing."""
     assert "<title>A run of 2 jobs</title>" in report(virtual, Scheduler(Job(nap), Job(nap)), tmp_path / "r.html")
 
 
 @pytest.mark.parametrize(
     ("reason", "says"),
-    [("drain", "no more jobs were to start"), ("cancel", "The run was cancelled"), ("timeout", "The run timed out")],
+    [("drain", "no more jobs were started"), ("cancel", "The run was cancelled"), ("timeout", "The run timed out")],
 )
-def test_the_report_shows_every_stop_reason(virtual: Virtual, tmp_path: Path, reason: str, says: str) -> None:
-    """The test covers every way in which a run can end."""
+def test_the_report_explains_why_the_run_was_stopped(virtual: Virtual, tmp_path: Path, reason: str, says: str) -> None:
+    """The test covers draining, cancellation and a timeout."""
     scheduler = Scheduler()
 
     async def end() -> None:
@@ -536,8 +538,8 @@ def test_the_report_shows_every_stop_reason(virtual: Virtual, tmp_path: Path, re
 # ---- restored jobs
 
 
-def test_restored_jobs_are_told_apart(backend: str, tmp_path: Path) -> None:
-    """Restored jobs did not run again: counts, words, table, CSV and timeline show it, and no bar is drawn."""
+def test_restored_jobs_are_marked_in_report_table_and_timeline(backend: str, tmp_path: Path) -> None:
+    """Restored jobs did not run again: counts and words show it, and no bar is drawn."""
     for _ in range(2):
         trace = Trace()
         first = Job(nap, label="first")

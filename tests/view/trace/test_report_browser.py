@@ -106,7 +106,7 @@ def test_search_finds_in_path_kind_state_and_exception(browser: Browser, pages: 
     assert browser.first("#shown").text == everyone
 
 
-def test_states_can_be_chosen(browser: Browser, pages: Path) -> None:
+def test_state_buttons_filter_the_table(browser: Browser, pages: Path) -> None:
     """A pressed button shows the jobs in its state; with none pressed all are shown."""
     open_whole(browser, pages / "everything.html")
     for name in ("blocked", "skipped"):
@@ -140,7 +140,7 @@ def sorted_by(browser: Browser, number: int, direction: str) -> list[Any]:
     return [value for value in found if value not in (None, "")]
 
 
-def test_text_with_numbers_is_sorted_as_people_do(browser: Browser, pages: Path) -> None:
+def test_text_with_numbers_is_sorted_in_natural_order(browser: Browser, pages: Path) -> None:
     """ "job 2" comes before "job 10"."""
     browser.open(pages / "1000.html")
     browser.all("#table th button")[PATH].click()
@@ -162,7 +162,7 @@ def test_hovering_over_a_bar_shows_a_tooltip(browser: Browser, pages: Path) -> N
     assert not tip.is_displayed()
 
 
-def test_rows_and_bars_point_to_each_other(browser: Browser, pages: Path) -> None:
+def test_a_row_marks_its_bar_and_a_bar_shows_its_row(browser: Browser, pages: Path) -> None:
     """The mouse on a row marks its bar; a click on a bar shows its row, even if a search had hidden it."""
     browser.open(pages / "everything.html", height=2000)
     row = browser.all("tbody tr[data-number]")[4]
@@ -178,8 +178,8 @@ def test_rows_and_bars_point_to_each_other(browser: Browser, pages: Path) -> Non
 
 
 @pytest.mark.parametrize("number", [1000, 4000])
-def test_thousands_of_jobs_are_no_burden(browser: Browser, pages: Path, number: int) -> None:
-    """Only visible rows are in the page; the others are rendered when the user scrolls to them."""
+def test_only_the_visible_rows_of_thousands_of_jobs_are_rendered(browser: Browser, pages: Path, number: int) -> None:
+    """The other rows are rendered when the user scrolls to them."""
     browser.open(pages / f"{number}.html")
     assert browser.first("#shown").text == f"{number} jobs"
     assert browser.evaluate("document.querySelectorAll('tbody tr').length") < 70
@@ -198,8 +198,8 @@ def test_thousands_of_jobs_are_no_burden(browser: Browser, pages: Path, number: 
     assert column(browser, PATH) == [f"job {number - 3}"]
 
 
-def test_nasty_labels_stay_text(browser: Browser, pages: Path) -> None:
-    """Such labels run and load nothing, and are readable."""
+def test_hostile_labels_stay_text(browser: Browser, pages: Path) -> None:
+    """Labels with HTML and scripts run and load nothing, and are readable."""
     open_whole(browser, pages / "nasty.html")
     assert browser.evaluate("document.title") == NASTY[1]
     assert browser.first("h1 bdi").text == NASTY[1]
@@ -234,7 +234,7 @@ def channels(colour: str) -> float:
 
 @pytest.mark.parametrize("width", [390, 1400])
 def test_pictures_wider_than_the_window_have_a_hint(browser: Browser, pages: Path, width: int) -> None:
-    """On a phone only this line shows that the timeline goes on; in a wide window it is missing."""
+    """On a phone only the hint shows that the timeline continues; in a wide window the hint is missing."""
     browser.open(pages / "everything.html", width=width)
     is_narrow = width == 390
     hints = [hint.is_displayed() for hint in browser.all(".hint")]
@@ -256,7 +256,7 @@ def test_headings_and_states_have_tooltips(browser: Browser, pages: Path) -> Non
     assert all(channels(paper) < 60 for paper in papers)
 
 
-def test_a_page_that_is_loaded_again_stays_where_it_was(browser: Browser, pages: Path) -> None:
+def test_a_reloaded_page_keeps_its_scroll_position(browser: Browser, pages: Path) -> None:
     """The hidden details at the upper edge of the window must not move the page when no job is selected."""
     browser.open(pages / "everything.html", height=600)
     browser.driver.execute_script("scrollTo(0, 900)")
@@ -264,8 +264,8 @@ def test_a_page_that_is_loaded_again_stays_where_it_was(browser: Browser, pages:
     assert browser.evaluate("Math.round(scrollY)") == 900
 
 
-def test_an_address_leads_to_a_job(browser: Browser, pages: Path) -> None:
-    """A link to a job can be shared: it opens the job with its requirements and waits."""
+def test_the_fragment_of_an_address_opens_a_job(browser: Browser, pages: Path) -> None:
+    """A link to a job can be shared: the details have its requirements and waits."""
     browser.open(pages / "everything.html")
     browser.driver.get((pages / "everything.html").as_uri() + "#job=build%2Ftests%2Ftest%201")
     browser.next_frame()
@@ -280,8 +280,8 @@ def test_an_address_leads_to_a_job(browser: Browser, pages: Path) -> None:
     assert browser.evaluate("location.hash") == "#job=fetch%202"
 
 
-def test_a_box_of_the_graph_leads_to_its_job(browser: Browser, pages: Path) -> None:
-    """A click on a box, or on the name of a frame, shows the details, and so does a second click."""
+def test_a_click_on_a_box_of_the_graph_shows_its_job(browser: Browser, pages: Path) -> None:
+    """The name of a frame works like a box, and so does a second click."""
     browser.open(pages / "everything.html")
     for path in ("parse 2", "build"):
         link = browser.first(f"#graph a[href='#job={path.replace(' ', '%20')}'] text")
@@ -293,8 +293,8 @@ def test_a_box_of_the_graph_leads_to_its_job(browser: Browser, pages: Path) -> N
             assert 0 <= top < browser.evaluate("innerHeight")
 
 
-def test_the_timeline_is_searched_and_comes_nearer(browser: Browser, pages: Path) -> None:
-    """Bars without a match grow faint; the buttons zoom around the middle of the picture."""
+def test_the_timeline_dims_bars_without_a_match_and_can_be_zoomed(browser: Browser, pages: Path) -> None:
+    """The buttons zoom around the middle of the picture."""
     browser.open(pages / "everything.html")
     type_into_search(browser, "parse 1")
     numbers = ".map((one) => Number(one.dataset.number))"

@@ -41,8 +41,8 @@ def test_the_table_is_aligned(virtual: Virtual) -> None:
     )
 
 
-def test_the_table_has_one_line_a_job(virtual: Virtual) -> None:
-    """The test draws any label; a long path loses its beginning."""
+def test_the_table_has_one_line_per_job_for_any_label(virtual: Virtual) -> None:
+    """A long path loses its beginning."""
     table = traced(virtual, Scheduler(*(Job(nap, label=label) for label in NASTY))).table()
     assert len(table.splitlines()) == 1 + len(NASTY)
     assert "…" in table
@@ -56,7 +56,7 @@ def test_jobs_of_a_second_run_have_its_number_after_their_path(virtual: Virtual)
     assert "n/x (run 2)" in traced(virtual, Scheduler(inner)).table()
 
 
-def test_csv_has_everything(virtual: Virtual, tmp_path: Path) -> None:
+def test_csv_has_the_times_states_and_exceptions_of_all_jobs(virtual: Virtual, tmp_path: Path) -> None:
     """Times are numbers since the beginning of the run; missing values are empty."""
     a = Job(nap, 2, label="a")
     b = Job(fail, 1, label="b", required=a, critical=True)
@@ -79,8 +79,8 @@ def test_csv_keeps_any_label_in_its_cell(virtual: Virtual, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("export", ["json", "csvfile", "svgfile", "htmlfile"])
-def test_what_cannot_be_written_is_an_os_error(tmp_path: Path, export: str) -> None:
-    """The test covers a missing directory and a full disk."""
+def test_exports_to_an_unwritable_path_raise_an_os_error(tmp_path: Path, export: str) -> None:
+    """The test covers a missing directory, a full disk, and a directory instead of a file."""
     trace = Trace()
     write = getattr(trace, f"export_as_{export}")
     with pytest.raises(FileNotFoundError, match="nowhere"):

@@ -1,4 +1,4 @@
-"""The compute_ticks of a timeline's axis."""
+"""`compute_ticks`: the ticks of a timeline's axis."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from trioflow.view.trace.timeline._timeline import TICK_STEPS, compute_ticks
         (432_000, "0|1 d|2 d|3 d|4 d|5 d"),
     ],
 )
-def test_ticks_are_where_people_count(end: float, texts: str) -> None:
-    """Ticks are at round numbers of a unit, with as many figures as they need."""
+def test_ticks_are_at_round_numbers_of_a_unit(end: float, texts: str) -> None:
+    """Their labels have as many figures as they need."""
     assert "|".join(text for _, text in compute_ticks(end, 5)) == texts
 
 
 @given(st.floats(1e-7, 1e10), st.integers(1, 20))
-def test_ticks_fill_the_axis(end: float, most: int) -> None:
+def test_ticks_are_equally_spaced_on_the_whole_axis(end: float, most: int) -> None:
     """Ticks begin at 0, stay within the axis and the maximum number, are equally far apart, and have
     different labels.
     """
@@ -45,6 +45,6 @@ def test_ticks_fill_the_axis(end: float, most: int) -> None:
     assert len(set(steps)) <= 1
 
 
-def test_steps_grow() -> None:
+def test_tick_steps_increase() -> None:
     """Each step is larger than the one before."""
     assert list(TICK_STEPS) == sorted(set(TICK_STEPS))

@@ -46,8 +46,10 @@ def test_work_and_empty_time_of_slots_add_up_to_the_run(virtual: Virtual, window
     assert spent.work + sum(spent.empty.values()) == pytest.approx(spent.slots * spent.seconds)
 
 
-def test_a_slot_is_empty_because_something_was_short_or_nothing_ready(virtual: Virtual) -> None:
-    """As many slots as jobs waited for the resource are charged to it; no job could have used the other slots."""
+def test_empty_slots_are_charged_to_a_short_resource_or_to_no_ready_jobs(virtual: Virtual) -> None:
+    """As many slots as jobs waited for the resource are charged to the resource; no job could have used the other
+    slots.
+    """
     jobs = trainings(4, 4, 4)
     last = Job(nap, 2, label="report", required=jobs)
     spent = traced(virtual, Scheduler(*jobs, last, pool=Pool(gpu=1)), jobs_window=2).time_spent()
@@ -64,7 +66,7 @@ def test_the_sentence_on_slots_leaves_out_tiny_shares(virtual: Virtual) -> None:
     assert spent.waits["gpu"] == pytest.approx(0.002)
 
 
-def test_the_table_has_a_line_for_each_kind(virtual: Virtual) -> None:
+def test_the_table_has_a_line_for_each_kind_of_jobs(virtual: Virtual) -> None:
     """Jobs whose labels differ only in numbers are one kind; percentiles are of the work."""
     assert five(virtual).table() == "\n".join(
         [
@@ -75,7 +77,7 @@ def test_the_table_has_a_line_for_each_kind(virtual: Virtual) -> None:
     )
 
 
-def test_a_column_has_one_unit(virtual: Virtual, tmp_path: Path) -> None:
+def test_each_column_of_the_table_has_one_unit(virtual: Virtual, tmp_path: Path) -> None:
     """Milliseconds beside seconds would look like more. The report has the same cells."""
     jobs = trainings(0.002, 12)
     trace = traced(virtual, Scheduler(*jobs, Job(nap, 0.25, label="report", required=jobs), pool=Pool(gpu=1)))
@@ -105,12 +107,12 @@ def test_a_column_has_one_unit(virtual: Virtual, tmp_path: Path) -> None:
         ("", True, ""),
     ],
 )
-def test_kinds(label: str, is_given: bool, kind: str) -> None:
-    """A star replaces each number outside of words; without a label, the kind is the function or the program."""
+def test_the_kind_of_a_job_is_its_label_with_stars_for_numbers(label: str, is_given: bool, kind: str) -> None:
+    """Numbers inside words stay; without a label, the kind is the function or the program."""
     assert kind_from_label(label, is_given) == kind
 
 
-def test_attempts_that_do_not_count_are_work(virtual: Virtual) -> None:
+def test_throttled_attempts_count_as_work(virtual: Virtual) -> None:
     """The job did work before it was throttled."""
 
     async def ask() -> None:
@@ -124,8 +126,8 @@ def test_attempts_that_do_not_count_are_work(virtual: Virtual) -> None:
     assert (spent.work, dict(spent.waits)) == (2, {"throttled by api": 5})
 
 
-def test_a_nested_scheduler_waits_and_its_jobs_work(virtual: Virtual) -> None:
-    """The scheduler's own work would count twice; forever jobs and their members are left out."""
+def test_a_nested_scheduler_counts_its_waits_but_not_its_work(virtual: Virtual) -> None:
+    """Its work is that of its jobs, and would count twice; forever jobs and their members are left out."""
     inner = Scheduler(Job(nap, 2, label="b"), label="inner", required=[a := Job(nap, 3, label="a")])
     beside = Scheduler(Job(nap, 99), forever=True)
     spent = traced(virtual, Scheduler(a, inner, beside, Job(nap, 99, forever=True))).time_spent()
@@ -133,14 +135,14 @@ def test_a_nested_scheduler_waits_and_its_jobs_work(virtual: Virtual) -> None:
     assert {one.kind for one in spent.kinds} == {"a", "b", "inner"}
 
 
-def test_nothing_has_run() -> None:
+def test_time_spent_without_a_run_is_empty() -> None:
     """The texts are empty, and no error is raised."""
     spent = Trace().time_spent()
     assert (str(spent), spent.kinds, spent.slots) == ("no job took any time", (), 0)
 
 
-def test_labels_are_text(virtual: Virtual, tmp_path: Path) -> None:
-    """The test covers labels of jobs and names of resources, in table and report."""
+def test_labels_and_resource_names_are_escaped(virtual: Virtual, tmp_path: Path) -> None:
+    """The test covers table and report."""
     jobs = [Job(nap, 1, label=label, needs={"<b>&": 1}) for label in NASTY]
     trace = traced(virtual, Scheduler(*jobs, pool=Pool(**{"<b>&": 1})))
     assert len(trace.time_spent().table().splitlines()) == 1 + len(trace.time_spent().kinds)
@@ -150,8 +152,8 @@ def test_labels_are_text(virtual: Virtual, tmp_path: Path) -> None:
     assert ">&lt;b&gt;&amp;, 100 % of 1<" in page
 
 
-def test_all_outcomes_and_kinds_of_jobs(backend: Any) -> None:
-    """Failures and commands count like other jobs; a run under way counts until now."""
+def test_failures_and_commands_count_like_other_jobs(backend: Any) -> None:
+    """In real time, each kind of jobs has a duration above 0."""
     trace = Trace()
     jobs = [Job(fail, 0.01, label="bad"), CommandJob(["true"]), Job(nap, 0.01, needs={"api": 1})]
     rate = Rate(requests=100, per=1)
@@ -161,7 +163,7 @@ def test_all_outcomes_and_kinds_of_jobs(backend: Any) -> None:
     assert min(one.p50 for one in spent.kinds) > 0
 
 
-def test_while_it_runs(virtual: Virtual) -> None:
+def test_time_spent_during_a_run_counts_until_now(virtual: Virtual) -> None:
     """An unfinished job has worked, or waited, until now."""
     trace = Trace()
     told: list[str] = []

@@ -42,7 +42,7 @@ def bars(picture: Tree.Element) -> dict[int, dict[str, float]]:
     }
 
 
-def test_a_bar_for_each_job_that_started(virtual: Virtual, tmp_path: Path) -> None:
+def test_each_started_job_has_a_bar(virtual: Virtual, tmp_path: Path) -> None:
     """A bar goes from its job's start to its end, all on one scale."""
     a, b = Job(nap, 1, label="a"), Job(nap, 4, label="b")
     trace = traced(virtual, Scheduler(a, b, Job(nap, 2, label="c", required=a), Job(nap, 1, a, run_if="failed")))
@@ -91,7 +91,7 @@ def test_the_legend_explains_each_symbol_in_the_timeline(virtual: Virtual, tmp_p
     trace = traced(virtual, everything())
     picture = draw_timeline(trace, tmp_path / "t.svg")
     shown = texts(picture)
-    legend = ["succeeded", "✗ failed", "forever job", "service ready", "further attempt", "critical path", "incident"]
+    legend = ["succeeded", "✗ failed", "forever job", "service ready", "retry", "critical path", "incident"]
     assert set(legend) <= set(shown)
     assert any(text.startswith("running, at most ") for text in shown)
     assert not any("of window" in text for text in shown)  # jobs in nested schedulers are not limited by it
@@ -102,16 +102,16 @@ def test_the_legend_explains_each_symbol_in_the_timeline(virtual: Virtual, tmp_p
         assert find_by_class(picture, css), css
 
 
-def test_those_that_never_started_are_counted_as_everywhere(virtual: Virtual, tmp_path: Path) -> None:
-    """As in all views, jobs count, and their nested schedulers do not."""
+def test_jobs_that_never_started_are_counted_without_nested_schedulers(virtual: Virtual, tmp_path: Path) -> None:
+    """All views count jobs in this way."""
     inner = Scheduler(Job(nap, 1), Job(nap, 1), label="inner")
     never = Scheduler(Job(fail, 1, OSError(), label="x", critical=True), inner, jobs_window=1, label="all")
     shown = texts(draw_timeline(traced(virtual, never), tmp_path / "t.svg"))
     assert [text.partition(":")[0] for text in shown if "never" in text] == ["2 never started, idle"]
 
 
-def test_the_legend_has_nothing_else(virtual: Virtual, tmp_path: Path) -> None:
-    """A plain run has a short legend."""
+def test_the_legend_of_a_plain_run_has_two_entries_only(virtual: Virtual, tmp_path: Path) -> None:
+    """The entries are the state of the job and the critical path."""
     shown = texts(draw_timeline(traced(virtual, Scheduler(Job(nap, label="a"), label="plain")), tmp_path / "t.svg"))
     assert shown[:3] == ["plain", shown[1], "one job at a time for 1 s: 100 % working"]
     assert shown[1].startswith("1 job succeeded, 1")
@@ -129,7 +129,7 @@ def test_a_bar_has_its_details_in_a_tooltip(virtual: Virtual, tmp_path: Path) ->
     ]
 
 
-def test_labels_are_text(virtual: Virtual, tmp_path: Path) -> None:
+def test_any_label_is_shown_as_text(virtual: Virtual, tmp_path: Path) -> None:
     """The picture is well-formed for any label; unprintable characters are escaped."""
     trace = traced(virtual, Scheduler(*(Job(nap, label=label) for label in NASTY), label=NASTY[0]))
     picture = draw_timeline(trace, tmp_path / "t.svg", width=2000)
@@ -140,7 +140,7 @@ def test_labels_are_text(virtual: Virtual, tmp_path: Path) -> None:
     assert r"control \x00 \x1b[31m \r\n \t characters" in titles[4]
 
 
-def test_labels_are_clipped_to_their_room(virtual: Virtual, tmp_path: Path) -> None:
+def test_labels_are_shortened_to_the_width_of_their_bars(virtual: Virtual, tmp_path: Path) -> None:
     """A long label loses its middle, one without room is left out, and those that fit stay whole."""
     label = "a label that is much too long for its bar"
     jobs = [Job(nap, 10, label="fits"), Job(nap, 2, label=label), Job(nap, 0.1, label=label)]
@@ -155,13 +155,13 @@ def test_labels_are_clipped_to_their_room(virtual: Virtual, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("text", ["short", "WWWWWWWWWWWWWWWWWWWWWW", "漢字漢字漢字漢字漢字", "iiiiiiiiiiiiiiiiiiiiii"])
-def test_clipped_fits(text: str) -> None:
+def test_a_shortened_text_fits_its_width(text: str) -> None:
     """A shortened label takes no more than its room."""
     for pixels in (10, 30, 60, 100):
         assert text_width(clip_text(text, pixels, 11), 11) <= pixels or clip_text(text, pixels, 11) == ""
 
 
-def test_forever_jobs_stand_below(virtual: Virtual) -> None:
+def test_forever_jobs_have_the_lowest_rows(virtual: Virtual) -> None:
     """Nested schedulers fill free room: two are beneath each other only if they ran at the same time."""
     first, second = (Scheduler(Job(nap, label="x"), Job(nap, label="y"), label=label) for label in "ab")
     forever = Job(anyio.sleep_forever, forever=True, label="f")
@@ -180,8 +180,8 @@ def test_forever_jobs_stand_below(virtual: Virtual) -> None:
     }
 
 
-def test_a_run_under_way_is_drawn(virtual: Virtual, tmp_path: Path) -> None:
-    """Running jobs reach to the present."""
+def test_an_unfinished_run_is_drawn(virtual: Virtual, tmp_path: Path) -> None:
+    """The bars of running jobs end at the present."""
     trace, seen = Trace(), list[Tree.Element]()
 
     async def look() -> None:
@@ -193,8 +193,8 @@ def test_a_run_under_way_is_drawn(virtual: Virtual, tmp_path: Path) -> None:
     assert any("has not ended" in text for text in texts(seen[0])[:2])
 
 
-def test_nothing_is_drawn_too(tmp_path: Path) -> None:
-    """A trace without a run is drawn as an empty picture that says so."""
+def test_a_trace_without_a_run_is_drawn_as_an_empty_picture(tmp_path: Path) -> None:
+    """The picture has the text that nothing has run."""
     assert "nothing has run" in texts(draw_timeline(Trace(), tmp_path / "t.svg"))
 
 
@@ -204,8 +204,8 @@ def test_jobs_without_duration_are_drawn(virtual: Virtual, tmp_path: Path) -> No
     assert [bar["width"] for bar in found.values()] == [1, 1]
 
 
-def test_ten_thousand_jobs_are_few_elements(tmp_path: Path) -> None:
-    """Narrow neighbours of one kind become one bar, so that the picture can be displayed."""
+def test_ten_thousand_jobs_are_drawn_with_few_elements(tmp_path: Path) -> None:
+    """Narrow neighbors of one kind become one bar, so that the picture can be displayed."""
     trace = Trace()
     Scheduler(*(Job(nothing) for _ in range(10_000)), instruments=[trace]).run()
     picture = draw_timeline(trace, tmp_path / "t.svg")
@@ -214,7 +214,7 @@ def test_ten_thousand_jobs_are_few_elements(tmp_path: Path) -> None:
     assert texts(picture)[1].startswith("all 10000 jobs succeeded, ")
 
 
-def test_a_picture_has_a_least_width(tmp_path: Path) -> None:
+def test_a_width_below_the_minimum_raises(tmp_path: Path) -> None:
     """Below the minimum there is no room for any text."""
     with pytest.raises(ValueError, match="width=100 of a timeline: give 300 to 1000000 pixels"):
         Trace().export_as_svgfile(tmp_path / "t.svg", width=100)
@@ -228,7 +228,7 @@ def lightness(colour: str) -> float:
     return 116 * luminance ** (1 / 3) - 16 if luminance > 0.008856 else 903.3 * luminance
 
 
-def test_states_are_told_apart_in_grey() -> None:
+def test_states_are_distinguishable_in_grey() -> None:
     """Failed, succeeded and forever differ clearly in lightness; cancelled is hatched."""
     fills = dict(re.findall(r"\.timeline \.(\w+) \{ fill: ([^;]+);", read_style_sheet()))
     grey = sorted(lightness(fills[state]) for state in ("failed", "succeeded", "forever"))
@@ -252,7 +252,7 @@ def test_a_notebook_shows_the_timeline(virtual: Virtual) -> None:
     assert traced(virtual, Scheduler(Job(nap)))._repr_mimebundle_()["image/svg+xml"].startswith("<svg ")
 
 
-def test_no_line_crosses_out_a_label(virtual: Virtual, tmp_path: Path) -> None:
+def test_no_line_is_drawn_over_a_label(virtual: Virtual, tmp_path: Path) -> None:
     """Lines are drawn before bars, labels last; labels beside bars have a ground above the lines."""
     short = Job(nap, 1, label="a short job with a long name")
     long = Job(nap, 30, label="long")
@@ -296,7 +296,7 @@ def slots(virtual: Virtual, path: Path, *jobs: Any, **options: Any) -> tuple[Any
     return draw_timeline(trace, path), trace
 
 
-def test_a_row_is_a_slot(virtual: Virtual, tmp_path: Path) -> None:
+def test_rows_are_slots_above_sixty_jobs(virtual: Virtual, tmp_path: Path) -> None:
     """A job stays in one row, in which jobs never overlap; several narrow jobs are one bar."""
     jobs = [Job(nap, 3 + n, label=f"train {n}") for n in range(6)]
     picture, trace = slots(virtual, tmp_path / "t.svg", *jobs)
@@ -315,7 +315,7 @@ def test_a_row_is_a_slot(virtual: Virtual, tmp_path: Path) -> None:
             assert x + width <= following + 0.02
 
 
-def test_hatching_is_as_long_as_slots_were_empty(virtual: Virtual, tmp_path: Path) -> None:
+def test_hatching_has_the_length_of_the_time_that_slots_were_empty(virtual: Virtual, tmp_path: Path) -> None:
     """For each reason except a lack of ready jobs, lengths agree to the width of a column in each row."""
     jobs = [Job(nap, 4, label=f"train {n}", needs={"gpu": 1}) for n in range(4)]
     picture, trace = slots(virtual, tmp_path / "t.svg", *jobs, pool=Pool(gpu=1))
@@ -329,8 +329,8 @@ def test_hatching_is_as_long_as_slots_were_empty(virtual: Virtual, tmp_path: Pat
     assert "gpu ran short" in texts(picture)
 
 
-def test_the_critical_path_is_a_row_of_words(virtual: Virtual, tmp_path: Path) -> None:
-    """The row covers the whole run; neighbours of one kind are one box, with their share."""
+def test_the_critical_path_is_a_row_of_labelled_boxes(virtual: Virtual, tmp_path: Path) -> None:
+    """The row covers the whole run; neighbors of one kind are one box, with their share."""
     chain = [*(Job(nap, 5, label=f"step {n}") for n in range(20)), Job(nap, 100, label="last")]
     Sequence(chain)
     picture, _ = slots(virtual, tmp_path / "t.svg", *chain)
@@ -343,8 +343,8 @@ def test_the_critical_path_is_a_row_of_words(virtual: Virtual, tmp_path: Path) -
     assert [text.split("  ")[0] for text in shown] == ["step * × 20", "last"]
 
 
-def test_a_gap_in_a_box_is_hatched_by_cause(virtual: Virtual, tmp_path: Path) -> None:
-    """The wait is hatched where its row is free, exactly to the pixel."""
+def test_waits_are_hatched_by_cause(virtual: Virtual, tmp_path: Path) -> None:
+    """The hatching covers the part of a wait in which the row is free, exactly to the pixel."""
     jobs = [Job(nap, 1, label=f"ask {n}", needs={"api": 1}) for n in range(2)]
     picture = draw_timeline(
         traced(virtual, Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=4, burst=1)))),

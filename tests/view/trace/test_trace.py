@@ -27,7 +27,7 @@ def times(span: Span) -> tuple[float | None, ...]:
     return span.scheduled_at, span.started_at, span.finished_at
 
 
-def test_jobs_that_are_dropped_have_their_paths(virtual: Virtual) -> None:
+def test_dropped_jobs_have_paths_in_the_trace(virtual: Virtual) -> None:
     """With `keep_jobs=False` added jobs, and their members, are gone when the trace is read."""
 
     async def grow() -> None:
@@ -61,7 +61,7 @@ def test_spans_have_times_and_lanes(virtual: Virtual) -> None:
     assert {span.parent for span in spans.values()} == {None}
 
 
-def test_spans_stand_in_the_order_of_their_starts(virtual: Virtual) -> None:
+def test_spans_are_sorted_by_their_starts(virtual: Virtual) -> None:
     """Jobs that start together stay in the order added; those never started come last."""
     late = Job(nap, 5, label="late", required=(first := Job(nap, label="first")))
     never = Job(nap, label="never", required=(bad := Job(fail, 2, label="bad", critical=True)))
@@ -78,7 +78,7 @@ def test_waited_is_the_time_from_the_last_requirement_to_the_start(virtual: Virt
     assert {span.lane for span in spans.values()} == {1}
 
 
-def test_a_limiter_without_limit_is_no_window(virtual: Virtual) -> None:
+def test_a_limiter_with_infinite_tokens_is_not_a_window(virtual: Virtual) -> None:
     """A limiter may have infinitely many tokens, which is not a number of slots."""
 
     async def main() -> Trace:
@@ -92,7 +92,7 @@ def test_a_limiter_without_limit_is_no_window(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("window", [1, 2, 5, None])
-def test_no_more_lanes_than_slots(virtual: Virtual, window: int | None) -> None:
+def test_ordinary_jobs_have_no_more_lanes_than_slots(virtual: Virtual, window: int | None) -> None:
     """Ordinary jobs take at most as many lanes as ran at once; the lanes of forever jobs come after them."""
     jobs = [Job(nap, 1 + number * 7 % 5, label=str(number)) for number in range(20)]
     forever = Job(anyio.sleep_forever, label="forever", forever=True)
@@ -102,10 +102,10 @@ def test_no_more_lanes_than_slots(virtual: Virtual, window: int | None) -> None:
     assert spans["forever"].lane == max(ordinary) + 1
 
 
-# --- what becomes of jobs
+# --- outcomes of jobs
 
 
-def test_every_outcome(virtual: Virtual) -> None:
+def test_spans_have_the_details_of_each_final_state(virtual: Virtual) -> None:
     """Each state has its details: the exception, the time of settling, no start where there was none."""
     bad = Job(fail, label="bad")
     blocked = Job(nap, 1, bad, label="blocked")
@@ -126,7 +126,7 @@ def test_every_outcome(virtual: Virtual) -> None:
     assert (spans["blocked"].lane, spans["blocked"].attempts, spans["blocked"].elapsed) == (None, (), None)
 
 
-def test_a_stop_leaves_cancelled_and_idle_ones(virtual: Virtual) -> None:
+def test_a_critical_failure_leaves_cancelled_and_idle_spans(virtual: Virtual) -> None:
     """A cut-off job is CANCELLED with a start, one that waited for a slot without; unreached jobs are IDLE."""
     bad = Job(fail, 2, critical=True, label="bad")
     cut, waits = Job(nap, 9, label="cut"), Job(nap, label="waits")
@@ -139,7 +139,7 @@ def test_a_stop_leaves_cancelled_and_idle_ones(virtual: Virtual) -> None:
     assert not spans["cut"].critical
 
 
-def test_an_interruption_leaves_a_whole_trace(virtual: Virtual) -> None:
+def test_the_trace_of_an_interrupted_run_is_complete(virtual: Virtual) -> None:
     """SystemExit ends the run: its job FAILED, and the others were cancelled."""
     trace = Trace()
     bad = Job(fail, 1, SystemExit(3), label="bad")
@@ -165,8 +165,8 @@ def test_restarts_belong_to_their_attempt(virtual: Virtual) -> None:
     assert (span.attempts, span.timed_out, span.finished_at) == ((0,), True, 6)
 
 
-def test_services_and_forever_jobs(virtual: Virtual) -> None:
-    """A service's span has the time at which it became ready; its successors are scheduled then."""
+def test_the_span_of_a_service_has_the_time_of_readiness(virtual: Virtual) -> None:
+    """Successors of the service are scheduled at that time."""
 
     async def serve(*, task_status: anyio.abc.TaskStatus[str]) -> None:
         await anyio.sleep(2)
@@ -202,8 +202,8 @@ def test_nested_jobs_have_paths_parents_and_lanes(virtual: Virtual) -> None:
     assert [span.lane for span in spans.values()] == [1, 2, 1, 2, 1]
 
 
-def test_a_nested_scheduler_that_is_tried_again(virtual: Virtual) -> None:
-    """The scheduler has attempts; its jobs have a span for each run, with the outcome of that run."""
+def test_jobs_of_a_retried_scheduler_have_a_span_for_each_run(virtual: Virtual) -> None:
+    """The span of the scheduler has the attempts, those of its jobs the outcomes of their run."""
     made: list[float] = []
 
     async def second_time() -> None:
@@ -222,8 +222,8 @@ def test_a_nested_scheduler_that_is_tried_again(virtual: Virtual) -> None:
     assert times(spans["inner/after@2"]) == (2, 2, 3)
 
 
-def test_a_nested_scheduler_that_never_ran_shows_its_jobs(virtual: Virtual) -> None:
-    """The jobs are idle, in run 0, at any depth."""
+def test_jobs_of_a_scheduler_that_never_ran_have_idle_spans(virtual: Virtual) -> None:
+    """The spans have run 0, at any depth."""
     deep = Scheduler(Job(nap, label="c"), label="deep")
     inner = Scheduler(deep, label="inner", run_if="succeeded", required=(bad := Job(fail, label="bad")))
     spans = by_path(traced(virtual, Scheduler(bad, inner)))
@@ -231,7 +231,7 @@ def test_a_nested_scheduler_that_never_ran_shows_its_jobs(virtual: Virtual) -> N
     assert (spans["inner/deep/c"].state, spans["inner/deep/c"].run) == (JobState.IDLE, 0)
 
 
-def test_a_trace_of_a_nested_scheduler_sees_that_alone(virtual: Virtual) -> None:
+def test_the_trace_of_a_nested_scheduler_has_that_scheduler_alone(virtual: Virtual) -> None:
     """The trace has the last run of the nested scheduler; paths are those of the whole scenario."""
     trace = Trace()
     inner = Scheduler(Job(nap, label="a"), label="inner", instruments=[trace])
@@ -239,10 +239,10 @@ def test_a_trace_of_a_nested_scheduler_sees_that_alone(virtual: Virtual) -> None
     assert [span.path for span in trace.spans] == ["inner/a"]
 
 
-# --- growing, again, beside each other, meanwhile
+# --- added jobs, several runs, reading during a run
 
 
-def test_jobs_added_while_running(virtual: Virtual) -> None:
+def test_jobs_added_during_a_run_are_in_the_trace(virtual: Virtual) -> None:
     """Added jobs are scheduled from the moment they are added, and stay in the trace when the scheduler drops them."""
     scheduler = Scheduler(jobs_window=2)
 
@@ -274,8 +274,8 @@ def test_a_trace_shows_the_last_run(virtual: Virtual) -> None:
     assert [span.elapsed for span in trace.spans] == [5]
 
 
-def test_schedulers_beside_each_other(virtual: Virtual) -> None:
-    """A trace may watch several concurrent runs: their labels lead the paths."""
+def test_paths_of_concurrent_runs_begin_with_the_label_of_their_scheduler(virtual: Virtual) -> None:
+    """One trace may watch several concurrent runs."""
     trace = Trace()
 
     async def both() -> None:
@@ -307,8 +307,8 @@ def test_a_trace_can_be_read_while_the_run_is_under_way(virtual: Virtual) -> Non
     assert {span.state for span in trace.spans} == {JobState.SUCCEEDED}
 
 
-def test_nothing_noted() -> None:
-    """Before any run the trace is empty, and it stays so for an empty scheduler."""
+def test_a_trace_without_a_run_is_empty() -> None:
+    """The run of an empty scheduler adds no span either."""
     trace = Trace()
     assert (trace.spans, trace.critical_path, trace.wall_offset) == ((), (), 0)
     Scheduler(instruments=[trace]).run()
@@ -316,7 +316,7 @@ def test_nothing_noted() -> None:
     assert repr(trace) == "<Trace of 0 jobs>"
 
 
-def test_the_time_of_day(backend: str) -> None:
+def test_wall_offset_converts_backend_times_to_the_time_of_day(backend: str) -> None:
     """`wall_offset` leads from the backend's clock to `time.time()`."""
     import time
 
@@ -327,7 +327,7 @@ def test_the_time_of_day(backend: str) -> None:
     assert before - 1e-3 <= job.started_at + trace.wall_offset <= time.time() + 1e-3
 
 
-def test_results_do_not_stay_alive(virtual: Virtual) -> None:
+def test_a_trace_does_not_keep_results_alive(virtual: Virtual) -> None:
     """The trace keeps jobs and failures, but no results."""
 
     class Value:
@@ -348,15 +348,15 @@ def test_results_do_not_stay_alive(virtual: Virtual) -> None:
     assert len(trace.spans) == 2
 
 
-def test_incidents_are_kept(virtual: Virtual) -> None:
-    """The exports contain problems that belong to no outcome."""
+def test_a_trace_has_the_incidents_of_the_run(virtual: Virtual) -> None:
+    """Incidents are problems that belong to no outcome of a job."""
 
     trace = traced(virtual, Scheduler(Closing(label="bad")))
     (incident,) = trace._get_record().incidents
     assert "co_shutdown of 'bad'" in incident.message
 
 
-def test_equal_labels_have_paths_of_their_own(virtual: Virtual) -> None:
+def test_spans_of_jobs_with_equal_labels_have_different_paths(virtual: Virtual) -> None:
     """The paths are those of the jobs, even if labels are equal or look like ordinals."""
     labels = ["a", "a", "a#2", "a#2", "a", "b/", "b\\/", "b/"]
     jobs = [Job(nap, label=label) for label in labels]
@@ -365,14 +365,14 @@ def test_equal_labels_have_paths_of_their_own(virtual: Virtual) -> None:
     assert [span.path for span in spans] == [job.path for job in jobs]
 
 
-def test_ten_thousand_equal_labels(backend: str) -> None:
-    """Such paths cost no more than others; otherwise this test would time out."""
+def test_paths_of_ten_thousand_equal_labels_are_cheap(backend: str) -> None:
+    """Paths of equal labels cost no more than others; otherwise this test would time out."""
     trace = Trace()
     Scheduler(*(Job(nothing, label="same") for _ in range(10_000)), instruments=[trace]).run(backend=backend)
     assert len({span.path for span in trace.spans}) == 10_000
 
 
-def test_a_sequence_of_runs_is_in_one_lane(virtual: Virtual) -> None:
-    """Each job begins when the one before ends, so they share a row."""
+def test_the_jobs_of_a_sequence_share_one_lane(virtual: Virtual) -> None:
+    """Each job begins when the one before ends."""
     trace = traced(virtual, Scheduler(Sequence([Job(nap, label=str(number)) for number in range(5)])))
     assert [span.lane for span in trace.spans] == [1] * 5

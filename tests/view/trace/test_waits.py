@@ -39,7 +39,7 @@ def path(trace: Trace) -> str:
     return "".join(reason + span.path for reason, span in zip(reasons, trace.critical_path, strict=True))
 
 
-def test_five_trainings_on_two_cards(virtual: Virtual) -> None:
+def test_a_wait_for_a_resource_ends_with_the_job_that_released_it(virtual: Virtual) -> None:
     """The critical path once began at the last training, as if it had not waited for another's card."""
     jobs = trainings(3, 4, 5, 6, 7)
     report = Job(nap, 1, label="report", required=jobs)
@@ -53,7 +53,7 @@ def test_five_trainings_on_two_cards(virtual: Virtual) -> None:
     }
 
 
-def test_a_slot_then_a_resource(virtual: Virtual) -> None:
+def test_a_job_waits_for_a_slot_first_and_then_for_resources(virtual: Virtual) -> None:
     """A job begins to wait for resources when it has a slot, as in the engine."""
     first, last = Job(nap, 5, label="first", needs={"disk": 1}), Job(nap, 1, label="last", needs={"disk": 1})
     jobs = [first, Job(nap, 2, label="short"), last]
@@ -62,7 +62,7 @@ def test_a_slot_then_a_resource(virtual: Virtual) -> None:
     assert path(trace) == " [start] first [resource] last"
 
 
-def test_a_wait_for_a_rate_leads_to_the_last_job_that_took_from_it(virtual: Virtual) -> None:
+def test_a_wait_for_a_rate_leads_to_the_last_job_that_made_a_request(virtual: Virtual) -> None:
     """A rate gets nothing back: the last requests of the others decide."""
     jobs = [Job(nap, 1, label=label, needs={"api": 1}) for label in "abcd"]
     trace = traced(virtual, Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=10, burst=2))))
@@ -70,7 +70,7 @@ def test_a_wait_for_a_rate_leads_to_the_last_job_that_took_from_it(virtual: Virt
     assert path(trace) == " [start] b [rate] c [rate] d"
 
 
-def test_throttled_then_a_rate(virtual: Virtual) -> None:
+def test_a_throttled_job_waits_for_the_throttle_and_then_for_the_rate(virtual: Virtual) -> None:
     """A throttled job waits for the job that reported the throttle; then the rate may still be short of requests."""
 
     async def ask() -> None:
@@ -91,8 +91,8 @@ def test_throttled_then_a_rate(virtual: Virtual) -> None:
     assert [span.worked for span in trace.spans] == [2, 1, 1]
 
 
-def test_a_part_for_the_members_of_a_scheduler(virtual: Virtual) -> None:
-    """A nested scheduler waits for its part like a job, and its members for the rest of that part."""
+def test_jobs_of_a_nested_scheduler_wait_for_the_schedulers_share(virtual: Virtual) -> None:
+    """A nested scheduler waits for its share like a job, and its members for the rest of that share."""
     inner = Scheduler(*trainings(2, 3, 4), label="inner", needs={"gpu": 2})
     late, more = Job(nap, 9, needs={"gpu": 1}, label="late"), Job(nap, 5, label="more", needs={"gpu": 2})
     found = waits_by_path(traced(virtual, Scheduler(*trainings(1), inner, late, more, pool=Pool(gpu=3))))
@@ -100,8 +100,8 @@ def test_a_part_for_the_members_of_a_scheduler(virtual: Virtual) -> None:
     assert (found["late"], found[more.label]) == (["1 s gpu until train 1"], ["6 s gpu until inner"])
 
 
-def test_a_pool_that_others_use(virtual: Virtual) -> None:
-    """The holder may be in no trace: then the wait names the resource, and no job."""
+def test_a_wait_for_a_resource_held_by_another_run_names_no_job(virtual: Virtual) -> None:
+    """The holder may be in no trace: then the wait has the resource alone."""
     pool, trace = Pool(disk=1), Trace()
     mine = Scheduler(Job(nap, 1, label="mine", needs={"disk": 1}), pool=pool, instruments=[trace])
 
@@ -138,7 +138,7 @@ def test_a_service_is_waited_for_until_it_is_ready(virtual: Virtual) -> None:
     assert waits_by_path(traced(virtual, scheduler)) == {"user": ["3 s jobs until db"], "other": ["9 s port"]}
 
 
-def test_while_it_runs_the_waits_last_until_now(virtual: Virtual) -> None:
+def test_unfinished_waits_last_until_now(virtual: Virtual) -> None:
     """The trace can be read at any time."""
     trace = Trace()
 
@@ -152,7 +152,7 @@ def test_while_it_runs_the_waits_last_until_now(virtual: Virtual) -> None:
     assert watcher.result() == {"train 6": ["2 s gpu"], "then": ["2 s jobs"]}
 
 
-def test_real_time_has_gaps_that_are_no_waits(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_delays_in_real_time_are_not_waits(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A card is free for microseconds until the next job takes it, and even a job that need not wait
     starts with a delay.
     """
@@ -165,7 +165,7 @@ def test_real_time_has_gaps_that_are_no_waits(backend: Any, monkeypatch: pytest.
     assert causes == {"train 0.1": [], "train 0.11": ["gpu"], "train 0.12": ["gpu"], "after": ["jobs"]}
 
 
-def test_many_pieces_become_few(monkeypatch: pytest.MonkeyPatch, virtual: Virtual) -> None:
+def test_many_intervals_of_a_wait_are_merged_into_few(monkeypatch: pytest.MonkeyPatch, virtual: Virtual) -> None:
     """However often a resource went to others, a wait has few parts, without gaps."""
     monkeypatch.setattr(_waits, "MAX_INTERVALS", 4)
     monkeypatch.setattr(_waits, "MAX_STEPS", 20)
@@ -184,7 +184,7 @@ def test_many_pieces_become_few(monkeypatch: pytest.MonkeyPatch, virtual: Virtua
     st.lists(st.tuples(st.integers(1, 5), st.integers(0, 2), st.integers(0, 1), st.integers(-3, -1)), max_size=12),
     st.sampled_from([None, 1, 2, 3]),
 )
-def test_waits_and_work_fill_the_time(
+def test_waits_fill_the_time_before_the_start_of_a_job(
     virtual: Virtual, drawn: list[tuple[int, int, int, int]], window: int | None
 ) -> None:
     """Before its start a job waits without a gap, and no wait ends after the end of the job that ended it.

@@ -1,7 +1,7 @@
 """The keys that order the ready jobs of a run in a heap, for orders other than first in, first out.
 
-Jobs with a higher `priority` start first. Among jobs of equal priority, the policy decides. Jobs with equal keys start
-in the order in which they became ready; if they became ready together, in the order in which they were added.
+Jobs with a higher `priority` start first. The policy orders jobs of equal priority. Jobs with equal keys start in the
+order in which they became ready; if they became ready together, in the order in which they were added.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     HeapEntry = tuple[Any, int, AbstractJob[Any]]
 
 ready_numbers: Final = itertools.count()
-"""Ascending numbers for jobs that become ready, shared by all runs."""
+"""Ascending sequence numbers for jobs that become ready, shared by all runs."""
 first_numbers: Final = itertools.count(-1, -1)
-"""Descending numbers for jobs that are put ahead of all others."""
+"""Descending sequence numbers for jobs that are put ahead of all others."""
 throttled_numbers: Final = itertools.count(-(1 << 60))
-"""Ascending numbers below all of `first_numbers`, with which throttled jobs start first, in the order of throttling."""
+"""Ascending sequence numbers for throttled jobs: below all of `first_numbers`, so that these jobs start first."""
 
 
 class HeapKeys:
@@ -34,7 +34,7 @@ class HeapKeys:
     Args:
         policy: the policy, which orders jobs of equal priority.
         known: the known expected durations, in seconds.
-        ranks: the ranks of the jobs, if the policy needs them.
+        ranks: the ranks of the jobs; None if the policy does not need them.
         has_priorities: whether the keys include the priorities, which makes comparisons slower.
 
     """
@@ -49,7 +49,7 @@ class HeapKeys:
     ) -> None:
         self.policy: Final = policy
         self.outlook: Final = RunOutlook(known, ranks)
-        # Entries are (key, number, job); the smallest starts first. An entry is valid only while its job is SCHEDULED.
+        # Entries (key, sequence number, job), smallest first. An entry is valid only while its job is SCHEDULED.
         self.heap: Final[list[HeapEntry]] = []
         self.has_priorities: Final = has_priorities
         key = policy.key_function(self.outlook)
@@ -58,7 +58,7 @@ class HeapKeys:
             self.key = lambda job: (0 if job._scheduling is None else -job._scheduling.priority, key(job))
 
     def lowest_key(self) -> Any:
-        """Return a key that sorts before those of all jobs."""
+        """Return a key that sorts before the keys of all jobs."""
         lowest = self.policy.lowest_key
         return (-math.inf, lowest) if self.has_priorities else lowest
 

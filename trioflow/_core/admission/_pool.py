@@ -1,4 +1,4 @@
-"""`Pool`, the resources that jobs take while they run; the `Grant` of a job; and read-only views for other packages."""
+"""`Pool`, a set of limited resources; `Grant`, the resources of one job; and read-only views for other packages."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from ._rate import Rate, RateResource
 from ._resource import CountedResource, Resource
 
 if TYPE_CHECKING:
-    from ..base._amounts import OneNeed
+    from ..base._amounts import SingleNeed
     from ..job._job import AnyJob
     from ..job._job_options import Subject
 
 
 Needs = list[tuple[Resource, Any]]
-"""The needs of a job: pairs of a resource and the result of its `need`."""
+"""The needs of a job, as pairs of a resource and the result of its method `need`."""
 
 
 class Grant:
-    """The resources of one job, taken together at its start and held until it has settled."""
+    """The resources of one job, which are taken all together, and kept until the job has settled."""
 
-    __slots__ = ("_is_on_hold", "_job", "_parts")
+    __slots__ = ("_is_accrual_deferred", "_job", "_parts")
 
     def __init__(self, job: AbstractJob[Any], needs: Needs) -> None:
-        self._is_on_hold = False  # True while the job has the grant, but still waits for a token
+        self._is_accrual_deferred = False  # True while the job has the grant, but still waits for a limiter's token
         self._job: Final = job
         self._parts: Final = [(resource, need, resource.take(job, need)) for resource, need in needs]
 
@@ -40,25 +40,25 @@ class Grant:
             resource.give_back(self._job, share)
         self._parts.clear()
 
-    def hold(self) -> None:
-        """Mark the grant as held by a job that does not start yet, because it waits for a token."""
-        self._is_on_hold = True
+    def defer_accrual(self) -> None:
+        """Keep the granted amounts of rates from accruing again, because the job still waits for a limiter's token."""
+        self._is_accrual_deferred = True
         for resource, share in self._rates():
-            resource.hold(share, 1)
+            resource.defer_accrual(share, 1)
 
-    def start(self) -> None:
-        """Remove the mark of `hold`, because the job starts or has stopped waiting."""
-        for resource, share in self._rates() if self._is_on_hold else ():
-            resource.hold(share, -1)
-        self._is_on_hold = False
+    def resume_accrual(self) -> None:
+        """Let the granted amounts of rates accrue from now on, because the job starts or no longer waits."""
+        for resource, share in self._rates() if self._is_accrual_deferred else ():
+            resource.defer_accrual(share, -1)
+        self._is_accrual_deferred = False
 
-    def is_open(self) -> bool:
-        """Return whether none of the resources is throttled."""
-        return all(resource.is_open() for resource, _, _ in self._parts)
+    def is_throttled(self) -> bool:
+        """Return whether any of the resources is throttled."""
+        return any(resource.is_throttled() for resource, _, _ in self._parts)
 
     def refund_rates(self) -> None:
-        """Put the amounts of rates back, because the job has not started after all."""
-        self.start()
+        """Put the amounts of rates back, because the job does not start after all."""
+        self.resume_accrual()
         for resource, share in self._rates():
             resource.correct(share, dict.fromkeys(share, 0))
 
@@ -66,45 +66,45 @@ class Grant:
         return [(resource, share) for resource, _, share in self._parts if isinstance(resource, RateResource)]
 
     def reacquire(self) -> None:
-        """Take from the rates again, without waiting, for another attempt of the job."""
+        """Take the needed amounts of rates once more, without waiting, because the job is called again."""
         for resource, need, share in self._parts:
             if isinstance(resource, RateResource):
-                share.clear()  # remove keys that the last attempt has used, but that are not in the needs
+                share.clear()  # remove keys that the last call has used, but that are not in the needs
                 share.update(resource.take(self._job, need))
 
     def find(self, name: str) -> tuple[Resource, Any] | None:
         """Return the resource of this name with the job's share; None if the grant does not include the resource."""
         return next(((resource, share) for resource, _, share in self._parts if resource.name == name), None)
 
-    def holds_any(self) -> bool:
-        """Return whether the grant includes a resource that is held, not only rates."""
-        return any(resource.is_held for resource, _, _ in self._parts)
+    def has_returnable(self) -> bool:
+        """Return whether the grant includes a resource that is returned after use, not only rates."""
+        return any(resource.is_returnable for resource, _, _ in self._parts)
 
-    def for_members(self) -> dict[str, Resource]:
-        """Return the resources, by name, that the members of a nested scheduler with this grant share."""
+    def member_resources(self) -> dict[str, Resource]:
+        """Return the resources, except rates, that the members of a nested scheduler with this grant share, by name."""
         return {
-            resource.name: resource.for_members(need, share)
+            resource.name: resource.make_member_resource(need, share)
             for resource, need, share in self._parts
             if isinstance(resource, CountedResource)
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the shares by the names of their resources: an amount, a list of named things, or amounts by key."""
+        """Return the share of each resource, by name: an amount, a list of named units, or amounts by key."""
         parts = [part for part in self._parts if part[0].name not in _job_options.RUN_RESOURCES]
         return {resource.name: resource.public_share(need, share) for resource, need, share in parts}
 
 
 @final
 class Pool:
-    """Limited resources that jobs need while they run. A pool can be that of several schedulers in one event loop.
+    """Limited resources that jobs need while they run. Several schedulers in one event loop can share a pool.
 
     Args:
-        resources: the total of each resource, by name: a number; a size such as "24 GiB"; a list of named things, which
-            jobs get one by one; or a `Rate`.
+        resources: the total of each resource, by name: a number; a size such as "24 GiB"; a list of named units, each
+            of which is given to one job at a time; or a `Rate`.
 
     Raises:
         TypeError: a total has another type.
-        ValueError: a total is negative or not finite, or a thing is listed twice.
+        ValueError: a total is not a valid amount, a unit is listed twice, or a name is reserved.
 
     Example:
         >>> async def train():
@@ -121,13 +121,13 @@ class Pool:
 
     __slots__ = ("_clock", "_loop", "_resources", "_users")
 
-    def __init__(self, **resources: OneNeed | Rate | list[Any] | tuple[Any, ...]) -> None:
+    def __init__(self, **resources: SingleNeed | Rate | list[Any] | tuple[Any, ...]) -> None:
         self._resources: Final = {name: _make_resource(name, value) for name, value in resources.items()}
-        # The running schedulers that use the pool, each with its holder; see `register_user`.
+        # The running schedulers that use the pool, each with its resource holder; see `register_user`.
         self._users: Final[dict[AbstractJob[Any], AbstractJob[Any] | None]] = {}
-        # An object that identifies the event loop of these schedulers or, after the last run, the loop of that run.
+        # An object that identifies the event loop of these schedulers; after their runs, that of the last run.
         self._loop: object = None
-        # The clock of that loop; after the last run, a clock that continues it in real time.
+        # The clock of that loop; after the last run, a clock that continues from its time in real time.
         self._clock: Callable[[], float] = time.monotonic
 
     @property
@@ -149,20 +149,20 @@ class Pool:
     def _enter(
         self, user: AbstractJob[Any], holder: AbstractJob[Any] | None, loop: object, clock: Callable[[], float]
     ) -> None:
-        """Register a scheduler that starts to run with this pool, in a loop with this clock.
+        """Register a scheduler that starts to run with this pool.
 
-        Resources store times on the clock of the loop. For another loop, these times are shifted, so that the remaining
-        waits do not change.
+        Resources store times on the clock of the event loop. When the pool is used in another loop, these times are
+        shifted, so that the remaining waits stay the same.
 
         Args:
             user: the scheduler.
-            holder: the innermost enclosing scheduler that has needs, or None.
+            holder: the resource holder of the scheduler; see `register_user`.
             loop: an object that identifies the event loop.
             clock: returns the time of the loop, in seconds.
 
         Raises:
             RuntimeError: a run in another event loop is using the pool.
-            ValueError: another user of the pool has another holder.
+            ValueError: another user of the pool has a different resource holder.
 
         """
         if self._users and self._loop is not loop:
@@ -206,14 +206,19 @@ def check_pool(pool: Any, name: str, subject: Subject) -> Pool | None:
 
 
 def pool_settings(pool: Pool) -> dict[str, Any]:
-    """Return the arguments of `Pool` for an equal pool, in which a list of named things is replaced by their number."""
+    """Return the arguments for an equal `Pool`, except that each list of named units is replaced by its length."""
     return {name: resource.settings for name, resource in pool._resources.items()}
 
 
 def register_user(
     users: dict[AbstractJob[Any], AbstractJob[Any] | None], user: AbstractJob[Any], holder: AbstractJob[Any] | None
 ) -> None:
-    """Add a scheduler to the users of a pool, with its holder: the innermost enclosing scheduler that has needs.
+    """Add a scheduler to the users of a pool.
+
+    Args:
+        users: the users of the pool, each with its resource holder.
+        user: the scheduler.
+        holder: the resource holder of the scheduler: the innermost enclosing scheduler that has needs, or None.
 
     Raises:
         ValueError: another user has a different holder. A deadlock would be possible: a job inside the holder could
@@ -238,21 +243,21 @@ def _make_resource(name: str, value: Any) -> Resource:
     if isinstance(value, Rate):
         return RateResource(name, value)
     if isinstance(value, (list, tuple)):
-        things: tuple[Any, ...] = tuple(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-        if any(thing in things[:index] for index, thing in enumerate(things)):
+        units: tuple[Any, ...] = tuple(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        if any(unit in units[:index] for index, unit in enumerate(units)):
             raise ValueError(
-                f"Pool({name}={short_repr(value)}): a thing is listed twice; each can be given to one job only"
+                f"Pool({name}={short_repr(value)}): a unit is listed twice; each can be given to one job only"
             )
-        return CountedResource(name, len(things), things)
+        return CountedResource(name, len(units), units)
     amount = _amounts.amount_of(value, f"Pool({name}={short_repr(value)})")
     return CountedResource(
-        name, amount, format_amount=_units.size_text if _amounts.is_size(value) else _amounts.shown_amount
+        name, amount, format_amount=_units.size_text if _amounts.is_size(value) else _amounts.amount_text
     )
 
 
 @final
 class ResourceView:
-    """A read-only view of one resource of a pool, which also computes how long the needs of jobs have to wait."""
+    """A read-only view of one resource of a pool, which also computes how long jobs have to wait for it."""
 
     __slots__ = ("_resource",)
 
@@ -267,7 +272,7 @@ class ResourceView:
     @property
     def total(self) -> float | None:
         """The total amount; None for a `Rate`."""
-        return self._resource.public_total() if self._resource.is_held else None
+        return self._resource.public_total() if self._resource.is_returnable else None
 
     def amount_text(self, amount: float) -> str:
         """Return an amount as text, such as "3", or "1.5 GiB" for a size; an empty string for a `Rate`."""
@@ -278,9 +283,9 @@ class ResourceView:
         )
 
     def accrual_seconds(self, jobs: Iterable[AnyJob]) -> float:
-        """Return the seconds that a `Rate` with a full burst takes to accrue the needs of these jobs; otherwise 0.
+        """Return the seconds that a `Rate` takes, from a full burst, to accrue the needs of all these jobs.
 
-        The order of the jobs makes no difference, because they do not hold a `Rate`.
+        For other resources, return 0. The order of the jobs makes no difference, because they do not hold a `Rate`.
         """
         rate = self._resource.settings
         if not isinstance(rate, Rate):
@@ -300,8 +305,8 @@ class ResourceView:
                 largest[key] = max(largest.get(key, 0.0), float(amount))
         return largest
 
-    def opens_in(self, jobs: Iterable[AnyJob]) -> float:
-        """Return the seconds until all needs of these jobs have accrued and no throttle is left."""
+    def start_delay(self, jobs: Iterable[AnyJob]) -> float:
+        """Return the seconds until all needs of these jobs have accrued and the throttle, if any, has ended."""
         resource = self._resource
         need: Any = None
         for job in jobs:

@@ -1,10 +1,9 @@
-"""`Rate`: a resource with an amount per time, such as the requests that a server admits.
+"""`Rate`: a resource that accrues over time, such as the requests that a server accepts.
 
 Each key has a bucket that fills steadily up to its burst. The algorithm is GCRA, the generic cell rate algorithm of ATM
 networks (ITU-T I.371, "virtual scheduling"). Its only state is the time at which the bucket will be full. Taking an
-amount postpones that time by the seconds in which the amount accrues. An amount is available once the time left until
-the bucket is full is no longer than the time in which the rest of the burst accrues. So jobs take at most
-burst + rate * t in any interval of t seconds.
+amount postpones that time by `amount / rate` seconds. An amount is available once the bucket will be full within
+`(burst - amount) / rate` seconds. Therefore, jobs take at most `burst + rate * t` in any interval of `t` seconds.
 """
 
 from __future__ import annotations
@@ -21,36 +20,37 @@ from ..job._job import AbstractJob
 from ._resource import TIME_TOLERANCE, Resource
 
 if TYPE_CHECKING:
-    from ..base._amounts import Amount, AmountSpec, Need, OneNeed
+    from ..base._amounts import Amount, AmountSpec, Need, SingleNeed
 
 MAX_CAUSED_WAIT: Final = 366 * 24 * 3600.0
-"""The maximum wait, in seconds, that the reported use of a job may cause. A longer wait is probably a mistake."""
+"""The maximum wait, in seconds, that the usage reported by a job may cause. A longer wait is probably a mistake."""
 DEFAULT_KEY: Final = "requests"
-"""The key that a job takes 1 of by default."""
+"""The key of which a job takes 1 by default."""
 
 
 @final
 class Rate:
-    """In a `Pool`, a resource with an amount per time, such as the requests that a server admits.
+    """In a `Pool`, a resource that accrues over time, such as the requests that a server accepts.
 
     The available amount grows steadily, up to the burst. A job waits until all its needs are available together, takes
     them when it starts, and gives nothing back.
 
     Args:
-        limits: one or several keys, each with the amount that accrues within `per` seconds, more than 0. A job that
-            needs the rate takes 1 of `requests` by default; of other keys, such as `tokens`, only its explicit needs.
+        limits: one or more keys, each with the amount that accrues within `per` seconds, more than 0. If there is a key
+            `requests`, a job that needs the rate takes 1 of it by default. Of other keys, such as `tokens`, a job takes
+            only what it asks for.
         per: the number of seconds in which these amounts accrue, finite, more than 0.
         burst: the largest amount that can be taken at once, after a pause, more than 0: a number if there is one key,
-            or a dict by key. Default: the amounts of `limits`. A little less than the server allows leaves room for
-            network delays.
+            or a dict by key. Default: the amounts of `limits`. A value slightly below the server's own limit leaves
+            room for network delays.
 
     Raises:
-        TypeError: an amount is not a number, or there is no key.
-        ValueError: a number is out of its range, or a key of `burst` is unknown.
+        TypeError: a value is not a number, there is no key, or `burst` is one number for several keys.
+        ValueError: a number is out of range, or a key of `burst` is unknown.
 
     Example:
         >>> async def ask(number):
-        ...     current_job().used(api={"tokens": 950})  # what the answer says
+        ...     current_job().used(api={"tokens": 950})  # the number that the response reports
         ...     return number
         >>> pool = Pool(api=Rate(requests=500, tokens=30_000, per=60))
         >>> jobs = [Job(ask, number, needs={"api": {"tokens": 800}}) for number in range(3)]
@@ -61,7 +61,7 @@ class Rate:
 
     __slots__ = ("_bursts", "_limits", "_period")
 
-    def __init__(self, *, per: float, burst: Need | None = None, **limits: OneNeed) -> None:
+    def __init__(self, *, per: float, burst: Need | None = None, **limits: SingleNeed) -> None:
         if not limits:
             raise TypeError(f"Rate(per={short_repr(per)}): give at least one key with its amount, such as requests=500")
         self._limits: Final = {
@@ -79,16 +79,16 @@ class Rate:
             raise TypeError(
                 f"Rate(burst={short_repr(burst)}): there are several keys; give a dict such as {{{first!r}: 10}}"
             )
-        what = f"Rate(burst={short_repr(burst)})"
+        prefix = f"Rate(burst={short_repr(burst)})"
         own = burst if isinstance(burst, Mapping) else {} if burst is None else {first: burst}
         for name in own:
             if name not in self._limits:
-                raise ValueError(f"{what}: {name!r} is not a key of this rate: it has {', '.join(limits)}")
-        self._bursts: Final = {**self._limits, **{name: _check_positive(value, what) for name, value in own.items()}}
+                raise ValueError(f"{prefix}: {name!r} is not a key of this rate: it has {', '.join(limits)}")
+        self._bursts: Final = {**self._limits, **{name: _check_positive(value, prefix) for name, value in own.items()}}
 
     @property
     def limits(self) -> dict[str, float]:
-        """The amount of each key that accrues within `per` seconds."""
+        """The amount that accrues within `per` seconds, by key."""
         return {name: _amounts.as_number(amount) for name, amount in self._limits.items()}
 
     @property
@@ -98,60 +98,64 @@ class Rate:
 
     @property
     def burst(self) -> dict[str, float]:
-        """The largest amount of each key that can be taken at once, after a pause."""
+        """The largest amount that can be taken at once, after a pause, by key."""
         return {name: _amounts.as_number(amount) for name, amount in self._bursts.items()}
 
     def __repr__(self) -> str:
         """Return the call that makes an equal rate."""
-        limits = ", ".join(f"{name}={_amounts.shown_amount(amount)}" for name, amount in self._limits.items())
+        limits = ", ".join(f"{name}={_amounts.amount_text(amount)}" for name, amount in self._limits.items())
         burst = "" if self._bursts == self._limits else f", burst={self.burst}"
         return f"Rate({limits}, per={self._period:g}{burst})"
 
 
 class TokenBucket:
-    """The amount of one key, as a token bucket; the docstring of the module describes the algorithm."""
+    """The token bucket for one key. The module's docstring describes the algorithm."""
 
-    __slots__ = ("burst", "full_at", "held_amount", "seconds_each")
+    __slots__ = ("burst", "deferred_amount", "full_at", "seconds_each")
 
     def __init__(self, burst: Amount, seconds_each: float) -> None:
         self.burst: Final = burst
         self.seconds_each: Final = seconds_each
         self.full_at = -math.inf
-        self.held_amount: Amount = 0  # taken by jobs that wait for a token; accrues again only from their start
+        # The amount taken by jobs that still wait for a limiter's token. It accrues again only from their start.
+        self.deferred_amount: Amount = 0
 
-    def opens_at(self, amount: Amount) -> float:
-        """Return the time, which may be past, from which this amount is available; infinity if too much is held."""
-        if self.held_amount and self.held_amount + amount > self.burst:
+    def available_at(self, amount: Amount) -> float:
+        """Return the time, which may be in the past, from which this amount is available.
+
+        The time is infinity if the amount cannot accrue before jobs that wait for a token have started.
+        """
+        if self.deferred_amount and self.deferred_amount + amount > self.burst:
             return math.inf
         return self.full_at - float(self.burst - amount) * self.seconds_each
 
     def take(self, amount: Amount, now: float) -> None:
-        """Take an amount, even if it exceeds the level. If the amount is negative, put it back."""
+        """Take an amount, even if it exceeds the level. A negative amount is put back."""
         self.full_at = self._full_at(now) + float(amount) * self.seconds_each
 
-    def hold(self, amount: Amount, now: float) -> None:
-        """Mark a taken amount as held. If the amount is negative, remove the mark, because the job starts."""
+    def defer_accrual(self, amount: Amount, now: float) -> None:
+        """Keep an amount that was taken from accruing again. A negative amount begins to accrue now."""
         self.full_at = self._full_at(now)
-        self.held_amount += amount
+        self.deferred_amount += amount
 
     def level(self, now: float) -> float:
         """Return the amount that is available now. It is negative if more was taken than was available."""
         return float(self.burst) - (self._full_at(now) - now) / self.seconds_each
 
     def _full_at(self, now: float) -> float:
-        return max(self.full_at, now + float(self.held_amount) * self.seconds_each)
+        return max(self.full_at, now + float(self.deferred_amount) * self.seconds_each)
 
 
 RateNeed = dict[str, "Amount"]
-"""The need or the share of a job: amounts by key."""
+"""The need or the share of a job, as amounts by key."""
 
 
 class RateResource(Resource):
-    """A `Rate` in one pool; jobs use it up instead of holding it, and it accrues again."""
+    """A `Rate` in one pool. Jobs use it up instead of holding it, and it accrues again."""
 
     __slots__ = ("buckets",)
 
-    is_held = False
+    is_returnable = False
 
     def __init__(self, name: str, rate: Rate) -> None:
         super().__init__(name, rate)
@@ -164,10 +168,11 @@ class RateResource(Resource):
     def need(self, amount: AmountSpec, job: AbstractJob[Any]) -> RateNeed:
         """Convert the entry for this rate in a job's `needs` to amounts by key.
 
-        A number is an amount of `requests`, or of the only key. To a dict without `requests`, 1 of them is added.
+        A number is an amount of `requests`, or of the only key. If the rate has a key `requests` and the entry is a
+        dict without it, 1 request is added.
 
         Raises:
-            ValueError: a key is unknown, or an amount is more than the burst.
+            ValueError: a key is unknown, a number could belong to several keys, or an amount is more than the burst.
 
         """
         amounts = self.parse_amounts(amount, f"{job.label!r} needs {self.name}={_amounts.need_text(amount)}")
@@ -178,16 +183,16 @@ class RateResource(Resource):
             if number > burst:
                 raise ValueError(
                     f"{job.label!r} needs {count_text(number, key)} of {self.name}, and there are never more than "
-                    f"{_amounts.shown_amount(burst)} at once: it could never start; give the Rate a larger burst"
+                    f"{_amounts.amount_text(burst)} at once: it could never start; give the Rate a larger burst"
                 )
         return {key: number for key, number in amounts.items() if number}
 
-    def parse_amounts(self, amount: AmountSpec, what: str) -> RateNeed:
-        """Convert an amount given by a user, which is a number or a dict by key, to amounts by key.
+    def parse_amounts(self, amount: AmountSpec, prefix: str) -> RateNeed:
+        """Convert a user-supplied amount to amounts by key.
 
         Args:
-            amount: the amount.
-            what: the beginning of error messages.
+            amount: a number, or a tuple of keys and numbers.
+            prefix: the beginning of error messages.
 
         Raises:
             ValueError: a key is unknown, or a number could belong to several keys.
@@ -196,7 +201,7 @@ class RateResource(Resource):
         if not isinstance(amount, tuple):
             key = DEFAULT_KEY if DEFAULT_KEY in self.buckets else next(iter(self.buckets))
             if key != DEFAULT_KEY and len(self.buckets) > 1:
-                raise ValueError(f"{what}, a Rate of {', '.join(self.buckets)}: say of which, in a dict by key")
+                raise ValueError(f"{prefix}, a Rate of {', '.join(self.buckets)}: say of which, in a dict by key")
             return {key: amount}
         for key, _ in amount:
             if key not in self.buckets:
@@ -204,27 +209,27 @@ class RateResource(Resource):
 
                 matches = difflib.get_close_matches(key, self.buckets, n=1)
                 hint = f"did you mean {matches[0]}?" if matches else f"it has {', '.join(self.buckets)}"
-                raise ValueError(f"{what}, and this Rate has no key {short_repr(key)}: {hint}")
+                raise ValueError(f"{prefix}, and this Rate has no key {short_repr(key)}: {hint}")
         return dict(amount)
 
-    def parse_used(self, value: AmountSpec, what: str) -> RateNeed:
-        """Convert the use that a job has reported to amounts by key.
+    def parse_used(self, value: AmountSpec, prefix: str) -> RateNeed:
+        """Convert the usage that a job has reported to amounts by key.
 
         Args:
-            value: the reported use.
-            what: the beginning of error messages.
+            value: the reported usage.
+            prefix: the beginning of error messages.
 
         Raises:
             ValueError: a key is unknown, or a number could belong to several keys.
-            ValueError: the amount would block all starts for more than a year.
+            ValueError: an amount exceeds the burst, and would take more than `MAX_CAUSED_WAIT` to accrue.
 
         """
-        amounts = self.parse_amounts(value, what)
+        amounts = self.parse_amounts(value, prefix)
         for key, amount in amounts.items():
             bucket = self.buckets[key]
             if amount > bucket.burst and float(amount) * bucket.seconds_each > MAX_CAUSED_WAIT:
                 raise ValueError(
-                    f"{what}: this amount of {key} takes more than a year; nothing was taken: give a smaller number"
+                    f"{prefix}: this amount of {key} takes more than a year; nothing was taken: give a smaller number"
                 )
         return amounts
 
@@ -232,79 +237,83 @@ class RateResource(Resource):
         """Return `number` times `need`, plus `other`, by key."""
         return {key: number * need.get(key, 0) + other.get(key, 0) for key in (*need, *other)}
 
-    def opens_at(self, need: RateNeed) -> float:
-        """Return the time at which the need can be met if no other job takes anything before; `-inf` for now."""
-        opens_at = self.cooldown.opens_at
+    def available_at(self, need: RateNeed) -> float:
+        """Return the time at which the need can be met, unless another job takes some before; `-inf` for now."""
+        available_at = self.cooldown.ends_at
         for key, amount in need.items():
-            opens_at = max(opens_at, self.buckets[key].opens_at(amount))
-        return opens_at if opens_at > self.clock() + TIME_TOLERANCE else -math.inf
+            available_at = max(available_at, self.buckets[key].available_at(amount))
+        return available_at if available_at > self.clock() + TIME_TOLERANCE else -math.inf
 
     def accrued_at(self, need: RateNeed) -> float:
-        """Return the time by which this amount can be taken in several parts; it may exceed the burst."""
-        begins = max(self.cooldown.opens_at, self.clock())
-        times = [begins]
+        """Return the time by which this amount has accrued. It may exceed the burst, and be taken in several parts."""
+        begins_at = max(self.cooldown.ends_at, self.clock())
+        times = [begins_at]
         for key, amount in need.items():
             bucket = self.buckets[key]
-            times.append(max(bucket.full_at, begins) - float(bucket.burst - amount) * bucket.seconds_each)
+            times.append(max(bucket.full_at, begins_at) - float(bucket.burst - amount) * bucket.seconds_each)
         return max(times)
 
     def explain_shortage(self, need: RateNeed, before: int) -> str:
-        """Name the keys that there is too little of, and the time until there is enough if no other job takes any."""
-        if not self.is_open():
+        """Describe the throttle; if there is none, name the keys that are short, and estimate the remaining wait.
+
+        The estimate assumes that only the `before` jobs ahead of this one take anything from the rate.
+        """
+        if self.is_throttled():
             return self.throttle_text()
-        if self.opens_at(need) == math.inf:
+        if self.available_at(need) == math.inf:
             return f"{self.name}: held by jobs that wait for a token"
         now, total_need = self.clock(), self.sum_needs(before, need, need)
         amounts = " and ".join(
-            count_text(need[key], key) for key in need if self.buckets[key].opens_at(total_need[key]) > now
+            count_text(need[key], key) for key in need if self.buckets[key].available_at(total_need[key]) > now
         )
         behind = f", behind {count_text(before, 'others')}" if before else ""
-        return f"{self.name}: {amounts}, in about {duration_text(max(0.0, self.opens_at(total_need) - now))}{behind}"
+        delay_text = duration_text(max(0.0, self.available_at(total_need) - now))
+        return f"{self.name}: {amounts}, in about {delay_text}{behind}"
 
     def describe_wait(self, need: RateNeed) -> Waiting:
-        """Return the wait for the rate to accrue the need, or for the end of its throttle."""
-        opens_at = self.opens_at(need)
-        held = "held by jobs that wait for a token" if opens_at == math.inf else ""
-        when = held or f"in {duration_text(max(0.0, opens_at - self.clock()))}"
+        """Return the wait until the rate has accrued the need, or until its throttle ends."""
+        available_at = self.available_at(need)
+        held = "held by jobs that wait for a token" if available_at == math.inf else ""
+        when = held or f"in {duration_text(max(0.0, available_at - self.clock()))}"
         return self.make_wait(WaitCause.RATE, f"{self.name} {when}")
 
     def take(self, job: AbstractJob[Any], need: RateNeed) -> RateNeed:
-        """Take the need of a job, and return its share: a dict that `correct` updates."""
+        """Take the need of a job, and return the job's share, a dict that `correct` updates."""
         now = self.clock()
         for key, amount in need.items():
             self.buckets[key].take(amount, now)
         return dict(need)
 
     def correct(self, share: RateNeed, used: RateNeed) -> None:
-        """Replace the amounts in a job's share by those that the job has used; take or put back the difference."""
+        """Replace amounts in a job's share with those that the job has used, and take or put back the difference."""
         now = self.clock()
         for key, amount in used.items():
             self.buckets[key].take(amount - share.get(key, 0), now)
             share[key] = amount
 
-    def hold(self, share: RateNeed, sign: int) -> None:
-        """Mark the amounts of a job that waits for a token as held (1), or remove the mark because it starts (-1)."""
+    def defer_accrual(self, share: RateNeed, sign: int) -> None:
+        """Keep the amounts in a job's share from accruing again (1), or let them accrue from now on (-1)."""
         now = self.clock()
         for key, amount in share.items():
-            self.buckets[key].hold(sign * amount, now)
+            self.buckets[key].defer_accrual(sign * amount, now)
 
     def give_back(self, job: AbstractJob[Any], share: Any) -> None:
-        """Do nothing: amounts of a rate are not returned."""
+        """Do nothing, because jobs do not return amounts of a rate."""
 
     # ---- clock and views
 
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
-        """Replace the clock by one that is `shift` seconds ahead of it, and move the stored times with it."""
+        """Replace the clock with one that is `shift` seconds ahead, and shift all stored times by the same amount."""
         super().change_clock(clock, shift)
         for bucket in self.buckets.values():
             bucket.full_at += shift
 
     def public_total(self) -> dict[str, float]:
-        """Return the burst of each key."""
+        """Return the burst by key."""
         return {key: _amounts.as_number(bucket.burst) for key, bucket in self.buckets.items()}
 
     def public_free(self) -> dict[str, float]:
-        """Return the available amount of each key."""
+        """Return the available amount by key; it is negative if more was taken than was available."""
         now = self.clock()
         return {key: bucket.level(now) for key, bucket in self.buckets.items()}
 
@@ -312,23 +321,24 @@ class RateResource(Resource):
         """Return text such as "api=3 of 10 requests"."""
         now = self.clock()
         levels = (
-            f"{bucket.level(now):.4g} of {_amounts.shown_amount(bucket.burst)} {key}"
+            f"{bucket.level(now):.4g} of {_amounts.amount_text(bucket.burst)} {key}"
             for key, bucket in self.buckets.items()
         )
         return f"{self.name}={', '.join(levels)}"
 
     def public_share(self, need: RateNeed, share: RateNeed) -> dict[str, float]:
-        """Return the amounts that a job has taken, by key."""
+        """Return the amounts in a job's share, by key."""
         return {key: _amounts.as_number(amount) for key, amount in share.items()}
 
 
 def count_text(amount: Amount, key: str) -> str:
-    return f"1 {key.removesuffix('s')}" if amount == 1 else f"{_amounts.shown_amount(amount)} {key}"
+    """Return an amount with its key, such as "1 request" or "3 requests"."""
+    return f"1 {key.removesuffix('s')}" if amount == 1 else f"{_amounts.amount_text(amount)} {key}"
 
 
-def _check_positive(value: Any, what: str) -> Amount:
+def _check_positive(value: Any, prefix: str) -> Amount:
     if not _amounts.is_number(value):
-        raise TypeError(f"{what}: give a number, more than 0")
+        raise TypeError(f"{prefix}: give a number, more than 0")
     if not (_amounts.is_finite(value) and value > 0):
-        raise ValueError(f"{what}: give a finite number, more than 0")
-    return _amounts.amount_of(value, what)
+        raise ValueError(f"{prefix}: give a finite number, more than 0")
+    return _amounts.amount_of(value, prefix)

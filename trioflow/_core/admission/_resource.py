@@ -1,4 +1,4 @@
-"""The resources of a pool: `Resource`, the interface that admission uses, and `CountedResource`, which jobs hold."""
+"""The resources of a pool: `Resource`, the interface that admission uses, and `CountedResource`, which jobs return."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ if TYPE_CHECKING:
 
 
 MAX_NAMED_HOLDERS: Final = 5
-"""The maximum number of holders to name in a text, which only counts the others."""
+"""The maximum number of holders that a text names. The others are only counted."""
 TIME_TOLERANCE: Final = 1e-9
-"""The difference, in seconds, up to which times are equal, because float sums are inexact and asyncio rounds timers."""
+"""The difference, in seconds, below which times count as equal: float sums are inexact, and asyncio rounds timers."""
 
 
 class Cooldown:
-    """The time at which the throttle of a resource ends; no job that needs the resource starts earlier."""
+    """The time at which the throttle of a resource ends. No job that needs the resource starts earlier."""
 
-    __slots__ = ("opens_at",)
+    __slots__ = ("ends_at",)
 
     def __init__(self) -> None:
-        self.opens_at = -math.inf
+        self.ends_at = -math.inf
 
 
 class Resource(ABC):
     """One resource of a pool.
 
-    A *need* is how much of the resource a job asks for, and a *share* is what the job has taken. Each kind of resource
-    has its own types for both.
+    A *need* is how much of the resource a job asks for, and a *share* is what the job has taken. Each subclass has its
+    own types for both.
     """
 
     __slots__ = ("__weakref__", "admission", "clock", "cooldown", "name", "settings")
 
-    is_held: ClassVar[bool]
-    """Whether jobs hold the resource until they have settled, instead of using it up."""
+    is_returnable: ClassVar[bool]
+    """Whether jobs hold the resource and return it when they have settled, instead of using it up."""
 
     def __init__(self, name: str, settings: Any) -> None:
         self.name: Final = name
-        self.settings: Final = settings  # the argument of `Pool` for an equal resource, without named things
-        self.admission: Admission | None = None  # the queue of the jobs that need it, set when a job first waits
-        self.cooldown = Cooldown()  # the same object in the resources that `for_members` returns
+        self.settings: Final = settings  # the argument of `Pool` for an equal resource, but only the number of units
+        self.admission: Admission | None = None  # set when a job first waits for the resource
+        self.cooldown = Cooldown()  # shared with the resources that `make_member_resource` returns
         self.clock: Callable[[], float] = time.monotonic  # the clock of the event loop while a run uses the pool
 
     @abstractmethod
@@ -58,33 +58,33 @@ class Resource(ABC):
         """Convert the entry for this resource in a job's `needs` to a need.
 
         Raises:
-            ValueError: the entry is invalid for this resource, or more than the total.
+            ValueError: the entry is invalid for this resource, or can never be met.
 
         """
 
     @abstractmethod
-    def opens_at(self, need: Any) -> float:
-        """Return the time at which the need can be met: `-inf` for now, infinity if the need depends on other jobs."""
+    def available_at(self, need: Any) -> float:
+        """Return the time at which the need can be met: `-inf` for now, infinity if that depends on other jobs."""
 
     @abstractmethod
     def sum_needs(self, number: int, need: Any, other: Any) -> Any:
         """Return `number` times `need`, plus `other`."""
 
     def accrued_at(self, need: Any) -> float:
-        """Return the time from which a need, or a sum of needs, no longer waits for a rate or a throttle."""
-        return self.cooldown.opens_at
+        """Return the time from which a need, or a sum of needs, waits for neither a rate nor a throttle."""
+        return self.cooldown.ends_at
 
     @abstractmethod
     def explain_shortage(self, need: Any, before: int) -> str:
-        """Explain why there is not enough now for a job behind `before` others with the same need."""
+        """Explain why a job that is behind `before` others with the same need cannot get its need now."""
 
     @abstractmethod
     def describe_wait(self, need: Any) -> Waiting:
-        """Return the cause of the wait for a need that cannot be met now. Any thread may call this."""
+        """Return the wait for a need that cannot be met now. Any thread may call this."""
 
     @abstractmethod
     def take(self, job: AbstractJob[Any], need: Any) -> Any:
-        """Take the need of a job, and return its share."""
+        """Take the need of a job, even beyond the free amount, and return the job's share."""
 
     @abstractmethod
     def give_back(self, job: AbstractJob[Any], share: Any) -> None:
@@ -104,69 +104,69 @@ class Resource(ABC):
 
     @abstractmethod
     def describe(self) -> str:
-        """Return the name and the free amount for the `repr` of the pool, such as "cpu=2 of 8 free"."""
+        """Return the name and the free amount, such as "cpu=2 of 8 free", for the `repr` of the pool."""
 
     def is_exhausted(self) -> bool:
-        """Return whether there is certainly too little for every waiting job."""
+        """Return whether the free amount is known to be too small for any waiting job."""
         return False
 
-    def count_line(self, need: Any, sign: int) -> None:  # noqa: B027 - rates do not need it
-        """Add (1) or remove (-1) a line of waiting jobs with this need."""
+    def update_wanted_amounts(self, need: Any, sign: int) -> None:  # noqa: B027 - rates do not need it
+        """Record that a group of waiting jobs with this need is added (1) or removed (-1)."""
 
-    def is_open(self) -> bool:
-        """Return whether no throttle delays the resource now."""
-        return self.cooldown.opens_at <= self.clock() + TIME_TOLERANCE
+    def is_throttled(self) -> bool:
+        """Return whether a throttle delays the resource now."""
+        return self.cooldown.ends_at > self.clock() + TIME_TOLERANCE
 
     def throttle_text(self) -> str:
         """Return the name of the resource and the remaining time of its throttle, as text."""
-        return f"{self.name}, throttled for {duration_text(max(0.0, self.cooldown.opens_at - self.clock()))}"
+        return f"{self.name}, throttled for {duration_text(max(0.0, self.cooldown.ends_at - self.clock()))}"
 
     def make_wait(self, cause: WaitCause, text: str) -> Waiting:
         """Return the wait for the end of the throttle; if there is none, return a wait with this cause and text."""
-        if self.is_open():
-            return Waiting(cause, self.name, text)
-        return Waiting(WaitCause.THROTTLED, self.name, self.throttle_text())
+        if self.is_throttled():
+            return Waiting(WaitCause.THROTTLED, self.name, self.throttle_text())
+        return Waiting(cause, self.name, text)
 
     def throttle(self, seconds: float) -> None:
-        """Delay all jobs that need the resource for this time from now, unless they are delayed longer already."""
-        self.cooldown.opens_at = max(self.cooldown.opens_at, self.clock() + seconds)
+        """Delay all jobs that need the resource for `seconds` from now, unless they are already delayed for longer."""
+        self.cooldown.ends_at = max(self.cooldown.ends_at, self.clock() + seconds)
 
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
-        """Replace the clock by one that is `shift` seconds ahead of it, and move the stored times with it."""
+        """Replace the clock with one that is `shift` seconds ahead, and shift all stored times by the same amount."""
         self.clock = clock
-        self.cooldown.opens_at += shift
+        self.cooldown.ends_at += shift
 
 
 class CountedResource(Resource):
-    """A resource that jobs hold while they run: an amount, or a number of named things."""
+    """A resource that jobs hold while they run: an amount, or a number of named units."""
 
-    __slots__ = ("format_amount", "free", "free_things", "holders", "total", "wanted_amounts")
+    __slots__ = ("format_amount", "free", "free_units", "holders", "total", "wanted_amounts")
 
-    is_held = True
+    is_returnable = True
 
     def __init__(
         self,
         name: str,
         total: Amount,
-        named_things: tuple[Any, ...] | None = None,
-        format_amount: Callable[[Amount], str] = _amounts.shown_amount,
+        named_units: tuple[Any, ...] | None = None,
+        format_amount: Callable[[Amount], str] = _amounts.amount_text,
     ) -> None:
         super().__init__(name, total)
         self.total: Final = total
         self.format_amount: Final = format_amount
         self.free: Amount = total  # negative only while clean-up jobs, which do not wait, exceed the total
         self.holders: Final[dict[AbstractJob[Any], Amount]] = {}
-        self.wanted_amounts: Final[list[Amount]] = []  # the need of each waiting line, ascending
-        # The free named things by their index in the user's list; None for a resource that is only an amount.
-        self.free_things: dict[int, Any] | None = None if named_things is None else dict(enumerate(named_things))
+        self.wanted_amounts: Final[list[Amount]] = []  # the need of each group of waiting jobs, ascending
+        # The free named units by their index in the user's list; None for a resource that is only an amount.
+        self.free_units: dict[int, Any] | None = None if named_units is None else dict(enumerate(named_units))
 
     def need(self, amount: AmountSpec, job: AbstractJob[Any]) -> Amount:
         """Check the amount, and return it.
 
         Raises:
             ValueError: the amount is more than the total.
-            ValueError: the amount of named things is not a whole number.
-            ValueError: the amount is a dict by key, which only a rate allows.
+            ValueError: the amount is not a whole number, although the resource has named units.
+            ValueError: amounts by key were given, which only a rate allows.
 
         """
         if isinstance(amount, tuple):
@@ -178,25 +178,25 @@ class CountedResource(Resource):
                 f"{job.label!r} needs {self.name}={self.format_amount(amount)}, and there is only "
                 f"{self.format_amount(self.total)} in total: it could never start"
             )
-        if self.free_things is not None and not isinstance(amount, int):
+        if self.free_units is not None and not isinstance(amount, int):
             raise ValueError(
-                f"{job.label!r} needs {self.name}={_amounts.shown_amount(amount)}, which are named things: "
+                f"{job.label!r} needs {self.name}={_amounts.amount_text(amount)}, which has named units: "
                 f"give a whole number"
             )
         return amount
 
-    def opens_at(self, need: Amount) -> float:
-        """Return `-inf` if there is enough now, the end of a throttle, or infinity if other jobs hold too much."""
-        if self.cooldown.opens_at == -math.inf or self.is_open():
+    def available_at(self, need: Amount) -> float:
+        """Return the end of the throttle; if there is none, `-inf` if enough is free, and otherwise infinity."""
+        if self.cooldown.ends_at == -math.inf or not self.is_throttled():
             return -math.inf if need <= self.free else math.inf
-        return self.cooldown.opens_at
+        return self.cooldown.ends_at
 
     def is_exhausted(self) -> bool:
-        """Return whether the free amount is less than the smallest need of a waiting line."""
+        """Return whether the free amount is less than the smallest need of any waiting job."""
         return bool(self.wanted_amounts) and self.free < self.wanted_amounts[0]
 
-    def count_line(self, need: Amount, sign: int) -> None:
-        """Add (1) or remove (-1) a line of waiting jobs with this need."""
+    def update_wanted_amounts(self, need: Amount, sign: int) -> None:
+        """Record that a group of waiting jobs with this need is added (1) or removed (-1)."""
         if sign > 0:
             bisect.insort(self.wanted_amounts, need)
         else:
@@ -208,13 +208,13 @@ class CountedResource(Resource):
 
     def explain_shortage(self, need: Amount, before: int) -> str:
         """Describe the throttle; if there is none, describe the amount that is taken and the jobs that hold it."""
-        if not self.is_open():
+        if self.is_throttled():
             return self.throttle_text()
         taken = f"{self.format_amount(self.total - self.free)} of {self.format_amount(self.total)} taken"
         return f"{self.name}: {taken}{self._holders_text()}"
 
     def describe_wait(self, need: Amount) -> Waiting:
-        """Return the wait for the jobs that hold the resource, or for the end of its throttle."""
+        """Describe the wait for the jobs that hold the resource or, if it is throttled, for the end of the throttle."""
         return self.make_wait(WaitCause.RESOURCE, f"{self.name} taken{self._holders_text()}")
 
     def _holders_text(self) -> str:
@@ -223,31 +223,35 @@ class CountedResource(Resource):
         return f" by {', '.join(names[:MAX_NAMED_HOLDERS])}{more}" if names else ""
 
     def take(self, job: AbstractJob[Any], need: Amount) -> dict[int, Any] | None:
-        """Take the need of a job. Return the named things by their index; None if the resource has no named things."""
+        """Take the need of a job. Return the named units by their index; None if the resource has no named units."""
         self.free -= need
         self.holders[job] = need
-        if self.free_things is None:
+        if self.free_units is None:
             return None
-        indices = sorted(self.free_things)[: int(need)]
-        return {index: self.free_things.pop(index) for index in indices}
+        indices = sorted(self.free_units)[: int(need)]
+        return {index: self.free_units.pop(index) for index in indices}
 
     def give_back(self, job: AbstractJob[Any], share: dict[int, Any] | None) -> None:
-        """Take back the share of a job, and the amount recorded for it."""
+        """Take back the amount that a job holds, and the named units in its share."""
         self.free += self.holders.pop(job)
-        if self.free_things is not None:
-            self.free_things.update(share or {})
+        if self.free_units is not None:
+            self.free_units.update(share or {})
 
     def public_share(self, need: Amount, share: dict[int, Any] | None) -> Any:
-        """Return the job's named things as a list, or its amount as a number."""
+        """Return the job's named units as a list, or its amount as a number."""
         return _amounts.as_number(need) if share is None else list(share.values())
 
-    def for_members(self, need: Amount, share: dict[int, Any] | None = None) -> CountedResource:
-        """Return the resource that the members of a nested scheduler share. Its total is the need of the scheduler.
+    def make_member_resource(self, need: Amount, share: dict[int, Any] | None = None) -> CountedResource:
+        """Return the resource that the members of a nested scheduler share. Its total is the scheduler's own need.
 
-        While the scheduler runs, `share` has the named things of the resource.
+        Args:
+            need: the need of the scheduler.
+            share: the named units that were granted to the scheduler; None if there are none, or for a check before
+                the run.
+
         """
-        named_things = None if self.free_things is None else tuple((share or {}).values())
-        resource = CountedResource(self.name, need, named_things, self.format_amount)
+        named_units = None if self.free_units is None else tuple((share or {}).values())
+        resource = CountedResource(self.name, need, named_units, self.format_amount)
         resource.cooldown, resource.clock = self.cooldown, self.clock
         return resource
 

@@ -1,17 +1,17 @@
-"""Windows, which limit how many jobs run at once; and `Adaptive`, a window that follows the capacity of a server.
+"""Windows, which limit how many jobs run at once; and `Adaptive`, a window that adapts to the capacity of a server.
 
-An adaptive window changes as the congestion window of TCP does: it grows by one for each window's worth of successes,
-and shrinks by a fraction on a sign of overload. Chiu and Jain 1989 ("Analysis of the Increase and Decrease Algorithms
-for Congestion Avoidance in Computer Networks") show that among the linear rules this one, additive increase and
-multiplicative decrease, leads to a fair and efficient share; Jacobson 1988 brought it to TCP. The fraction is that of
-CUBIC (RFC 9438).
+An adaptive window changes like the congestion window of TCP: it grows by one for each window's worth of successes, and
+shrinks by a fraction on a sign of overload. Chiu and Jain 1989 ("Analysis of the Increase and Decrease Algorithms for
+Congestion Avoidance in Computer Networks") show that, among the linear rules, this one, additive increase and
+multiplicative decrease, converges to a fair and efficient share. Jacobson 1988 brought it to TCP. The fraction is that
+of CUBIC (RFC 9438).
 
-A queue at the server raises the latency before anything fails. So the current latency is compared with the lowest one,
-as in TCP Vegas (Brakmo and Peterson 1994) and in the gradient limit of Netflix's concurrency-limits. If their ratio is
-small, the window may grow; if it is large, the window shrinks in proportion. Both latencies are means over at least a
-window's worth of jobs. Jobs may become longer over time, so an old lowest latency is discarded and measured again with
-half the window: otherwise a queue caused by the window itself could pass for normal latency. BBR does the same
-(Cardwell and others 2016, ProbeRTT).
+A queue at the server raises the latency before anything fails. Therefore, the current latency is compared with the
+lowest one, as in TCP Vegas (Brakmo and Peterson 1994) and in the gradient limit of Netflix's concurrency-limits. If
+their ratio is small, the window may grow; if it is large, the window shrinks in proportion. Both latencies are means
+over at least a window's worth of jobs. Jobs may become longer over time, so an old lowest latency is discarded and
+measured again with half the window. Otherwise, a queue caused by the window itself could pass for normal latency. BBR
+does the same (Cardwell et al. 2016, ProbeRTT).
 """
 
 from __future__ import annotations
@@ -33,43 +33,43 @@ if TYPE_CHECKING:
 
 JobserverStyle = Literal["fifo", "pipe"]
 BACKOFF_FACTOR: Final = 0.7
-"""The fraction of the window that remains after a failure from overload: beta of CUBIC."""
+"""The fraction of the window that remains after a failure caused by overload; CUBIC's beta."""
 STEADY_RATIO: Final = 1.5
-"""The highest ratio of the current to the lowest latency at which the window may grow."""
+"""The maximum ratio of the current latency to the lowest one at which the window may grow."""
 OVERLOAD_RATIO: Final = 2.0
-"""The ratio of the current to the lowest latency above which the window shrinks."""
+"""The ratio of the current latency to the lowest one above which the window shrinks."""
 MIN_REMAINING_FRACTION: Final = 0.5
 """The minimum fraction of the window that remains when the latency rises or the lowest latency is measured again."""
 MIN_JOBS_IN_MEAN: Final = 10
-"""The minimum number of jobs in a mean latency, so that one slow job does not look like a queue."""
+"""The minimum number of jobs in a mean latency. With fewer, one slow job could look like a queue."""
 MAX_LOWEST_AGE: Final = 100
-"""The number of mean latencies after the lowest one until that is measured again."""
+"""The number of higher mean latencies after which the lowest one is discarded and measured again."""
 
 
 @final
 class Adaptive:
-    """A `jobs_window` that grows while all goes well, and shrinks when the server is overloaded.
+    """A `jobs_window` that grows while jobs succeed quickly, and shrinks when the server is overloaded.
 
-    Its size starts at `minimum`. It grows by one for each window's worth of successes if all slots were in use and the
+    The size starts at `minimum`. It grows by one for each window's worth of successes if all slots were in use and the
     latency is steady: at most 1.5 times the lowest recent mean. It shrinks to 70 % when a job fails with one of
     `slower_on`. When the mean latency is more than twice the lowest, it shrinks in proportion, but at most by half.
-    Jobs that started before it shrank are then ignored. About once in a hundred windows' worth of jobs it shrinks to
-    half, to measure the latency without a queue. `scheduler.window_size` is the current size.
+    After the window has shrunk, jobs that started before are ignored. About once in a hundred windows' worth of jobs,
+    the window shrinks to half, to measure the latency without a queue. `scheduler.window_size` is the current size.
 
     This is additive increase and multiplicative decrease, as in TCP (Jacobson 1988, Chiu and Jain 1989), with the
-    latency as a sign of congestion, as in TCP Vegas (Brakmo and Peterson 1994) and Netflix's concurrency-limits. Use it
-    for jobs of similar duration, because only their latencies can be compared; put far longer jobs in a scheduler of
-    their own. The latency of a job is the time from its start to its end, retries included.
+    latency as a sign of congestion, as in TCP Vegas (Brakmo and Peterson 1994) and Netflix's concurrency-limits. The
+    latency of a job is the time from its start to its end, retries included. Use this for jobs of similar duration,
+    because only their latencies can be compared. Put much longer jobs in a separate scheduler.
 
     Args:
         minimum: the smallest size, 1 or more.
         maximum: the largest size, `minimum` or more.
-        slower_on: exception types that mean overload of the server. A `JobTimeout` is a `TimeoutError`; add the
-            exceptions of HTTP libraries.
+        slower_on: exception types that mean that the server is overloaded. The default includes `JobTimeout`, which is
+            a `TimeoutError`. Add the exceptions of your HTTP library.
 
     Raises:
         TypeError: a size is not a whole number, or an item of `slower_on` is not an exception type.
-        ValueError: a size is out of its range.
+        ValueError: a size is out of range.
 
     Example:
         >>> scheduler = Scheduler(jobs_window=Adaptive(2, 64))
@@ -127,17 +127,17 @@ class WindowController:
         self._settings: Final = settings
         self.size = settings.minimum
         self._shrunk_at = -math.inf  # jobs that started before this time ran in a larger window, and are ignored
-        self._successes = 0  # the number after the last window's worth of successes, or after the window shrank
-        self._was_full = False  # whether all slots were taken at one of the counted successes
+        self._successes = 0  # how many jobs have succeeded since the last window's worth was complete or it shrank
+        self._was_full = False  # whether all slots were taken when one of these jobs succeeded
         # The sum and the number of the latencies for the next mean.
         self._latency_sum = 0.0
         self._latency_count = 0
         self._lowest_mean = math.inf
         self._lowest_age = 0  # the number of higher means after the lowest one
-        self._latency_ratio = 1.0  # the last mean divided by the lowest
+        self._latency_ratio = 1.0  # the latest mean divided by the lowest one
 
     def record_success(self, started_at: float, now: float, is_full: bool) -> None:
-        """Record a job that has succeeded; `is_full` means that all slots were taken."""
+        """Record that a job has succeeded. `is_full` tells whether all slots were taken."""
         if started_at < self._shrunk_at:
             return
         self._successes += 1
@@ -152,7 +152,7 @@ class WindowController:
             self._successes, self._was_full = 0, False
 
     def record_overload(self, started_at: float, now: float) -> None:
-        """Record a job that has failed because the server is overloaded."""
+        """Record that a job has failed because the server is overloaded."""
         if started_at >= self._shrunk_at:
             self._shrink(min(self.size - 1, int(self.size * BACKOFF_FACTOR)), now)
 
@@ -176,7 +176,13 @@ class WindowController:
 
 
 def check_window(value: Any, name: str, subject: Subject) -> Window | None:
-    """Check a `jobs_window`, and return it; for 0, return None, which means no limit."""
+    """Check the value of a window option, and return it. For 0, return None, which means no limit.
+
+    Raises:
+        TypeError: the value has the wrong type.
+        ValueError: the value is negative.
+
+    """
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
         return value or None
     if isinstance(value, int) and not isinstance(value, bool):
@@ -189,7 +195,13 @@ def check_window(value: Any, name: str, subject: Subject) -> Window | None:
 
 
 def check_jobserver(value: Any, name: str, subject: Subject) -> Jobserver:
-    """Check the option `jobserver` and return it: True, False, or the name of a style."""
+    """Check the option `jobserver`, which is True, False or the name of a style, and return it.
+
+    Raises:
+        ValueError: the value is none of these.
+        NotImplementedError: this is not a POSIX system.
+
+    """
     styles = get_args(JobserverStyle)
     if is_among(value, (False, True, *styles)):
         if value:

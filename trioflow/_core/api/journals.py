@@ -5,7 +5,7 @@
 run(journal=J) ──► J.open_for(scheduler) ──► a RunJournal, which the run calls, in the event loop:
 
   job is ready ──► look_up(job): its result, or NotStored(why) ──► it is restored, or it runs
-  job SUCCEEDED ──► record(job, value) ──► commit(), once in an iteration of the loop, or after each job (commits_each)
+  job SUCCEEDED ──► record(job, value) ──► commit(), once per iteration of the loop, or after each job (commits_each)
   job is removed, because of keep_jobs=False ──► forget(job)
   a nested scheduler starts ──► nested(scheduler): the RunJournal for its run        at the end ──► close(...)
 ```
@@ -28,12 +28,12 @@ from ..base._states import JobState
 from ..job._ancestors import enclosing_schedulers
 from ..job._arguments import substitute_inputs
 from ..job._errors import JournalError
-from ..job._facts import SERVICE, always_runs, journal_options, result_for_journal
 from ..job._function import FunctionJob, call_parts, input_at
 from ..job._job import AbstractJob, is_scheduler
 from ..job._job_options import SaveName, file_path, flag
 from ..job._job_options import SlowPathOptions as SlowPathOptions
 from ..job._job_options import check_save as check_save
+from ..job._job_queries import SERVICE, always_runs, journal_options, result_for_journal
 from ..job._labels import PathCache
 from ..job._outcome import DROPPED
 from ..job._work_spec import Depfile, HashOnly, OptionalFile, Work

@@ -6,10 +6,10 @@ from ..base._reprs import is_among, short_repr
 from ..job._function import FunctionJob, call_of, name_of
 from ..job._job import BoxStyle
 from ..job._job_options import JobOptions, callback, declare_run_resource, duration, file_path, flag, whole_number
-from ..job._kind import JobKind, arguments_of, given_of
+from ..job._kind import JobKind, arguments_of, original_arguments_of
 from ..job._labels import label_inside, printable, without_middle
-from ..job._option_descriptors import need_of_run
-from ..run._current import carried, carry
+from ..job._option_descriptors import set_run_need
+from ..run._current import propagate_env, propagated_env
 from ..run._handle import RunHandle, run_of
 from ..run._idle_timeouts import ThreadEvent, TimeLimit
 from ..run._requirement_counts import users_of

@@ -5,10 +5,10 @@ from ..job._argument_types import (
     A,
     B,
     C,
-    Given,
-    GivenJob,
+    IterableFunction,
+    JobOf,
     PlainFunction1,
     PlainFunction2,
     PlainFunction3,
-    TakesIterable,
+    ValueOrJob,
 )

@@ -16,8 +16,8 @@ from ..admission.policy._policy import Outlook, Policy
 from ..admission.policy._policy_validation import check_policy, name_of_policy
 from ..admission.policy._upward_ranks import median_duration
 from ..backend import LOOP_PACKAGES, BackendName
-from ..base._amounts import Amount, amount_of, is_size, shown_amount
-from ..base._graph_algorithms import backlinks, find_cycle, longest_paths, reachable, topological_order
+from ..base._amounts import Amount, amount_of, amount_text, is_size
+from ..base._graph_algorithms import backlinks, find_cycle, longest_path_lengths, reachable, topological_order
 from ..base._logger import warn
 from ..base._reprs import headline, is_among, short_repr, truncate
 from ..base._states import STOP_REASON_TEXTS, JobState, OnTimeout, RunIf, RunPhase, StopReason
@@ -26,13 +26,17 @@ from ..base._user_code import PACKAGE_PREFIX
 from ..base._waits import WaitCause, Waiting
 from ..job._ancestors import enclosing_schedulers, find_common_scheduler, is_inside, outermost_scheduler
 from ..job._errors import CycleError
-from ..job._facts import (
+from ..job._function import FunctionJob, Job, call_parts
+from ..job._job import AbstractJob, AnyJob, is_scheduler
+from ..job._job_options import declare_run_resource, duration, file_path, flag, whole_number
+from ..job._job_queries import (
     box_of,
     call_place,
     command_line_of,
     end_facts,
+    explicit_label,
     failure_of,
-    given_label,
+    find_run_resource,
     inputs_of,
     is_ready,
     is_service,
@@ -41,18 +45,14 @@ from ..job._facts import (
     ready_at,
     reason_not_restored,
     run_needs,
-    run_resource,
     run_resource_totals,
     runs_commands,
     stored_result,
     throttled_attempts,
     throttled_intervals,
 )
-from ..job._function import FunctionJob, Job, call_parts
-from ..job._job import AbstractJob, AnyJob, is_scheduler
-from ..job._job_options import declare_run_resource, duration, file_path, flag, whole_number
 from ..job._labels import paths_of, printable, shorten, without_middle
-from ..job._option_descriptors import need_of_run
+from ..job._option_descriptors import set_run_need
 from ..job._outcome import DROPPED, Failure, Throttling
 from ..job._service import Service
 from ..run._handle import RunView, current_run
@@ -69,16 +69,16 @@ from ..scheduler._checks import (
     reject_shared_pools,
     store_implied_requirements,
 )
-from ..scheduler._explain import get_status_text, still_waits_for, waiting, waiting_since
+from ..scheduler._explain import get_status_text, open_requirements, waiting, waiting_since
 from ..scheduler._failures import failed_through_member
 from ..scheduler._members import (
+    all_requirements,
     expected_durations,
     is_droppable,
     learned_durations,
     members_in_order,
     nested_schedulers,
     ranks_of,
-    waits_for,
 )
 from ..scheduler._sync_run import is_in_notebook_cell
 

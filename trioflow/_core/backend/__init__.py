@@ -87,7 +87,7 @@ def use_plain_isolation() -> None:
 
 
 def _load_and_cache(name: str) -> Backend:
-    """Import and cache a backend. If the checks of its fast isolation fail, it gets plain isolation.
+    """Import and cache a backend, with plain isolation if that was chosen or the checks of fast isolation fail.
 
     Raises:
         ImportError: the library of the backend cannot be imported.

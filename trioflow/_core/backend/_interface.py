@@ -48,15 +48,17 @@ class WorkerTask:
         "wake_handle",
     )
 
-    # Used on asyncio only, because on trio the scope has the deadline: the deadline of the current job (`-inf` once it
-    # has passed), and a timer, which fires at `timer_fires_at`. That is never later than the deadline.
+    # The deadline of the current job, `-inf` once it has passed, and the timer that enforces it. The timer fires at
+    # `timer_fires_at`, which is earlier than the deadline if that was postponed. Only fast isolation on asyncio uses
+    # these attributes; otherwise a scope has the deadline.
     deadline: float
     timer: Any
     timer_fires_at: float
     group: WorkerGroup
     # The job that the worker is running; None between two jobs.
     job: Any
-    # A `TaskSnapshot` from before the current job. On trio it is None until the task's first step.
+    # A `TaskSnapshot` from before the current job. Except with fast isolation on asyncio, it is None until the task's
+    # first step.
     task_snapshot: Any
     # The object that `Backend.wake` needs to resume a parked worker: a task on trio, a future on asyncio.
     wake_handle: Any
@@ -116,7 +118,10 @@ class TaskSnapshot(Protocol):
     __slots__ = ()
 
     def is_task_unchanged(self) -> bool:
-        """Return whether the task has the same scopes and context variables as before, and is not cancelled."""
+        """Return whether the job has left its task as it found it.
+
+        That is: same cancel scope, same context variables, no new references to the task, and no cancellation.
+        """
         ...
 
     def record_iteration(self) -> None:
@@ -134,11 +139,11 @@ class HostTask(Protocol):
     __slots__ = ()
 
     async def yield_to_loop(self) -> bool:
-        """Yield to the event loop once. Return False if the task was cancelled."""
+        """Yield to the event loop once, and return True. If the task is cancelled, return False."""
         ...
 
     async def wait(self, event: TaskEvent) -> bool:
-        """Wait for `event`. Return False at once if the task is cancelled."""
+        """Wait for `event`, and return True. If the task is cancelled, return False at once."""
         ...
 
     async def run_uninterrupted(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -146,13 +151,13 @@ class HostTask(Protocol):
         ...
 
     def is_cancelled(self) -> bool:
-        """Return whether the task was cancelled natively after the run began, even before the task notices it."""
+        """Return whether the task was cancelled natively after the run began, even if it has not noticed this yet."""
         ...
 
     def call_at(
         self, when: float, function: Callable[[], None], is_cancelled: Callable[[], bool]
     ) -> Callable[[], None]:
-        """Call `function()` when the clock shows `when`, unless `is_cancelled()` returns True then.
+        """Call `function()` when the clock shows `when`. On trio, skip the call if `is_cancelled()` then returns True.
 
         Returns:
             A function that cancels the call.
@@ -177,7 +182,7 @@ class WorkerGroup(Protocol):
     """The task that awaits the run."""
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Await `body()`, which spawns tasks and waits for them. Then raise a cancellation that has come meanwhile."""
+        """Await `body()`, which spawns tasks and waits for them. Then raise any cancellation of the host."""
         ...
 
     def spawn(self, worker: WorkerTask) -> None:
@@ -189,7 +194,7 @@ class WorkerGroup(Protocol):
         ...
 
     def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
-        """Call `function()` when the clock shows `when`, unless the group is cancelled.
+        """Call `function()` when the clock shows `when`. On trio, skip the call if the group is cancelled by then.
 
         Returns:
             A function that cancels the call.
@@ -198,7 +203,7 @@ class WorkerGroup(Protocol):
         return self.host.call_at(when, function, self.is_cancelled)
 
     def is_cancelled(self) -> bool:
-        """Return whether the group was cancelled, by its deadline or from outside, even before its tasks notice it."""
+        """Return whether the group was cancelled in any way, even if its tasks have not noticed this yet."""
         ...
 
     def has_deadline_passed(self) -> bool:
@@ -210,9 +215,10 @@ class WorkerGroup(Protocol):
         ...
 
     def cancel_once(self, workers: Iterable[WorkerTask], grace_seconds: float) -> None:
-        """Cancel these workers, even shielded ones. On asyncio, each is cancelled once, as asyncio programs expect.
+        """Cancel these workers, even shielded ones.
 
-        A worker that has not left after `grace_seconds` is then cancelled at each of its awaits, as on trio.
+        Fast isolation on asyncio cancels each worker only once, as asyncio programs expect. If a worker has not left
+        after `grace_seconds`, it is then cancelled at each of its awaits, as on trio.
         """
         for worker in workers:
             self.cancel_worker(worker)
@@ -228,19 +234,19 @@ class WorkerGroup(Protocol):
     def cancel_worker(self, worker: WorkerTask) -> None:
         """Cancel one worker, even a shielded one.
 
-        A worker before its first step may ignore this, because it then checks whether its run is stopping.
+        A worker that has not begun may ignore this: its first step checks whether its run is stopping.
         """
         ...
 
     def set_deadline(self, worker: WorkerTask, when: float) -> None:
         """Set the time at which one worker is cancelled; infinity means never.
 
-        The worker's job can read this deadline by the functions of trio or anyio.
+        The worker's job can read this deadline with the functions of trio or anyio.
         """
         ...
 
-    def is_expired(self, worker: WorkerTask) -> bool:
-        """Return whether a worker was cancelled by its own deadline or `cancel_worker`, not by a scope around it."""
+    def is_cancelled_alone(self, worker: WorkerTask) -> bool:
+        """Return whether a worker was cancelled by its own deadline or `cancel_worker`, and by no scope around it."""
         ...
 
     def forget(self, worker: WorkerTask) -> None:
@@ -249,7 +255,7 @@ class WorkerGroup(Protocol):
 
 
 class Isolation(Protocol):
-    """Keeps jobs that share tasks apart, as if each job had a task of its own."""
+    """The isolation of jobs that share tasks: each behaves as if it had a task of its own."""
 
     _loop: Backend
 
@@ -291,7 +297,8 @@ class Isolation(Protocol):
         """Close the scopes and task groups that a job has left open.
 
         Returns:
-            What the job has left open, such as "cancel scope" (None if nothing), and the errors in it (None if none).
+            The kind of object that the job has left open, such as "cancel scope", and the error from closing it. Each
+            is None if there is none.
 
         """
         ...
@@ -301,8 +308,11 @@ class Isolation(Protocol):
         ...
 
     def has_cancelled_itself(self, worker: WorkerTask) -> bool:
-        """Return whether the job of `worker` has cancelled its own task natively, and no await has raised this yet."""
-        return self._loop.has_native_cancellation() and not self.was_cancelled(worker)
+        """Return whether the job of `worker` has cancelled its own task by asyncio's `Task.cancel()`.
+
+        Return False if the cancellation has been raised already, and always on trio. Call this in the worker's task.
+        """
+        return self._loop.has_asyncio_cancellation() and not self.was_cancelled(worker)
 
 
 class Backend(Protocol):
@@ -328,7 +338,7 @@ class Backend(Protocol):
         ...
 
     def threadsafe_caller(self) -> Callable[[Callable[[], None]], None]:
-        """Return a function that any thread may call, and that calls its argument in this loop while the loop runs."""
+        """Return a function that calls its argument in this loop. Any thread may use it; it ignores a closed loop."""
         ...
 
     # ---- waiting
@@ -346,7 +356,7 @@ class Backend(Protocol):
         ...
 
     async def wait_until(self, deadline: float) -> bool:
-        """Wait until the clock shows `deadline`. Return False at once if the task is cancelled."""
+        """Wait until the clock shows `deadline`, and return True. If the task is cancelled, return False at once."""
         try:
             await self.sleep_until(deadline)
         except self.cancellation_type:
@@ -373,7 +383,7 @@ class Backend(Protocol):
         raise the cancellation afterwards.
 
         Raises:
-            BaseException: `wait()` has raised this exception.
+            BaseException: any exception that `wait()` raises, except a cancellation.
 
         """
         while True:
@@ -411,10 +421,10 @@ class Backend(Protocol):
         """
         ...
 
-    def has_native_cancellation(self) -> bool:
-        """Return whether the current task was cancelled natively, and no await has raised this cancellation yet.
+    def has_asyncio_cancellation(self) -> bool:
+        """Return whether asyncio will raise a cancellation in the current task, be it native or by a scope.
 
-        This happens only on asyncio: on trio only scopes cancel tasks.
+        On trio, always return False.
         """
         return False
 
@@ -439,7 +449,7 @@ class Backend(Protocol):
         ...
 
     async def end_tasks_in(self, worker: WorkerTask, scope: Scope) -> str:
-        """End the tasks in what a job has left open in `scope`.
+        """End the tasks in the nurseries or task groups that a job has left open inside `scope`.
 
         Returns:
             What the job has left open: "nursery", "task group" or only a "cancel scope".
@@ -467,7 +477,7 @@ class Backend(Protocol):
     # ---- limiters
 
     def limiter_problem(self, limiter: object) -> str | None:
-        """Return why a limiter cannot be a window on this backend; None if it can be one."""
+        """Return why a limiter cannot be used as a window on this backend, as text for an error; None if it can."""
         ...
 
     def try_acquire(self, limiter: Any, borrower: object) -> bool:

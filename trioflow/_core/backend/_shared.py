@@ -19,8 +19,13 @@ IDLE_TASK_NAME: Final = "trioflow worker"
 """The name of the task of a worker that runs no job."""
 NO_JOB: Final = object()
 """A placeholder for the last job that has named a task, if no job has. It is not None, which means "between jobs"."""
-STEP_TYPE_NAMES: Final = ("async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper")
-"""The names of the types of the awaitables that `__anext__()`, `aclose()` and `__await__()` return."""
+OPAQUE_AWAITABLES: Final = (
+    "async_generator_asend",
+    "async_generator_athrow",
+    "anext_awaitable",
+    "coroutine_wrapper",
+)
+"""The names of the types of awaitables that have no attribute for what they resume, such as that of `__anext__()`."""
 # These functions read attributes of an exception group, even if a subclass overrides the attributes.
 get_group_exceptions: Final[Any] = cast(Any, BaseExceptionGroup).exceptions.__get__
 get_group_message: Final[Any] = cast(Any, BaseExceptionGroup).message.__get__
@@ -46,8 +51,8 @@ def split_cancellations(
 ) -> tuple[bool, BaseException | None]:
     """Return whether `exception` contains a cancellation, and what remains of it without cancellations.
 
-    If nothing remains, the second value is None. A group without a cancellation is returned unchanged. If a subclass of
-    the groups overrides `split` or `derive`, an error in these methods has no effect.
+    If nothing remains, the second value is None. A group without a cancellation is returned unchanged. If the group's
+    own `derive` raises an `Exception`, a plain group takes its place.
     """
     if type(exception) is cancellation_type or isinstance(exception, cancellation_type):  # the first test is faster
         return True, None
@@ -80,7 +85,7 @@ def leaf_exceptions(error: BaseException) -> list[BaseException]:
 
 
 def matches_any(exception: BaseException, *patterns: tuple[type[BaseException], str]) -> bool:
-    """Return whether an exception matches any of these pairs of an exception type and a part of its message.
+    """Return whether an exception matches a pattern: it has this type, and its message contains this text.
 
     The message is read from `args`, because `__str__` may be user code.
     """
@@ -93,7 +98,7 @@ def ancestry(task_id: int | None, parent_ids: Mapping[int, int | None]) -> Itera
 
     Args:
         task_id: the id of the task.
-        parent_ids: the id of each task's parent, by the id of the task. The iteration ends at a task that is not here.
+        parent_ids: the id of each task's parent, by the id of the task. The iteration ends at a task without an entry.
 
     """
     while task_id is not None:
@@ -113,7 +118,7 @@ def is_caller_inside(task: Any, calling_task: Any, ancestry: Callable[[Any], Ite
 
 
 def limiter_module(limiter: object) -> str:
-    """Return the module of an anyio limiter's class, which shows on which backend the limiter was first used."""
+    """Return the module of an anyio limiter's class; its name shows the backend that the limiter belongs to."""
     inner = getattr(limiter, "_internal_limiter", None)
     return type(limiter if inner is None else inner).__module__
 
@@ -128,8 +133,8 @@ def await_chain(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
             frame, inner = coroutine.gi_frame, cast(Any, coroutine).gi_yieldfrom
         elif isinstance(coroutine, AsyncGeneratorType):
             frame, inner = coroutine.ag_frame, coroutine.ag_await
-        elif type(coroutine).__name__ in STEP_TYPE_NAMES:
-            frame, inner = None, _step_target(coroutine)
+        elif type(coroutine).__name__ in OPAQUE_AWAITABLES:
+            frame, inner = None, _find_resumed(coroutine)
         else:
             return
         if frame is not None:
@@ -137,13 +142,10 @@ def await_chain(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
         coroutine = inner
 
 
-def _step_target(step: Any) -> Any:
-    """Return the coroutine or generator that an awaitable of `STEP_TYPE_NAMES` resumes; None if there is none.
-
-    These awaitables have no attribute for it.
-    """
-    type_names = ("coroutine", "generator", "async_generator", *STEP_TYPE_NAMES)
-    return next((value for value in gc.get_referents(step) if type(value).__name__ in type_names), None)
+def _find_resumed(awaitable: Any) -> Any:
+    """Return the coroutine, generator or awaitable that an opaque awaitable resumes; None if there is none."""
+    type_names = ("coroutine", "generator", "async_generator", *OPAQUE_AWAITABLES)
+    return next((value for value in gc.get_referents(awaitable) if type(value).__name__ in type_names), None)
 
 
 class PrivateApiMismatch(Exception):

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     Amount = int | Fraction
-    OneNeed: TypeAlias = float | str | Fraction
-    Need: TypeAlias = OneNeed | Mapping[str, OneNeed]
+    SingleNeed: TypeAlias = float | str | Fraction
+    Need: TypeAlias = SingleNeed | Mapping[str, SingleNeed]
     """The user's value for one name of `needs`: an amount, or amounts by key."""
 else:  # `fractions` is slow to import, and few programs need it
     Amount = int
@@ -37,14 +37,14 @@ SIZE_PATTERN: Final = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]*)\s*")
 """A number and its unit, which may be absent."""
 
 
-def amount_of(value: Any, what: str) -> Amount:
+def amount_of(value: Any, subject: str) -> Amount:
     """Check an amount, which is a number or a size, and return it as an exact number.
 
     A float becomes the exact fraction of its decimal form, so that ten times 0.1 is 1.
 
     Args:
         value: a finite number, 0 or more, or text such as "24 GiB".
-        what: the beginning of the error message: the option with its value.
+        subject: the beginning of the error message: the option with its value.
 
     Raises:
         TypeError: `value` is neither a number nor text.
@@ -52,11 +52,11 @@ def amount_of(value: Any, what: str) -> Amount:
 
     """
     if isinstance(value, str):
-        return _parse_size(value, what)
+        return _parse_size(value, subject)
     if not is_number(value):
-        raise TypeError(f"{what}: give a number, 0 or more, or a size such as '24 GiB'")
+        raise TypeError(f"{subject}: give a number, 0 or more, or a size such as '24 GiB'")
     if not is_finite(value) or value < 0:
-        raise ValueError(f"{what}: give a finite number, 0 or more, or a size such as '24 GiB'")
+        raise ValueError(f"{subject}: give a finite number, 0 or more, or a size such as '24 GiB'")
     return _int_if_whole(_to_fraction(str(value)) if isinstance(value, float) else value)
 
 
@@ -83,12 +83,12 @@ def _to_fraction(text: str) -> Fraction:
     return Fraction(text)
 
 
-def check_need(value: Any, what: str) -> AmountSpec:
+def check_need(value: Any, subject: str) -> AmountSpec:
     """Check an amount, or a dict of amounts by key, and return it in its exact form.
 
     Args:
         value: the user's value.
-        what: the beginning of the error message, as in `amount_of`.
+        subject: the beginning of the error message, as in `amount_of`.
 
     Raises:
         TypeError, ValueError: as in `amount_of`; or a key is not text.
@@ -96,14 +96,14 @@ def check_need(value: Any, what: str) -> AmountSpec:
     """
     amounts = value
     if not isinstance(value, Mapping):
-        return amount_of(value, what)
+        return amount_of(value, subject)
     for key in amounts:
         if not isinstance(key, str):
-            raise TypeError(f"{what}: {short_repr(key)} is not a key; keys are text")
-    return tuple((key, amount_of(amounts[key], what)) for key in sorted(amounts))
+            raise TypeError(f"{subject}: {short_repr(key)} is not a key; keys are text")
+    return tuple((key, amount_of(amounts[key], subject)) for key in sorted(amounts))
 
 
-def shown_amount(number: Amount) -> str:
+def amount_text(number: Amount) -> str:
     """Return an amount as decimal text."""
     return str(number) if isinstance(number, int) else f"{float(number):g}"
 
@@ -116,8 +116,8 @@ def is_size(value: Any) -> bool:
 def need_text(value: AmountSpec) -> str:
     """Return an amount, or amounts by key, as decimal text."""
     if not isinstance(value, tuple):
-        return shown_amount(value)
-    return "{" + ", ".join(f"{short_repr(key)}: {shown_amount(number)}" for key, number in value) + "}"
+        return amount_text(value)
+    return "{" + ", ".join(f"{short_repr(key)}: {amount_text(number)}" for key, number in value) + "}"
 
 
 def need_as_numbers(value: AmountSpec) -> Any:
@@ -130,17 +130,17 @@ def as_number(number: Amount) -> float:
     return number if isinstance(number, int) else float(number)
 
 
-def _parse_size(text: str, what: str) -> Amount:
+def _parse_size(text: str, subject: str) -> Amount:
     """Return the number of bytes of a size such as "24 GiB", or a number without a unit."""
     match = SIZE_PATTERN.fullmatch(text)
     if match is None or match[2] not in SIZE_UNITS:
-        raise ValueError(f"{what}: write a number and a unit: B, kB, MB, GB, TB, PB, KiB, MiB, GiB, TiB or PiB")
+        raise ValueError(f"{subject}: write a number and a unit: B, kB, MB, GB, TB, PB, KiB, MiB, GiB, TiB or PiB")
     number = _to_fraction(match[1]) * SIZE_UNITS[match[2]]
     if not is_finite(number):
-        raise ValueError(f"{what}: that is more than can be counted; give a smaller size")
+        raise ValueError(f"{subject}: that is more than can be counted; give a smaller size")
     return _int_if_whole(number)
 
 
 def _int_if_whole(number: Amount) -> Amount:
-    """Return a whole number as an `int`, because its arithmetic is faster than that of fractions."""
+    """Convert an amount to an `int` if it is whole, because arithmetic with fractions is slower."""
     return number.numerator if number.denominator == 1 else number

@@ -1,6 +1,6 @@
 """Graph algorithms: topological order, longest paths, cycles, reachability.
 
-A graph is any iterable of nodes, together with a function that maps a node to its neighbours. No function here is
+A graph is any iterable of nodes, together with a function that maps a node to its neighbors. No function here is
 recursive, and each runs in O(V + E).
 """
 
@@ -18,7 +18,7 @@ CHUNK_SIZE: Final = 1000
 
 
 def chunks_with_pauses(nodes: Collection[Node]) -> Iterable[tuple[list[Node], bool]]:
-    """Yield lists of nodes to process without a pause, each with a flag: whether a pause is due after the list."""
+    """Split nodes into lists to process without a pause, each paired with a flag: True if a pause is due after it."""
     return _chunks(nodes) if len(nodes) >= CHUNK_SIZE else ((list(nodes), False),)
 
 
@@ -60,7 +60,7 @@ def topological_order(nodes: Iterable[Node], requirements: Callable[[Node], Iter
     return order
 
 
-def longest_paths(
+def longest_path_lengths(
     order: list[Node], requirements: Callable[[Node], Iterable[Node]], lengths: Mapping[Node, float], default: float
 ) -> dict[Node, float]:
     """Map each node to the length of the longest path from it to a node that no other requires, including both nodes.
@@ -73,19 +73,19 @@ def longest_paths(
 
     """
     paths: dict[Node, float] = {}
-    for _ in fill_longest_paths(order, requirements, lengths, default, paths):
+    for _ in fill_longest_path_lengths(order, requirements, lengths, default, paths):
         pass
     return paths
 
 
-def fill_longest_paths(
+def fill_longest_path_lengths(
     order: list[Node],
     requirements: Callable[[Node], Iterable[Node]],
     lengths: Mapping[Node, float],
     default: float,
     paths: dict[Node, float],
 ) -> Iterator[None]:
-    """Add the result of `longest_paths` to `paths`; yield when a pause is due. O(V + E)."""
+    """Add the result of `longest_path_lengths` to `paths`; yield when a pause is due. O(V + E)."""
     longest_after: dict[Node, float] = {}
     for chunk, pause_is_due in chunks_with_pauses(order[::-1]):
         for node in chunk:
@@ -117,15 +117,15 @@ def find_cycle(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[No
     return path[path.index(node) :][::-1]
 
 
-def reachable(starts: Iterable[Node], neighbours: Callable[[Node], Iterable[Node]]) -> dict[Node, None]:
+def reachable(starts: Iterable[Node], neighbors: Callable[[Node], Iterable[Node]]) -> dict[Node, None]:
     """Return `starts` and all nodes reachable from them, breadth first, as the keys of a dict. O(V + E)."""
     seen = dict.fromkeys(starts)
     todo = deque(seen)
     while todo:
-        for neighbour in neighbours(todo.popleft()):
-            if neighbour not in seen:
-                seen[neighbour] = None
-                todo.append(neighbour)
+        for neighbor in neighbors(todo.popleft()):
+            if neighbor not in seen:
+                seen[neighbor] = None
+                todo.append(neighbor)
     return seen
 
 
@@ -145,13 +145,13 @@ def has_path(
     if not ahead.keys().isdisjoint(behind):
         return True
     while True:
-        seen, seen_by_other, todo, neighbours = searches[0]
+        seen, seen_by_other, todo, neighbors = searches[0]
         if not todo:
             return False
-        for neighbour in neighbours(todo.popleft()):
-            if neighbour in seen_by_other:
+        for neighbor in neighbors(todo.popleft()):
+            if neighbor in seen_by_other:
                 return True
-            if neighbour not in seen:
-                seen[neighbour] = None
-                todo.append(neighbour)
+            if neighbor not in seen:
+                seen[neighbor] = None
+                todo.append(neighbor)
         searches.rotate()

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 MAX_LENGTH: Final = 100
 """The maximum number of characters in a short form: a line of a wide terminal has room for these and a prefix."""
 LARGE_INT: Final = 10**40
-"""Integers from here on are not written out: with thousands of digits that is slow, or rejected by Python."""
+"""Integers of at least this magnitude are summarized: printing thousands of digits is slow, and Python may refuse."""
 
 
 def short_repr(value: Any) -> str:
@@ -84,7 +84,7 @@ class _ShortRepr(reprlib.Repr):
             return f"<{type(x).__name__}: its repr() raised {type(error).__name__}>"
 
     def repr_int(self, x: int, level: int) -> str:
-        """Return the digits of a number, or for a large one how many digits it has."""
+        """Return the digits of a number or, if it is large, their approximate number."""
         if -LARGE_INT < x < LARGE_INT:
             return repr(x)
         digits = int(x.bit_length() * 0.30103) + 1

@@ -46,14 +46,15 @@ def is_surely_sync(function: Any) -> bool:
         return False
     plain = inspect.unwrap(function)
     if isinstance(plain, types.FunctionType) and plain.__name__ == "<lambda>":
-        return _returns_no_call(plain)
+        return _cannot_return_awaitable(plain)
     return inspect.isroutine(plain) and not is_async(plain)
 
 
-def _returns_no_call(function: types.FunctionType) -> bool:
-    """Return whether a lambda calls nothing, and returns a constant or the value of an operator.
+def _cannot_return_awaitable(function: types.FunctionType) -> bool:
+    """Return whether a lambda certainly returns no awaitable.
 
-    A lambda that returns a variable, an attribute or an item may return an awaitable.
+    Such a lambda calls nothing, and returns a constant or the value of an operator. A variable, an attribute or an item
+    may be an awaitable.
     """
     import dis
 

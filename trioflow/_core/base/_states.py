@@ -2,7 +2,7 @@
 
 A job's run sets its state, along `TRANSITIONS`, in `Run.schedule`, `begin`, `requeue_throttled` and `settle`. For the
 simplest jobs `Worker.work` has a copy of this code, which saves the calls. Only `AbstractJob` resets the state to IDLE.
-The documentation's figure of the states and checks of the test suite are derived from `TRANSITIONS`.
+The figure of the states in the documentation and some checks in the tests are derived from `TRANSITIONS`.
 """
 
 import enum
@@ -83,7 +83,7 @@ class RunPhase(enum.Enum):
     """No further jobs start, except clean-up jobs."""
 
 
-# Module globals for the hot paths: looking up members of the enums would double the cost of these.
+# Module globals for the hot paths, whose cost would double if they looked up the members of the enums.
 IDLE: Final = JobState.IDLE
 SCHEDULED: Final = JobState.SCHEDULED
 RUNNING: Final = JobState.RUNNING

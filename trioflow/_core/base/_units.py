@@ -17,8 +17,9 @@ def duration_text(seconds: float, *, in_column: bool = False) -> str:
 
     Args:
         seconds: the duration.
-        in_column: whether the text stands in a column. Below a minute it then has one decimal, even if that is 0, or
-            none from 100 on: "1.3 s", "9.0 s", "318 ms". Otherwise it has up to three digits, without trailing zeros.
+        in_column: whether the text is for a column. If so, the number in a duration below a minute has one decimal,
+            even if that is 0, but none from 100 on: "1.3 s", "9.0 s", "318 ms". If not, it has up to three significant
+            digits, without trailing zeros.
 
     """
     if seconds < 0:

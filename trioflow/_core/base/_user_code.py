@@ -28,7 +28,7 @@ def describe_line(file: str, number: int) -> str:
 
 
 def innermost_line(traceback: TracebackType | None) -> str | None:
-    """Return a text with the function, file, number and code of the user's innermost line; None if there is none.
+    """Describe the user's innermost line by its function, file, number and code; return None if there is none.
 
     The traceback of a job that awaits tasks of its own ends at the line that awaits them.
     """

@@ -1,9 +1,9 @@
-"""Types for type checkers: of the functions that jobs call, and of their arguments, each of which is a value or a job.
+"""Static types for the functions that jobs call and for the arguments passed to them, each a value or a job.
 
 The type of a parameter must be inferred from the function alone, so that the argument is then checked against it. mypy
 infers type variables in two passes. Arguments whose declared type contains a `Callable` with type variables belong to
 the second pass, when the results of the first pass are fixed. So the function is declared as a Protocol, which belongs
-to the first pass. The `tuple[Callable[[], A]]` in `Given` serves only to move the argument to the second pass.
+to the first pass. The `tuple[Callable[[], A]]` in `ValueOrJob` serves only to move the argument to the second pass.
 Otherwise mypy would infer `Job[Any] | Any` as the type of a parameter, and reject the function.
 """
 
@@ -25,7 +25,7 @@ D_contra = TypeVar("D_contra", contravariant=True)
 E_contra = TypeVar("E_contra", contravariant=True)
 
 
-class GivenJob(Protocol[T_co]):
+class JobOf(Protocol[T_co]):
     """A job that stands in place of its result. It is a Protocol, because `AbstractJob` is invariant in the result."""
 
     def result(self) -> T_co:
@@ -36,16 +36,16 @@ class GivenJob(Protocol[T_co]):
         """Wait until the job has settled."""
 
 
-JobsInside: TypeAlias = "Sequence[GivenJob[Any]] | Mapping[Any, GivenJob[Any]]"
+JobContainer: TypeAlias = "Sequence[JobOf[Any]] | Mapping[Any, JobOf[Any]]"
 """A sequence or mapping of jobs. Users annotate a mixed or nested container as `list[Any]`.
 
 A recursive type for nested containers would match each string, because a string is a sequence of strings.
 """
-Given: TypeAlias = "A | GivenJob[A] | JobsInside | tuple[Callable[[], A]]"
+ValueOrJob: TypeAlias = "A | JobOf[A] | JobContainer | tuple[Callable[[], A]]"
 """An argument for a parameter of the type `A`: a value, a job with such a result, or a container of jobs."""
 
 
-# The names of these Protocols appear in the errors of type checkers: for a plain function, use `ThreadJob`.
+# Type checkers show the names of these Protocols in errors. They give advice: for a plain function, use `ThreadJob`.
 
 
 class AsyncElseThreadJob1(Protocol[A_contra, T_co]):
@@ -112,5 +112,5 @@ class PlainFunction3(Protocol[A_contra, B_contra, C_contra, T_co]):
         ...
 
 
-TakesIterable: TypeAlias = Callable[[Iterable[Any]], A]
+IterableFunction: TypeAlias = Callable[[Iterable[Any]], A]
 """A function of one iterable, whose items are not checked: mypy cannot infer their type for `sorted`, for example."""

@@ -72,12 +72,12 @@ def result_of(job: AbstractJob[Any]) -> Any:
 
 
 class Template:
-    """A container with jobs in it, at any depth, from which `build` makes a copy with values in their place.
+    """The template of a container with jobs in it, at any depth: `build` makes a copy with values in their place.
 
     Args:
         container: the user's container.
-        jobs: the key or index of each input that is an item of the container, and the job.
-        nested: the key or index of each item that is itself such a container, and its template.
+        jobs: for each item that is an input, its key or index, and the input.
+        nested: for each item that is itself such a container, its key or index, and its template.
 
     """
 
@@ -98,7 +98,7 @@ class Template:
 
         Args:
             value_of: returns the value for an input.
-            copies: the copies of nested containers that were made already, by template, to copy each container once.
+            copies: the copies of nested containers made so far, by template, so that each container is copied once.
 
         """
         container = self.original.copy()
@@ -312,7 +312,8 @@ class ArgumentSearch:
     def _inner_template(self, container: Any, known: dict[int, Any]) -> Template | None:
         """Return the template of a nested container; None if it contains no job.
 
-        This frame makes the search deeper than `build`, so that only the search reaches the recursion limit.
+        This additional frame makes the search recurse deeper than `build`, so that only the search can reach the
+        recursion limit.
         """
         if id(container) not in known:
             return self._template(container, known)

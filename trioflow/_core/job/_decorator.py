@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack, cast, overload
 
 from ..base._reprs import short_repr
-from ._argument_types import A, A_contra, B, B_contra, C, C_contra, GivenJob, JobsInside, T_co
+from ._argument_types import A, A_contra, B, B_contra, C, C_contra, JobContainer, JobOf, T_co
 from ._function import FunctionJob, Job, check_kind
 from ._job_options import JobOptions
 
@@ -26,7 +26,7 @@ Kind: TypeAlias = Callable[..., FunctionJob[Any]]
 # ParamSpec, which keeps their names and types. If a keyword argument is a job, no keyword argument is checked.
 
 
-class Takes1(Protocol[A_contra, Q, T_co]):
+class JobFunction1(Protocol[A_contra, Q, T_co]):
     """A `JobFunction` whose first parameter has a type variable, which mypy infers only from the type of a callable."""
 
     @property
@@ -35,7 +35,7 @@ class Takes1(Protocol[A_contra, Q, T_co]):
         ...
 
 
-class Takes2(Protocol[A_contra, B_contra, Q, T_co]):
+class JobFunction2(Protocol[A_contra, B_contra, Q, T_co]):
     """A `JobFunction` whose first two parameters have type variables."""
 
     @property
@@ -44,7 +44,7 @@ class Takes2(Protocol[A_contra, B_contra, Q, T_co]):
         ...
 
 
-class Takes3(Protocol[A_contra, B_contra, C_contra, Q, T_co]):
+class JobFunction3(Protocol[A_contra, B_contra, C_contra, Q, T_co]):
     """A `JobFunction` whose first three parameters have type variables."""
 
     @property
@@ -92,50 +92,50 @@ class JobFunction(Generic[P, T]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
     @overload
     def __call__(
-        self: Takes1[A, Q, T], a: A | GivenJob[A] | JobsInside, /, *args: Q.args, **kwargs: Q.kwargs
+        self: JobFunction1[A, Q, T], a: A | JobOf[A] | JobContainer, /, *args: Q.args, **kwargs: Q.kwargs
     ) -> Job[T]: ...
     @overload
     def __call__(
-        self: Takes2[A, B, Q, T],
-        a: A | GivenJob[A] | JobsInside,
-        b: B | GivenJob[B] | JobsInside,
+        self: JobFunction2[A, B, Q, T],
+        a: A | JobOf[A] | JobContainer,
+        b: B | JobOf[B] | JobContainer,
         /,
         *args: Q.args,
         **kwargs: Q.kwargs,
     ) -> Job[T]: ...
     @overload
     def __call__(
-        self: Takes3[A, B, C, Q, T],
-        a: A | GivenJob[A] | JobsInside,
-        b: B | GivenJob[B] | JobsInside,
-        c: C | GivenJob[C] | JobsInside,
+        self: JobFunction3[A, B, C, Q, T],
+        a: A | JobOf[A] | JobContainer,
+        b: B | JobOf[B] | JobContainer,
+        c: C | JobOf[C] | JobContainer,
         /,
         *args: Q.args,
         **kwargs: Q.kwargs,
     ) -> Job[T]: ...
     @overload
     def __call__(
-        self: Takes3[A, B, C, Q, T],
-        a: A | GivenJob[A] | JobsInside,
-        b: B | GivenJob[B] | JobsInside,
-        c: C | GivenJob[C] | JobsInside,
+        self: JobFunction3[A, B, C, Q, T],
+        a: A | JobOf[A] | JobContainer,
+        b: B | JobOf[B] | JobContainer,
+        c: C | JobOf[C] | JobContainer,
         /,
-        **kwargs: GivenJob[Any] | JobsInside,
+        **kwargs: JobOf[Any] | JobContainer,
     ) -> Job[T]: ...
     @overload
     def __call__(
-        self: Takes2[A, B, Q, T],
-        a: A | GivenJob[A] | JobsInside,
-        b: B | GivenJob[B] | JobsInside,
+        self: JobFunction2[A, B, Q, T],
+        a: A | JobOf[A] | JobContainer,
+        b: B | JobOf[B] | JobContainer,
         /,
-        **kwargs: GivenJob[Any] | JobsInside,
+        **kwargs: JobOf[Any] | JobContainer,
     ) -> Job[T]: ...
     @overload
     def __call__(
-        self: Takes1[A, Q, T], a: A | GivenJob[A] | JobsInside, /, **kwargs: GivenJob[Any] | JobsInside
+        self: JobFunction1[A, Q, T], a: A | JobOf[A] | JobContainer, /, **kwargs: JobOf[Any] | JobContainer
     ) -> Job[T]: ...
     @overload
-    def __call__(self, **kwargs: GivenJob[Any] | JobsInside) -> Job[T]: ...
+    def __call__(self, **kwargs: JobOf[Any] | JobContainer) -> Job[T]: ...
     def __call__(self, /, *args: Any, **kwargs: Any) -> Job[T]:  # type: ignore[misc]  # mypy loses Q in the overloads
         """Build a job that calls the function with these arguments; jobs among them become inputs."""
         new_job: Job[T] = self._kind(self._function, *args, kwargs=kwargs, **self._options)
@@ -161,7 +161,7 @@ class JobFunction(Generic[P, T]):
     @overload
     def __get__(self, instance: None, owner: type | None = None) -> JobFunction[P, T]: ...
     @overload
-    def __get__(self: Takes1[Any, Q, T], instance: object, owner: type | None = None) -> JobFunction[Q, T]: ...
+    def __get__(self: JobFunction1[Any, Q, T], instance: object, owner: type | None = None) -> JobFunction[Q, T]: ...
     def __get__(self: Any, instance: object, owner: type | None = None) -> Any:
         """Bind the function to an object, as methods are bound."""
         if instance is None:

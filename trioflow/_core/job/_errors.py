@@ -20,7 +20,7 @@ class TrioflowError(Exception):
 
 
 class CycleError(TrioflowError, ValueError):
-    """An error: jobs require each other in a circle.
+    """Jobs require each other in a cycle, so none of them can start.
 
     Attributes:
         cycle: the jobs of the cycle; each requires the one before it, and the first requires the last.

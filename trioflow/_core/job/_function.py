@@ -27,7 +27,7 @@ from ._argument_types import (
     C,
     D,
     E,
-    Given,
+    ValueOrJob,
 )
 from ._arguments import (
     ATOMIC_TYPES,
@@ -58,7 +58,7 @@ class FunctionJob(AbstractJob[T]):
     Args:
         function: the function to call.
         args: positional arguments of the call; jobs among them are inputs.
-        kwargs: keyword arguments of the call, or None; jobs among them are inputs as well.
+        kwargs: keyword arguments of the call, or None; jobs among them are inputs too.
         options: the options of every job; see `AbstractJob`.
 
     Raises:
@@ -121,7 +121,7 @@ class FunctionJob(AbstractJob[T]):
         if self._function is not None and not isinstance(self._function, Coroutine):
             self._label = sys.intern(self.label)
             self._function, self._args = None, ()
-            # A run checks only jobs with a `_slow_path` for whether they can run again.
+            # Before a run, only jobs with a `_slow_path` are checked for whether they can run again.
             self._slow_path = self._slow_path or DEFAULT_SLOW_PATH
 
     def _is_one_shot(self) -> bool:
@@ -176,7 +176,8 @@ def call_parts(job: FunctionJob[Any], value_of: ValueOf) -> tuple[Any, tuple[Any
             Jobs that are passed as themselves, by `ref`, are not replaced.
 
     Returns:
-        None if the job was made from a coroutine object, whose arguments are not accessible.
+        None if the job was made from a coroutine object, whose arguments are not accessible, or has dropped its
+        function and arguments because its scheduler will be closed.
 
     """
     if job._is_one_shot():
@@ -189,11 +190,14 @@ def call_parts(job: FunctionJob[Any], value_of: ValueOf) -> tuple[Any, tuple[Any
     return function, args, {}
 
 
-def input_at(job: AbstractJob[Any], number: int) -> AbstractJob[Any] | None:
-    """Return the input at a position among the function's arguments, counted from 1; None for another argument."""
+def input_at(job: AbstractJob[Any], position: int) -> AbstractJob[Any] | None:
+    """Return the input at a position among the function's positional arguments, counted from 1.
+
+    Return None if the argument is no input, or if the job has no `DirectArguments`.
+    """
     args: Any = job._args if isinstance(job, FunctionJob) else ()
-    is_input = isinstance(args, DirectArguments) and number - 1 in args._indices
-    return args._values[number - 1] if is_input else None
+    is_input = isinstance(args, DirectArguments) and position - 1 in args._indices
+    return args._values[position - 1] if is_input else None
 
 
 def unwrap_partial(function: Any) -> Any:
@@ -204,7 +208,7 @@ def unwrap_partial(function: Any) -> Any:
 
 
 def name_of(function: Any) -> str:
-    """Return the name of a function for an error message, without running a `__repr__` of the user."""
+    """Return the name of a function for an error message, without calling a user-defined `__repr__`."""
     called = unwrap_partial(function)
     return getattr(called, "__qualname__", None) or f"{type(called).__qualname__} object"
 
@@ -215,7 +219,7 @@ def check_function(
     """Reject a function that a kind of job cannot call.
 
     Args:
-        function: the user's function; of a partial, the function inside it.
+        function: the user's function; if it is a partial, the function inside it is checked.
         kind: the name of the kind, for errors.
         wanted: the arguments that the kind accepts, for errors.
         place: the place in which the kind calls plain functions, such as "a thread"; None if it calls async functions.
@@ -326,7 +330,7 @@ class Job(FunctionJob[T]):
     def __init__(
         self,
         function: AsyncElseThreadJob1[A, T],
-        a: Given[A],
+        a: ValueOrJob[A],
         /,
         **options: Unpack[JobOptions],
     ) -> None: ...
@@ -334,8 +338,8 @@ class Job(FunctionJob[T]):
     def __init__(
         self,
         function: AsyncElseThreadJob2[A, B, T],
-        a: Given[A],
-        b: Given[B],
+        a: ValueOrJob[A],
+        b: ValueOrJob[B],
         /,
         **options: Unpack[JobOptions],
     ) -> None: ...
@@ -343,9 +347,9 @@ class Job(FunctionJob[T]):
     def __init__(
         self,
         function: AsyncElseThreadJob3[A, B, C, T],
-        a: Given[A],
-        b: Given[B],
-        c: Given[C],
+        a: ValueOrJob[A],
+        b: ValueOrJob[B],
+        c: ValueOrJob[C],
         /,
         **options: Unpack[JobOptions],
     ) -> None: ...
@@ -353,10 +357,10 @@ class Job(FunctionJob[T]):
     def __init__(
         self,
         function: AsyncElseThreadJob4[A, B, C, D, T],
-        a: Given[A],
-        b: Given[B],
-        c: Given[C],
-        d: Given[D],
+        a: ValueOrJob[A],
+        b: ValueOrJob[B],
+        c: ValueOrJob[C],
+        d: ValueOrJob[D],
         /,
         **options: Unpack[JobOptions],
     ) -> None: ...
@@ -364,11 +368,11 @@ class Job(FunctionJob[T]):
     def __init__(
         self,
         function: AsyncElseThreadJob5[A, B, C, D, E, T],
-        a: Given[A],
-        b: Given[B],
-        c: Given[C],
-        d: Given[D],
-        e: Given[E],
+        a: ValueOrJob[A],
+        b: ValueOrJob[B],
+        c: ValueOrJob[C],
+        d: ValueOrJob[D],
+        e: ValueOrJob[E],
         /,
         **options: Unpack[JobOptions],
     ) -> None: ...

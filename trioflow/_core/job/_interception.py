@@ -9,41 +9,41 @@ from typing import Any, Final, cast
 from ._job import DEFAULT_SLOW_PATH, AnyJob
 
 CallInterceptor = Callable[[AnyJob, Callable[[], Awaitable[Any]]], Awaitable[Any]]
-"""Called in place of a job, or of its `co_shutdown`, with the job and the original call; returns an awaitable."""
+"""A function that is called in place of a job or its `co_shutdown`, with the job and the original call."""
 
 INTERCEPTED_CLASSES: Final[dict[tuple[type[Any], CallInterceptor, CallInterceptor], type[Any]]] = {}
 """The subclasses made so far, by the original class and the interceptors."""
 
 
-def intercept_calls(job: AnyJob, call: CallInterceptor, shut_down: CallInterceptor) -> None:
-    """Have interceptors called in place of a job and, if its class defines one, in place of its `co_shutdown`.
+def intercept_calls(job: AnyJob, on_call: CallInterceptor, on_shutdown: CallInterceptor) -> None:
+    """Replace the calls of a job, and of its `co_shutdown` if its class defines one, by calls of interceptors.
 
     This gives the job a subclass of its class, with the same name. It also takes the job off the workers' hot path,
     which calls the job's function directly.
 
     Args:
         job: the job; its class changes.
-        call: called in place of each call of the job.
-        shut_down: called in place of each call of its `co_shutdown`.
+        on_call: called in place of each call of the job.
+        on_shutdown: called in place of each call of its `co_shutdown`.
 
     """
     kind = cast("type[Any]", type(job))
-    key = kind, call, shut_down
+    key = kind, on_call, on_shutdown
     if key not in INTERCEPTED_CLASSES:
-        INTERCEPTED_CLASSES[key] = _make_intercepted_class(kind, call, shut_down)
+        INTERCEPTED_CLASSES[key] = _make_intercepted_class(kind, on_call, on_shutdown)
     job.__class__ = INTERCEPTED_CLASSES[key]
     job._slow_path = job._slow_path or DEFAULT_SLOW_PATH
 
 
-def _make_intercepted_class(kind: type[Any], call: CallInterceptor, shut_down: CallInterceptor) -> type[Any]:
+def _make_intercepted_class(kind: type[Any], on_call: CallInterceptor, on_shutdown: CallInterceptor) -> type[Any]:
     """Return a subclass of `kind`, with the same name, whose objects call the interceptors."""
     own_call, own_shutdown = kind._call_once, kind.co_shutdown
 
     def call_once(job: AnyJob) -> Awaitable[Any]:
-        return call(job, functools.partial(own_call, job))
+        return on_call(job, functools.partial(own_call, job))
 
     async def co_shutdown(job: AnyJob) -> None:
-        await shut_down(job, functools.partial(own_shutdown, job))
+        await on_shutdown(job, functools.partial(own_shutdown, job))
 
     attributes = {"__slots__": (), "__module__": kind.__module__, "__qualname__": kind.__qualname__}
     methods = {"co_shutdown": co_shutdown} if kind._has_own_shutdown else {}

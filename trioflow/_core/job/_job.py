@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from ._requirements import Required
     from ._work_spec import Work
 
-if TYPE_CHECKING:  # with a default: a bare `AbstractJob` has any result
+if TYPE_CHECKING:  # the default lets a bare `AbstractJob` stand for a job with any result
     T = TypeVarWithDefault("T", default=Any)
 else:
     T = TypeVar("T")
@@ -95,7 +95,7 @@ def _check_box(box: BoxStyle, subject: str) -> BoxStyle:
 
 
 def _reject_hiding_attributes(kind: type[AbstractJob[Any]]) -> None:
-    """Reject a user's class with an attribute that hides an attribute of jobs which trioflow reads.
+    """Reject a user-defined class that hides an attribute of jobs which trioflow reads.
 
     Raises:
         AttributeError: the class has such an attribute.
@@ -128,17 +128,17 @@ class ForeverOption(Option[bool, bool]):
 
 
 def _get_label(job: AbstractJob[Any]) -> str:
-    """Return the label of a job, or its default label."""
+    """Return the label of a job, or its default label, or the name of its class if building the default label fails."""
     if job._label is not None:
         return job._label
     try:
         return job._default_label()
-    except Exception:  # raised by a user's `default_label`, or by an attribute of a user's object
+    except Exception:  # raised by a user-defined `default_label`, or by an attribute of a user-supplied object
         return type(job).__name__
 
 
 def _get_needs(job: AbstractJob[Any]) -> dict[str, Any]:
-    """Return the needs of a job for pools, as numbers by name; the getter of the option `needs`."""
+    """Return the amounts that a job needs from pools, as numbers by name; this is the getter of `needs`."""
     needs = job._needs()
     return {
         name: _amounts.need_as_numbers(amount)
@@ -163,8 +163,8 @@ class AbstractJob(Generic[T]):
             run.
         critical: whether the job's failure ends the run of its scheduler. None leaves this to the scheduler's
             `critical_jobs`, then to the scheduler's own `critical`, and so on outwards; if all are None, it is False.
-        forever: whether the job runs beside the others and is cancelled when all of them have settled. It takes no slot
-            of the window, and no job may require it, unless it is a `Service`.
+        forever: whether the job runs beside the ordinary jobs and is cancelled when all of these have settled. It takes
+            no slot of the window, and no job may require it, unless it is a `Service`.
         required: the job's requirements: jobs, Sequences, None, or collections of these; see `requires`.
         scheduler: a scheduler to which the job is added.
         timeout: seconds that each call of `co_run` may take, more than 0; None or infinity for no limit.
@@ -174,9 +174,9 @@ class AbstractJob(Generic[T]):
             sign.
         on_timeout: the consequence of a timeout: "fail" with `JobTimeout`, "restart" the call, or "move_on", which
             makes the job SUCCEEDED with the result None.
-        restarts: the most restarts in one attempt, 0 or more, after which the job fails; None for no limit. It requires
-            `on_timeout="restart"`.
-        retry: the number of further attempts if the job raises an `Exception`, 0 or more; or any decorator of an async
+        restarts: the maximum number of restarts in one attempt, 0 or more; the next timeout fails the job. None for no
+            limit. It requires `on_timeout="restart"`.
+        retry: the maximum number of retries when the job raises an `Exception`, 0 or more; or any decorator of an async
             function, such as those of stamina and tenacity, which then decides. A restart belongs to the same attempt.
         run_if: "settled" runs the job whatever the outcome of its requirements; "succeeded" only if all of them
             succeeded; "failed" only if at least one of them failed.
@@ -190,12 +190,12 @@ class AbstractJob(Generic[T]):
         redact: whether the job's arguments are secret. True keeps them (of a command, its command line and environment)
             out of labels, logs, traces and reports.
         save: how a journal stores the result: "default", by the journal's own default; "json"; "pickle"; a pair of
-            functions (dump, load), of which the first returns JSON data; or None, which does not store it, so that the
+            functions (dump, load), of which the first returns JSON data; or None, which stores nothing, so that the
             job runs in each run.
         key: the identity of the job's work for a journal, in place of its function, arguments and files: any JSON data.
         version: the version of the job's code for a journal: if it has changed, the job runs again.
-        priority: a whole number; of the ready jobs of a scheduler those with the highest start first, whatever the
-            scheduler's policy.
+        priority: a whole number. Among the ready jobs of a scheduler, those with the highest priority start first,
+            whatever the scheduler's policy.
         expected_duration: the expected duration in seconds, finite, 0 or more; None if unknown. The policy of the
             scheduler and the monitor's estimate use it.
         needs: the amounts that the job takes from pools while it runs, by name, such as {"cpu": 2, "ram": "4 GiB"}. The
@@ -275,15 +275,17 @@ class AbstractJob(Generic[T]):
     _required: tuple[AbstractJob[Any], ...] | dict[AbstractJob[Any], None]
     # ---- for a run
     _state: JobState
-    # If SUCCEEDED, the result or DROPPED; if FAILED or BLOCKED, a Failure; if CANCELLED, a CancelledOutcome; else None.
+    # If SUCCEEDED, the result or DROPPED; if FAILED or BLOCKED, a Failure; if CANCELLED, a CancelledOutcome. The result
+    # of a service is already here when it is ready. Otherwise None.
     _outcome: Any
     _started_at: float | None
     _finished_at: float | None
     _extras: RunExtras | None
-    # The number of requirements that have not settled; negative if no run has counted them. Valid only while IDLE.
+    # The number of requirements that have not settled and are not ready services; negative if no run has counted them.
+    # Valid only while IDLE.
     _pending: int
-    # The jobs whose `_pending` counts this job until it has settled: a single job as an object, a few jobs in a tuple,
-    # because a list for each job would keep the garbage collector busy.
+    # The jobs whose `_pending` counts this job: a single job as an object, a few in a tuple, many in a list. A list for
+    # each job would keep the garbage collector busy.
     _successors: AbstractJob[Any] | tuple[AbstractJob[Any], ...] | list[AbstractJob[Any]] | None
     _worker: Worker | None  # the worker that runs the job, while it is RUNNING
 
@@ -332,7 +334,11 @@ class AbstractJob(Generic[T]):
             self._store_options(options)
 
     def _store_options(self, options: JobOptions) -> None:
-        """Check and store the options: first `label` and `redact`, for errors; last those that change other jobs."""
+        """Check and store the options.
+
+        `label` and `redact` come first, because the errors about other options depend on them. `required` and
+        `scheduler` come last, when the other options are known to be valid.
+        """
         required = options.pop("required", None)
         scheduler = None
         remaining: dict[str, Any] = options  # type: ignore[assignment]
@@ -346,7 +352,7 @@ class AbstractJob(Generic[T]):
                 )
         if remaining:
             if remaining.get("redact"):
-                self._slow_path = REDACTED
+                self._slow_path = REDACTED_SLOW_PATH
             declared, changed = self._declared_options, False
             for name, value in remaining.items():
                 option = declared.get(name)
@@ -420,7 +426,7 @@ class AbstractJob(Generic[T]):
     def check_before_run(self) -> None:
         """Raise an error if the job cannot run in its scheduler. The run is then rejected, and no job starts.
 
-        Each run calls this before it starts a job, and so does `add` of a running scheduler. By default it does
+        Each run calls this before it starts any job, and so does `add` of a running scheduler. By default it does
         nothing.
         """
 
@@ -433,9 +439,9 @@ class AbstractJob(Generic[T]):
     def for_journal(self) -> Work | None:
         """Return the identity of the job's work for a journal, and the files that it reads and writes.
 
-        Any run with a journal may call this when all requirements have settled. If the result is None, the default, the
-        work is identified by the class and the attributes without a leading underscore; if the job calls a function, by
-        the function and its arguments.
+        Any run with a journal may call this when all requirements have settled. By default it returns None. The journal
+        then identifies the work of a job that calls a function by the function and its arguments, and that of any other
+        job by the class and the attributes without a leading underscore.
         """
         return None
 
@@ -444,15 +450,15 @@ class AbstractJob(Generic[T]):
 
     @property
     def granted(self) -> Mapping[str, Any]:
-        """The resources that the job has while it runs, by name. Each value is a list of named things, or an amount."""
+        """The resources that the job has while it runs, by name. Each value is a list of named units, or an amount."""
         grant = self._grant()
         return {} if grant is None else grant.to_dict()
 
     def used(self, **amounts: Need) -> None:
         """Correct the amounts that the job takes from a `Rate`, when the real amounts are known.
 
-        The difference to the amounts taken so far is taken or given back at once; the job itself does not wait. The
-        amounts count from the beginning of the attempt. A thread of the job may call this.
+        The difference from the amounts taken so far is taken or given back at once, and the job does not wait for it.
+        The amounts count from the beginning of the attempt. A thread of the job may call this.
 
         Args:
             amounts: for each rate, by name, an amount or a dict of amounts by key, as in `needs`. Rates and keys that
@@ -603,12 +609,15 @@ class AbstractJob(Generic[T]):
 
     @property
     def started_at(self) -> float | None:
-        """The time when the job's first attempt that counts started, in seconds on the backend's clock."""
+        """The time when the job started, in seconds on the backend's clock; None if it has not started.
+
+        Retries do not change it. After an attempt that raised `Throttled`, the job has not started.
+        """
         return self._started_at
 
     @property
     def finished_at(self) -> float | None:
-        """The time when the job settled, in seconds on the backend's clock."""
+        """The time when the job settled, in seconds on the backend's clock; None if it has not settled."""
         return self._finished_at
 
     @property
@@ -626,7 +635,7 @@ class AbstractJob(Generic[T]):
 
         An attempt that raised `Throttled` does not count.
         """
-        return (self._started_at is not None) + (self._extras.further_attempts if self._extras is not None else 0)
+        return (self._started_at is not None) + (self._extras.retry_count if self._extras is not None else 0)
 
     @property
     def timed_out(self) -> bool:
@@ -635,7 +644,7 @@ class AbstractJob(Generic[T]):
 
     @property
     def fraction_done(self) -> float | None:
-        """The last fraction that the latest call reported by `progress()`, from 0 to 1; None if it reported none."""
+        """The last fraction, from 0 to 1, that the job's latest call passed to `progress()`; None if it passed none."""
         return None if self._extras is None else self._extras.fraction
 
     def progress(self, fraction: float | None = None) -> None:
@@ -776,11 +785,11 @@ class AbstractJob(Generic[T]):
     # ---- for the rest of the package
 
     def _default_label(self, depth: int = _labels.MAX_DEPTH) -> str:
-        """Return the label of a job for which the user has set none. It may show `depth` nested calls."""
+        """Return the default label of the job, which may show up to `depth` nested calls."""
         return type(self).__name__
 
     def _label_as_argument(self, depth: int) -> str:
-        """Return the text of this job in the default label of another job. It may show `depth` nested calls."""
+        """Return the text of this job in another job's default label, which may show up to `depth` nested calls."""
         return self._default_label(depth) if self._label is None else self._label
 
     def _failure_kind(self) -> object:
@@ -804,7 +813,7 @@ class AbstractJob(Generic[T]):
             )
 
     def _innermost_run(self) -> Run | None:
-        """Return the innermost run in progress that contains the job."""
+        """Return the innermost run in progress that contains the job; None if there is none."""
         return None if self._scheduler is None else self._scheduler._innermost_run()
 
     def _check_options(self) -> None:
@@ -843,9 +852,10 @@ class AbstractJob(Generic[T]):
         return options.retry is not None or (options.on_timeout == "restart" and is_timed)
 
     def _release_inputs(self, *, last_call: bool = False) -> None:
-        """Drop the results of inputs that no other job needs. Call this when the arguments have been filled in.
+        """Drop the results of inputs with `keep_result=False` that no other job needs any more.
 
-        If the job may be called again, keep the results, unless this is the `last_call`.
+        Call this when the arguments have been filled in. If the job may be called again, the results are kept, unless
+        this is the `last_call`.
         """
         rule = self._rule
         if rule is None or not rule.drops_results:
@@ -859,7 +869,7 @@ class AbstractJob(Generic[T]):
         for job in rule.inputs:
             input_extras = job._extras
             if job._scheduler is None or job in job._scheduler._members.members_used_outside:
-                continue  # the user of the result is in a nested scheduler, which may run again
+                continue  # a job in a nested scheduler needs the result, and that scheduler may run again
             if input_extras is not None and input_extras.consumer_count:
                 input_extras.consumer_count -= 1
                 if not input_extras.consumer_count and job._state is JobState.SUCCEEDED:
@@ -908,11 +918,11 @@ class AbstractJob(Generic[T]):
         return False
 
     def _all_jobs(self) -> Iterable[AbstractJob[Any]]:
-        """Return the jobs that this object means in `add`; see `flatten`."""
+        """Return the jobs that this object stands for in `add`; see `flatten`."""
         return (self,)
 
     def _last_jobs(self) -> Iterable[AbstractJob[Any]]:
-        """Return the jobs that this object means in `requires`; see `flatten`."""
+        """Return the jobs that this object stands for in `requires`; see `flatten`."""
         return (self,)
 
     def __repr__(self) -> str:
@@ -925,9 +935,9 @@ AnyJob = AbstractJob[Any]
 DEFAULT_SLOW_PATH: Final = _option_descriptors.register_default_record(
     AbstractJob, "_slow_path", _job_options.SlowPathOptions
 )
-"""The `_slow_path` of a job that leaves the hot path for a reason other than an option; None on the hot path."""
-REDACTED: Final = _option_descriptors.replace_field(DEFAULT_SLOW_PATH, "redact", True)
-"""The first `_slow_path` of a new job with `redact=True`, so that errors about other options hide its arguments."""
+"""The record with all defaults, for a job that is off the hot path for a reason other than its options."""
+REDACTED_SLOW_PATH: Final = _option_descriptors.replace_field(DEFAULT_SLOW_PATH, "redact", True)
+"""The initial `_slow_path` of a job with `redact=True`, so that errors about other options hide its arguments."""
 _option_descriptors.register_default_record(AbstractJob, "_scheduling", _job_options.SchedulingOptions)
 _option_descriptors.register_default_record(AbstractJob, "_rule", _job_options.TriggerRule)
 _option_descriptors.set_docs_and_signature(AbstractJob, AbstractJob.__init__)
@@ -939,7 +949,7 @@ state_of: Final = AbstractJob.__dict__["_state"].__get__
 def is_scheduler(job: object) -> TypeIs[BaseScheduler]:
     """Return whether an object is a scheduler.
 
-    Do not test for attributes instead: a user's class may define any attribute.
+    Do not test for attributes instead: a user-defined class may have any attribute.
     """
     return isinstance(job, AbstractJob) and job._is_scheduler
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     JobSave = Literal["default"] | Save
 
 
-class UnnamedOptions(TypedDict, total=False):
+class OptionsExceptLabel(TypedDict, total=False):
     """The types of all options of every kind of job except `label`; `AbstractJob` declares the options."""
 
     critical: bool | None
@@ -52,13 +52,13 @@ class UnnamedOptions(TypedDict, total=False):
     needs: Mapping[str, Need] | None
 
 
-class JobOptions(UnnamedOptions, total=False):
+class JobOptions(OptionsExceptLabel, total=False):
     """The types of all options of every kind of job; `AbstractJob` describes them."""
 
     label: str | None
 
 
-# ---- records of options that few jobs have; the declarations of the options have the defaults
+# ---- records that store options which few jobs have; `AbstractJob` declares the options, with their defaults
 
 
 class SchedulingOptions(NamedTuple):
@@ -74,7 +74,7 @@ RUN_RESOURCES: Final[dict[str, Callable[[], int]]] = {}
 
 
 def declare_run_resource(name: str, total: Callable[[], int]) -> None:
-    """Declare a resource of the run itself, as opposed to a pool, for kinds of jobs that call `need_of_run`.
+    """Declare a resource of the run itself, as opposed to a pool, for kinds of jobs that call `set_run_need`.
 
     Args:
         name: the name of the resource, which no resource of a pool may have.
@@ -139,8 +139,10 @@ class TriggerRule:
         self.drops_results = drops_results
 
 
-# ---- checks: each takes a value, the name of the option, and the name of the job (the subject) or a function that
-# returns this name; it returns the value to store, or raises an error that names the option and the job
+# ---- checks
+#
+# Each check takes a value, the name of its option, and a subject, which is the name of the job or a function that
+# returns this name. It returns the value to store, or raises an error that names the option and the job.
 
 
 def make_choice_check(choices: tuple[str, ...]) -> Callable[[Any, str, Subject], Any]:
@@ -165,7 +167,7 @@ def check_label(value: Any, name: str, subject: Subject) -> str | None:
 
 
 def check_retry(value: Any, name: str, subject: Subject) -> Retry:
-    """Check a value of `retry`: a number of further attempts, or a decorator. Return None for 0."""
+    """Check a value of `retry`: a number of retries, or a decorator. Return None for 0."""
     if callable(value):
         return cast("Retry", value)
     return whole_number(value, name, subject, "or a decorator of an async function, or None") or None
@@ -210,7 +212,7 @@ def check_needs(value: Any, name: str, subject: Subject) -> dict[str, AmountSpec
 
 
 def flag(value: Any, name: str, subject: Subject) -> bool:
-    """Check that a value is True or False, or equal to one of them, because text such as "no" would be true."""
+    """Check that a value equals True or False. Text such as "no" is rejected, because it would count as true."""
     if not is_among(value, (True, False)):
         raise bad_value_error(TypeError, value, name, subject, "give True or False")
     return bool(value)
@@ -320,7 +322,7 @@ def bad_value_error(error: type[E], value: Any, name: str, subject: Subject, adv
 
 
 def subject_text(subject: Subject) -> str:
-    """Return the name of a job for an error. It may be a function, because a name takes longer than all checks."""
+    """Return a subject as text. It may be a function, so that the text is built only for an error."""
     return subject if isinstance(subject, str) else subject()
 
 
@@ -354,7 +356,7 @@ OPTION_REPLACEMENTS: Final = {
     "jobs_window": "jobs_window of the Scheduler",
     "verbose": "run(instruments=[Monitor()])",
 }
-"""The advice for options of other libraries that jobs do not have, by name."""
+"""What to use instead of options that jobs in other libraries accept but jobs here do not, by option name."""
 
 
 def _suggest_option(name: str, known: Iterable[str]) -> str | None:
@@ -368,7 +370,7 @@ def _suggest_option(name: str, known: Iterable[str]) -> str | None:
 
 
 def unknown_job_option_error(
-    name: str, subject: str, kind: type[AbstractJob[Any]], what: str = "a job", *, is_call: bool = False
+    name: str, subject: str, kind: type[AbstractJob[Any]], owner: str = "a job", *, is_call: bool = False
 ) -> TypeError:
     """Create the error for an unknown option of a job, with the option that was probably meant.
 
@@ -376,7 +378,7 @@ def unknown_job_option_error(
         name: the unknown option.
         subject: the name of the job.
         kind: the class of the job, whose constructor may have further options.
-        what: the kind of object that has no such option, as text.
+        owner: the kind of object that has no such option, such as "a job".
         is_call: whether the job calls a function, which may have a parameter of this name.
 
     """
@@ -389,7 +391,7 @@ def unknown_job_option_error(
     if is_call:
         hints.append(f"{'If' if suggestion else 'if'} the function is to get it, write kwargs={{{name!r}: ...}}")
     options = "" if suggestion else f"{'; ' * is_call}the options are {', '.join(known)}"
-    return TypeError(f"{subject}: {what} has no option {name!r}; {' '.join(hints)}{options}")
+    return TypeError(f"{subject}: {owner} has no option {name!r}; {' '.join(hints)}{options}")
 
 
 def unknown_option_error(

@@ -47,7 +47,7 @@ class JobKind(AbstractJob[T]):
         ...             while number and run.clock() < limit.deadline:
         ...                 number -= 1
         ...                 await run.sleep_until(run.clock() + 0.001)
-        ...                 limit.alive()
+        ...                 limit.heartbeat()
         ...         return "lift-off" if not number else "hold"
         >>> job = Countdown(3, timeout=5)
         >>> Scheduler(job).run(), job.result()
@@ -129,19 +129,22 @@ class JobKind(AbstractJob[T]):
         """
         from ..job._work_spec import Work  # imported here, because only journals need it
 
-        return Work(what=self._box.name, arguments=given_of(self))
+        return Work(what=self._box.name, arguments=original_arguments_of(self))
 
     def forget_run(self) -> None:
         """Discard what the last run has stored in the job's attributes. This is called before the next run."""
 
     # ---- for the engine
 
-    def _call_back(self, function: Callback | None, outcome: Any) -> None:
-        """Call a function with the job. During the call, the job's `result()` is `outcome`."""
+    def _run_callback(self, function: Callback | None, outcome: Any) -> None:
+        """Call a function with the job; do nothing for None.
+
+        During the call, the job's `result()` returns `outcome` or, if that is a `Failure`, raises its exception.
+        """
         if function is None:
             return
         extras = self._ensure_extras()
-        # A RUNNING job has a result only if it is a ready service.
+        # `result()` of a RUNNING job returns the outcome only if the job counts as a ready service.
         self._outcome, extras.is_service_ready = outcome, not isinstance(outcome, Failure)
         try:
             function(self)
@@ -172,6 +175,6 @@ def arguments_of(job: JobKind[Any]) -> tuple[Any, ...]:
     return arguments
 
 
-def given_of(job: JobKind[Any]) -> tuple[Any, ...]:
+def original_arguments_of(job: JobKind[Any]) -> tuple[Any, ...]:
     """Return the arguments of a job as the user gave them, with the inputs among them."""
     return tuple(original_arguments(job._arguments))

@@ -32,14 +32,14 @@ MAX_ITEMS: Final = 3
 MAX_DEPTH: Final = 3
 """The maximum number of calls inside the call of a default label: `save(parse(fetch(3)))` has two."""
 MIN_HIDDEN_INT: Final = 10**18
-"""The smallest whole number that is shown as `<int>`, because formatting large numbers is slow."""
+"""Whole numbers of at least this magnitude are shown as `<int>`, because formatting large numbers is slow."""
 REPR_TYPES: Final = frozenset({bool, complex, type(None), type(...)})
 """Types whose objects are shown by their `repr`, which is short."""
 BRACKETS: Final[dict[type, str]] = {list: "[]", tuple: "()", dict: "{}", set: "{}", frozenset: "{}"}
 """Types of containers whose items may be shown, with their brackets."""
 SLASH: Final = re.compile("/")
 MAX_UNESCAPED_SLASHES: Final = 50
-"""The number of slashes in a label above which each is escaped, because the prefixes would take too much memory."""
+"""The maximum number of slashes in a label that may stay unescaped. The prefixes of more would take too much memory."""
 NAMED_TYPES: Final = (types.FunctionType, types.BuiltinFunctionType, types.MethodType)
 """Types of functions, which are shown by their names."""
 
@@ -156,7 +156,7 @@ def path_of_job(job: AbstractJob[Any]) -> str:
 
 
 def distinct_names(jobs: Iterable[AbstractJob[Any]]) -> list[str]:
-    """Return a printable name for each job: its label or, if some labels are equal, its path in O(V)."""
+    """Return a printable name for each job: its label if all labels are different, otherwise its path. O(V)."""
     jobs = [*jobs]
     if len({job.label for job in jobs}) == len(set(jobs)):
         return [printable(job.label) for job in jobs]
@@ -173,7 +173,8 @@ def paths_of(scheduler: BaseScheduler, prefix: str | None = None) -> dict[Abstra
 
     Args:
         scheduler: the scheduler.
-        prefix: the beginning of each path; None for the path of `scheduler` itself, unless it is the outermost.
+        prefix: the beginning of each path; None for the path of `scheduler` itself, which is left out if it is the
+            outermost scheduler.
 
     """
     if prefix is None:
@@ -205,7 +206,7 @@ class UniqueSiblingNames:
 
     If several members have the same label, "#2" is appended to that of the second, and so on. A "/" in a label, which
     most command lines have, stays as it is, unless the text before it is the name of a nested scheduler: then each "/"
-    becomes "\/". In the name of a nested scheduler it always does.
+    in the label becomes "\/". In the name of a nested scheduler, each "/" becomes "\/" in any case.
     """
 
     __slots__ = ("_ordinals", "_schedulers", "_slash_prefixes")
@@ -221,7 +222,7 @@ class UniqueSiblingNames:
         """Return a name for the next member with this label, different from all names before."""
         name = first = self._escape(label, is_scheduler) if "/" in label or is_scheduler else label
         ordinal = self._ordinals.get(first, 1)
-        # This usually takes one step, and more only for labels such as "a#2". To begin at 2 would be O(V²).
+        # This usually takes one step; only labels such as "a#2" need more. Starting at 2 every time would take O(V²).
         while name in self._ordinals or (is_scheduler and name in self._slash_prefixes):
             ordinal += 1
             name = f"{first}#{ordinal}"

@@ -1,7 +1,7 @@
 """`Option`: a descriptor that declares one option of a job, with its default, its check, and when it may be set.
 
 Each option is an attribute of its class and a keyword argument of the constructor. Type checkers also need the types of
-the arguments in a `TypedDict`; a test checks that both are the same.
+the arguments in a `TypedDict`; a test checks that the two agree.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ def _store_scheduling_options(job: AbstractJob[Any], options: _job_options.Sched
         job._scheduler._members.update_scheduling_options(job)
 
 
-def need_of_run(job: AbstractJob[Any], name: str, amount: int) -> None:
+def set_run_need(job: AbstractJob[Any], name: str, amount: int) -> None:
     """Set a job's need for a resource of the run itself, in addition to `needs`. Call this in `check_before_run`.
 
     Args:
@@ -260,7 +260,7 @@ def set_docs_and_signature(kind: type[AbstractJob[Any]], constructor: Callable[.
     """
     indent = " " * (
         4 if sys.version_info >= (3, 13) else 8
-    )  # the indentation of the lines under Args, 4 columns of which are stripped since Python 3.13
+    )  # the indentation of the entries under Args; Python 3.13 and later strip 4 columns of it
     descriptions = dict(re.findall(rf"^{indent}(\w+): (.+(?:\n{indent}    .+)*)", kind.__doc__ or "", re.MULTILINE))
     for option in kind._declared_options.values():
         if option.name in descriptions and "__doc__" not in vars(option):

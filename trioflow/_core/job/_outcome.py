@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 
 ENGINE_PREFIX: Final = f"{__name__.partition('._core.')[0]}._core."
-"""The beginning of the names of the engine's modules."""
+"""The prefix of the names of the engine's modules."""
 
 
 class Failure:
-    """A failed job's exception, with its first traceback, because `__traceback__` grows each time it is raised."""
+    """A failed job's exception, with its first traceback, because `__traceback__` grows with each raise."""
 
     __slots__ = ("exception", "number", "traceback")
 
-    # The numbers of failed and cancelled jobs, in the order in which they settle.
+    # A counter that numbers failed and cancelled jobs in the order in which they settle.
     numbers: ClassVar[Iterator[int]] = itertools.count()
 
     def __init__(self, exception: BaseException) -> None:
         self.number: Final = next(self.numbers)
         self.exception: Final = exception
-        with contextlib.suppress(Exception):  # raised by a user's exception class that rejects the change
+        with contextlib.suppress(Exception):  # raised by a user-defined exception class that rejects the change
             _strip_engine_frames(exception)
         self.traceback: Final = exception.__traceback__
 
@@ -73,7 +73,7 @@ def _clear_frame(frame: FrameType) -> None:
 
     If several jobs raise the same exception object, its traceback has the frames of all of them. Some of the frames may
     still run, for example that of a job that makes another attempt. Before CPython 3.13, `frame.clear()` would close
-    such a frame. A frame has ended if the garbage collector sees that it refers to its code.
+    such a frame. The garbage collector sees the reference from a frame to its code only when the frame has ended.
     """
     if any(value is frame.f_code for value in gc.get_referents(frame)):
         frame.clear()
@@ -102,7 +102,7 @@ class Throttling(NamedTuple):
 
 
 class RunExtras:
-    """The part of a job's state in a run that few jobs need. It is created on demand. The class has the defaults."""
+    """The part of a job's state in a run that few jobs need, created on demand. Class attributes hold the defaults."""
 
     has_timed_out = False  # whether a timeout cancelled a call of the job
     is_service_ready = False  # whether the job is a service that has called `started()`
@@ -112,11 +112,11 @@ class RunExtras:
     has_released_inputs = False  # whether the job no longer counts as a consumer of its inputs
     # Functions to call once, when the job has settled, or when its run has ended without reaching it.
     listeners: list[Callable[[AbstractJob[Any]], None]] | None = None
-    further_attempts = 0  # the number of attempts after the first
+    retry_count = 0  # the number of attempts after the first
     fraction: float | None = None  # the fraction of its work that the job has reported as done
     time_limit: Any = None  # the `TimeLimit` of the current call, if the job has an `idle_timeout`
     throttlings: tuple[Throttling, ...] = ()  # the attempts that raised `Throttled`
-    machine_waits: tuple[tuple[float, float], ...] = ()  # when the job was RUNNING, but waited for its machine
+    machine_waits: tuple[tuple[float, float], ...] = ()  # the beginning and end of each wait for the machine
     call_place: tuple[str, int] | None = None  # where the call runs, and how many calls can run there concurrently
     grant: Any = None  # the resources of the job, a `Grant`
     runs_once = False  # whether no later run of the scheduler can reach the job
@@ -129,7 +129,7 @@ class RunExtras:
     def is_empty(self) -> bool:
         """Return whether all attributes that a settled job needs have their defaults."""
         has_count_or_flag = (
-            self.further_attempts
+            self.retry_count
             or self.has_timed_out
             or self.is_restored
             or self.not_restored_reason
@@ -252,5 +252,5 @@ def one_line_error(error: BaseException) -> str:
 
 
 def find_interruption(error: BaseException) -> BaseException | None:
-    """Return the first exception in a group that is not an `Exception`, such as KeyboardInterrupt; None without one."""
+    """Return the first exception in `error` that is not an `Exception`, such as KeyboardInterrupt; otherwise None."""
     return next((leaf for leaf in leaf_exceptions(error) if not isinstance(leaf, Exception)), None)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     """The type of a user's requirements: a job, a Sequence, None, or a collection of these."""
 
 MANY_REQUIREMENTS: Final = 16
-"""The length from which requirements are stored in a dict. A tuple takes less memory, but is slower to search."""
+"""From this number on, a job's requirements are in a dict. A tuple takes less memory, but is slower to search."""
 
 
 class Requirements(AbstractSet[Any]):
@@ -57,7 +57,7 @@ def flatten_simple(value: Any, state_of: Callable[[Any], Any]) -> tuple[Any, ...
 
     Args:
         value: the user's value.
-        state_of: returns the state of a job; raises for any other object, and for a job that is not initialised.
+        state_of: returns the state of a job; raises for any other object, and for a job that is not initialized.
 
     """
     jobs: Any = value if value.__class__ is list or value.__class__ is tuple else (value,)
@@ -72,12 +72,12 @@ def flatten_simple(value: Any, state_of: Callable[[Any], Any]) -> tuple[Any, ...
 
 
 def flatten(values: Iterable[Any], purpose: str, method: str) -> Iterator[AbstractJob[Any]]:
-    """Yield the jobs in `values`, in order; these are jobs, Sequences, None, and collections of these at any depth.
+    """Yield the jobs in `values`, in order. Each value is a job, a Sequence, None, or a collection of values.
 
     Args:
         values: the user's values.
         purpose: the call that takes the values, for errors.
-        method: "_all_jobs" if a Sequence means all of its jobs; "_last_jobs" if it means its last job.
+        method: "_all_jobs" if a Sequence stands for all of its jobs; "_last_jobs" if it stands for its last job.
 
     Raises:
         TypeError: a value is none of these.
@@ -91,7 +91,7 @@ def flatten(values: Iterable[Any], purpose: str, method: str) -> Iterator[Abstra
                 continue
             expand = getattr(value.__class__, method, None)
             if expand is not None:
-                _check_initialised(value, purpose)
+                _check_initialized(value, purpose)
                 yield from expand(value)
             elif _is_collection(value):
                 stack.append(iter(value))
@@ -114,11 +114,11 @@ def _advice(value: object) -> str:
     return "give jobs, Sequences, None, or collections of these"
 
 
-def _check_initialised(job: object, purpose: str) -> None:
+def _check_initialized(job: object, purpose: str) -> None:
     """Reject a job or a Sequence whose `__init__` did not call that of its base class.
 
     Raises:
-        TypeError: `job` is not initialised.
+        TypeError: `job` is not initialized.
 
     """
     if not (hasattr(job, "_state") or hasattr(job, "jobs")):
@@ -136,5 +136,5 @@ def extend_requirements(
     if isinstance(required, dict):
         required.update(dict.fromkeys(new))
         return required
-    extended = (*required, *new) if required else tuple(new)  # `tuple` returns a tuple itself
+    extended = (*required, *new) if required else tuple(new)  # `tuple` returns a tuple unchanged
     return extended if len(extended) < MANY_REQUIREMENTS else dict.fromkeys(extended)

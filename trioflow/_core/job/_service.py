@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         """The type of the argument `task_status`, which matches the annotations for trio and for anyio."""
 
 
-class Serves0(Protocol[T_co]):
+class ServiceFunction0(Protocol[T_co]):
     """A service's function with no positional parameters."""
 
     def __call__(self, *, task_status: AnyTaskStatus[T_co]) -> Awaitable[Any]:
@@ -41,7 +41,7 @@ class Serves0(Protocol[T_co]):
         ...
 
 
-class Serves1(Protocol[T_co]):
+class ServiceFunction1(Protocol[T_co]):
     """A service's function with one positional parameter."""
 
     def __call__(self, a: Any, /, *, task_status: AnyTaskStatus[T_co]) -> Awaitable[Any]:
@@ -49,7 +49,7 @@ class Serves1(Protocol[T_co]):
         ...
 
 
-class Serves2(Protocol[T_co]):
+class ServiceFunction2(Protocol[T_co]):
     """A service's function with two positional parameters."""
 
     def __call__(self, a: Any, b: Any, /, *, task_status: AnyTaskStatus[T_co]) -> Awaitable[Any]:
@@ -57,7 +57,7 @@ class Serves2(Protocol[T_co]):
         ...
 
 
-class Serves3(Protocol[T_co]):
+class ServiceFunction3(Protocol[T_co]):
     """A service's function with three positional parameters."""
 
     def __call__(self, a: Any, b: Any, c: Any, /, *, task_status: AnyTaskStatus[T_co]) -> Awaitable[Any]:
@@ -102,7 +102,7 @@ class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"), p
     Its function is called with the keyword argument `task_status`, as by `nursery.start()` of trio and anyio. When the
     function calls `task_status.started(value)`, the service counts as succeeded for the jobs that require it, and
     `value` is its result. `timeout`, `retry` and `restarts` apply until then. At the end of the run, services are
-    cancelled after all other jobs, each one after the jobs that use it, and end SUCCEEDED.
+    cancelled after all other jobs, each after the services that require it, and end SUCCEEDED.
 
     Args:
         function: an async function with a parameter `task_status`; it is called at each start. If this parameter is
@@ -134,7 +134,7 @@ class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"), p
     @overload
     def __init__(
         self,
-        function: Serves0[T],
+        function: ServiceFunction0[T],
         /,
         *args: Any,
         kwargs: Mapping[str, Any] | None = None,
@@ -143,7 +143,7 @@ class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"), p
     @overload
     def __init__(
         self,
-        function: Serves1[T],
+        function: ServiceFunction1[T],
         /,
         *args: Any,
         kwargs: Mapping[str, Any] | None = None,
@@ -152,7 +152,7 @@ class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"), p
     @overload
     def __init__(
         self,
-        function: Serves2[T],
+        function: ServiceFunction2[T],
         /,
         *args: Any,
         kwargs: Mapping[str, Any] | None = None,
@@ -161,7 +161,7 @@ class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"), p
     @overload
     def __init__(
         self,
-        function: Serves3[T],
+        function: ServiceFunction3[T],
         /,
         *args: Any,
         kwargs: Mapping[str, Any] | None = None,

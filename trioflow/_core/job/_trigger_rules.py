@@ -33,7 +33,8 @@ def decide(job: AbstractJob[Any], rule: TriggerRule) -> tuple[JobState, Failure 
     """Decide whether a job runs; all its requirements have settled.
 
     Returns:
-        SCHEDULED, SKIPPED or BLOCKED, and if it is BLOCKED the job's `RequirementFailed` as a Failure, otherwise None.
+        The job's next state: SCHEDULED, SKIPPED or BLOCKED. If it is BLOCKED, also the job's `RequirementFailed` as a
+        `Failure`; otherwise None.
 
     """
     if certainly_runs(rule):
@@ -43,7 +44,7 @@ def decide(job: AbstractJob[Any], rule: TriggerRule) -> tuple[JobState, Failure 
     essential = job._required if rule.run_if == "succeeded" else rule.inputs
     failed = [requirement for requirement in essential if has_failed(requirement)]
     if failed:
-        return JobState.BLOCKED, Failure(_requirement_failed(job, min(failed, key=_settle_number)))
+        return JobState.BLOCKED, Failure(_requirement_failed_error(job, min(failed, key=_settle_position)))
     if any(requirement._state is JobState.SKIPPED for requirement in essential):
         return JobState.SKIPPED, None
     return MAY_RUN
@@ -64,12 +65,12 @@ def has_failed(job: AbstractJob[Any]) -> bool:
     return job._state not in NOT_FAILED and not job._is_ready()
 
 
-def _settle_number(job: AbstractJob[Any]) -> float:
+def _settle_position(job: AbstractJob[Any]) -> float:
     """Return the position of a failed requirement in the order of settling; infinity if it never settled."""
     return job._outcome.number if isinstance(job._outcome, (Failure, CancelledOutcome)) else float("inf")
 
 
-def _requirement_failed(job: AbstractJob[Any], requirement: AbstractJob[Any]) -> _errors.RequirementFailed:
+def _requirement_failed_error(job: AbstractJob[Any], requirement: AbstractJob[Any]) -> _errors.RequirementFailed:
     """Return the exception for a job that a failed requirement blocks, with the original failure as its cause."""
     error = _errors.RequirementFailed(job, requirement)
     failure = requirement.raised_exception()

@@ -71,7 +71,7 @@ class Work:
     Args:
         what: the kind of the work, such as "command".
         arguments: the arguments of the work, in order.
-        options: its other settings, in a fixed order. If each of them is None or False, they count as absent.
+        options: its other settings, in a fixed order. If all of them are None or False, they count as absent.
         reads: files, directories and patterns, such as `src/**/*.c`, that the work reads; and each `Depfile`.
         writes: files and directories that the work creates or replaces. The remains of an unfinished attempt are
             renamed to NAME.partial before the job runs again.

@@ -25,7 +25,7 @@ class AdaptiveWindow(Instrument):
         self.controller = WindowController(settings)
 
     def job_scheduled(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-        """If a throttled job was put back into the ready queue, count that as overload."""
+        """If the job was throttled and put back into the ready queue, count that as overload."""
         if job._extras is None or not job._extras.throttlings or job._forever or scheduler is not self._run.scheduler:
             return
         if issubclass(_errors.Throttled, self._settings.slower_on):
@@ -33,7 +33,7 @@ class AdaptiveWindow(Instrument):
             self._count_overload(last.began, last.ended)
 
     def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-        """Count the outcome of a job as success or overload."""
+        """Count the outcome of a job as a success or as overload; other failures do not count."""
         started_at, now = job._started_at, job._finished_at
         if scheduler is not self._run.scheduler or job._forever or started_at is None or now is None:
             return

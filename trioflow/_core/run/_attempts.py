@@ -1,6 +1,6 @@
 """Calls of a job with its timeout, restarts and retries.
 
-An attempt is one call of the job, or several if `on_timeout="restart"` repeats it. `retry` makes further attempts.
+An attempt is one call of the job, or several if `on_timeout="restart"` repeats the call. Each retry is another attempt.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Attempt = Callable[[], Awaitable[Any]]
 
 
 def call_job(worker: Worker, job: AbstractJob[Any], options: _job_options.SlowPathOptions | None) -> Awaitable[Any]:
-    """Return the awaitable of a job, wrapped in no more coroutines than the job's options need."""
+    """Return an awaitable that calls a job, wrapped in only those coroutines that the job's options require."""
     if options is None:
         return job._call_once()
     if options.retry is not None or job._callbacks is not None:
@@ -41,20 +41,18 @@ def call_job(worker: Worker, job: AbstractJob[Any], options: _job_options.SlowPa
 
 
 async def _call_with_retries(worker: Worker, job: AbstractJob[Any], options: _job_options.SlowPathOptions) -> Any:
-    """Make attempts until one succeeds, and return its value."""
+    """Make attempts until one succeeds or no retries are left, call the callbacks, and return the value."""
     attempts = Attempts(worker, job, options)
     value: Any = None
     try:
-        attempts_made = (
-            0 if job._extras is None else job._extras.further_attempts
-        )  # attempts before a throttle count as made
-        attempt = with_retries(options.retry, attempts.begin, job._name_for_errors, attempts_made)
-        value = await (attempt() if job._callbacks is None else _call_back_after(worker, job, attempt))
+        retries_made = 0 if job._extras is None else job._extras.retry_count  # includes retries before a throttle
+        attempt = with_retries(options.retry, attempts.begin, job._name_for_errors, retries_made)
+        value = await (attempt() if job._callbacks is None else _attempt_with_callbacks(worker, job, attempt))
     except BaseException as error:
         if attempts.final_error is None:
             if attempts.cancelled_error is None or worker.run.backend.split_cancellations(error) != (True, None):
                 raise
-            attempts.final_error = attempts.cancelled_error  # the decorator made another attempt, which was cancelled
+            attempts.final_error = attempts.cancelled_error  # the decorator made a retry, which was cancelled
     finally:
         attempts.worker = attempts.job = None
     if attempts.final_error is not None:
@@ -63,22 +61,22 @@ async def _call_with_retries(worker: Worker, job: AbstractJob[Any], options: _jo
 
 
 def with_retries(
-    retry: _job_options.Retry, attempt: Attempt, subject: _job_options.Subject, attempts_made: int = 0
+    retry: _job_options.Retry, attempt: Attempt, subject: _job_options.Subject, retries_made: int = 0
 ) -> Attempt:
     """Wrap an attempt so that it is retried.
 
     Args:
-        retry: a decorator, or the maximum number of further attempts.
+        retry: a decorator, or the maximum number of retries; None for none.
         attempt: the function that makes an attempt.
         subject: the job, for errors.
-        attempts_made: the number of further attempts that were made already.
+        retries_made: the number of retries that have already been made.
 
     Raises:
         TypeError: the decorator returned a value that is not callable.
 
     """
     if not callable(retry):
-        return partial(_repeat, attempt, (retry or 0) - attempts_made)
+        return partial(_repeat, attempt, (retry or 0) - retries_made)
     wrapped: Any = retry(attempt)
     if not callable(wrapped):
         raise TypeError(
@@ -88,29 +86,30 @@ def with_retries(
     return wrapped  # type: ignore[no-any-return]
 
 
-async def _call_back_after(worker: Worker, job: Any, attempt: Attempt) -> Any:
-    """Make all attempts, and then call the callbacks of a `JobKind`, which can read the outcome of the job.
+async def _attempt_with_callbacks(worker: Worker, job: Any, attempt: Attempt) -> Any:
+    """Make all attempts, and then call the job's callbacks `on_done` and `on_settled`, which can read its outcome.
 
-    The job keeps its slot during the callbacks. After a throttle, `on_settled` is not called: the job runs again.
+    The job keeps its slot during the callbacks. `on_done` is called only after a success. If the job was throttled,
+    `on_settled` is not called, because the job will run again.
     """
     on_done, on_settled = job._callbacks
     try:
         value = await attempt()
-        job._call_back(on_done, value)
+        job._run_callback(on_done, value)
     except BaseException as raised:
         error = raised.error if isinstance(raised, RetryBypass) else raised
-        if worker.run.backend.split_cancellations(error)[1] is None:  # callbacks see a cancellation as a `JobCancelled`
+        if worker.run.backend.split_cancellations(error)[1] is None:  # to callbacks, a cancellation is a `JobCancelled`
             error = _errors.JobCancelled(f"{job.label!r} was cancelled: it has no result")
         if not find_throttles(error):
-            job._call_back(on_settled, Failure(error))
+            job._run_callback(on_settled, Failure(error))
         raise
-    job._call_back(on_settled, value)
+    job._run_callback(on_settled, value)
     return value
 
 
-async def _repeat(attempt: Attempt, times: int) -> Any:
-    """Call `attempt`, and up to `times` times more while it raises an `Exception`; return its value."""
-    for _ in range(times):
+async def _repeat(attempt: Attempt, max_retries: int) -> Any:
+    """Call `attempt`, and retry it up to `max_retries` times if it raises an `Exception`; return its value."""
+    for _ in range(max_retries):
         try:
             return await attempt()
         except Exception:
@@ -119,17 +118,17 @@ async def _repeat(attempt: Attempt, times: int) -> Any:
 
 
 class RetryBypass(BaseException):
-    """A BaseException that carries the final error of a job past its `retry` decorator, which may catch Exceptions."""
+    """A carrier of a job's final error past the `retry` decorator, which may catch every `Exception`."""
 
     def __init__(self, error: Exception) -> None:
         self.error: Final = error
 
 
 class Attempts:
-    """All attempts of one job; its method `begin` is the function that a `retry` decorator wraps.
+    """The attempts of one job. The method `begin` is the function that a `retry` decorator wraps.
 
-    The traceback of the job's exception refers to this object through the decorator's frames. So the references to the
-    job and its worker are dropped at the end.
+    The traceback of the job's exception refers to this object through the decorator's frames. Therefore, the references
+    to the job and its worker are dropped at the end.
     """
 
     __slots__ = ("cancelled_error", "final_error", "has_started", "job", "options", "worker")
@@ -139,7 +138,7 @@ class Attempts:
         self.job: Any = job
         self.options = options
         self.has_started = False
-        self.final_error: Exception | None = None  # an error that ends the attempts, which the decorator cannot change
+        self.final_error: Exception | None = None  # an error that ends the attempts, whatever the decorator does
         self.cancelled_error: Exception | None = None  # the error of a cancelled attempt
 
     async def begin(self) -> Any:
@@ -151,12 +150,11 @@ class Attempts:
             await run.backend.checkpoint()
             if run.backend.isolation.was_cancelled(worker):
                 await run.backend.checkpoint()  # asyncio may deliver a cancellation only one turn later
-                if (
-                    self.cancelled_error is not None
-                ):  # the job has left a shielded scope open, which blocks the cancellation
+                # The job has left a shielded scope open, which blocks the cancellation.
+                if self.cancelled_error is not None:
                     self.final_error = self.cancelled_error
                     raise RetryBypass(self.final_error)
-            run.begin_further_attempt(self.job)
+            run.begin_retry(self.job)
         self.has_started = True
         try:
             if self.options.timeout is self.options.idle_timeout is None:
@@ -172,12 +170,12 @@ class Attempts:
 
 
 def was_drained(job: AbstractJob[Any], error: BaseException) -> bool:
-    """Return whether a job is a nested scheduler that was drained, and so becomes CANCELLED, not FAILED."""
+    """Return whether a job is a nested scheduler that was drained, so that it becomes CANCELLED instead of FAILED."""
     return is_scheduler(job) and job._stop_reason is StopReason.DRAINED and isinstance(error, _errors.JobCancelled)
 
 
 def find_throttles(error: BaseException) -> list[_errors.Throttled]:
-    """Return the `Throttled` exceptions in `error`; none if it contains any other exception."""
+    """Return the `Throttled` exceptions in `error`, or an empty list if `error` contains any other exception."""
     leaves = list(leaf_exceptions(error))
     throttles = [leaf for leaf in leaves if isinstance(leaf, _errors.Throttled)]
     return throttles if len(throttles) == len(leaves) else []
@@ -186,9 +184,9 @@ def find_throttles(error: BaseException) -> list[_errors.Throttled]:
 async def _call_under_worker_deadline(
     worker: Worker, job: AbstractJob[Any], options: _job_options.SlowPathOptions
 ) -> Any:
-    """Call a job once, with its timeout as the deadline of the worker, which costs less than a scope for each job.
+    """Call a job once, with its timeout as the deadline of the worker, which is cheaper than a scope for each job.
 
-    As with a scope around the call, a cancellation of an outer scope takes precedence over the timeout.
+    As with a scope around the call, the cancellation of an enclosing scope takes precedence over the timeout.
     """
     run, timeout = worker.run, cast(float, options.timeout)
     group = worker.group
@@ -197,15 +195,15 @@ async def _call_under_worker_deadline(
         return await job._call_once()
     except BaseException as error:
         if (
-            not group.is_expired(worker)
+            not group.is_cancelled_alone(worker)
             or worker.was_cancelled_alone
             or run.backend.split_cancellations(error) != (True, None)
         ):
             raise
         place = innermost_line(error.__traceback__)
     finally:
-        if group.is_expired(worker):
-            worker.was_cancelled_alone = True  # only the worker was cancelled, not the run
+        if group.is_cancelled_alone(worker):
+            worker.was_cancelled_alone = True  # the worker was cancelled, but not the run
         group.set_deadline(worker, math.inf)
     job._ensure_extras().has_timed_out = True
     if options.on_timeout == "move_on":
@@ -214,7 +212,7 @@ async def _call_under_worker_deadline(
 
 
 async def _call_with_restarts(worker: Worker, job: AbstractJob[Any], options: _job_options.SlowPathOptions) -> Any:
-    """Make one attempt: call the job, and call it again after each timeout while it has restarts left."""
+    """Make one attempt: call the job, and call it again after each timeout while restarts are left."""
     restarts_left = options.restarts
     while True:
         try:
@@ -237,7 +235,10 @@ async def _call_with_restarts(worker: Worker, job: AbstractJob[Any], options: _j
 
 
 async def _call_in_scope(worker: Worker, job: AbstractJob[Any], options: _job_options.SlowPathOptions) -> Any:
-    """Call a job once, in a scope that ends the call at its timeout."""
+    """Call a job once, in a scope that ends the call at its timeout; raise `JobTimeout` if it does.
+
+    A job with `keeps_time=True` enforces its timeout itself, so it needs no scope.
+    """
     if job._keeps_time:
         return await job._call_once()
     run, timeout, limit, stack = worker.run, options.timeout, None, None
@@ -245,7 +246,7 @@ async def _call_in_scope(worker: Worker, job: AbstractJob[Any], options: _job_op
     try:
         with scope:
             if job._is_service:
-                job._ensure_extras().scope = scope  # the timeouts apply until the service is ready
+                job._ensure_extras().scope = scope  # the timeouts apply only until the service is ready
             end = scope.cancel
             try:
                 if options.idle_timeout is None:

@@ -1,9 +1,9 @@
-"""The clean-up phase: after a critical failure or a timeout, jobs with `run_if="failed"` still run.
+"""The clean-up phase: after a critical failure or a timeout, jobs with `run_if="failed"` can still run.
 
 A clean-up job runs if all its requirements have settled and at least one of them failed. If it requires another
-clean-up job, it starts after that one. Clean-up jobs do not wait for a slot or for their needs, even if the total of a
-resource is exceeded. Forever jobs and services still run during this phase. The outcomes of clean-up jobs do not change
-the result of the run.
+clean-up job, it starts after that job. Clean-up jobs wait neither for a slot nor for their needs, even if this exceeds
+the total of a resource. Forever jobs, including services, keep running during this phase. The outcomes of clean-up jobs
+do not change the result of the run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ._run import Run
 
 STUCK_REPORT_DELAY: Final = 1.0
-"""The time after which a cancelled job that still runs is reported, in seconds."""
+"""The time, in seconds, after which a cancelled job that still runs is reported."""
 
 
 def _may_clean_up(job: AbstractJob[Any]) -> bool:
@@ -35,7 +35,7 @@ def _may_clean_up(job: AbstractJob[Any]) -> bool:
 
 
 class CleanUp:
-    """The clean-up phase of one run, in which a clean-up job can wait for other clean-up jobs only."""
+    """The clean-up phase of one run."""
 
     def __init__(self, run: Run) -> None:
         seconds = run.scheduler.cleanup_timeout
@@ -49,18 +49,17 @@ class CleanUp:
         self._workers: Final[dict[Worker, None]] = {}
         self._changed: TaskEvent = run.backend.create_event()
         for job in filter(_may_clean_up, run.scheduler):
-            unsettled = [
-                other for other in run.members.waits_for(job) if not (other._state.is_settled or other._is_ready())
-            ]
+            requirements = run.members.all_requirements(job)
+            unsettled = [other for other in requirements if not (other._state.is_settled or other._is_ready())]
             self._requirement_counts[job] = len(unsettled)
             for other in unsettled:
                 self._followers.setdefault(other, []).append(job)
 
     @staticmethod
     def is_needed(run: Run) -> bool:
-        """Return whether a critical failure or a timeout stopped the run, and it has clean-up jobs left."""
-        stopped = run.cancel_reason in (StopReason.CRITICAL, StopReason.TIMEOUT)
-        return stopped and any(map(_may_clean_up, run.scheduler))
+        """Return whether a critical failure or a timeout has stopped the run, and clean-up jobs are left."""
+        has_failed = run.cancel_reason in (StopReason.CRITICAL, StopReason.TIMEOUT)
+        return has_failed and any(map(_may_clean_up, run.scheduler))
 
     async def execute(self) -> None:
         """Run the clean-up jobs, and return when they have settled."""
@@ -68,7 +67,7 @@ class CleanUp:
             tasks.start_soon(self._report_stuck_jobs)
             await self.group.run(self._wait_until_settled)
             tasks.cancel_scope.cancel()
-        for job in self.run.queue.drain():  # the deadline passed before these jobs started
+        for job in self.run.queue.drain():  # these jobs had not started at the deadline
             self.run.cancel_unstarted(job)
 
     async def _wait_until_settled(self) -> None:
@@ -77,14 +76,17 @@ class CleanUp:
             scope.shield = True  # at the deadline, only the jobs are cancelled
             while self._workers:
                 self._changed = self.run.backend.create_event()
-                if not await self.group.host.wait(self._changed):  # on asyncio, all tasks are being cancelled
+                if not await self.group.host.wait(self._changed):  # asyncio cancels all tasks of the loop
                     self._cancel()
 
     def _cancel(self) -> None:
         self.group.cancel()
 
     def _start(self, jobs: Iterable[AbstractJob[Any]]) -> None:
-        """Start those jobs that may run by their rules. All requirements of the jobs must have settled."""
+        """Start those jobs that may run by their rules; after the deadline, start none.
+
+        All requirements of the jobs must have settled, or be services that are ready.
+        """
         if self.run.clock() >= self._deadline or self.group.is_cancelled():
             return
         for job in jobs:
@@ -105,7 +107,7 @@ class CleanUp:
             self._changed.set()
 
     def _count_down(self, job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
-        """Count down the jobs that wait for `job`; return those that wait for no other job."""
+        """Count down the jobs that wait for `job`; return those that now wait for no other job."""
         followers = self._followers.pop(job, [])
         for follower in followers:
             self._requirement_counts[follower] -= 1
@@ -132,7 +134,7 @@ class CleanUpWorker(Worker):
         self._clean_up.on_worker_left(self, None)
 
     async def work(self) -> None:
-        """Run the first job of the queue. So jobs start in order, although tasks begin in any order."""
+        """Run the first job of the ready queue, so that jobs start in order although tasks begin in any order."""
         run = self.run
         job = run.queue.jobs.take_despite_shortage()
         current_worker_var.set(self)
@@ -165,7 +167,8 @@ class CleanUpWorker(Worker):
 def report_stuck(run: Run, workers: Iterable[Worker]) -> None:
     """Report the jobs that still run, although they were cancelled `STUCK_REPORT_DELAY` seconds ago.
 
-    Left out are jobs with `keeps_time=True`, which may take longer, and nested schedulers, which report their own jobs.
+    Jobs with `keeps_time=True`, which may take longer, are left out, unless they cannot be interrupted. So are nested
+    schedulers, which report their own jobs.
     """
     for worker in workers:
         job = worker.job
@@ -178,7 +181,7 @@ def report_stuck(run: Run, workers: Iterable[Worker]) -> None:
 
 
 def _stuck_job_advice(worker: Worker, job: AbstractJob[Any]) -> str:
-    """Return advice about a stuck job: a remedy if jobs of its kind cannot be interrupted, otherwise its stack."""
+    """Return advice about a stuck job: the remedy for its kind if that cannot be interrupted, otherwise its stack."""
     if job._cannot_be_interrupted is not None:
         return f", and the run waits for it: {job._cannot_be_interrupted}"
     import traceback  # imported late: few runs need it

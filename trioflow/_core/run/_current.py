@@ -12,18 +12,21 @@ if TYPE_CHECKING:
     from ._worker import Worker
 
 REMOTE_JOB_MODULE: Final = "trioflow: where a job is called elsewhere"
-"""The module in the worker processes of jobs whose attribute `current_call` takes the place of the current job."""
+"""The name of a module in worker processes. Its attribute `current_call` is used there as the current job."""
 
 current_worker_var: Final[contextvars.ContextVar[Worker]] = contextvars.ContextVar("trioflow worker")
 """The worker that runs the current job. Tasks and threads that the job starts inherit this variable."""
 _carried_env: Final[contextvars.ContextVar[Mapping[str, str]]] = contextvars.ContextVar(
-    "trioflow carried",
+    "trioflow propagated env",
     default={},  # noqa: B039 - never changed
 )
 
 
 def enclosing_workers() -> Iterator[Worker]:
-    """Yield the current worker and those of all enclosing runs, innermost first, even if a job's body started a run."""
+    """Yield the current worker and those of all enclosing runs, innermost first.
+
+    A run that the body of a job has started counts as enclosed by the run of that job.
+    """
     worker = current_worker_var.get(None)
     while worker is not None:
         yield worker
@@ -31,13 +34,14 @@ def enclosing_workers() -> Iterator[Worker]:
 
 
 def current_job() -> AbstractJob[Any]:
-    """Return the job in which this code runs: in its body, or in a task or thread that the job started.
+    """Return the job to which the calling code belongs: the code runs in its body, or in a task or thread it started.
 
-    Do not call this in a task from `asyncio.create_task` that outlives its job: it may return the next job.
+    Do not call this in a task that `asyncio.create_task` has made and that outlives its job: it may return another job.
 
     Raises:
-        RuntimeError: the code does not run in a job; or its task was started in a nursery or task group that was opened
-            outside of the job, so its job cannot be determined.
+        RuntimeError: the code does not run in a job.
+        RuntimeError: the task was started in a nursery or task group that was opened outside of the job, so its job
+            cannot be determined.
 
     Example:
         >>> async def who():
@@ -61,22 +65,22 @@ def current_job() -> AbstractJob[Any]:
     return worker.job
 
 
-def carry(variables: Mapping[str, str]) -> None:
+def propagate_env(variables: Mapping[str, str]) -> None:
     r"""Set environment variables for the other processes in which the current job does its work.
 
-    These are commands, on this machine and on nodes, and the calls of functions in other processes, in process pools
-    and on a cluster. An instrument calls this in `job_started`. The variables override those of this program's
+    These are commands, on this machine and on nodes, and functions that are called in other processes, in process pools
+    and on a cluster. Instruments can call this in `job_started`. The variables override those of this program's own
     environment; the `env=` of a command takes precedence over them. A second call replaces all variables.
 
     Args:
-        variables: names and values.
+        variables: the values of the variables, by name.
 
     Example:
         >>> import subprocess
         >>> from trioflow.abc import Instrument
         >>> class Ticket(Instrument):
         ...     def job_started(self, scheduler, job):
-        ...         carry({"TICKET": f"for {job.label}"})
+        ...         propagate_env({"TICKET": f"for {job.label}"})
         >>> job = CommandJob(["printenv", "TICKET"], stdout=subprocess.PIPE, label="show")
         >>> Scheduler(job).run(instruments=[Ticket()]), job.result().stdout
         (True, b'for show\n')
@@ -85,11 +89,11 @@ def carry(variables: Mapping[str, str]) -> None:
     _carried_env.set(variables)
 
 
-def carried() -> Mapping[str, str]:
-    """Return the variables for the processes of the current job: see `carry`.
+def propagated_env() -> Mapping[str, str]:
+    """Return the environment variables for the processes of the current job, which `propagate_env` has set.
 
     Example:
-        >>> carried()
+        >>> propagated_env()
         {}
 
     """

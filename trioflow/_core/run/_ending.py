@@ -1,12 +1,12 @@
 """The end of a run, in steps that no cancellation interrupts.
 
-1. No more jobs start. Running jobs are cancelled and unwind.
+1. No more jobs start. Running jobs are cancelled and unwind, except forever jobs.
 2. After a critical failure or a timeout, the clean-up jobs run; see `_clean_up`.
-3. Forever jobs are cancelled and unwind.
+3. Forever jobs that are not services are cancelled and unwind.
 4. Services are cancelled and unwind, each one before the services that it requires. After `shutdown_timeout` seconds,
    the remaining ones are cancelled together.
-5. The `co_shutdown` methods of all jobs are called concurrently, within `shutdown_timeout` seconds. Then the objects
-   that jobs share are closed, within another `shutdown_timeout` seconds.
+5. The `co_shutdown` methods of all jobs are called concurrently, within `shutdown_timeout` seconds. At the end of the
+   outermost run, the objects that jobs share are then closed, within another `shutdown_timeout` seconds.
 6. Instruments are notified by `after_run`.
 """
 
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
     from ._worker import Worker
 
 MAX_LEAVING_TURNS: Final = 3
-"""How many turns of the loop parked workers get to leave, which takes one or two. If all workers leave in these turns,
-the run does not need a task for `_wind_up`."""
+"""The maximum number of turns of the loop in which parked workers can leave, which takes one or two. If all workers
+leave in these turns, `_wind_up` may not be needed."""
 
 
 class Ending:
-    """The end of one run, in the steps that the module's docstring lists."""
+    """The end of one run. The module's docstring lists its steps."""
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
-        # The jobs whose `co_shutdown` has not been called yet. A second call of `_wind_up` continues with these.
+        # The jobs whose `co_shutdown` has not been called yet. If `_wind_up` is called again, it continues with these.
         self._pending_shutdowns: Final = _jobs_with_shutdown(run.scheduler) if run.members.jobs_with_shutdown else {}
 
     async def execute(self) -> None:
-        """End the run, by the steps that the module's docstring lists."""
+        """End the run."""
         run = self._run
         run.stop(COMPLETED)
         run.workers.dismiss_parked()
@@ -50,11 +50,11 @@ class Ending:
             if not run.workers.alive or any(worker.job is not None for worker in run.workers.alive):
                 break
             if not await run.group.host.yield_to_loop():
-                break  # the group's host raises the cancellation at the end of the run
-        if run.workers.alive or self._pending_shutdowns or run.shared_resources is not None or CleanUp.is_needed(run):
+                break  # the host task raises the cancellation at the end of the run
+        if run.workers.alive or self._pending_shutdowns or run._shared_resources is not None or CleanUp.is_needed(run):
             try:
                 await run.group.host.run_uninterrupted(self._wind_up)
-            except (KeyboardInterrupt, SystemExit) as interruption:  # trio raises it in the task that awaits the run
+            except (KeyboardInterrupt, SystemExit) as interruption:  # trio raises these in the task that awaits the run
                 run.interrupt(interruption)
             except BaseException as fault:
                 run.crash(fault)
@@ -70,25 +70,28 @@ class Ending:
         await self._end_workers([worker for worker in alive if not _runs_service(worker)])
         await self._end_services()
         await _shut_down(run, self._pending_shutdowns, run.scheduler._shutdown_timeout)
-        if run.shared_resources is not None:
-            await run.shared_resources.close(run.scheduler.shutdown_timeout)
+        if run._shared_resources is not None:
+            await run._shared_resources.close(run.scheduler.shutdown_timeout)
 
     async def _end_workers(self, workers: list[Worker], deadline: float = math.inf) -> None:
-        """Cancel shielded workers, and wait until they have left. Services that are ready count as SUCCEEDED."""
+        """Cancel the workers of forever jobs, and wait until they have left. Ready services end as SUCCEEDED."""
         run, group, alive = self._run, self._run.group, self._run.workers.alive
         for worker in workers:
             worker.was_ended_by_run = worker.was_cancelled_alone = True
         if run.scheduler._cancels_once:
             run.cancel_once(workers)
         elif alive.keys() <= set(workers):
-            group.cancel_shielded()  # one call for all workers costs a fifth of one call for each
+            group.cancel_shielded()  # one call for all workers costs a fifth of a call for each
         else:
             for worker in workers:
                 group.cancel_worker(worker)
         await self._wait_until_left(workers, deadline)
 
     async def _end_services(self) -> None:
-        """Cancel the live services in waves: each service after all services that require it have ended."""
+        """Cancel the live services in waves, each service after all services that require it have ended.
+
+        At the deadline, cancel all remaining services together.
+        """
         alive = self._run.workers.alive
         seconds = self._run.scheduler.shutdown_timeout
         deadline = math.inf if seconds is None else self._run.clock() + seconds
@@ -98,14 +101,14 @@ class Ending:
         await self._end_workers([worker for wave in waves for worker in wave if worker in alive])
 
     def _shutdown_waves(self, workers: list[Worker]) -> list[list[Worker]]:
-        """Group the workers of services into waves: the first wave has the services that no live service requires."""
+        """Group the workers of services into waves, each service in a later wave than the services that require it."""
         if not workers:
             return []
         members = self._run.members
         by_service = {worker.job: worker for worker in workers}
-        levels: dict[AbstractJob[Any], int] = {}  # for each job, the largest number of live services on a path to it
+        levels: dict[AbstractJob[Any], int] = {}  # the maximum number of live services on a path to each job
         for job in self._run.scheduler.topological_order():
-            depth = max((levels[requirement] for requirement in members.waits_for(job)), default=0)
+            depth = max((levels[requirement] for requirement in members.all_requirements(job)), default=0)
             levels[job] = depth + (job in by_service)
         waves: dict[int, list[Worker]] = {}
         for service, worker in by_service.items():
@@ -114,24 +117,23 @@ class Ending:
         return [waves[level] for level in sorted(waves, reverse=True)]
 
     async def _wait_until_left(self, workers: Iterable[Worker], deadline: float = math.inf) -> None:
-        """Wait until these workers have left, or until the deadline; report jobs that take long."""
+        """Wait until these workers have left, or until the deadline; report stuck jobs once."""
         run = self._run
-        patience = run.clock() + STUCK_REPORT_DELAY
+        report_at = run.clock() + STUCK_REPORT_DELAY
         alive = run.workers.alive
-        left = deque(workers)
+        remaining = deque(workers)
         while run.clock() < deadline:
-            while (
-                left and left[0] not in alive
-            ):  # check only the first ones, because a scan of all each time would take quadratic time
-                left.popleft()
-            if not left:
+            # Check only the first workers, because scanning all of them each time would take quadratic time.
+            while remaining and remaining[0] not in alive:
+                remaining.popleft()
+            if not remaining:
                 return
             run.change_event = changed = run.backend.create_event()
-            with run.backend.create_scope(deadline=min(patience, deadline)):
+            with run.backend.create_scope(deadline=min(report_at, deadline)):
                 await changed.wait()
-            if run.clock() >= patience:
-                patience = math.inf
-                report_stuck(run, [worker for worker in left if worker in alive])
+            if run.clock() >= report_at:
+                report_at = math.inf
+                report_stuck(run, [worker for worker in remaining if worker in alive])
 
 
 async def shut_down_nested(run: Run, nested: BaseScheduler) -> None:
@@ -148,7 +150,7 @@ def _runs_service(worker: Worker) -> bool:
 
 
 async def _shut_down(run: Run, pending: dict[AbstractJob[Any], None], seconds: float | None) -> None:
-    """Call `co_shutdown` of all pending jobs concurrently; report the jobs whose call did not end in time.
+    """Call `co_shutdown` of all pending jobs concurrently; report each call that did not end or that raised.
 
     Each job is removed from `pending` when its call begins.
     """

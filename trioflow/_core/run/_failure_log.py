@@ -1,9 +1,9 @@
-"""The log of failed jobs, with one line for the first of many similar failures, and later one for their number.
+"""The log of failed jobs. The first of many similar failures has a line of its own; the others are only counted.
 
 Two failures are similar if the jobs have the same function (or program, or class), the exceptions have the same type
-and text, and both or neither stop their run. The first one is logged at once. For a minute, similar failures are only
-counted, because a thousand equal lines would hide other lines. Their number is logged after a second, and again at the
-end of the run.
+and text, and both or neither stop their run. The first one is logged at once. For a minute, similar failures are
+counted, because a thousand equal lines would hide other lines. The number is logged one second after the first of them,
+and at the end of the run.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
     from ._run import Run
 
 COUNT_REPORT_DELAY: Final = 1.0
-"""The time after which the number of counted failures is logged, in seconds."""
+"""The time, in seconds, after which the number of counted failures is logged."""
 SIMILARITY_PERIOD: Final = 60.0
-"""The time after which a similar failure gets its own line again, in seconds."""
+"""The time, in seconds, after which a similar failure gets its own line again."""
 MIN_BLOCKING_SECONDS: Final = 1.0
-"""How long a job may block the event loop without being reported, in seconds."""
+"""The time, in seconds, for which a job can block the event loop without being reported."""
 MAX_NAMED_JOBS: Final = 5
-"""The maximum number of jobs that one line names."""
+"""The maximum number of jobs that a line names."""
 FAILURE_SUBJECT: Final = "failure"
-"""The attribute `about` of the log records of failures."""
+"""The value of the attribute `about` of log records about failures."""
 
 
 class SimilarFailures:
-    """A failure that was logged, and the number of similar failures after it."""
+    """A failure that was logged, and the count of similar failures after it."""
 
     __slots__ = ("count_since_report", "expires_at", "first_paths", "path")
 
     def __init__(self, path: str, expires_at: float) -> None:
-        self.path: Final = path
+        self.path: Final = path  # the path of the job whose failure was logged
         self.expires_at: Final = expires_at
         self.count_since_report = 0  # the number of similar failures since the last report
-        self.first_paths: Final[list[str]] = []  # the paths of the first few of their jobs
+        self.first_paths: Final[list[str]] = []  # the paths of the first few jobs with these failures
 
     def count(self, path: str) -> None:
         """Count a similar failure."""
@@ -54,7 +54,7 @@ class SimilarFailures:
         number, paths = self.count_since_report, self.first_paths.copy()
         self.count_since_report = 0
         self.first_paths.clear()
-        if set(paths) == {self.path}:  # attempts of a nested scheduler
+        if set(paths) == {self.path}:  # the same job failed in several attempts of a nested scheduler
             return (
                 f"'{self.path}' failed {'once more' if number == 1 else f'{number} more times'} with {error.__name__}"
             )
@@ -65,13 +65,14 @@ class SimilarFailures:
 
 
 class FailureLog:
-    """Logs the failures in an outermost run and in all runs nested in it."""
+    """The log of the failures in an outermost run and in all runs nested in it."""
 
     __slots__ = ("_cancel_timer", "_kinds_reported_blocking", "_recent_failures", "_run")
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run  # the outermost run
-        # By the kind of job, the type and text of the error, and whether it stops the run; the oldest first.
+        # The logged failures by the kind of job, the type and text of the error, and whether it stops the run; the
+        # oldest first.
         self._recent_failures: Final[dict[tuple[object, type, str, bool], SimilarFailures]] = {}
         self._cancel_timer: Callable[[], None] | None = None
         self._kinds_reported_blocking: Final[set[object]] = set()
@@ -83,14 +84,14 @@ class FailureLog:
             run: the run of the job.
             job: the job.
             error: the exception of the job.
-            hint: advice to add to the log line; None for none.
+            hint: advice to add to the log line; None if there is none.
 
         """
         if not run.scheduler.logs_failures:
             return
         name = shorten(run.scheduler.label)
         stopped = run.culprit is job and run.reason is StopReason.CRITICAL
-        if is_scheduler(job) and job.stop_reason is StopReason.CRITICAL:  # the failure of its member was logged
+        if is_scheduler(job) and job.stop_reason is StopReason.CRITICAL:  # the failure of its member has been logged
             if stopped:
                 _logger.warn(
                     f"'{_job_path(job)}' failed because of '{_culprit_path(job)}'; the run of {name!r} stops",
@@ -99,7 +100,7 @@ class FailureLog:
             return
         path, now = _job_path(job), self._run.clock()
         key = (job._failure_kind(), type(error), error_text(error).replace(repr(job.label), ""), stopped)
-        self._forget(now)
+        self._drop_expired(now)
         if key in self._recent_failures:
             self._recent_failures[key].count(path)
             if self._cancel_timer is None:
@@ -108,13 +109,15 @@ class FailureLog:
         self._recent_failures[key] = SimilarFailures(path, now + SIMILARITY_PERIOD)
         consequence = f"it is critical, so the run of {name!r} stops" if stopped else "the run goes on"
         advice = "" if hint is None else f" ({hint})"
-        hint = "; debrief() shows the traceback" if stopped or run.scheduler.keep_jobs else ""
+        traceback_hint = "; debrief() shows the traceback" if stopped or run.scheduler.keep_jobs else ""
         _logger.warn(
-            f"'{path}' failed: {one_line_error(error)}{advice}; {consequence}", advice=hint, about=FAILURE_SUBJECT
+            f"'{path}' failed: {one_line_error(error)}{advice}; {consequence}",
+            advice=traceback_hint,
+            about=FAILURE_SUBJECT,
         )
 
     def report_block(self, run: Run, job: AbstractJob[Any] | None, now: float) -> None:
-        """Report a job that has just blocked the event loop, but only the first one of each kind."""
+        """Report a job that has just blocked the event loop, but only the first such job of each kind."""
         if job is None or job._started_at is None or now - job._started_at <= MIN_BLOCKING_SECONDS:
             return
         kind = job._failure_kind()
@@ -132,8 +135,8 @@ class FailureLog:
             self._cancel_timer()
             self._log_counted()
 
-    def _forget(self, now: float) -> None:
-        """Drop expired failures, so that memory stays bounded even in a run of a year."""
+    def _drop_expired(self, now: float) -> None:
+        """Drop expired failures, so that memory stays bounded even in a run that takes a year."""
         while self._recent_failures:
             key, oldest = next(iter(self._recent_failures.items()))
             if oldest.expires_at > now or oldest.count_since_report:
@@ -148,7 +151,7 @@ class FailureLog:
 
 
 def _culprit_path(scheduler: AbstractJob[Any]) -> str:
-    """Return the path of the innermost job that has stopped the run of a scheduler."""
+    """Return the path of the innermost job whose failure stopped the run of a scheduler."""
     job = scheduler
     while is_scheduler(job) and job.culprit is not None:
         job = job.culprit

@@ -1,8 +1,8 @@
-"""The interfaces of a run: `RunHandle` for kinds of jobs, which is public in `trioflow.abc`, and `RunView` for views.
+"""The interfaces of a run: `RunHandle` for user-defined kinds of jobs, and `RunView` for views, both in `trioflow.abc`.
 
 ```
-run_of(job) ──► RunHandle: clock, waits, waits despite a cancellation, shared objects, the log
-                    └──► time_limit(job) ──► TimeLimit: deadline, signs of life, waits up to the deadline
+run_of(job) ──► RunHandle: clock, waiting, waiting despite a cancellation, shared objects, incidents
+                    └──► time_limit(job) ──► TimeLimit: deadline, signs of life, waiting until the deadline
 ```
 """
 
@@ -37,7 +37,7 @@ def run_of(job: AbstractJob[Any]) -> RunHandle:
     """Return the handle of the run that runs `job`; call this in the job's `co_run`.
 
     Raises:
-        RuntimeError: the job was not called by a run.
+        RuntimeError: no run has called the job.
 
     """
     worker = current_worker_var.get(None)
@@ -48,12 +48,12 @@ def run_of(job: AbstractJob[Any]) -> RunHandle:
 
 @final
 class RunHandle:
-    """A job's interface to its run, which is the same on trio and asyncio."""
+    """A job's interface to its run, the same on trio and asyncio."""
 
     __slots__ = ("_backend", "_run", "clock")
 
     clock: Final[Callable[[], float]]
-    """Returns the time in seconds, on the clock of the event loop, which may be virtual."""
+    """A function that returns the time in seconds, on the clock of the event loop, which may be virtual."""
 
     def __init__(self, run: Any) -> None:  # a `Run`, which is not public
         self._run: Final[Run] = run
@@ -64,27 +64,27 @@ class RunHandle:
         """Return an object that all jobs of the run share, including jobs of nested schedulers.
 
         Args:
-            make: a class or a function that returns the object. The first call in an outermost run calls it, with a
-                handle of that run; later calls return the same object. When all jobs have been shut down, the run
-                awaits the `close()` of all shared objects, the last one first, within the `shutdown_timeout` of the
-                outermost scheduler.
+            make: a class, or a function that returns the object. The first call of `shared` with this `make` calls it
+                with a handle of the outermost run; later calls in that run return the same object. When all jobs have
+                been shut down, the outermost run awaits `close()` of all shared objects, the last one first, within
+                its `shutdown_timeout`.
 
         Raises:
             TypeError: the object has no `async def close(self)`.
 
         """
-        return self._run.shared_objects.get_or_create(make, lambda run: _closable(make(RunHandle(run)), make))
+        return self._run.shared_resources.get_or_create(make, lambda run: _closable(make(RunHandle(run)), make))
 
     def time_limit(
         self, job: AbstractJob[Any], missing: str = PROGRESS_NOUN, *, cancels: bool = False, counts: bool = True
     ) -> TimeLimit:
-        """Start and return the time limit for this call of a job; for kinds with `keeps_time=True`.
+        """Start and return the time limit for the current call of a job. This is for kinds with `keeps_time=True`.
 
         Args:
             job: the job.
-            missing: a noun for the signs of life of the job, which the error after an `idle_timeout` contains.
-            cancels: whether the body of `with limit:` is cancelled at the deadline, and raises `JobTimeout`. If not,
-                the job must check the deadline itself, or wait with the methods of the limit.
+            missing: a noun for the job's signs of life, for the error after an `idle_timeout`.
+            cancels: whether the body of `with limit:` is cancelled at the deadline, so that the `with` statement raises
+                `JobTimeout`. If not, the job must check the deadline itself, or wait with the methods of the limit.
             counts: whether the `idle_timeout` counts from now on, not only in the body of `with limit.counting():`.
 
         """
@@ -101,44 +101,44 @@ class RunHandle:
         )
 
     def report(self, message: str, job: AbstractJob[Any] | None = None, exception: BaseException | None = None) -> None:
-        """Report an incident that is not the outcome of a job: to the log, to `debrief()` and to instruments."""
+        """Report an incident that is not the outcome of a job, to the log, to `debrief()` and to instruments."""
         self._run.report(job, message, exception)
 
-    def note_hold(self, job: AbstractJob[Any], since: float, until: float | None = None) -> None:
-        """Record, for traces, that a running job has waited for free capacity of its machine.
+    def record_machine_wait(self, job: AbstractJob[Any], since: float, until: float | None = None) -> None:
+        """Record, for traces, that a running job has waited for free capacity on its machine.
 
         Args:
             job: the job.
-            since: the begin of the wait, on the run's clock.
+            since: the start of the wait, on the run's clock.
             until: the end of the wait; None for now.
 
         """
         extras = job._ensure_extras()
         extras.machine_waits += ((since, self.clock() if until is None else until),)
 
-    def note_room(self, job: AbstractJob[Any], place: str, calls: int) -> None:
+    def record_call_place(self, job: AbstractJob[Any], place: str, calls: int) -> None:
         """Record, for what-if simulations, where the job's call runs, and how many calls can run there concurrently."""
         job._ensure_extras().call_place = place, calls
 
     def stores(self, job: AbstractJob[Any]) -> bool:
-        """Return whether a journal will store the result of `job`, so that this process needs its value."""
+        """Return whether a journal will store the result of `job`. If so, this process needs the result."""
         return self._run.journal_writer is not None and job.save is not None
 
     # ---- waiting
 
     def wait_readable(self, descriptor: int, deadline: float = math.inf) -> Awaitable[bool]:
-        """Wait until a descriptor is readable, or the clock shows `deadline`; return whether it is readable.
+        """Wait until a descriptor is readable, or the clock reaches `deadline`; return whether it is readable.
 
-        A deadline that has passed takes precedence. Only one task at a time may wait for a descriptor.
+        If the deadline has already passed, return False. Only one task at a time may wait for a descriptor.
 
         Raises:
-            PermissionError: the descriptor refers to a regular file (Linux); poll it after `sleep_until`.
+            PermissionError: the descriptor refers to a regular file (only on Linux); poll it with `sleep_until`.
 
         """
         return self._backend.wait_readable(descriptor, deadline)
 
     def sleep_until(self, when: float) -> Awaitable[None]:
-        """Wait until the clock shows `when`."""
+        """Wait until the clock reaches `when`."""
         return self._backend.sleep_until(when)
 
     def outlast(self, wait: Callable[[], Awaitable[V]]) -> Awaitable[V]:
@@ -148,7 +148,7 @@ class RunHandle:
 
         Args:
             wait: an async function. If a native `asyncio.Task.cancel()` interrupts it, it is called again, and must
-                resume its work.
+                then resume its work.
 
         """
         return self._backend.outlast(wait)
@@ -156,9 +156,9 @@ class RunHandle:
     # ---- slots to lend
 
     def spare_slots(self) -> SpareSlots | None:
-        """Return the spare slots that the current job may borrow; None if no enclosing scheduler has `jobserver`.
+        """Return the spare slots that the current job may borrow; None if no enclosing scheduler has a `jobserver`.
 
-        Forever jobs, including services, cannot borrow slots, so the result is None for them, too.
+        Forever jobs, including services, cannot borrow slots, so for them the result is None, too.
         """
         worker = current_worker_var.get(None)
         return None if worker is None or worker.is_shielded else spare_slots(self._run)
@@ -168,7 +168,7 @@ class RunHandle:
     def keep_current_job(self) -> Callable[[], object]:
         """Return a function that sets `current_job()` in another thread to the job that is current now.
 
-        Without it, `current_job()` may return the next job in a thread that outlives its job.
+        Otherwise, in a thread that outlives its job, `current_job()` might return the next job of the same worker.
         """
         worker = current_worker_var.get()
         stand_in = Worker(self._run, has_slot=False)
@@ -179,11 +179,11 @@ class RunHandle:
         """Reject a limiter that the backend of the run cannot use.
 
         Args:
-            limiter: the `CapacityLimiter` that the user has given `job`.
+            limiter: the user-supplied `CapacityLimiter` of `job`.
             job: the job, for the error.
 
         Raises:
-            TypeError: `limiter` belongs to another backend, or is not a limiter.
+            TypeError: `limiter` is not a limiter, or belongs to another backend.
 
         """
         if self._backend.limiter_problem(limiter) is not None:
@@ -205,7 +205,7 @@ def _closable(made: R, make: Callable[..., R]) -> R:
 
 @final
 class RunView:
-    """A read-only view of a run in progress, which `current_run` returns."""
+    """A read-only view of a run in progress."""
 
     __slots__ = ("_run",)
 
@@ -214,7 +214,7 @@ class RunView:
 
     @property
     def clock(self) -> Callable[[], float]:
-        """The clock of `job.started_at`: a function that returns the time in seconds."""
+        """A function that returns the time in seconds, on the same clock as `job.started_at`."""
         return self._run.clock
 
     @property
@@ -224,12 +224,12 @@ class RunView:
 
     @property
     def reason(self) -> StopReason | None:
-        """The reason why the run stops, or None if it is not stopping."""
+        """The reason why the run drains or stops; None if it does neither."""
         return self._run.reason
 
     @property
     def window(self) -> int | None:
-        """The largest size of the window, or None for no limit. See also `scheduler.window_size`."""
+        """The maximum size of the window; None for no limit. `scheduler.window_size` is the current size."""
         return self._run.workers.max_size
 
     @property
@@ -239,17 +239,17 @@ class RunView:
 
     @property
     def tokens_taken(self) -> int | None:
-        """The number of tokens of the limiter that all its users have taken; None if the window is not a limiter."""
+        """The number of the limiter's tokens that are taken, by any user; None if the window is not a limiter."""
         limiter: Any = self._run.workers.limiter
         return None if limiter is None else limiter.borrowed_tokens
 
     @property
     def has_adaptive_window(self) -> bool:
-        """Whether the window is an `Adaptive` one, whose size changes during the run."""
+        """Whether the window is an `Adaptive`, whose size changes during the run."""
         return self._run.workers.is_adaptive
 
 
 def current_run(scheduler: BaseScheduler) -> RunView | None:
-    """Return a view of the scheduler's run in progress, or None if it is not running."""
+    """Return a view of the scheduler's run in progress; None if the scheduler is not running."""
     run = scheduler._run
     return None if run is None else RunView(run)

@@ -4,12 +4,12 @@ For a job, a sign of life is reported progress, or output of its command. For a 
 jobs. Each sign of life postpones the deadline of the call:
 
 ```
-call begins ──► deadline: after idle_timeout, or at the end of the timeout ──► passed: the call ends, by a JobTimeout
-                   ▲ sign of life: the idle_timeout starts again
+call begins ──► deadline: after idle_timeout, or at the end of the timeout ──► passed: the call ends with a JobTimeout
+                   ▲ sign of life: the idle_timeout restarts
 ```
 
-While a job blocks the loop, or the program is suspended, signs of life of other jobs cannot be received. So a call is
-ended only some turns of the loop after its deadline, in which earlier signs of life can still arrive.
+While a job blocks the event loop, or the program is suspended, signs of life of other jobs cannot be received. So a
+call is ended only some turns of the loop after its deadline. In these turns, earlier signs of life can still arrive.
 
 A job without an `idle_timeout` needs no timer.
 """
@@ -37,16 +37,16 @@ PROGRESS_NOUN: Final = "progress"
 JOB_EVENTS_NOUN: Final = "progress of its jobs"
 
 GRACE_TURNS: Final = 4
-"""How many turns of the loop after a deadline the call is ended.
+"""The number of turns of the loop between a deadline and the end of the call.
 
-A report from a thread arrives after one turn, and a message from a process after two. The output of a node passes
-through one or two more tasks.
+A report from a thread arrives after one turn, and a message from a process after two. The output of a command on
+another machine passes through one or two more tasks.
 """
 TIMER_TOLERANCE: Final = 0.001
-"""How early a timer may fire, in seconds. A timer of asyncio may be early by one tick of its clock."""
+"""How early a timer may fire, in seconds. A timer of asyncio may be early by the resolution of its clock."""
 
 SELECTOR_CLASS: Final[type[selectors.BaseSelector]] = getattr(selectors, "PollSelector", selectors.SelectSelector)
-"""A selector on `poll()` where it exists, because `select()` rejects descriptors above 1,023."""
+"""A selector that uses `poll()` if the platform has it, because `select()` rejects descriptors above 1,023."""
 
 
 def is_readable(descriptor: int) -> bool:
@@ -63,7 +63,7 @@ class ThreadEvent:
     __slots__ = ("_backend", "_call_in_loop", "_event")
 
     def __init__(self) -> None:
-        """Make an event for the running event loop."""
+        """Create an event for the running event loop."""
         self._backend: Final = current_backend()
         self._event: Final = self._backend.create_event()
         self._call_in_loop: Final = self._backend.threadsafe_caller()
@@ -73,7 +73,7 @@ class ThreadEvent:
         self._call_in_loop(self._event.set)
 
     async def wait(self, deadline: float = math.inf) -> bool:
-        """Wait until the event is set, or the loop's clock shows `deadline`; return whether it is set."""
+        """Wait until the event is set, or the loop's clock reaches `deadline`; return whether the event is set."""
         if deadline == math.inf:
             await self._event.wait()
         else:
@@ -113,7 +113,7 @@ class TimeLimit:
     )  # fmt: skip
 
     end: float
-    """The time at which the job's `timeout` ends, or infinity. Signs of life do not change it."""
+    """The time at which the job's `timeout` expires; infinity if it has none. Signs of life do not change this."""
 
     def __init__(
         self,
@@ -128,18 +128,18 @@ class TimeLimit:
         counts: bool = True,
         enclosing: tuple[TimeLimit, ...] = (),
     ) -> None:
-        """Start the limit. Kinds of jobs call `RunHandle.time_limit` instead.
+        """Start the limit. User-defined kinds of jobs call `RunHandle.time_limit` instead.
 
         Args:
             run: the run that makes the call.
             job: the job.
-            missing: a noun for the signs of life of the job, which the error contains.
-            timeout: seconds for the whole call; None for no limit.
-            idle_timeout: seconds without a sign of life; None for no limit.
-            end_call: called once, when the `idle_timeout` has passed. The caller must enforce the `timeout` itself.
-            cancels: whether the `with` block is cancelled at the deadline, instead of a call of `end_call`.
+            missing: a noun for the job's signs of life, for the error.
+            timeout: the maximum duration of the whole call, in seconds; None for no limit.
+            idle_timeout: the maximum time without a sign of life, in seconds; None for no limit.
+            end_call: called once, when the `idle_timeout` has expired. The caller must enforce the `timeout` itself.
+            cancels: whether the body of `with limit:` is cancelled at the deadline. If so, `end_call` is not used.
             counts: whether the `idle_timeout` counts from now on, not only in the body of `with limit.counting():`.
-            enclosing: the limits of the enclosing schedulers and jobs, which signs of life postpone, too.
+            enclosing: the limits of the enclosing jobs and schedulers, which signs of life postpone, too.
 
         """
         now = run.clock()
@@ -153,20 +153,20 @@ class TimeLimit:
         is_limited = timeout is not None or idle_timeout is not None
         self._scope: Final[Scope | None] = run.backend.create_scope(self.end) if cancels and is_limited else None
         self._end_call: Final = end_call if self._scope is None else self._scope.cancel
-        # The extras in which the job's `progress()` finds the limit; None if the run has not called this job itself.
+        # The extras in which the job's `progress()` finds the limit. None without an `idle_timeout`, or if the run did
+        # not call this job itself.
         self._extras: Final = job._ensure_extras() if idle_timeout is not None and job._worker is not None else None
         self._enclosing: Final = enclosing
-        self._last_sign = (
-            now if counts else math.inf
-        )  # the time of the latest sign of life; infinity while the idle_timeout does not count
+        # The time of the latest sign of life; infinity while the `idle_timeout` does not count.
+        self._last_sign = now if counts else math.inf
         self._has_fired = False
-        self._turns_after_deadline = 0  # turns of the loop since the deadline has passed
+        self._turns_after_deadline = 0  # how many turns of the loop have begun since the deadline passed
         self._stop_timer: Callable[[], None] | None = None
         self._late_deadline = math.inf  # the last deadline after which `wait_readable` still found data
 
     @property
     def deadline(self) -> float:
-        """The time on the run's clock at which the call ends without a sign of life; infinity if there is no limit."""
+        """The time on the run's clock at which the call ends without another sign of life; infinity for no limit."""
         return min(self.end, self._last_sign + self._idle_timeout)
 
     @property
@@ -176,11 +176,11 @@ class TimeLimit:
 
     @property
     def needs_signs(self) -> bool:
-        """Whether the job or an enclosing scheduler has an `idle_timeout`. If not, `alive` has no effect."""
+        """Whether the job or an enclosing job or scheduler has an `idle_timeout`. If not, `heartbeat` has no effect."""
         return bool(self._enclosing) or self._idle_timeout < math.inf
 
-    def alive(self) -> None:
-        """Record a sign of life, for this limit and those of the enclosing schedulers."""
+    def heartbeat(self) -> None:
+        """Record a sign of life, for this limit and those of the enclosing jobs and schedulers."""
         self._renew()
         for limit in self._enclosing:
             limit._renew()
@@ -192,7 +192,7 @@ class TimeLimit:
 
     @contextlib.contextmanager
     def counting(self) -> Generator[None]:
-        """Return a context manager in the body of which the `idle_timeout` counts, even with `counts=False`."""
+        """Return a context manager: in its body, the `idle_timeout` counts, even with `counts=False`."""
         self._restart(self._clock())
         try:
             yield
@@ -206,13 +206,16 @@ class TimeLimit:
             self._set_timer()
 
     def _set_timer(self) -> None:
-        """Set a timer for the deadline, unless there is one already, because signs of life are frequent."""
+        """Set a timer for the `idle_timeout`, unless one is set already.
+
+        A timer that is set is not moved at each sign of life, because these are frequent: `_check` sets another one.
+        """
         due = self._last_sign + self._idle_timeout
         if self._end_call is not None and self._stop_timer is None and due < self.end:
             self._stop_timer = self._run.group.call_at(due, self._check)
 
     def _check(self) -> None:
-        """End the call if its deadline has passed and the loop has turned `GRACE_TURNS` times since then."""
+        """End the call if its `idle_timeout` has expired and the loop has turned `GRACE_TURNS` times since then."""
         self._stop_timer = None
         if self._last_sign + self._idle_timeout > self._clock():
             self._set_timer()
@@ -225,7 +228,7 @@ class TimeLimit:
             self._end_call()
 
     def error(self) -> _errors.JobTimeout:
-        """Return the `JobTimeout` to raise after the deadline, which names the timeout that has expired.
+        """Return the `JobTimeout` to raise after the deadline; it names the timeout that has expired.
 
         Raises:
             RuntimeError: the deadline has not passed.
@@ -245,7 +248,7 @@ class TimeLimit:
         """Return the exception for the timeout that has expired.
 
         Args:
-            place: the line of code where the job was.
+            place: the line of code at which the job was interrupted; None if unknown.
 
         """
         if not self._has_fired and self.end <= self._last_sign + self._idle_timeout:
@@ -296,7 +299,7 @@ class TimeLimit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop the limit; if it has cancelled the body of the `with` statement, raise the `JobTimeout`."""
+        """Stop the limit; if it has cancelled the body of the `with` statement, raise a `JobTimeout`."""
         self._stop()
         if self._scope is not None and self._scope.__exit__(kind, error, traceback) and error is not None:
             timeout = self._error_at_end()
@@ -307,7 +310,7 @@ class TimeLimit:
 
 
 class IdleInstrument(Instrument):
-    """The instrument for the `idle_timeout` of a scheduler. Each event of a job in the scheduler is a sign of life."""
+    """The instrument for the `idle_timeout` of a scheduler: each event of a job in the scheduler is a sign of life."""
 
     def __init__(self, run: Run, seconds: float) -> None:
         """Create the instrument; `begin` starts the limit."""
@@ -337,9 +340,9 @@ class IdleInstrument(Instrument):
 
 
 class ThreadReports:
-    """Progress that jobs have reported in other threads, and that the event loop has not received yet.
+    """Progress reports that jobs have made in other threads, and that the event loop has not received yet.
 
-    One wake-up of the loop delivers all pending reports. Only the latest report of each job is kept.
+    One wake-up of the loop delivers all pending reports. Of each job's reports, only the latest is kept.
     """
 
     __slots__ = ("_call_in_loop", "_is_delivery_scheduled", "_latest_fractions")
@@ -350,16 +353,18 @@ class ThreadReports:
         self._is_delivery_scheduled = False
 
     def add(self, job: AbstractJob[Any], fraction: float | None) -> None:
-        """Store the report of a job, and schedule its delivery. Call this in the job's thread."""
+        """Store the report of a job, and schedule its delivery. Call this in the job's thread.
+
+        A report whose `fraction` is None does not replace an earlier fraction.
+        """
         self._latest_fractions[job] = self._latest_fractions.get(job) if fraction is None else fraction
         if not self._is_delivery_scheduled:
             self._is_delivery_scheduled = True
             self._call_in_loop(self._deliver)
 
     def _deliver(self) -> None:
-        self._is_delivery_scheduled = (
-            False  # first, because reports that arrive during the iteration need another delivery
-        )
+        # Reset this first, because reports that arrive during the iteration need another delivery.
+        self._is_delivery_scheduled = False
         while self._latest_fractions:
             job, fraction = self._latest_fractions.popitem()
             if job._worker is not None:  # None if the job has settled meanwhile

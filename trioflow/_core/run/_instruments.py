@@ -1,6 +1,6 @@
 """The interface of instruments, and the set of instruments that a run notifies.
 
-Instruments cost nothing where they are not used: a run without instruments has no `InstrumentSet`, and a hook that no
+Instruments cost nothing if they are not used: a run without instruments has no `InstrumentSet`, and a hook that no
 instrument overrides is not called.
 """
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 class Instrument:
-    """A base class for instruments, which watch runs: override the hooks that you need.
+    """A base class for instruments, which watch runs. Override the hooks that you need.
 
-    Hooks are synchronous methods. The run calls them at the event, so they must be quick, and they must not change the
-    scenario. Instruments of a scheduler are also notified of events in the schedulers nested in it. If a hook raises an
-    `Exception`, it is logged, the instrument is removed from the run, and the run goes on.
+    Hooks are synchronous methods. The run calls a hook when the event happens, so hooks must be quick, and they must
+    not change the scenario. Instruments of a scheduler are also notified of events in the schedulers nested in it. If a
+    hook raises an `Exception`, the exception is logged, the instrument is removed from the run, and the run goes on.
 
     If `job_started` sets a context variable, the variable is set in the body of the job, in the threads and tasks that
-    the job starts, and in its `job_finished`, but not in other jobs.
+    the job starts, and in `job_finished` for the job, but not in other jobs.
 
     Example:
         >>> class Starts(Instrument):
@@ -54,13 +54,13 @@ class Instrument:
         """Called when `job` has been added to the running `scheduler`."""
 
     def job_scheduled(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
-        """Called when `job` is ready: all its requirements have settled, and it waits for a slot."""
+        """Called when `job` is ready: all its requirements have settled, or are ready services. It waits to start."""
 
     def job_started(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
         """Called when `job` starts."""
 
     def job_attempt(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
-        """Called when an attempt of `job` begins, the first one included."""
+        """Called when an attempt of `job` begins, including the first one."""
 
     def job_ready(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
         """Called when the service `job` has reported that it is ready."""
@@ -74,7 +74,7 @@ class Instrument:
         """Called for an incident that is not the outcome of a job, such as an exception in `co_shutdown`."""
 
     def after_run(self, scheduler: Scheduler) -> None:
-        """Called when the run of `scheduler` has ended, and everything has been shut down."""
+        """Called when the run of `scheduler` has ended, and all its jobs have been shut down."""
 
 
 HOOK_NAMES: Final = tuple(name for name, value in vars(Instrument).items() if name[0] != "_" and callable(value))
@@ -82,7 +82,7 @@ START_HOOK_NAMES: Final = ("job_started", "job_attempt")
 
 
 class InstrumentSet:
-    """The instruments of one run, including those of enclosing runs, sorted by hook."""
+    """The instruments of one run and of the enclosing runs, with their overrides of each hook."""
 
     __slots__ = ("_hooks", "_removed", "instruments", "interrupt")
 
@@ -96,15 +96,16 @@ class InstrumentSet:
 
         Args:
             instruments: the instruments of the run.
-            outer: the instruments of the enclosing run, which are called last.
-            interrupt: called with a `KeyboardInterrupt`, or another exception that is not an `Exception`, from a hook.
+            outer: the instruments of the enclosing run, which are called last; None if there is none.
+            interrupt: called with an exception from a hook that is not an `Exception`, such as `KeyboardInterrupt`.
 
         """
         self.interrupt = interrupt
-        self._removed: Final[set[int]] = set() if outer is None else outer._removed  # ids of instruments
+        # The ids of the instruments that were removed, in the outermost run and all runs nested in it.
+        self._removed: Final[set[int]] = set() if outer is None else outer._removed
         by_id = {id(instrument): instrument for instrument in (*instruments, *(outer.instruments if outer else ()))}
         self.instruments: Final[tuple[Instrument, ...]] = tuple(
-            instrument for number, instrument in by_id.items() if number not in self._removed
+            instrument for identity, instrument in by_id.items() if identity not in self._removed
         )
         self._hooks: Final = {
             hook: [
@@ -117,7 +118,7 @@ class InstrumentSet:
         }
 
     def detach(self) -> None:
-        """Drop the reference to the run, which has ended. From now on, `KeyboardInterrupt` propagates from hooks."""
+        """Drop the reference to the run, which has ended. From now on, interruptions propagate from hooks."""
         self.interrupt = _raise
 
     def notify(self, hook: str, *details: Any) -> None:
@@ -126,9 +127,9 @@ class InstrumentSet:
             self._call(method, hook, details)
 
     def fast_hook(self, *hooks: str) -> Hook | None:
-        """Return a function that calls these hooks in order, or None if no instrument overrides any of them.
+        """Return a function that calls these hooks in order; None if no instrument overrides any of them.
 
-        Workers call the function in their hot path, where a look-up of the hook would double the cost.
+        Workers call the function on their hot path, where looking the hooks up would double the cost.
         """
         methods = [(method, hook) for hook in hooks for method in self._hooks[hook]]
         removed = self._removed
@@ -144,7 +145,7 @@ class InstrumentSet:
                     self._remove(method, hook, error)
                 except BaseException as interruption:
                     if hook in START_HOOK_NAMES:
-                        raise  # makes the starting job fail
+                        raise  # so that the starting job fails
                     self.interrupt(interruption)
 
         return notify if methods else None
@@ -154,9 +155,9 @@ class InstrumentSet:
             return
         try:
             method(*details)
-        except Exception as error:  # must not fail the run
+        except Exception as error:  # the error must not fail the run
             self._remove(method, hook, error)
-        except BaseException as interruption:  # must not interrupt the engine in the middle of a step
+        except BaseException as interruption:  # it must not interrupt the engine in the middle of a step
             self.interrupt(interruption)
 
     def _remove(self, method: Callable[..., None], hook: str, error: Exception) -> None:
@@ -166,7 +167,7 @@ class InstrumentSet:
 
 
 def fast_hooks(instrument_set: InstrumentSet | None) -> tuple[Hook | None, Hook | None, Hook | None]:
-    """Return the functions to call when a job starts, ends and is scheduled; each is None if no instrument needs it."""
+    """Return the functions to call when a job starts, ends and is scheduled. Each is None if no instrument needs it."""
     if instrument_set is None:
         return None, None, None
     fast = instrument_set.fast_hook
@@ -183,7 +184,7 @@ def check_instruments(instruments: Any, name: str, subject: Subject) -> tuple[In
     Args:
         instruments: the argument.
         name: the name of the argument, for errors.
-        subject: the object that it was given to, for errors.
+        subject: the object that has the argument, for errors.
 
     Raises:
         TypeError: `instruments` is not a collection of instruments.

@@ -1,11 +1,11 @@
-"""The journal of a run: stored results are restored, and new results are recorded.
+"""The use of a journal by a run: jobs are restored from it, and new results are recorded.
 
-A run with a journal looks up each job that is ready to be scheduled. If the journal has its result, the job settles at
-once, and the jobs that wait for it are looked up next. This may settle 100,000 jobs in succession, so the work is
-distributed over several turns of the event loop.
+A run with a journal looks up each job that has no open requirements. If the journal has the job's result, the job
+settles at once, and the jobs that wait for it are looked up next. This may settle 100,000 jobs in succession, so the
+work is distributed over several turns of the event loop.
 
-None of this is on the workers' hot path: with a journal, each scheduled job has `RunExtras`, so that `Run.settle`
-settles it.
+None of this is on the workers' hot path: with a journal, each scheduled job has `RunExtras`, so `Run.settle` settles
+it.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from ._run import Run
 
 LOOKUPS_PER_CLOCK_READING: Final = 8
-"""The number of jobs to look up between two readings of the clock. A reading costs a tenth of a look-up."""
+"""The number of jobs to look up between two readings of the clock. A reading takes a tenth of the time of a look-up."""
 NOT_IN_JOURNAL_REASON: Final = "the journal does not have it"
 NOT_SAVED_REASON: Final = "save=None: its result is not stored"
 """Reasons why a job was not restored; see `NotStored`."""
 
 
 class JournalProtocol(Protocol):
-    """The interface of the argument `journal` of `run`; `trioflow.Journal` implements it."""
+    """The interface of the argument `journal` of `Scheduler.run`; `trioflow.Journal` implements it."""
 
     def open_for(self, scheduler: Any) -> RunJournal:
-        """Open the journal for a run of the outermost scheduler `scheduler`, before anything starts.
+        """Open the journal for a run of the outermost scheduler, before anything starts.
 
         Raises:
-            JournalError: the journal cannot be used; the run does not start.
+            JournalError: the journal cannot be used. The run does not start.
 
         """
         ...
@@ -44,21 +44,21 @@ class JournalProtocol(Protocol):
 
 @final
 class NotStored:
-    """The answer of a journal that has no result for a job.
+    """The value that `look_up` returns if the journal has no result for a job.
 
     Args:
-        why: the reason; None if there is nothing to explain.
+        reason: the reason; None if there is nothing to explain.
 
     """
 
-    __slots__ = ("why",)
+    __slots__ = ("reason",)
 
-    def __init__(self, why: str | None = None) -> None:
-        self.why: Final = why
+    def __init__(self, reason: str | None = None) -> None:
+        self.reason: Final = reason
 
 
 class RunJournal(Protocol):
-    """The interface of a journal that is open for one run, which identifies each job by its path.
+    """The interface of a journal that is open for one run. Jobs are identified by their paths.
 
     If the journal's file cannot be read or written, the methods raise a `JournalError`.
     """
@@ -76,7 +76,7 @@ class RunJournal(Protocol):
         ...
 
     def forget(self, job: AbstractJob[Any]) -> None:
-        """Release a settled job that its scheduler is about to drop, because of `keep_jobs=False`."""
+        """Release a settled job that its scheduler is about to drop because of `keep_jobs=False`."""
         ...
 
     def commit(self) -> None:
@@ -87,8 +87,9 @@ class RunJournal(Protocol):
         """Write the pending records and close the journal, at the end of the outermost run.
 
         Args:
-            outcome: the name of the run's `stop_reason`; None if the journal has failed before.
-            report: called with a text for each error in this call.
+            outcome: the name of the run's `stop_reason`, or "refused" if the run did not start; None if the journal has
+                already failed.
+            report: called with a message for each error that occurs in this call.
 
         """
         ...
@@ -108,18 +109,17 @@ class JournalWriter:
         self._run: Final = run
         self._journal: Final = journal
         self._outermost: Final[JournalWriter] = self if outer is None else outer._outermost
-        self._commit_is_due = (
-            False  # whether results wait to be committed in the next turn; used only in the outermost run's writer
-        )
-        self._is_deferred = False  # whether jobs wait for the next turn of the loop to be looked up
-        self.fault: Exception | None = None  # the first error of the journal; set only in the outermost run's writer
+        # Whether recorded results have to be committed in the next turn. Used only in the outermost run's writer.
+        self._commit_is_due = False
+        self._is_deferred = False  # whether the remaining look-ups were deferred to the next turn of the loop
+        self.fault: Exception | None = None  # the first error of the journal; used only in the outermost run's writer
 
     def nested(self, run: Run) -> JournalWriter:
         """Return the writer for `run`, which is nested in this writer's run."""
         return JournalWriter(run, self._journal.nested(run.scheduler), self)
 
     def restore(self, job: AbstractJob[Any]) -> None:
-        """Settle a ready job if the journal has its result; if the journal cannot be read, stop the run."""
+        """Settle a ready job if the journal has its result. If the journal cannot be read, stop the run."""
         run = self._run
         extras = job._ensure_extras()  # in a run with a journal, every scheduled job has extras
         try:
@@ -128,15 +128,15 @@ class JournalWriter:
             self._fail(error)
             return
         if type(value) is NotStored:
-            extras.not_restored_reason = value.why
+            extras.not_restored_reason = value.reason
         else:
             extras.is_restored = True
             run.settle(job, JobState.SUCCEEDED, value, run.clock())
 
     def record(self, job: AbstractJob[Any], value: Any) -> None:
-        """Record the result of a job. It is committed in the next turn of the loop, or at once if `commits_each`.
+        """Record the result of a job. It is committed in the next turn of the loop, or at once with `commits_each`.
 
-        A job that has added other jobs is not recorded, because it must run again to add them.
+        A job that has added other jobs is not recorded: in a later run, it must run again to add them.
         """
         outermost = self._outermost
         if job._extras is not None and job._extras.has_added_jobs:
@@ -152,14 +152,14 @@ class JournalWriter:
             outermost._commit_is_due = True
             outermost._run.wake()
 
-    def note_job_added(self) -> None:
-        """Note that the current job has added jobs. It must not be restored later, because that would not add them."""
+    def on_jobs_added(self) -> None:
+        """Mark the current job, which has added jobs. It is not recorded, because it must run again to add them."""
         worker = current_worker_var.get(None)
         if worker is not None and worker.job is not None:
             worker.job._ensure_extras().has_added_jobs = True
 
     def forget(self, job: AbstractJob[Any]) -> None:
-        """Make the journal release a job that its scheduler is about to drop."""
+        """Have the journal release a job that its scheduler is about to drop."""
         self._journal.forget(job)
 
     def commit(self) -> None:
@@ -175,7 +175,9 @@ class JournalWriter:
     def defer_lookups_if_late(self, number: int) -> bool:
         """Defer the remaining look-ups if this turn of the loop has no time left; return whether they are deferred.
 
-        `number` is the number of look-ups in this call of `RequirementCounts.count_down_queued`.
+        Args:
+            number: how many successors `RequirementCounts.count_down_queued` has counted down in its current call.
+
         """
         if number % LOOKUPS_PER_CLOCK_READING or self._run.clock() <= self._run.time_slice.ends_at:
             return False
@@ -205,15 +207,18 @@ class JournalWriter:
         self.commit()
 
     def _fail(self, error: Exception) -> None:
-        """Stop the outermost run, because the journal has failed."""
+        """Stop the outermost run and this one, because the journal has failed."""
         outermost = self._outermost
         if outermost.fault is None:
             outermost.fault = error
             outermost._run.stop_with_error(error, None, str(error))
-        self._run.stop(StopReason.CANCELLED)  # stop this nested run at once, instead of one turn later
+        self._run.stop(StopReason.CANCELLED)  # if this run is nested, stop it now instead of one turn later
 
     def close(self) -> None:
-        """Close the journal at the end of the outermost run. Report an error, and let a completed run fail with it."""
+        """Close the journal at the end of the outermost run.
+
+        If closing fails, report the error; a run that had completed then counts as failed.
+        """
         run = self._run
         outcome = run.reason.name if run.reason is not None else "refused"
         try:

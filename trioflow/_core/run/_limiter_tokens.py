@@ -1,21 +1,22 @@
 """The tokens of a `CapacityLimiter`: the jobs of a run that wait for one, and the workers that have one.
 
-A limiter counts the jobs that work, at any depth: those of the run whose window it is, and those of nested runs, except
-where a nested run has a limiter of its own. A job acquires its resources in this order:
+A limiter counts the jobs that are working, at any depth: those of the run whose window it is, and those of nested runs,
+except where a nested run has its own limiter. A job acquires what it needs in this order:
 
 ```
-ready ──► a slot of its run's integer window, if any, together with its needs ──► a token ──► it runs
+ready ──► a slot, if its run's window is a number or adaptive, together with its needs ──► a token ──► it runs
 ```
 
-So a job with a token waits for nothing else, and there can be no deadlock over tokens. The job releases the token when
-it ends or is throttled. A nested scheduler takes no token. Forever jobs and clean-up jobs take neither a slot nor a
-token, and the same is true for the jobs nested in them, unless they have a limiter of their own.
+So a job with a token waits for nothing else, and tokens cannot cause a deadlock. Nested schedulers, and jobs that have
+their own limiter, take no token.
+Forever jobs and clean-up jobs take neither a slot nor a token, and if such a job is a scheduler, neither do the jobs in
+it, unless it has its own limiter.
 
-- Jobs with a slot and their needs wait for tokens in the start order of their run. A nested scheduler that is ready
-  starts without waiting.
+- Jobs that have a slot and their needs wait for tokens in the start order of their run. A nested scheduler that is
+  ready starts without waiting for a token.
 - A run requests one token at a time: one of its workers waits in the limiter's queue. When that worker has the token,
-  another one follows. So runs that share a limiter alternate.
-- A worker keeps its token from job to job, unless other tasks wait for the limiter. In that case it releases the token
+  another worker begins to wait. So runs that share a limiter alternate.
+- A worker keeps its token from job to job, unless other tasks wait for the limiter. In that case, it releases the token
   and requests another, at the end of the limiter's queue.
 """
 
@@ -37,11 +38,11 @@ if TYPE_CHECKING:
     from ._workers import Workers
 
 MAX_QUEUED_PER_TURN: Final = 200
-"""The maximum number of jobs that one call of `collect_ready_jobs` moves, which takes half a millisecond."""
+"""The maximum number of jobs that one call of `collect_ready_jobs` moves. Moving them takes half a millisecond."""
 
 
 class LimiterTokens:
-    """The limiter of one run, and the jobs of the run that wait only for a token.
+    """The tokens of one run's limiter, and the jobs of the run that wait only for a token.
 
     Args:
         run: the run.
@@ -58,9 +59,8 @@ class LimiterTokens:
         self.limiter: Final = limiter
         # The jobs that wait for a token; each of them has a slot and its needs.
         self.waiting_jobs: Final[dict[AbstractJob[Any], None]] = {}
-        self._heap: Final[
-            list[HeapEntry]
-        ] = []  # the same jobs in start order, besides entries of jobs that wait no more
+        # The entries of these jobs, and of some that no longer wait, as a heap in start order.
+        self._heap: Final[list[HeapEntry]] = []
         self._request_scope: Scope | None = None  # the scope of the one worker that waits in the limiter's queue
 
     def detach(self) -> None:
@@ -83,14 +83,14 @@ class LimiterTokens:
         return [entry[2] for entry in sorted(self._heap) if entry[2] in self.waiting_jobs]
 
     async def next_job(self, worker: Worker, has_run_jobs: bool) -> AbstractJob[Any] | None:
-        """Wait for a job that a worker can run, and for a token if the job takes one.
+        """Wait for a job that a worker can run, and for a token if the job needs one.
 
         Args:
             worker: a worker without a job.
-            has_run_jobs: whether the worker has run jobs before. If so, it cannot run a job that needs its own task.
+            has_run_jobs: whether the worker has already run a job. If so, it cannot run a job that needs its own task.
 
         Returns:
-            The job, or None if the worker must leave.
+            The job; None if the worker must leave.
 
         """
         run, workers, queue = self._run, self._workers, self._run.queue
@@ -114,10 +114,12 @@ class LimiterTokens:
         return None
 
     def collect_ready_jobs(self, worker: Worker | None = None) -> AbstractJob[Any] | None:
-        """Grant slots and needs to ready jobs, and move the jobs to the queue for tokens.
+        """Grant slots and needs to ready jobs, and move these jobs to the queue for tokens.
 
-        Stop at the first job that takes no token: leave it in the ready queue if there is no worker, otherwise release
-        the worker's token and return the job. If no other job waits and a token is free, return a job that takes it.
+        If `worker` is None, stop at the first job that needs no token, and leave it in the ready queue. Otherwise,
+        return the first job that can start at once, for the worker to run: a job that needs no token, in which case the
+        worker's token is released; or, if no other job waits, a job for which the worker has a token or takes a free
+        one. Return None if there is none.
         """
         workers, queue = self._workers, self._run.queue
         ready = queue.jobs
@@ -127,19 +129,19 @@ class LimiterTokens:
             entry = ready.pop_entry()
             job = entry[2]
             if job._state is not SCHEDULED:
-                continue  # the job was cancelled, or it was a forever job and was taken from the forever queue
-            takes_token = not (job._forever or is_scheduler(job) or job._own_limiter is not None)
-            if takes_token and (worker is None or self.waiting_jobs or not self._acquire_nowait(worker)):
+                continue  # the job was cancelled, or was taken from the forever queue
+            needs_token = not (job._forever or is_scheduler(job) or job._own_limiter is not None)
+            if needs_token and (worker is None or self.waiting_jobs or not self._acquire_nowait(worker)):
                 workers.free -= 1
                 if (grant := job._grant()) is not None:
-                    grant.hold()
+                    grant.defer_accrual()
                 self.waiting_jobs[job] = None
                 heapq.heappush(self._heap, entry)
             elif worker is None:
                 ready.push_entry(entry)
                 break
             else:
-                if not takes_token:
+                if not needs_token:
                     self.release(worker)
                     queue.remove_forever_entry(job)
                 if not job._forever:
@@ -154,17 +156,17 @@ class LimiterTokens:
         return forever
 
     def _grant_token(self, worker: Worker, first: AbstractJob[Any] | None) -> AbstractJob[Any] | None:
-        """Return the first waiting job, to run with the worker's token; None if no job may start after all.
+        """Return the job that runs with the worker's token, with a slot; None if no job may start after all.
 
-        If a job that starts earlier has become ready meanwhile, or a rate was throttled, grant the needs of all waiting
-        jobs anew.
+        If `first`, the first waiting job, may not start because an earlier job has become ready or a resource was
+        throttled, put it back into the ready queue, and continue with the new first job.
         """
         ready = self._run.queue.jobs
         requeued: set[AbstractJob[Any]] = set()
         while first is not None:
             if first in requeued or ready.may_start(self._heap[0]):
                 if (grant := first._grant()) is not None:
-                    grant.start()
+                    grant.resume_accrual()
                     ready.admission_queue.request_round()
                 worker.has_slot = True
                 del self.waiting_jobs[first]
@@ -178,39 +180,39 @@ class LimiterTokens:
         return None
 
     def forget(self, job: AbstractJob[Any]) -> None:
-        """Remove a cancelled job from the queue for tokens, if it is there."""
+        """Remove a cancelled job from the queue for tokens, if it is there, and release its slot and needs."""
         if job in self.waiting_jobs:
             del self.waiting_jobs[job]
             self._workers.free += 1
             self._run.queue.jobs.return_grant(job)
-            self.note_start()
+            self.update_request()
 
     def drain(self) -> list[AbstractJob[Any]]:
         """Empty the queue for tokens, release the slots and needs of its jobs, and return the jobs in start order."""
         jobs = [entry[2] for entry in self._clear()]
         for job in jobs:
             self._run.queue.jobs.return_grant(job)
-        self.note_start()
+        self.update_request()
         return jobs
 
     def requeue_waiting(self) -> None:
         """Move the waiting jobs back to the ready queue, and release their slots and needs.
 
-        This is necessary before the start order changes.
+        Call this before the start order changes.
         """
         for entry in reversed(self._clear()):
             self._run.queue.jobs.push_entry(entry)
 
     def _clear(self) -> list[HeapEntry]:
-        """Empty the queue for tokens, and return the entries of its jobs in start order."""
+        """Empty the queue for tokens, release the slots of its jobs, and return their entries in start order."""
         entries = [entry for entry in sorted(self._heap) if entry[2] in self.waiting_jobs]
         self._workers.free += len(entries)
         self.waiting_jobs.clear()
         self._heap.clear()
         return entries
 
-    def note_start(self) -> None:
-        """Let a worker request the next token; if no job waits, cancel the request."""
+    def update_request(self) -> None:
+        """Ensure that a worker requests the next token; if no job waits for one, cancel the request."""
         if self.waiting_jobs:
             self._workers.ensure_searcher()
         elif self._request_scope is not None:
@@ -229,9 +231,9 @@ class LimiterTokens:
             self.limiter.release_on_behalf_of(worker)
 
     async def _wait_for_token(self, worker: Worker) -> bool:
-        """Wait in the limiter's queue for a token; return False if it is no longer needed, or after a cancellation."""
+        """Wait in the limiter's queue for a token; return False if the wait was cancelled."""
         run, workers = self._run, self._workers
-        workers.searchers -= 1  # so that another worker looks for jobs that take no token
+        workers.searchers -= 1  # so that another worker looks for jobs that need no token
         try:
             with run.backend.create_scope() as self._request_scope:
                 workers.ensure_searcher()
@@ -243,19 +245,18 @@ class LimiterTokens:
         return worker.token_limiter is not None
 
     def _do_others_wait(self) -> bool:
-        """Return whether tasks other than this run's worker wait in the limiter's queue."""
-        if (
-            self.limiter.available_tokens > 0
-        ):  # if tokens are available, no task waits; reading the statistics would take five times as long
+        """Return whether tasks other than a worker of this run wait in the limiter's queue."""
+        # If tokens are available, no task waits. Reading the statistics would take five times as long.
+        if self.limiter.available_tokens > 0:
             return False
         waiting: int = self.limiter.statistics().tasks_waiting
         return waiting > (self._request_scope is not None)
 
 
 def enclosing_limiter(run: Run) -> Any:
-    """Return the limiter of the enclosing run, which also applies to a nested run without a limiter; None if none does.
+    """Return the limiter of an enclosing run that also applies to `run`, which has none itself; None if none applies.
 
-    It does not apply if the nested scheduler is a forever job or a clean-up job, the workers of which have no slot.
+    No limiter applies if the scheduler of `run` is a forever job or a clean-up job, whose worker has no slot.
     """
     worker = run.outer_worker
     tokens = worker.run.workers.tokens if worker is not None and worker.has_slot else None
@@ -263,7 +264,7 @@ def enclosing_limiter(run: Run) -> Any:
 
 
 def token_holder(limiter: Any) -> AbstractJob[Any] | None:
-    """Return the current job, or a scheduler around it, that holds a token of `limiter`; None if there is none."""
+    """Return the innermost job, from the current one outwards, that holds a token of `limiter`; None if none does."""
     for worker in enclosing_workers():
         if worker.job is not None and limiter in (worker.token_limiter, worker.job._own_limiter):
             return worker.job

@@ -1,8 +1,9 @@
 """Counts of open requirements: when a job settles, the counts of its successors are decremented.
 
-`job._pending` is the number of open requirements of a job, and `job._successors` has the jobs that wait for it. When
-the count of a successor reaches 0, its rule may settle it at once, and so on: one failure may block a chain of a
-million jobs. So successors are queued and counted down one by one, without recursion.
+A requirement of a job is open until it has settled or is a ready service. `job._pending` is the number of a job's open
+requirements, and `job._successors` has the jobs that wait for it. When the count of a successor reaches 0, its rule may
+settle it at once, then that of its own successor, and so on: one failure may block a chain of a million jobs.
+Therefore, successors are queued and counted down one by one, without recursion.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     Successors: TypeAlias = AbstractJob[Any] | tuple[AbstractJob[Any], ...] | list[AbstractJob[Any]] | None
 
 MAX_IN_TUPLE: Final = 4
-"""The maximum number of successors stored in a tuple, which takes half the memory of a list."""
+"""The maximum number of successors that are stored in a tuple, which takes half the memory of a list."""
 
 
 def add_successor(requirement: AbstractJob[Any], job: AbstractJob[Any]) -> None:
@@ -55,7 +56,7 @@ def count_consumer(job: AbstractJob[Any]) -> None:
         if requirement._rule is not None and not requirement._rule.keep_result:
             requirement._ensure_extras().consumer_count += 1
             rule.drops_results = True
-            # The worker drops the results outside of the hot path.
+            # Workers drop results only on the slow path.
             job._slow_path = job._slow_path or DEFAULT_SLOW_PATH
 
 
@@ -68,7 +69,7 @@ def successors_of(job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
 
 
 def users_of(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
-    """Return the jobs in the same scheduler that wait for a running job, and take its result as an argument."""
+    """Return the jobs in the same scheduler that wait for an unsettled job, and take its result as an input."""
     return [user for user in successors_of(job) if user._rule is not None and job in user._rule.inputs]
 
 
@@ -79,14 +80,15 @@ class RequirementCounts:
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
-        # Successors of settled jobs that are not counted down yet, once for each settled requirement.
+        # Successors of settled jobs that have not been counted down yet, once for each settled requirement.
         self.queued: Final[deque[AbstractJob[Any]]] = deque()
-        self.counting_down = False  # whether the queue is being processed, which includes entries added meanwhile
+        # Whether the queue is being processed, or will be later. If so, `count_down` only adds to it.
+        self.counting_down = False
 
     def link(self, jobs: Collection[AbstractJob[Any]], undecided: list[AbstractJob[Any]]) -> None:
-        """Count each job's requirements, add the job to their successors, and schedule the entry jobs.
+        """Count each job's requirements, add the job to their successors, and schedule the jobs that have none.
 
-        An entry job that its rule or the journal may settle is not scheduled, but appended to `undecided`.
+        A job that its rule or the journal may settle instead is not scheduled, but appended to `undecided`.
         """
         run, members = self._run, self._run.members
         if run.closes_scheduler:
@@ -103,7 +105,7 @@ class RequirementCounts:
                 count_consumer(job)
             if job._forever:
                 forever += 1
-            required = job._required if requires_members_only else members.waits_for(job)
+            required = job._required if requires_members_only else members.all_requirements(job)
             if not required:
                 job._pending = 0
                 if has_journal or (rule is not None and _trigger_rules.decide(job, rule)[0] is not SCHEDULED):
@@ -112,7 +114,7 @@ class RequirementCounts:
                     entries.append(job)
                 continue
             job._pending = len(required)
-            for requirement in required:  # `add_successor` inlined: a call costs a tenth of an empty job
+            for requirement in required:  # `add_successor` is inlined, because a call costs a tenth of an empty job
                 successors = requirement._successors
                 if successors is None:
                     requirement._successors = job
@@ -128,20 +130,20 @@ class RequirementCounts:
         run.schedule(entries)
 
     def count_down(self, successors: Iterable[AbstractJob[Any]] | AbstractJob[Any]) -> None:
-        """Count down the successors of a settled job."""
+        """Count down the successors of a settled job, or of a service that has become ready."""
         self.queued.extend((successors,) if isinstance(successors, AbstractJob) else successors)
         if not self.counting_down:
             self.count_down_queued()
 
     def queue_ready(self, jobs: Collection[AbstractJob[Any]]) -> None:
-        """Queue jobs that have no open requirements. The caller must call `count_down_queued` afterwards."""
+        """Queue jobs that have no open requirements. `count_down_queued` must be called afterwards."""
         for job in jobs:
             job._pending = 1
         self.queued.extend(jobs)
         self.counting_down = True
 
     def count_down_queued(self) -> None:
-        """Count down the queued successors one by one; a journal may defer the rest to another turn of the loop."""
+        """Count down the queued successors one by one; the journal writer may defer the rest to a later turn."""
         run = self._run
         self.counting_down = True
         number = 0

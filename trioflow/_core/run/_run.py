@@ -2,11 +2,11 @@
 
 `execute` opens a group of tasks, makes the entry jobs ready, and then waits. The workers (see `_worker`) settle their
 jobs, count down the successors, and take the next ready jobs themselves. There is no central loop, and no job is
-visited twice. When all jobs have settled, or after a call of `stop`, `_ending` ends the run. `RunPhase` has the phases
-of a run.
+visited twice. When all jobs have settled, or after a call of `stop`, `_ending` ends the run. `RunPhase` lists the
+phases of a run.
 
-Only methods of `Run` change the states of jobs: `schedule`, `begin`, `requeue_throttled` and `settle`. For the simplest
-jobs, `Worker.work` does the same in its own frame, because a call would cost a tenth of a job.
+Only four methods of `Run` change the states of jobs: `schedule`, `begin`, `requeue_throttled` and `settle`. For the
+simplest jobs, `Worker.work` does the same in its own frame, because a call would cost a tenth of an empty job.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ..admission._priority_queues import ReadyQueue
+from ..admission._ready_queues import ReadyQueue
 from ..admission._window import Adaptive
 from ..admission.policy._policy_validation import reject_call_from_policy
 from ..backend import get_context_variables
@@ -64,22 +64,22 @@ if TYPE_CHECKING:
     from ._journaling import RunJournal
 
 MAX_FIRST_WORKER_TURNS: Final = 2
-"""The number of turns of the loop after which the first worker has begun, although trio resumes tasks in any order."""
-
+"""The number of turns of the loop after which the first worker has certainly begun: trio resumes tasks in any order."""
 PENDING_INPUT_TURNS: Final = 16
-"""The number of turns of the loop that forever jobs get, after all other jobs, to process pending input."""
+"""The number of turns of the loop that forever jobs get to process pending input after all other jobs have settled."""
 
 
 class Run:
     """One execution of one scheduler, from its first check to the end of its shutdown."""
 
-    # `__weakref__` is for tests that check that a run is freed.
+    # `__weakref__` is for tests, which check that a run is freed.
     __slots__ = (
         "__weakref__",
         "_failure_log",
         "_pools",
+        "_shared_resources",
         "_start_order",
-        "admitted_count",
+        "added_count",
         "backend",
         "cancel_reason",
         "cancelled_before_linking",
@@ -110,7 +110,6 @@ class Run:
         "reason",
         "requirement_counts",
         "scheduler",
-        "shared_resources",
         "thread_id",
         "time_slice",
         "timeout",
@@ -130,7 +129,7 @@ class Run:
         window: Any,
         journal: RunJournal | None,
     ) -> None:
-        """Prepare a run, which is nested in another run if a worker runs `scheduler` as a job."""
+        """Prepare a run, which is nested in another run if a worker is running `scheduler` as a job."""
         self.scheduler: Final = scheduler
         self.members: Final = scheduler._members
         self.backend: Final = backend
@@ -140,14 +139,14 @@ class Run:
         outer = self.outer_worker
         options = scheduler._slow_path
         assert options is not None  # only a plain `Job` has none
-        # Whether each job needs its own task, by the option `own_task` of the scheduler or an enclosing one.
+        # Whether each job needs its own task, because of the option `own_task` of the scheduler or an enclosing one.
         self.needs_own_tasks: Final[bool] = options.own_task or (outer is not None and outer.run.needs_own_tasks)
         idle_timeout = options.idle_timeout
         self.idle_instrument: Final = None if idle_timeout is None else IdleInstrument(self, idle_timeout)
-        self.idle_timed_out = False  # whether the `idle_timeout` of the scheduler stopped the run
+        self.idle_timed_out = False  # whether the `idle_timeout` of the scheduler has stopped the run
         if self.idle_instrument is not None:
             instruments = (*instruments, self.idle_instrument)
-        if isinstance(window, Adaptive):  # the first one, so that the others see the new size
+        if isinstance(window, Adaptive):  # this instrument comes first, so that the others see the new size
             instruments = (AdaptiveWindow(self, window), *instruments)
         outer_instruments = None if outer is None else outer.run.instrument_set
         is_watched = bool(instruments) or outer_instruments is not None
@@ -169,26 +168,27 @@ class Run:
         self.workers: Final = LendingWorkers(self, window, jobserver) if jobserver else Workers(self, window)
         # The run whose parked workers this run uses: this one, or an enclosing one that shares its workers.
         self.parking_run: Run = self
-        # Jobs that were cancelled before all jobs were linked. They settle after that.
+        # Jobs that were cancelled before all jobs were linked. They settle when all are linked.
         self.cancelled_before_linking: Final[dict[AbstractJob[Any], None]] = {}
         self.requirement_counts = RequirementCounts(self)
         # How many ordinary jobs, and how many forever jobs, have not settled. Workers settle the simplest jobs
-        # themselves, and subtract several of them from `unsettled` together, by `count_settled`.
+        # themselves, and subtract them from `unsettled` in batches, by `count_settled`.
         self.unsettled = 0
         self.forever_unsettled = 0
         self.had_ordinary_jobs = False  # whether the run has had jobs other than forever jobs
         self.failure_count = 0  # how many jobs have failed, those of nested runs included
-        self.shared_resources: SharedResources | None = None
+        self._shared_resources: SharedResources | None = None
         self.journal_writer: JournalWriter | None = None if journal is None else JournalWriter(self, journal)
         if outer is not None and outer.run.journal_writer is not None:
             self.journal_writer = outer.run.journal_writer.nested(self)
         self._pools: RunPools | None = None
-        # Set while the body of an `async with` may add jobs; called when the run begins to accept jobs.
+        # Called when the run begins to accept jobs. It is set only while the body of an `async with` may add jobs.
         self.on_accepting_jobs: Callable[[], None] | None = None
-        self.closes_scheduler = False  # whether the scheduler is closed afterwards, so that its jobs never run again
-        self.admitted_count = 0  # how many jobs were added to the running scheduler
+        self.closes_scheduler = False  # whether the scheduler is closed after the run, so that its jobs never run again
+        self.added_count = 0  # how many jobs have been added to the running scheduler
         self._failure_log: FailureLog | None = None
-        # The fields that each worker reads when it begins to search. Reading one tuple takes a quarter of the time.
+        # The fields that each worker reads when it begins to search. Reading one tuple takes a quarter of the time of
+        # reading them one by one.
         self.worker_fields: Final = (
             self.workers,
             self.workers.is_gated,
@@ -200,31 +200,30 @@ class Run:
             self.fast_hooks,
         )
         # ---- the end
-        self.reason: StopReason | None = None  # why the run stopped or drained; the first reason
+        self.reason: StopReason | None = None  # why the run first stopped or drained
         self.culprit: AbstractJob[Any] | None = None
-        self.cancel_reason: StopReason | None = (
-            None  # why the running jobs were cancelled; after a drain, this can differ from `reason`
-        )
-        self.interruption: BaseException | None = None  # a KeyboardInterrupt or the like, which `run()` raises
+        # Why the running jobs were cancelled. After a drain, this can differ from `reason`.
+        self.cancel_reason: StopReason | None = None
+        self.interruption: BaseException | None = None  # a KeyboardInterrupt or the like, which `execute` raises
         self.fault: BaseException | None = None  # an error in the engine itself
-        self.change_event: TaskEvent | None = None  # makes `execute`, or the ending, check its condition again
+        self.change_event: TaskEvent | None = None  # wakes `execute`, or the ending, to check its condition again
 
-    # ---- attributes that few runs need, made on first use
+    # ---- attributes that few runs need, which are created on first use
 
     @property
     def failure_log(self) -> FailureLog:
-        """The log of failed jobs, which all runs nested in an outermost run share."""
+        """The log of failed jobs, which an outermost run shares with all runs nested in it."""
         run = self.outermost()
         run._failure_log = run._failure_log or FailureLog(run)
         return run._failure_log
 
     @property
-    def shared_objects(self) -> SharedResources:
-        """The objects that jobs share, in all runs nested in an outermost run."""
+    def shared_resources(self) -> SharedResources:
+        """The objects that the jobs of an outermost run share with those of all runs nested in it."""
         run = self.outermost()
-        if run.shared_resources is None:
-            run.shared_resources = SharedResources(run)
-        return run.shared_resources
+        if run._shared_resources is None:
+            run._shared_resources = SharedResources(run)
+        return run._shared_resources
 
     def outermost(self) -> Run:
         """Return the outermost run that encloses this one; it may be this run itself."""
@@ -241,7 +240,7 @@ class Run:
 
     @property
     def start_order(self) -> StartOrder:
-        """The start order of the ready jobs, for policies and priorities."""
+        """The object that determines the start order of the ready jobs, by policy, priorities and needs."""
         self._start_order = self._start_order or StartOrder(self)
         return self._start_order
 
@@ -251,8 +250,8 @@ class Run:
         """Run all jobs, end the run, and raise the interruption, if there was one.
 
         Raises:
-            BaseException: the run was interrupted or cancelled from outside, or the engine has an error. An
-                interruption is not raised in a group.
+            BaseException: the run was interrupted, or cancelled from outside, or the engine itself has failed. An
+                interruption is never wrapped in a group.
 
         """
         deadline = math.inf if self.timeout is None else self.clock() + self.timeout
@@ -288,7 +287,7 @@ class Run:
             self._start_order.detach()
         if self.instrument_set is not None:
             self.instrument_set.detach()
-        self._start_order = self._pools = self._failure_log = self.shared_resources = None
+        self._start_order = self._pools = self._failure_log = self._shared_resources = None
         del self.group.parking_group  # it may be the group itself
         del self.parking_run, self.requirement_counts, self.group
 
@@ -305,7 +304,7 @@ class Run:
             if self.phase is not STOPPING:
                 self.phase = RunPhase.RUNNING
                 if self.outer_worker is not None and self.outer_worker.run.phase is DRAINING:
-                    self.drain()  # this run is another attempt of a nested scheduler
+                    self.drain()  # this run is a retry of a nested scheduler
                 if self.idle_instrument is not None:
                     self.idle_instrument.begin()
                 if self.on_accepting_jobs is not None:
@@ -327,8 +326,8 @@ class Run:
             self._failure_log.close()
 
     def _make_entries_ready(self) -> Iterator[None]:
-        """Link all jobs, and make the entry jobs ready; yield where a pause is due. O(V + E)."""
-        undecided: list[AbstractJob[Any]] = []  # entry jobs that may settle at once, after all jobs are linked
+        """Link all jobs, and make the entry jobs ready; yield whenever a pause is due. O(V + E)."""
+        undecided: list[AbstractJob[Any]] = []  # entry jobs that may settle at once, but only after all are linked
         if may_need_order(self):
             yield from self.start_order.prepare()
         for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(self.members.jobs):
@@ -339,7 +338,7 @@ class Run:
             self.phase = ENTERING
         for job in self.cancelled_before_linking:
             self.cancel_unstarted(job)
-        if self.journal_writer is not None:  # their look-up may take several turns
+        if self.journal_writer is not None:  # looking the entry jobs up may take several turns of the loop
             self.requirement_counts.queue_ready(undecided)
             self.journal_writer.defer_lookups()
             return
@@ -347,9 +346,9 @@ class Run:
             self.make_ready(job)
 
     async def _search_in_first_turns(self) -> None:
-        """Count the run as a searcher in the first turns of the loop, so that the first worker spawns no other one.
+        """Count the run itself as a searcher during its first turns, so that the first worker spawns no others.
 
-        If no job is suspended, a small run is over after these turns, with one worker.
+        If none of its jobs is suspended, a small run needs only this worker and these turns.
         """
         workers, ready = self.workers, self.queue.jobs
         first = ready.first() if ready else None
@@ -362,7 +361,7 @@ class Run:
                 break
         workers.searchers -= 1
         if first is not None:
-            workers.note_suspension(first)
+            workers.record_suspension(first)
         workers.ensure_searcher()
 
     async def _wait_until_over(self) -> None:
@@ -380,11 +379,11 @@ class Run:
                 continue
             if not (self.workers.forever_count or self.queue.forever):
                 return
-            if await self._let_forever_jobs_finish_input():
+            if await self._flush_forever_jobs():
                 return
 
     async def _wait_until_drained(self) -> None:
-        """Wait until the running jobs have ended. No others start, so each worker is checked once."""
+        """Wait until the running jobs, except forever jobs, have ended. No jobs start, so check each worker once."""
         busy = deque(worker for worker in self.workers.alive if worker.job is not None and not worker.is_shielded)
         while self.phase is not STOPPING:
             self.change_event = changed = self.backend.create_event()
@@ -398,15 +397,15 @@ class Run:
             if not await self.group.host.wait(changed):
                 self.stop_cancelled()
 
-    async def _let_forever_jobs_finish_input(self) -> bool:
-        """Let forever jobs process their pending input; return False if they have added ordinary jobs."""
-        admitted_count, turns = self.admitted_count, 0
+    async def _flush_forever_jobs(self) -> bool:
+        """Let forever jobs process their pending input; return False if there are unsettled ordinary jobs again."""
+        added_count, turns = self.added_count, 0
         while turns < PENDING_INPUT_TURNS and self.phase is not STOPPING and not self.unsettled:
             if not await self.group.host.yield_to_loop():
                 self.stop_cancelled()
             turns += 1
-            if self.admitted_count != admitted_count:
-                admitted_count, turns = self.admitted_count, 0
+            if self.added_count != added_count:
+                added_count, turns = self.added_count, 0
         return not self.unsettled
 
     def _must_wait(self) -> bool:
@@ -416,7 +415,7 @@ class Run:
         return bool(self.forever_unsettled) and not self.had_ordinary_jobs
 
     def close_block(self) -> None:
-        """Note that the body of the `async with` has ended, and adds no more jobs."""
+        """Record that the body of the `async with` has ended, and adds no more jobs."""
         self.on_accepting_jobs = None
         self.wake()
 
@@ -429,7 +428,7 @@ class Run:
     # ---- the steps of a job
 
     def schedule(self, jobs: Iterable[AbstractJob[Any]], clean_up: bool = False) -> None:
-        """Put those jobs that are IDLE into the ready queue. While the run stops, only clean-up jobs get there."""
+        """Put those jobs that are IDLE into the ready queue. While the run drains or stops, `clean_up` must be True."""
         _, _, notify_scheduled = self.fast_hooks
         scheduler, ready, forever = self.scheduler, self.queue.jobs, self.queue.forever
         for job in jobs:
@@ -448,10 +447,17 @@ class Run:
         job._state = JobState.RUNNING
 
     def requeue_throttled(self, job: AbstractJob[Any], keys: Iterable[str], now: float) -> None:
-        """Put a throttled job back at the front of the ready queue. The throttled attempt does not count."""
+        """Put a throttled job back at the front of the ready queue, and record the attempt, which does not count.
+
+        Args:
+            job: the job.
+            keys: the names of the throttled resources.
+            now: the time at which the attempt ended.
+
+        """
         assert job._started_at is not None
         extras = job._ensure_extras()
-        closed = tuple((key, self.pools.find(key).cooldown.opens_at) for key in keys)
+        closed = tuple((key, self.pools.find(key).cooldown.ends_at) for key in keys)
         extras.throttlings += (Throttling(job._started_at, now, closed),)
         extras.fraction = None
         job._worker = job._started_at = None
@@ -462,7 +468,7 @@ class Run:
         self.workers.ensure_searcher()
 
     def settle(self, job: AbstractJob[Any], state: JobState, outcome: Any, now: float) -> None:
-        """Give a job its final state and outcome, and make the jobs that waited only for it ready."""
+        """Give a job its final state and outcome, and make ready any jobs that were waiting only for it."""
         successors = job._successors
         job._successors = job._worker = None
         job._outcome = outcome
@@ -493,7 +499,7 @@ class Run:
             self.wake()
 
     def _release(self, job: AbstractJob[Any], extras: RunExtras) -> None:
-        """Release what a settled job would need in another run, and with `keep_jobs=False` the job itself."""
+        """Release the data that a settled job needs only to run again; with `keep_jobs=False`, drop the job itself."""
         job._release_call()
         if extras.is_empty():
             job._extras = None
@@ -505,7 +511,7 @@ class Run:
     # ---- events that lead to these steps
 
     def make_ready(self, job: AbstractJob[Any]) -> None:
-        """Schedule an IDLE job whose requirements have all settled, or settle it by its rule or from the journal."""
+        """Schedule an IDLE job that has no open requirements, or settle it by its rule or from the journal."""
         if job._state is not IDLE or self.is_draining_or_stopping:
             return
         if job._rule is not None:
@@ -521,16 +527,19 @@ class Run:
             self.journal_writer.restore(job)
         self.schedule((job,))  # this does nothing if the job was restored
 
-    def begin_further_attempt(self, job: AbstractJob[Any]) -> None:
-        """Record the start of another attempt of a job."""
+    def begin_retry(self, job: AbstractJob[Any]) -> None:
+        """Record the start of a retry of a job, and charge the rates that the job needs again."""
         extras = job._ensure_extras()
-        extras.further_attempts += 1
+        extras.retry_count += 1
         extras.fraction = None
         self.pools.reacquire(job)
         self.notify("job_attempt", job)
 
     def record_progress(self, job: AbstractJob[Any], fraction: float | None) -> None:
-        """Record a sign of life of a running job, and the fraction of its work that is done, or None."""
+        """Record a sign of life of a running job, and the fraction of its work that is done, unless that is None.
+
+        Any thread may call this. In other threads, the report is passed on to the event loop.
+        """
         if threading.get_ident() != self.thread_id:
             self.time_slice.reports.add(job, fraction)
             return
@@ -556,7 +565,7 @@ class Run:
         self.workers.ensure_searcher()
 
     def cancel_unstarted(self, job: AbstractJob[Any]) -> None:
-        """Settle a job that has not started, as CANCELLED."""
+        """Settle as CANCELLED a job that has not started."""
         if self.workers.tokens is not None:
             self.workers.tokens.forget(job)
         self.settle(job, CANCELLED, CancelledOutcome(), self.clock())
@@ -564,7 +573,16 @@ class Run:
     def settle_error(
         self, worker: Worker, job: AbstractJob[Any], error: BaseException, awaitable: Any, now: float
     ) -> None:
-        """Settle a job that raised `error`: an exception, a cancellation, or a group of both."""
+        """Settle a job that raised `error`, or put it back into the ready queue if it was throttled.
+
+        Args:
+            worker: the worker of the job.
+            job: the job.
+            error: an exception, a cancellation, or a group of both.
+            awaitable: the value that the call of the job returned, for advice in the error.
+            now: the time at which the job ended.
+
+        """
         cancelled, failure = self.backend.split_cancellations(error)
         if cancelled and failure is None:
             if worker.was_ended_by_run and job._is_ready():
@@ -577,12 +595,9 @@ class Run:
                 f"{job.label!r} raised a cancellation that was not requested: to end a job, call its cancel()"
             )
         assert failure is not None
-        ends_with_the_run = self.is_draining_or_stopping and isinstance(
-            failure, (_errors.JobCancelled, _errors.JobNotDone)
-        )
-        if ends_with_the_run or was_drained(
-            job, failure
-        ):  # it awaited a job that ended with the run, or it is a drained scheduler
+        # Whether the job awaited another job that ended with the run.
+        ends_with_run = self.is_draining_or_stopping and isinstance(failure, (_errors.JobCancelled, _errors.JobNotDone))
+        if ends_with_run or was_drained(job, failure):
             self.settle(job, CANCELLED, CancelledOutcome(), now)
             return
         throttles = () if is_scheduler(job) else find_throttles(failure)
@@ -607,11 +622,11 @@ class Run:
         self.settle(job, JobState.FAILED, Failure(failure), now)
 
     def expects_ready_jobs(self) -> bool:
-        """Return whether a parked worker is likely to be needed by this run or an enclosing one with the same workers.
+        """Return whether this run, or an enclosing one that shares its workers, is likely to need a parked worker.
 
         This is a guess. More jobs are likely to become ready if the job that was added last is IDLE, because most users
-        add jobs after their requirements; or if jobs may still be added. A wrong guess costs a worker spawned or parked
-        in vain.
+        add jobs after their requirements; or if jobs may still be added by the body of an `async with`. After a wrong
+        guess, a worker is parked or spawned in vain.
         """
         run, is_expected = self, len(self.queue.jobs) > self.workers.searchers
         while True:
@@ -627,7 +642,7 @@ class Run:
             is_expected = is_expected or run.queue.jobs.has_entries()
 
     def count_settled(self, number: int) -> None:
-        """Subtract the ordinary jobs that a worker has settled in its own frame from `unsettled`."""
+        """Subtract from `unsettled` the number of ordinary jobs that a worker has settled in its own frame."""
         self.unsettled -= number
         if not self.unsettled:
             self.wake()
@@ -638,7 +653,7 @@ class Run:
             self.wake()
 
     def wake(self) -> None:
-        """Wake `execute`, or the ending, to check again whether it has to wait."""
+        """Wake `execute`, or the ending, to check again whether it must wait."""
         if self.change_event is not None:
             self.change_event.set()
             self.change_event = None
@@ -646,7 +661,10 @@ class Run:
     # ---- stopping
 
     def stop(self, reason: StopReason, culprit: AbstractJob[Any] | None = None) -> None:
-        """Start no more jobs, and cancel the running ones. The first reason is kept."""
+        """Start no more jobs, and cancel the running ones, except forever jobs. The first reason is kept.
+
+        If the deadline of the run has passed, the reason is TIMEOUT instead.
+        """
         before = self.phase
         if before is STOPPING:
             return
@@ -658,18 +676,18 @@ class Run:
         self.phase, self.is_draining_or_stopping = STOPPING, True
         self._cancel_scheduled()
         if before is not CHECKING and (reason is not COMPLETED or self.workers.is_gated):
-            self._cancel_workers()  # otherwise no worker has a job or waits for a token
+            self._cancel_workers()  # otherwise, no worker has an ordinary job or waits for a token
         self.wake()
 
     def _cancel_workers(self) -> None:
-        """Cancel all workers except the shielded ones."""
+        """Cancel all workers except those that run forever jobs."""
         if self.scheduler._cancels_once:
             self.cancel_once([worker for worker in self.workers.alive if not worker.is_shielded])
         else:
             self.group.cancel()
 
     def cancel_once(self, workers: Iterable[Worker]) -> None:
-        """Cancel each of these workers once, as programs for asyncio expect; see `cancels_once` of the scheduler."""
+        """Cancel each of these workers only once, as code written for asyncio expects; see `_cancels_once`."""
         seconds = self.scheduler._shutdown_timeout
         self.group.cancel_once(workers, math.inf if seconds is None else seconds)
 
@@ -681,8 +699,8 @@ class Run:
     def drain(self) -> None:
         """Start no more jobs, here and in nested runs, and end the run when the running jobs have ended.
 
-        The successors of a running job must not be counted down any more. So its list of successors is dropped, which
-        costs less than a check for each job of every run.
+        From now on, the successors of running jobs must not be counted down. Dropping the lists of successors costs
+        less than a check whenever a job of any run ends.
         """
         todo: list[Run] = [self]
         while todo:
@@ -706,7 +724,7 @@ class Run:
             run.wake()
 
     def _cancel_scheduled(self) -> None:
-        """Settle the jobs that are ready but have not started, as CANCELLED."""
+        """Settle as CANCELLED the jobs that are ready but have not started."""
         tokens = self.workers.tokens
         jobs = [] if tokens is None else tokens.drain()
         if self.queue.may_have_jobs():
@@ -716,15 +734,15 @@ class Run:
             self.settle(job, CANCELLED, CancelledOutcome(), now)
 
     def interrupt(self, interruption: BaseException | None, culprit: AbstractJob[Any] | None = None) -> None:
-        """Stop because of an exception such as KeyboardInterrupt, which the run raises; None for a signal."""
+        """Stop because of an interruption such as KeyboardInterrupt, which the run will raise; None for a signal."""
         self.interruption = self.interruption or interruption
         self.stop(StopReason.INTERRUPTED, culprit)
 
     def notice_cancellation(self, worker: Worker) -> None:
         """Stop the run if the task of `worker` was cancelled together with the run.
 
-        Call this before the job is settled. trio cancels all tasks at once and resumes them in any order, so a worker
-        may be the first to notice.
+        Call this before the worker's job is settled. trio cancels all tasks at once and resumes them in any order, so a
+        worker may notice a cancellation of the run first.
         """
         if (
             self.phase is not STOPPING
@@ -734,11 +752,11 @@ class Run:
             self.stop_cancelled()
 
     def stop_cancelled(self) -> None:
-        """Stop as CANCELLED, because a scope around the run was cancelled; or as TIMEOUT if the deadline has passed."""
+        """Stop because a scope around the run was cancelled; if the deadline has passed, the reason is TIMEOUT."""
         self.stop(StopReason.CANCELLED)
 
     def stop_with_error(self, error: Exception, job: AbstractJob[Any] | None, message: str) -> None:
-        """Stop because of an error outside of the jobs: in the policy or the journal."""
+        """Stop because of an error outside of the jobs, in the policy or the journal."""
         self.scheduler._run_error = error
         self.report(job, message, error)
         self.stop(StopReason.CRITICAL)
@@ -774,42 +792,46 @@ class Run:
 
     # ---- growing
 
-    def check_thread(self, what: str) -> None:
-        """Reject a call from another thread or from a policy; `what` is the call that the error names.
+    def check_thread(self, call_text: str) -> None:
+        """Reject a call from another thread or from a policy.
+
+        Args:
+            call_text: the call, for the error message.
 
         Raises:
             RuntimeError: the call comes from another thread, or from a policy, which must not change the run.
 
         """
-        reject_call_from_policy(what)
+        reject_call_from_policy(call_text)
         if threading.get_ident() != self.thread_id:
             raise RuntimeError(
-                f"{what}: {self.scheduler.label!r} runs in another thread; call it there, for instance through "
+                f"{call_text}: {self.scheduler.label!r} runs in another thread; call it there, for instance through "
                 f"trio.from_thread.run_sync or loop.call_soon_threadsafe"
             )
 
-    def check_growing(self, what: str) -> None:
-        """Reject a change of the scenario from another thread, or before or after the phase RUNNING.
+    def check_growing(self, call_text: str) -> None:
+        """Reject a change of the scenario from another thread or a policy, or before or after the phase RUNNING.
+
+        Args:
+            call_text: the call, for the error message.
 
         Raises:
-            RuntimeError: the call comes from another thread.
-            RuntimeError: the run has not started yet, or it is stopping.
+            RuntimeError: the call comes from another thread, or from a policy.
+            RuntimeError: the run has not started yet, or is draining or stopping.
 
         """
-        self.check_thread(what)
+        self.check_thread(call_text)
         if self.phase is RunPhase.RUNNING and self.group.is_cancelled():
             self.stop_cancelled()
         if self.phase is not RunPhase.RUNNING:
             state = self.phase.value if self.is_draining_or_stopping else "has not started yet"
-            raise RuntimeError(f"{what}: {self.scheduler.label!r} {state}; add jobs before a run or while it runs")
+            raise RuntimeError(f"{call_text}: {self.scheduler.label!r} {state}; add jobs before a run or while it runs")
 
-    def admit(self, jobs: list[AbstractJob[Any]]) -> None:
+    def add_jobs(self, jobs: list[AbstractJob[Any]]) -> None:
         """Link jobs that were just added and checked, and make those without open requirements ready."""
-        self.admitted_count += len(jobs)
-        run_once = (
-            self.closes_scheduler or not self.scheduler.keep_jobs
-        )  # whether the added jobs can be in no later run
-        self.start_order.note_added_jobs(jobs)
+        self.added_count += len(jobs)
+        run_once = self.closes_scheduler or not self.scheduler.keep_jobs  # whether no later run can reach the jobs
+        self.start_order.add_jobs(jobs)
         context = self._caller_context()
         for job in jobs:
             if run_once:
@@ -818,19 +840,22 @@ class Run:
                 job._ensure_extras().context = context
                 job._slow_path = job._slow_path or DEFAULT_SLOW_PATH  # the slow path applies the context
             self.add_unsettled(not job._forever, job._forever)
-            link(job, self.members.waits_for(job))
+            link(job, self.members.all_requirements(job))
             if job._rule is not None and job._rule.inputs:
                 count_consumer(job)
             self.notify("job_added", job)
         if self.journal_writer is not None:
-            self.journal_writer.note_job_added()
+            self.journal_writer.on_jobs_added()
         for job in jobs:
             if not job._pending:
                 self.make_ready(job)
         self.workers.ensure_searcher()
 
     def _caller_context(self) -> contextvars.Context | None:
-        """Return the context of the code that adds jobs to an open scheduler, or None if it equals the run's."""
+        """Return the context of the code that adds jobs, for the jobs to use; None if they use that of the run.
+
+        Jobs use their own context only if an `async with` opened the outermost scheduler, and the contexts differ.
+        """
         if not self.outermost().closes_scheduler:
             return None
         context, known = contextvars.copy_context(), self.group.variables
@@ -841,16 +866,15 @@ class Run:
     # ---- notifying
 
     def notify(self, hook: str, *details: Any) -> None:
-        """Call this hook of the instruments, if there are any."""
+        """Call a hook of all instruments, if there are any."""
         if self.instrument_set is not None:
             self.instrument_set.notify(hook, self.scheduler, *details)
 
     def report(self, job: AbstractJob[Any] | None, message: str, exception: BaseException | None = None) -> None:
-        """Report an incident that is not the outcome of a job: to the log, to instruments and to `debrief()`."""
-        is_of_journal = isinstance(
-            exception, _errors.JournalError
-        )  # an error of the journal, which stops the run, has a complete text
-        if not is_of_journal or self.scheduler.logs_failures:
-            _logger.warn(message, None if is_of_journal else exception)
+        """Report an incident that is not the outcome of a job, to the log, to instruments and to `debrief()`."""
+        # The message of a journal's error is complete, and the error stops the run.
+        is_journal_error = isinstance(exception, _errors.JournalError)
+        if not is_journal_error or self.scheduler.logs_failures:
+            _logger.warn(message, None if is_journal_error else exception)
         self.scheduler._record_incident(job, message, exception)
         self.notify("incident", job, message, exception)

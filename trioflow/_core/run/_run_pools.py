@@ -1,6 +1,6 @@
 """The resources that the jobs of one run can take: look-up by name, corrections of rates, and throttles.
 
-The package `admission` decides when a job gets its needs.
+The package `admission` decides when a job gets its resources.
 """
 
 from __future__ import annotations
@@ -32,21 +32,23 @@ class RunPools:
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
-        # By name: the resources granted to the scheduler itself as a job, and those of its own pool.
+        # The resources by name: those granted to the scheduler itself as a job, those of its own pool, and resources of
+        # the run that are created on first use.
         self._resources: Final[dict[str, Resource]] = {}
-        # The innermost enclosing scheduler with needs. Members can take only what it was granted, except rates.
+        # The scheduler itself or the innermost enclosing one, whichever has needs. Of the resources outside of it, the
+        # members can take only rates and what the holder was granted.
         self.resource_holder: AbstractJob[Any] | None = None
         scheduler = run.scheduler
         if run.outer_worker is not None:
             grant = scheduler._grant()
-            kept: dict[str, Resource] = {} if grant is None else grant.for_members()
-            self._resources.update(kept)
-            self.resource_holder = scheduler if kept else run.outer_worker.run.pools.resource_holder
+            granted: dict[str, Resource] = {} if grant is None else grant.member_resources()
+            self._resources.update(granted)
+            self.resource_holder = scheduler if granted else run.outer_worker.run.pools.resource_holder
         if scheduler._pool is not None:
             self._resources.update(scheduler._pool._resources)
 
     def find(self, name: str) -> Resource:
-        """Return the resource with this name from the innermost pool that has it."""
+        """Return the resource with this name from the innermost pool that has it, from this run outwards."""
         run = self._run
         while name not in run.pools._resources:
             total = run.scheduler._run_resource_totals().get(name)
@@ -57,12 +59,16 @@ class RunPools:
         return run.pools._resources[name]
 
     def reacquire(self, job: AbstractJob[Any]) -> None:
-        """Charge the rates that a job needs once more, without waiting, because the job is called again."""
+        """Take the needed amounts of rates once more, without waiting, because the job is called again."""
         if (grant := job._grant()) is not None:
             grant.reacquire()
 
     def correct_amounts(self, job: AbstractJob[Any], amounts: Mapping[str, Any]) -> None:
-        """Replace the amounts of rates that a job has taken by the amounts that it has used.
+        """Replace the amounts of rates that a job has taken with the amounts that it has used.
+
+        Args:
+            job: the job.
+            amounts: the used amounts, by the name of the rate. Each has the form of an entry in `needs`.
 
         Raises:
             ValueError: the job does not need a resource of this name, or the resource is not a rate.
@@ -96,10 +102,16 @@ class RunPools:
     def throttle(
         self, worker: Worker, job: AbstractJob[Any], throttles: Iterable[Throttled], failure: BaseException
     ) -> BaseException | None:
-        """Delay all starts of jobs that need the keys of these throttles.
+        """Delay the starts of all jobs that need the throttled resources.
+
+        Args:
+            worker: the worker of the job.
+            job: the job that was throttled.
+            throttles: the `Throttled` exceptions that it raised; `key` is the name of a resource.
+            failure: the exception of the job, which contains them.
 
         Returns:
-            None if the job can be called again later; otherwise the exception with which it fails.
+            None if the job can be called again later; otherwise, the exception with which it fails.
 
         """
         grant = job._grant()

@@ -1,4 +1,4 @@
-"""Objects that the jobs of an outermost run share. They are created on demand, and closed at the end of the run."""
+"""Objects that jobs share in an outermost run. They are created on demand, and closed at the end of the run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SharedResource(Protocol):
     """The interface of an object that the jobs of a run share."""
 
     async def close(self) -> None:
-        """Close the object, at the end of the run. The call is cancelled after the run's `shutdown_timeout`."""
+        """Close the object at the end of the run. The call is cancelled when the run's `shutdown_timeout` expires."""
         ...
 
 
@@ -35,7 +35,7 @@ class SharedResources:
         self._resources: Final[dict[Any, SharedResource]] = {}
 
     def get_or_create(self, key: object, make: Callable[[Run], R]) -> R:
-        """Return the object for `key`. The first call creates it by `make(run)`, with the outermost run."""
+        """Return the object for `key`. The first call creates it by calling `make` with the outermost run."""
         if key not in self._resources:
             self._resources[key] = make(self._run)
         return cast(R, self._resources[key])

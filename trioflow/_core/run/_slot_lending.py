@@ -1,4 +1,4 @@
-"""Slots of a window that are lent while no job needs them, for example to the compilers that a build starts.
+"""Lending of a window's slots while no job needs them, for example to the compilers that a build starts.
 
 A lent slot counts as taken, so a window of 8 has 8 slots for jobs and borrowers together. Jobs take precedence:
 
@@ -7,7 +7,7 @@ a job is ready, but no slot is free ──► take_back: the borrower returns un
 a slot is free, but no job is ready ──► offer: the borrower takes the slot
 ```
 
-The borrower keeps the slots that it uses until it returns them.
+The borrower keeps the slots that it uses until it no longer needs them.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Borrower(Protocol):
     """The interface of an object that borrows spare slots."""
 
     def offer(self) -> None:
-        """Take free slots by `SpareSlots.take`, as many as needed."""
+        """Take as many free slots as needed, by `SpareSlots.take`."""
         ...
 
     def take_back(self, number: int) -> None:
-        """Return up to `number` unused slots by `SpareSlots.give_back`, because jobs wait for them."""
+        """Return up to `number` unused slots, by `SpareSlots.give_back`, because jobs wait for them."""
         ...
 
     def count_unused(self) -> int:
@@ -38,7 +38,7 @@ class Borrower(Protocol):
 
 
 class SpareSlots:
-    """The spare slots of one window, for a borrower. Use it in the event loop only."""
+    """The spare slots of one window, for a borrower. Use this only in the thread of the event loop."""
 
     __slots__ = ("_workers", "borrower", "jobserver_style", "lent_count")
 
@@ -57,12 +57,12 @@ class SpareSlots:
 
     @property
     def total(self) -> int:
-        """The size of the window, which includes the slots of jobs."""
+        """The maximum size of the window, which includes the slots of jobs."""
         return self._workers.max_size or 1
 
     @property
     def is_shared(self) -> bool:
-        """Whether code outside of the run may wait for slots, without the borrower being notified."""
+        """Whether code outside of the run may wait for slots. The borrower is not notified of that."""
         return False
 
     def count_wanted(self) -> int:
@@ -81,22 +81,22 @@ class SpareSlots:
         return True
 
     def give_back(self, number: int) -> None:
-        """Return slots. Call `start_waiting_jobs` afterwards, so that waiting jobs start."""
+        """Return a number of slots. Call `start_waiting_jobs` afterwards, so that waiting jobs start."""
         self._workers.free += number
         self.lent_count -= number
 
     def start_waiting_jobs(self) -> None:
-        """Start ready jobs in the returned slots."""
+        """Start ready jobs in the returned slots, unless the run drains or stops."""
         if self._workers.may_start():
             self._workers.ensure_searcher()
 
     def call_at(self, when: float, function: Callable[[], None], /) -> Callable[[], None]:
-        """Call `function()` when the run's clock shows `when`; return a function that cancels the call."""
+        """Call `function()` when the run's clock reaches `when`; return a function that cancels the call."""
         return self._workers._run.group.call_at(when, function)
 
 
 class LimiterSlots(SpareSlots):
-    """The spare tokens of a window that is a `CapacityLimiter`, which other code may use, too."""
+    """The spare tokens of a window that is a `CapacityLimiter`, which other code may also use."""
 
     __slots__ = ("_backend", "_limiter", "_tokens")
 
@@ -117,7 +117,7 @@ class LimiterSlots(SpareSlots):
         return waiting
 
     def take(self) -> bool:
-        """Take a token if no task waits for one; return False if there is none."""
+        """Take a token that no task waits for; return False if there is none."""
         token = object()
         if self.count_wanted() or not self._backend.try_acquire(self._limiter, token):
             return False
@@ -126,7 +126,7 @@ class LimiterSlots(SpareSlots):
         return True
 
     def give_back(self, number: int) -> None:
-        """Return tokens to the limiter."""
+        """Return a number of tokens to the limiter."""
         self.lent_count -= number
         for _ in range(number):
             self._limiter.release_on_behalf_of(self._tokens.pop())
@@ -135,7 +135,7 @@ class LimiterSlots(SpareSlots):
 class LendingWorkers(Workers):
     """The workers of a run whose scheduler lends slots."""
 
-    notes_each_start = True
+    has_start_hook = True
 
     def __init__(self, run: Run, window: Any, style: Any) -> None:
         super().__init__(run, window)
@@ -152,20 +152,20 @@ class LendingWorkers(Workers):
         return not self._run.is_draining_or_stopping
 
     def ensure_searcher(self) -> None:
-        """Take slots back for ready jobs, ensure that a worker searches, and then offer free slots."""
+        """Take back slots for ready jobs, ensure that a worker searches, and then offer free slots."""
         borrower = self.spare_slots.borrower
         if borrower is not None and not self.searchers and (number := self.spare_slots.count_wanted()):
             borrower.take_back(number)
         super().ensure_searcher()
         self._offer()
 
-    def note_start(self) -> None:
-        """Offer the slots that were kept for a job, because it starts now."""
-        super().note_start()
+    def on_job_start(self) -> None:
+        """Offer free slots, because a job that was ready starts now and no longer needs another one."""
+        super().on_job_start()
         self._offer()
 
     def count_startable(self) -> int:
-        """Return how many ready jobs can get a free slot; if no slot is free, return 1 if a lent slot is unused."""
+        """Return the number of slots in which ready jobs can start; if there is none, 1 if a lent slot is unused."""
         borrower = self.spare_slots.borrower
         return super().count_startable() or int(
             borrower is not None and self.may_start() and borrower.count_unused() > 0
@@ -177,7 +177,7 @@ class LendingWorkers(Workers):
 
 
 def spare_slots(run: Run | None) -> SpareSlots | None:
-    """Return the spare slots of the innermost run, from this one outwards, that lends slots; None if none does."""
+    """Return the spare slots of the innermost run, from `run` outwards, that lends slots; None if none does."""
     while run is not None:
         if isinstance(run.workers, LendingWorkers):
             return run.workers.spare_slots

@@ -1,7 +1,8 @@
 """The order in which the ready jobs of a run start, by the policy of its scheduler.
 
-If jobs have needs, this also sets up their admission. If a user's policy raises an exception, the run is stopped a
-moment later, because the job is in no queue yet, where the end of the run would find it.
+If jobs have needs, this also sets up their admission. If a user-defined policy raises an exception for a job, the run
+is not stopped immediately but in a later call, because the job is not yet in a queue, from which a stopping run could
+remove it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._admission import AdmissionQueue
 from ..admission._heap_keys import HeapKeys
-from ..admission._priority_queues import FifoQueue, HeapQueue, SharedQueue
+from ..admission._ready_queues import FifoQueue, HeapQueue, SharedQueue
 from ..admission.policy import _policy_validation
 from ..admission.policy._builtin_policies import BUILTIN_POLICIES
 from ..admission.policy._upward_ranks import Ranks
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 
 
 def may_need_order(run: Run) -> bool:
-    """Return whether the jobs of a run may have to start in another order than that in which they become ready.
+    """Return whether jobs of a run may have to start in a different order from that in which they become ready.
 
-    For most small runs the answer is no; these have no `StartOrder`.
+    Most small runs do not, so they have no `StartOrder`.
     """
     members, policy = run.members, run.scheduler._policy
     if (
@@ -44,58 +45,58 @@ def may_need_order(run: Run) -> bool:
 
 
 class StartOrder:
-    """The start order of one run, which it computes before the run and updates for jobs that are added later."""
+    """The start order of one run, which is computed before any job is ready, and updated for jobs that are added."""
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
         self._scheduler: Final = run.scheduler
-        self._policy: Final = _policy_validation.make_run_policy(run.scheduler._policy, self._note_fault)
+        self._policy: Final = _policy_validation.make_run_policy(run.scheduler._policy, self._record_fault)
         self._members: Final = run.members
         self._jobs: Final = run.queue.jobs
-        # Estimated durations of nested schedulers that have no expected duration of their own.
+        # The estimated durations of nested schedulers, at any depth.
         self._nested_durations: Final[dict[BaseScheduler, float]] = {}
         self._admission_queue: AdmissionQueue | None = None
-        # The first exception of a user's policy, and the job for which it was raised.
+        # The first exception that a user-defined policy raised, with the job for which it raised it.
         self._policy_fault: tuple[AbstractJob[Any], BaseException] | None = None
 
     def prepare(self) -> Iterator[None]:
-        """Choose the order before any job is ready; yield where a pause is due. O(V + E)."""
+        """Choose the order before any job is ready; yield whenever a pause is due. O(V + E)."""
         members, policy = self._members, self._policy
         if members.nested_schedulers and policy.effective_policy(True).needs_durations:
             yield from self._estimate_nested()
         requires_members_only = not members.implied_requirements and not members.has_outside_requirements
-        requirements: Requirements = (lambda job: job._required) if requires_members_only else members.waits_for
+        requirements: Requirements = (lambda job: job._required) if requires_members_only else members.all_requirements
         yield from self._choose_order(requirements, members.is_ordered)
 
-    def note_added_jobs(self, jobs: list[AbstractJob[Any]]) -> None:
-        """Extend the order by jobs that were added together to the running scheduler."""
-        ranked = self._jobs if isinstance(self._jobs, HeapQueue) else None
-        if ranked is None and all(job._scheduling is None for job in jobs):
+    def add_jobs(self, jobs: list[AbstractJob[Any]]) -> None:
+        """Extend the order to jobs that were added together to the running scheduler."""
+        heap_queue = self._jobs if isinstance(self._jobs, HeapQueue) else None
+        if heap_queue is None and all(job._scheduling is None for job in jobs):
             return
         known = self._scheduler._expected_durations(jobs)
-        before = self._policy.effective_policy(False) if ranked is None else ranked.order.policy
-        policy_changes = bool(known) and before is not self._policy.effective_policy(True)
-        begins_to_share = not isinstance(ranked, SharedQueue) and any(job._needs() for job in jobs)
-        has_priorities = ranked is not None and ranked.order.has_priorities
+        current_policy = self._policy.effective_policy(False) if heap_queue is None else heap_queue.order.policy
+        policy_changes = bool(known) and current_policy is not self._policy.effective_policy(True)
+        begins_to_share = not isinstance(heap_queue, SharedQueue) and any(job._needs() for job in jobs)
+        has_priorities = heap_queue is not None and heap_queue.order.has_priorities
         if policy_changes or begins_to_share or (not has_priorities and any(job.priority for job in jobs)):
-            for _ in self._choose_order(self._members.waits_for, in_order=False):
+            for _ in self._choose_order(self._members.all_requirements, in_order=False):
                 pass
-        elif ranked is not None:
-            ranked.order.add_jobs(jobs, known, self._members.waits_for)
+        elif heap_queue is not None:
+            heap_queue.order.add_jobs(jobs, known, self._members.all_requirements)
 
     def detach(self) -> None:
         """Drop the reference to the run, which has ended."""
         if self._admission_queue is not None:
             self._admission_queue.detach()
 
-    def _note_fault(self, job: AbstractJob[Any], error: BaseException) -> None:
-        """Store an exception that a user's policy raised for a job, and schedule `check` to stop the run."""
+    def _record_fault(self, job: AbstractJob[Any], error: BaseException) -> None:
+        """Store an exception that a user-defined policy raised for a job, and schedule `check` to stop the run."""
         if self._policy_fault is None:
             self._policy_fault = job, error
             self._run.backend.threadsafe_caller()(self.check)
 
     def check(self) -> None:
-        """Stop the run if a user's policy has raised an exception."""
+        """Stop the run if a user-defined policy has raised an exception."""
         if self._policy_fault is None or self._run.phase is STOPPING:
             return
         job, error = self._policy_fault
@@ -111,10 +112,10 @@ class StartOrder:
         self._run.stop_with_error(failure, job, f"{policy} has no key for {job.label!r}, so the run ends")
 
     def _choose_order(self, requirements: Requirements, in_order: bool) -> Iterator[None]:
-        """Choose the order.
+        """Choose the start order, and pass it to the ready queue; yield whenever a pause is due.
 
         Args:
-            requirements: the jobs that each member requires.
+            requirements: returns the jobs that a member requires.
             in_order: whether each member comes after all jobs that it requires.
 
         """
@@ -142,30 +143,33 @@ class StartOrder:
         self._jobs.use_order(order, self._admission_queue)
 
     def _known_durations(self, scheduler: BaseScheduler) -> dict[AbstractJob[Any], float]:
-        """Return the known expected durations of the members of a scheduler."""
+        """Return the expected durations of the members of a scheduler, estimated ones included, as far as known."""
         own = scheduler._expected_durations()
         if not self._nested_durations:
             return own
-        inside: dict[AbstractJob[Any], float] = {
+        estimated: dict[AbstractJob[Any], float] = {
             nested: self._nested_durations[nested]
             for nested in scheduler._members.nested_schedulers
             if nested in self._nested_durations
         }
-        return {**inside, **own}
+        return {**estimated, **own}
 
     def _estimate_nested(self) -> Iterator[None]:
-        """Estimate the unknown durations of nested schedulers, as the longest path through their jobs."""
-        has_learned = self._scheduler._knows_durations()
+        """Estimate the durations of nested schedulers as the length of the longest path through their jobs.
+
+        A nested scheduler in which no job has a known duration gets no estimate.
+        """
+        knows_durations = self._scheduler._knows_durations()
         all_nested: list[BaseScheduler] = list(self._members.nested_schedulers)
         for nested in all_nested:  # enclosing schedulers come first
             all_nested.extend(nested._members.nested_schedulers)
         for nested in reversed(all_nested):
             members = nested._members
-            if not (has_learned or members.jobs_with_scheduling_options or members.nested_schedulers):
+            if not (knows_durations or members.jobs_with_scheduling_options or members.nested_schedulers):
                 continue  # no job in it has a known duration
             known = self._known_durations(nested)
             if known:
                 ranks = Ranks(known)
-                order = _graph_algorithms.topological_order(members.jobs, members.waits_for)
-                yield from ranks.compute(order, members.waits_for)
-                self._nested_durations[nested] = ranks.longest_path()
+                order = _graph_algorithms.topological_order(members.jobs, members.all_requirements)
+                yield from ranks.compute(order, members.all_requirements)
+                self._nested_durations[nested] = ranks.longest_path_length()

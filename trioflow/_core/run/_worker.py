@@ -1,12 +1,13 @@
 """A worker: a task that runs one ready job after another. This is the engine's hot path.
 
-Spawning a task costs ten times as much as a job. So a worker whose job has ended takes the next ready job, and another
-worker is needed only while a job is suspended. Nevertheless, each job has to behave as if it had its own task:
+Spawning a task costs ten times as much as running an empty job. So a worker whose job has ended takes the next ready
+job, and another worker is needed only while a job is suspended. Nevertheless, each job must behave as if it had its own
+task:
 
-- If a job has changed the task (a context variable, an open scope, a cancellation), the worker retires, and a new
-  one replaces it. A job that left a scope open has failed.
-- If the worker's own scope was cancelled because of one job, the worker retires too.
-- All workers share the time of each turn of the event loop: see `TimeSlice`.
+- If a job has changed the task (a context variable, an open scope, a cancellation), the worker leaves, and a new one
+  replaces it. A job that left a scope open has failed.
+- If the worker's own scope was cancelled because of one job, the worker leaves, too.
+- All workers share the time of each turn of the event loop; see `TimeSlice`.
 
 ```
 spawn ──► take the next ready job ──► run it ──► settle it, count down its successors ──┐
@@ -17,25 +18,26 @@ spawn ──► take the next ready job ──► run it ──► settle it, co
 
 Four terms, and their invariants:
 
-- A **worker** is in `Workers.alive` from before its task is spawned until it leaves or parks. `job` is the job that it
-  runs, or None. `has_slot` is True while it has one of the window's slots; only `Workers` changes it.
-- A **searcher** is a worker that will look at the ready queue by itself: it was spawned or woken and has taken no job
-  yet, or it waits for a turn of the loop or for a token before it looks again. `Workers.searchers` is their number:
-  - The code that spawns or wakes a worker counts it. A worker counts itself before it waits in `work`. It subtracts
-    itself when it takes a job, parks or leaves.
+- A **worker** is in `Workers.alive` from before its task is spawned until it leaves or parks. `job` is the job that the
+  worker runs, or None. `has_slot` is True while the worker has one of the window's slots; only `Workers` and
+  `LimiterTokens` change it.
+- A **searcher** is a worker that will look at the ready queue without being woken: it was spawned or woken and has
+  taken no job yet, or it waits for a turn of the loop before it looks again. `Workers.searchers` counts these workers:
+  - The code that spawns or wakes a worker counts it. A worker counts itself before it waits in `work`. It stops
+    counting itself when it takes a job, parks or leaves.
   - A worker that waits in a limiter's queue is not counted (see `LimiterTokens`), because it cannot start a forever job
     or a nested scheduler meanwhile.
   - The number must not be 0 when control returns to the loop while a ready job could start, because no worker would
     look for that job. Therefore, code outside of `work` calls `ensure_searcher` after every event that makes a job
-    ready or frees a slot. In `work`, a worker that takes a job and leaves others in the queue calls it, in case its own
-    job is suspended.
+    ready or frees a slot. In `work`, a worker that takes a job and leaves others in the queue calls it, because its own
+    job may be suspended.
 - A **turn** is one iteration of the event loop. The workers share its time. `TimeSlice` decides which workers may
   continue in a turn, and which have to queue for a later one.
-- A worker **parks** if it may be needed again, but finds no job, or if the turn is used up and enough workers search.
-  Then its task waits, without a slot and not as a searcher, until it is woken, which is cheaper than spawning another
-  worker. A run and those nested in it share their parked workers if their context variables are the same: the first
-  run that needs a worker wakes one. A parked worker belongs to the outermost of these runs, the `parking_run` of the
-  others, and is in its `Workers.parked`.
+- A worker **parks** if it finds no job but may be needed again, or if the turn is used up and enough other workers
+  search. Its task then waits to be woken. Meanwhile, the worker has no slot and is not a searcher. Waking it is cheaper
+  than spawning another one. A run and the runs nested in it share their parked workers if their context variables are
+  the same: the first run that needs a worker wakes one. A parked worker belongs to the outermost of these runs, which
+  is the `parking_run` of the others, and is in its `Workers.parked`.
 """
 
 from __future__ import annotations
@@ -64,33 +66,33 @@ if TYPE_CHECKING:
 
 
 def needs_own_task(job: AbstractJob[Any]) -> bool:
-    """Return whether a job needs its own task, because of `own_task` or context variables of its own."""
+    """Return whether a job needs its own task, because of the option `own_task` or its own context variables."""
     options, extras = job._slow_path, job._extras
     return (options is not None and options.own_task) or (extras is not None and extras.context is not None)
 
 
 TURN_SECONDS: Final = 0.001
-"""How long all workers together may run jobs in one turn of the event loop, in seconds."""
+"""The time, in seconds, for which all workers together may run jobs in one turn of the event loop."""
 MAX_JOBS_IN_TURN: Final = 200
-"""The maximum number of jobs that a worker runs before it yields to the loop, even if a virtual clock stands still."""
+"""The maximum number of jobs that a worker runs before it yields to the loop: a virtual clock may stand still."""
 MIN_WORKERS_IN_TURN: Final = 2
 MAX_WORKERS_IN_TURN: Final = 24
-"""The minimum and maximum number of workers, of all runs, that wait for one turn: the minimum after a job has used
-up a turn, the maximum after many workers have had time in one."""
+"""The bounds of `TimeSlice.max_waiting`."""
 
 
 class TimeSlice:
     """The time that the workers of all runs in a loop share in one turn of the event loop.
 
-    A worker that finds this time used up waits for the next turn. The first worker that continues in the next turn
-    calls `begin`, which renews the time for all of them. Otherwise each worker would take the whole time for itself.
+    A worker that finds this time used up waits for the next turn. The first worker that continues in that turn calls
+    `begin`, which renews the time for all of them. Otherwise, each worker would take the whole time for itself.
 
-    A worker need not wait if the loop has turned while its own job was suspended; its task snapshot shows this.
+    A worker need not wait if a new iteration of the loop has begun while its own job was suspended; its task snapshot
+    shows this.
 
-    At most `max_waiting` workers wait for the next turn of the loop, which wakes all of them: twice as many as found
-    time left in the last turn. The others wait in `queue`. Each worker that has waited admits the next ones from the
-    queue, so the queue is never without a waiting worker. If all workers waited for each turn, a thousand might wake
-    in a turn that the first job uses up.
+    Up to `max_waiting` workers wait for the next turn of the loop, which wakes all of them. This is twice the number of
+    workers that found time left in the last turn, within bounds. Further workers wait in `queue`. Each worker that has
+    waited admits the next ones from the queue, so while the queue has workers, at least one worker waits for a turn. If
+    all workers waited for each turn, a thousand might wake in a turn that the first job uses up.
     """
 
     __slots__ = (
@@ -107,19 +109,20 @@ class TimeSlice:
 
     def __init__(self, clock: Callable[[], float], reports: ThreadReports) -> None:
         self.clock: Final = clock
-        self.turn_number = 0  # counts the turns in which workers have renewed the time
-        self.reports: Final = reports  # reports about jobs of all these runs, from other threads
+        self.turn_number = 0  # the number of times that the time was renewed, at most once per turn of the loop
+        self.reports: Final = reports  # progress reports from other threads, about jobs of all runs in the loop
         self.ends_at = clock() + TURN_SECONDS
         self.waiting_count = 0
         self.max_waiting = MAX_WORKERS_IN_TURN
-        self.workers_with_time = 0  # how many workers have found time left in this turn
+        self.workers_with_time = 0  # how many times workers have found time left in this turn
         self.queue: Final[dict[Worker, None]] = {}
-        # The code of functions whose job was suspended in the first turn of its run. Such jobs will probably be
-        # suspended again, so if a few are ready, each gets a worker at once. A wrong guess costs a task for each job.
+        # The code of job functions that were suspended in the first turn of a run. Jobs with these functions will
+        # probably be suspended again, so if a few are ready, each gets a worker at once. A wrong guess costs a task for
+        # each job.
         self.suspended_code: Final[weakref.WeakSet[CodeType]] = weakref.WeakSet()
 
     def begin(self, number: int, now: float) -> bool:
-        """Renew the time after turn `number`, unless another worker has done so; return whether time is left."""
+        """Renew the time after turn `number`, unless another worker has done so; return whether any time is left."""
         if self.turn_number == number:
             self.turn_number += 1
             self.ends_at = now + TURN_SECONDS
@@ -139,8 +142,8 @@ class TimeSlice:
         else:
             self.queue[worker] = None
             await worker.run.backend.park(worker)
-            number = worker.called_in_turn
-            if worker in self.queue:  # its run was cancelled
+            number = worker.woken_in_turn
+            if worker in self.queue:  # the worker was woken because its run was cancelled
                 self._admit(worker)
         self.waiting_count -= 1
         while self.queue and self.waiting_count < self.max_waiting:
@@ -155,22 +158,22 @@ class TimeSlice:
     def _admit(self, worker: Worker) -> None:
         del self.queue[worker]
         self.waiting_count += 1
-        worker.called_in_turn = self.turn_number
+        worker.woken_in_turn = self.turn_number
 
 
 class Worker(WorkerTask):
-    """A task that runs the jobs of a run one after another. `job` is the current job; None between jobs."""
+    """A task that runs the jobs of a run one after another. `job` is the current job, or None between jobs."""
 
     __slots__ = (
-        "called_at",
-        "called_in_turn",
         "has_slot",
         "is_shielded",
-        "jobs_at_call",
+        "jobs_at_wake_up",
         "run",
         "token_limiter",
         "was_cancelled_alone",
         "was_ended_by_run",
+        "woken_at",
+        "woken_in_turn",
     )
 
     def __init__(self, run: Run, has_slot: bool, now: float = -math.inf, jobs: int = 0) -> None:
@@ -179,21 +182,21 @@ class Worker(WorkerTask):
         self.task_snapshot = self.wake_handle = self.scope = self.task = self.timer = None
         self.deadline = self.timer_fires_at = math.inf
         self.has_slot = has_slot
-        self.called_at, self.jobs_at_call, self.called_in_turn = now, jobs, run.time_slice.turn_number
+        self.woken_at, self.jobs_at_wake_up, self.woken_in_turn = now, jobs, run.time_slice.turn_number
         self.job: AbstractJob[Any] | None = None
-        self.is_shielded = False  # True while the worker runs a forever job, which ends after all other jobs
-        # Whether the worker was cancelled, but not its run: by `cancel()` or the timeout of its job, or because the run
-        # ends its forever jobs.
+        self.is_shielded = False  # True while the worker runs a forever job, which outlasts the other jobs
+        # Whether the worker was cancelled, but not its run: by the job's `cancel()` or timeout, or because the run ends
+        # its forever jobs.
         self.was_cancelled_alone = False
         self.was_ended_by_run = False  # whether the worker was cancelled because the run ends its forever jobs
-        self.token_limiter: Any = None  # the limiter that the worker holds a token of
+        self.token_limiter: Any = None  # the limiter of which the worker holds a token
 
     def record_wake_up(self, now: float, jobs: int) -> None:
-        """Record that the worker is spawned or woken now, in this turn.
+        """Record that the worker is woken at the time `now`, in the current turn.
 
-        `jobs` is the number of ready jobs plus the number of workers that have begun to search; see `spawn_more`.
+        `jobs` is the number of ready jobs plus the number of times that workers have begun to search; see `spawn_more`.
         """
-        self.called_at, self.jobs_at_call, self.called_in_turn = now, jobs, self.run.time_slice.turn_number
+        self.woken_at, self.jobs_at_wake_up, self.woken_in_turn = now, jobs, self.run.time_slice.turn_number
 
     def time_limits(self) -> Iterator[TimeLimit]:
         """Yield the time limits that progress of the current job postpones: its own, and those of its schedulers."""
@@ -208,7 +211,7 @@ class Worker(WorkerTask):
             worker = worker.run.outer_worker
 
     def leave_unstarted(self) -> None:
-        """Leave, because the task was cancelled before its first step, so that `work` will not run."""
+        """Leave, because the task was cancelled before its first step and `work` will never run."""
         workers = self.run.workers
         if self in workers.alive:
             self.run.notice_cancellation(self)
@@ -223,16 +226,17 @@ class Worker(WorkerTask):
     async def work(self) -> None:
         """Run ready jobs until there are none left, or until a job has changed the task.
 
-        This is the hot loop. It is one long function, because each call costs up to a tenth of a job. For the simplest
-        jobs, three parts of it do the same as methods that serve all other jobs. Change both together:
+        This is the hot loop. It is one long function, because each call costs up to a tenth of an empty job. Three
+        parts of it duplicate methods that serve the other jobs. Change each part together with its methods:
 
-        - (1), the start of a job, does the same as `Run.begin`, which is called for clean-up jobs.
-        - (2), the end of a job, does the same as `Run.settle`, which is called for jobs that have failed, have
-          `RunExtras` (needs, a journal, listeners, ...), are forever, or drop the results of their inputs.
-        - (3), inside (2), does the same as `RequirementCounts.count_down`, `Run.make_ready` and `Run.schedule`, which
-          are called for successors that have other rules, are forever, or are not IDLE.
+        - (1), the start of a job, duplicates `Run.begin`, which is called for clean-up jobs.
+        - (2), the end of a job, duplicates `Run.settle`, which is called for jobs that have failed, have `RunExtras`
+          (needs, a journal, listeners, ...), are forever jobs, have their own task, or drop the results of their
+          inputs; and for jobs that end while the run stops or that have changed the task.
+        - (3), inside (2), duplicates `RequirementCounts.count_down`, `Run.make_ready` and `Run.schedule`. The methods
+          are called for successors that might not run by their rules, are forever jobs, or are not IDLE.
 
-        `tests/laws/test_shortest_path.py` compares the two on random scenarios.
+        `tests/laws/test_hot_path.py` compares the parts with the methods on random scenarios.
         """
         run: Run = self.run
         workers: Workers
@@ -242,10 +246,10 @@ class Worker(WorkerTask):
         awaitable: Any
         value: Any
         error: BaseException | None
-        snapshot: Any  # None if the task was cancelled before its first job
+        snapshot: Any  # None if the task was cancelled before it took a job
         job: Any = None  # an AbstractJob; the hot path also reads fields of Job
         nothing: Any = None  # assigned to variables that must not keep their objects alive
-        settled = 0  # how many jobs were settled here that `run.unsettled` still includes
+        settled = 0  # how many jobs this frame has settled that `run.unsettled` still includes
         jobs_left = MAX_JOBS_IN_TURN
         searching, has_run_jobs, may_continue = True, False, True
         current_worker_var.set(self)
@@ -253,12 +257,12 @@ class Worker(WorkerTask):
             snapshot = backend.isolation.attach_current_task(self)
             tainted = not snapshot
             while may_continue:
-                # ---- begin to search, for the run that has spawned or woken this worker
+                # ---- begin to search, for the run that spawned or woke this worker
                 run = self.run
                 workers, gated, scheduler, needs_own_tasks, ready, forever_ready, queued, hooks = run.worker_fields
                 notify_start, notify_end, notify_scheduled = hooks
                 tainted = tainted or run.phase is STOPPING
-                may_continue, number, now = False, self.called_in_turn, clock()
+                may_continue, number, now = False, self.woken_in_turn, clock()
                 workers.search_count += 1
                 if not tainted:
                     workers.spawn_more(self, now)
@@ -272,10 +276,10 @@ class Worker(WorkerTask):
                         ):
                             run.failure_log.report_block(run, job, now)
                         if (has_run_jobs and snapshot.is_same_iteration()) or not time_slice.begin(number, now):
-                            run.count_settled(settled)  # now, because the wait may be long
+                            run.count_settled(settled)  # before the wait, which may be long
                             settled = 0
                             if not searching:
-                                if workers.searchers >= workers.enough_searchers:  # enough other workers search
+                                if workers.searchers >= workers.enough_searchers:
                                     may_continue = workers.may_park()
                                     break
                                 workers.searchers += 1
@@ -326,7 +330,7 @@ class Worker(WorkerTask):
                         workers.searchers -= 1
                         searching = False
                     if gated:
-                        workers.note_start()
+                        workers.on_job_start()
                     if options is not None and job._forever:
                         workers.prepare_for_forever_job(self)
                     elif ready and not workers.searchers:
@@ -337,7 +341,7 @@ class Worker(WorkerTask):
                         number = time_slice.turn_number
                         snapshot.record_iteration()
                     has_run_jobs = True
-                    self.job = job  # (1) begins
+                    self.job = job  # (1) of the docstring begins: keep it in sync with `Run.begin`
                     job._worker = self
                     job._started_at = now
                     job._state = RUNNING  # (1) ends
@@ -351,7 +355,7 @@ class Worker(WorkerTask):
                         if options is None:
                             awaitable = job._function(*job._args)
                         else:
-                            if settled and job._forever:  # now, because the job may run until the end
+                            if settled and job._forever:  # before the call, which may last until the end of the run
                                 run.count_settled(settled)
                                 settled = 0
                             is_plain = options is DEFAULT_SLOW_PATH and job._callbacks is None
@@ -390,7 +394,7 @@ class Worker(WorkerTask):
                         if options is not None and (job._forever or options.own_task):
                             break
                     else:
-                        job._outcome = value  # (2) begins
+                        job._outcome = value  # (2) of the docstring begins: keep it in sync with `Run.settle`
                         job._finished_at = now
                         job._worker = None
                         job._state = SUCCEEDED
@@ -403,7 +407,7 @@ class Worker(WorkerTask):
                             successors_class = successors.__class__
                             if successors_class is not tuple and successors_class is not list:
                                 successors = (successors,)
-                            for successor in successors:  # (3) begins
+                            for successor in successors:  # (3) of the docstring begins
                                 pending = successor._pending - 1
                                 successor._pending = pending
                                 if not pending:
@@ -413,9 +417,8 @@ class Worker(WorkerTask):
                                         or successor._forever
                                         or successor._state is not IDLE
                                     ):
-                                        run.requirement_counts.counting_down = (
-                                            True  # so that its own successors are queued
-                                        )
+                                        # If the successor settles at once, its own successors are only queued.
+                                        run.requirement_counts.counting_down = True
                                         run.make_ready(successor)
                                         run.requirement_counts.counting_down = False
                                         if run.phase is STOPPING:
@@ -444,7 +447,7 @@ class Worker(WorkerTask):
                     tainted = not snapshot.is_task_unchanged()
                 elif (tainted or gated) and run.phase is not STOPPING:
                     run.notice_cancellation(self)
-        except BaseException as fault:  # an error of the engine itself: those of jobs are handled above
+        except BaseException as fault:  # an error of the engine itself, because errors of jobs are handled above
             self.run.abandon(self, fault)
         finally:
             workers = self.run.workers
@@ -457,7 +460,7 @@ class Worker(WorkerTask):
             self = run = workers = scheduler = snapshot = job = successors = successor = nothing
 
     async def reject_leftovers(self) -> None:
-        """Raise an error if the job that has just returned left a scope or group open, or cancelled its own task."""
+        """Raise an error if the job that just returned left a scope or group open, or cancelled its own task."""
         kind, errors = await self.run.backend.isolation.close_leftovers(self)
         if kind is not None:
             leftover = RuntimeError(
@@ -472,7 +475,7 @@ class Worker(WorkerTask):
     async def with_leftover_errors(self, error: BaseException) -> BaseException:
         """Close the scopes and groups that a failed job has left open.
 
-        Return the exception of the job. If closing raises exceptions, return a group of all of them.
+        Return the job's exception. If closing raises exceptions, return a group of the job's exception and those.
         """
         kind, errors = await self.run.backend.isolation.close_leftovers(self)
         if errors is None:

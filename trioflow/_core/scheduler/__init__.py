@@ -1,1 +1,1 @@
-"""The scheduler: its members, the checks before a run, and reports about them."""
+"""Schedulers: their members, the checks before a run, the ways to run or await them, and reports on failures."""

@@ -78,12 +78,12 @@ class SettledJobs:
         return self._settled_jobs.popleft()
 
     def _is_exhausted(self) -> bool:
-        """Return whether no further jobs will settle before the iteration ends."""
+        """Return whether no further jobs are awaited, because the run has ended or all awaited jobs have settled."""
         return self._has_run_ended or not self._unsettled_jobs or self._scheduler._will_not_reach()
 
 
 def _weak_listener(iterator: SettledJobs) -> Callable[[AbstractJob[Any]], None]:
-    """Return a function that tells the iterator about a settled job, but does not keep the iterator alive."""
+    """Return a listener that notifies the iterator of a settled job, but does not keep the iterator alive."""
     iterator_ref = weakref.ref(iterator)
 
     def listener(job: AbstractJob[Any]) -> None:

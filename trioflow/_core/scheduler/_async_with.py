@@ -41,7 +41,7 @@ class OpenBlock:
             raise
         if self._has_run_ended:
             await self._exit_task_group(None)
-            self._raise_failure()
+            self._raise_if_failed()
 
     def accept_jobs(self) -> None:
         """Let the body begin: the run now accepts jobs."""
@@ -85,7 +85,7 @@ class OpenBlock:
                 raise
             return  # a scope around the block was cancelled, so Python raises `error` again
         if failure is None:
-            self._raise_failure()
+            self._raise_if_failed()
 
     async def _exit_task_group(self, error: BaseException | None) -> None:
         """Wait for the task of the run. If `error` is a cancellation, pass it to the task group, which may catch it."""
@@ -94,14 +94,13 @@ class OpenBlock:
         try:
             await self._task_group.__aexit__(kind, cancellation, traceback)
         except BaseExceptionGroup as group:
-            interruption = find_interruption(
-                group
-            )  # trio raises KeyboardInterrupt in this task, not in that of the run
+            # trio raises KeyboardInterrupt in this task, not in that of the run
+            interruption = find_interruption(group)
             if interruption is None:
                 raise
             raise interruption from None
 
-    def _raise_failure(self) -> None:
+    def _raise_if_failed(self) -> None:
         if self._run_error is not None:
             raise self._run_error
         assert self.run is not None

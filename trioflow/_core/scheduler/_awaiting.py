@@ -1,8 +1,8 @@
 """`await job`: wait until a job has settled.
 
 If one job awaits another, this is recorded, so that views can show the wait. A cycle of waits is rejected. The waiting
-job keeps its slot, its token and the resources that it needs. The awaited job may lack one of these. Such a wait is not
-rejected, because the awaited job may get what it lacks from other jobs, but after a while the wait is reported.
+job keeps its slot, its token and its resources, and the awaited job may lack one of these. Such a wait is not rejected,
+because the awaited job may get what it lacks from other jobs, but after a while the wait is reported.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
 
     Raises:
         JobNotDone: no run will reach the job.
-        RuntimeError: the job would settle only after the waiting job, or it runs in another thread.
+        RuntimeError: the job would settle only after the waiting job.
+        RuntimeError: the scheduler runs in another thread.
 
     """
     if scheduler._run is not None:
@@ -91,20 +92,25 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
 
 
 async def _poll_for_deadlock(event: _backend.TaskEvent, waiter: AbstractJob[Any], job: AbstractJob[Any]) -> None:
-    """Wait until `job` has started. If it waits for something that `waiter` holds, report this and return."""
+    """Wait until `event` is set or `job` is RUNNING.
+
+    If `job` lacks something that `waiter` holds, report this and return early.
+    """
     run, seconds = waiter._worker.run, FIRST_POLL_SECONDS  # type: ignore[union-attr]
     while not (event.is_set() or job._state is JobState.RUNNING):
         with run.backend.create_scope(run.clock() + seconds):
             await event.wait()
         if not event.is_set() and lacks_held_resource(job, waiter):
             explanation = job._scheduler.explain(job) if job._scheduler is not None else ""
-            run.report(waiter, f"{waiter.label!r} awaits {job.label!r}, and holds what that lacks: {explanation}")
+            run.report(
+                waiter, f"{waiter.label!r} awaits {job.label!r}, but holds what {job.label!r} lacks: {explanation}"
+            )
             return
         seconds *= 2
 
 
 def lacks_held_resource(job: AbstractJob[Any], waiter: AbstractJob[Any]) -> bool:
-    """Return whether a ready job waits for a slot, a token or a resource that `waiter` or its schedulers hold."""
+    """Return whether `job` waits for a slot, a token or a resource that `waiter` or one of its schedulers holds."""
     wait, scheduler = _explain.waiting(job), job._scheduler
     if wait is None or scheduler is None or scheduler._run is None or waiter._worker is None:
         return False
@@ -150,7 +156,7 @@ def reject_wait_cycle(waiter: AbstractJob[Any], job: AbstractJob[Any], verb: str
 
 
 def _jobs_that_settle_before(job: AbstractJob[Any]) -> Iterator[tuple[str, AbstractJob[Any]]]:
-    """Yield the jobs that must settle before `job`, each after a verb that tells how `job` depends on it."""
+    """Yield each job that must settle before `job`, paired with the words that link `job` to it in messages."""
     if job._state is JobState.RUNNING:
         for awaited in _awaited_by(job):
             yield "awaits", awaited
@@ -158,12 +164,12 @@ def _jobs_that_settle_before(job: AbstractJob[Any]) -> Iterator[tuple[str, Abstr
             if not member._forever and (is_scheduler(member) or _awaited_by(member)):
                 yield "has to end", member
     elif not job._state.is_settled:
-        for requirement in _explain.still_waits_for(job):
+        for requirement in _explain.open_requirements(job):
             yield "requires", requirement
         for enclosing in enclosing_schedulers(job):
             if enclosing._run is not None:
                 break
-            for requirement in _explain.still_waits_for(enclosing):
+            for requirement in _explain.open_requirements(enclosing):
                 yield f"is in {enclosing.label!r}, which requires", requirement
 
 

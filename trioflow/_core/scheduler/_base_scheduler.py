@@ -26,17 +26,17 @@ from ..job._argument_types import (
     AsyncElseThreadJob3,
     B,
     C,
-    Given,
-    GivenJob,
+    IterableFunction,
+    JobOf,
     PlainFunction1,
     PlainFunction2,
     PlainFunction3,
-    TakesIterable,
+    ValueOrJob,
 )
 from ..job._decorator import JobFunction, Kind, KindFunction
 from ..job._function import ACCEPTED_ARGUMENTS, FunctionJob, Job, check_function, check_kind
 from ..job._job import AbstractJob, BoxStyle, is_scheduler, state_of
-from ..job._job_options import JobOptions, UnnamedOptions
+from ..job._job_options import JobOptions, OptionsExceptLabel
 from ..job._option_descriptors import Option
 from ..job._outcome import DROPPED
 from ..job._requirements import flatten, flatten_simple
@@ -77,8 +77,8 @@ class Incident(NamedTuple):
     exception: BaseException | None
 
 
-class MapOptions(UnnamedOptions, total=False):
-    """The keyword arguments of `map`: `label`, and the options of each job."""
+class MapOptions(OptionsExceptLabel, total=False):
+    """The keyword arguments of `map` except `kind`: `label`, and the options of each job."""
 
     label: MapLabel
 
@@ -143,7 +143,7 @@ class BaseScheduler(
     _culprit: AbstractJob[Any] | None
     _run_error: Exception | None  # an error in the policy or the journal, which stopped the run; None if there was none
     _incidents: list[Incident]
-    # Whether any job was awaited. If so, a run that ends without reaching the awaited job must wake the waiting jobs.
+    # Whether a job was awaited, or `as_settled()` was called. If so, the end of the run must wake all that still wait.
     _has_waiters: bool
     _settled_iterators: weakref.WeakSet[SettledJobs] | None  # the iterators of `as_settled()`; None in most schedulers
 
@@ -172,8 +172,8 @@ class BaseScheduler(
         """Record the class arguments of a subclass. If an argument is not given, the value of the base class is kept.
 
         Args:
-            cancels_once: whether jobs are cancelled only once on asyncio, as programs for asyncio expect. If such a job
-                is still running `shutdown_timeout` seconds later, it is then cancelled at each of its awaits.
+            cancels_once: whether jobs are cancelled only once on asyncio, as programs for asyncio expect. A job that is
+                still running `shutdown_timeout` seconds later is then cancelled again at each await.
             kwargs: arguments for other base classes.
 
         """
@@ -226,8 +226,9 @@ class BaseScheduler(
         Raises:
             TypeError: `job` is not a job.
             ValueError: the job is in another scheduler, or is this scheduler or an enclosing one.
+            ValueError: the scheduler is running, and could never start the job, for example because of its needs.
             MissingRequirement: the scheduler is running, and a requirement is not a member.
-            RuntimeError: the scheduler is closed or stopping, or the call comes from another thread.
+            RuntimeError: the scheduler is closed, draining or stopping, or the call comes from another thread.
 
         Example:
             >>> s = Scheduler()
@@ -252,9 +253,10 @@ class BaseScheduler(
         Raises:
             TypeError: an argument is not a job.
             ValueError: a job is in another scheduler, or is this scheduler or an enclosing one.
+            ValueError: the scheduler is running, and could never start a job, for example because of its needs.
             CycleError: the scheduler is running, and the jobs require each other in a circle.
             MissingRequirement: the scheduler is running, and a requirement is not a member.
-            RuntimeError: the scheduler is closed or stopping, or the call comes from another thread.
+            RuntimeError: the scheduler is closed, draining or stopping, or the call comes from another thread.
 
         Example:
             >>> s = Scheduler()
@@ -288,7 +290,7 @@ class BaseScheduler(
         return self
 
     def keep_only(self, jobs: Iterable[Required]) -> Self:
-        """Remove all members except these, and drop the requirements on the removed ones.
+        """Keep only these members, and drop their requirements on jobs that are not members. Inputs are kept.
 
         Args:
             jobs: the members to keep, or Sequences of members.
@@ -308,7 +310,9 @@ class BaseScheduler(
         return self
 
     def sanitize(self) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
-        """Drop all requirements on jobs that are not in the same scheduler, at any depth. Inputs are kept.
+        """Drop all requirements on jobs that are not in the same scheduler, here and in nested schedulers.
+
+        Requirements that are inputs are kept.
 
         Returns:
             The dropped requirements, as pairs of a job and its former requirement.
@@ -346,15 +350,15 @@ class BaseScheduler(
     def topological_order(self) -> list[AbstractJob[Any]]:
         """Return the jobs in an order in which each job comes after all its requirements.
 
-        Among possible orders, jobs that were added earlier come first. This is Kahn's algorithm of 1962, which takes
-        O(V + E) time.
+        The entry jobs come first, in the order in which they were added. The other jobs follow in the order in which
+        the last of their requirements is listed. This is Kahn's algorithm of 1962, which takes O(V + E) time.
 
         Raises:
             CycleError: the requirements contain a cycle.
 
         """
-        _checks.store_all_implied_requirements(self._members)
-        order = _graph_algorithms.topological_order(self._members.jobs, self._members.waits_for)
+        _checks.recompute_implied_requirements(self._members)
+        order = _graph_algorithms.topological_order(self._members.jobs, self._members.all_requirements)
         if len(order) < len(self):
             _checks.reject_cycle(self._members)
         return order
@@ -436,14 +440,14 @@ class BaseScheduler(
     ) -> list[FunctionJob[T]]: ...
     @overload
     def map(
-        self, function: AsyncElseThreadJob1[A, T], a: Iterable[Given[A]], /, **options: Unpack[MapOptions]
+        self, function: AsyncElseThreadJob1[A, T], a: Iterable[ValueOrJob[A]], /, **options: Unpack[MapOptions]
     ) -> list[Job[T]]: ...
     @overload
     def map(
         self,
         function: AsyncElseThreadJob2[A, B, T],
-        a: Iterable[Given[A]],
-        b: Iterable[Given[B]],
+        a: Iterable[ValueOrJob[A]],
+        b: Iterable[ValueOrJob[B]],
         /,
         **options: Unpack[MapOptions],
     ) -> list[Job[T]]: ...
@@ -451,9 +455,9 @@ class BaseScheduler(
     def map(
         self,
         function: AsyncElseThreadJob3[A, B, C, T],
-        a: Iterable[Given[A]],
-        b: Iterable[Given[B]],
-        c: Iterable[Given[C]],
+        a: Iterable[ValueOrJob[A]],
+        b: Iterable[ValueOrJob[B]],
+        c: Iterable[ValueOrJob[C]],
         /,
         **options: Unpack[MapOptions],
     ) -> list[Job[T]]: ...
@@ -476,8 +480,8 @@ class BaseScheduler(
     @overload
     def map(
         self,
-        function: TakesIterable[T],
-        a: Iterable[Iterable[Any] | GivenJob[Any]],
+        function: IterableFunction[T],
+        a: Iterable[Iterable[Any] | JobOf[Any]],
         /,
         *,
         kind: Kind,
@@ -488,7 +492,7 @@ class BaseScheduler(
     def map(
         self,
         function: PlainFunction1[A, T],
-        a: Iterable[Given[A]],
+        a: Iterable[ValueOrJob[A]],
         /,
         *,
         kind: Kind,
@@ -499,8 +503,8 @@ class BaseScheduler(
     def map(
         self,
         function: PlainFunction2[A, B, T],
-        a: Iterable[Given[A]],
-        b: Iterable[Given[B]],
+        a: Iterable[ValueOrJob[A]],
+        b: Iterable[ValueOrJob[B]],
         /,
         *,
         kind: Kind,
@@ -511,9 +515,9 @@ class BaseScheduler(
     def map(
         self,
         function: PlainFunction3[A, B, C, T],
-        a: Iterable[Given[A]],
-        b: Iterable[Given[B]],
-        c: Iterable[Given[C]],
+        a: Iterable[ValueOrJob[A]],
+        b: Iterable[ValueOrJob[B]],
+        c: Iterable[ValueOrJob[C]],
         /,
         *,
         kind: Kind,
@@ -603,7 +607,7 @@ class BaseScheduler(
         if not isinstance(label, str) and not callable(label):
             raise TypeError(
                 f"map() of {self.label!r}: label={short_repr(label)} is neither text nor a function; "
-                f"write a format string, such as 'page {{}}', or a function of the item that returns text"
+                f"write a format string, such as 'page {{}}', or a function that takes the arguments and returns text"
             )
         call_text = _labels.call_label("label", arguments, {})
         try:
@@ -706,8 +710,8 @@ class BaseScheduler(
         failures, the log counts them, and `check=True` raises them.
 
         Ctrl-C ends the run cleanly, and is raised as KeyboardInterrupt when everything has been shut down. If a script
-        does not catch it, Python prints one line instead of a traceback, and ends by SIGINT. If a job blocks the event
-        loop for more than a quarter of a second, a second Ctrl-C is raised in that job.
+        does not catch it, Python prints one line instead of a traceback, and SIGINT terminates the process. If a job
+        blocks the event loop for more than a quarter of a second, a second Ctrl-C is raised in that job.
 
         Args:
             backend: "trio" or "asyncio".
@@ -736,6 +740,7 @@ class BaseScheduler(
             CycleError, MissingRequirement, ValueError: the scenario cannot run. Nothing has started.
             JournalError: the journal cannot be used. Nothing has started.
             TypeError: an option is unknown, or has the wrong type. Nothing has started.
+            ValueError: an option is out of range, or `handle_signals` is given outside of the main thread.
             RuntimeError: an event loop is running in this thread, or the scheduler is running or closed.
             ExceptionGroup, JobTimeout, JobCancelled: with `check`, the failure of the run.
             KeyboardInterrupt, SystemExit: the run was interrupted. The exception is raised after the shutdown, and is
@@ -784,7 +789,7 @@ class BaseScheduler(
     ) -> bool:
         """Run the scenario in the running event loop of trio or asyncio.
 
-        A cancellation of the caller ends the run cleanly, and is raised when everything has been shut down.
+        A cancellation of the caller ends the run cleanly, and is raised again when everything has been shut down.
 
         Args:
             timeout: the seconds that the whole run may take, more than 0; None for no limit. The default is the option
@@ -804,6 +809,7 @@ class BaseScheduler(
             CycleError, MissingRequirement, ValueError: the scenario cannot run. Nothing has started.
             JournalError: the journal cannot be used. Nothing has started.
             TypeError: an option is unknown, or has the wrong type. Nothing has started.
+            ValueError: an option is out of range. Nothing has started.
             RuntimeError: there is no event loop, or the scheduler is running or closed.
             ExceptionGroup, JobTimeout, JobCancelled: with `check`, the failure of the run.
             KeyboardInterrupt, SystemExit: a job raised this exception. It is raised again after the shutdown, and is
@@ -858,10 +864,8 @@ class BaseScheduler(
         subject = self._name_for_errors
         if self._worker is None and self._scheduler is not None and self._scheduler._run is not None:
             raise RuntimeError(f"{subject()} is a job of {self._scheduler.label!r}, which is running, and will run it")
-        options = (
-            self._slow_path
-        )  # read directly, which is faster: each attempt of a nested scheduler calls this method
-        assert options is not None  # it is None only for some objects of `Job`
+        options = self._slow_path  # read directly for speed, because each attempt of a nested scheduler does this
+        assert options is not None  # only some objects of `Job` have none
         seconds = options.timeout if timeout is OWN_SETTING else _job_options.seconds(timeout, "timeout", subject)
         window = (
             self._jobs_window
@@ -889,7 +893,7 @@ class BaseScheduler(
         )
 
     def _open_journal(self, journal: Any) -> RunJournal:
-        """Open the journal that is given as the option of a run. `trioflow.Scheduler` overrides this method."""
+        """Open the journal that was passed to `run` or `co_run`. `trioflow.Scheduler` overrides this method."""
         raise NotImplementedError(f"{type(self).__name__} has no journals")
 
     async def _prepare(self, run: Run) -> None:
@@ -962,7 +966,7 @@ class BaseScheduler(
         Then the run ends as usual: forever jobs are cancelled, services are ended, and jobs are shut down. Its
         `stop_reason` is DRAINED, and its result is False. SCHEDULED jobs end CANCELLED, and jobs that were not reached
         stay IDLE. Nested schedulers that are running are drained too, and end CANCELLED as jobs. Running jobs may still
-        be restarted or retried. If the timeout or a critical failure, for example, stops the run meanwhile, the
+        be restarted or retried. If the run is stopped meanwhile, for example by its timeout or a critical failure, the
         remaining jobs are cancelled, and `stop_reason` is still DRAINED.
 
         If the run is draining or stopping already, this does nothing.
@@ -1031,7 +1035,10 @@ class BaseScheduler(
 
     @property
     def culprit(self) -> AbstractJob[Any] | None:
-        """The member that stopped the last run; None if no member did. A member that is a scheduler has a `culprit`."""
+        """The member that stopped the last run; None if no member did.
+
+        If the culprit is a nested scheduler that failed because of one of its jobs, its own `culprit` is that job.
+        """
         return self._culprit
 
     @property
@@ -1090,7 +1097,7 @@ class BaseScheduler(
     # ---- for the rest of the package
 
     def _knows_durations(self) -> bool:
-        """Return whether durations are known from elsewhere than the members' `expected_duration`.
+        """Return whether durations are known from a source other than the members' `expected_duration`.
 
         A subclass may override this method and `_expected_durations`.
         """
@@ -1149,7 +1156,7 @@ class BaseScheduler(
         if self._jobserver and _window.max_slots(window) is None:
             raise ValueError(
                 f"jobserver={self._jobserver!r} of {self._name_for_errors()}: its tokens are the slots of the window; "
-                f"say how many these are, by jobs_window="
+                f"limit their number with jobs_window="
             )
 
     async def _wait_settled(self, job: AbstractJob[Any]) -> None:
@@ -1162,9 +1169,9 @@ class BaseScheduler(
             _awaiting.reject_wait_cycle(waiter, self)
 
     def _will_not_reach(self, job: AbstractJob[Any] | None = None) -> bool:
-        """Return whether `job` will not be reached, because the run has ended or is draining; False before a run.
+        """Return whether the run has ended, or is draining and so will not start `job`. False before the first run.
 
-        This also records that a job or an iterator is waiting; see `_has_waiters`.
+        Also record that a job or an iterator of `as_settled()` is waiting; see `_has_waiters`.
         """
         for scheduler in (self, *enclosing_schedulers(self)):
             scheduler._has_waiters = True
@@ -1175,7 +1182,7 @@ class BaseScheduler(
         return False
 
     def _notify_unreached(self) -> None:
-        """Wake all jobs that await a job which will not be reached."""
+        """Wake all jobs that await an IDLE job, which no run will reach."""
         if self._has_waiters:
             for job in self.iterate_jobs():
                 if job._extras is not None and job._state is JobState.IDLE:
@@ -1185,7 +1192,7 @@ class BaseScheduler(
         self._incidents.append(Incident(job, message, exception))
 
     def _store_outcome(self, run: Run) -> None:
-        """Store the result of a run that has ended, and wake all jobs that await a job which was not reached."""
+        """Store the result of a run that has ended, and wake all that still wait for its jobs."""
         self._stop_reason, self._culprit = run.reason, run.culprit
         self._run = None
         self._notify_unreached()
@@ -1201,7 +1208,7 @@ class BaseScheduler(
                 iterator.watch(job)
 
     def _interrupt(self, interruption: BaseException | None) -> bool:
-        """Stop the run because of a signal. Return False if there is no run."""
+        """Stop the run in progress because of a signal, and return whether there was one."""
         if self._run is None:
             return False
         self._run.interrupt(interruption)

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from ._members import Members
 
 _visit_marks: Final = itertools.count(-2, -1)
-"""Negative numbers. Each check writes one to `job._pending` of all jobs that it visits; requirement counts are >= 0."""
+"""Negative numbers. Each check of a scheduler takes one, and writes it to the `_pending` of all jobs that it visits.
+
+The numbers cannot be confused with counts of open requirements, which a run stores in `_pending`.
+"""
 
 
 def check_members(members: Members) -> Iterator[None]:
@@ -51,7 +54,7 @@ def check_members(members: Members) -> Iterator[None]:
             check_may_run(nested)
             todo.append((nested._members, may_repeat or nested._may_repeat()))
     if any(level.has_outside_requirements for level in checked_members.values()):
-        store_all_implied_requirements(members)
+        recompute_implied_requirements(members)
     reject_shared_pools(checked_members, members.owner)
     for level in checked_members.values():
         check_needs(level.owner, level.jobs_with_scheduling_options, members.owner)
@@ -67,12 +70,13 @@ def check_members(members: Members) -> Iterator[None]:
 def _check_jobs(members: Members, may_repeat: bool) -> Iterator[None]:
     """Check the jobs of one scheduler and their requirements. Yield whenever other tasks should get a turn.
 
-    Usually each job was added after all its requirements, so that there can be no cycle. To find out whether this is
-    the case, mark each visited job in its `_pending`. If it is not the case, the caller must search for cycles.
+    If each job was added after all its requirements, as is usual, there can be no cycle. To detect this, mark each
+    visited job in its `_pending`. Otherwise, set `is_ordered` to False; the caller must then search for cycles.
 
     Args:
         members: the members of the scheduler.
-        may_repeat: whether the scheduler may run several times, because it or one around it may be retried.
+        may_repeat: whether the scheduler may run several times, because it or an enclosing scheduler may be restarted
+            or retried.
 
     """
     mark, owner = next(_visit_marks), members.owner
@@ -144,7 +148,7 @@ class AvailableResources:
             is_inside = is_inside and outer is not outermost
         self.resources_by_name: dict[str, Resource] = {}
         self.resource_holder: BaseScheduler | None = None  # the innermost enclosing scheduler with needs
-        # For the name of each resource, the services that hold some of the resource until the run ends.
+        # By the name of the resource: the services that hold some of it until the run ends.
         self._services_by_resource: dict[str, list[AbstractJob[Any]]] = {}
         self._outside_resource_names: set[str] = set()  # in pools outside of `resource_holder`
         for level in reversed(levels):
@@ -165,12 +169,12 @@ class AvailableResources:
             resource = self.resources_by_name.get(name)
             # Any other need of the scheduler is rejected when the scheduler itself is checked.
             if isinstance(resource, CountedResource) and not isinstance(amount, tuple):
-                taken_resources[name] = resource.for_members(amount)
+                taken_resources[name] = resource.make_member_resource(amount)
         if taken_resources:
             self.resource_holder = scheduler
             self._outside_resource_names.update(self.resources_by_name)
             self.resources_by_name = {
-                name: rate for name, rate in self.resources_by_name.items() if not rate.is_held
+                name: rate for name, rate in self.resources_by_name.items() if not rate.is_returnable
             } | taken_resources
             self._services_by_resource.clear()
 
@@ -210,7 +214,7 @@ class AvailableResources:
         if self.resource_holder is not None and name in self._outside_resource_names:
             return (
                 f"which is in a pool outside of {self.resource_holder.label!r}: that scheduler has needs, and is the "
-                f"only pool of its members, but for rates; add {name}= to its needs"
+                f"only pool of its members, except for rates; add {name}= to its needs"
             )
         available_text = f"they have {', '.join(self.resources_by_name)}" if self.resources_by_name else "there is none"
         remedy = f"give its scheduler pool=Pool({name}=...), or leave it out of needs="
@@ -232,7 +236,7 @@ def _may_wait_for_service(job: AbstractJob[Any], service: AbstractJob[Any]) -> b
     if scheduler is None or (job._rule is not None and job._rule.run_if == "failed"):
         return False
     member = next(member for enclosing, member in ancestors_with_members(job) if enclosing is scheduler)
-    return member not in _graph_algorithms.reachable([service], scheduler._members.waits_for)
+    return member not in _graph_algorithms.reachable([service], scheduler._members.all_requirements)
 
 
 def reject_shared_pools(schedulers: Iterable[BaseScheduler], outermost: BaseScheduler) -> None:
@@ -243,7 +247,7 @@ def reject_shared_pools(schedulers: Iterable[BaseScheduler], outermost: BaseSche
         outermost: the outermost scheduler of the run.
 
     Raises:
-        ValueError: a pool is used by such schedulers.
+        ValueError: there is such a pool.
 
     """
     users: dict[Pool, dict[AbstractJob[Any], AbstractJob[Any] | None]] = {}
@@ -260,7 +264,7 @@ def check_requirement(job: AbstractJob[Any], requirement: AbstractJob[Any], sche
     """Reject a requirement that a run could not wait for.
 
     Raises:
-        MissingRequirement: the requirement is not in `scheduler`, and it is no input from a scheduler of the same tree.
+        MissingRequirement: the requirement is neither in `scheduler` nor an input from the same tree of schedulers.
         ValueError: the requirement is a forever job, but not a service.
 
     """
@@ -281,7 +285,7 @@ def check_late_input(job: AbstractJob[Any], input_job: AbstractJob[Any], schedul
 
     Raises:
         MissingRequirement, ValueError: as in `check_requirement`.
-        ValueError: the input has not settled.
+        ValueError: the input has not settled, and is not a ready service.
 
     """
     check_requirement(job, input_job, scheduler)
@@ -302,12 +306,12 @@ def _add_implied_requirements(members: Members, job: AbstractJob[Any]) -> None:
 
     """
     scheduler = members.owner
-    schedulers_around = [scheduler, *enclosing_schedulers(scheduler)]
+    levels = [scheduler, *enclosing_schedulers(scheduler)]
     nested_jobs = job.iterate_jobs() if is_scheduler(job) else iter(())
     for user in itertools.chain([job], nested_jobs):
         for input_job in user._rule.inputs if user._rule is not None else ():
             common = find_common_scheduler(user, input_job)
-            if common is None or common[0] not in schedulers_around:
+            if common is None or common[0] not in levels:
                 continue  # the input and its user are both inside the new job
             common_scheduler, _, provider = common
             if common_scheduler is not scheduler:
@@ -316,8 +320,8 @@ def _add_implied_requirements(members: Members, job: AbstractJob[Any]) -> None:
                 members.implied_requirements.setdefault(job, {})[provider] = None
 
 
-def store_all_implied_requirements(members: Members) -> None:
-    """Store the requirements that inputs from other schedulers imply, at any depth, in the `Members`. Check nothing."""
+def recompute_implied_requirements(members: Members) -> None:
+    """Store the requirements that inputs from other schedulers imply, here and in nested schedulers. Check nothing."""
     members_by_scheduler: dict[BaseScheduler, Members] = {}
     todo: list[Members] = [members]
     while todo:
@@ -341,11 +345,11 @@ def store_all_implied_requirements(members: Members) -> None:
 def store_implied_requirements(scheduler: BaseScheduler) -> None:
     """Store the requirements that inputs from other schedulers imply, unless a run is in progress.
 
-    Takes O(V + E) time. During a run this does nothing, because the run has stored these requirements. So during a run
-    any thread may call this function.
+    Takes O(V + E) time. During a run this does nothing, because the run has already stored these requirements.
+    Therefore any thread may call this function during a run.
     """
     if all(level._run is None for level in (scheduler, *enclosing_schedulers(scheduler))):
-        store_all_implied_requirements(scheduler._members)
+        recompute_implied_requirements(scheduler._members)
 
 
 def check_scenario(scheduler: BaseScheduler) -> None:
@@ -379,7 +383,7 @@ def reject_cycle(members: Members) -> None:
         CycleError: the graph has a cycle.
 
     """
-    cycle = _graph_algorithms.find_cycle(members.jobs, members.waits_for)
+    cycle = _graph_algorithms.find_cycle(members.jobs, members.all_requirements)
     if cycle is not None:
         raise _errors.CycleError(cycle)
 
@@ -427,7 +431,8 @@ def check_new_jobs(members: Members, new_jobs: list[AbstractJob[Any]]) -> None:
             check_scenario(job)
         _add_implied_requirements(members, job)
     # The search takes a fifth of the time of adding one job. It is skipped if the new jobs wait for no members.
-    cycle = _graph_algorithms.find_cycle(new_jobs, members.waits_for) if any(map(members.waits_for, new_jobs)) else None
+    requirements = members.all_requirements
+    cycle = _graph_algorithms.find_cycle(new_jobs, requirements) if any(map(requirements, new_jobs)) else None
     if cycle is not None:
         raise _errors.CycleError(cycle)
 
@@ -460,7 +465,7 @@ def check_new_requirements(members: Members, job: AbstractJob[Any], new_requirem
 
     Raises:
         RuntimeError: the job is no longer IDLE.
-        RuntimeError: the body of a new requirement is awaiting the job.
+        RuntimeError: a new requirement awaits the job, directly or indirectly.
         CycleError: a new requirement requires the job, directly or indirectly.
         MissingRequirement, ValueError: as in `check_requirement`.
 
@@ -475,13 +480,13 @@ def check_new_requirements(members: Members, job: AbstractJob[Any], new_requirem
         [job],
         _requirement_counts.successors_of,
         new_requirements,
-        lambda other: () if other.is_done() else members.waits_for(other),
+        lambda other: () if other.is_done() else members.all_requirements(other),
     ):
         waited_for = _graph_algorithms.reachable(
-            new_requirements, lambda other: () if other.is_done() or other is job else members.waits_for(other)
+            new_requirements, lambda other: () if other.is_done() or other is job else members.all_requirements(other)
         )
-        edges = {other: members.waits_for(other) for other in waited_for}
-        edges[job] = [*members.waits_for(job), *new_requirements]
+        edges = {other: members.all_requirements(other) for other in waited_for}
+        edges[job] = [*members.all_requirements(job), *new_requirements]
         cycle = _graph_algorithms.find_cycle(edges, lambda node: [other for other in edges[node] if other in edges])
         raise _errors.CycleError(cycle or [job])
     for requirement in new_requirements if members.owner._has_waiters else ():

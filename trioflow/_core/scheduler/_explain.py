@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any, Final
 
-from ..admission._priority_queues import HeapQueue, SharedQueue
+from ..admission._ready_queues import HeapQueue, SharedQueue
 from ..base import _units
 from ..base._states import JobState, RunPhase, StopReason
 from ..base._waits import WaitCause, Waiting
 from ..job import _labels, _trigger_rules
 from ..job._ancestors import enclosing_schedulers, outermost_scheduler
-from ..job._facts import throttled_intervals
 from ..job._job import AbstractJob, is_scheduler
+from ..job._job_queries import throttled_intervals
 from ..job._outcome import one_line_error
 
 if TYPE_CHECKING:
@@ -44,17 +44,17 @@ def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         return f"will not be reached: {scheduler.label!r} is draining, and starts no more jobs"
     if run.phase is not RunPhase.RUNNING:
         return f"waits for the start of {scheduler.label!r}, which is being prepared"
-    unsettled = still_waits_for(job)
+    unsettled = open_requirements(job)
     if not unsettled:
         return "has no open requirements, and is about to be scheduled"
     progress_text = "; ".join(_progress_text(other, run.clock()) for other in unsettled[:MAX_NAMED_JOBS])
     return f"waits for {_job_names(unsettled)}: {progress_text}"
 
 
-def still_waits_for(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
-    """Return the members that must settle before a job can start, without those that are settled or ready services."""
+def open_requirements(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
+    """Return the members for which a job still has to wait. Settled jobs and ready services are left out."""
     scheduler = job._scheduler
-    members = [] if scheduler is None else scheduler._members.waits_for(job)
+    members = [] if scheduler is None else scheduler._members.all_requirements(job)
     return [other for other in members if not (other._state.is_settled or other._is_ready())]
 
 
@@ -109,14 +109,15 @@ def waiting_since(job: AbstractJob[Any]) -> float | None:
     """Return the time when a SCHEDULED job began to wait, on the same clock as `job.started_at`.
 
     If the job was throttled, this is the end of its last throttled interval. Otherwise, it is the time when the last of
-    its requirements settled. Return None if the job requires nothing or a service, or if it is not SCHEDULED.
+    the members that it waited for settled. Return None if there are no such members, or if one of them is a running
+    service. Also return None if the job is not SCHEDULED.
     """
     scheduler = job._scheduler
     if scheduler is None or job._state is not JobState.SCHEDULED:
         return None
     for _, ended in throttled_intervals(job)[-1:]:
         return ended
-    times = [other._finished_at for other in scheduler._members.waits_for(job)]
+    times = [other._finished_at for other in scheduler._members.all_requirements(job)]
     return None if None in times else max((time for time in times if time is not None), default=None)
 
 
@@ -169,7 +170,7 @@ def _explain_slot_wait(run: Run, job: AbstractJob[Any]) -> str:
 
 
 def _find_resource_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
-    return run.queue.jobs.waiting(job) if isinstance(run.queue.jobs, SharedQueue) else None
+    return run.queue.jobs.describe_wait(job) if isinstance(run.queue.jobs, SharedQueue) else None
 
 
 def _explain_resource_wait(run: Run, job: AbstractJob[Any]) -> str:
@@ -191,20 +192,20 @@ WAIT_FUNCTIONS: Final = (
 """For each cause of a wait, the functions that detect and explain it. The first cause that is detected is used."""
 
 
-def _earlier_jobs_text(run: Run, job: AbstractJob[Any], in_order: list[AbstractJob[Any]]) -> str:
-    """Return a text about the jobs in `in_order` that priorities or the policy put before `job`; "" if there are none.
+def _earlier_jobs_text(run: Run, job: AbstractJob[Any], queued_jobs: list[AbstractJob[Any]]) -> str:
+    """Return a text about the queued jobs that priorities or the policy put before `job`; "" if there are none.
 
     Args:
         run: the run of the jobs.
         job: a waiting job.
-        in_order: all jobs that wait for the same thing, in the order in which they will start.
+        queued_jobs: all jobs that wait for the same thing as `job`, in the order in which they will start.
 
     """
     ready = run.queue.jobs
     if not isinstance(ready, HeapQueue):
         return ""
     order = ready.order
-    scheduled_jobs = (other for other in in_order if other._state is JobState.SCHEDULED)
+    scheduled_jobs = (other for other in queued_jobs if other._state is JobState.SCHEDULED)
     earlier_jobs = list(itertools.takewhile(lambda other: other is not job, scheduled_jobs))
     reasons = ["priority"] if any(other.priority > job.priority for other in earlier_jobs) else []
     if order.policy.needs_heap and any(other.priority == job.priority for other in earlier_jobs):
@@ -270,7 +271,7 @@ def _explain_cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     run = scheduler._run
     reason = run.reason if run is not None else scheduler._stop_reason
     if job.forever and reason is StopReason.COMPLETED and job._started_at is not None:
-        return f"ran beside the others for {_units.duration_text(job.elapsed or 0.0)}, and was cancelled then"
+        return f"ran alongside the others for {_units.duration_text(job.elapsed or 0.0)}, and was then cancelled"
     if reason in (None, StopReason.COMPLETED):
         return f"was cancelled {when}, by its own cancel()"
     return f"was cancelled {when}; the run stopped: {reason.value}"

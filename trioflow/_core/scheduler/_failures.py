@@ -95,7 +95,7 @@ def raise_unless_completed(run: Run, reason: StopReason | None, *, any_failure: 
 
     Raises:
         ExceptionGroup: the critical failures that stopped the run; if the run completed, all failures.
-        Exception: an error in the policy or the journal, which ended the run.
+        Exception: an error in the policy or the journal ended the run.
         JobTimeout: the run did not end in time.
         JobCancelled: the run was cancelled, drained, or interrupted by a signal.
 
@@ -117,10 +117,10 @@ def raise_unless_completed(run: Run, reason: StopReason | None, *, any_failure: 
 
 
 def nested_run_result(run: Run) -> bool:
-    """Return True if the run of a nested scheduler completed; otherwise raise the scheduler's failure as a job.
+    """Return True if the run of a nested scheduler completed; otherwise raise the exception that the job fails with.
 
     Raises:
-        BaseException: the exception of the critical job that stopped the run, or an error in the policy.
+        BaseException: the exception of the critical job that stopped the run, or an error in the policy or the journal.
         JobTimeout: the run did not end in time.
         JobCancelled: the run was cancelled or drained.
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..admission.policy._upward_ranks import median_duration
-from ..base._graph_algorithms import longest_paths, topological_order
+from ..base._graph_algorithms import longest_path_lengths, topological_order
 from ..base._reprs import short_repr
 from ..base._states import JobState
 from ..job._ancestors import enclosing_schedulers, is_inside, outermost_scheduler
-from ..job._facts import inputs_of
 from ..job._job import AbstractJob, is_scheduler
+from ..job._job_queries import inputs_of
 from ..job._requirements import flatten
 from . import _checks
 
@@ -46,13 +46,13 @@ class Members:
         self.dropped_failure_count = 0
         # Whether a run has changed the state of some of the jobs, so that they must be reset before the next run.
         self.needs_reset = False
-        # ---- results of the last check, or of `store_all_implied_requirements`
+        # ---- results of the last check, or of `recompute_implied_requirements`
         # Whether a new check may have another result even if nothing has changed, e.g. because a job can run only once.
         self.needs_recheck = True
         # Whether each job was added after all its requirements.
         self.is_ordered = False
-        # For each member, others that it must also wait for: each contains an input of the member or of a job nested in
-        # the member.
+        # For each member, the other members that it must also wait for, because they contain an input of the member or
+        # of a job nested in it.
         self.implied_requirements: dict[AbstractJob[Any], dict[AbstractJob[Any], None]] = {}
         # The members whose results are used by jobs in other schedulers.
         self.members_used_outside: Final[set[AbstractJob[Any]]] = set()
@@ -61,7 +61,7 @@ class Members:
 
     # ---- look-up
 
-    def waits_for(self, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
+    def all_requirements(self, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
         """Return the members that must settle before `job` starts: its requirements and the implied requirements."""
         owner = self.owner
         members = [requirement for requirement in job._required if requirement._scheduler is owner]
@@ -174,7 +174,7 @@ class Members:
         self.is_unchecked = True
         self.jobs_added_during_run.update(dict.fromkeys(new_jobs, run))
         if owner._run is not None:
-            owner._run.admit(new_jobs)
+            owner._run.add_jobs(new_jobs)
             owner._extend_settled_iterators(new_jobs)
 
     def insert(self, jobs: Iterable[AbstractJob[Any]]) -> None:
@@ -216,7 +216,7 @@ class Members:
         return not (failed and job.is_critical()) and not (job._has_own_shutdown and job._needs_shutdown())
 
     def drop_settled(self, job: AbstractJob[Any]) -> None:
-        """Remove a settled job that never runs again, with its references to other jobs except `job.scheduler`."""
+        """Remove a settled job that will never run again. Drop its references to requirements; keep `job.scheduler`."""
         self.dropped_failure_count += job._state is JobState.FAILED
         self._discard(job)
         self.members_used_outside.discard(job)
@@ -244,9 +244,9 @@ class Members:
                 todo += inputs_of(moved)
 
     def _reject_foreign_jobs(self, jobs: list[AbstractJob[Any]], new_parents: set[AbstractJob[Any]]) -> None:
-        """Reject jobs of other schedulers, except inputs in schedulers that are or will be nested in `new_parents`.
+        """Reject jobs that belong to other schedulers, the owner itself, and schedulers that contain the owner.
 
-        Also reject a scheduler that is the owner or contains it.
+        While no run is in progress, inputs are accepted from schedulers that are in `new_parents` or nested in them.
         """
         users: dict[BaseScheduler, dict[AbstractJob[Any], AbstractJob[Any]]] = {}
         for job in jobs:
@@ -261,11 +261,11 @@ class Members:
                 users[other_scheduler] = {input_job: user for user in other_scheduler for input_job in inputs_of(user)}
             user, remedy = users[other_scheduler].get(job), "remove it there first"
             if user is not None:
-                schedulers_around = [other_scheduler, *enclosing_schedulers(other_scheduler)]
-                if other_scheduler._innermost_run() is None and not new_parents.isdisjoint(schedulers_around):
+                levels = [other_scheduler, *enclosing_schedulers(other_scheduler)]
+                if other_scheduler._innermost_run() is None and not new_parents.isdisjoint(levels):
                     continue
-                alternative = f", or add {schedulers_around[-1].label!r} before" if new_parents else ""
-                remedy = f"it came there as an input of {user.label!r}; leave this add() of it out{alternative}"
+                alternative = f", or add {levels[-1].label!r} first" if new_parents else ""
+                remedy = f"it was added there as an input of {user.label!r}; leave out this add(){alternative}"
             raise ValueError(
                 f"{job.label!r} is in the scheduler {other_scheduler.label!r}; "
                 f"it cannot be in {self.owner.label!r} too: {remedy}"
@@ -303,12 +303,12 @@ def iterate_schedulers(scheduler: BaseScheduler) -> Iterator[BaseScheduler]:
         todo += scheduler._members.nested_schedulers
 
 
-def waits_for(scheduler: BaseScheduler, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
+def all_requirements(scheduler: BaseScheduler, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
     """Return the members of `scheduler` that must settle before `job` may start, even if they have settled already.
 
     These are the requirements of `job`, and the members that contain an input of `job` or of a job nested in it.
     """
-    return scheduler._members.waits_for(job)
+    return scheduler._members.all_requirements(job)
 
 
 def nested_schedulers(scheduler: BaseScheduler) -> list[BaseScheduler]:
@@ -317,12 +317,12 @@ def nested_schedulers(scheduler: BaseScheduler) -> list[BaseScheduler]:
 
 
 def is_droppable(scheduler: BaseScheduler, job: AbstractJob[Any]) -> bool:
-    """Return whether a scheduler removes a settled job: if it has `keep_jobs=False` and no longer needs the job."""
+    """Return whether a scheduler removes a settled job: it has `keep_jobs=False`, and no longer needs the job."""
     return not scheduler.keep_jobs and scheduler._members.can_be_dropped(job)
 
 
 def _with_inputs(jobs: Iterable[AbstractJob[Any]]) -> dict[AbstractJob[Any], None]:
-    """Return the jobs and, before each job, those of its inputs, and of their inputs, that belong to no scheduler."""
+    """Return the jobs, each preceded by its direct and indirect inputs that belong to no scheduler."""
     ordered: dict[AbstractJob[Any], None] = {}
     for job in jobs:
         rule = job._rule
@@ -335,7 +335,7 @@ def _with_inputs(jobs: Iterable[AbstractJob[Any]]) -> dict[AbstractJob[Any], Non
 
 
 def _append_inputs_first(job: AbstractJob[Any], ordered: dict[AbstractJob[Any], None]) -> None:
-    """Append to `ordered` the inputs of a job that belong to no scheduler, at any depth, and then the job."""
+    """Append a job to `ordered`, preceded by its direct and indirect inputs that belong to no scheduler."""
     entered: set[AbstractJob[Any]] = set()
     stack = [job]
     while stack:
@@ -356,7 +356,7 @@ def expected_durations(scheduler: BaseScheduler) -> dict[AnyJob, float]:
 
 
 def learned_durations(scheduler: BaseScheduler) -> dict[AnyJob, float]:
-    """Return `expected_durations` if durations are known from elsewhere than the members' own `expected_duration`.
+    """Return `expected_durations` if durations are known from a source other than the members' `expected_duration`.
 
     Otherwise, return an empty dict.
     """
@@ -364,19 +364,23 @@ def learned_durations(scheduler: BaseScheduler) -> dict[AnyJob, float]:
 
 
 def members_in_order(scheduler: BaseScheduler) -> list[AnyJob]:
-    """Return the members of a scheduler, each after those for which it waits, without the jobs in cycles.
+    """Return the members of a scheduler, each after the members that it waits for.
+
+    Jobs in cycles are left out, and so are jobs that wait for them, directly or indirectly.
 
     Takes O(V + E) time. Unlike `scheduler.topological_order()`, this does not look for implied requirements. It uses
     those that the last run or `store_implied_requirements` has stored.
     """
-    return topological_order(list(scheduler), scheduler._members.waits_for)
+    return topological_order(list(scheduler), scheduler._members.all_requirements)
 
 
 def ranks_of(scheduler: BaseScheduler) -> dict[AnyJob, float]:
-    """Return the rank of each member: how many seconds its longest path to the end of an exit job is expected to take.
+    """Return the rank of each member: the expected duration of the longest path from its start to the end of the graph.
+
+    Ranks are in seconds. Members of unknown duration are assumed to take as long as `median_duration` returns.
 
     The policy "critical-path" starts jobs in the order of their ranks; see `Outlook.rank`. Takes O(V + E) time.
     """
     durations = expected_durations(scheduler)
     default = median_duration(durations.values())
-    return longest_paths(members_in_order(scheduler), scheduler._members.waits_for, durations, default)
+    return longest_path_lengths(members_in_order(scheduler), scheduler._members.all_requirements, durations, default)

@@ -110,7 +110,7 @@ class Sequence:
         return self
 
     def __len__(self) -> int:
-        """Return the number of its jobs."""
+        """Return the number of jobs."""
         return len(self.jobs)
 
     def __bool__(self) -> bool:

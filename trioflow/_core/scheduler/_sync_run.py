@@ -1,4 +1,4 @@
-"""Support for `Scheduler.run()`: the handling of Ctrl-C and other signals, and runs in cells of a notebook.
+"""Support for `Scheduler.run()`: the handling of Ctrl-C and other signals, and runs in notebook cells.
 
 While `run()` owns the event loop, the first signal ends the run cleanly, as INTERRUPTED. The signal is handled between
 two steps of the event loop, so that it never interrupts the engine. If a job blocks the loop, a second Ctrl-C raises
@@ -6,8 +6,8 @@ KeyboardInterrupt in that job. This happens only if the loop has stood still for
 and never while the run is stopping.
 
 The KeyboardInterrupt that `run()` raises for the first Ctrl-C has no meaningful traceback, so `run()` removes the
-traceback. If the exception is not caught, Python prints one line, and still ends by SIGINT, as shells expect. This does
-not apply if the program has set `sys.excepthook`, which is kept.
+traceback. If the exception is not caught, Python prints one line, and is still terminated by SIGINT, as shells expect.
+If the program has set its own `sys.excepthook`, this is kept, and may print more.
 
 In a notebook cell an event loop is running already, so the run gets a thread of its own.
 """
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PreviousHandler = Callable[[int, FrameType | None], Any] | int | None
-"""The type of what `signal.signal` returns."""
+"""The return type of `signal.signal`."""
 SignalCallback = Callable[[int], Callable[[], object] | None]
-"""The type of a function that is given as the option `handle_signals`."""
+"""The type of a function that is passed as `handle_signals`."""
 
 STALL_SECONDS: Final = 0.25
 """How long the loop must have stood still before a second Ctrl-C is raised in a job. A double press takes 0.2 s."""
@@ -56,8 +56,8 @@ class SignalHandler:
 
     Args:
         scheduler: the scheduler that runs.
-        handle_signals: True to handle not only Ctrl-C, but also SIGTERM and SIGHUP; or a function of the user, which is
-            then called with the number of each of these signals.
+        handle_signals: True to handle not only Ctrl-C, but also SIGTERM and SIGHUP; or a user-supplied function, which
+            is called with the number of each of these signals.
 
     Raises:
         TypeError: `handle_signals` is neither a bool nor a function.
@@ -69,7 +69,7 @@ class SignalHandler:
         if not isinstance(handle_signals, bool) and not callable(handle_signals):
             raise TypeError(
                 f"handle_signals={short_repr(handle_signals)} of {scheduler.label!r}: "
-                f"give True, False, or a function of a signal's number"
+                f"give True, False, or a function that takes a signal number"
             )
         self._scheduler = scheduler
         self._user_callback = None if isinstance(handle_signals, bool) else handle_signals
@@ -79,8 +79,8 @@ class SignalHandler:
         # The time of the first signal that the event loop has not processed yet; infinity if there is none.
         self._pending_since = math.inf
         self._should_end_run = False  # whether a signal that has not been processed yet is to end the run
-        self._signal_number = 0  # the number of this signal
-        self._interruption: BaseException | None = None  # the exception that the run is to raise
+        self._signal_number = 0  # the number of the last signal that was to end the run
+        self._interruption: BaseException | None = None  # the exception that `run()` is to raise
         self._pending_calls: deque[Callable[[], object]] = deque()  # functions that the user's callback has returned
         is_main_thread = threading.current_thread() is threading.main_thread()
         if handle_signals and not is_main_thread:
@@ -137,7 +137,7 @@ class SignalHandler:
     def interrupt(self, interruption: BaseException | None) -> None:
         """End the run in the next step of the event loop.
 
-        `run()` then raises `interruption`. If that is None, it returns False.
+        `run()` then raises `interruption`, or returns False if `interruption` is None.
         """
         self._should_end_run = True
         self._interruption = self._interruption or interruption
@@ -240,9 +240,8 @@ def run_in_thread(function: Callable[[], T], interrupt: Callable[[BaseException]
         BaseException: `function()` has raised this exception.
 
     """
-    outcomes = queue.SimpleQueue[
-        Callable[[], T]
-    ]()  # gets one function, which returns the value or raises the exception
+    # Gets one function, which returns the value of `function()`, or raises its exception.
+    outcomes = queue.SimpleQueue[Callable[[], T]]()
     context = contextvars.copy_context()
 
     def target() -> None:

@@ -12,7 +12,7 @@ import click
 
 from ...abc import printable
 from ...batch import BatchError, _batch_pool, _quantities, _sources, _start_conditions
-from ...batch._halt import Halt
+from ...batch._halt_rule import HaltRule
 from ...batch._options import Options
 from ...batch._template import REPLACEMENT_STRINGS
 from . import OTHER_ERROR_CODE
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 
 def option_type(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """Create an option type of click from a function that parses a value or raises ValueError."""
+    """Create the type of a click option from a function that parses a value or raises ValueError."""
 
     def convert(value: str) -> T:
         try:
@@ -53,7 +53,12 @@ def option_type(parse: Callable[[str], T]) -> Callable[[str], T]:
 
 
 def merge_values(_: click.Context, option: click.Parameter, mappings: Sequence[dict[str, T]]) -> dict[str, T]:
-    """Merge the values of a repeatable option, which are mappings, into one mapping."""
+    """Merge the values of a repeatable option, which are mappings, into one mapping.
+
+    Raises:
+        BadParameter: a name is in two of the mappings.
+
+    """
     merged: dict[str, T] = {}
     for mapping in mappings:
         for name in mapping:
@@ -182,7 +187,7 @@ def translate_usage_errors() -> Generator[None]:
 )
 @click.option(
     "--halt",
-    type=option_type(Halt.parse),
+    type=option_type(HaltRule.parse),
     metavar="RULE",
     help="When to stop: never, or WHEN,WHY=N or N%, with now or soon, and fail, success or done; as in now,fail=1.",
 )

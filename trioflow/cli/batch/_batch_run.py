@@ -16,14 +16,14 @@ from ... import JobState, JournalError, StopReason
 from ...abc import printable, without_middle
 from ...batch import BatchError, _batch, _joblog, _sources
 from ...batch._options import Options
-from ...batch._template import LineTemplate, ReplacementStrings
+from ...batch._template import CommandTemplate, ReplacementStrings
 from .. import INTERRUPTED_CODE, SUCCESS_CODE, _outputs
 from .._signals import ExitOnSecondSignal
 from . import OTHER_ERROR_CODE
 
 if TYPE_CHECKING:
     from ... import LocalNode, SshNode
-    from ...batch._records import JsonlResults
+    from ...batch._jsonl_results import JsonlResults
     from ._progress_bar import ProgressBar
 
 JSON_LINES_SUFFIX: Final = ".jsonl"
@@ -38,13 +38,13 @@ SIGPIPE_EXIT_CODE: Final = 141
 
 def run(options: Options) -> int:
     """Run a batch, or print its command lines, and return the exit code."""
-    reading = make_reading_rules(options)
-    words, groups = _sources.parse_sources(options.words, options.files, reading)
-    with contextlib.closing(open_sources(groups, reading)) as product:
+    rules = make_reading_rules(options)
+    words, groups = _sources.parse_sources(options.words, options.files, rules)
+    with contextlib.closing(open_sources(groups, rules)) as product:
         strings = ReplacementStrings(resources=options.needs, columns=product.column_names, argument=options.argument)
         tagstring = "{}" if options.tag else options.tagstring
         with raise_as_usage_errors():
-            template = LineTemplate(words, strings, quotes_words=options.quote)
+            template = CommandTemplate(words, strings, quotes_words=options.quote)
             tag = None if tagstring is None else strings.parse_text_template(tagstring)
         if options.dry_run:
             with exit_on_broken_output():
@@ -58,7 +58,7 @@ def run(options: Options) -> int:
                 joblog = _joblog.Joblog(options.joblog.removeprefix("+"), append=options.joblog.startswith("+"))
                 files.callback(joblog.close)
             if options.results is not None and options.results.endswith(JSON_LINES_SUFFIX):
-                from ...batch._records import JsonlResults  # imported here, because few batches need it
+                from ...batch._jsonl_results import JsonlResults  # imported here, because few batches need it
 
                 jsonl_results = JsonlResults(options.results)
                 files.callback(jsonl_results.close)
@@ -86,7 +86,7 @@ def run(options: Options) -> int:
 
 @contextlib.contextmanager
 def raise_as_usage_errors() -> Generator[None]:
-    """Translate a ValueError or OSError in the body of the `with` statement into an error of the command line."""
+    """Convert a ValueError or OSError in the body of the `with` statement into an error of the command line."""
     try:
         yield
     except (ValueError, OSError) as error:
@@ -97,8 +97,11 @@ def make_nodes(nodes: Sequence[str], **options: Any) -> list[SshNode | LocalNode
     """Create the nodes that the user named, each once.
 
     Args:
-        nodes: the arguments of `--nodes`: names, ranges, or files of nodes.
+        nodes: the values of `--sshlogin` or `--hosts`: names, ranges, or files of nodes.
         **options: the options of `SshNodes`.
+
+    Raises:
+        UsageError: a value is invalid, or a file cannot be read.
 
     """
     if not nodes:
@@ -121,13 +124,13 @@ def make_reading_rules(options: Options) -> _sources.ReadingRules:
     )
 
 
-def open_sources(groups: Sequence[_sources.SourceGroup], reading: _sources.ReadingRules) -> _sources.SourceProduct:
+def open_sources(groups: Sequence[_sources.SourceGroup], rules: _sources.ReadingRules) -> _sources.SourceProduct:
     """Open the sources of the arguments. If one source is a terminal, print a prompt."""
     if any(
-        source == _sources.LineSource(_sources.STDIN, reading.delimiter) for group in groups for source in group
+        source == _sources.LineSource(_sources.STDIN, rules.delimiter) for group in groups for source in group
     ) and os.isatty(0):
         click.echo("trioflow batch: reading arguments from the terminal, one on each line; end with Ctrl-D", err=True)
-    return _sources.SourceProduct(groups, reading)
+    return _sources.SourceProduct(groups, rules)
 
 
 def run_batch(batch: _batch.Batch) -> int:
@@ -143,9 +146,9 @@ def run_batch(batch: _batch.Batch) -> int:
 
 
 def summary_lines(batch: _batch.Batch, options: Options, seconds: float) -> Iterator[str]:
-    """Yield the lines to print after a batch that failed or was interrupted.
+    """Yield the lines to print if commands failed or the batch was interrupted; otherwise, yield none.
 
-    These are the verdict, the first failed commands, and the number of commands that another run would not repeat.
+    These are the verdict, the first failed commands, and a hint on running the batch again with a journal.
     """
     tally = batch.tally
     if not (tally.failed_count or batch.was_interrupted):
@@ -200,11 +203,11 @@ class NullProgressBar:
     """A progress bar that shows nothing."""
 
     def show(self, batch: _batch.Batch) -> contextlib.nullcontext[None]:
-        """Do nothing."""
+        """Return a context manager that does nothing."""
         return contextlib.nullcontext()
 
     def hide_for_print(self) -> contextlib.nullcontext[bool]:
-        """Do nothing."""
+        """Return a context manager that does nothing and yields False."""
         return contextlib.nullcontext(False)
 
     def update(self) -> None:

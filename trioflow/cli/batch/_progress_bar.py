@@ -80,7 +80,7 @@ class BatchProgress:
 
 
 class ProgressBar:
-    """A progress bar on standard error, which is hidden while other output is printed."""
+    """A progress bar on standard error. It is hidden while other output is printed."""
 
     def __init__(self) -> None:
         self._progress: BatchProgress | None = None
@@ -105,7 +105,10 @@ class ProgressBar:
 
     @contextlib.contextmanager
     def hide_for_print(self) -> Generator[bool]:
-        """Hide the bar during the body of the `with` statement, which prints other output."""
+        """Hide the bar during the body of the `with` statement, which prints other output.
+
+        Yield True, because the bar would overwrite a last line without a newline.
+        """
         with self._display.pause():
             yield True
 

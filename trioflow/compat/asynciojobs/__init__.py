@@ -1,8 +1,9 @@
 """The interface of asynciojobs 0.21, implemented on trioflow: jobs, schedulers, sequences, watches.
 
 As in asynciojobs, the program may change a scheduler's jobs, their requirements and their settings at any time. So each
-run builds a new `trioflow.Scheduler`, with one trioflow job for each job. A nested scheduler runs as a job that builds
-its own. `docs/coming-from/asynciojobs.md` lists the differences, and shows the same program written for trioflow.
+run builds a new `trioflow.Scheduler`, with one trioflow job for each job. The trioflow job of a nested scheduler builds
+another `trioflow.Scheduler`. `docs/coming-from/asynciojobs.md` lists the differences, and shows the same program
+written for trioflow.
 
 On asyncio, a job is cancelled once, as asyncio programs expect, so that a `finally` clause can await. A job that has
 not ended within `shutdown_timeout` is then cancelled again at each await (`cancels_once=True` of the scheduler class).
@@ -26,7 +27,7 @@ from .scheduler import Scheduler as Scheduler
 from .sequence import Sequence as Sequence
 from .watch import Watch as Watch
 
-_load_backend("asyncio")  # takes 40 ms, by which the first run would start later
+_load_backend("asyncio")  # takes 40 ms, which would delay the first run
 
 __all__ = [
     "AbstractJob",

@@ -1,4 +1,4 @@
-"""Listings and debriefs in the format of asynciojobs, with its own signs for the states of jobs."""
+"""Listings and debriefs in the format of asynciojobs, with its own symbols for the states of jobs."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 CRITICAL, EXCEPTION, STARTED, FOREVER = "⚠★☉∞"
 IDLE, SCHEDULED, RUNNING, DONE = "⚐⚑↺☓"
 
-ASCII_SIGNS: Final = str.maketrans(
+ASCII_SYMBOLS: Final = str.maketrans(
     {CRITICAL: "!", EXCEPTION: "*", STARTED: "o", FOREVER: "8", IDLE: "-", SCHEDULED: "w", RUNNING: ">", DONE: "x"}
 )
-"""Maps each sign to its ASCII replacement, for streams that cannot encode the sign."""
+"""Maps each symbol to its ASCII replacement, for streams that cannot encode the symbol."""
 
 
-def state_signs(job: AbstractJob) -> str:
-    """Return the four signs of a job: critical, exception, state and forever. An absent sign is a space.
+def state_symbols(job: AbstractJob) -> str:
+    """Return the four symbols of a job: critical, exception, state and forever. An absent symbol is a space.
 
-    A cancelled job has the sign for done, so that a cancelled forever job does not look like a running one.
+    A cancelled job has the symbol for done, so that a cancelled forever job does not look like a running one.
     """
     exception = EXCEPTION if job.raised_exception() else STARTED if job.is_running() else " "
     if job.is_done() or job._trioflow_was_cancelled():
@@ -68,9 +68,9 @@ def listing_lines(scheduler: PureScheduler, details: bool, silence_done_jobs: bo
         columns = [job.repr_id(), job.repr_short(), marks, job.repr_main(), job.repr_result(), job.repr_requires()]
         line = " ".join(part for part in columns if part)
         yield f"{line} -> {nested.repr_entries()}" if nested is not None else line
-        more = job.details() if details else None
-        if more is not None:
-            yield more
+        details_text = job.details() if details else None
+        if details_text is not None:
+            yield details_text
 
 
 def walk_jobs(
@@ -109,7 +109,7 @@ def assign_numbers(scheduler: PureScheduler, jobs: Iterable[AbstractJob] | None 
         jobs: the direct members of the scheduler in topological order; None to compute the order.
 
     Raises:
-        Exception: requirements form a cycle, or lead out of a scheduler.
+        Exception: requirements form a cycle, or are not in the same scheduler.
 
     """
     all_jobs = [job for job, _, is_end in walk_jobs(scheduler, jobs) if not is_end]
@@ -153,7 +153,7 @@ def debrief_lines(scheduler: PureScheduler) -> Iterator[str]:
 
 
 def _user_frames(exception: BaseException) -> Any:
-    """Return the traceback of an exception without the frames of trioflow, which come before those of the job."""
+    """Return the part of a traceback that follows the last frame of this package: the frames of the job."""
     package = __file__.rpartition("/")[0]
     start = frame = exception.__traceback__
     while frame is not None:
@@ -164,11 +164,11 @@ def _user_frames(exception: BaseException) -> Any:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print lines, replacing signs that standard output cannot encode."""
+    """Print lines, replacing symbols that standard output cannot encode."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     for line in lines:
         try:
             line.encode(encoding)
         except UnicodeEncodeError:
-            line = line.translate(ASCII_SIGNS).encode(encoding, "backslashreplace").decode(encoding)
+            line = line.translate(ASCII_SYMBOLS).encode(encoding, "backslashreplace").decode(encoding)
         print(line)

@@ -32,7 +32,7 @@ class JobFields:
 
 
 class AbstractJob:
-    """Base class of jobs: a subclass defines `co_run`, and `co_shutdown` if it has resources to release.
+    """The base class of jobs: a subclass defines `co_run`, and `co_shutdown` if it has resources to release.
 
     A subclass may use any attribute name except those of this class and those that begin with `_trioflow`.
 
@@ -44,7 +44,7 @@ class AbstractJob:
         scheduler: a scheduler to add the job to.
 
     Raises:
-        TypeError: a value of another type among `required`.
+        TypeError: `required` contains a value of another type.
 
     Example:
         >>> from trioflow.compat.asynciojobs import AbstractJob, Scheduler
@@ -111,8 +111,8 @@ class AbstractJob:
             The job itself.
 
         Raises:
-            TypeError: a value of another type.
-            KeyError: the job does not have a requirement that `remove` should remove.
+            TypeError: a requirement has another type.
+            KeyError: with `remove`, the job does not require one of these jobs.
 
         """
         for job in last_jobs(requirements, self):
@@ -135,12 +135,12 @@ class AbstractJob:
     # ---- state and outcome
 
     def is_idle(self) -> bool:
-        """Return whether the job waits for requirements. Before the first run, return True."""
+        """Return whether the job has not started and does not wait for a slot. This is True before the first run."""
         adapter = self._trioflow.adapter
         return adapter is None or (adapter.started_at is None and not adapter.is_scheduled())
 
     def is_scheduled(self) -> bool:
-        """Return whether all requirements are done, so that the job waits for a slot, or has started."""
+        """Return whether the job waits for a slot, because all its requirements are done, or has started."""
         return not self.is_idle()
 
     def is_running(self) -> bool:
@@ -206,8 +206,8 @@ class AbstractJob:
         return self._trioflow.listing_number or "??"
 
     def repr_short(self) -> str:
-        """Return the job's four signs: critical, exception, state, forever."""
-        return _listing.state_signs(self)
+        """Return the job's four symbols: critical, exception, state, forever."""
+        return _listing.state_symbols(self)
 
     def repr_main(self) -> str:
         """Return the job's class and label."""
@@ -285,13 +285,14 @@ class Job(AbstractJob):
                 coroutine.close()
 
     def text_label(self) -> str:
-        """Return the default label, which has the name of the coroutine function."""
+        """Return the default label, which contains the name of the coroutine function."""
         name = getattr(self.corun, "__name__", None)
         return f"Job[{name} (...)]" if name else "Job instance"
 
 
 def _close_coroutine(coroutine: Coroutine[Any, Any, Any]) -> None:
-    with contextlib.suppress(RuntimeError):  # the coroutine is running
+    # RuntimeError is raised if the coroutine ignores GeneratorExit, for example by awaiting in a `finally` clause.
+    with contextlib.suppress(RuntimeError):
         coroutine.close()
 
 
@@ -308,13 +309,13 @@ def has_shutdown(job: AbstractJob) -> bool:
     if method is Job.co_shutdown and isinstance(job, Job):
         return job.coshutdown is not None
     nested = job._trioflow_as_scheduler()
-    if nested is not None and method.__module__.startswith(f"{__package__}."):  # this method only shuts down its jobs
+    if nested is not None and method.__module__.startswith(f"{__package__}."):  # only shuts down the members
         return any(has_shutdown(member) for member in nested.jobs)
     return method is not AbstractJob.co_shutdown
 
 
 def label_text(job: AbstractJob) -> str:
-    """Return the label of a job; if it has none, its default label."""
+    """Return the label of a job, otherwise its default label, otherwise "NOLABEL"."""
     label = job.label if job.label is not None else job.text_label()
     return "NOLABEL" if label is None else str(label)
 
@@ -329,10 +330,10 @@ def _serial_number(job: AbstractJob) -> int:
 
 
 def last_jobs(requirements: Any, subject: object) -> Iterable[AbstractJob]:
-    """Yield the jobs that requirements stand for: jobs, the last jobs of Sequences, and the items of collections.
+    """Yield the jobs that requirements stand for. A Sequence stands for its last job, and collections are flattened.
 
     Raises:
-        TypeError: a value of another type.
+        TypeError: a requirement has another type.
 
     """
     for item in requirements:
@@ -349,10 +350,10 @@ def last_jobs(requirements: Any, subject: object) -> Iterable[AbstractJob]:
 
 
 def flatten_members(items: Any, subject: object) -> Iterable[AbstractJob]:
-    """Yield the jobs among items, and all jobs of the Sequences among them; skip None.
+    """Yield the jobs among some items, and all jobs of the Sequences among them; skip None.
 
     Raises:
-        TypeError: a value of another type.
+        TypeError: an item has another type.
 
     """
     for item in items:

@@ -42,7 +42,7 @@ class PureScheduler:
         timeout: the time limit for a run in seconds; None for no limit.
         shutdown_timeout: the time limit in seconds for all `co_shutdown` calls together at the end of a run, and for a
             cancelled job to end; None for no limit.
-        watch: the watch whose elapsed time is at the start of each line of `verbose`; None to print the time of day.
+        watch: the watch whose elapsed time begins each line that the scheduler prints; None to print the time of day.
         verbose: whether to print a line when a job starts and when it is done.
 
     Raises:
@@ -143,10 +143,10 @@ class PureScheduler:
         return iter(in_creation_order(self.jobs))
 
     def iterate_jobs(self, scan_schedulers: bool = False) -> Iterator[AbstractJob]:
-        """Yield all jobs, including the jobs of nested schedulers.
+        """Yield all jobs that are not schedulers, including the jobs of nested schedulers.
 
         Args:
-            scan_schedulers: whether to yield the schedulers, too, this one first.
+            scan_schedulers: whether to yield the schedulers, too: this one first, and each before its jobs.
 
         """
         if scan_schedulers:
@@ -161,7 +161,7 @@ class PureScheduler:
     # ---- the graph
 
     def check_cycles(self) -> bool:
-        """Return whether the graph is valid: requirements lead to jobs of the same scheduler, without a cycle."""
+        """Return whether the graph is valid: it has no cycles, and all requirements are in the same scheduler."""
         try:
             _listing.assign_numbers(self)
         except Exception:
@@ -169,10 +169,10 @@ class PureScheduler:
         return True
 
     def topological_order(self) -> Iterator[AbstractJob]:
-        """Yield the jobs so that each comes after its requirements. Otherwise they are in the order of creation.
+        """Yield the jobs, each after its requirements. Jobs without requirements come first, in the order of creation.
 
         Raises:
-            Exception: requirements form a cycle, or lead out of the scheduler.
+            Exception: requirements form a cycle, or are not in the scheduler.
 
         """
         if any(job.required for job in self.jobs):
@@ -187,7 +187,7 @@ class PureScheduler:
             verbose: whether to print the dropped requirements; None for the scheduler's own `verbose`.
 
         Returns:
-            False if a requirement was dropped.
+            Whether the graph was already clean: False if a requirement was dropped.
 
         """
         is_clean = True
@@ -329,7 +329,7 @@ class PureScheduler:
             True, or False after a timeout or the exception of a critical job.
 
         Raises:
-            Exception: requirements form a cycle, or lead out of the scheduler.
+            Exception: requirements form a cycle, or are not in the scheduler.
             ValueError: the coroutine object of a job has been awaited already.
             RuntimeError: the scheduler is running; or an event loop is running in this thread, and this is not a
                 notebook cell: use `await scheduler.co_run()`.
@@ -343,7 +343,7 @@ class PureScheduler:
             self._trioflow_instruments = ()
 
     def orchestrate(self, *args: Any, **kwds: Any) -> bool:
-        """Call `run`; this is its older name."""
+        """Call `run`, of which this is the older name."""
         return self.run(*args, **kwds)
 
     async def co_run(self) -> bool:
@@ -353,7 +353,7 @@ class PureScheduler:
             True, or False after a timeout or the exception of a critical job.
 
         Raises:
-            Exception: requirements form a cycle, or lead out of the scheduler.
+            Exception: requirements form a cycle, or are not in the scheduler.
             ValueError: the coroutine object of a job has been awaited already.
             RuntimeError: the scheduler is running.
             BaseException: a critical job raised an exception, and this is a critical `Scheduler`.
@@ -367,13 +367,13 @@ class PureScheduler:
         if self._trioflow_is_running:
             raise RuntimeError(f"{self!r} is running: it cannot run twice at the same time")
         run, jobs = self._trioflow_build_run()
-        if not self._trioflow_is_job_of_a_run():
+        if not self._trioflow_is_running_as_member():
             _listing.assign_numbers(self, jobs)
         awaited = [label_text(job) for job in jobs if job._trioflow.adapter is not None and was_awaited(job)]
         if awaited:
             raise ValueError(
                 f"the coroutine objects of these jobs were awaited already: {', '.join(awaited)}; "
-                f"to run them again, make them anew, or give them a new corun"
+                f"to run them again, create new jobs, or give them a new corun"
             )
         self._trioflow_reset()
         for adapter in run:
@@ -405,16 +405,16 @@ class PureScheduler:
         """Return a trioflow scheduler with a `JobAdapter` for each job, and the jobs in topological order.
 
         Raises:
-            Exception: requirements form a cycle, or lead out of the scheduler.
+            Exception: requirements form a cycle, or are not in the scheduler.
 
         """
         jobs = in_creation_order(self.jobs)
-        lasting_jobs = self._trioflow_lasting_jobs()
+        forever_jobs = self._trioflow_unrequired_forever_jobs()
         adapters: dict[AbstractJob, _running.JobAdapter] = {}
         jobs_with_requirements: builtins.list[AbstractJob] = []
         for job in jobs:
             adapter_class = _running.JobAdapterWithShutdown if has_shutdown(job) else _running.JobAdapter
-            adapters[job] = adapter_class(job, label_text(job), self._trioflow_is_critical(job), job in lasting_jobs)
+            adapters[job] = adapter_class(job, label_text(job), self._trioflow_is_critical(job), job in forever_jobs)
             if job.required:
                 jobs_with_requirements.append(job)
         try:
@@ -423,12 +423,12 @@ class PureScheduler:
                     *[
                         adapters[requirement]
                         for requirement in in_creation_order(job.required)
-                        if requirement not in lasting_jobs
+                        if requirement not in forever_jobs
                     ]
                 )
-                if lasting_jobs:
+                if forever_jobs:
                     adapters[job].awaited_forever_jobs = tuple(
-                        adapters[requirement] for requirement in job.required if requirement in lasting_jobs
+                        adapters[requirement] for requirement in job.required if requirement in forever_jobs
                     )
             run = _running.RunScheduler(
                 *adapters.values(),
@@ -447,17 +447,17 @@ class PureScheduler:
             raise Exception(str(error)) from error
         return run, jobs
 
-    def _trioflow_lasting_jobs(self) -> set[AbstractJob]:
+    def _trioflow_unrequired_forever_jobs(self) -> set[AbstractJob]:
         """Return the forever jobs that no ordinary job requires, directly or indirectly."""
-        lasting_jobs = {job for job in self.jobs if job.forever}
-        if lasting_jobs and any(not job.required.isdisjoint(lasting_jobs) for job in self.jobs):
-            lasting_jobs -= self.predecessors_upstream(*(self.jobs - lasting_jobs))
-        return lasting_jobs
+        forever_jobs = {job for job in self.jobs if job.forever}
+        if forever_jobs and any(not job.required.isdisjoint(forever_jobs) for job in self.jobs):
+            forever_jobs -= self.predecessors_upstream(*(self.jobs - forever_jobs))
+        return forever_jobs
 
     def _trioflow_is_critical(self, job: AbstractJob) -> bool:
         return bool(job.is_critical())
 
-    def _trioflow_is_job_of_a_run(self) -> bool:
+    def _trioflow_is_running_as_member(self) -> bool:
         return False
 
     def _trioflow_label(self) -> str:
@@ -482,7 +482,7 @@ class PureScheduler:
         """Shut all jobs down, unless a run has already shut them down.
 
         Returns:
-            True if all ended in time; None if there was nothing to do.
+            Whether all ended in time; None if the jobs were already shut down.
 
         Raises:
             RuntimeError: an event loop is running in this thread: use `await scheduler.co_shutdown()`.
@@ -497,7 +497,7 @@ class PureScheduler:
         """Shut all jobs down within `shutdown_timeout`, unless a run has already shut them down.
 
         Returns:
-            True if all ended in time; None if there was nothing to do.
+            Whether all ended in time; None if the jobs were already shut down.
 
         """
         if self._trioflow_is_shut_down:
@@ -550,18 +550,18 @@ class PureScheduler:
         """Return the number of jobs that are done, running, idle and cancelled as text: `5D + 2R + 1I + 1C = 9`."""
         return self._trioflow_format_counts("{}D", "{}R", "{}I", "{}C")
 
-    def _trioflow_format_counts(self, *words: str) -> str:
+    def _trioflow_format_counts(self, *formats: str) -> str:
         """Return the number of jobs in each state as text.
 
         Args:
-            words: the formats for the numbers of done, running, idle and cancelled jobs, e.g. "{} done".
+            formats: the formats for the numbers of done, running, idle and cancelled jobs, e.g. "{} done".
 
         """
         done = sum(job.is_done() for job in self.jobs)
         started = sum(job.is_running() for job in self.jobs)
         cancelled = sum(job._trioflow_was_cancelled() for job in self.jobs)
         counts = done, started - done - cancelled, len(self.jobs) - started, cancelled
-        shown = [word.format(count) for word, count in zip(words, counts, strict=True)]
+        shown = [text.format(count) for text, count in zip(formats, counts, strict=True)]
         return f"{' + '.join(shown if cancelled else shown[:-1])} = {len(self.jobs)}"
 
     def __repr__(self) -> str:
@@ -577,9 +577,9 @@ class PureScheduler:
         return f"exits={_listing.format_numbers(self.exit_jobs())}"
 
     def list(self, details: bool = False, silence_done_jobs: bool = False) -> None:
-        """Print a line for each job in topological order: number, signs, class and label, result, requirements.
+        """Print a line for each job in topological order: number, symbols, class and label, result, requirements.
 
-        The signs are `⚠` for critical jobs; `★` for jobs with an exception, `☉` for other jobs that have started; `⚐`
+        The symbols are `⚠` for critical jobs; `★` for jobs with an exception, `☉` for other jobs that have started; `⚐`
         for idle, `⚑` for waiting for a slot, `↺` for running, `☓` for done or cancelled; `∞` for forever jobs.
 
         Args:
@@ -587,7 +587,7 @@ class PureScheduler:
             silence_done_jobs: whether to omit jobs that are done.
 
         Raises:
-            Exception: requirements form a cycle, or lead out of the scheduler; see `list_safe`.
+            Exception: requirements form a cycle, or are not in the scheduler; see `list_safe`.
 
         """
         _listing.assign_numbers(self)
@@ -610,7 +610,7 @@ class PureScheduler:
             silence_done_jobs: whether to omit jobs that are done.
 
         Raises:
-            Exception: requirements form a cycle, or lead out of the scheduler.
+            Exception: requirements form a cycle, or are not in the scheduler.
 
         """
         _listing.print_lines([f"----- {self.why()}"])
@@ -623,7 +623,7 @@ class PureScheduler:
         """Return the graph as the text of a dot file, for Graphviz.
 
         Raises:
-            Exception: requirements form a cycle, or lead out of the scheduler.
+            Exception: requirements form a cycle, or are not in the scheduler.
 
         """
         return _drawing.dot_source(self)
@@ -638,7 +638,7 @@ class PureScheduler:
             A message with the name of the file.
 
         Raises:
-            Exception: requirements form a cycle, or lead out of the scheduler.
+            Exception: requirements form a cycle, or are not in the scheduler.
             OSError: the file cannot be written.
 
         """
@@ -649,7 +649,7 @@ class PureScheduler:
         """Return the graph as a `graphviz.Source`, which a notebook shows.
 
         Raises:
-            Exception: requirements form a cycle, or lead out of the scheduler.
+            Exception: requirements form a cycle, or are not in the scheduler.
 
         """
         from graphviz import Source
@@ -667,7 +667,7 @@ class PureScheduler:
             The name of the rendered file.
 
         Raises:
-            Exception: requirements form a cycle, or lead out of the scheduler.
+            Exception: requirements form a cycle, or are not in the scheduler.
             OSError: a file cannot be written.
             RuntimeError: `dot` is not installed, or has failed.
 
@@ -689,5 +689,5 @@ class PureScheduler:
 
 
 def _positive_timeout(timeout: float | None) -> float | None:
-    """Return a timeout that trioflow accepts: None, or a positive number in place of 0 and negative numbers."""
+    """Return a timeout that trioflow accepts: 0 and negative numbers are replaced by a tiny positive number."""
     return None if timeout is None else max(timeout, 1e-6)

@@ -78,7 +78,7 @@ class Scheduler(PureScheduler, AbstractJob):
     def _trioflow_as_scheduler(self) -> Scheduler:
         return self
 
-    def _trioflow_is_job_of_a_run(self) -> bool:
+    def _trioflow_is_running_as_member(self) -> bool:
         adapter = self._trioflow.adapter
         return adapter is not None and adapter.is_running()
 

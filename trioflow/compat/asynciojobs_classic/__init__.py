@@ -1,7 +1,7 @@
 """The interface of early versions of asynciojobs, for old notebooks: `Engine`, `SchedulerJob`, `orchestrate`.
 
 Jobs are not critical by default, a run returns False after a failure and never raises its exception, and `run` and
-`orchestrate` take `timeout`, `jobs_window` and `loop`. Otherwise this is the same as `trioflow.compat.asynciojobs`.
+`orchestrate` take `timeout`, `jobs_window` and `loop`. All else is as in `trioflow.compat.asynciojobs`.
 """
 
 from ..asynciojobs import Watch as Watch

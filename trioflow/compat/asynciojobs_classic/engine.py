@@ -1,4 +1,4 @@
-"""The early schedulers `Engine` and `Scheduler`, and `SchedulerJob`, which can be nested; and their jobs."""
+"""The early schedulers `Engine`, `Scheduler` and `SchedulerJob`, with their kinds of jobs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class AbstractJob(asynciojobs.AbstractJob):
         critical: whether an exception in the job ends the run. In a critical scheduler, all jobs are critical.
         required: the requirements.
         scheduler: a scheduler to add the job to.
-        requires: further requirements; another name of `required`.
+        requires: more requirements; an older name of `required`.
 
     """
 
@@ -71,7 +71,7 @@ class PrintJob(asynciojobs.PrintJob, AbstractJob):
 
     Args:
         messages: the objects to print.
-        requires: further requirements; another name of `required`.
+        requires: more requirements; an older name of `required`.
         kwds: the arguments of `PrintJob` in `trioflow.compat.asynciojobs`.
 
     """
@@ -85,7 +85,7 @@ class Sequence(asynciojobs.Sequence):
 
     Args:
         sequences_or_jobs: jobs and Sequences, in order.
-        requires: further requirements; another name of `required`.
+        requires: more requirements; an older name of `required`.
         kwds: the arguments of `Sequence` in `trioflow.compat.asynciojobs`.
 
     Raises:
@@ -154,10 +154,10 @@ class Scheduler(asynciojobs.PureScheduler):
             True, or False after a timeout or the exception of a critical job.
 
         Raises:
-            Exception: requirements form a cycle, or lead out of the scheduler.
+            Exception: requirements form a cycle, or are not in the scheduler.
             ValueError: the coroutine object of a job has been awaited already.
-            RuntimeError: an event loop is running in this thread, and this is not a notebook cell: use `await
-                scheduler.co_run()`.
+            RuntimeError: the scheduler is running; or an event loop is running in this thread, and this is not a
+                notebook cell: use `await scheduler.co_run()`.
 
         """
         call = functools.partial(self.co_run, timeout, jobs_window)
@@ -181,8 +181,9 @@ class Scheduler(asynciojobs.PureScheduler):
             True, or False after a timeout or the exception of a critical job.
 
         Raises:
-            Exception: requirements form a cycle, or lead out of the scheduler.
+            Exception: requirements form a cycle, or are not in the scheduler.
             ValueError: the coroutine object of a job has been awaited already.
+            RuntimeError: the scheduler is running.
 
         """
         return await self._trioflow_co_run(
@@ -202,7 +203,7 @@ class Scheduler(asynciojobs.PureScheduler):
         return await self.co_run(timeout, jobs_window)
 
     def rain_check(self) -> bool:
-        """Return whether the graph is valid: requirements lead to jobs of the same scheduler, without a cycle."""
+        """Return whether the graph is valid: it has no cycles, and all requirements are in the same scheduler."""
         return self.check_cycles()
 
     def save_as_dotfile(self, filename: str | os.PathLike[str]) -> str:
@@ -249,4 +250,4 @@ class SchedulerJob(Scheduler, asynciojobs.Scheduler, AbstractJob):
         asynciojobs.Scheduler.__init__(self, *jobs_or_sequences, critical=critical, **kwds)
 
     def _trioflow_should_raise(self) -> bool:
-        return self._trioflow_is_job_of_a_run() and super()._trioflow_should_raise()
+        return self._trioflow_is_running_as_member() and super()._trioflow_should_raise()

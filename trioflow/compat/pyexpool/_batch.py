@@ -74,7 +74,7 @@ class Batch(Instrument):
         self._name: Final = name
         self._owner_pid: Final = os.getpid()
         self._outcomes: Final = outcomes
-        self._is_joining = False  # whether a thread waits for the end; before that, tasks are never over
+        self._is_joining = False  # whether `join` was called or the batch is ending; before that, no task is over
         self._unsettled_runs: Final[dict[JobRun, None]] = {}  # an ordered set
         self._concurrent_count = 0  # the number of unsettled jobs that have a slot or wait for one
         self._timers_by_task: Final[dict[Task, TrioflowJob[None]]] = {}
@@ -105,7 +105,7 @@ class Batch(Instrument):
     def submit(self, run: JobRun) -> bool:
         """Add a job. Wait until it is queued or has started; if it is not concurrent, wait until it has ended.
 
-        Return False if the batch has ended and refused the job.
+        If a callback adds a concurrent job, do not wait. Return False if the batch is ending, and refuses the job.
         """
         if self.was_cancelled or not self.post(self._add_run, run):
             return False
@@ -125,7 +125,7 @@ class Batch(Instrument):
 
     @property
     def is_forked_copy(self) -> bool:
-        """Whether this process was forked from the one that started the thread. A forked process has no such thread."""
+        """Whether this process is a fork of the one that created the batch. The thread does not exist in a fork."""
         return os.getpid() != self._owner_pid
 
     def terminate(self) -> None:
@@ -246,7 +246,7 @@ class Batch(Instrument):
         if isinstance(job, JobRun):
             try:
                 self._record_outcome(job)
-            except Exception as error:  # if it left this method, trioflow would remove the instrument, and `join` hang
+            except Exception as error:  # if it were not caught, trioflow would remove the instrument
                 self._interrupt(error)
             finally:
                 job.started_latch.open()
@@ -278,7 +278,7 @@ class Batch(Instrument):
     # ---- tasks
 
     def _close_ended_tasks(self, tasks: Any) -> None:
-        """If a thread waits in `join`, close the tasks that are over, and the outer tasks that are over then."""
+        """If `join` was called, close the tasks that are over, and then the outer tasks that are over as a result."""
         for task in tuple(tasks) if self._is_joining else ():
             for closed in with_outer_tasks(task):
                 if not closed._close_if_over():

@@ -38,17 +38,17 @@ class CallbackThread:
     """
 
     def __init__(self, interrupt: Callable[[BaseException], None]) -> None:
-        """Create the object without starting a thread.
+        """Create the object, but do not start a thread yet.
 
         Args:
-            interrupt: called in this or another thread if a callback raises SystemExit or the like, with the exception.
+            interrupt: called with the exception if a callback raises SystemExit or the like, in whichever thread the
+                callback ran.
 
         """
         self._interrupt: Final = interrupt
         self._token: Final = trio.lowlevel.current_trio_token()
-        self._call_queue: Final = queue.SimpleQueue[
-            ScheduledCall
-        ]()  # reentrant: a signal handler may interrupt a `put`
+        # A SimpleQueue is reentrant: a signal handler that interrupts `put` may call `put` itself.
+        self._call_queue: Final = queue.SimpleQueue[ScheduledCall]()
         self._thread: threading.Thread | None = None
         self._is_closed = False
 
@@ -101,13 +101,13 @@ class CallbackThread:
     # ---- from any thread
 
     def is_current_thread(self) -> bool:
-        """Return whether the caller is a callback."""
+        """Return whether the caller runs in this thread, as callbacks do."""
         return threading.current_thread() is self._thread
 
     def wait(self, latch: Latch) -> None:
-        """Wait until a latch is open. A callback that waits calls other callbacks until `wake` is called.
+        """Wait until a latch is open. If the caller is a callback, call other callbacks in the meantime.
 
-        The thread that opens the latch must call `wake` afterwards.
+        The thread that opens the latch must call `wake` afterwards, so that a waiting callback checks the latch.
         """
         if not self.is_current_thread():
             latch.wait()

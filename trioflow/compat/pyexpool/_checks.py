@@ -33,7 +33,7 @@ _warned_options: Final = set[str]()
 
 
 def warn_if_ineffective(value: Any, default: Any, option: str, subject: str) -> None:
-    """Log that an argument has no effect, unless it has its default value. Each argument is reported once."""
+    """Log that an argument has no effect, unless it has its default value. Log this only once for each option."""
     if value != default and option not in _warned_options:
         _warned_options.add(option)
         logging.getLogger("trioflow.compat.pyexpool").warning(
@@ -70,7 +70,7 @@ def check_callback(value: Any, option: str, subject: str) -> Any:
     return value
 
 
-def reject_unsupported(value: Any, default: Any, option: str, subject: str, instead: str) -> None:
+def reject_unsupported(value: Any, default: Any, option: str, subject: str, hint: str) -> None:
     """Reject an option that is not supported, because a limit must not be ignored silently.
 
     Raises:
@@ -78,4 +78,4 @@ def reject_unsupported(value: Any, default: Any, option: str, subject: str, inst
 
     """
     if value != default:
-        raise ValueError(f"{option}={value!r} of {subject} is not supported: {instead}")
+        raise ValueError(f"{option}={value!r} of {subject} is not supported: {hint}")

@@ -31,7 +31,7 @@ class Job:
         args: the program and its arguments. If this is None or empty, the job starts no process, but its callbacks are
             called.
         timeout: the time limit of the process in seconds, after which it is terminated; 0 for no limit. A restarted
-            process has the whole time again.
+            process has the full time again.
         ontimeout: whether to start the job again after its timeout, instead of letting it fail.
         task: the task that the job belongs to.
         startdelay: the number of seconds to wait after the job has started. Only then does `execute` return, and the
@@ -42,8 +42,8 @@ class Job:
         stdout: the target of standard output: the name of a file to append to, relative to the working directory
             of this program; `subprocess.PIPE`, `DEVNULL`, or an open file; None for the target of `print`. By default
             that of the task, or `sys.stdout`.
-        stderr: the target of standard error, in the same forms; `subprocess.STDOUT` for the same target as the
-            standard output.
+        stderr: the target of standard error, in the same forms; `subprocess.STDOUT` for the same target as standard
+            output.
         rsrtonto: the newer name of `ontimeout`.
         onfinish: called after each end of the job, whether it succeeded or not.
         category: stored for callbacks and `JobInfo`, without any other effect. A warning is logged if it is given.
@@ -145,12 +145,12 @@ class Job:
 
     @property
     def pipedout(self) -> str | None:
-        """The standard output as text; None until the job has ended, or if the output is not a PIPE."""
+        """Standard output as text; None until the job has ended, or if the output is not a PIPE."""
         return self._piped_text("stdout")
 
     @property
     def pipederr(self) -> str | None:
-        """The standard error as text; None until the job has ended, or if the output is not a PIPE."""
+        """Standard error as text; None until the job has ended, or if the output is not a PIPE."""
         return self._piped_text("stderr")
 
     def _piped_text(self, name: str) -> str | None:
@@ -212,13 +212,13 @@ class Process:
 
     @property
     def stdout(self) -> BinaryIO | None:
-        """The standard output as a binary file; None if it is not a PIPE. Waits until the process has ended."""
+        """Standard output as a binary file; None if it is not a PIPE. Waits until the process has ended."""
         self._ended_latch.wait()
         return self._files_by_stream.get("stdout")
 
     @property
     def stderr(self) -> BinaryIO | None:
-        """The standard error as a binary file; None if it is not a PIPE. Waits until the process has ended."""
+        """Standard error as a binary file; None if it is not a PIPE. Waits until the process has ended."""
         self._ended_latch.wait()
         return self._files_by_stream.get("stderr")
 
@@ -243,7 +243,7 @@ class Process:
         return self.returncode
 
     def communicate(self) -> tuple[bytes | None, bytes | None]:
-        """Wait until the process has ended, and return its standard output and its standard error.
+        """Wait until the process has ended, and return its standard output and standard error.
 
         A stream that is not a PIPE is returned as None.
         """

@@ -32,7 +32,8 @@ class Latch:
     def __init__(self) -> None:
         self._is_open = False
         # The lock is held until the latch opens, and then briefly by each waiter. It is implemented in C, so handlers
-        # cannot interrupt it. Before Python 3.13, `SimpleQueue.get` ignores its timeout if a handler takes longer.
+        # cannot interrupt it. `SimpleQueue` is, too, but before Python 3.13 a slow handler makes `get` ignore its
+        # timeout.
         self._lock: Final = threading.Lock()
         self._lock.acquire()
 
@@ -46,7 +47,7 @@ class Latch:
         self._wake_waiter()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until the latch is open, but at most for a number of seconds, and return whether it is open."""
+        """Wait until the latch is open, and return whether it is. The time limit is in seconds; None for no limit."""
         deadline = math.inf if seconds is None else time.monotonic() + seconds
         while not self._is_open:
             remaining = deadline - time.monotonic()

@@ -99,8 +99,8 @@ class ExecPool:
 
         Args:
             job: a job that has not been executed before.
-            concur: whether not to wait for the end of the job. A job with `concur=False` starts at once, without
-                waiting for a worker.
+            concur: whether to return without waiting for the end of the job. A job with `concur=False` starts at once,
+                without waiting for a worker.
             older: the argument `async`, the older name of `concur`. It has become a keyword of Python, so write
                 `**{"async": False}`.
 
@@ -127,7 +127,10 @@ class ExecPool:
         return run.start_code if run.started_latch.is_open() else 0
 
     def _submit(self, run: JobRun) -> Batch | None:
-        """Return the batch that accepted the run; None if a callback calls this while the pool is being terminated."""
+        """Submit a run, and return the batch that accepted it.
+
+        Return None if a callback calls this while the pool is being terminated.
+        """
         while True:
             batch = self._get_or_start_batch()
             if batch.submit(run):
@@ -213,7 +216,7 @@ class ExecPool:
         self.__finalize__()
 
     def __finalize__(self) -> None:
-        """Terminate all jobs."""
+        """Terminate all jobs, and accept no more."""
         self.alive = False
         self._terminate()
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ._batch import Batch
 
 
-class JobRun(AbstractJob[None], keeps_time=True):  # its cancellation may take as long as the `terminate_grace`
+class JobRun(AbstractJob[None], keeps_time=True):  # cancelling it may take as long as the `terminate_grace`
     """The run of one job, including all its restarts.
 
     If `execute` waits for the job to end, the job takes no slot and does not use the gate, so that it starts at once.
@@ -41,7 +41,7 @@ class JobRun(AbstractJob[None], keeps_time=True):  # its cancellation may take a
         self.job: Final = job
         self.is_concurrent: Final = is_concurrent
         self.started_latch = Latch()  # opens when the job is queued, when it has started, or when it cannot start
-        self.ended_latch = Latch()  # open when the job has ended
+        self.ended_latch = Latch()  # opens when the job has ended
         self.was_refused = False  # whether the batch was closing when the job was submitted
         self.is_failure_logged = False  # True if the job failed because `onstart` raised, which has been logged
         self.was_queued = False  # whether the job was queued because there was no free worker
@@ -76,7 +76,7 @@ class JobRun(AbstractJob[None], keeps_time=True):  # its cancellation may take a
         Raises:
             CommandError: the process failed.
             JobTimeout: the process timed out, and the job is not restarted.
-            Exception: `onstart` raised it.
+            Exception: `onstart` raised this exception.
 
         """
         while not await self._run_once():

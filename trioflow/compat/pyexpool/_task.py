@@ -98,7 +98,7 @@ class Task:
         self.numterm: int = 0
         self._deadline: float | None = None  # on time.monotonic; set when the first job is executed
         self._has_timed_out = False  # whether the timeout has passed
-        self._is_closed = False  # whether the task is over, so that it counts in its outer task
+        self._is_closed = False  # whether the task is over, and has been counted in its outer task
         if task is not None:
             task.add(self)
 
@@ -168,12 +168,10 @@ def check_task(task: Any, subject: str) -> Any:
 
 
 def choose_output(option: _checks.StreamTargetOption, name: str, task: Task | None) -> _checks.StreamTarget:
-    """Return the target of a stream.
-
-    This is the option, if the user gave it. Otherwise it is the target of the task, or, without a task, that of `sys`.
+    """Return the target of a stream: the option, or else the target of the task, or else the stream of `sys`.
 
     Args:
-        option: the target that the user gave, or `...`.
+        option: the target that the user passed; `...` if the user passed none.
         name: "stdout" or "stderr".
         task: the task; None if there is none.
 

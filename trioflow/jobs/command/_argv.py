@@ -23,15 +23,15 @@ PATH_LIKE_TYPE: Final[Any] = os.PathLike
 BYTES_TYPES: Final[Any] = (bytes, bytearray, memoryview)
 JOB_TYPE: Final[Any] = AbstractJob
 SHELL_PATH: Final = "/bin/sh"
-MAX_LABEL_EDGE_ARGUMENTS: Final = 20
+MAX_LABEL_ARGUMENTS_PER_END: Final = 20
 """The maximum number of arguments from the start of a command, and also from its end, in a default label."""
 
 
 def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
-    """Check the user's command, and return its arguments, with jobs unchanged.
+    """Check the user's command, and return its arguments, with jobs and placeholders unchanged.
 
     Raises:
-        TypeError: the command is not a list, or an element cannot be an argument.
+        TypeError: the command is not a list, or, with `shell`, not a string; or an element cannot be an argument.
         ValueError: the command is empty, or an argument contains a NUL.
 
     """
@@ -113,10 +113,11 @@ def fill_arguments(arguments: Iterable[Any], job: AbstractJob[Any]) -> list[str 
 
 
 def check_stdin(value: Any, job: AbstractJob[Any]) -> Any:
-    """Return the standard input of a command unchanged if a command can read it.
+    """Check that `value` can be the standard input of a command, and return it unchanged.
 
     Raises:
-        TypeError: the value is not bytes, a path, an open file, or None.
+        TypeError: the value is not bytes, a captured output, a path, a file descriptor, an open file that has a
+            descriptor, or None.
 
     """
     if value is None or isinstance(value, (*BYTES_TYPES, OutputSpool, int, str, PATH_LIKE_TYPE)):
@@ -144,8 +145,8 @@ def display_command_line(command: Any, shell: bool) -> str:
 def default_label(command: Any, shell: bool, depth: int) -> str:
     """Return the default label of a command: its shortened command line, with labels nested at most `depth` deep."""
     words = (command,) if shell else tuple(command)
-    if len(words) > 2 * MAX_LABEL_EDGE_ARGUMENTS:
-        words = (*words[:MAX_LABEL_EDGE_ARGUMENTS], "…", *words[-MAX_LABEL_EDGE_ARGUMENTS:])
+    if len(words) > 2 * MAX_LABEL_ARGUMENTS_PER_END:
+        words = (*words[:MAX_LABEL_ARGUMENTS_PER_END], "…", *words[-MAX_LABEL_ARGUMENTS_PER_END:])
     return shorten_command_line(
         " ".join(display_text(word, depth) if shell else _quoted_text(word, depth) for word in words)
     )

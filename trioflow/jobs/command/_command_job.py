@@ -8,8 +8,8 @@ from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
 from ... import _posix as posix
 from ..._core.api.journals import OptionalFile
-from ...abc import AbstractJob, BoxStyle, JobKind, JobOptions, given_of, run_of, size_text
-from ..posix._process_groups import group_memory
+from ...abc import AbstractJob, BoxStyle, JobKind, JobOptions, original_arguments_of, run_of, size_text
+from ..posix._process_scans import group_memory
 from . import _argv, _granted
 from ._exit_codes import CheckOption, parse_check
 from ._process_run import ProcessRun
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 MIB: Final = 1 << 20
-"""One MiB in bytes. A status shows memory rounded to whole MiB, because a number that changes often must be short."""
+"""One MiB in bytes. Status texts show memory in whole MiB, because a number that changes often must be short."""
 
 
 class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", "/]"), place=5), keeps_time=True):
@@ -63,7 +63,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         stdout: the destination of standard output: the path of a file, an open file, `subprocess.PIPE` to capture
             the output, `subprocess.DEVNULL`, or None for the place where `print` writes. A file given by its path is
             appended to, and missing parent directories are created.
-        stderr: the same for standard error, or `subprocess.STDOUT` to merge it into standard output.
+        stderr: likewise for standard error, or `subprocess.STDOUT` to merge it into standard output.
         check: which exit codes count as success; any other raises a `CommandError`. True means only 0, False means all.
             A list may contain exit codes and names of signals, e.g. `[0, 4, "TERM"]`. A signal is equivalent to the
             exit code with which a shell reports it: 128 plus the signal's number.
@@ -90,8 +90,8 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
             Without `reads`, the job's result is restored even if input files have changed.
         writes: the output files and directories. If one is missing after the command has succeeded, the job fails with
             a `CommandError`, unless the file is an `OptionalFile`. With a journal, the command runs again when an
-            output file has changed. Before that, files written by a killed or failed command are renamed to
-            NAME.partial.
+            output file has changed. Before it runs again, files written by a killed or failed command are renamed
+            to NAME.partial.
         append: whether output is appended to the files named by `stdout` and `stderr`, which may be the same file.
             If False, each attempt first truncates the files.
         options: the options of every job; see `AbstractJob`. An `idle_timeout` of the command, or of an enclosing
@@ -208,7 +208,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         return _argv.display_command_line(self._displayed_command, self._options.shell)
 
     def status_text(self) -> str:
-        """Return the memory of the process group, as "312 MiB"; "" if it is unknown, as on systems without /proc."""
+        """Return the memory of the process group, such as "312 MiB"; "" if unknown, as on systems without /proc."""
         process = self._process
         size = None if process is None else group_memory.get_group_bytes(process.pid)
         return "" if size is None else size_text(max(1, round(size / MIB)) * MIB)
@@ -222,7 +222,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         from ...abc import HashOnly, Work  # imported late, because few runs have a journal, and the import is slow
 
         options = self._options
-        *arguments, stdin_job = given_of(self)
+        *arguments, stdin_job = original_arguments_of(self)
         hashed_env = None if options.env is None else HashOnly(options.env)
         stdin, streams = options.streams_for_journal()
         return Work(

@@ -59,9 +59,9 @@ class CommandService(Service[Any], keeps_time=True):
             `CommandSucceeds(["pg_isready"])`, this command must succeed. With a `pathlib.Path`, this file must be
             created, or this socket must accept connections. The result of the service is the number of the port, the
             line, the `CommandResult`, or the path.
-        stdout: the destination of standard output, as for a `CommandJob`. If `stdout` is None and `stderr` is not a
-            file, the lines of both streams are printed to this program's standard error as they arrive.
-        stderr: the same for standard error.
+        stdout: the destination of standard output, as for a `CommandJob`. If `stdout` is None, and `stderr` is None,
+            `PIPE` or `STDOUT`, the lines of both streams are printed to this program's standard error as they arrive.
+        stderr: the destination of standard error, as for a `CommandJob`.
         on_start: called with the service at each attempt, as soon as its process exists.
         on_line: called with the service and each line of output, which is then not printed.
         tag: whether to print each line with a prefix, or a template for the prefix, as for a `CommandJob`.
@@ -177,7 +177,7 @@ class CommandService(Service[Any], keeps_time=True):
         return self._job.failure_group()
 
     def status_text(self) -> str:
-        """Return the memory of the process group, as "312 MiB"; "" if it is unknown, as on systems without /proc."""
+        """Return the memory of the process group, such as "312 MiB"; "" if unknown, as on systems without /proc."""
         return self._job.status_text()
 
     # ---- the start and the output of the program
@@ -249,6 +249,7 @@ class CommandService(Service[Any], keeps_time=True):
 
         Raises:
             JobTimeout: the service was not ready within its timeout.
+            CommandError: the command of a `CommandSucceeds` could not be started.
 
         """
         try:

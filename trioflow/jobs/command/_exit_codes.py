@@ -13,7 +13,6 @@ CheckOption = bool | Iterable[int | str]
 """The type of `check=`: True (only exit code 0), False (any exit), or exit codes and names of signals."""
 ZERO_ONLY: Final = frozenset([0])
 MAX_EXIT_CODE: Final = 255
-"""The maximum exit code."""
 SIGNAL_OFFSET: Final = 128
 """If a signal ends a command, a shell reports this number plus the number of the signal as the exit code."""
 
@@ -22,7 +21,8 @@ def parse_check(check: CheckOption, subject: str) -> frozenset[int] | None:
     """Return the exit codes that count as success, with signals as negative numbers, or None if all count as success.
 
     Raises:
-        TypeError, ValueError: `check` has an element that is neither an exit code nor a signal.
+        TypeError, ValueError: `check` is neither a bool nor a list, the list is empty, or an element of the list is
+            neither an exit code nor a signal.
 
     """
     if isinstance(check, bool):

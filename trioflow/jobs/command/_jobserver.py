@@ -59,7 +59,7 @@ class TokenPipeDirectory:
         self._directory_path: str | None = None
 
     def add_client(self, slots: SpareSlots) -> JobserverClient:
-        """Create a client, for one command, of the jobserver that lends these slots. Create the jobserver if needed.
+        """Create a jobserver client for one command. If no jobserver lends these slots yet, create one.
 
         Raises:
             OSError: the pipe cannot be created.
@@ -123,7 +123,7 @@ class Jobserver:
         self._schedule_poll()
 
     def count_unused(self) -> int:
-        """Return the number of tokens that are still in the pipes."""
+        """Return how many of the lent tokens are unused, that is, still in the pipes."""
         return sum(min(client.count_unused(), client.lent_token_count) for client in self._clients)
 
     def _reclaim_tokens(self, client: JobserverClient, number: int) -> int:
@@ -132,7 +132,7 @@ class Jobserver:
         return count
 
     def _choose_client(self) -> JobserverClient:
-        """Return the client for the next token.
+        """Return the client for the next token, and move the client to the end of the order.
 
         This is the client with the fewest unused tokens. If several have equally few, the client with the most tokens
         in use is chosen, and if that is a tie too, the client that has waited longest since its latest token.
@@ -210,7 +210,7 @@ class JobserverClient:
             self._pipe_descriptor: Final = os.open(path, os.O_RDWR | posix.O_NONBLOCK)
             stack.callback(os.close, self._pipe_descriptor)
             for flag in () if uses_pipe_name else (os.O_RDONLY, os.O_WRONLY):
-                # Unlike `_descriptor`, the inherited descriptors are blocking.
+                # Unlike `_pipe_descriptor`, the inherited descriptors are blocking.
                 self.inherited_descriptors.append(os.open(path, flag))
                 stack.callback(os.close, self.inherited_descriptors[-1])
             stack.pop_all()
@@ -260,11 +260,11 @@ class JobserverClient:
 
 
 JOBSERVER_FLAG_PATTERN: Final = re.compile(rb"-j\d*$|--jobserver-(auth|fds|style)=")
-"""Matches the words in an inherited MAKEFLAGS that refer to another jobserver. These words are removed."""
+"""A pattern for the words in an inherited MAKEFLAGS that refer to another jobserver. These words are removed."""
 
 
 def uses_pipe_names(style: object) -> bool:
-    """Return whether clients get the names of their pipes if `style` is the scheduler's option `jobserver`."""
+    """Return whether commands get the names of their pipes, if the scheduler's option `jobserver` is `style`."""
     return style == "fifo" or (style is True and accepts_pipe_names(shutil.which("make")))
 
 

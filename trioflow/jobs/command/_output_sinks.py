@@ -158,7 +158,7 @@ class LineSink:
         self._incomplete_line = b""
 
     def write(self, data: bytes) -> None:
-        """Forward the complete lines, and store the incomplete last line."""
+        """Forward the complete lines, and store the incomplete last line. If that is too long, forward it in pieces."""
         *lines, self._incomplete_line = (self._incomplete_line + data).split(b"\n")
         for line in lines:
             self._forward(line)
@@ -205,7 +205,7 @@ class FileSink:
 
 
 def _no_flush() -> None:
-    """Do nothing: the file has no buffer."""
+    """Do nothing: the file has no `flush`."""
 
 
 class DescriptorSink:
@@ -218,7 +218,7 @@ class DescriptorSink:
         self._close_once: Final = weakref.finalize(self, os.close, self._descriptor)
 
     def write(self, data: bytes) -> None:
-        """Write data, and block while the pipe is full."""
+        """Write data, and block while the descriptor is a pipe that is full."""
         write_all(self._descriptor, data)
 
     def finish(self) -> None:
@@ -235,7 +235,7 @@ class ActivitySink:
         self._on_output: Final = on_output
 
     def write(self, data: bytes) -> None:
-        """Call the function."""
+        """Report that output has arrived; its content is ignored."""
         self._on_output()
 
     def finish(self) -> None:
@@ -246,8 +246,9 @@ def make_tag_function(template: bool | str, name: str, values: Mapping[str, str]
     """Return a function that returns the tag for the next line, or None if lines have no tags.
 
     Args:
-        template: the user's `tag=`: True to use the name as the tag, False for no tags, or a template. In a template,
-            `{time}` is replaced by the current time, and any other name in braces by its value in `values`.
+        template: the user's `tag=`: True to use the name as the tag, False for no tags, or a template. In a template, a
+            name in braces is replaced by its value in `values`. If `values` has no `time`, `{time}` is replaced by the
+            current time. Other names in braces are left unchanged.
         name: the name of the job or node. Control characters in the name are escaped.
         values: the values of names in braces. Control characters in the values are escaped.
 

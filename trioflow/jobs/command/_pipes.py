@@ -1,7 +1,7 @@
 """The output pipes of a command, on this machine or on a node, and the wait for its end.
 
 One selector watches the pipes and the descriptor that reports the end of the command. The event loop waits only for
-the selector's own descriptor. So a single task reads all output, and in the same order under trio and asyncio.
+the selector's own descriptor. So a single task reads all output, in the same order on trio and on asyncio.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ... import _posix as posix
 from ._output_sinks import OutputSink
 
 WaitReadableFunction = Callable[[int, float], Awaitable[bool]]
-"""The type of `RunHandle.wait_readable`: it returns True when a descriptor is readable, False at the deadline."""
+"""The type of `RunHandle.wait_readable`, which returns True when a descriptor is readable, or False at the deadline."""
 MAX_READ_BYTES: Final = 1 << 16
 """The maximum size of one read, in bytes. This is also the default capacity of a pipe on Linux."""
 MAX_READS_PER_TURN: Final = 16
@@ -36,8 +36,7 @@ class PipeReader:
         self.descriptor: Final = descriptor
         self._sinks: Final = sinks
         self._output_pipes: Final = owner
-        # Whether the selector watches the descriptor. It does so once the command has started.
-        self.is_watched = False
+        self.is_watched = False  # whether the selector watches the descriptor; True once the command has started
 
     def read(self, max_seconds: float = math.inf) -> bool:
         """Forward data to the sinks for up to about `max_seconds` seconds; return False at the end of the output."""
@@ -76,7 +75,7 @@ class OutputPipes:
     Attributes:
         sink_error: the first exception raised by a sink, such as an OSError because the disk is full, or the exception
             of a user's callback; None if no sink has failed.
-        is_ending: whether the command is being ended. If it is, a sink that fails does not interrupt the wait.
+        is_ending: whether the command is being ended. If so, a failing sink does not interrupt the wait for the end.
 
     """
 

@@ -20,8 +20,8 @@ from ..._core.api import JobTimeout
 from ...abc import arguments_of
 from .._env_propagation import propagated_variables
 from ..posix._guard import Guard
-from ..posix._process_groups import KILL_INTERVAL, end_group, wait_until_empty
 from ..posix._processes import Process, renice, spawn
+from ..posix._termination import KILL_INTERVAL, end_group, wait_until_empty
 from . import _argv, _resource_limits, _start_errors
 from ._granted import fill_environment
 from ._jobserver import JobserverClient, TokenPipeDirectory
@@ -76,7 +76,7 @@ class ProcessRun:
             requested_at = self._clock()
             try:
                 if await spawn_queue.start_when_possible(lambda: self._start(cpu)):
-                    self._run.note_hold(job, requested_at)
+                    self._run.record_machine_wait(job, requested_at)
                 with spawn_queue.count_as_running(), self._time_limit:
                     await self._wait_for_end()
             finally:
@@ -108,7 +108,7 @@ class ProcessRun:
         try:
             if self._jobserver_client is None and (slots := self._run.spare_slots()) is not None:
                 self._jobserver_client = self._run.shared(TokenPipeDirectory).add_client(slots)
-            self._streams = ProcessStreams(job, self._stdin, limit.alive if limit.needs_signs else None)
+            self._streams = ProcessStreams(job, self._stdin, limit.heartbeat if limit.needs_signs else None)
         except OSError as error:
             raise CommandError(job, self._command_line, _start_errors.stream_error_message(error)) from error
         self._initial_stderr_size = _start_errors.stderr_size(self._options)
@@ -168,7 +168,7 @@ class ProcessRun:
     # ---- waiting for the end of the process
 
     async def _wait_for_end(self) -> None:
-        """Wait until the process and its group have ended, and end them on a timeout, a cancellation or an error."""
+        """Wait until the process and its group have ended. End them on a timeout, a cancellation or an error."""
         is_over = False
         try:
             self._set_up_process()
@@ -205,7 +205,7 @@ class ProcessRun:
             return False
         grace_deadline = self._clock() + self._options.terminate_grace
         return await wait_until_empty(
-            self._run, self._process, min(grace_deadline, self._time_limit.end), self._forward_or_sleep
+            self._run, self._process, min(grace_deadline, self._time_limit.end), self._forward_output_until
         )
 
     # ---- ending the process group
@@ -221,7 +221,7 @@ class ProcessRun:
         has_ended = process.returncode is not None or await self._kill_after_grace(grace_deadline)
         if has_ended and process.returncode is None:
             self._reap()
-        if not has_ended or not await end_group(self._run, process, grace_deadline, self._forward_or_sleep):
+        if not has_ended or not await end_group(self._run, process, grace_deadline, self._forward_output_until):
             self._run.report(f"{self._job.label!r}: {_start_errors.not_permitted_message(process.pid)}", self._job)
 
     def _timeout_error(self) -> JobTimeout | None:
@@ -248,9 +248,9 @@ class ProcessRun:
         except ChildProcessError as error:
             raise CommandError(self._job, self._command_line, _start_errors.REAPED_MESSAGE) from error
 
-    async def _forward_or_sleep(self, until: float) -> None:
-        await self._streams.pipes.forward_remaining(self._wait_readable, until)
-        await self._run.sleep_until(until)
+    async def _forward_output_until(self, deadline: float) -> None:
+        await self._streams.pipes.forward_remaining(self._wait_readable, deadline)
+        await self._run.sleep_until(deadline)  # all pipes may have ended before the deadline
 
     def _finish_process(self) -> None:
         """Free the resources of the process, and store its result."""

@@ -1,7 +1,7 @@
 """The conditions for `CommandService(ready=...)`.
 
 The system does not report when a program starts to listen on a port or creates a file, so these conditions are polled:
-at once, after 10 ms, and then at intervals that grow up to 0.1 s. Testing a local port takes 0.1 ms. Lines of output
+at once, after 10 ms, and then at intervals that grow to 0.1 s. Testing a local port takes 0.1 ms. Lines of output
 are read from a pipe, which needs no polling; if the output goes to a file, the file is polled.
 """
 
@@ -158,7 +158,7 @@ class OutputLine(Readiness):
                 f"OutputLine({short_repr(text)}): give a part of the line, or a compiled regular expression of text"
             )
         self.text: Final = text
-        self._matching_lines: list[str] = []
+        self._matching_line: str | None = None
         self._match_event: anyio.Event | None = None
 
     def __repr__(self) -> str:
@@ -171,13 +171,13 @@ class OutputLine(Readiness):
 
     def check_before_start(self) -> None:
         """Discard the matching line of an earlier attempt."""
-        self._matching_lines.clear()
+        self._matching_line = None
         self._match_event = anyio.Event()
 
     def process_line(self, text: str) -> None:
         """Store the first line that matches, and wake `wait`."""
-        if not self._matching_lines and self._matches(text):
-            self._matching_lines.append(text)
+        if self._matching_line is None and self._matches(text):
+            self._matching_line = text
             if self._match_event is not None:
                 self._match_event.set()
 
@@ -188,7 +188,8 @@ class OutputLine(Readiness):
         """Wait for a line that matches, and return it."""
         assert self._match_event is not None
         await self._match_event.wait()
-        return self._matching_lines[0]
+        assert self._matching_line is not None
+        return self._matching_line
 
 
 @final
@@ -245,21 +246,21 @@ class CommandSucceeds(Readiness):
 
 @final
 class FileExists(Readiness):
-    """The condition that a file has been created or replaced, or that a Unix socket accepts connections."""
+    """The condition that a file has been created, replaced or modified, or that a Unix socket accepts connections."""
 
     def __init__(self, path: Path) -> None:
         self._path: Final = path
-        self._initial_identity: tuple[int, int] | None = None
+        self._initial_stamp: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         """Return the condition as an infinitive clause for error messages."""
         return f"{str(self._path)!r} to be there"
 
     def check_before_start(self) -> None:
-        """Record the identity of the file if it exists already."""
-        self._initial_identity = self._file_identity()
+        """Record the inode and modification time of the file if it exists already."""
+        self._initial_stamp = self._read_stamp()
 
-    def _file_identity(self) -> tuple[int, int] | None:
+    def _read_stamp(self) -> tuple[int, int] | None:
         try:
             status = os.stat(self._path)
         except OSError:
@@ -267,7 +268,7 @@ class FileExists(Readiness):
         return status.st_ino, status.st_mtime_ns
 
     async def wait(self, run: RunHandle) -> Path:
-        """Poll until the file is new or the socket accepts connections, and return the path."""
+        """Poll until the file is new or has changed, or the socket accepts connections, and return the path."""
         return await poll_until(run, self._find_file)  # type: ignore[no-any-return]
 
     async def _find_file(self) -> Path | None:
@@ -276,7 +277,7 @@ class FileExists(Readiness):
         except OSError:
             return None
         if not is_socket:
-            return self._path if self._file_identity() != self._initial_identity else None
+            return self._path if self._read_stamp() != self._initial_stamp else None
         with socket.socket(posix.AF_UNIX) as client:
             client.setblocking(False)
             try:

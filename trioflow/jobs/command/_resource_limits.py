@@ -98,7 +98,7 @@ def _set_affinity(cpu: int) -> Generator[None]:
 
 
 def wrap_command(command: list[str | bytes], options: CommandOptions) -> Sequence[str | bytes]:
-    """Return the command to start. If it has a memory limit, this is a shell that sets the limit and execs the command.
+    """Return `command`, or, if it has a memory limit, the command of a shell that sets the limit and execs `command`.
 
     If this program set the limit after the start instead, the command's first allocations would not be limited.
 

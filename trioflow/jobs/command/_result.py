@@ -32,8 +32,8 @@ class CommandResult:
         user_time: CPU seconds in user mode, of the process and the children that it waited for.
         system_time: CPU seconds in the kernel, of the same processes.
         max_rss: the peak resident memory, in bytes, of the largest of these processes; None if unknown. On Linux the
-            peak is unknown if it does not exceed the memory of this program at the start of the command, because the
-            kernel includes the moment before exec, when the process is a copy of this program.
+            peak is unknown if it does not exceed the peak of this program itself when the command was started, because
+            the kernel includes the moment before exec, when the process is a copy of this program.
 
     Example:
         >>> import subprocess
@@ -109,7 +109,7 @@ class CommandResult:
         return isinstance(self._stdout, OutputSpool) or isinstance(self._stderr, OutputSpool)
 
     def open(self, stream: Literal["stdout", "stderr"] = "stdout") -> BinaryIO:
-        """Open a file for reading the captured output from the beginning; spooled output is not loaded into memory.
+        """Return the captured output as a binary file, positioned at its start. Spooled output is not read into memory.
 
         Args:
             stream: "stdout" or "stderr".
@@ -148,8 +148,9 @@ class CommandError(TrioflowError):
     Attributes:
         job: the job that ran the command.
         command: the command line, quoted as for a shell.
-        returncode: the exit code, or the negative number of a signal; None if the command was not started.
-        result: the `CommandResult`; None if the command was not started.
+        returncode: the exit code, or the negative number of a signal; None if there is no result.
+        result: the `CommandResult`; None if the command was not started, if it was ended because `nice` could not be
+            set, or if its exit code could not be collected.
         stderr: the end of standard error, if it was captured or written to a file; otherwise None.
 
     """
@@ -197,7 +198,7 @@ AttemptFunction = Callable[[], Awaitable[Any]]
 
 
 def exited_with(*codes: int) -> Callable[[BaseException], bool]:
-    """Return a predicate for the exceptions of commands that failed with one of these exit codes.
+    """Return a predicate that matches the exceptions of commands that failed with one of these exit codes.
 
     Args:
         codes: exit codes, or negative signal numbers such as `-signal.SIGSEGV`. Without codes, any exit code matches.

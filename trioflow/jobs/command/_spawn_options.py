@@ -108,7 +108,7 @@ class CommandOptions:
                 raise ValueError(f"{name} of {subject} is a closed file: keep it open until the job has ended")
 
     def describe_missing_output(self) -> str | None:
-        """Return a message about the first output file that is missing, or None if all exist."""
+        """Return a message about the first missing file among `writes` and the depfiles, or None if all exist."""
         for path in (*self.writes, *(depfile.path for depfile in self.reads if isinstance(depfile, Depfile))):
             if not isinstance(path, OptionalFile) and not os.path.exists(path):
                 return f"it has not written {os.fsdecode(path)!r}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ...abc import RunHandle
 
 SPARE_DESCRIPTORS: Final = 24
-"""How many descriptors must be free before a command is started. The start of a command uses up to half of them."""
+"""How many descriptors must be free to start a command while others run. Starting one uses up to half of them."""
 
 
 class SpawnQueue:
@@ -112,7 +112,7 @@ class SpawnQueue:
 
 
 def has_spare_descriptors() -> bool:
-    """Return whether at least `SPARE_DESCRIPTORS` descriptors are free."""
+    """Return whether `SPARE_DESCRIPTORS` descriptors are free, judging only by the lowest free one."""
     try:
         lowest_free_descriptor = os.dup(0)
     except OSError as error:

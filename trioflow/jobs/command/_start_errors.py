@@ -1,4 +1,4 @@
-"""Error messages for commands that cannot be started, and the end of the standard error of commands that fail."""
+"""Error messages for commands that cannot be started, and the end of standard error of commands that fail."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ._spawn_options import CommandOptions
 
 MAX_TAIL_BYTES: Final = 2000
-"""The maximum size of the end of the standard error that a `CommandError` shows, in bytes."""
+"""The maximum size, in bytes, of the end of standard error that a `CommandError` shows."""
 REAPED_MESSAGE: Final = (
     "its exit code is unknown: this program ignores SIGCHLD, or some code in it waits for any child and took the exit "
     "code; let that code wait for its own children only"
@@ -139,7 +139,7 @@ def stderr_tail(result: CommandResult, options: CommandOptions, start: int) -> b
     Args:
         result: the result of the command.
         options: the options of the command.
-        start: the size that the file for the standard error had before the command started.
+        start: the size of the file for standard error before the command started.
 
     """
     is_merged = options.stderr == subprocess.STDOUT

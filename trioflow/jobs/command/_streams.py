@@ -42,7 +42,7 @@ class ProcessStreams:
         pipes: the pipes for output that passes through this program.
         stdin: the descriptor that the process inherits; None for an empty input.
         stdout: the descriptor that the process inherits, or `subprocess.DEVNULL`; None for that of this program.
-        stderr: the same for standard error, or `subprocess.STDOUT`.
+        stderr: likewise for standard error, or `subprocess.STDOUT`.
 
     """
 

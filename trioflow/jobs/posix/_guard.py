@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ... import _posix as posix
 from . import _guard_script
-from ._process_groups import LivenessScan
+from ._process_scans import LivenessScan
 
 if TYPE_CHECKING:
     from ...abc import RunHandle
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 MARK_VARIABLE: Final = b"TRIOFLOW_RUN"
 """The environment variable with the marks of the runs that a command belongs to, outermost first, joined by ":"."""
 TABLE_SIZE: Final = 1 << 22
-"""The size of the table in bytes, four for each running command. The first four bytes hold the highest index.
+"""The size of the table in bytes, four for each running command. The first four bytes hold the highest used index.
 
 Pages of the table that are not used take no memory.
 """
@@ -170,17 +170,17 @@ class Guard:
             with contextlib.suppress(BrokenPipeError):  # the guard was killed
                 os.write(self.pipe_write_end, message)
             self._exit_stack.close()
-            self._process.wait()  # the guard exits as soon as it has read the message and ended the processes
+            self._process.wait()  # the guard exits once it has read the message and killed any remaining processes
 
     async def _sweep(self) -> None:
-        """End all processes with the mark, by SIGTERM and then SIGKILL, until none is left."""
+        """End all processes with the mark, with SIGTERM and then with SIGKILL, until none is left."""
         clock = self._run.clock
         signal_number, deadline = signal.SIGTERM, clock() + TERMINATE_GRACE
-        mark, signalled_pids = self.mark.encode(), set[int]()
+        mark, signaled_pids = self.mark.encode(), set[int]()
         while pids := _guard_script.find_marked_pids(mark):
-            new_pids = set(pids) - signalled_pids
+            new_pids = set(pids) - signaled_pids
             _guard_script.signal_all(pids if signal_number == posix.SIGKILL else new_pids, signal_number)
-            signalled_pids.update(pids)
+            signaled_pids.update(pids)
             await self._run.sleep_until(clock() + _guard_script.SCAN_INTERVAL)
             if clock() >= deadline:
                 signal_number = posix.SIGKILL
@@ -213,7 +213,7 @@ def _has_terminal() -> bool:
 
 
 def _create_memory_file() -> int:
-    """Create a file without a name, in memory if the system supports that, and return its descriptor."""
+    """Create an unnamed file, in memory if the system supports that, and return its descriptor."""
     if sys.platform == "linux" and hasattr(os, "memfd_create"):
         return os.memfd_create("trioflow")
     with tempfile.TemporaryFile() as file:

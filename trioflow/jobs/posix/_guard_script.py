@@ -1,4 +1,4 @@
-"""The program that the guard executes after the death of the controller, to kill the remaining processes of the run.
+"""The program that the guard executes if the controller dies, to kill the remaining processes of the run.
 
 This module uses only the standard library. The controller imports it for the sweep at the end of a run. A process
 is found by its group, which the controller has entered into a table, or by the mark of the run in its environment,
@@ -69,7 +69,7 @@ def read_groups(descriptor: int) -> list[int]:
 
 
 def main(descriptor: int, mark: bytes) -> None:
-    """Kill all groups in the table, then all processes with the mark, until none is left."""
+    """Kill all groups in the table, then all processes with the mark, until none is left or `KILL_TIMEOUT` is over."""
     if sys.platform == "win32":
         return
     for group in read_groups(descriptor):

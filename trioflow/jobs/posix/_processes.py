@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Rusage(Protocol):
-    """The interface of resource usage: CPU seconds and peak memory, with the names of `resource.struct_rusage`."""
+    """The interface of resource usage: CPU seconds and peak memory, named as in `resource.struct_rusage`."""
 
     @property
     def ru_utime(self) -> float: ...
@@ -45,7 +45,11 @@ class ReportedUsage(NamedTuple):
 
 
 class Process:
-    """A process that leads its own group. The group is in the guard's table."""
+    """A process that leads its own process group.
+
+    Until `unregister` is called, the group is listed in the table of the run's `Guard`, which kills the group if this
+    program dies.
+    """
 
     __slots__ = (
         "_guard",
@@ -60,7 +64,7 @@ class Process:
     )
 
     def __init__(self, guard: Guard, pid: int, is_child: bool = True) -> None:
-        """Enter a new process into the guard's table.
+        """Register the group of a new process in the guard's table, and open the process's exit descriptor.
 
         Args:
             guard: the guard of the run.
@@ -68,8 +72,8 @@ class Process:
             is_child: whether the process is a child of this program. If not, its parent reaps it.
 
         Raises:
-            OSError: no descriptor is left, or the process is not a child of this program and the system has no pidfd.
-                In both cases, the process was killed.
+            OSError: the exit descriptor could not be opened, because no descriptor is left, or because the process is
+                not a child of this program and the system has no pidfd. The process has been killed.
 
         """
         self._guard: Final = guard
@@ -78,8 +82,8 @@ class Process:
         self._table_index: int | None = guard.table.add_group(pid)
         self.returncode: int | None = None
         self.usage: Rusage | None = None
-        # Until its exec, the process is a copy of this program, and its memory is counted for `usage.ru_maxrss`. So
-        # `usage.ru_maxrss` is never less than this value.
+        # Until its exec, the process is a copy of this program. The kernel includes the memory of this copy in
+        # `usage.ru_maxrss`, which is therefore never less than this value.
         self.rss_before_exec: Final = (
             posix.resource.getrusage(posix.resource.RUSAGE_SELF).ru_maxrss if sys.platform == "linux" else 0
         )
@@ -94,7 +98,10 @@ class Process:
             raise
 
     def signal_group(self, number: int) -> bool:
-        """Send a signal to the whole group, which must still exist. Return False if this program may not signal it."""
+        """Send a signal to the whole group. Return False if this program is not permitted to signal the group.
+
+        The caller must know that the group still exists. Otherwise another group may have been given its number.
+        """
         try:
             posix.killpg(self.pid, number)
         except ProcessLookupError:
@@ -104,7 +111,7 @@ class Process:
         return True
 
     def has_exited(self) -> bool:
-        """Return whether the process has exited, even if it was not reaped yet."""
+        """Return whether the process has exited, even if it has not been reaped yet."""
         if self.returncode is not None:
             return True
         if not self._is_child:
@@ -128,13 +135,16 @@ class Process:
         self.record_exit_code(os.waitstatus_to_exitcode(status))
 
     def record_exit_code(self, returncode: int) -> None:
-        """Record the exit code of a process that its parent has reaped."""
+        """Record the exit code of the process after its parent, this program or another, has reaped it."""
         self._close_exit_descriptor()
         self.returncode = returncode
         self._reaped_at = time.monotonic()
 
     def has_remaining_members(self) -> bool:
-        """Return whether the group still has members, alive or zombies, once the process itself has been reaped."""
+        """Return whether the group of the reaped process still has members, alive or zombies.
+
+        Also reap the zombies among them that this program has adopted.
+        """
         try:
             posix.killpg(self.pid, 0)
         except ProcessLookupError:
@@ -144,15 +154,21 @@ class Process:
         self._reap_orphans()
         return True
 
-    def has_left_only_zombies(self) -> bool:
-        """Return whether the remaining members of the group are zombies that their parent does not reap."""
+    def has_only_zombies_left(self) -> bool:
+        """Return whether the remaining members of the group are known to be zombies.
+
+        If they are, also reap those that this program has adopted.
+        """
         if not self._guard.liveness_scan.are_all_dead(self.pid, self._reaped_at):
             return False
-        self._reap_orphans()  # orphans may have died since the last call
+        self._reap_orphans()
         return True
 
     def _reap_orphans(self) -> None:
-        """Reap zombies of the group that this program has adopted. If this program is process 1, it adopts orphans."""
+        """Reap the zombies of the group that this program has adopted.
+
+        This program adopts orphans if it runs as process 1, for example in a container.
+        """
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-self.pid, posix.WNOHANG)[0]:
                 pass
@@ -188,19 +204,20 @@ def spawn(
     soon as it uses the terminal. Without a terminal, a session would only cost time: Linux gives each new session its
     own share of the CPU (autogroup, sched(7)), which doubles the time of a short command on a busy machine.
 
-    The usual case is one call of `posix_spawn`, which saves a tenth of the time of a short command. All other cases,
-    and failures of `posix_spawn`, go through `subprocess`, which reports errors in detail.
+    Usually, the program is started by a single call of `posix_spawnp`, which saves a tenth of the time of a short
+    command. If `posix_spawnp` cannot be used or fails, `subprocess` is used, which reports errors in detail.
 
     Args:
         guard: the guard of the run.
         command: the program and its arguments.
         environment: the environment of the program; None for that of this program.
+        overrides: variables that take precedence over the environment.
         cwd: the directory to run the program in; None for that of this program.
         stdin: the descriptor for standard input; None for an empty input.
-        stdout: the descriptor for standard output; None for that of this program.
-        stderr: the descriptor for standard error; None for that of this program.
+        stdout: the descriptor for standard output, or `subprocess.DEVNULL`; None for that of this program.
+        stderr: the descriptor for standard error, `subprocess.DEVNULL`, or `subprocess.STDOUT`; None for that of this
+            program.
         pass_fds: further descriptors to inherit, under the same numbers.
-        overrides: variables that take precedence over the environment.
 
     Raises:
         OSError, ValueError: the program could not be started.
@@ -244,7 +261,7 @@ def _spawn_with_posix_spawn(
     stdout: int | None,
     stderr: int | None,
 ) -> int | None:
-    """Start a program in the current directory by `posix_spawnp`, and return its pid.
+    """Start a program in the current directory with `posix_spawnp`, and return its pid.
 
     Return None if the program must be started by `subprocess` instead.
     """
@@ -275,25 +292,26 @@ def _spawn_with_posix_spawn(
         return None
 
 
-MAX_DESCRIPTORS_TO_CLOSE: Final = 150
-"""The maximum number of descriptors to check one by one. Above it, `subprocess`, which need not do so, is faster."""
+MAX_DESCRIPTORS_TO_CHECK: Final = 150
+"""The maximum number of open descriptors to check one by one. With more, `subprocess` is faster: it checks none."""
 FD_DIRECTORY_EXISTS: Final = os.path.isdir("/proc/self/fd")
 
 
 def _inheritable_descriptors() -> list[int] | None:
-    """Return the descriptors besides the standard streams that a child would inherit; None if they are unknown.
+    """Return the descriptors, besides the standard streams, that a child would inherit.
 
-    This program has inherited these descriptors, or has made them inheritable. They must be closed in commands. All
-    other descriptors that Python opens are not inherited (PEP 446).
+    Return None if the open descriptors cannot be listed, or are too many to check. This program has inherited the
+    returned descriptors itself, or has made them inheritable. Commands must not inherit them. All other descriptors
+    that Python opens are not inheritable (PEP 446).
     """
     if not FD_DIRECTORY_EXISTS:
         return None
     descriptors = os.listdir("/proc/self/fd")
-    if len(descriptors) > MAX_DESCRIPTORS_TO_CLOSE:
+    if len(descriptors) > MAX_DESCRIPTORS_TO_CHECK:
         return None
     inheritable: list[int] = []
     for descriptor in map(int, descriptors):
-        with contextlib.suppress(OSError):  # the descriptor with which the directory was listed is closed
+        with contextlib.suppress(OSError):  # the descriptor that `listdir` itself used is already closed
             if descriptor > STDERR_DESCRIPTOR and os.get_inheritable(descriptor):
                 inheritable.append(descriptor)
     return inheritable
@@ -302,13 +320,14 @@ def _inheritable_descriptors() -> list[int] | None:
 # ---- the limit on open files, which is raised for this program and restored for its commands
 
 _original_limit: tuple[int, int] | None = None
-"""The soft and the hard limit on open files before they were raised; None until then."""
+"""The soft and the hard limit on open files before the soft limit was raised; None while it is not raised."""
 
 
 def raise_file_limit() -> bool:
-    """Raise this program's soft limit on open files to its hard limit.
+    """Raise this program's soft limit on open files to its hard limit, and return whether this was done.
 
-    Return False if the soft limit equals the hard limit already, or cannot be raised.
+    The limit is not raised if it already equals the hard limit, if the system refuses, or if the system has no
+    `prlimit`, which restores the limit for commands.
     """
     global _original_limit
     soft, hard = posix.resource.getrlimit(posix.resource.RLIMIT_NOFILE)
@@ -372,7 +391,7 @@ def _exit_descriptor(pid: int) -> int:
 
 
 NO_PIDFD_ERRORS: Final = (errno.ENOSYS, errno.EPERM)
-"""The errors that pidfd_open() raises in kernels before 5.3, and in sandboxes that do not know the call."""
+"""The error numbers of pidfd_open() in kernels before 5.3, and in sandboxes that do not know the call."""
 
 
 def _close_at_exit(pid: int, write_end: int) -> None:
@@ -385,8 +404,8 @@ def _close_at_exit(pid: int, write_end: int) -> None:
 
 # ---- limits of a process
 
-MAX_MEMORY_LIMIT: Final = 1 << 63
-"""The upper bound of memory limits, in bytes. The `ulimit` of a shell misreads larger numbers as small ones."""
+MEMORY_LIMIT_BOUND: Final = 1 << 63
+"""Memory limits must be less than this, in bytes. A shell's `ulimit` misreads larger numbers as small ones."""
 
 
 def check_limits(nice: Any, memory_limit: Any, subject: str) -> None:
@@ -408,20 +427,20 @@ def check_limits(nice: Any, memory_limit: Any, subject: str) -> None:
     ):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
             raise TypeError(f"{name}={short_repr(value)} of {subject}: give {expectation}, or None")
-    if memory_limit is not None and not 0 < memory_limit < MAX_MEMORY_LIMIT:
+    if memory_limit is not None and not 0 < memory_limit < MEMORY_LIMIT_BOUND:
         expectation = "a positive number of bytes, below 2**63"
         raise ValueError(f"memory_limit={short_repr(memory_limit)} of {subject}: give {expectation}, or None")
 
 
 def renice(process: Process, nice: int) -> None:
-    """Set the priority of a group that was just started, relative to that of this program.
+    """Set the niceness of a newly started group to that of this program plus `nice`.
 
-    To set the priority before the start, this program would have to lower its own, which only root can raise again.
+    To set it before the start, this program would have to raise its own niceness, which only root can lower again.
 
     Raises:
-        PermissionError: the priority would be raised, which only root may do.
+        PermissionError: `nice` is below 0, which is for root only.
 
     """
-    own_priority = posix.getpriority(posix.PRIO_PROCESS, 0)
+    own_niceness = posix.getpriority(posix.PRIO_PROCESS, 0)
     with contextlib.suppress(ProcessLookupError):
-        posix.setpriority(posix.PRIO_PGRP, process.pid, max(-20, min(19, own_priority + nice)))
+        posix.setpriority(posix.PRIO_PGRP, process.pid, max(-20, min(19, own_niceness + nice)))

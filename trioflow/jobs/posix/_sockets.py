@@ -10,7 +10,7 @@ import anyio
 from ... import _posix as posix
 
 
-async def send_all(peer: socket.socket, data: bytes) -> None:
+async def send_all(sock: socket.socket, data: bytes) -> None:
     """Send all data.
 
     Raises:
@@ -20,22 +20,22 @@ async def send_all(peer: socket.socket, data: bytes) -> None:
     remaining = memoryview(data)
     while remaining:
         try:
-            remaining = remaining[peer.send(remaining) :]
+            remaining = remaining[sock.send(remaining) :]
         except BlockingIOError:
-            await anyio.wait_writable(peer)
+            await anyio.wait_writable(sock)
 
 
-async def send_with_descriptors(peer: socket.socket, message: bytes, descriptors: Sequence[int]) -> None:
-    """Send a short message together with descriptors. If the call is cancelled, nothing was sent.
+async def send_with_descriptors(sock: socket.socket, message: bytes, descriptors: Sequence[int]) -> None:
+    """Send a short message together with descriptors. If the call is cancelled, nothing has been sent.
 
     Raises:
-        OSError: nothing was sent.
+        OSError: nothing could be sent.
 
     """
     while True:
         try:
-            posix.send_fds(peer, [message], descriptors)
+            posix.send_fds(sock, [message], descriptors)
         except BlockingIOError:
-            await anyio.wait_writable(peer)
+            await anyio.wait_writable(sock)
         else:
             return

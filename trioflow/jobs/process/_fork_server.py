@@ -1,8 +1,8 @@
 """The fork server of a run: one new interpreter that forks all worker processes of the run.
 
 This program itself must not fork them, because it has threads: a lock that another thread holds at the fork would stay
-locked in the child. The fork server of `multiprocessing` is not used, because it is started once per program,
-keeps the environment and the standard streams of its start, and does not end with a run.
+locked in the child. The fork server of `multiprocessing` is not used, because it is started once per program, keeps
+the environment and the standard streams with which it was started, and does not end with a run.
 
 ```
 this program ── socket: requests to fork a worker or to reap one ───────────► server
@@ -12,7 +12,7 @@ this program ── socket: requests to fork a worker or to reap one ───�
 ```
 
 A worker is not a child of this program, so the server reaps it on request. Until the worker is reaped, its pid is not
-reused, and its group can be signalled like that of a child.
+reused, and its group can be signaled like that of a child.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ import anyio
 
 from ... import _posix as posix
 from ..posix._guard import Guard
-from ..posix._process_groups import end_process
 from ..posix._processes import Process, spawn
 from ..posix._sockets import send_with_descriptors
+from ..posix._termination import end_process
 from . import _worker_main
 
 if TYPE_CHECKING:
     from ...abc import RunHandle
 
 PROCESS_JOB_MODULE: Final = f"{__package__}._process_job"
-"""The module of `ProcessJob`. Every main module with a ProcessJob imports it, so the server imports it beforehand."""
+"""The module of `ProcessJob`. Every main module that uses ProcessJobs imports it, so the server imports it first."""
 CLOSE_TIMEOUT: Final = 1.0
 """The time in seconds that the server has to reap unused workers at the end, before it is killed."""
 
 
 def can_fork() -> bool:
-    """Return whether workers may be forked on this system.
+    """Return whether workers can be forked on this system.
 
     Forking needs `/proc`, to count the server's threads, and a pidfd, to watch a process that is not a child. Only
     Linux has both. On macOS, moreover, system libraries start their own threads.
@@ -91,7 +91,9 @@ class ForkServer:
             server_end.close()
 
     async def fork_worker(self) -> tuple[socket.socket, Process, Any] | None:
-        """Fork a worker, and return its socket, its process and its output channel; None if the server cannot fork.
+        """Fork a worker, and return its socket, its process and its output channel.
+
+        Return None if the server has ended, or cannot fork safely.
 
         Raises:
             OSError: no more processes or descriptors are allowed.
@@ -158,7 +160,7 @@ class ForkServer:
                 return b""
 
     async def close(self) -> None:
-        """End the server. All workers that were used must have been reaped before."""
+        """End the server. All workers that `fork_worker` has returned must already have been reaped."""
         process = self._process
         self._server_socket.close()
         grace = CLOSE_TIMEOUT if self._unanswered_requests else 0.0
@@ -193,8 +195,8 @@ def open_output_channel() -> Generator[tuple[Any, list[int]]]:
 def modules_to_import(preparation: dict[str, Any]) -> list[str]:
     """Return the names of the modules that the server imports before forking.
 
-    They are `PROCESS_JOB_MODULE`, if workers will import the main module, and the modules that the program has named by
-    `multiprocessing.set_forkserver_preload`.
+    They are `PROCESS_JOB_MODULE`, if workers will import the main module, and the modules that the program has passed
+    to `multiprocessing.set_forkserver_preload`.
     """
     will_import_main = "init_main_from_name" in preparation or "init_main_from_path" in preparation
     stdlib_server = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)

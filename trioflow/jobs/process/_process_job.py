@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, cast, overload
 
 from ... import _posix as posix
-from ...abc import BoxStyle, FunctionJob, JobOptions, call_of, carried, name_of, need_of_run, run_of
+from ...abc import BoxStyle, FunctionJob, JobOptions, call_of, name_of, propagated_env, run_of, set_run_need
 from .. import T
 from .._executor import call_in_executor
 from .._pickling import MainRejectingPickler, describe_unpicklable, make_picklable
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
         A,
         B,
         C,
-        Given,
-        GivenJob,
+        IterableFunction,
+        JobOf,
         PlainFunction1,
         PlainFunction2,
         PlainFunction3,
-        TakesIterable,
+        ValueOrJob,
     )
     from ...abc import RunHandle
 
@@ -52,12 +52,15 @@ class ProcessJob(
     box=BoxStyle("process", "component", place=4),
     calls_in="a process of its own",
     keeps_time=True,
-    cannot_be_interrupted="what processes= has taken cannot be interrupted; a worker process of this machine is killed",
+    cannot_be_interrupted=(
+        "a call made by the executor or cluster of processes= cannot be interrupted; "
+        "a worker process on this machine is killed"
+    ),
 ):
-    """A Python function with its arguments, called in a worker process of this machine or by the scheduler's executor.
+    """A Python function with its arguments, called in a worker process on this machine or by the scheduler's executor.
 
     `Scheduler(processes=...)` chooses what makes the calls, also in nested schedulers: an executor, as for an
-    `ExecutorJob`, or a `trioflow.dask.Cluster`. The following applies to the default, worker processes of this machine.
+    `ExecutorJob`, or a `trioflow.dask.Cluster`. The following applies to the default, worker processes on this machine.
 
     A run has at most one worker process for each CPU, or `processes=N`; a job that waits for one is SCHEDULED. The
     process and its whole process group are killed when the job is cancelled or times out. Otherwise the process is
@@ -66,7 +69,7 @@ class ProcessJob(
     process is a new interpreter. The function, its arguments and its result are pickled. The worker must be able to
     import the function by its name. The worker imports this program's main module under another name, so code that must
     run only once belongs below `if __name__ == "__main__":`. The server imports only the modules that the program has
-    named by `multiprocessing.set_forkserver_preload`. In the worker, `current_job()` is not this job, but an object
+    passed to `multiprocessing.set_forkserver_preload`. In the worker, `current_job()` is not this job, but an object
     that can report its `progress`, up to a hundred times a second.
 
     If the function raises an exception, the job raises one with the same type, arguments and attributes. A note names
@@ -91,7 +94,7 @@ class ProcessJob(
         TypeError: the function is async (use `Job` for those) or not callable. When the job runs: a value cannot be
             pickled, which the error names.
         ValueError: an option is out of its range. Before a run: the job has a `memory_limit` or a `nice`, but its call
-            is not made by a worker process of this machine.
+            is not made by a worker process on this machine.
         RuntimeError: when the job runs: the process has died, or the function called sys.exit().
         OSError: when the job runs: no more processes or descriptors are allowed, or `nice` is below 0 and this program
             does not run as root.
@@ -122,21 +125,28 @@ class ProcessJob(
     def __init__(self, function: Callable[[], T], /, **options: Unpack[ProcessOptions]) -> None: ...
     @overload
     def __init__(
-        self, function: TakesIterable[T], a: Iterable[Any] | GivenJob[Any], /, **options: Unpack[ProcessOptions]
+        self, function: IterableFunction[T], a: Iterable[Any] | JobOf[Any], /, **options: Unpack[ProcessOptions]
     ) -> None: ...
     @overload
-    def __init__(self, function: PlainFunction1[A, T], a: Given[A], /, **options: Unpack[ProcessOptions]) -> None: ...
+    def __init__(
+        self, function: PlainFunction1[A, T], a: ValueOrJob[A], /, **options: Unpack[ProcessOptions]
+    ) -> None: ...
     @overload
     def __init__(
-        self, function: PlainFunction2[A, B, T], a: Given[A], b: Given[B], /, **options: Unpack[ProcessOptions]
+        self,
+        function: PlainFunction2[A, B, T],
+        a: ValueOrJob[A],
+        b: ValueOrJob[B],
+        /,
+        **options: Unpack[ProcessOptions],
     ) -> None: ...
     @overload
     def __init__(
         self,
         function: PlainFunction3[A, B, C, T],
-        a: Given[A],
-        b: Given[B],
-        c: Given[C],
+        a: ValueOrJob[A],
+        b: ValueOrJob[B],
+        c: ValueOrJob[C],
         /,
         **options: Unpack[ProcessOptions],
     ) -> None: ...
@@ -178,17 +188,17 @@ class ProcessJob(
         return self._pid
 
     def check_before_run(self) -> None:
-        """Declare whether the job needs a worker process of this machine, and reject options that would have no effect.
+        """Declare whether the job needs a worker process on this machine, and reject options that would have no effect.
 
         Raises:
             ValueError: `memory_limit` or `nice` was given, but an executor or a cluster makes the call.
-            NotImplementedError: this machine's worker processes need a POSIX system.
+            NotImplementedError: a worker process on this machine should make the call, but this is not a POSIX system.
 
         """
         executor = find_executor(self)
         if executor is None:
-            posix.require(f"{self.label!r}, a ProcessJob without processes=,", posix.WORKERS_ALTERNATIVE)
-        need_of_run(self, WORKER_PROCESSES_RESOURCE, 0 if self.forever or executor is not None else 1)
+            posix.require(f"{self.label!r}, a ProcessJob without processes=,", posix.WORKER_PROCESSES_HINT)
+        set_run_need(self, WORKER_PROCESSES_RESOURCE, 0 if self.forever or executor is not None else 1)
         option_value = f"memory_limit={self._memory_limit}" if self._memory_limit is not None else f"nice={self._nice}"
         if (self._memory_limit is not None or self._nice is not None) and executor is not None:
             raise ValueError(
@@ -204,7 +214,7 @@ class ProcessJob(
     def result(self, **options: Any) -> Any:
         """Return the result of the job, or raise an exception if it has none, like `AbstractJob.result`.
 
-        A value kept on a cluster is transferred at each call.
+        A value kept on a cluster is transferred on each call.
 
         Args:
             options: `default=`, the value to return if the job has no result.
@@ -218,10 +228,10 @@ class ProcessJob(
         return value.fetch(self.label) if isinstance(value, RemoteValue) else value
 
     async def co_run(self) -> T:
-        """Call the function in a worker process of this machine, or by the executor that `processes=` has chosen.
+        """Call the function in a worker process on this machine, or by the executor or cluster in `processes=`.
 
         Raises:
-            Exception: the function raised this exception. A note has the traceback of the worker.
+            Exception: the function raised this exception. A note contains the worker's traceback.
             TypeError: an argument or the result cannot be pickled.
             RuntimeError: the process has died.
             RuntimeError: the function raised SystemExit, KeyboardInterrupt or another BaseException.
@@ -237,7 +247,7 @@ class ProcessJob(
         return cast(T, await executor.make_call(self))
 
     async def _call_in_worker(self, run: RunHandle) -> T:
-        """Call the function in a worker process of this machine."""
+        """Call the function in a worker process on this machine."""
         request = self._pickle_call()
         pool = run.shared(WorkerPool)
         process = await pool.take_worker(self._nice or 0)
@@ -266,7 +276,7 @@ class ProcessJob(
         call = call_of(self)
         make_pickler, buffer = pickle.Pickler if has_main_file() else MainRejectingPickler, io.BytesIO()
         try:
-            request = (make_picklable(call.func), call.args, call.keywords, dict(carried()))
+            request = (make_picklable(call.func), call.args, call.keywords, dict(propagated_env()))
             make_pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(request)
         except Exception as error:
             raise TypeError(

@@ -1,4 +1,4 @@
-"""The option `processes` of a scheduler: what makes the calls of its ProcessJobs, or how many worker processes do."""
+"""The scheduler option `processes`: an executor or a cluster for ProcessJobs, or a number of worker processes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     ProcessesOption: TypeAlias = "Executor | JobExecutor | int | Literal['local'] | None"
 
 LOCAL_PROCESSES: Final = "local"
-"""The value that selects worker processes of this machine, even if an enclosing scheduler uses an executor."""
+"""The value that selects worker processes on this machine, even if an enclosing scheduler uses an executor."""
 WORKER_PROCESSES_RESOURCE: Final = "worker processes"
-"""The name of the resource that a ProcessJob needs if a worker process of this machine makes its call."""
+"""The name of the resource that a ProcessJob needs if its call runs in a worker process on this machine."""
 
 
 def count_usable_cpus() -> int:
@@ -30,7 +30,7 @@ declare_run_resource(WORKER_PROCESSES_RESOURCE, count_usable_cpus)
 
 
 class JobExecutor(abc.ABC):
-    """The interface of what makes the calls of ProcessJobs without being an `Executor`, such as a Dask cluster."""
+    """The interface of objects other than an `Executor` that make the calls of ProcessJobs, such as a Dask cluster."""
 
     @abc.abstractmethod
     async def make_call(self, job: FunctionJob[Any]) -> Any:
@@ -81,7 +81,7 @@ def check_processes(value: Any, description: str) -> ProcessesOption:
 
 
 def find_executor(job: AbstractJob[Any]) -> Executor | JobExecutor | None:
-    """Return the executor or cluster that makes a ProcessJob's call, or None if a worker of this machine makes it."""
+    """Return the executor or cluster that makes a ProcessJob's call, or None if a worker on this machine makes it."""
     for scheduler in enclosing_schedulers(job):
         value: Any = getattr(scheduler, "processes", None)
         if value is not None:

@@ -2,12 +2,12 @@
 
 The program uses only the standard library, so that a worker need not import trioflow. The socket is its standard input.
 A message to a worker consists of the length of a pickle in eight bytes, the memory limit of the call in eight bytes,
-and the pickle. A message from a worker consists of one byte, which is 1 for an answer and 0 for a report of progress,
-the length of a pickle in eight bytes, and the pickle.
+and the pickle. A message from a worker consists of one byte, which is 1 for an answer and 0 for a progress report, the
+length of a pickle in eight bytes, and the pickle.
 
 With the argument "server", the program is the server of `_fork_server`. It forks the workers, so that no worker needs
-to start its own interpreter. The server imports only those of the user's modules that the user has named, because all
-workers would share the state of these modules, such as open files, connections, and random generators.
+to start its own interpreter. Of the user's modules, the server imports only those that the user has named, because all
+workers share the state of the modules imported there, such as open files, connections, and random generators.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ MAX_MESSAGE_BYTES = 1 << 16
 """The maximum size of a message to the server, in bytes."""
 THREADS_DIRECTORY = "/proc/self/task"
 REMOTE_JOB_MODULE = "trioflow: where a job is called elsewhere"
-"""The key of this module in `sys.modules`, for `current_job()`; the module runs as a script and is not imported."""
+"""The key under which `current_job()` finds this module in `sys.modules`. A script is not listed there by its name."""
 PROGRESS_INTERVAL = 0.01
-"""The minimum time between two reports of progress, in seconds. More frequent reports are dropped."""
+"""The minimum time between two progress reports, in seconds. Earlier reports are dropped, unless the fraction is 1."""
 
 
 class WorkerCall:
@@ -62,7 +62,7 @@ class WorkerCall:
         self._is_over = False
 
     def progress(self, fraction: float | None = None) -> None:
-        """Report that the call makes progress, and the fraction of its work that is done; see `AbstractJob.progress`.
+        """Report progress, and what fraction of the call's work is done; see `AbstractJob.progress`.
 
         Raises:
             TypeError, ValueError: the fraction is not a number from 0 to 1.
@@ -152,7 +152,7 @@ def prepare_process(preparation: Any) -> None:
 def flush_output() -> None:
     """Flush standard output and standard error."""
     for output in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # the stream is closed or broken, or a user's object takes its place
+        with contextlib.suppress(Exception):  # the stream is closed or broken, or the user has replaced it
             output.flush()
 
 
@@ -168,12 +168,12 @@ def take_over_stdin() -> Any:
 def fork_workers(stream: BinaryIO) -> BinaryIO | None:
     """Run the server: fork a worker for each socket that arrives.
 
-    The first message is a pickle of sys.path, the modules to import here, and whether each worker gets its own session.
-    There are two kinds of later messages:
+    The first message is a pickle of sys.path, a list of modules to import in the server, and a flag: whether each
+    worker gets its own session. There are two kinds of later messages:
 
     - An empty message with a socket requests a worker. If the worker's output has its own channel, two descriptors for
       the output follow the socket. The worker first sends its pid through the socket.
-    - The pid of an exited worker requests its exit status. Until then, the pid is not reused.
+    - The pid of an exited worker requests its exit status. Until this request, the pid is not reused.
 
     Returns:
         In each forked worker, the stream of its socket. In the server, None when the program has closed the connection.
@@ -192,7 +192,7 @@ def fork_workers(stream: BinaryIO) -> BinaryIO | None:
     # If this program ignored SIGCHLD, the exit statuses of workers would be lost.
     original_handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     is_fork_safe = can_fork_safely()
-    gc.freeze()  # otherwise, the workers' garbage collectors would write to shared pages, so that each page is copied
+    gc.freeze()  # otherwise, the workers' garbage collectors would write to shared pages, and so copy them
     while True:
         try:
             message, descriptors, _, _ = socket.recv_fds(control, MAX_MESSAGE_BYTES, 3)
@@ -294,13 +294,13 @@ def read_exactly(stream: BinaryIO, size: int) -> bytes:
 
 
 def send_message(stream: BinaryIO, is_answer: bool, message: bytes) -> None:
-    """Send an answer or a report of progress to the controlling program."""
+    """Send an answer or a progress report to the controlling program."""
     stream.write(ANSWER_HEADER.pack(is_answer, len(message)) + message)
     stream.flush()
 
 
 def pack_request(message: bytes, memory_limit: int = 0) -> bytes:
-    """Return a message to a worker, with its header."""
+    """Prepend the header to a message for a worker."""
     return REQUEST_HEADER.pack(len(message), memory_limit) + message
 
 
@@ -387,7 +387,7 @@ def pickle_return_value(value: Any, function: Callable[..., Any]) -> bytes:
 
 
 def pickle_error(error: BaseException, note: str) -> bytes:
-    """Return the pickled answer for a call that has raised an exception. `note` is added to the exception later."""
+    """Return the pickled answer for a call that has raised an exception. The receiver adds `note` to the exception."""
     return pickle.dumps((False, take_error_apart(error), note), pickle.HIGHEST_PROTOCOL)
 
 
@@ -400,7 +400,8 @@ def take_error_apart(error: BaseException) -> bytes | tuple[Any, ...]:
 
     The values are the type of the exception, its arguments, its attributes, the members if it is a group, and the names
     of the parts that were omitted because they cannot be pickled. An exception that defines its own pickling is pickled
-    as a whole. If the type cannot be imported by name, a RuntimeError takes the place of the exception.
+    as a whole. If the exception could not be restored, e.g. because its type cannot be imported by name, a RuntimeError
+    takes its place.
     """
     error_type: type[BaseException] = type(error)
     is_group = isinstance(error, BaseExceptionGroup)
@@ -408,8 +409,8 @@ def take_error_apart(error: BaseException) -> bytes | tuple[Any, ...]:
         if error_type in copyreg.dispatch_table or not (
             is_builtin_method(error_type.__reduce__) and is_builtin_method(error_type.__reduce_ex__)
         ):
-            return pickle_loadable(error)
-        pickle_loadable(error_type)
+            return pickle_verified(error)
+        pickle_verified(error_type)
         reduced: Any = error.__reduce__()
         members: Any = reduced[1][1] if is_group else None
         # The arguments of a group are its message and its members.
@@ -435,12 +436,12 @@ def take_error_apart(error: BaseException) -> bytes | tuple[Any, ...]:
         if type(rebuild_error(parts)) is not error_type:
             raise TypeError
     except Exception:
-        return pickle_loadable(RuntimeError(f"{error_type.__qualname__}: {safe_text(str, error)}"))
+        return pickle_verified(RuntimeError(f"{error_type.__qualname__}: {safe_text(str, error)}"))
     return parts
 
 
 def is_builtin_method(method: Any) -> bool:
-    """Return whether a method is a built-in one, not written in Python."""
+    """Return whether a method is built in, rather than written in Python."""
     return hasattr(method, "__objclass__")
 
 
@@ -457,7 +458,7 @@ def slot_attributes(error: BaseException) -> dict[str, Any]:
 
 
 def safe_text(convert: Callable[[Any], str], value: Any) -> str:
-    """Return `str` or `repr` of a value; if that raises an exception, return a text that says so."""
+    """Return `str` or `repr` of a value, or, if that raises an exception, a note that says so."""
     try:
         return convert(value)
     except Exception as error:
@@ -467,14 +468,14 @@ def safe_text(convert: Callable[[Any], str], value: Any) -> str:
 def is_sendable(value: Any, description: str, omitted_parts: list[str]) -> bool:
     """Return whether a value can be pickled and unpickled; if not, append its description to `omitted_parts`."""
     try:
-        pickle_loadable(value)
+        pickle_verified(value)
     except Exception:
         omitted_parts.append(description)
         return False
     return True
 
 
-def pickle_loadable(value: Any) -> bytes:
+def pickle_verified(value: Any) -> bytes:
     """Pickle a value, and unpickle it once as a check, because some values can be pickled but not unpickled."""
     pickled = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     pickle.loads(pickled)

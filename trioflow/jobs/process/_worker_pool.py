@@ -16,9 +16,9 @@ import anyio
 
 from ... import _posix as posix
 from ..posix._guard import Guard
-from ..posix._process_groups import end_group, end_process
 from ..posix._processes import Process, describe_exit, renice, spawn
 from ..posix._sockets import send_all
+from ..posix._termination import end_group, end_process
 from . import _worker_main
 from ._fork_server import ForkServer, can_fork, modules_to_import, open_output_channel
 
@@ -77,7 +77,7 @@ class WorkerProcess:
         return self._process.pid
 
     def is_alive(self) -> bool:
-        """Return whether the worker can still make calls."""
+        """Return whether the worker has not exited, and so can make calls."""
         return not self._process.has_exited()
 
     def assign_job(self, job: AbstractJob[Any]) -> None:
@@ -88,7 +88,7 @@ class WorkerProcess:
     def renice(self, nice: int) -> None:
         """Set the niceness of the worker to that of this program plus `nice`.
 
-        This is done at most once for each worker, because only root may reduce the niceness again.
+        Call this at most once for each worker, because only root may reduce the niceness again.
 
         Raises:
             PermissionError: `nice` is below 0, which is for root only.
@@ -98,12 +98,12 @@ class WorkerProcess:
         self.nice = nice
 
     async def send_request(self, request: bytes, memory_limit: int, on_progress: Callable[[bytes], object]) -> bytes:
-        """Send a request, call `on_progress` with each report of progress, and return the answer.
+        """Send a request, call `on_progress` with each progress report, and return the answer.
 
         Args:
             request: a pickle of the call.
             memory_limit: the limit on the address space during the call, in bytes; 0 for no limit.
-            on_progress: a function that takes the pickle of a report of progress.
+            on_progress: a function that takes a pickled progress report.
 
         Raises:
             WorkerDied: the process ended before it answered.
@@ -198,7 +198,7 @@ class WorkerPool:
         return worker
 
     def give_back(self, worker: WorkerProcess) -> None:
-        """Keep a worker that has answered, for another job."""
+        """Put a worker that has answered back into the pool, for other jobs."""
         self._idle_workers[worker.nice].append(worker)
 
     async def close(self) -> None:
@@ -245,7 +245,7 @@ class WorkerPool:
 
 
 def has_main_file() -> bool:
-    """Return whether a worker can import this program's main module, which a notebook or a prompt does not have."""
+    """Return whether a worker can import this program's main module; False in a notebook and at a prompt."""
     main = sys.modules["__main__"]
     return getattr(main, "__spec__", None) is not None or os.path.exists(getattr(main, "__file__", None) or "")
 

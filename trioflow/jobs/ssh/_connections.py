@@ -1,7 +1,7 @@
-"""The connections of a run: one per node, opened by the node's first job, shared by its jobs, and closed with the run.
+"""The connections of a run: one per node, opened by the node's first job, shared by its jobs, closed when the run ends.
 
 ```
-ensure ──► open? ──► wait for the lock ──► open the gateway ──► handshake, at most ten per server ──► open
+ensure ──► open? ──► wait for the lock ──► open the gateway ──► handshake, limited per server ──► open
                        │ failed meanwhile    │ failed             │ refused: pause, try again
                        └──► Unreachable      └──► Unreachable     └──► Unreachable after the last attempt
 ```
@@ -30,8 +30,8 @@ from ..._core.api import JobTimeout
 from ..command._command_job import CommandJob
 from ..command._result import CommandError
 from ..posix._guard import MARK_VARIABLE, Guard
-from ..posix._process_groups import end_group
 from ..posix._processes import Process, spawn
+from ..posix._termination import end_group
 from ._local_node import LocalConnection
 from ._mux import MuxUnavailable, request_session
 from ._nodes import LocalNode
@@ -49,9 +49,9 @@ if TYPE_CHECKING:
     from ._sftp_operations import Operation
 
 MAX_ATTEMPTS: Final = 3
-"""The maximum number of attempts to connect. A crowded node is tried until the `connect_timeout`."""
+"""The maximum number of attempts to connect. A crowded node is tried until `connect_timeout` has passed."""
 MIN_PAUSE: Final = 0.5
-"""Seconds between the first two attempts; each further pause is twice as long. All vary randomly by up to half."""
+"""The pause after the first attempt, in seconds. It doubles with each attempt, and varies randomly by up to half."""
 MAX_PAUSE: Final = 8.0
 """The maximum pause between attempts, in seconds, before its random variation."""
 MAX_JITTER: Final = 0.02
@@ -62,21 +62,26 @@ MAX_CONCURRENT_STARTS: Final = 32
 Starting a connection takes about 30 ms of this machine's CPU, a query 7 ms.
 """
 MAX_START_SECONDS: Final = 1.0
-"""Seconds after which a connection no longer counts as starting: it then waits for a slow node."""
+"""The time, in seconds, after which a connection no longer counts as starting: it then waits for a slow node."""
 CLOSE_TIMEOUT: Final = 2.0
-"""Seconds until a connection that does not end on SIGTERM is killed; also the time limit for querying settings."""
+"""The time, in seconds, until an ssh that does not end on SIGTERM is killed. It also limits a query of settings."""
 SIGNAL_INTERVAL: Final = 0.1
-"""Seconds between repeated SIGTERMs: ssh misses a signal that arrives just before it begins to wait."""
+"""The time, in seconds, between repeated SIGTERMs: ssh misses a signal that arrives just before it begins to wait."""
 REMOVE_SCRIPT: Final = (
     'trap "" HUP INT TERM; read line; n=0; [ "$line" = removed ] || '
     'while [ -e "$1" ] && [ $((n+=1)) -le 9 ]; do rm -rf -- "$1"; sleep 0.1 || sleep 1; done'
 )
-"""A shell script that removes a directory when its standard input ends, which happens when this program exits.
+"""A shell script that removes a directory when its standard input closes, which happens when this program exits.
 
-It tries repeatedly, because a starting ssh may still create its socket in the directory.
+It tries repeatedly, because a starting ssh may still create its socket in the directory. If it reads the line `removed`
+first, the program has removed the directory itself, and the script does nothing.
 """
 MAX_DIRECTORY_BYTES: Final = 70
-"""The length limit, in bytes, of the directory for sockets: a socket's path may have 104 to 108; OpenSSH adds 18."""
+"""The maximum length, in bytes, of the path of the directory for sockets.
+
+The path of a Unix socket is limited to 104 to 108 bytes, depending on the operating system. OpenSSH appends a temporary
+suffix of 18 bytes. The rest is left for the socket's name.
+"""
 
 
 class Connections:
@@ -85,13 +90,13 @@ class Connections:
     def __init__(self, run: RunHandle) -> None:
         """Create an empty collection."""
         self.run: Final = run
-        self.guard: Final = run.shared(Guard)  # made first, and so closed last
+        self.guard: Final = run.shared(Guard)  # created first, and therefore closed last
         self.transport: Final = OPENSSH_CLIENT
         self._connections_by_node: Final[dict[SshNode, Connection]] = {}
         self._local_connections: Final[dict[LocalNode, LocalConnection]] = {}
         self.start_limiter: Final = anyio.CapacityLimiter(MAX_CONCURRENT_STARTS)
-        self.handshakes: Final = Handshakes()
-        self._directory: Directory | None = None
+        self.handshake_limiter: Final = HandshakeLimiter()
+        self._directory: PrivateDirectory | None = None
 
     def for_node(self, node: Node) -> Connection | LocalConnection:
         """Return the connection to a node, which may not be open yet; for a `LocalNode`, a `LocalConnection`."""
@@ -107,9 +112,9 @@ class Connections:
 
     @property
     def directory(self) -> str:
-        """The path of a directory for the sockets, which other users cannot read; created on first access."""
+        """The path of a directory for the sockets, which other users cannot read. It is created on first access."""
         if self._directory is None:
-            self._directory = Directory()
+            self._directory = PrivateDirectory()
         return self._directory.path
 
     async def close(self) -> None:
@@ -128,74 +133,75 @@ class Connections:
                 self._directory.remove()
 
 
-class Handshakes:
-    """A limit on the number of connections to the same server that are being opened at a time.
+class HandshakeLimiter:
+    """A limiter of the number of connections to one server that are being opened at the same time.
 
-    Several nodes may lead to one server, and only a query of ssh's settings tells which, at 7 ms of CPU. While the
-    total number of connections being opened is below the limit of a single server, no query is needed. Above it, the
-    servers of all connections being opened are queried.
+    Several nodes may lead to the same server. Only a query of ssh's settings tells which, and it takes 7 ms of CPU.
+    While the total number of connections being opened is below the limit for a single server, no query is needed.
+    Otherwise, the servers of all connections being opened are queried.
     """
 
     def __init__(self) -> None:
-        """Create a limit without connections."""
-        self._by_server: Final[dict[Hashable, anyio.CapacityLimiter]] = {}
-        self._opening: Final[dict[Connection, anyio.CapacityLimiter | None]] = {}  # None: its server is unknown
-        self._queries = 0  # queries and waiters; while there is one, no connection may skip the query
+        """Create a limiter with no connections being opened."""
+        self._limiters_by_server: Final[dict[Hashable, anyio.CapacityLimiter]] = {}
+        # For each connection being opened, the limiter of its server; None if the server has not been queried.
+        self._opening: Final[dict[Connection, anyio.CapacityLimiter | None]] = {}
+        self._waiter_count = 0  # connections that query or wait; unless it is 0, no connection may skip the query
 
     @contextlib.asynccontextmanager
     async def slot(self, connection: Connection) -> AsyncGenerator[bool]:
-        """Wait until the connection may be opened, and hold its place during a block.
+        """Wait until the connection may be opened, and hold its place for the duration of the `with` block.
 
         Yields:
-            Whether other connections are being opened.
+            Whether other connections were already being opened on entry.
 
         """
-        limiter, others = None, bool(self._opening)
-        if self._queries or len(self._opening) >= connection.node.max_handshakes:
-            self._queries += 1
+        limiter, has_others = None, bool(self._opening)
+        if self._waiter_count or len(self._opening) >= connection.node.max_handshakes:
+            self._waiter_count += 1
             try:
-                limiter = await self._limiter(connection)
-                for other in [other for other, known in self._opening.items() if known is None]:
-                    gateway_limiter = await self._limiter(other)
-                    if self._opening.get(other, gateway_limiter) is None:  # still opening
-                        self._opening[other] = gateway_limiter
-                        gateway_limiter.acquire_on_behalf_of_nowait(other)
+                limiter = await self._find_limiter(connection)
+                for other in [other for other, known_limiter in self._opening.items() if known_limiter is None]:
+                    other_limiter = await self._find_limiter(other)
+                    if self._opening.get(other, other_limiter) is None:  # still being opened
+                        self._opening[other] = other_limiter
+                        other_limiter.acquire_on_behalf_of_nowait(other)
                 await limiter.acquire_on_behalf_of(connection)
             finally:
-                self._queries -= 1
+                self._waiter_count -= 1
         self._opening[connection] = limiter
         try:
-            yield others
+            yield has_others
         finally:
             limiter = self._opening.pop(connection)
             if limiter is not None:
                 limiter.release_on_behalf_of(connection)
 
-    async def _limiter(self, connection: Connection) -> anyio.CapacityLimiter:
-        number = connection.node.max_handshakes
-        key = await connection.server_key(), number
-        return self._by_server.setdefault(key, anyio.CapacityLimiter(number))
+    async def _find_limiter(self, connection: Connection) -> anyio.CapacityLimiter:
+        limit = connection.node.max_handshakes
+        key = await connection.server_key(), limit
+        return self._limiters_by_server.setdefault(key, anyio.CapacityLimiter(limit))
 
 
 class Connection:
     """The connection to one node, held open by an ssh process."""
 
     def __init__(self, connections: Connections, node: SshNode, number: int) -> None:
-        """Create a closed connection; `number` names its socket, and is unique in the run."""
+        """Create a closed connection. `number` names its socket, and is unique in the run."""
         self.node: Final = node
         self.transport: Final = connections.transport
         self.process: Process | None = None  # the ssh that holds the connection
         self.was_reported = False  # whether the run has reported that the node is unreachable
-        self.leftover_files: list[str] = []  # files on the node, removed when the connection is open again
+        self.leftover_files: list[str] = []  # files on the node, to be removed before the next command or transfer
         self._connections: Final = connections
         self.run: Final = connections.run
         self._number: Final = number
         self._lock: Final = anyio.Lock()  # held while opening
-        self.sessions: Final = anyio.CapacityLimiter(node.max_sessions)  # for its commands and transfers
+        self.sessions: Final = anyio.CapacityLimiter(node.max_sessions)  # limits commands and transfers
         self._is_ready = False  # whether `process` has printed READY
-        self._is_mux_supported = True  # False if the ssh does not speak the multiplexing protocol
+        self._is_mux_supported = True  # False once ssh has turned out not to speak the multiplexing protocol
         self._failure: SshError | None = None  # the failure of the last attempt
-        self._failures = 0
+        self._failure_count = 0
         self._query_lock: Final = anyio.Lock()  # held during the query of the settings
         self._settings: dict[str, str] | None = None  # ssh's settings for this node, once queried
 
@@ -209,7 +215,7 @@ class Connection:
         return self._is_ready and self.process is not None and not self.process.has_exited()
 
     def lower_session_limit(self, number: int) -> None:
-        """Lower the limit of concurrent sessions to `number`, which the node has accepted, but at least to one."""
+        """Lower the limit of concurrent sessions to the number that the node has accepted, but not below one."""
         self.sessions.total_tokens = max(1, min(self.sessions.total_tokens, number))
 
     # ---- sessions and transfers
@@ -253,7 +259,7 @@ class Connection:
         return self.transport.transfer(self.node, self.socket), text
 
     def parse_listing(self, output: bytes, operations: Sequence[Operation]) -> Sequence[str]:
-        """Parse the paths on the node of the downloaded files from the output of a copy command."""
+        """Parse the output of a copy command, and return the paths, on the node, of the downloaded files."""
         return parse_fetched(output, operations)
 
     def explain_errors(self, output: bytes) -> bytes:
@@ -264,12 +270,15 @@ class Connection:
         """Return whether an error message means that nothing has started, for lack of a connection or a session."""
         return self.transport.never_started(text)
 
-    def is_full(self, text: str) -> bool:
+    def is_session_limit_error(self, text: str) -> bool:
         """Return whether an error message means that the node has reached its limit of sessions."""
-        return self.transport.is_full(text)
+        return self.transport.is_session_limit_error(text)
 
     def node_path(self, path: str) -> str:
-        """Make a path relative to the home directory, without `~`; a leading "-" gets a "./" to not be an option."""
+        """Replace a leading `~` in a path on the node, because relative paths start at the home directory.
+
+        A path that begins with "-" gets the prefix "./", which keeps it from being parsed as an option.
+        """
         path = "." if path == "~" else path.removeprefix("~/") or "."
         return f"./{path}" if path.startswith("-") else path
 
@@ -279,46 +288,46 @@ class Connection:
         """Open the connection, unless it is open.
 
         Args:
-            reconnect: whether to try again if an earlier attempt has failed; False raises its error again.
+            reconnect: whether to try again if an attempt has failed before this call; False raises its error again.
 
         Raises:
             Unreachable: the node could not be reached.
-            SshError: the node refuses the login, or ssh rejects its settings.
+            SshError: the node refuses the login, or ssh rejects its settings or cannot be started.
 
         """
-        failures = self._failures
+        failure_count = self._failure_count
         while not self.is_open():
             async with self._lock:
                 if self.is_open():
                     return
-                if self._failure is not None and (self._failures != failures or not reconnect):
+                if self._failure is not None and (self._failure_count != failure_count or not reconnect):
                     raise _copy_error(self._failure)
                 try:
                     await self._open()
                 except SshError as failure:
                     self._failure = failure
-                    self._failures += 1
+                    self._failure_count += 1
                     raise _copy_error(failure) from None
                 self._failure = None
 
     async def _open(self) -> None:
         await self.end()  # clean up after a lost connection
         gateway = await self._open_gateway()
-        handshakes = self._connections.handshakes
+        handshake_limiter = self._connections.handshake_limiter
         seconds_left = self.node.connect_timeout  # attempts and pauses count, waiting for other connections does not
         pause, attempts = MIN_PAUSE, 0
         while True:
-            async with handshakes.slot(self) as others:
-                if others:
+            async with handshake_limiter.slot(self) as has_others:
+                if has_others:
                     await anyio.sleep(random.uniform(0, MAX_JITTER))
-                diagnostics, taken = await self._connect(gateway, seconds_left)
+                diagnostics, seconds_taken = await self._connect(gateway, seconds_left)
             if diagnostics is None:
                 return
             attempts += 1
             wait = pause * random.uniform(0.5, 1.5)
             if diagnostics.is_final:
-                raise SshError(self.node, await self._message_with_files(diagnostics))
-            seconds_left -= taken + wait
+                raise SshError(self.node, await self._complete_problem(diagnostics))
+            seconds_left -= seconds_taken + wait
             if seconds_left <= 0 or (attempts >= MAX_ATTEMPTS and not diagnostics.is_crowded):
                 times = "once" if attempts == 1 else f"{attempts} times"
                 raise Unreachable(self.node, f"it cannot be reached (tried {times}): {diagnostics.problem}")
@@ -331,28 +340,28 @@ class Connection:
         assert not isinstance(self.node.gateway, str)
         connection = self._connections.ssh_connection(self.node.gateway)
         try:
-            await connection.ensure(reconnect=self._failures > 0)
+            await connection.ensure(reconnect=self._failure_count > 0)
         except SshError as failure:
             kind = Unreachable if isinstance(failure, Unreachable) else SshError
             raise kind(self.node, f"its gateway is out of reach: {failure}") from None
         return Gateway(connection.node, connection.socket)
 
     async def server_key(self) -> Hashable:
-        """Return a key for the server that ssh connects to first, possibly a jump host, according to its settings."""
+        """Return a key for the server to which ssh connects first, according to its settings; possibly a jump host."""
         node = self.node
         if node.gateway is not None:  # its connection is open already
             return node.gateway, node.hostname, node.port
         settings = await self._query_settings()
-        for way in ("proxyjump", "proxycommand"):
-            if settings.get(way, "none") != "none":
-                return settings[way]
+        for name in ("proxyjump", "proxycommand"):
+            if settings.get(name, "none") != "none":
+                return settings[name]
         return settings.get("hostname", node.hostname), settings.get("port", node.port)
 
     async def _connect(self, gateway: Gateway | None, seconds: float) -> tuple[Diagnostics | None, float]:
         """Try once to connect, within a number of seconds.
 
         Returns:
-            The diagnostics of a failure, or None; and the seconds taken.
+            The diagnostics of a failure, or None on success; and the number of seconds taken.
 
         """
         clock = self.run.clock
@@ -363,9 +372,9 @@ class Connection:
                 output = self._start(gateway)
                 process = self.process
                 assert process is not None
-                self._is_ready = await self._until_ready(output, began + min(seconds, MAX_START_SECONDS))
+                self._is_ready = await self._wait_until_ready(output, began + min(seconds, MAX_START_SECONDS))
             if not (self._is_ready or process.has_exited()):
-                self._is_ready = await self._until_ready(output, began + seconds)
+                self._is_ready = await self._wait_until_ready(output, began + seconds)
             if self._is_ready:
                 return None, clock() - began
             timed_out = not process.has_exited()
@@ -384,7 +393,7 @@ class Connection:
         """Start the ssh that holds the connection, and return the descriptor of its output."""
         command = self.transport.connect(self.node, self.socket, gateway)
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.socket)  # if a killed ssh has left its socket, the next would not share its connection
+            os.unlink(self.socket)  # if a killed ssh has left its socket, the new one would not share its connection
         read_end, write_end = os.pipe()
         try:
             with open(self._log_file, "wb") as errors:
@@ -404,7 +413,7 @@ class Connection:
         with open(self._log_file, encoding="utf-8", errors="backslashreplace") as log:
             return log.read()
 
-    async def _until_ready(self, descriptor: int, deadline: float) -> bool:
+    async def _wait_until_ready(self, descriptor: int, deadline: float) -> bool:
         wait, output = self.run.wait_readable, b""
         while await wait(descriptor, deadline):
             data = os.read(descriptor, 4096)
@@ -417,12 +426,12 @@ class Connection:
                 return False
         return False
 
-    async def _message_with_files(self, diagnostics: Diagnostics) -> str:
-        """Return the message of the diagnostics, completed with the names of the key files concerned."""
+    async def _complete_problem(self, diagnostics: Diagnostics) -> str:
+        """Return the problem of the diagnostics, completed with the names of the key files concerned."""
         identity, known = self.node.identity, self.node.known_hosts
-        if diagnostics.asks_for_login and identity is not None and not _exists(identity):
+        if diagnostics.is_login_rejected and identity is not None and not _exists(identity):
             return f"{diagnostics.problem}; identity={os.fspath(identity)!r}: there is no such file"
-        if not diagnostics.asks_for_keys:
+        if not diagnostics.has_keys_placeholder:
             return diagnostics.problem
         if known is None:
             known = " or ".join((await self._query_settings()).get("userknownhostsfile", "").split())
@@ -448,11 +457,11 @@ class Connection:
         if self.process is not None:
             self.process.signal_group(signal.SIGTERM)
 
-    async def end(self, patience: float = CLOSE_TIMEOUT) -> None:
-        """Close the connection, and end its ssh and helper processes; a cancellation does not interrupt this.
+    async def end(self, kill_delay: float = CLOSE_TIMEOUT) -> None:
+        """Close the connection, and end its ssh and helper processes. A cancellation does not interrupt this.
 
         Args:
-            patience: seconds until SIGKILL is sent instead of SIGTERM.
+            kill_delay: the time, in seconds, after which SIGKILL is sent instead of SIGTERM.
 
         """
         process, run = self.process, self.run
@@ -460,7 +469,7 @@ class Connection:
         if process is None:
             return
         wait, outlast = run.wait_readable, run.outlast
-        until = run.clock() + patience
+        until = run.clock() + kill_delay
         process.signal_group(signal.SIGTERM)
         while not await outlast(lambda: wait(process.exit_descriptor, run.clock() + SIGNAL_INTERVAL)):
             process.signal_group(signal.SIGTERM if run.clock() < until else posix.SIGKILL)
@@ -485,14 +494,14 @@ def _exists(path: Paths) -> bool:
     return os.path.exists(os.path.expanduser(path))
 
 
-class Directory:
-    """A temporary directory that other users cannot read; a shell removes it even if this program is killed."""
+class PrivateDirectory:
+    """A temporary directory that other users cannot read. A shell removes it even if this program is killed."""
 
     def __init__(self) -> None:
         """Create the directory, and start the shell that removes it when this program exits."""
-        self.path: Final = _private_directory()
+        self.path: Final = _make_private_directory()
         environment = dict(posix.environb)
-        environment.pop(MARK_VARIABLE, None)  # so that the guard of an enclosing run does not kill the shell
+        environment.pop(MARK_VARIABLE, None)  # otherwise the guard of an enclosing run would kill the shell
         read_end, self._pipe = os.pipe()
         try:
             self._remover: Final = subprocess.Popen(
@@ -520,8 +529,8 @@ class Directory:
         self._remover.wait()
 
 
-def _private_directory() -> str:
-    """Create a directory whose path is short enough for sockets, in the user's runtime directory if possible."""
+def _make_private_directory() -> str:
+    """Create a directory, if possible in the user's runtime directory, and with a path short enough for sockets."""
     for parent in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"):
         if (
             parent

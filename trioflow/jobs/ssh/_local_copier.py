@@ -2,8 +2,8 @@
 
 It is a separate process so that it can be ended at any time. It reads a list of operations from its standard input, as
 JSON, and executes them in order until one fails. It imports only the standard library, and starts in about 30 ms. Like
-sftp, it keeps permissions and modification times, follows a link given as the source, and skips links, pipes and
-devices in directories.
+sftp, it keeps permissions and modification times. It follows a symbolic link that is itself the source, but skips
+links, pipes and devices in directories.
 """
 
 import contextlib
@@ -22,28 +22,28 @@ COPY_SIZE = 1 << 20
 
 
 def make_directory(path: str) -> None:
-    """Create a directory; ignore errors, because copying into the directory will report them."""
+    """Create a directory. Ignore errors, because copying into the directory will report them."""
     with contextlib.suppress(OSError):
         os.mkdir(path)
 
 
-def put(source: str, place: str) -> None:
+def put(source: str, target: str) -> None:
     """Copy a file or a directory, with its permissions and modification times."""
     status = os.stat(source)
     if stat.S_ISDIR(status.st_mode):
-        os.mkdir(place, stat.S_IRWXU)
+        os.mkdir(target, stat.S_IRWXU)
         with os.scandir(source) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False):
-                    put(entry.path, os.path.join(place, entry.name))
+                    put(entry.path, os.path.join(target, entry.name))
     elif stat.S_ISREG(status.st_mode):
-        descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.S_IRUSR | stat.S_IWUSR)
-        with open(descriptor, "wb") as target, open(source, "rb") as file:
-            shutil.copyfileobj(file, target, COPY_SIZE)
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.S_IRUSR | stat.S_IWUSR)
+        with open(descriptor, "wb") as target_file, open(source, "rb") as source_file:
+            shutil.copyfileobj(source_file, target_file, COPY_SIZE)
     else:
         raise OSError(f"{source!r} is not a file or a directory")
-    os.utime(place, ns=(status.st_atime_ns, status.st_mtime_ns))
-    os.chmod(place, stat.S_IMODE(status.st_mode))
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+    os.chmod(target, stat.S_IMODE(status.st_mode))
 
 
 def get(pattern: str, directory: str) -> None:
@@ -52,13 +52,12 @@ def get(pattern: str, directory: str) -> None:
     if not paths:
         raise OSError(f'File "{pattern}" not found')
     for path in paths:
-        place = os.path.join(directory, os.path.basename(os.path.abspath(path)))
-        put(path, place)
+        put(path, os.path.join(directory, os.path.basename(os.path.abspath(path))))
         print(path)
 
 
 def escape_for_glob(pattern: str) -> str:
-    """Translate a pattern, in which a backslash escapes the next character, to the syntax of `glob`."""
+    """Translate a pattern in which a backslash escapes the next character to the syntax of `glob`."""
     return re.sub(r"\\(.)", lambda match: glob.escape(match[1]), pattern, flags=re.DOTALL)
 
 

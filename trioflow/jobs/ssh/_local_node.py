@@ -41,7 +41,7 @@ class LocalConnection:
         """Create the node's directory, unless it exists.
 
         Raises:
-            OSError: the directory cannot be made.
+            OSError: the directory cannot be created.
 
         """
         if self.directory is not None:
@@ -77,7 +77,7 @@ class LocalConnection:
         """Return False: a local command never fails because of the connection."""
         return False
 
-    def is_full(self, text: str) -> bool:
+    def is_session_limit_error(self, text: str) -> bool:
         """Return False: the number of local commands is unlimited."""
         return False
 

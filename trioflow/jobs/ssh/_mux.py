@@ -8,8 +8,8 @@ and 1 MiB of memory. This module sends the same request in a fraction of a milli
 controller ─► hello, version 4                                      ──► the ssh that holds the connection
           ◄── hello, version 4
           ──► new session: variables, the command line
-          ──► three times a byte with a descriptor: input, output, error
-          ◄── opened, or refused, and why
+          ──► three descriptors, each with one byte: input, output, error
+          ◄── opened, or refused and the reason
           ◄── the exit code
           ◄── end of the socket: the session is over, and all its output has been written to the descriptors
 ```
@@ -54,20 +54,20 @@ NO_ESCAPE: Final = 0xFFFF_FFFF
 MAX_REQUEST_BYTES: Final = 256 * 1024
 """The maximum size of a request, in bytes (CHANNEL_MUX_MAX_PACKET)."""
 MAX_ANSWER_BYTES: Final = 1 << 16
-"""The maximum size of an answer, in bytes; an answer has a few numbers, or a reason."""
+"""The maximum size of an answer, in bytes. An answer consists of a few numbers, or a reason."""
 READ_SIZE: Final = 4096
-"""The maximum number of bytes read at once."""
+"""The maximum number of bytes to read at once."""
 LOST_SESSION_CODE: Final = 255
-"""The exit code of a session whose connection was lost; ssh uses the same."""
+"""The exit code of a session whose connection was lost, as in ssh."""
 REFUSED_PREFIX: Final = "the ssh that holds the connection opens no session"
 """The prefix of the message when a session is refused."""
 
 
 class MuxUnavailable(Exception):
-    """The protocol cannot be used, and no session was requested, so an ssh process must request it.
+    """The protocol cannot be used, and no session was requested. An ssh process must request it instead.
 
     Attributes:
-        is_final: whether the ssh on the socket does not speak the protocol, so that another attempt is useless.
+        is_final: whether another attempt is useless, because the ssh on the socket does not speak the protocol.
 
     """
 
@@ -82,7 +82,7 @@ async def request_session(
     """Request a session from the ssh that listens on a socket, and return the session before the answer arrives.
 
     Args:
-        run: the run that the session belongs to.
+        run: the run to which the session belongs.
         path: the path of the socket.
         line: the command line for the login shell of the node.
         variables: the environment of this program; ssh sends the node those that the user's settings name (SendEnv).
@@ -117,7 +117,7 @@ async def request_session(
 
 
 async def _send(sock: socket.socket, request: bytes, streams: Sequence[int]) -> None:
-    """Send a request, followed by the descriptors, one by one.
+    """Send a request, then the descriptors one by one.
 
     Raises:
         OSError: the request was not sent completely.
@@ -129,8 +129,9 @@ async def _send(sock: socket.socket, request: bytes, streams: Sequence[int]) -> 
 
 
 def _encode_request(command: bytes, variables: Mapping[bytes, bytes]) -> bytes:
-    words = [b"", command, *(name + b"=" + value for name, value in variables.items())]  # the first is TERM: none
-    # the number of the request, and a reserved number; no terminal, X11, the agent, no subsystem
+    words = [b"", command, *(name + b"=" + value for name, value in variables.items())]  # the first is an empty TERM
+    # After the type: the request's number; a reserved number; whether to use a terminal, X11 forwarding, agent
+    # forwarding and a subsystem; the escape character.
     numbers = struct.pack(">8I", NEW_SESSION, 0, 0, False, True, True, False, NO_ESCAPE)
     message = _encode_message(numbers + b"".join(map(_encode_message, words)))
     if len(message) > MAX_REQUEST_BYTES or b"\0" in command:
@@ -158,7 +159,7 @@ class MessageReader:
         self._buffer = b""
 
     def read(self) -> Sequence[bytes]:
-        """Read once without blocking, and return the messages completed by this."""
+        """Read once without blocking, and return the messages that are now complete."""
         with contextlib.suppress(BlockingIOError):
             try:
                 data = self._socket.recv(READ_SIZE)
@@ -178,7 +179,7 @@ class MuxSession:
     """A requested session, which lasts until its socket closes.
 
     Attributes:
-        exit_descriptor: the descriptor of the socket, readable when a message has arrived; see `has_ended`.
+        exit_descriptor: the descriptor of the socket, readable when a message has arrived or the socket has closed.
         refusal: the error message if the session was refused, otherwise empty.
 
     """
@@ -196,7 +197,7 @@ class MuxSession:
         for message in self._messages.read():
             kind, body = int.from_bytes(message[:4], "big"), message[4:]
             if kind == EXITED and len(body) >= 8:
-                self._code = body[7]  # the last of four bytes, as in an exit code
+                self._code = body[7]  # the last of the code's four bytes, because exit codes have 8 bits
             elif kind in (DENIED, FAILURE):
                 self.refusal = REFUSED_PREFIX.encode() + b": " + body[8:]
                 return True

@@ -1,4 +1,4 @@
-"""Commands and file transfers over the connection to a node: waiting for a session, retries, and cleanup.
+"""Commands and file transfers over the connection to a node, with the wait for a session, retries, and cleanup.
 
 `NodeSession` retries a command or a transfer that has not started. `_remote_commands` makes a single attempt.
 """
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 MAX_ATTEMPTS: Final = 3
 """The maximum number of attempts to start a command whose connection is lost before it starts."""
 MAX_REFUSALS: Final = 20
-"""The maximum number of refused requests for a session; with the pauses between them, they take about 15 seconds."""
-REMOVAL_SECONDS: Final = 2.0
-"""Time limit, in seconds, for removing temporary files on a node."""
+"""The maximum number of retries after a refused request for a session. Their pauses take about 15 seconds in total."""
+REMOVAL_TIMEOUT: Final = 2.0
+"""The time limit, in seconds, for removing temporary files on a node."""
 
 
 class NodeSession:
@@ -48,13 +48,13 @@ class NodeSession:
         reconnect: bool,
         limit: TimeLimit,
     ) -> None:
-        """Create a session; the connection is opened on demand.
+        """Create a session. The connection is opened on demand.
 
         Args:
             job: the job.
             connection: the connection to the node.
             grace: seconds between SIGTERM and SIGKILL.
-            reconnect: whether to try again to connect after an earlier failure.
+            reconnect: whether to try to connect again after an earlier failure.
             limit: the time limit of the job.
 
         """
@@ -71,7 +71,7 @@ class NodeSession:
         return self._connection.node
 
     def node_path(self, path: str) -> str:
-        """Convert a path on the node, with a leading `~` for the home directory, to one for its commands."""
+        """Convert a path on the node to one without a leading `~`, for commands and transfers."""
         return self._connection.node_path(path)
 
     @property
@@ -93,15 +93,15 @@ class NodeSession:
             words: the program and its arguments.
             stdio: its standard streams and environment variables.
             description: the command as it appears in errors.
-            allowed: the exit codes of success; None for all.
+            allowed: the exit codes that count as success; None for all.
 
         Raises:
-            CommandError: the program has failed.
+            CommandError: the program has failed, or its command line is too long.
             SshError: the program could not be started, or the connection was lost.
 
         """
         spec = CommandSpec(self._job, self._connection, words, stdio, self._grace, self._limit, description)
-        retries = _RetryDecision(self._connection, description)
+        retries = _RetryPolicy(self._connection, description)
         while True:
             await self._connection.ensure(reconnect=self._reconnects)
             async with self._session_slot() as others:
@@ -113,7 +113,7 @@ class NodeSession:
                 what = f"the connection was lost, which ends the command on the node: {description}"
                 raise SshError(self.node, what, started=True)
             attempt.check_login()
-            await retries.allow_another(attempt.stderr_tail, others, never_started=attempt.never_started)
+            await retries.wait_for_retry(attempt.stderr_tail, others, never_started=attempt.never_started)
 
     async def _attempt(self, spec: CommandSpec) -> RemoteCommand:
         """Try once to run a command, and return the attempt."""
@@ -139,7 +139,7 @@ class NodeSession:
 
         """
         connection = self._connection
-        retries = _RetryDecision(connection, description)
+        retries = _RetryPolicy(connection, description)
         while True:
             command, text = connection.copy_command(operations)
             job = CommandJob(
@@ -158,12 +158,12 @@ class NodeSession:
             if not result.returncode:
                 return connection.parse_listing(result.stdout or b"", operations)
             message = connection.explain_errors(result.stderr or b"")
-            await retries.allow_another(
+            await retries.wait_for_retry(
                 message, others, never_started=connection.never_started(_decode_message(message))
             )
 
     async def remove_files(self, paths: Sequence[str]) -> None:
-        """Remove files on the node within a time limit; a cancellation does not interrupt this.
+        """Remove files on the node within a time limit. A cancellation does not interrupt this.
 
         Files that cannot be removed now are removed before the next command or transfer over the connection.
         """
@@ -182,16 +182,15 @@ class NodeSession:
             check=False,
             terminate_grace=0.1,
         )
-        with anyio.move_on_after(REMOVAL_SECONDS, shield=True), contextlib.suppress(Exception):
+        with anyio.move_on_after(REMOVAL_TIMEOUT, shield=True), contextlib.suppress(Exception):
             return (await removal.co_run()).returncode != LOST_SESSION_CODE
         return False
 
     @contextlib.asynccontextmanager
     async def _session_slot(self) -> AsyncGenerator[int]:
-        """Hold one of the connection's sessions during a block; yield the number of other sessions in use.
+        """Hold one of the connection's sessions during a block, and yield the number of other sessions in use.
 
-        Callers open the connection beforehand, so that the traceback of a failure to connect has no frames of
-        contextlib.
+        Callers open the connection beforehand: the traceback of a failure to connect then has no frames of contextlib.
         """
         connection = self._connection
         async with connection.sessions:
@@ -211,17 +210,17 @@ class NodeSession:
         return result
 
 
-class _RetryDecision:
-    """Decides whether to retry a command or a transfer: only if it certainly has not started."""
+class _RetryPolicy:
+    """The policy for retrying a command or a transfer: only if it certainly has not started."""
 
     def __init__(self, connection: Connection | LocalConnection, description: str) -> None:
         self._connection: Final = connection
         self._description: Final = description
-        self._lost = 0
-        self._refused = 0
+        self._lost_count = 0  # attempts that failed for another reason than a refused session
+        self._refusal_count = 0
 
-    async def allow_another(self, message: bytes, others: int, *, never_started: bool) -> None:
-        """Allow another attempt by returning, after a pause if the node is at its limit of sessions.
+    async def wait_for_retry(self, message: bytes, others: int, *, never_started: bool) -> None:
+        """Wait until another attempt may begin: pause if the node is at its limit of sessions.
 
         Args:
             message: ssh's error message about the failed attempt.
@@ -229,17 +228,17 @@ class _RetryDecision:
             never_started: whether the command or transfer has certainly not started.
 
         Raises:
-            SshError: no further attempt is allowed.
+            SshError: another attempt is not allowed.
 
         """
         connection, text = self._connection, _decode_message(message)
-        if connection.is_full(text) and self._refused < MAX_REFUSALS:
-            self._refused += 1
+        if connection.is_session_limit_error(text) and self._refusal_count < MAX_REFUSALS:
+            self._refusal_count += 1
             connection.lower_session_limit(others)
-            await anyio.sleep(min(1.0, 0.01 * 2**self._refused))
+            await anyio.sleep(min(1.0, 0.01 * 2**self._refusal_count))
             return
-        self._lost += 1
-        if not never_started or self._lost >= MAX_ATTEMPTS:
+        self._lost_count += 1
+        if not never_started or self._lost_count >= MAX_ATTEMPTS:
             what = text.strip() or "the connection was lost"
             raise SshError(connection.node, f"{self._description}: {what}", started=not never_started)
 

@@ -173,7 +173,7 @@ class SshNodes(Sequence[Node]):
 
     Args:
         nodes: an iterable of names, ranges, `SshNode` and `LocalNode` objects; the path of a file; or a string of names
-            and ranges. A string that is the path of an existing file is taken for the path.
+            and ranges. A string that names an existing file is treated as a path.
         options: the options of `SshNode`, for all names and ranges.
 
     Raises:
@@ -213,7 +213,7 @@ class SshNodes(Sequence[Node]):
         return len(self._nodes)
 
     def __repr__(self) -> str:
-        """Show the names of the nodes; if there are many, only the first, the last, and the number."""
+        """Show the names of the nodes; if there are many, only the first name, the last name, and the number."""
         if len(self) <= MAX_NAMES_IN_REPR:
             return f"<SshNodes {', '.join(node.name for node in self)}>"
         return f"<SshNodes {self[0].name} ... {self[-1].name}, {len(self)} nodes>"
@@ -223,16 +223,16 @@ MAX_NAMES_IN_REPR: Final = 3
 """The maximum number of nodes for which `repr` shows all names."""
 MAX_NODES: Final = 100_000
 """The maximum number of nodes in one range; a larger range is rejected as a mistake."""
-_WORD: Final = re.compile(r"[^\s\x00-\x1f\x7f'\"`$\\;&<>|(){}]+")
-_BRACKETS: Final = re.compile(r"\[([^\[\]]*)\]")
+_WORD_PATTERN: Final = re.compile(r"[^\s\x00-\x1f\x7f'\"`$\\;&<>|(){}]+")
+_BRACKETS_PATTERN: Final = re.compile(r"\[([^\[\]]*)\]")
 _NODE_PATTERN: Final = re.compile(r"(?:(?P<user>[^@]+)@)?(?P<host>\[[^\]]+\]|[^:]+|[^:]*:[^:]*:.*?)(?::(?P<port>\d+))?")
 
 
 def _check_word(word: Any, name: str, subject: str) -> None:
-    """Raise an error unless a name is a string that neither ssh nor a shell would misread."""
+    """Check that a name is a string that neither ssh nor a shell would misread."""
     if not isinstance(word, str):
         raise TypeError(f"{name}={short_repr(word)} of {subject}: give a string")
-    if not _WORD.fullmatch(word) or word.startswith("-"):
+    if not _WORD_PATTERN.fullmatch(word) or word.startswith("-"):
         raise ValueError(
             f"{name}={short_repr(word)} of {subject}: give a name without spaces, quotes, and '-' in front"
         )
@@ -256,8 +256,8 @@ def _split_names(text: str) -> list[str]:
 
 
 def _expand_range(text: str) -> Iterator[str]:
-    """Return an iterator over the names in a range."""
-    pieces = _BRACKETS.split(text)  # alternating: text outside of brackets, text inside
+    """Return an iterator over the names in a range; a text without brackets is its only name."""
+    pieces = _BRACKETS_PATTERN.split(text)  # alternating: text outside of brackets, text inside
     if "[" in "".join(pieces[::2]) or "]" in "".join(pieces[::2]):
         raise ValueError(
             f"{short_repr(text)}: a '[' without its ']', or brackets in brackets; write like 'node[01-37,40]'"
@@ -293,13 +293,13 @@ def _alternatives(inside: str, text: str) -> list[str]:
     return choices
 
 
-def _parse_node(written: str, options: dict[str, Any]) -> Node:
-    """Parse "user@host:port", or ":" for this machine; the user and port take precedence over the options."""
-    if written == LOCAL_NAME:
+def _parse_node(text: str, options: dict[str, Any]) -> Node:
+    """Parse "user@host:port", or ":" for this machine. The user and the port take precedence over the options."""
+    if text == LOCAL_NAME:
         return LocalNode()
-    match = _NODE_PATTERN.fullmatch(written)
+    match = _NODE_PATTERN.fullmatch(text)
     if match is None:
-        raise ValueError(f"{written!r} is not a node: write host, user@host, or user@host:port")
+        raise ValueError(f"{text!r} is not a node: write host, user@host, or user@host:port")
     own: dict[str, Any] = {}
     if match["user"]:
         own["username"] = match["user"]

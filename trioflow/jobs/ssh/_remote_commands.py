@@ -4,8 +4,8 @@ Each command runs in a wrapper, a shell script on the node (`_wrapper`). To end 
 wrapper's standard input; the wrapper then ends the command and exits, which ends the session. If that takes too long,
 this program kills its side of the session.
 
-On this machine the wrapper is a local process, run by a nested `CommandJob`, which reads its output, ends it and reaps
-it.
+If the node is this machine, the wrapper is a local process. A nested `CommandJob` starts it, reads its output, ends it
+and reaps it.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ if TYPE_CHECKING:
     from ._local_node import LocalConnection
 
 KILL_MARGIN: Final = 5.0
-"""Seconds, after the grace period of a command, until its session is killed from here."""
-MAX_WORD_BYTES: Final = 131_071
-"""The maximum length of a line or a word for a node, in bytes: the limit of an argument in Linux (MAX_ARG_STRLEN)."""
+"""The time, in seconds, from the end of a command's grace period until this program kills its side of the session."""
+MAX_LINE_BYTES: Final = 131_071
+"""The maximum length of a command line for a node, in bytes. It is Linux's limit for one argument (MAX_ARG_STRLEN)."""
 MAX_VARIABLE_BYTES: Final = 100_000
-"""The maximum size of a command's environment variables: they must fit into a socket's buffer."""
+"""The maximum size of a command's environment variables, in bytes. They must fit into the buffer of a socket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +85,16 @@ class CommandSpec:
     limit: TimeLimit
     description: str
 
-    def check_size(self, what: str, size: int, most: int) -> None:
-        """Raise an error if a part of the command is too long for the node.
+    def check_size(self, subject: str, size: int, max_size: int) -> None:
+        """Check that a part of the command is not too long for the node.
 
         Raises:
             CommandError: the size is above the limit.
 
         """
-        if size > most:
+        if size > max_size:
             advice = "hand over much data by stdin=, or by a Push before"
-            why = f"not started: {what} {size} bytes, and at most {most} go to a node: {advice}"
+            why = f"not started: {subject} {size} bytes, and at most {max_size} go to a node: {advice}"
             raise CommandError(self.job, f"{self.connection.node.name}: {self.description}", why)
 
 
@@ -114,7 +114,7 @@ class RemoteCommand:
         command = login_shell_line(
             spec.words, token, grace=spec.grace, stdin=stdio.stdin, merged=stdio.is_merged, size=len(initial_input)
         )
-        spec.check_size("its words and what trioflow adds to them are", len(os.fsencode(command)), MAX_WORD_BYTES)
+        spec.check_size("its words and what trioflow adds to them are", len(os.fsencode(command)), MAX_LINE_BYTES)
         spec.check_size("its variables (env=) are", len(initial_input), MAX_VARIABLE_BYTES)
         self._spec: Final = spec
         self._command: Final = command
@@ -129,11 +129,13 @@ class RemoteCommand:
         except BaseException:
             self._stdout.close()
             raise
-        self._gate: Final = _StartBuffer(self._stdout.sinks)
-        self._filter: Final = ReportFilter(token, [self._tail, *self._stderr.sinks], self._login_tail, self._gate.open)
-        activity_sinks = [ActivitySink(spec.limit.alive)] * spec.limit.needs_signs
+        self._start_buffer: Final = _StartBuffer(self._stdout.sinks)
+        self._filter: Final = ReportFilter(
+            token, [self._tail, *self._stderr.sinks], self._login_tail, self._start_buffer.open
+        )
+        activity_sinks = [ActivitySink(spec.limit.heartbeat)] * spec.limit.needs_signs
         self._sinks: Final[Sequence[Sequence[OutputSink]]] = (
-            [self._gate, *activity_sinks],
+            [self._start_buffer, *activity_sinks],
             [self._filter, *activity_sinks],
         )
 
@@ -146,12 +148,12 @@ class RemoteCommand:
 
     @property
     def never_started(self) -> bool:
-        """Whether the command has certainly not started; False for a local command, whose start raises if it fails."""
+        """Whether the command has certainly not started. Always False for a local command: a failed start raises."""
         return False
 
     @property
     def stderr_tail(self) -> bytes:
-        """The last bytes of standard error or, until the command has started, of messages from ssh and the shell.
+        """The last bytes of standard error or, until the command has started, of messages from ssh and the login shell.
 
         If standard error is merged into standard output, these are the last bytes of both.
         """
@@ -183,7 +185,11 @@ class RemoteCommand:
         assert report.returncode is not None
         usage = ReportedUsage(report.user_time, report.system_time)
         return CommandResult(
-            _negative_signal(report.returncode), self._elapsed, usage, self._stdout.captured(), self._stderr.captured()
+            _to_subprocess_code(report.returncode),
+            self._elapsed,
+            usage,
+            self._stdout.captured(),
+            self._stderr.captured(),
         )
 
 
@@ -202,7 +208,7 @@ class SessionCommand(RemoteCommand):
 
     @property
     def stderr_tail(self) -> bytes:
-        """The last bytes of standard error, followed by the reason for a refused session, if any."""
+        """The last bytes of standard error, followed by the reason if the session was refused."""
         return super().stderr_tail + self._channel.refusal
 
     def check_login(self) -> None:
@@ -217,7 +223,7 @@ class SessionCommand(RemoteCommand):
         code = self._channel.returncode
         if code is None or not 0 <= code < LOST_SESSION_CODE:
             return
-        message = (self._gate.buffer + self.stderr_tail).decode(errors="backslashreplace").strip()
+        message = (self._start_buffer.buffer + self.stderr_tail).decode(errors="backslashreplace").strip()
         what = f"the node let us in, and ended the session with exit code {code} before the command started"
         advice = "its login shell must be one that runs commands"
         description = self._spec.description
@@ -267,17 +273,17 @@ class LocalCommand(RemoteCommand):
 
 
 class _LocalWrapper(CommandJob):
-    """The local process of a wrapper; to end it, its input is closed, instead of sending a signal."""
+    """A job that runs a wrapper as a local process, and ends it by closing its input, not by a signal."""
 
-    __slots__ = ("_initial_input", "_lifeline", "_wrapper_end")
+    __slots__ = ("_initial_input", "_own_end", "_wrapper_end")
 
-    _lifeline: socket.socket
-    _initial_input: bytes  # the first bytes of its input
+    _initial_input: bytes  # the first bytes of the wrapper's input
+    _own_end: socket.socket  # this program's end of the input
     _wrapper_end: socket.socket
 
     async def co_run(self) -> CommandResult:
         """Run the wrapper, with a socket as its input."""
-        self._lifeline, self._wrapper_end = input_sockets(self._initial_input)
+        self._own_end, self._wrapper_end = input_sockets(self._initial_input)
         try:
             return await super().co_run()
         finally:
@@ -290,14 +296,14 @@ class _LocalWrapper(CommandJob):
         self._close_input()
 
     def _close_input(self) -> None:
-        self._lifeline.close()
+        self._own_end.close()
         self._wrapper_end.close()
 
 
 class _LocalOutput:
     """The destination of one stream of a command.
 
-    Output never goes directly to a descriptor of the user: ssh would make the descriptor non-blocking, which affects
+    Output never goes directly to a user-supplied descriptor: ssh would make the descriptor non-blocking, which affects
     every process that shares it.
     """
 
@@ -330,7 +336,7 @@ class _LocalOutput:
 
 
 class _SinkFile:
-    """A writable file that passes data on to several sinks."""
+    """A writable file that forwards data to several sinks."""
 
     mode: Final = "wb"
 
@@ -349,7 +355,10 @@ class _SinkFile:
 
 
 class _StartBuffer:
-    """A sink that buffers standard output until the command starts; the login shell may have written it."""
+    """A sink that buffers standard output until the start of the command is reported, then forwards it.
+
+    Output before the start is from the login shell. It is not forwarded if the command never starts.
+    """
 
     def __init__(self, sinks: Sequence[OutputSink]) -> None:
         self.buffer = b""
@@ -369,14 +378,14 @@ class _StartBuffer:
             self.finish()
 
     def write(self, data: bytes) -> None:
-        """Buffer data or, if the gate is open, forward it."""
+        """Buffer data or, after `open`, forward it."""
         if self._is_open:
             self._forward(data)
         else:
             self.buffer += data
 
     def finish(self) -> None:
-        """Finish the sinks or, if the gate is still closed, postpone that until it opens."""
+        """Finish the sinks or, before `open`, leave that to `open`."""
         self._is_finished = True
         if self._is_open:
             for sink in self._sinks:
@@ -389,7 +398,7 @@ class _StartBuffer:
 
 
 class _TailSink:
-    """A sink that keeps the last bytes of a stream, at most `MAX_TAIL_BYTES`."""
+    """A sink that keeps the last `MAX_TAIL_BYTES` bytes of a stream."""
 
     def __init__(self) -> None:
         self.data: Final = bytearray()
@@ -417,8 +426,8 @@ def _make_sinks(file: Any) -> list[OutputSink]:
     return [FileSink(file, flush_each_write=True)]
 
 
-def _negative_signal(code: int) -> int:
-    """Convert an exit code from a shell's form, 128 plus the signal, to the negative signal of `subprocess`."""
+def _to_subprocess_code(code: int) -> int:
+    """Convert a shell's exit code to that of `subprocess`: if a signal ended the command, from 128 + N to -N."""
     with contextlib.suppress(ValueError):
         return -signal.Signals(code - 128)
     return code

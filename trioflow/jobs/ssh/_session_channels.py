@@ -7,7 +7,7 @@ sinks ◄── (pipe) ─────┤
 over? ◄───────────────┘
 ```
 
-To end a session, this program closes the input: the wrapper of the command on the node notices this, ends the command
+To end a session, this program closes the input. The wrapper of the command on the node notices this, ends the command,
 and exits.
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..posix._processes import Process
 
 KILL_INTERVAL: Final = 0.5
-"""Seconds between repeated kills of a session's local side."""
+"""The time, in seconds, between repeated kills of a session's local side."""
 
 
 class SessionProcess(Protocol):
@@ -45,7 +45,7 @@ class SessionProcess(Protocol):
         ...
 
     def has_ended(self) -> bool:
-        """Return whether the session has ended; to be called when `exit_descriptor` is readable."""
+        """Return whether the session has ended. Call this only when `exit_descriptor` is readable."""
         ...
 
     def kill(self) -> None:
@@ -58,7 +58,7 @@ class SessionProcess(Protocol):
 
 
 BeginSession = Callable[[str, Sequence[int]], Awaitable[SessionProcess]]
-"""A function that begins a session, given a shell command line and three descriptors: its input, output and error."""
+"""A function that begins a session, given a shell command line and the descriptors of its input, output and error."""
 
 
 class SshProcess:
@@ -94,7 +94,7 @@ class SshProcess:
 def input_sockets(initial_input: bytes) -> tuple[socket.socket, socket.socket]:
     """Create a command's standard input, and write its first bytes into the buffer.
 
-    The input is a pair of sockets, because the buffer of a pipe may be a single page, too small for the bytes.
+    The input is a pair of sockets: the buffer of a pipe may be a single page, which is too small for the bytes.
 
     Returns:
         This program's end, and the command's end.
@@ -113,7 +113,7 @@ def input_sockets(initial_input: bytes) -> tuple[socket.socket, socket.socket]:
 
 
 class Channel:
-    """The input of a session, the pipes for its output, and its end.
+    """The local ends of a session: its input, and the pipes for its output.
 
     Attributes:
         pipes: the pipes for the session's standard output and standard error.
@@ -126,8 +126,8 @@ class Channel:
         """Create a channel without a session.
 
         Args:
-            run: the run that the session belongs to.
-            sinks: the sinks of its standard output, and those of its standard error.
+            run: the run to which the session belongs.
+            sinks: the sinks of the session's standard output, and those of its standard error.
 
         """
         self.pipes: Final = OutputPipes()
@@ -157,11 +157,11 @@ class Channel:
             self.pipes.watch_command(session.exit_descriptor, session.has_ended)
             ours.pop_all()
 
-    async def end(self, patience: float) -> None:
-        """Close the input and wait for the end of the session; a cancellation does not interrupt this.
+    async def end(self, kill_delay: float) -> None:
+        """Close the input, and wait for the end of the session. A cancellation does not interrupt this.
 
         Args:
-            patience: seconds until the local side of the session is killed.
+            kill_delay: the time, in seconds, after which the local side of the session is killed.
 
         """
         session, run, pipes = self._session, self._run, self.pipes
@@ -169,7 +169,7 @@ class Channel:
             return
         self._input.close()
         pipes.is_ending = True
-        until = run.clock() + patience
+        until = run.clock() + kill_delay
         while not await run.outlast(lambda until=until: pipes.forward_until_ended(run.wait_readable, until)):  # type: ignore[misc]
             session.kill()
             until = run.clock() + KILL_INTERVAL

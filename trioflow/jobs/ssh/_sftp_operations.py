@@ -23,11 +23,11 @@ class Put:
     """The upload of a file or a directory, with its permissions and modification times."""
 
     source: str
-    place: str
+    target: str
 
     def sftp_command(self) -> str:
         """Return the sftp command."""
-        return f"put -pR {quote(self.source)} {quote(self.place)}"
+        return f"put -pR {quote(self.source)} {quote(self.target)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Get:
 
     def sftp_command(self) -> str:
         """Return the sftp command; if the pattern has wildcards, a command that lists its matches comes first."""
-        quote(self.pattern)
+        quote(self.pattern)  # raises an error for a line break
         pattern = "".join(f"\\{character}" if character in " \t\"'#" else character for character in self.pattern)
         get = f"get -pR {pattern} {quote(self.directory + '/')}"
         return f"{LISTING_COMMAND}{pattern}\n{get}" if self.has_wildcards else get
@@ -66,7 +66,7 @@ Operation = MakeDirectory | Put | Get | Rename
 
 
 LISTING_COMMAND: Final = "-ls -1 "
-"""The sftp command that lists files; because of the leading "-", sftp continues if the command fails."""
+"""The sftp command that lists files. Because of the leading "-", sftp continues if the command fails."""
 
 
 def parse_fetched(output: bytes, operations: Iterable[Operation]) -> list[str]:
@@ -74,7 +74,7 @@ def parse_fetched(output: bytes, operations: Iterable[Operation]) -> list[str]:
 
     The output consists of the commands, echoed by sftp, and the files that each listing command found. If a pattern
     matches a single directory, sftp lists the files in the directory instead. Their paths have one "/" more than the
-    pattern, and are skipped.
+    pattern, and are skipped. A pattern without wildcards is not listed, and is itself the path.
     """
     fetched = [operation for operation in operations if isinstance(operation, Get)]
     patterns = (get.pattern for get in fetched if get.has_wildcards)

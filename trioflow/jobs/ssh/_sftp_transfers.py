@@ -1,4 +1,4 @@
-"""File transfers to and from a node by sftp; a file has a temporary name until it is complete."""
+"""File transfers to and from a node by sftp. A file has a temporary name until it is complete."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ REPLACE_SCRIPT: Final = (
     'mv -- "$2" "$3" && mv -- "$1" "$2" && { rm -rf -- "$3" || { chmod -R u+rwx -- "$3" && rm -rf -- "$3"; }; }; '
     'else mv -f -- "$1" "$2"; fi'
 )
-"""A shell script that moves $1 to $2, and replaces an existing directory $2, moved to $3, even if it is read-only."""
-NO_REDIRECTION: Final = Stdio(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+"""A shell script that moves $1 to $2. An existing directory $2 is first moved to $3, which is removed at the end, even
+if it is read-only."""
+DISCARDED_OUTPUT: Final = Stdio(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 async def push(session: NodeSession, sources: Sequence[str], to: str, description: str) -> None:
@@ -37,7 +38,7 @@ async def push(session: NodeSession, sources: Sequence[str], to: str, descriptio
 
     Raises:
         OSError: a source cannot be read.
-        ValueError: two sources have the same name, or one is not a file or a directory.
+        ValueError: two sources have the same name, or a source is neither a file nor a directory.
         SshError: the transfer failed.
 
     """
@@ -45,7 +46,7 @@ async def push(session: NodeSession, sources: Sequence[str], to: str, descriptio
     _check_names([posixpath.basename(copy.target) for copy in copies], description)
     operations: list[Operation] = []
     for copy in copies:
-        operations += map(MakeDirectory, _iterate_parents(posixpath.dirname(copy.target)))
+        operations += map(MakeDirectory, _with_ancestors(posixpath.dirname(copy.target)))
         operations.append(Put(copy.source, copy.temporary_path))
         if not copy.is_directory:
             operations.append(Rename(copy.temporary_path, copy.target))
@@ -62,7 +63,7 @@ async def push(session: NodeSession, sources: Sequence[str], to: str, descriptio
                     copy.target,
                     copy.temporary_path + ".old",
                 ]
-                await session.run(words, NO_REDIRECTION, f"mv {copy.temporary_path} {copy.target}")
+                await session.run(words, DISCARDED_OUTPUT, f"mv {copy.temporary_path} {copy.target}")
     except BaseException:
         await session.remove_files([copy.temporary_path for copy in copies])
         raise
@@ -81,26 +82,26 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, descriptio
         [posixpath.basename(source.rstrip("/")) for source in sources if not set(source) & set("*?[")], description
     )
     to_directory = to.endswith("/") or to == "~" or len(sources) > 1
-    to = os.path.expanduser(to)  # noqa: ASYNC240 - it reads the environment at most
+    to = os.path.expanduser(to)  # noqa: ASYNC240 - reads $HOME or looks the user up: too quick to block the loop
     directory = to if to_directory else os.path.dirname(to)
-    new = _new_directory(directory or ".")
+    incoming = _make_incoming_directory(directory or ".")
     try:
-        paths = await session.transfer([Get(session.node_path(source), new) for source in sources], description)
+        paths = await session.transfer([Get(session.node_path(source), incoming) for source in sources], description)
         _check_fetched_names(paths, description)
-        names = sorted(os.listdir(new))
+        names = sorted(os.listdir(incoming))
         if not to_directory and len(names) != 1:
             raise SshError(session.node, f"{description}: these are {len(names)} files: let to= end with a '/'")
-        places = [os.path.join(directory, name) if to_directory else to for name in names]
-        for name, place in zip(names, places, strict=True):
-            _replace_directory(os.path.join(new, name), place, os.path.join(new, name + ".old"))
-        return places
+        targets = [os.path.join(directory, name) if to_directory else to for name in names]
+        for name, target in zip(names, targets, strict=True):
+            _move_into_place(os.path.join(incoming, name), target, os.path.join(incoming, name + ".old"))
+        return targets
     finally:
-        _remove_tree(new)
+        _remove_tree(incoming)
 
 
 @contextlib.asynccontextmanager
 async def temporary_file(session: NodeSession, content: Any) -> AsyncGenerator[str]:
-    """Write content to a temporary file on the node that only the user can read, yield its path, and remove it.
+    """Write content to a temporary file on the node that only its owner can read, yield its path, and remove it.
 
     Raises:
         OSError: the content cannot be read on this machine.
@@ -109,7 +110,7 @@ async def temporary_file(session: NodeSession, content: Any) -> AsyncGenerator[s
     """
     path = f"{session.scratch}{INCOMPLETE_PREFIX}{os.urandom(6).hex()}"
     try:
-        with _nameless_file() as (file, name):
+        with _local_temporary_file() as (file, name):
             _write_content(file, content)
             await session.transfer([Put(name, path)], "what is to be read there")
         yield path
@@ -125,7 +126,7 @@ async def temporary_directory(
 
     Raises:
         OSError: a file cannot be read.
-        ValueError: two files have the same name, or one is not a file or a directory.
+        ValueError: two files have the same name, or one is neither a file nor a directory.
         SshError: the transfer failed.
 
     """
@@ -133,7 +134,7 @@ async def temporary_directory(
     copies = _plan_copies(session, others, f"{directory}/")
     _check_names([name, *(posixpath.basename(copy.target) for copy in copies)], description)
     try:
-        with _nameless_file() as (file, path):
+        with _local_temporary_file() as (file, path):
             _write_content(file, script)
             posix.fchmod(file.fileno(), stat.S_IRWXU)
             made = MakeDirectory(directory), Put(path, posixpath.join(directory, name))
@@ -144,10 +145,10 @@ async def temporary_directory(
 
 
 @contextlib.contextmanager
-def _nameless_file() -> Generator[tuple[Any, str]]:
-    """Yield a temporary file and its path.
+def _local_temporary_file() -> Generator[tuple[Any, str]]:
+    """Yield a temporary file on this machine and its path.
 
-    On Linux the file has no directory entry, so it disappears even if this program is killed.
+    On Linux, the file has no directory entry, and so disappears even if this program is killed.
     """
     with tempfile.TemporaryFile() as file:
         name = f"/proc/{os.getpid()}/fd/{file.fileno()}"
@@ -176,15 +177,15 @@ def _plan_copies(session: NodeSession, sources: Sequence[str], to: str) -> list[
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise ValueError(f"{source!r} is not a file or a directory, but a pipe, a socket or a device: not copied")
         path = os.path.abspath(source)
-        place = session.node_path(posixpath.join(to, os.path.basename(path)) if to_directory else to)
-        directory, name = posixpath.split(place)
-        new = posixpath.join(directory, f"{INCOMPLETE_PREFIX}{token}-{number}-{name}")
-        copies.append(Copy(path, place, new, os.path.isdir(path)))
+        target = session.node_path(posixpath.join(to, os.path.basename(path)) if to_directory else to)
+        directory, name = posixpath.split(target)
+        temporary_path = posixpath.join(directory, f"{INCOMPLETE_PREFIX}{token}-{number}-{name}")
+        copies.append(Copy(path, target, temporary_path, os.path.isdir(path)))
     return copies
 
 
 def _check_names(names: Sequence[str], description: str) -> None:
-    """Raise a ValueError if two sources have the same name, and so would overwrite each other."""
+    """Raise a ValueError if two sources have the same name: their copies would overwrite each other."""
     duplicate = next((name for number, name in enumerate(names) if name in names[:number]), None)
     if duplicate is not None:
         raise ValueError(
@@ -193,11 +194,11 @@ def _check_names(names: Sequence[str], description: str) -> None:
 
 
 def _check_fetched_names(fetched: Sequence[str], description: str) -> None:
-    """Raise a ValueError if two fetched paths end with the same name, and so would overwrite each other."""
-    places: dict[str, str] = {}
+    """Raise a ValueError if two fetched paths have the same last component: the copies would overwrite each other."""
+    paths_by_name: dict[str, str] = {}
     for path in map(posixpath.normpath, fetched):
         name = posixpath.basename(path)
-        other = places.setdefault(name, path)
+        other = paths_by_name.setdefault(name, path)
         if other != path:
             raise ValueError(
                 f"{description}: two of these are named {name!r}, {other} and {path}: "
@@ -205,28 +206,29 @@ def _check_fetched_names(fetched: Sequence[str], description: str) -> None:
             )
 
 
-def _new_directory(parent: str) -> str:
+def _make_incoming_directory(parent: str) -> str:
     os.makedirs(parent, exist_ok=True)
     return os.path.abspath(tempfile.mkdtemp(prefix=INCOMPLETE_PREFIX, dir=parent))
 
 
-def _iterate_parents(directory: str) -> list[str]:
-    """Return a directory and its ancestors, outermost first."""
-    parents: list[str] = []
+def _with_ancestors(directory: str) -> list[str]:
+    """Return a directory and its ancestors, outermost first, without the root and the home directory."""
+    directories: list[str] = []
     while directory and directory not in ("/", ".", "~"):
-        parents.append(directory)
+        directories.append(directory)
         directory = posixpath.dirname(directory)
-    return parents[::-1]
+    return directories[::-1]
 
 
-def _replace_directory(new: str, place: str, old: str) -> None:
-    if os.path.isdir(place) and not os.path.islink(place):
-        _move(place, old)
-    _move(new, place)
+def _move_into_place(path: str, target: str, old_path: str) -> None:
+    """Move a file or a directory to its target. An existing directory at the target is first moved to `old_path`."""
+    if os.path.isdir(target) and not os.path.islink(target):
+        _move(target, old_path)
+    _move(path, target)
 
 
 def _move(path: str, to: str) -> None:
-    """Rename a file or a directory; a read-only directory is made writable meanwhile, as renaming it requires."""
+    """Rename a file or a directory. A read-only directory is made writable meanwhile, because renaming requires it."""
     mode = os.lstat(path).st_mode
     if not stat.S_ISDIR(mode) or mode & stat.S_IWUSR:
         os.replace(path, to)
@@ -237,7 +239,7 @@ def _move(path: str, to: str) -> None:
 
 
 def _remove_tree(directory: str) -> None:
-    """Remove a directory tree, including read-only directories; errors are ignored."""
+    """Remove a directory tree, including read-only directories. Ignore errors."""
     for parent, names, _ in os.walk(directory):
         for name in names:
             with contextlib.suppress(OSError):

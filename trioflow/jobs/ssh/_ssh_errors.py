@@ -12,11 +12,13 @@ if TYPE_CHECKING:
 
 
 class SshError(TrioflowError):
-    """A node refuses the login, or its connection is lost: the command did not run, or its outcome is unknown.
+    """A node refuses the login, its connection is lost, or a transfer fails.
+
+    If the job was running a command, the command either did not start or has an unknown outcome.
 
     Attributes:
         node: the node.
-        started: whether a command has started on the node, or may have.
+        started: whether a command or transfer has started on the node, or may have.
 
     """
 

@@ -10,7 +10,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
 from ... import _posix as posix
-from ...abc import AbstractJob, BoxStyle, HashOnly, JobKind, JobOptions, Work, arguments_of, given_of, run_of
+from ...abc import (
+    AbstractJob,
+    BoxStyle,
+    HashOnly,
+    JobKind,
+    JobOptions,
+    Work,
+    arguments_of,
+    original_arguments_of,
+    run_of,
+)
 from .._env_propagation import propagated_variables
 from ..command import _argv, _granted
 from ..command._exit_codes import CheckOption, parse_check
@@ -41,13 +51,13 @@ DIRECTORY_SCRIPT: Final = (
     'd=$1; case $d in /*) ;; *) d=$PWD/$d;; esac; trap \'rm -rf -- "${d%/*}"\' EXIT; trap "exit 143" TERM HUP INT; '
     'd=$d/$2; if [ -n "$3" ]; then cd -- "$3" || exit; fi; shift 3; '
 )
-"""The start of a shell script that removes the directory with the user's script and its included files at exit.
+"""The start of a shell script that runs a user-supplied script from a directory, and removes the directory at exit.
 
-Its arguments are this directory, the name of the script in it, and the working directory (or ""); those that follow are
-the script's.
+The first three arguments are the directory, the name of the user's script in it, and the working directory or "". The
+others are the arguments of the user's script.
 """
 MAX_INLINE_BYTES: Final = 60_000
-"""The maximum size of a script sent in the command line, in bytes; Linux accepts 131,071 (MAX_ARG_STRLEN)."""
+"""The maximum size of a script to send in the command line, in bytes. Larger scripts are sent as files."""
 
 
 class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6), keeps_time=True):
@@ -59,8 +69,8 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
     the processes have ended. Processes that a finished command leaves in its group have `terminate_grace` seconds to
     exit.
 
-    If the connection is lost before a step starts, the step is tried again. A step that has started is repeated only
-    by `retry=`.
+    If the connection is lost before a step starts, the step is retried. A step that has started is repeated only by
+    `retry=`.
 
     Args:
         node: an `SshNode`, or its name; or `LocalNode()`, for this machine.
@@ -77,9 +87,9 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
             of the node cannot read them.
         stdin: the standard input of the commands: bytes, a local path, an open file, a job whose result is bytes, or a
             `CommandResult`; None for an empty input.
-        stdout: the destination of standard output: a local file to append to, by its path (missing parent
-            directories are created); an open file; `subprocess.PIPE`, to capture it; `subprocess.DEVNULL`; or None, for
-            where `print` writes.
+        stdout: the destination of standard output: the path of a local file to append to, whose missing parent
+            directories are created; an open file; `subprocess.PIPE`, to capture it; `subprocess.DEVNULL`; or None, to
+            write where `print` writes.
         stderr: the same for standard error; or `subprocess.STDOUT`, to merge it into standard output.
         check: which exits of a command or script count as success; any other raises a `CommandError`. True: exit code
             0. False: all. Otherwise a list of exit codes and names of signals: `[0, 4, "TERM"]`.
@@ -100,11 +110,11 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
     the list of local paths, and a Push None.
 
     Raises:
-        TypeError, ValueError: a command or an option that makes no sense.
-        CommandError: from the job itself: a command has failed.
-        Unreachable: from the job itself: the node cannot be reached, and `on_unreachable` is "fail".
-        SshError: from the job itself: the node refuses the login, a transfer has failed, or the connection was lost
-            while a command ran.
+        TypeError, ValueError: the command or an option is invalid.
+        CommandError: when the job runs: a command has failed.
+        Unreachable: when the job runs: the node cannot be reached, and `on_unreachable` is "fail".
+        SshError: when the job runs: the node refuses the login, a transfer has failed, or the connection was lost while
+            a command ran.
 
     Example:
         >>> node = SshNode("node01", username="root")
@@ -148,7 +158,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
             terminate_grace=terminate_grace, on_line=on_own_line, tag=tag, append=append,
         )  # fmt: skip
         self._options.validate(subject)
-        self._values: Final = tuple(_check_names(values or {}, subject))
+        self._values: Final = tuple(_check_value_names(values or {}, subject))
         self._env: Final = _check_variables(env or {}, subject)
         self._latest = self._unreachable = None
         super().__init__(
@@ -218,7 +228,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
         return results if self._is_list else results[0]
 
     def default_label(self, depth: int) -> str:
-        """Return the name of the node and the first step, shortened."""
+        """Return the name of the node and the first step, which is shortened."""
         first, *others = self._steps
         return f"{self._node.name}: {_argv.shorten_command_line(first._describe(depth))}{'; …' if others else ''}"
 
@@ -233,10 +243,10 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
     def for_journal(self) -> Work:
         """Return the node, the steps, their options, and the local files that they read and write.
 
-        The local files that a Pull creates are not included: the user may change them without a rerun of the job.
+        The local files that a Pull creates are not included: the user may change them, and the job is still restored.
         """
         options = self._options
-        values, words, job = given_of(self)
+        values, words, job = original_arguments_of(self)
         steps = [step._journal_key(value) for step, value in zip(self._steps, words, strict=True)]
         stdin, streams = options.streams_for_journal()
         sent_files = [
@@ -252,12 +262,12 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
         )
 
     def forget_run(self) -> None:
-        """Reset the results of the latest run."""
+        """Forget the result and the connection error of the latest run."""
         self._latest = self._unreachable = None
 
 
 class _StepRunner:
-    """Runs the steps of a job, after filling in their values."""
+    """A runner for the steps of a job, which fills in the values of their placeholders."""
 
     def __init__(self, job: SshJob, session: NodeSession, values: PlaceholderValues, stdin: Any) -> None:
         job._options.check_files_open(repr(job.label))
@@ -266,7 +276,7 @@ class _StepRunner:
         self._values: Final = values
         self._stdin: Final = _argv.check_stdin(stdin, job)
         self._session: Final = session
-        self._truncates = not job._options.append  # the next command empties its output files
+        self._truncates = not job._options.append  # whether the next command empties its output files
 
     async def run(self, step: Step, words: list[str]) -> Any:
         """Run one step, whose words have been filled in, and return its result."""
@@ -289,29 +299,29 @@ class _StepRunner:
                 raise NotImplementedError(type(step).__name__)
 
     async def _command(self, step: Command, words: list[str]) -> CommandResult:
-        if not step.is_line:
+        if not step.is_shell_line:
             return await self._run(words, shlex.join(words))
         (line,) = words
         line = self._values.fill(line, shlex.quote)
         return await self._run(["/bin/sh", "-c", line], line)
 
     async def _script(self, step: Program, words: list[str]) -> CommandResult:
-        text, arguments, others = step._split_words(words)
+        text, arguments, includes = step._split_words(words)
         description, name = repr(step), os.path.basename(text)
         if isinstance(step, Script):
             with open(text, "rb") as file:  # noqa: ASYNC230 - a local file of a few kilobytes
                 script = file.read()
         else:
             script, description, name = os.fsencode(text), "a script", "script"
-        called = shlex.join(interpreter(script))
-        if len(script) <= MAX_INLINE_BYTES and b"\0" not in script and not others:
-            inline = f'{INLINE_SCRIPT}{called} "$s" "$@"'
+        interpreter_line = shlex.join(interpreter(script))
+        if len(script) <= MAX_INLINE_BYTES and b"\0" not in script and not includes:
+            inline = f'{INLINE_SCRIPT}{interpreter_line} "$s" "$@"'
             return await self._run(["/bin/sh", "-c", inline, "trioflow", os.fsdecode(script), *arguments], description)
         async with _sftp_transfers.temporary_directory(
-            self._session, script, name, others, self._redact(description)
+            self._session, script, name, includes, self._redact(description)
         ) as directory:
-            beside = f'{DIRECTORY_SCRIPT}{called} "$d" "$@"'
-            words = ["/bin/sh", "-c", beside, "trioflow", directory, name, self._directory() or "", *arguments]
+            from_directory = f'{DIRECTORY_SCRIPT}{interpreter_line} "$d" "$@"'
+            words = ["/bin/sh", "-c", from_directory, "trioflow", directory, name, self._directory() or "", *arguments]
             return await self._run(words, description, enters_directory=False)
 
     def _redact(self, text: str) -> str:
@@ -322,7 +332,7 @@ class _StepRunner:
         return None if cwd is None else self._session.node_path(self._values.fill(os.fsdecode(cwd)))
 
     async def _run(self, words: Sequence[str], description: str, *, enters_directory: bool = True) -> CommandResult:
-        """Run a command, in the job's directory if `enters_directory`."""
+        """Run a command; if `enters_directory`, run it in the directory that the job's `cwd` names."""
         options, job = self._options, self._job
         words, description = list(words), self._redact(description)
         directory = self._directory()
@@ -366,7 +376,7 @@ def _check_variables(env: Mapping[Any, Any], subject: str) -> dict[str, str | gr
     check_mapping(env, "env", subject)
     variables = {str(name): value if isinstance(value, granted) else str(value) for name, value in env.items()}
     for name, value in variables.items():
-        if not _NAME.fullmatch(name):
+        if not _VARIABLE_NAME_PATTERN.fullmatch(name):
             raise ValueError(
                 f"env of {subject}: {name!r} cannot be the name of a variable on a node: give letters, digits and '_', "
                 f"not beginning with a digit"
@@ -376,10 +386,10 @@ def _check_variables(env: Mapping[Any, Any], subject: str) -> dict[str, str | gr
     return variables
 
 
-_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VARIABLE_NAME_PATTERN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def _check_names(values: Mapping[Any, Any], subject: str) -> Iterable[str]:
+def _check_value_names(values: Mapping[Any, Any], subject: str) -> Iterable[str]:
     check_mapping(values, "values", subject)
     for name in values:
         if not (isinstance(name, str) and name.isidentifier() and name != "node"):

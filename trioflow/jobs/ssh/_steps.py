@@ -1,7 +1,7 @@
 """The steps of a job on a node: commands, scripts, and file transfers.
 
-A step holds the words that the user gave, which may include jobs. When the job with the step runs, `fill_word` replaces
-these jobs by their results.
+A step holds user-supplied words, which may be jobs. When the job with the step runs, `fill_word` converts the words and
+the results of these jobs to text.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Step:
     __slots__ = ("words",)
 
     def __init__(self, words: Iterable[Any], subject: str | None = None) -> None:
-        """Check and store the words; errors name `subject` or, if it is None, the kind of step."""
+        """Check and store the words. Errors name `subject` or, if it is None, the kind of step."""
         self.words: Final = tuple(words)
         for number, word in enumerate(self.words):
             if not isinstance(word, (AbstractJob, granted)):
@@ -37,10 +37,10 @@ class Step:
         return self._describe()
 
     def _describe(self, depth: int | None = None) -> str:
-        """Return the step as text, much as the user wrote it.
+        """Return the step as text, roughly as the user wrote it.
 
         Args:
-            depth: how many levels of nested calls are shown for jobs among the words; None for all.
+            depth: the number of levels of nested calls to show for jobs among the words; None for all.
 
         """
         return f"{type(self).__name__}({', '.join(_argv.display_text(word, depth) for word in self.words)})"
@@ -65,16 +65,18 @@ class Step:
 class Command(Step):
     """A command: a line for the shell of the node, or a program and its arguments."""
 
-    __slots__ = ("is_line",)
+    __slots__ = ("is_shell_line",)
 
     def __init__(self, value: str | Sequence[Any], subject: str | None = None) -> None:
-        """Check and store the line or the words; errors name `subject`."""
-        self.is_line: Final = isinstance(value, str)
+        """Check and store the line or the words. Errors name `subject`."""
+        self.is_shell_line: Final = isinstance(value, str)
         super().__init__([value] if isinstance(value, str) else value, subject)
 
     def _describe(self, depth: int | None = None) -> str:
         """Return the command line of the step."""
-        return str(self.words[0]) if self.is_line else " ".join(_argv.display_text(word, depth) for word in self.words)
+        if self.is_shell_line:
+            return str(self.words[0])
+        return " ".join(_argv.display_text(word, depth) for word in self.words)
 
 
 class Program(Step):
@@ -84,19 +86,19 @@ class Program(Step):
 
     def __init__(self, script: Any, args: Iterable[Any], includes: Any) -> None:
         """Store the script, its arguments and the included files as words."""
-        beside = _path_tuple(includes, type(self).__name__)
-        self._include_count: Final = len(beside)
-        super().__init__((script, *args, *beside))
+        include_words = _includes_tuple(includes, type(self).__name__)
+        self._include_count: Final = len(include_words)
+        super().__init__((script, *args, *include_words))
 
     def _split_words(self, words: Sequence[Any]) -> tuple[Any, Sequence[Any], Sequence[Any]]:
-        """Split the filled-in words into the script, its arguments and the included files."""
-        first = len(words) - self._include_count
-        return words[0], words[1:first], words[first:]
+        """Split the words of the step into the script, its arguments and the included files."""
+        args_end = len(words) - self._include_count
+        return words[0], words[1:args_end], words[args_end:]
 
     def _describe(self, depth: int | None = None) -> str:
         """Return the step as the user wrote it."""
-        script, args, beside = self._split_words([_argv.display_text(word, depth) for word in self.words])
-        words = [script, *args, *([f"includes=[{', '.join(beside)}]"] if beside else [])]
+        script, args, includes = self._split_words([_argv.display_text(word, depth) for word in self.words])
+        words = [script, *args, *([f"includes=[{', '.join(includes)}]"] if includes else [])]
         return f"{type(self).__name__}({', '.join(words)})"
 
     def _files_read(self) -> Iterable[Any]:
@@ -182,8 +184,8 @@ class Push(Step):
             or there are several sources, otherwise the path of the copy. Missing directories are created.
 
     Raises:
-        TypeError, ValueError: an argument is not a path, or there is no source; from the job itself, a source is
-            neither a file nor a directory.
+        TypeError, ValueError: an argument is not a path, or there is no source.
+        ValueError: when the job runs: a source is neither a file nor a directory.
 
     Example:
         >>> Push("setup.sh", "data", to="experiment/")
@@ -249,7 +251,7 @@ def parse_steps(value: Any, subject: str) -> tuple[Step, ...]:
     """Parse the `command` of an `SshJob` into its steps.
 
     Raises:
-        TypeError: an element is not a step.
+        TypeError: the command, or an element of it, is not a step.
         ValueError: there is no step, or a list looks like the words of one command.
 
     """
@@ -281,7 +283,7 @@ def _parse_step(value: Any, subject: str) -> Step:
 
 
 class PlaceholderValues:
-    """The values for placeholders in braces: `{node}`, and the names in `values=`."""
+    """The values of the placeholders in braces, which are `{node}` and the names in `values=`."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         """Store the values, which are strings, by name."""
@@ -289,12 +291,12 @@ class PlaceholderValues:
         self._pattern: Final = re.compile("|".join(re.escape(f"{{{name}}}") for name in self.by_name))
 
     def fill(self, text: str, quote: Callable[[str], str] = str) -> str:
-        """Replace the placeholders in a text by their values, each passed through `quote`; other braces are kept."""
+        """Replace the placeholders in a text with their values, each passed through `quote`. Keep other braces."""
         return self._pattern.sub(lambda match: quote(self.by_name[match[0][1:-1]]), text)
 
 
-def _path_tuple(value: Any, subject: str) -> tuple[Any, ...]:
-    """Return the included files of a script as a tuple; `value` may be a single path or an iterable of paths.
+def _includes_tuple(value: Any, subject: str) -> tuple[Any, ...]:
+    """Return the included files of a script as a tuple. `value` may be a single path or an iterable of paths.
 
     Raises:
         TypeError: `value` is neither a path nor an iterable.
@@ -320,14 +322,21 @@ def _decode_path(value: Any) -> Any:
 
 
 def fill_word(value: Any, place: int | str, job: AbstractJob[Any]) -> str:
-    """Return a word, or the value of a placeholder, as text; replace `granted()` by the job's resources."""
+    """Return a word, or the value of a placeholder, as text. Replace `granted()` with the resources granted to the job.
+
+    Errors name `place`: the number of the word, or the name of the placeholder.
+    """
     return os.fsdecode(
         _argv.convert_argument(value.text(job) if isinstance(value, granted) else value, place, repr(job.label))
     )
 
 
 def interpreter(script: bytes) -> list[str]:
-    """Return the interpreter from a script's first line, with at most one argument, as the kernel parses it."""
+    """Return the command that interprets a script.
+
+    It is the interpreter in the script's first line (#!), with at most one argument, as the kernel parses it. Without
+    such a line, it is `/bin/sh`.
+    """
     first, _, _ = script.partition(b"\n")
     words = os.fsdecode(first[2:]).strip().split(None, 1) if first.startswith(b"#!") else []
     return words or ["/bin/sh"]

@@ -36,17 +36,17 @@ class Diagnostics:
     Attributes:
         problem: the problem, with advice.
         is_final: whether another attempt would be useless, because the login or the settings were rejected.
-        is_crowded: whether the node closed the connection before authentication, perhaps for having too many.
-        asks_for_keys: whether `problem` contains `{keys}`, a placeholder for the names of the known_hosts files.
-        asks_for_login: whether the node did not accept the login.
+        is_crowded: whether the node closed the connection before authentication, perhaps because it has too many.
+        has_keys_placeholder: whether `problem` contains `{keys}`, which stands for the names of the known_hosts files.
+        is_login_rejected: whether the node rejected the login.
 
     """
 
     problem: str
     is_final: bool = False
     is_crowded: bool = False
-    asks_for_keys: bool = False
-    asks_for_login: bool = False
+    has_keys_placeholder: bool = False
+    is_login_rejected: bool = False
 
 
 class OpenSsh:
@@ -76,7 +76,7 @@ class OpenSsh:
         return ["ssh", "-T", *_control_options(socket), *_node_options(node), "--", node.hostname, line]
 
     def transfer(self, node: SshNode, socket: str) -> Sequence[str]:
-        """Return the sftp command that reads commands from its standard input and stops at the first that fails."""
+        """Return the sftp command that executes commands from its standard input, and stops at the first that fails."""
         port = () if node.port is None else _setting_options(Port=str(node.port))
         user = () if node.username is None else _setting_options(User=node.username)
         config = () if node.config is None else ("-F", str(node.config))
@@ -95,14 +95,14 @@ class OpenSsh:
                 f"its host key has changed: it is not the one in {place}. Somebody may be in between; if the node was "
                 f"set up anew, take the old key out (ssh-keygen -R), and put the new one in",
                 is_final=True,
-                asks_for_keys=changed is None,
+                has_keys_placeholder=changed is None,
             )
         if "Host key verification failed" in text:
             return Diagnostics(
                 "its host key is not known: there is none for it in {keys}. Check the key and put it there "
                 "(ssh-keyscan), or let the first one be taken: accept_new=True, or trioflow ssh --accept-new",
                 is_final=True,
-                asks_for_keys=True,
+                has_keys_placeholder=True,
             )
         last = _last_line(text)
         if "Permission denied" in text or "Too many authentication failures" in text:
@@ -110,9 +110,9 @@ class OpenSsh:
                 f"it does not let us in ({last}): ssh must be able to log in without being asked anything; "
                 f"try: ssh -o BatchMode=yes",
                 is_final=True,
-                asks_for_login=True,
+                is_login_rejected=True,
             )
-        if _BAD_SETTINGS.search(text):
+        if _BAD_SETTINGS_PATTERN.search(text):
             return Diagnostics(f"ssh cannot use its settings: {last}", is_final=True)
         if re.search(r"no matching|Bad remote protocol|invalid characters|incorrect|[Pp]rotocol mismatch", text):
             return Diagnostics(f"no ssh server that we can talk to: {last}")
@@ -124,27 +124,27 @@ class OpenSsh:
     def never_started(self, text: str) -> bool:
         """Return whether an error message of `run`, `transfer` or a session (`_mux`) means that nothing has started.
 
-        Either the node refused the session, or there was no shared connection. In the second case ssh tries its
+        Either the session was refused, or there was no shared connection. Without a shared connection, ssh tries its
         ProxyCommand, which always fails.
         """
         return REFUSED_PREFIX in text or ("UNKNOWN port 65535" in text and "mux_client" not in text)
 
-    def is_full(self, text: str) -> bool:
-        """Return whether an error message means that the node has reached its limit of sessions."""
+    def is_session_limit_error(self, text: str) -> bool:
+        """Return whether an error message means that the node has reached its limit of concurrent sessions."""
         return "refused by peer" in text
 
 
 OPENSSH_CLIENT: Final = OpenSsh()
-_BAD_SETTINGS: Final = re.compile(
+_BAD_SETTINGS_PATTERN: Final = re.compile(
     "[Bb]ad configuration option|terminating, .* bad configuration|command-line line|Can't open user config file"
     "|Bad owner or permissions"
 )
 FAILING_PROXY: Final = "false"
-"""A ProxyCommand that fails, so that ssh and sftp cannot open connections of their own."""
+"""A ProxyCommand that fails, which keeps ssh and sftp from opening connections of their own."""
 
 
-def _setting_options(**given_value: str) -> list[str]:
-    return [word for name, value in given_value.items() for word in ("-o", f"{name}={value}")]
+def _setting_options(**settings: str) -> list[str]:
+    return [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
 
 
 def _control_options(socket: str) -> list[str]:
@@ -207,7 +207,7 @@ def _add_brackets(hostname: str) -> str:
 
 
 def _last_line(text: str) -> str:
-    """Return the last line of ssh's messages that reports a problem; "" if there is none."""
+    """Return the last of ssh's messages that may report a problem; "" if there is none."""
     lines = [line.strip() for line in text.splitlines()]
     noise = ("Warning: Permanently added", "Killed by signal")
     relevant = [line for line in lines if line and not line.startswith(noise)]

@@ -14,8 +14,8 @@ The wrapper reports the start and the end of the command on its standard error, 
 From these lines the controller learns whether the command has started, how it has ended, and whether an exit code of
 255 is the command's own or means a lost connection.
 
-The environment variables of the command are sent through standard input as well: all users of the node can read
-command lines, and some variables are secrets.
+The environment variables of the command are sent through standard input, too: all users of the node can read command
+lines, and some variables are secrets.
 
 The script is POSIX sh on a single line, because any login shell must be able to pass it on. It starts the command in a
 new session by setsid(1) or, where that is missing, in a new process group by `set -m`, which works without a terminal
@@ -41,17 +41,17 @@ from ..command._output_sinks import OutputSink
 #
 # $e holds a single `export` command (`export_variables`), which the shell evaluates in linear time: 100 kB take 0.03 s,
 # and 9,000 variables in bash 0.25 s. A loop over the variables took quadratic time: 24 s and 37 s. dd reads byte by
-# byte, so that it takes nothing of the input that the subshell reads later. The export comes after the last use of the
-# script's own variables, because the command's variables may have the same names.
+# byte, and so leaves the input that the subshell reads later. The export comes after the last use of the script's own
+# variables, because the command's variables may have the same names.
 #
 # Where sleep accepts only whole seconds, `nap` sleeps for one second and counts it as ten tenths.
 _START_SCRIPT: Final = 'start() { eval "$e"; exec "$@"; };'
 _NAP_SCRIPT: Final = 'nap() { if sleep "$1"; then n=$((n+$2)); else sleep 1; n=$((n+10)); fi; };'
-_HAS_MEMBERS: Final = (
+_HAS_MEMBERS_SCRIPT: Final = (
     "left() { kill -0 -$p && if [ -r /proc/self/stat ]; then "
     'cat /proc/[0-9]*/stat | grep -q ") [^ZX] [0-9]* $p "; fi; };'
 )
-"""Defines `left`, which tests whether a process of the command's group, $p, is alive."""
+"""Defines `left`, which tests whether any process of the command's group, $p, is alive."""
 _END_SCRIPT: Final = (
     "n=0; kill -TERM -$p || kill -TERM $p; kill -CONT -$p; "
     "while kill -0 -$p || kill -0 $p; do "
@@ -61,7 +61,7 @@ _END_SCRIPT: Final = (
 )
 """Ends a command: sends SIGTERM and SIGCONT, waits for the grace period, then sends SIGKILL."""
 _WAIT_SCRIPT: Final = 'wait $p; c=$? n=0; if [ "$c" -gt 256 ]; then c=$((c-128)); fi;'
-"""Waits for the command, and sets $c to its exit code. For a signal, ksh adds 256 to its number, other shells 128."""
+"""Waits for the command, and sets $c to its exit code. After a signal, this is its number plus 128, in ksh plus 256."""
 _LEFTOVERS_SCRIPT: Final = (
     "while left; do "
     'if [ "$n" -ge $((2*g+10)) ]; then break; fi; '
@@ -69,8 +69,8 @@ _LEFTOVERS_SCRIPT: Final = (
     'elif [ "$n" -ge "$g" ]; then kill -TERM -$p; fi; '
     'if [ "$n" -eq 0 ]; then nap .02 1; else nap .1 1; fi; done;'
 )
-"""Waits for the processes that the command has left in its group: SIGTERM after one grace period, SIGKILL after two."""
-_LINES: Final = (
+"""Waits for processes left in the command's group. Sends SIGTERM after one grace period, and SIGKILL after two."""
+_WRAPPER_LINES: Final = (
     "t=$1 g=$2 i=$3 m=$4 v=$5 e=; shift 5;",
     "exec 3<&0 4>&2 2>/dev/null </dev/null;",
     'if [ -n "$i" ]; then exec 5<"$i"; rm -f -- "$i"; else exec 5</dev/null; fi;',
@@ -78,7 +78,7 @@ _LINES: Final = (
     'if s=$(command -v setsid); then set -- "$s" "$@"; else set -m; fi;',
     _START_SCRIPT,
     _NAP_SCRIPT,
-    _HAS_MEMBERS,
+    _HAS_MEMBERS_SCRIPT,
     "printf '\\036%s start\\n' \"$t\" >&4;",
     'if [ -n "$m" ]; then start "$@" <&5 2>&1 3<&- 4>&- 5<&- & else start "$@" <&5 2>&4 3<&- 4>&- 5<&- & fi;',
     "p=$!;",
@@ -91,7 +91,7 @@ _LINES: Final = (
     "kill -KILL $v;",
     "printf '\\036%s end %s ' \"$t\" $c >&4; times >&4; exit $c",
 )
-WRAPPER_SCRIPT: Final = " ".join(_LINES)
+WRAPPER_SCRIPT: Final = " ".join(_WRAPPER_LINES)
 # Decodes the words, and runs the script. Words with a backslash, a quote, an exclamation mark or a line break are
 # encoded (`_encode_word`), because login shells differ in reading them, even in quotes.
 UNPACK_SCRIPT: Final = (
@@ -117,7 +117,7 @@ def login_shell_line(
         grace: seconds between SIGTERM and SIGKILL.
         stdin: a file on the node for the command to read, removed once it is open.
         merged: whether standard error is merged into standard output.
-        size: the number of bytes from `export_variables` that are sent first to standard input.
+        size: the number of bytes from `export_variables`, which are sent to standard input first.
 
     """
     parameters = (token, str(round(grace * 10)), stdin, "1" if merged else "", str(size))
@@ -149,13 +149,13 @@ class WrapperReport:
 
 
 class ReportFilter:
-    """A sink for a standard error that extracts the wrapper's report, and forwards all other bytes.
+    """A sink for the wrapper's standard error, which extracts the report, and forwards all other bytes.
 
     Args:
         token: the random token that marks the lines of the report.
-        sinks: the destinations after the command's start.
-        before: the destination before the command's start, when ssh and the login shell may write; None for `sinks`.
-        started: called when the command's start is reported.
+        sinks: the destinations of bytes after the start of the command.
+        login_sink: the destination of bytes before the start, which ssh and the login shell write; None for `sinks`.
+        on_start: called when the start of the command is reported.
 
     """
 
@@ -163,13 +163,13 @@ class ReportFilter:
         self,
         token: str,
         sinks: Sequence[OutputSink],
-        before: OutputSink | None = None,
-        started: Callable[[], object] | None = None,
+        login_sink: OutputSink | None = None,
+        on_start: Callable[[], object] | None = None,
     ) -> None:
         self._mark: Final = b"\x1e" + token.encode() + b" "
         self._sinks: Final = tuple(sinks)
-        self._current_sinks = self._sinks if before is None else (before,)
-        self._on_start: Final = started
+        self._current_sinks = self._sinks if login_sink is None else (login_sink,)
+        self._on_start: Final = on_start
         self._unparsed = b""
         self.report: Final = WrapperReport()
 
@@ -179,12 +179,12 @@ class ReportFilter:
         while data:
             before, mark, rest = data.partition(self._mark)
             if not mark:
-                kept = _partial_mark(data, self._mark)
+                kept = _partial_mark_size(data, self._mark)
                 self._unparsed = data[len(data) - kept :]
                 self._forward(data[: len(data) - kept])
                 return
             self._forward(before)
-            matched = _REPORT.match(rest)
+            matched = _REPORT_PATTERN.match(rest)
             if matched is None:  # the report is incomplete
                 self._unparsed = mark + rest
                 return
@@ -217,20 +217,24 @@ class ReportFilter:
 
 
 def _encode_word(word: str) -> str:
-    """Quote a word for any login shell; its first character is 1 if unsafe characters are encoded, otherwise 0."""
-    encoded = _UNSAFE.sub(lambda match: f"\\0{ord(match[0]):03o}", word)
+    """Quote a word so that any login shell passes it on intact. `UNPACK_SCRIPT` decodes it on the node.
+
+    Inside the quotes, a flag precedes the word: 1 if unsafe characters are escaped in octal, otherwise 0.
+    """
+    encoded = _UNSAFE_PATTERN.sub(lambda match: f"\\0{ord(match[0]):03o}", word)
     return f"'{0 if encoded == word else 1}{encoded}'"
 
 
-_UNSAFE: Final = re.compile(r"[\\'!\n\r]")
-_TIME: Final = rb"\d+m[\d.,]+s"
-# The shell's `times` prints two lines: its own CPU times, then those of its children.
-_REPORT: Final = re.compile(
-    rb"(?:start\n|end (?P<code>\d+) %b %b\n(?P<user>%b) (?P<system>%b)\n)" % (_TIME, _TIME, _TIME, _TIME)
+_UNSAFE_PATTERN: Final = re.compile(r"[\\'!\n\r]")
+_TIME_PATTERN: Final = rb"\d+m[\d.,]+s"
+# The shell's `times` prints two lines: first its own CPU times, then those of its children.
+_REPORT_PATTERN: Final = re.compile(
+    rb"(?:start\n|end (?P<code>\d+) %b %b\n(?P<user>%b) (?P<system>%b)\n)"
+    % (_TIME_PATTERN, _TIME_PATTERN, _TIME_PATTERN, _TIME_PATTERN)
 )
 
 
-def _partial_mark(data: bytes, mark: bytes) -> int:
+def _partial_mark_size(data: bytes, mark: bytes) -> int:
     """Return the number of bytes at the end of `data` that may be the start of `mark`."""
     for size in range(min(len(data), len(mark) - 1), 0, -1):
         if data.endswith(mark[:size]):

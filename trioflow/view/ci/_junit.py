@@ -1,7 +1,7 @@
 """`JUnit`: an instrument that writes a run as JUnit XML, for CI systems.
 
 JUnit XML has no standard. The file has the structure that pytest writes, and that Jenkins, GitLab and GitHub Actions
-read: a flat list of suites, each with its test cases. Suites are not nested, because some programs ignore such suites.
+read: a list of suites, each with its test cases. Suites are not nested, because some programs ignore nested suites.
 """
 
 from __future__ import annotations

@@ -16,15 +16,15 @@ from ._junit import strip_ansi
 from ._test_cases import CiReport, CiRun, exception_headline, unfinished_reason
 
 MAX_FAILURES: Final = 20
-"""The largest number of failures, and of jobs that were blocked by failures, that a summary lists."""
+"""The maximum number of failures in a summary, and the maximum number of jobs listed as blocked by failures."""
 MAX_TEXT_LINES: Final = 60
-"""The number of lines kept from the end of a traceback or an output, because GitHub limits a summary to 1 MiB."""
+"""The maximum number of lines kept from the end of a text. More would risk GitHub's limit of 1 MiB for a summary."""
 MAX_SLOWEST_JOBS: Final = 10
-"""The number of jobs in the table of the slowest jobs."""
+"""The maximum number of jobs in the table of the slowest jobs."""
 MAX_NAMED_JOBS: Final = 3
-"""The largest number of jobs that the title of a group of equal failures names. Further jobs are only counted."""
+"""The maximum number of jobs named in the title of a group of similar failures. Further jobs are only counted."""
 MAX_ANNOTATIONS: Final = 10
-"""The largest number of error annotations that GitHub shows for a step."""
+"""The maximum number of error annotations that GitHub shows for a step."""
 MARKDOWN_PUNCTUATION: Final = re.compile(r"([\\`*_{}\[\]<>#|~&@$])")
 """The characters that may have a meaning in Markdown."""
 
@@ -33,10 +33,10 @@ MARKDOWN_PUNCTUATION: Final = re.compile(r"([\\`*_{}\[\]<>#|~&@$])")
 class Summary(CiReport):
     """An instrument that writes a Markdown summary: the verdict, the failures, the graph, and the slowest jobs.
 
-    For each failure, the summary shows the line of your code that failed. In GitHub Actions, where the variable
-    `GITHUB_ACTIONS` is set, the failures are also printed as annotations. Each annotation is for a group of equal
-    failures. It refers to the failed line if that is known, and is followed by the traceback and the output in a
-    collapsed section.
+    For each failure, the summary shows the line of your code that failed or, if this line is unknown, the traceback. In
+    GitHub Actions, where the variable `GITHUB_ACTIONS` is set, the failures are also printed as annotations. Each
+    annotation is for a group of similar failures. It refers to the failed line if that is known, and is followed by the
+    traceback and the output in a collapsed section.
 
     Args:
         path: the file, which is replaced at the end of each run. By default, the summary is appended to the file that
@@ -61,7 +61,7 @@ class Summary(CiReport):
         step_summary = os.environ.get("GITHUB_STEP_SUMMARY")
         self._should_append: Final = path is None
         if path is None and not step_summary:
-            raise ValueError("Summary() without a path: give one; only GitHub's actions set GITHUB_STEP_SUMMARY")
+            raise ValueError("Summary() without a path: give one; only GitHub Actions sets GITHUB_STEP_SUMMARY")
         super().__init__(step_summary or "" if path is None else path)
 
     def _write(self, run: CiRun) -> None:
@@ -130,10 +130,11 @@ def fenced_lines(text: str) -> list[str]:
 
 
 def workflow_commands(run: CiRun) -> Iterator[str]:
-    """Yield the lines of the GitHub Actions log: an annotation and a collapsed group for each set of equal failures.
+    """Yield the lines of the GitHub Actions log: an annotation and a collapsed group for each set of similar failures.
 
-    The format is documented by GitHub in "Workflow commands for GitHub Actions". The command `stop-commands`, which
-    takes a random token, keeps GitHub from executing commands in the output of jobs.
+    GitHub shows only `MAX_ANNOTATIONS` annotations, so further sets have none. The format is documented by GitHub in
+    "Workflow commands for GitHub Actions". The command `stop-commands`, which takes a random token, keeps GitHub from
+    executing commands in the output of jobs.
     """
     for number, spans in enumerate(run.failure_groups()):
         span = spans[0]

@@ -14,14 +14,14 @@ from ..._core.api.views import PACKAGE_PREFIX, BaseScheduler, JobState, StopReas
 from .._state_styles import STATE_STYLES
 from ..graph import _render
 from ..text import _debrief, _exception_text, _verdict
-from ..trace._event_recorder import EventRecorder, read_output_end
+from ..trace._event_recorder import EventRecorder, read_output_tail
 from ..trace._span_builder import TraceRecord, build_record
 from ..trace._spans import Span, or_infinity
 
 MAX_OUTPUT_BYTES: Final = 1 << 16
-"""The largest number of bytes kept from the end of each output of a failed command. CI systems reject large files."""
+"""The maximum number of bytes kept from the end of each output of a failed command. CI systems reject large files."""
 MAX_GRAPH_JOBS: Final = 2000
-"""The largest number of jobs in a summary with a graph. Drawing the graph takes 0.1 s per thousand jobs."""
+"""The maximum number of jobs in a summary with a graph. Drawing the graph takes 0.1 s per thousand jobs."""
 
 
 class CiReport(EventRecorder):
@@ -65,7 +65,7 @@ class CiReport(EventRecorder):
 class CiRun:
     """A finished run as test cases.
 
-    There is a case for each job, and for each nested scheduler that failed although none of its jobs failed.
+    There is a case for each job, and for each nested scheduler that failed for a reason other than a failed job.
     """
 
     def __init__(self, record: TraceRecord) -> None:
@@ -84,7 +84,7 @@ class CiRun:
         return "/".join([self.label, *(outer.label for outer in reversed(self._record.enclosing_spans(span)))])
 
     def format_traceback(self, span: Span) -> str:
-        """Return the traceback of a failed job. A message that quotes an output from `outputs` is shortened."""
+        """Return the traceback of a failed job. A message that ends with captured output is shortened."""
         failure = self._record.failures[span.number]
         text = _exception_text.format_traceback(failure.exception, failure.traceback)
         message = _exception_text.safe_message(failure.exception)
@@ -93,29 +93,32 @@ class CiRun:
         return text.replace(message, headline(message)) if quotes_output else text
 
     def command_outputs(self, span: Span) -> Iterator[tuple[str, str]]:
-        """Yield the name and the text of each captured output of a failed command."""
+        """Yield the name and the text of each captured output of a failed command.
+
+        Yield nothing for jobs that run no command, and for jobs with `redact=True`.
+        """
         job: Any = self._record.jobs[span.number]
         if span.number not in self._record.commands or job.redact:  # the output may quote secret arguments
             return
         for name, stream in (("output", "stdout"), ("standard error", "stderr")):
-            output_end, skipped_bytes = read_output_end(job.last_result, stream, MAX_OUTPUT_BYTES)
+            output_end, skipped_bytes = read_output_tail(job.last_result, stream, MAX_OUTPUT_BYTES)
             text = (output_end or b"").decode(errors="backslashreplace")
             if text.strip():
                 yield name, f"[{skipped_bytes} bytes before this are left out]\n{text}" if skipped_bytes else text
 
     def failure_groups(self) -> list[list[Span]]:
-        """Return the failed jobs, grouped by equal failures. Groups of critical jobs come first."""
+        """Return the failed jobs in groups of similar failures. Groups of critical jobs come first."""
         failures = self._record.failures
         return _debrief.group_failures((span, span.critical, failures[span.number]) for span in self.failures)
 
     def mermaid_graph(self) -> str:
-        """Return the graph as a Mermaid flowchart, or an empty string if it has too many jobs to be readable."""
+        """Return the graph as a Mermaid flowchart, or an empty string if it would be slow to draw or unreadable."""
         if len(self.cases) > MAX_GRAPH_JOBS:
             return ""
         return _render.readable_mermaid(self._record.root_runs[0].scheduler, self._record.critical_path_jobs)
 
     def failing_line(self, span: Span) -> str:
-        """Return the file, number and text of the line where the user's code failed. Empty if it is not known."""
+        """Return the file, number and text of the line where the user's code failed; an empty string if unknown."""
         location = self.failing_location(span)
         if location is None:
             return ""
@@ -124,7 +127,8 @@ class CiRun:
     def failing_location(self, span: Span) -> tuple[str, int] | None:
         """Return the file and the line number where the user's code failed.
 
-        This is the innermost frame of the traceback with a file in the working directory. Return None if there is none.
+        This is the innermost frame whose file is in the working directory and belongs to no installed package. Return
+        None if there is none.
         """
         working_directory = os.path.join(os.getcwd(), "")
         frames = traceback.extract_tb(self._record.failures[span.number].traceback)
@@ -137,12 +141,15 @@ class CiRun:
 
 
 def exception_headline(span: Span) -> str:
-    """Return a job's exception on one line, without quoted output. Empty if there is no exception."""
+    """Return a job's exception on one line, without quoted output; an empty string if there is no exception."""
     return "" if span.exception is None else _exception_text.first_line_text(span.exception, 300)
 
 
 def unfinished_reason(span: Span) -> str:
-    """Return why a job did not run to its end. Empty if it did, or if it is a forever job that ended with the run."""
+    """Return why a job did not run to its end.
+
+    Return an empty string if the job succeeded or failed, or if it is a forever job that ended with the run.
+    """
     if _verdict.tally_key(span.state, span.forever) == _verdict.FOREVER_KEY:
         return ""
     words, error = STATE_STYLES[span.state].unfinished_reason, span.exception

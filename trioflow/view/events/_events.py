@@ -16,6 +16,7 @@ from ..._core.api.views import (
     AnyJob,
     BaseScheduler,
     Instrument,
+    all_requirements,
     current_run,
     end_facts,
     expected_durations,
@@ -30,7 +31,6 @@ from ..._core.api.views import (
     short_repr,
     throttled_intervals,
     waiting,
-    waits_for,
     warn,
 )
 from ..text import _exception_text, _verdict
@@ -67,8 +67,9 @@ class Events(Instrument):
 
     The run never waits for a reader. Complete lines are written within a twentieth of a second. Up to 1 MiB of lines
     are buffered for a slow reader. Further lines are dropped, and the next line says how many. The run returns when its
-    last lines have been written, or when the reader has accepted none for two seconds. If the reader exits or the disk
-    is full, no more lines are written, and the run goes on. No line contains anything that `redact=True` hides.
+    last lines have been written. It gives up if the reader accepts nothing for two seconds, or not all of them within
+    ten seconds. If the reader exits or the disk is full, no more lines are written, and the run goes on. No line
+    contains anything that `redact=True` hides.
 
     Args:
         file: a path, or an open file. The first run with this object replaces the file at the path, and further runs
@@ -106,7 +107,7 @@ class Events(Instrument):
         )
         self._had_earlier_run = False
         self._line_count = 0  # the number of lines that hooks have written in this run, including dropped lines
-        # The fields below describe the current run; `_finish` resets them.
+        # The fields below belong to the current run: `_begin_outermost_run` and `_finish_run` reset them.
         self._root: BaseScheduler | None = None
         self._writer: NonBlockingWriter | None = None
         self._clock = time.monotonic
@@ -125,7 +126,10 @@ class Events(Instrument):
     # ---- hooks
 
     def before_run(self, scheduler: BaseScheduler) -> None:
-        """Write a `RunStarted` event. For the outermost run, also write a `JobAdded` event for each job."""
+        """Write a `RunStarted` event, and a `JobAdded` event for each job of the outermost run.
+
+        For a nested run, write `JobAdded` events only if the number of jobs has changed since they were written.
+        """
         if self._root is not None and current_run(self._root) is None:
             self._finish_run()  # the previous run crashed before it called `after_run`
         if self._root is None:
@@ -165,9 +169,9 @@ class Events(Instrument):
         self._write_line = self._writer.write_line
         self._root, self._had_earlier_run, self._line_count = root, True, 0
 
-    def _write_added_jobs(self, outermost: BaseScheduler) -> None:
+    def _write_added_jobs(self, top_scheduler: BaseScheduler) -> None:
         """Write a `JobAdded` event for each job of a scheduler, and of the schedulers nested in it."""
-        todo = [outermost]
+        todo = [top_scheduler]
         while todo:
             scheduler = todo.pop()
             durations = expected_durations(scheduler)
@@ -191,7 +195,7 @@ class Events(Instrument):
                 job.label,
                 type(job).__name__,
                 "" if scheduler is self._root else paths[scheduler],
-                [paths.get(required) or path_cache.path_of(required) for required in waits_for(scheduler, job)],
+                [paths.get(required) or path_cache.path_of(required) for required in all_requirements(scheduler, job)],
                 is_scheduler(job),
                 is_service(job),
                 job.forever,
@@ -307,7 +311,7 @@ class Events(Instrument):
     # ---- lines
 
     def _common_fields(self, path: str) -> tuple[Literal[1], float, float, str]:
-        """Return the first fields of an event that happens now: version, time of day, seconds of the run, and path."""
+        """Return the first fields of an event that happens now: `v`, `time`, `at` and `path`."""
         now = self._clock()
         return 1, now + self._wall_clock_offset, now - self._run_started_at, path
 
@@ -366,4 +370,4 @@ def _exception_line(error: BaseException | None) -> str | None:
 
 
 def _discard_line(line: bytes) -> None:
-    """Discard a line. This function replaces the writer while no run is in progress."""
+    """Discard a line. This function is `Events._write_line` until the first run begins."""

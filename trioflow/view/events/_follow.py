@@ -75,7 +75,7 @@ class Follower(RunSource):
         self.known_event_count = 0
         """The number of lines that were events of a known kind."""
         self.missing_line_count = 0
-        """The number of lines that are missing in the file, according to the count in its last line."""
+        """The number of lines that are missing from the file, according to the count in its last line."""
         self._received_line_count = 0  # the number of lines of this run that `RunEnded.lines` counts
 
     # ---- the interface
@@ -110,12 +110,15 @@ class Follower(RunSource):
         EVENT_HANDLERS[type(event)](self, event)
 
     def start_live_clock(self) -> None:
-        """Let the displayed clock advance. Call this once all lines written so far have been read."""
+        """Let the displayed clock advance. Call this after all lines written so far have been read."""
         self._start_monitor()
         self._is_live = not self.has_ended
 
     def is_abandoned(self) -> bool:
-        """Return whether the run's process, if it is on this machine, has exited before the run ended."""
+        """Return whether the run's process exited before the run ended.
+
+        Return False if this is unknown: on Windows, or if the process is on another machine.
+        """
         pid, host = self._pid_and_host
         if self.has_ended or pid is None or host != socket.gethostname():
             return False
@@ -174,22 +177,19 @@ class Follower(RunSource):
 
     @property
     def root_slot_count(self) -> int | None:  # type: ignore[override]
-        """The number of slots of the outermost scheduler; None if there is no limit."""
+        """The number of slots of the outermost scheduler; None if there is no limit, or if the number is unknown."""
         return None if self._root is None else self._root.slot_count
 
     def clock(self) -> float:
-        """Return the number of seconds since the run began.
-
-        They are counted until now if the run is in progress, and otherwise until the latest event.
-        """
+        """Return the seconds since the run began, counted until now if the run is live, or until the latest event."""
         return (
             max(self._latest_event_at, time.time() - self._wall_clock_offset)
             if self._is_live
             else self._latest_event_at
         )
 
-    def time_of_day(self) -> float:
-        """Return the time of day that corresponds to `clock`."""
+    def wall_clock_time(self) -> float:
+        """Return the Unix time, in seconds, that corresponds to the current time of `clock`."""
         return self._wall_clock_offset + self.clock()
 
     def required_members(self, job: JobRecord) -> list[JobRecord]:
@@ -247,7 +247,7 @@ class Follower(RunSource):
         self._current_model().job_started(self._find_job(event.path), event.at)
 
     def job_attempt(self, event: _format.JobAttempt) -> None:
-        """Record the start of a further attempt."""
+        """Record that a retry of a job has begun."""
         self._current_model().job_retried(self._find_job(event.path), event.attempt)
 
     def job_progress(self, event: _format.JobProgress) -> None:

@@ -59,7 +59,7 @@ class JobAdded(Event, tag="job_added"):
     expected: float | None = None
     """The expected duration in seconds."""
     retry: int = 0
-    """The maximum number of further attempts; 0 if a decorator decides whether there are any."""
+    """The maximum number of retries; 0 if a decorator decides whether the job is retried."""
 
 
 class JobScheduled(Event, tag="job_scheduled"):
@@ -86,9 +86,10 @@ class JobStarted(Event, tag="job_started"):
 
 
 class JobAttempt(Event, tag="job_attempt"):
-    """A job begins another attempt after its first one."""
+    """A retry of a job begins."""
 
     attempt: int
+    """The number of the attempt; the first retry has number 2."""
 
 
 class JobProgress(Event, tag="job_progress"):
@@ -138,7 +139,7 @@ class RunEnded(Event, tag="run_ended"):
     None for nested runs, and if the scheduler has `keep_jobs=False`.
     """
     failures: int = 0
-    """The number of failed jobs, including schedulers that failed for another reason than a failed member."""
+    """The number of failed jobs, including schedulers that failed for a reason other than a failed member."""
 
 
 class LinesDropped(Event, tag="lines_dropped"):

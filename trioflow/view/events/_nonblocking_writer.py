@@ -7,7 +7,7 @@ write_line ──► buffer ──► written by the thread of the run, if anoth
 ```
 
 Both threads are needed. While the run does little but settle jobs, the writer's own thread is too slow. Each of its
-system calls releases the GIL, which takes 5 ms to acquire again; at 4 KiB per call, it writes less than 1 MB/s. The
+system calls releases the GIL, and reacquiring the GIL takes 5 ms; at 4 KiB per call, it writes less than 1 MB/s. The
 thread of the run writes only when events happen, so without the other thread, the last lines before a quiet period
 would stay in the buffer.
 
@@ -33,7 +33,7 @@ MAX_BUFFERED_BYTES: Final = 1 << 20
 FLUSH_BYTES: Final = 1 << 15
 """The number of newly buffered bytes after which the thread of the run tries to write."""
 DROPS_PER_POLL: Final = 64
-"""The number of lines dropped between two polls of the reader, because a poll takes as long as handling a line."""
+"""The number of lines to drop before polling the reader again, because a poll takes as long as handling a line."""
 WRITE_DELAY: Final = 0.05
 """Seconds that the writer's own thread waits for further lines before it writes."""
 POLL_INTERVAL: Final = 0.5
@@ -80,7 +80,7 @@ class NonBlockingWriter:
         # The value of `_queued_bytes` at which the thread of the run tries to write.
         self._next_write_threshold = FLUSH_BYTES
         self._dropped_line_count = 0
-        self._write_attempt_count = 0  # how often the thread of the run has tried to write
+        self._write_attempt_count = 0  # counts the attempts of the thread of the run to write
         self._partial_line_bytes = 0  # the size of an incomplete line at the end of the file
         self.has_failed = False
         self._lock: Final = threading.Lock()
@@ -202,7 +202,7 @@ class NonBlockingWriter:
                 f"events cannot be written to {self._target_name!r} any more; the run goes on without them", error
             )
 
-    # ---- the thread
+    # ---- in the writer's own thread
 
     def _run_thread(self) -> None:
         """Write the buffered lines, and poll the jobs, until the writer is closed."""
@@ -232,7 +232,7 @@ class NonBlockingWriter:
 
 
 class _DescriptorTarget:
-    """A target that is written through a file descriptor. A FIFO is opened only once it has a reader."""
+    """A target that is written through a file descriptor. A FIFO is not opened until it has a reader."""
 
     def __init__(self, descriptor: int | None, path: Any, is_owned: bool) -> None:
         self._descriptor = descriptor
@@ -280,7 +280,7 @@ class _DescriptorTarget:
         return True
 
     def wait(self, seconds: float) -> None:
-        """Wait until writing would not block, but at most a number of seconds."""
+        """Wait up to `seconds` for the target to become writable."""
         if self._descriptor is None or self._poller is None:
             time.sleep(seconds)
         else:

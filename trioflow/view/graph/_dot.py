@@ -1,9 +1,9 @@
-"""Convert a drawing to a `graphviz.Digraph`, with the attributes of its boxes, frames and lines.
+"""Convert a drawing to a `graphviz.Digraph`, with the attributes of its boxes, frames and edges.
 
-A nested scheduler is drawn as a frame, which is a cluster in the language of dot. dot draws lines only between boxes,
-so a line to a frame leads to a box in the frame, and dot clips the line at the border (`lhead`, `ltail`). The module
-`_frame_anchors` chooses this box. Further lines, to other boxes at the border, are invisible: they make dot place the
-jobs that require a nested scheduler below the whole frame of that scheduler.
+A nested scheduler is drawn as a frame, which dot calls a cluster. dot draws edges only between boxes. Therefore, an
+edge to a frame leads to a box in the frame, and dot clips the edge at the frame's border (`lhead`, `ltail`). The module
+`_frame_anchors` chooses this box. Additional, invisible edges lead to other boxes at the border. They make dot place
+the jobs that require a nested scheduler below the whole frame of that scheduler.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..._core.api.views import AnyJob, BaseScheduler, box_of, printable
 from .._state_styles import STATE_STYLES, BoxColors
 from ..text._listing import BeginRow, EndRow
 from . import _style
-from ._drawing import Drawing, DrawingRole, LineKind
+from ._drawing import Drawing, DrawingRole, EdgeKind
 from ._frame_anchors import Anchor, FrameAnchors, InvisiblePoint, PointPosition
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def make_digraph(drawing: Drawing, direction: _style.Direction) -> Digraph:
-    """Convert a drawing to a `graphviz.Digraph`, in O(V + E) time for V jobs and E lines."""
+    """Convert a drawing to a `graphviz.Digraph`, in O(V + E) time for V jobs and E edges."""
     from graphviz import Digraph
 
     graph = Digraph(
@@ -37,14 +37,14 @@ def make_digraph(drawing: Drawing, direction: _style.Direction) -> Digraph:
 
 
 class DotWriter:
-    """A writer that adds the boxes, frames and lines of a drawing to a `Digraph`.
+    """A writer that adds the boxes, frames and edges of a drawing to a `Digraph`.
 
-    The writer opens and closes frames by single statements. `Digraph.subgraph` would copy the text of a nested frame
-    once for each frame around it.
+    The writer opens and closes each frame with separate statements. `Digraph.subgraph` would copy the text of a nested
+    frame once for each frame around it.
     """
 
     def __init__(self, drawing: Drawing, graph: Digraph, direction: _style.Direction) -> None:
-        """Choose the names of the nodes and the ends of the lines. `graph` must be empty."""
+        """Choose the names of the nodes and the anchors of the frames. `graph` must be empty."""
         self._drawing: Final = drawing
         self._graph: Final = graph
         # If the direction is "LR", dot orders the boxes of a rank from bottom to top.
@@ -58,7 +58,7 @@ class DotWriter:
         self._invisible_edges: Final[list[tuple[Anchor, Anchor]]] = []
 
     def write(self) -> None:
-        """Add the boxes, the frames and the lines to the graph."""
+        """Add the boxes, the frames and the edges to the graph."""
         for row in self._drawing.drawn_rows():
             if isinstance(row, EndRow):
                 self._close_frame(row.job)
@@ -68,8 +68,8 @@ class DotWriter:
                 self._write_box(row.job)
         for job in self._drawing.outside_jobs():
             self._graph.node(self._node_names[job], **outside_attributes(job))
-        for (tail, head), line in self._drawing.lines.items():
-            self._write_line(tail, head, line)
+        for (tail, head), kind in self._drawing.edges.items():
+            self._write_edge(tail, head, kind)
         for start, end in self._invisible_edges:
             self._graph.edge(self._anchor_name(start), self._anchor_name(end), style="invis")
 
@@ -98,14 +98,14 @@ class DotWriter:
             border = CRITICAL_PATH_BOX if job in self._drawing.critical_path_jobs else {}
             self._graph.node(self._node_names[job], **job_attributes(jobs, path), **border)
 
-    def _write_line(self, tail: AnyJob, head: AnyJob, line: LineKind) -> None:
-        """Write a visible line, and collect the invisible lines that accompany it."""
-        attributes = {**LINE_ATTRIBUTES[line], **(RUN_IF_FAILED_LINE if head.run_if == "failed" else {})}
-        if (tail, head) in self._drawing.critical_path_lines:
-            attributes |= CRITICAL_PATH_LINE
+    def _write_edge(self, tail: AnyJob, head: AnyJob, kind: EdgeKind) -> None:
+        """Write a visible edge, and collect the invisible edges that accompany it."""
+        attributes = {**EDGE_ATTRIBUTES[kind], **(RUN_IF_FAILED_EDGE if head.run_if == "failed" else {})}
+        if (tail, head) in self._drawing.critical_path_edges:
+            attributes |= CRITICAL_PATH_EDGE
         if self._drawing.get_role(head) is DrawingRole.JUNCTION:
             attributes["arrowhead"] = "none"
-        start, end = self._anchors.choose_line_anchors(tail, head)
+        start, end = self._anchors.choose_edge_anchors(tail, head)
         if start is not tail:
             attributes["ltail"] = self._frame_name(tail)
         if end is not head:
@@ -128,7 +128,7 @@ FONT_FAMILIES: Final = "Helvetica,Arial,sans-serif"
 FAINT_COLOR: Final = "#7b8794"
 GRAPH_DEFAULTS: Final[DotAttributes] = {
     "compound": "true",
-    "newrank": "true",  # otherwise dot may give the two ends of a line between frames the same rank
+    "newrank": "true",  # otherwise dot may give the two ends of an edge between frames the same rank
     "fontname": FONT_FAMILIES,
     "fontsize": "11",
     "nodesep": "0.25",
@@ -152,16 +152,16 @@ EDGE_DEFAULTS: Final[DotAttributes] = {
     "arrowsize": "0.65",
     "penwidth": "1",
 }
-LINE_ATTRIBUTES: Final[Mapping[LineKind, DotAttributes]] = {
-    LineKind.ORDER: {},
-    LineKind.DATA: {"color": "#1d5fa6", "penwidth": "1.8", "dir": "both", "arrowtail": "dot"},
-    LineKind.DETOUR: {"style": "dotted", "penwidth": "1.6"},
+EDGE_ATTRIBUTES: Final[Mapping[EdgeKind, DotAttributes]] = {
+    EdgeKind.ORDER: {},
+    EdgeKind.DATA: {"color": "#1d5fa6", "penwidth": "1.8", "dir": "both", "arrowtail": "dot"},
+    EdgeKind.INDIRECT: {"style": "dotted", "penwidth": "1.6"},
 }
-CRITICAL_PATH_LINE: Final[DotAttributes] = {"color": _style.CRITICAL_PATH_COLOR, "penwidth": "2.4"}
+CRITICAL_PATH_EDGE: Final[DotAttributes] = {"color": _style.CRITICAL_PATH_COLOR, "penwidth": "2.4"}
 CRITICAL_PATH_BOX: Final[DotAttributes] = {"peripheries": "2"}
 MAX_ORDERED_BOXES: Final = 40
-"""If the first rank of a frame has more boxes than this, their order is left to dot."""
-RUN_IF_FAILED_LINE: Final[DotAttributes] = {"style": "dashed"}
+"""The maximum number of boxes in the first rank of a frame whose order is enforced. dot orders a larger rank."""
+RUN_IF_FAILED_EDGE: Final[DotAttributes] = {"style": "dashed"}
 SQUARE_BOX: Final[DotAttributes] = {"style": "filled"}
 BUNDLE_BOX: Final[DotAttributes] = {**SQUARE_BOX, "shape": "box3d", "margin": "0.16,0.1"}
 JUNCTION_POINT: Final[DotAttributes] = {"shape": "point", "width": "0.06", "color": FAINT_COLOR, "label": ""}
@@ -232,8 +232,8 @@ def outside_attributes(job: AnyJob) -> DotAttributes:
 
 def color_attributes(colors: BoxColors) -> DotAttributes:
     """Return the attributes for the colors of a box."""
-    fill, line, text, _ = colors
-    return {"fillcolor": fill, "color": line, "fontcolor": text}
+    fill, outline, text, _ = colors
+    return {"fillcolor": fill, "color": outline, "fontcolor": text}
 
 
 def shape_attributes(job: AnyJob) -> DotAttributes:

@@ -1,9 +1,10 @@
-"""`Drawing`: the boxes, frames and lines in the picture of a graph, independent of the output language.
+"""`Drawing`: the boxes, frames and edges in the picture of a graph, independent of the output language.
 
-Each job has a **stand-in**, which is the job that is drawn in its place. This is the folded scheduler that encloses the
-job, or the first job of its bundle, but usually it is the job itself. Lines connect stand-ins:
+Each job has a **stand-in**, which is the job that is drawn in its place. Usually, this is the job itself. Otherwise, it
+is the folded scheduler that encloses the job, or the first job of the bundle that contains the job. Edges connect
+stand-ins:
 
-    jobs ──► rows of the listing ──► stand-ins ──► lines between them ──► bridges over the jobs left out
+    jobs ──► rows of the listing ──► stand-ins ──► edges between them ──► edges that bypass the jobs left out
 
 The jobs have the same order and the same numbers as in `Scheduler.list`. All steps take O(V + E) time, and none is
 recursive.
@@ -39,20 +40,20 @@ class DrawingRole(enum.Enum):
     WHOLE = "drawn as a box; a nested scheduler is drawn as a frame around its jobs"
     FOLDED = "a nested scheduler drawn as one box, without its jobs"
     LEFT_OUT = "not drawn"
-    JUNCTION = "replaced by a point in which lines meet"
+    JUNCTION = "replaced by a point at which edges meet"
     OUTSIDE = "required, but not in this scheduler"
 
 
-class LineKind(enum.Enum):
-    """The reason for a line between two jobs. If there are several reasons, the one that is defined first counts."""
+class EdgeKind(enum.Enum):
+    """The reason for an edge between two jobs. If there are several reasons, the one that is defined first counts."""
 
     DATA = "the result of the first job is an argument of the second job"
     ORDER = "the second job requires the first job"
-    DETOUR = "the second job requires the first job by way of jobs that are left out"
+    INDIRECT = "the second job requires the first job by way of jobs that are left out"
 
 
-DrawnLines = dict[tuple[AnyJob, AnyJob], LineKind]
-"""The lines in a drawing, as pairs of tail and head, each with its kind."""
+DrawnEdges = dict[tuple[AnyJob, AnyJob], EdgeKind]
+"""The edges in a drawing, as pairs of tail and head, each with its kind."""
 CriticalPath = Mapping[AnyJob, AnyJob | None]
 """The jobs on the critical path of the last run, each with its predecessor on the path, or None for the first job."""
 NO_CRITICAL_PATH: Final[CriticalPath] = MappingProxyType({})
@@ -60,7 +61,7 @@ NO_CRITICAL_PATH: Final[CriticalPath] = MappingProxyType({})
 
 
 class Drawing:
-    """The drawing of one scheduler: its jobs and frames in the order of the listing, and the lines between them."""
+    """The drawing of one scheduler: its jobs and frames in the order of the listing, and the edges between them."""
 
     def __init__(
         self,
@@ -71,7 +72,7 @@ class Drawing:
         bundle: bool = False,
         critical_path: CriticalPath = NO_CRITICAL_PATH,
     ) -> None:
-        """Select the jobs and lines to draw. The options are documented in `Scheduler.graph`."""
+        """Select the jobs and edges to draw. The options are documented in `Scheduler.graph`."""
         self._rows: Final = [row for row in listing_rows(scheduler) if isinstance(row, (PlainRow, BeginRow, EndRow))]
         self.job_numbers: Final = number_jobs(self._rows)
         self._scheduler: Final = scheduler
@@ -83,13 +84,13 @@ class Drawing:
         )
         self.bundles: Final = self._find_bundles() if flag(bundle, "bundle", "graph()") else {}
         self.critical_path_jobs: Final = {self._stand_ins[job] for job in critical_path if job in self._stand_ins}
-        self.critical_path_lines: Final = {
+        self.critical_path_edges: Final = {
             (self._stand_ins.get(predecessor), self._stand_ins.get(job))
             for job, predecessor in critical_path.items()
             if predecessor
         }
-        self.lines: Final[DrawnLines] = self._find_lines()
-        self._bridge_left_out_jobs()
+        self.edges: Final[DrawnEdges] = self._find_edges()
+        self._bypass_left_out_jobs()
 
     def drawn_rows(self) -> Iterator[PlainRow | BeginRow | EndRow]:
         """Yield the rows to draw: a `BeginRow` and an `EndRow` for each frame, and a `PlainRow` for each box."""
@@ -107,8 +108,8 @@ class Drawing:
         return self._roles.get(job, DrawingRole.OUTSIDE)
 
     def outside_jobs(self) -> list[AnyJob]:
-        """Return the jobs outside the scheduler to which lines lead."""
-        ends = dict.fromkeys(job for line in self.lines for job in line)
+        """Return the jobs outside the scheduler that have edges to jobs inside it."""
+        ends = dict.fromkeys(job for edge in self.edges for job in edge)
         return [job for job in ends if self.get_role(job) is DrawingRole.OUTSIDE]
 
     def jobs_drawn_as(self, job: AnyJob) -> list[AnyJob]:
@@ -117,14 +118,14 @@ class Drawing:
 
     @functools.cached_property
     def paths(self) -> dict[AnyJob, str]:
-        """The path of each job. They are computed together, because `job.path` for each would take quadratic time."""
+        """The path of each job. All paths are computed together: reading each `job.path` would take quadratic time."""
         return paths_of(self._scheduler)
 
     # ---- stand-ins
 
     def _assign_roles(self, kept_jobs: set[AnyJob] | None, folded_schedulers: set[AnyJob]) -> None:
         """Set the role of each job, and its stand-in before bundling."""
-        stand_in: AnyJob | None = None  # the folded scheduler that stands for its members
+        stand_in: AnyJob | None = None  # the scheduler that stands in for its members, because it is folded or left out
         for row in self._rows:
             if isinstance(row, EndRow):
                 stand_in = None if row.job is stand_in else stand_in
@@ -144,11 +145,11 @@ class Drawing:
         self._stand_ins.update((job, self._stand_ins[first]) for job, first in self._stand_ins.items())
         return bundles
 
-    # ---- the lines
+    # ---- edges
 
-    def _find_lines(self) -> DrawnLines:
-        """Return the lines between stand-ins. There is no line if a job and its requirement have the same stand-in."""
-        lines: DrawnLines = {}
+    def _find_edges(self) -> DrawnEdges:
+        """Return the edges between stand-ins. There is no edge if they are the same, or if one encloses the other."""
+        edges: DrawnEdges = {}
         for job in self.job_numbers:
             inputs = inputs_of(job)
             head = self._stand_ins[job]
@@ -157,15 +158,15 @@ class Drawing:
                 if tail is head or _is_or_encloses(tail, head) or _is_or_encloses(head, tail):
                     continue
                 if requirement in inputs:
-                    lines[tail, head] = LineKind.DATA
+                    edges[tail, head] = EdgeKind.DATA
                 else:
-                    lines.setdefault((tail, head), LineKind.ORDER)
-        return lines
+                    edges.setdefault((tail, head), EdgeKind.ORDER)
+        return edges
 
-    def _bridge_left_out_jobs(self) -> None:
+    def _bypass_left_out_jobs(self) -> None:
         jobs_left_out = [job for job, role in self._roles.items() if role is DrawingRole.LEFT_OUT]
         if jobs_left_out:
-            for job in _simplify.bridge_jobs(self.lines, jobs_left_out, LineKind.DETOUR):
+            for job in _simplify.bypass_jobs(self.edges, jobs_left_out, EdgeKind.INDIRECT):
                 self._roles[job] = DrawingRole.JUNCTION
 
 
@@ -176,14 +177,14 @@ def _choose_role(job: AnyJob, kept_jobs: set[AnyJob] | None, folded_schedulers: 
 
 
 def _is_or_encloses(scheduler: AnyJob, job: AnyJob) -> bool:
-    """Return whether `scheduler` is `job` or encloses it. No line can connect the two in this case."""
+    """Return whether `scheduler` is `job` or encloses it. If so, no edge can connect the two."""
     return is_scheduler(scheduler) and (job is scheduler or is_inside(job, scheduler))
 
 
 def _select_kept_jobs(
     scheduler: BaseScheduler, jobs: Iterable[AnyJob], only: _selection.JobSelection | None
 ) -> set[AnyJob] | None:
-    """Return the selected jobs, the jobs nested in them, and their enclosing schedulers, or None to keep all jobs."""
+    """Return the selected jobs, the jobs nested in them, and their enclosing schedulers, or None if all are kept."""
     if only is None:
         return None
     kept_jobs = _selection.select_jobs(scheduler, only, "only")

@@ -1,4 +1,4 @@
-"""The legend of a drawing: the meaning of its colors, shapes and lines."""
+"""The legend of a drawing: the meaning of its colors, shapes and edges."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..._core.api.views import AnyJob, JobState, box_of, is_scheduler
 from .._state_styles import STATE_STYLES
 from ..text._listing import EndRow
 from . import _dot, _style
-from ._drawing import Drawing, DrawingRole, LineKind
+from ._drawing import Drawing, DrawingRole, EdgeKind
 
 if TYPE_CHECKING:
     from graphviz import Digraph
@@ -24,15 +24,15 @@ LEGEND_FRAME: Final[_dot.DotAttributes] = {
 }
 PLAIN_COLORS: Final = _dot.color_attributes(STATE_STYLES[JobState.IDLE].light_colors)
 """The colors of the samples that do not stand for a state."""
-LINE_LABELS: Final = {
-    LineKind.ORDER: "requires",
-    LineKind.DATA: "result is an argument",
-    LineKind.DETOUR: "by way of jobs left out",
+EDGE_LABELS: Final = {
+    EdgeKind.ORDER: "requires",
+    EdgeKind.DATA: "result is an argument",
+    EdgeKind.INDIRECT: "by way of jobs left out",
 }
 
 
 def add_legend(drawing: Drawing, graph: Digraph) -> None:
-    """Add a frame to a graph, with samples in three columns: states, then kinds of jobs and other marks, then lines."""
+    """Add a frame to a graph, with samples in three columns: states, then kinds of jobs and other marks, then edges."""
     graph.body.append('\tsubgraph "cluster legend" {\n')
     graph.attr("graph", **LEGEND_FRAME)
     for column, samples in {
@@ -44,7 +44,7 @@ def add_legend(drawing: Drawing, graph: Digraph) -> None:
         )
     _add_stack(
         graph,
-        [_add_arrow(graph, f"legend line {number}", sample) for number, sample in enumerate(line_samples(drawing))],
+        [_add_arrow(graph, f"legend line {number}", sample) for number, sample in enumerate(edge_samples(drawing))],
     )
     graph.body.append("\t}\n")
 
@@ -66,7 +66,7 @@ def _add_arrow(graph: Digraph, name: str, sample: _dot.DotAttributes) -> str:
 
 
 def _add_stack(graph: Digraph, names: list[str]) -> None:
-    """Connect nodes by invisible edges, so that dot places them in one column."""
+    """Connect nodes by invisible edges, to make dot place them in one column."""
     for above, below in itertools.pairwise(names):
         graph.edge(above, below, style="invis")
 
@@ -111,13 +111,13 @@ def mark_samples(drawing: Drawing) -> Iterator[_dot.DotAttributes]:
         yield {"label": "? elsewhere", **_dot.OUTSIDE_BOX}
 
 
-def line_samples(drawing: Drawing) -> Iterator[_dot.DotAttributes]:
-    """Yield the attributes of a sample line for each kind of line in a drawing."""
-    drawn_kinds = set(drawing.lines.values())
-    for kind, label in LINE_LABELS.items():
+def edge_samples(drawing: Drawing) -> Iterator[_dot.DotAttributes]:
+    """Yield the attributes of a sample edge for each kind of edge in a drawing."""
+    drawn_kinds = set(drawing.edges.values())
+    for kind, label in EDGE_LABELS.items():
         if kind in drawn_kinds:
-            yield {"label": label, **_dot.LINE_ATTRIBUTES[kind]}
-    if drawing.critical_path_lines & {*drawing.lines}:
-        yield {"label": "critical path", **_dot.CRITICAL_PATH_LINE}
-    if any(head.run_if == "failed" for _, head in drawing.lines):
-        yield {"label": "if that failed", **_dot.RUN_IF_FAILED_LINE}
+            yield {"label": label, **_dot.EDGE_ATTRIBUTES[kind]}
+    if drawing.critical_path_edges & {*drawing.edges}:
+        yield {"label": "critical path", **_dot.CRITICAL_PATH_EDGE}
+    if any(head.run_if == "failed" for _, head in drawing.edges):
+        yield {"label": "if that failed", **_dot.RUN_IF_FAILED_EDGE}

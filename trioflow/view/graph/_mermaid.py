@@ -1,6 +1,6 @@
 """Convert a drawing to a Mermaid flowchart, which GitHub and GitLab render in README files.
 
-A line in Mermaid can end at a frame, so no anchors are needed. Mermaid has fewer shapes than dot, so two kinds of jobs
+An edge in Mermaid can end at a frame, so no anchors are needed. Mermaid has fewer shapes than dot, so two kinds of jobs
 with different shapes in dot may look the same here.
 """
 
@@ -14,16 +14,16 @@ from ..._core.api.views import AnyJob, BaseScheduler, JobState, box_of, printabl
 from .._state_styles import LIGHT_SCHEME_TEXT, STATE_STYLES
 from ..text._listing import BeginRow, EndRow, PlainRow
 from . import _style
-from ._drawing import Drawing, DrawingRole, LineKind
+from ._drawing import Drawing, DrawingRole, EdgeKind
 
-ARROWS: Final[Mapping[LineKind, str]] = {LineKind.ORDER: "-->", LineKind.DATA: "==>", LineKind.DETOUR: "-.->"}
-"""The Mermaid syntax of each kind of line."""
-LINES_TO_JUNCTIONS: Final[Mapping[LineKind, str]] = {
-    LineKind.ORDER: "---",
-    LineKind.DATA: "===",
-    LineKind.DETOUR: "-.-",
+ARROWS: Final[Mapping[EdgeKind, str]] = {EdgeKind.ORDER: "-->", EdgeKind.DATA: "==>", EdgeKind.INDIRECT: "-.->"}
+"""The Mermaid syntax of each kind of edge."""
+EDGES_TO_JUNCTIONS: Final[Mapping[EdgeKind, str]] = {
+    EdgeKind.ORDER: "---",
+    EdgeKind.DATA: "===",
+    EdgeKind.INDIRECT: "-.-",
 }
-"""The Mermaid syntax of each kind of line if it ends at a junction, where it has no arrowhead."""
+"""The Mermaid syntax of each kind of edge that ends at a junction, and so has no arrowhead."""
 BUNDLE_BRACKETS: Final = "[[", "]]"
 """The Mermaid syntax of a box for a bundle: the brackets before and after the label."""
 UNSAFE_CHARACTERS: Final = re.compile(r"[!-'*+;-@\[-`{-~]|[-.)](?= )")
@@ -35,7 +35,7 @@ INDENT: Final = "  "
 
 
 def flowchart_text(drawing: Drawing, direction: _style.Direction) -> str:
-    """Convert a drawing to the text of a Mermaid flowchart, in O(V + E) time for V jobs and E lines."""
+    """Convert a drawing to the text of a Mermaid flowchart, in O(V + E) time for V jobs and E edges."""
     return "\n".join([f"flowchart {direction}", *MermaidWriter(drawing, direction).lines()]) + "\n"
 
 
@@ -63,9 +63,9 @@ class MermaidWriter:
             label = quote_lines(printable(f"? {job.label}"))
             yield f"{INDENT}{self._node_names[job]}({label})"
             self._add_style(job, "stroke-dasharray:2 3")
-        for number, ((tail, head), line) in enumerate(self._drawing.lines.items()):
-            yield f"{INDENT}{self._node_names[tail]} {self._arrow_syntax(head, line)} {self._node_names[head]}"
-            if (tail, head) in self._drawing.critical_path_lines:
+        for number, ((tail, head), kind) in enumerate(self._drawing.edges.items()):
+            yield f"{INDENT}{self._node_names[tail]} {self._arrow_syntax(head, kind)} {self._node_names[head]}"
+            if (tail, head) in self._drawing.critical_path_edges:
                 self._style_lines.append(
                     f"{INDENT}linkStyle {number} stroke:{_style.CRITICAL_PATH_COLOR},stroke-width:4px"
                 )
@@ -80,11 +80,11 @@ class MermaidWriter:
             self._shown_state(scheduler) for scheduler in self._framed_schedulers if scheduler in self._node_names
         }
         for state in JobState:
-            fill, line, text, frame = STATE_STYLES[state].light_colors
+            fill, outline, text, frame = STATE_STYLES[state].light_colors
             if state in box_states:
-                yield f"{INDENT}classDef {state.value} fill:{fill},stroke:{line},color:{text}"
+                yield f"{INDENT}classDef {state.value} fill:{fill},stroke:{outline},color:{text}"
             if state in frame_states:
-                yield f"{INDENT}classDef {state.value}Frame fill:{frame},stroke:{line},color:{LIGHT_SCHEME_TEXT}"
+                yield f"{INDENT}classDef {state.value}Frame fill:{frame},stroke:{outline},color:{LIGHT_SCHEME_TEXT}"
 
     def _box_lines(self) -> Iterator[str]:
         """Yield the lines of the boxes and frames. The boxes in a frame are indented."""
@@ -109,8 +109,9 @@ class MermaidWriter:
         self._style_lines.append(
             f"{INDENT}class {self._node_names[scheduler]} {self._shown_state(scheduler).value}Frame"
         )
-        if (line := _style.box_colors(jobs).outline) != STATE_STYLES[self._shown_state(scheduler)].light_colors.outline:
-            self._add_style(scheduler, f"stroke:{line}")
+        outline = _style.box_colors(jobs).outline
+        if outline != STATE_STYLES[self._shown_state(scheduler)].light_colors.outline:
+            self._add_style(scheduler, f"stroke:{outline}")
 
     def _box_line(self, job: AnyJob) -> str:
         name = self._node_names[job]
@@ -120,17 +121,17 @@ class MermaidWriter:
         opening, closing = BUNDLE_BRACKETS if len(jobs) > 1 else box_of(job).brackets
         label, remarks = _style.caption(jobs)
         self._add_marks(job)
-        fill, line, text, _ = _style.box_colors(jobs)
+        fill, outline, text, _ = _style.box_colors(jobs)
         if (
             fill != STATE_STYLES[self._shown_state(job)].light_colors.fill
         ):  # some of the jobs have failed or are blocked
-            self._add_style(job, f"fill:{fill},stroke:{line},color:{text}")
+            self._add_style(job, f"fill:{fill},stroke:{outline},color:{text}")
         return f"{name}{opening}{quote_lines(label, *remarks)}{closing}:::{self._shown_state(job).value}"
 
-    def _arrow_syntax(self, head: AnyJob, line: LineKind) -> str:
+    def _arrow_syntax(self, head: AnyJob, kind: EdgeKind) -> str:
         if self._drawing.get_role(head) is DrawingRole.JUNCTION:
-            return LINES_TO_JUNCTIONS[line]
-        return "-.->" if head.run_if == "failed" else ARROWS[line]
+            return EDGES_TO_JUNCTIONS[kind]
+        return "-.->" if head.run_if == "failed" else ARROWS[kind]
 
     def _add_marks(self, job: AnyJob) -> None:
         """Add the styles that mark critical and forever jobs."""

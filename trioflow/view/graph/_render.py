@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack, get_args
 
-from ..._core.api.views import BaseScheduler, JobState, file_path, flag, is_among, is_scheduler, short_repr
-from .._state_styles import DARK_SCHEME_TEXT, STATE_STYLES
+from ..._core.api.views import BaseScheduler, file_path, flag, is_among, is_scheduler, short_repr
 from ..text._listing import EndRow
 from ..text._selection import JobSelection
-from . import _dot, _graph_legend, _mermaid, _style
-from ._drawing import NO_CRITICAL_PATH, CriticalPath, Drawing, LineKind
+from . import _dark_scheme, _dot, _graph_legend, _mermaid
+from ._drawing import NO_CRITICAL_PATH, CriticalPath, Drawing
 from ._style import Direction
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def graph(
     digraph = _dot.make_digraph(drawing, direction)
     if has_legend:
         _graph_legend.add_legend(drawing, digraph)
-    if remark := folding_remark(scheduler, options):
+    if remark := simplification_remark(scheduler, options):
         digraph.attr("graph", label=remark)  # this comes last, because clusters that follow would inherit the label
     return digraph
 
@@ -76,12 +75,12 @@ def mermaid(
 ) -> str:
     """Return the text for `Scheduler.mermaid`. `critical_path` is the critical path of the last run."""
     text = _mermaid.flowchart_text(*_make_drawing(scheduler, critical_path=critical_path, **options))
-    remark = folding_remark(scheduler, options)
+    remark = simplification_remark(scheduler, options)
     return f"---\ntitle: {remark}\n---\n{text}" if remark else text
 
 
 def readable_mermaid(scheduler: BaseScheduler, critical_path: CriticalPath) -> str:
-    """Return the most detailed readable Mermaid flowchart. Empty if the flowchart would have no boxes or too many."""
+    """Return the most detailed readable Mermaid flowchart, or an empty string if it would have no boxes or too many."""
     _, drawing = choose_detail(scheduler, critical_path)
     return _mermaid.flowchart_text(drawing, "LR") if 0 < count_boxes(drawing) <= MAX_READABLE_BOXES else ""
 
@@ -94,14 +93,14 @@ def _make_drawing(
         raise ValueError(
             f"direction={short_repr(direction)} of graph(): choose one of {', '.join(get_args(Direction))}"
         )
-    drawing = (_make_folded_drawing if folding_remark(scheduler, options) else Drawing)(scheduler, **options)
+    drawing = (_make_simplified_drawing if simplification_remark(scheduler, options) else Drawing)(scheduler, **options)
     return drawing, direction or ("LR" if count_boxes(drawing) > MAX_READABLE_BOXES else "TB")
 
 
-MIN_FOLDED_JOBS: Final = 2000
+MIN_SIMPLIFIED_JOBS: Final = 2000
 """A graph with at least this many jobs is simplified, because `dot` would take minutes to draw it.
 
-It is not simplified if its options select the jobs to draw.
+Graphs whose options select the jobs to draw are not simplified.
 """
 DETAIL_LEVELS: Final[tuple[SelectionOptions, ...]] = (
     {},
@@ -115,8 +114,8 @@ DETAIL_LEVELS: Final[tuple[SelectionOptions, ...]] = (
 def choose_detail(scheduler: BaseScheduler, critical_path: CriticalPath) -> tuple[SelectionOptions, Drawing]:
     """Return the most detailed options with which a graph is readable, and the resulting drawing.
 
-    If no options make the graph readable, return the options that give the fewest boxes. Options that draw each nested
-    scheduler separately are preferred, because people look for the scheduler that failed.
+    Options that draw each nested scheduler separately are preferred, because people look for the scheduler that failed.
+    If no options make the graph readable, return the options that give the fewest boxes.
     """
     candidates: list[tuple[int, SelectionOptions, Drawing]] = []
     for options in DETAIL_LEVELS:
@@ -133,8 +132,8 @@ def choose_detail(scheduler: BaseScheduler, critical_path: CriticalPath) -> tupl
     )[1:]
 
 
-def folding_remark(scheduler: BaseScheduler, options: Mapping[str, Any]) -> str:
-    """Return the remark below a graph that is simplified because it has too many jobs. Empty if it is not simplified.
+def simplification_remark(scheduler: BaseScheduler, options: Mapping[str, Any]) -> str:
+    """Return the remark on a graph that is simplified because it has too many jobs. Empty if it is not simplified.
 
     Args:
         scheduler: the scheduler to draw.
@@ -144,10 +143,10 @@ def folding_remark(scheduler: BaseScheduler, options: Mapping[str, Any]) -> str:
     if any(name in options for name in ("only", "collapse", "bundle")):
         return ""
     job_count = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())
-    return "" if job_count < MIN_FOLDED_JOBS else f"{job_count} jobs - those that are alike are one box"
+    return "" if job_count < MIN_SIMPLIFIED_JOBS else f"{job_count} jobs - those that are alike are one box"
 
 
-def _make_folded_drawing(scheduler: BaseScheduler, **options: Any) -> Drawing:
+def _make_simplified_drawing(scheduler: BaseScheduler, **options: Any) -> Drawing:
     """Return a drawing in which similar jobs are one box. Nested schedulers are folded if that gives fewer boxes."""
     drawing = Drawing(scheduler, bundle=True, **options)
     if count_boxes(drawing) <= MAX_READABLE_BOXES or not any(map(is_scheduler, scheduler)):
@@ -190,8 +189,8 @@ def render(digraph: Digraph, image_format: ImageFormat, subject: str) -> bytes:
         raise RuntimeError(f"{subject}: dot ended with {error.returncode}: {message[-500:]}") from None
 
 
-def draw_narrow(draw: Callable[[Direction | None], str]) -> str:
-    """Return an SVG in the default direction, or from left to right if that is narrower and the first is too wide.
+def svg_in_best_direction(draw: Callable[[Direction | None], str]) -> str:
+    """Return an SVG in the default direction or, if that SVG is too wide, from left to right if that is narrower.
 
     Args:
         draw: a function that returns the SVG for a direction; None means the default direction.
@@ -202,7 +201,7 @@ def draw_narrow(draw: Callable[[Direction | None], str]) -> str:
 
 
 def _width_in_points(svg: str) -> float:
-    """Return the width of an SVG in points, or 0 if a program other than `dot` has rendered it."""
+    """Return the width of an SVG in points, or 0 if the SVG does not give its width in points."""
     number = svg.partition('width="')[2].partition("pt")[0]
     return float(number) if number.replace(".", "", 1).isdecimal() else 0.0
 
@@ -224,58 +223,4 @@ def export_picture(
     file = Path(file_path(path, "path", f"export_as_{image_format}file()"))
     subject = f"export_as_{image_format}file() of {scheduler.label!r}"
     picture = render(graph(scheduler, critical_path=critical_path, **options), image_format, subject)
-    file.write_bytes(add_dark_scheme(picture.decode()).encode() if image_format == "svg" else picture)
-
-
-# ---- the dark color scheme, which `dot` cannot write
-
-DARK_BACKGROUND: Final = "#1b1f26"
-DARK_LINE_COLORS: Final = {LineKind.ORDER: "#9aa5b1", LineKind.DATA: "#7fb8e6"}
-"""The colors of lines on a dark background. For other kinds of lines, the color is that of `LineKind.ORDER`."""
-SVG_CLASS: Final = "trioflow-graph"
-"""The CSS class of pictures to which the dark color scheme applies."""
-DEFAULT_TITLE: Final = "<title>%3</title>\n"
-"""The title that `dot` writes for a graph without a name. It is removed, because browsers show it as a tooltip."""
-
-
-def dark_scheme_css() -> str:
-    """Return a style sheet with the dark color scheme, which replaces the colors in pictures of class `SVG_CLASS`."""
-    return "\n".join(["@media screen and (prefers-color-scheme: dark) {", *dict.fromkeys(_css_rules()), "}"])
-
-
-def add_dark_scheme(svg: str) -> str:
-    """Add a style sheet to an SVG of `dot`, so that the picture follows the color scheme of the browser."""
-    svg = svg.replace(DEFAULT_TITLE, "", 1)
-    start = svg.index("<svg ")
-    end = svg.index(">", start) + 1
-    tag = svg[start:end].replace("<svg ", f'<svg class="{SVG_CLASS}" ', 1)
-    return f"{svg[:start]}{tag}<style>{dark_scheme_css()}</style>{svg[end:]}"
-
-
-def _css_rules() -> Iterator[str]:
-    """Yield the rules of the style sheet. Some of them are repeated."""
-    yield _css_rule('[fill="white"]', "fill", DARK_BACKGROUND)
-    yield _css_rule("text:not([fill])", "fill", DARK_SCHEME_TEXT)
-    for style in STATE_STYLES.values():
-        (fill, line, text, frame), dark = style.light_colors, style.dark_colors
-        yield _css_rule(f':not(text)[fill="{fill}"]', "fill", dark.fill)
-        yield _css_rule(f':not(text)[fill="{frame}"]', "fill", dark.frame)
-        yield _css_rule(f'[stroke="{line}"]', "stroke", dark.outline)
-        yield _css_rule(f'text[fill="{text}"]', "fill", dark.text)
-    # The fill color of failed jobs is also the border color of frames with a failure inside.
-    failed_state = JobState.FAILED
-    yield _css_rule(
-        f'[stroke="{STATE_STYLES[failed_state].light_colors.fill}"]',
-        "stroke",
-        STATE_STYLES[failed_state].dark_colors.fill,
-    )
-    for attribute in ("stroke", "fill"):
-        yield _css_rule(f'[{attribute}="{_style.CRITICAL_PATH_COLOR}"]', attribute, "#ffffff")
-    for kind, color in DARK_LINE_COLORS.items():
-        light = _dot.LINE_ATTRIBUTES[kind].get("color", _dot.FAINT_COLOR)
-        yield _css_rule(f'[stroke="{light}"]', "stroke", color)
-        yield _css_rule(f'[fill="{light}"]', "fill", color)
-
-
-def _css_rule(selector: str, attribute: str, color: str) -> str:
-    return f".{SVG_CLASS} {selector} {{ {attribute}: {color}; }}"
+    file.write_bytes(_dark_scheme.add_dark_scheme(picture.decode()).encode() if image_format == "svg" else picture)

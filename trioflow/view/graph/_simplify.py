@@ -1,4 +1,4 @@
-"""Two ways to simplify a drawing: `Bundler` draws similar jobs as one box, and `bridge` removes jobs from the lines."""
+"""Two ways to simplify a drawing: `Bundler` draws similar jobs as one box, and `bypass_jobs` bypasses jobs left out."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ class Bundler:
 
     A bundle consists of similar jobs, of similar nested schedulers, or of the jobs of a chain. Two jobs are similar if
     they are in the same scheduler, look the same (class, visible settings, and label except for numbers), and have the
-    same requirements or similar ones. Two nested schedulers are similar if, in addition, their members are similar. In
-    a chain, each job requires only the previous job, and no other job requires that previous job.
+    same requirements or similar requirements. Two nested schedulers are similar if, in addition, their members are
+    similar. A chain consists of at least `MIN_CHAIN_LENGTH` jobs of one scheduler that look the same. In a chain, each
+    job requires only the previous job, and no other job requires that previous job.
 
-    A scheduler that is drawn as a single box is bundled only with the members of similar enclosing schedulers.
+    A scheduler that is drawn as a single box is bundled only with its counterparts in similar enclosing schedulers.
 
     Args:
         stand_ins: the stand-in of each job, which is the job drawn in its place. The bundler updates this dict.
@@ -37,9 +38,10 @@ class Bundler:
         self._bundles: Final[dict[AnyJob, list[AnyJob]]] = {}
 
     def find_bundles(self, jobs: Sequence[AnyJob]) -> dict[AnyJob, list[AnyJob]]:
-        """Return the bundles of two or more jobs, each by its first job, which becomes the stand-in of all its jobs.
+        """Return the bundles of two or more jobs, by their first jobs.
 
-        This takes O(V + E) time for V jobs and E requirements.
+        The first job of a bundle becomes the stand-in of all its jobs. For V jobs and E requirements, this takes
+        O(V + E) time.
 
         Args:
             jobs: the jobs that are not left out, each after its requirements and its enclosing schedulers.
@@ -77,7 +79,7 @@ class Bundler:
         )
 
     def _add_to_bundle(self, job: AnyJob, first_job: AnyJob) -> None:
-        """Add a job to the bundle of `first`."""
+        """Add a job to the bundle of `first_job`."""
         self._stand_ins[job] = first_job
         self._bundles.setdefault(first_job, []).append(job)
 
@@ -120,10 +122,10 @@ def _scheduler_shapes(members_by_scheduler: dict[AnyJob, list[AnyJob]]) -> dict[
         outside_requirements: set[AnyJob] = set()
         key: list[Any] = []
         for job in members:
-            number, outside_of_job = shapes.get(job, (0, frozenset()))
+            number, nested_outside_requirements = shapes.get(job, (0, frozenset()))
             outside_requirements |= {
                 requirement
-                for requirement in {*job.required, *outside_of_job}
+                for requirement in {*job.required, *nested_outside_requirements}
                 if requirement not in indices and not is_inside(requirement, scheduler)
             }
             inside = frozenset(indices[requirement] for requirement in job.required if requirement in indices)
@@ -158,29 +160,29 @@ def _find_chains(jobs: Sequence[AnyJob]) -> dict[AnyJob, AnyJob]:
     return {job: previous_in_chain[job] for job in chained_jobs}
 
 
-LineKindT = TypeVar("LineKindT")
+EdgeKindT = TypeVar("EdgeKindT")
 
 
-def bridge_jobs(
-    lines: dict[tuple[AnyJob, AnyJob], LineKindT], left_out_jobs: Sequence[AnyJob], detour_kind: LineKindT
+def bypass_jobs(
+    edges: dict[tuple[AnyJob, AnyJob], EdgeKindT], left_out_jobs: Sequence[AnyJob], indirect_kind: EdgeKindT
 ) -> list[AnyJob]:
-    """Remove jobs from `lines`, connect their neighbors, and return the jobs that remain as junctions.
+    """Remove jobs from `edges`, connect their neighbors, and return the jobs that remain as junctions.
 
-    A job remains as a junction if more lines would be needed to connect its neighbors than the job has. For example, a
-    barrier between a thousand jobs and a thousand others becomes a point, not a million lines. No step increases the
-    number of lines, so the function takes O(V + E) time.
+    A job remains as a junction if connecting its neighbors would take more edges than the job has. For example, a
+    barrier between a thousand jobs and a thousand others becomes a point, not a million edges. No step increases the
+    number of edges, so the function takes O(V + E) time.
 
     Args:
-        lines: the lines, as pairs of tail and head, with the kind of each. This dict is changed in place.
+        edges: the edges, as pairs of tail and head, with the kind of each. This dict is changed in place.
         left_out_jobs: the jobs to remove, in topological order.
-        detour_kind: the kind of the new lines.
+        indirect_kind: the kind of the new edges.
 
     """
     predecessors: dict[AnyJob, dict[AnyJob, None]] = {job: {} for job in left_out_jobs}
     successors: dict[AnyJob, dict[AnyJob, None]] = {job: {} for job in left_out_jobs}
-    affected_lines = [ends for ends in lines if ends[0] in predecessors or ends[1] in predecessors]
-    for tail, head in affected_lines:
-        del lines[tail, head]
+    affected_edges = [ends for ends in edges if ends[0] in predecessors or ends[1] in predecessors]
+    for tail, head in affected_edges:
+        del edges[tail, head]
         predecessors.setdefault(head, {})[tail] = None
         successors.setdefault(tail, {})[head] = None
     _drop_dead_ends(left_out_jobs, predecessors, successors)  # jobs to which no path leads from a drawn job
@@ -190,7 +192,7 @@ def bridge_jobs(
     ]
     for head, tails in predecessors.items():
         for tail in tails:
-            lines.setdefault((tail, head), detour_kind)
+            edges.setdefault((tail, head), indirect_kind)
     return junctions
 
 
@@ -215,7 +217,7 @@ def _drop_dead_ends(jobs: Iterable[AnyJob], neighbors: Neighbors, opposite_neigh
 
 
 def _try_to_remove(job: AnyJob, predecessors: Neighbors, successors: Neighbors) -> bool:
-    """Connect the predecessors of a job directly to its successors, unless that would take more lines.
+    """Connect the predecessors of a job directly to its successors, unless that would take more edges.
 
     Return whether the job was removed in this way.
     """

@@ -1,7 +1,7 @@
 """The style of jobs in pictures, for both dot and Mermaid: the colors of states, and the captions of boxes.
 
-Color is never the only mark of a state, because a picture may be printed in black and white. States have the symbols of
-`Scheduler.list`, critical jobs have `!` and a thick border, and forever jobs have a dashed border.
+Color is never the only mark of a state, because a picture may be printed in black and white. Most states have the
+symbols of `Scheduler.list`, critical jobs have `!` and a thick border, and forever jobs have a dashed border.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Direction = Literal["TB", "LR"]
 """The direction of a graph: top to bottom, or left to right."""
 
 CRITICAL_PATH_COLOR: Final = "#111418"
-"""The color of lines on the critical path, as in a timeline."""
+"""The color of edges on the critical path, as in a timeline."""
 TROUBLE_BORDER_COLORS: Final = {
     JobState.FAILED: STATE_STYLES[JobState.FAILED].light_colors.fill,
     JobState.BLOCKED: STATE_STYLES[JobState.BLOCKED].light_colors.outline,
 }
-"""The color of the border of a bundle or scheduler that has a job in one of these states. The worst state is first."""
+"""The border colors of bundles and schedulers that contain a job in one of these states. The worst state is first."""
 
 
 class Caption(NamedTuple):
@@ -40,7 +40,7 @@ class Caption(NamedTuple):
 
 
 def shown_state(jobs: list[AnyJob]) -> JobState:
-    """Return the state that the box for these jobs shows: that of their states which `STATE_PRECEDENCE` lists first.
+    """Return the state that the box for these jobs shows: the one of their states that is first in `STATE_PRECEDENCE`.
 
     A forever job that was cancelled at the end of a completed run counts as SUCCEEDED.
     """
@@ -95,14 +95,17 @@ def _state_counts_text(jobs: list[AnyJob]) -> str:
 
 
 def _duration_range_text(jobs: list[AnyJob]) -> str:
-    """Return the duration of a job in the last run, or the range of the durations of a bundle, as text."""
+    """Return the duration of a job, or the range of durations in a bundle, as text. Forever jobs are ignored."""
     durations = [job.elapsed for job in jobs if job.elapsed is not None and not job.forever]
     extremes = (min(durations), max(durations)) if durations else ()
     return " to ".join(dict.fromkeys(map(duration_text, extremes)))
 
 
 def box_colors(jobs: list[AnyJob]) -> BoxColors:
-    """Return the colors of the box for these jobs. If only some of them failed or are blocked, the fill is pale."""
+    """Return the colors of the box for these jobs.
+
+    If only some of the jobs, or only members of theirs, failed or are BLOCKED, the fill is pale.
+    """
     colors = STATE_STYLES[shown_state(jobs)].light_colors
     for trouble_state in TROUBLE_BORDER_COLORS:
         if all(job.state is trouble_state for job in jobs):
@@ -117,7 +120,7 @@ def box_colors(jobs: list[AnyJob]) -> BoxColors:
 
 
 def count_members_in_state(job: AnyJob, state: JobState) -> int:
-    """Return the number of jobs in a scheduler, at any depth, that are in a state, or 0 if `job` is no scheduler."""
+    """Return the number of ordinary jobs in `job`, at any depth, that are in a state; 0 if `job` is not a scheduler."""
     if not is_scheduler(job):
         return 0
     return sum(member.state is state and not is_scheduler(member) for member in job.iterate_jobs())

@@ -36,7 +36,7 @@ class Display:
         self.wake()
 
     def job_retried(self, job: JobRecord) -> None:
-        """Show that a further attempt of a job begins."""
+        """Show that a retry of a job has begun."""
         self.wake()
 
     def job_ready(self, job: JobRecord) -> None:
@@ -80,7 +80,7 @@ class Ticker:
             self._wake_event.set()
 
     def stop(self) -> None:
-        """Stop the thread. Wait until it has ended, except if this is called in the thread itself."""
+        """Stop the thread. Wait until it has ended, unless this is called in the thread itself."""
         self._stop_event.set()
         self._wake_event.set()
         if threading.current_thread() is not self._thread:

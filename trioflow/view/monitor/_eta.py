@@ -1,20 +1,24 @@
 """Estimates of a run's remaining time, from the expected and the measured durations of its jobs.
 
-The remaining time of a scheduler is at least that of its longest chain of remaining jobs. It is also at least that of a
-list schedule of the remaining jobs on the slots of the window, in which each free slot takes the next job. A resource
-of the pool bounds the time in the same way. It acts like a number of slots: the number of jobs that can hold the
-resource at the same time. Rates and throttled keys become available at known times. The estimate is the largest of
-these bounds. (A list schedule takes at most the sum of the first two: Graham 1966.)
+The estimate of a scheduler's remaining time is the largest of these times:
+
+- The duration of its longest chain of remaining jobs.
+- The makespan of its remaining jobs on the slots of its window, if each slot that becomes free takes the next job. This
+  schedule ignores the requirements of the jobs. A schedule that observes them takes at most the sum of this time and
+  the first one (Graham 1966).
+- For each resource of its pool, the time that the remaining jobs take because they share the resource. For example, the
+  resource may act like a number of slots: the number of jobs that can hold it at the same time. Rates and throttled
+  keys become available at known times.
 
 A nested scheduler counts as a job whose duration is the scheduler's own estimate. The estimates are computed from the
-innermost schedulers outwards, in O(n log slots) for the n unsettled jobs of each scheduler.
+innermost schedulers outwards, in O(n log n) time for the n unsettled jobs of each scheduler.
 
-A job without an expected duration counts with the median of the known durations. If no duration is known, each job
-is assumed to take one unit of time. All remaining durations are multiplied by the ratio of measured to expected
+A job without an expected duration is assumed to take the median of the known durations. If no duration is known, each
+job is assumed to take one unit of time. All remaining durations are multiplied by the ratio of measured to expected
 durations of the jobs that have succeeded. While this ratio is unknown, units cannot be converted to seconds, so there
-is no estimate.
+is no estimate, unless all remaining jobs report progress.
 
-A running job that reports progress is assumed to continue at the speed it has had so far.
+A running job that reports progress is assumed to continue at its average speed so far.
 
 `Estimator` is independent of monitors. Its jobs may be any objects, and the caller passes a function that returns the
 progress of each job. `Forecast` queries an estimator at intervals for the run that a monitor shows.
@@ -32,7 +36,7 @@ from functools import partial
 from operator import itemgetter
 from typing import Final, Generic, TypeVar
 
-from ..._core.api.views import JobState, longest_paths, median_duration
+from ..._core.api.views import JobState, longest_path_lengths, median_duration
 from ._model import RunModel
 from ._records import JobRecord, RunSource, SchedulerRecord
 
@@ -42,7 +46,10 @@ MIN_SUCCEEDED_JOBS: Final = 3
 """The number of jobs that must have succeeded before there is an estimate, if no job has an expected duration."""
 
 PRIOR_WEIGHT: Final = 0.1
-"""The weight of the expected durations in the ratio of measured to expected ones, as a fraction of their total."""
+"""A fraction of the total expected duration, added to both terms of the ratio of measured to expected durations.
+
+It keeps the first few jobs from dominating the ratio.
+"""
 
 JobProgress = tuple[str, float, float | None]
 """A job's state, the number of seconds that the job has run, and the number of seconds that remain.
@@ -68,7 +75,7 @@ class ResourceBound(Generic[Node]):
         jobs: the jobs that need the resource, at any depth.
         amount_needed: a function that returns the amount that a job needs.
         total_amount: the total amount of the resource; infinity for a rate.
-        start_delay: a function that returns the seconds until a rate or a cooldown lets these jobs start.
+        start_delay: a function that returns the seconds until a rate or a cooldown lets all of the given jobs start.
 
     """
 
@@ -88,8 +95,8 @@ class SchedulerLevel(Generic[Node]):
         required_members: a function that returns the jobs of the scheduler that a job requires.
         slot_count: the number of jobs that may run at once; infinity if there is no limit.
         nested_schedulers: those jobs that are schedulers.
-        resource_bounds: the bounds of the resources in the scheduler's pool, and of those that it reserves for its
-            jobs.
+        resource_bounds: the bounds of the resources in the scheduler's pool, and of those that the scheduler itself
+            reserves for its jobs.
         is_longest_first: whether jobs start in the order of their longest chains of successors, instead of in the order
             of `jobs`.
         expected_durations: the expected duration of each job in seconds. The estimator sets this.
@@ -127,9 +134,9 @@ class Estimator(Generic[Node]):
         unknown_count = len(jobs) - len(known_durations)
         self._expected_total_seconds: Final = sum(known_durations.values()) + default_duration * unknown_count
         self._has_expected_durations: Final = bool(known_durations)
-        # The number of jobs that have succeeded, with the sums of their measured and of their expected durations.
-        self._measured_seconds = self._expected_seconds = 0.0
+        # The number of jobs that have succeeded, and the sums of their measured and expected durations.
         self._succeeded_count = 0
+        self._measured_seconds = self._expected_seconds = 0.0
         scheduler_durations: dict[Node, float] = {}  # the expected duration of each scheduler, in seconds
         for level in reversed(self._levels):
             level.expected_durations = {
@@ -138,7 +145,7 @@ class Estimator(Generic[Node]):
                 else known_durations.get(job, default_duration)
                 for job in level.jobs
             }
-            paths = longest_paths(level.jobs, level.required_members, level.expected_durations, default_duration)
+            paths = longest_path_lengths(level.jobs, level.required_members, level.expected_durations, default_duration)
             level.successor_chain_seconds = {job: path - level.expected_durations[job] for job, path in paths.items()}
             scheduler_durations[level.scheduler] = max(
                 0.0, *paths.values(), sum(level.expected_durations.values()) / level.slot_count
@@ -182,7 +189,10 @@ class Estimator(Generic[Node]):
                 self._expected_seconds += level.expected_durations[job]
 
     def _duration_ratio(self) -> float | None:
-        """Return the ratio of measured to expected durations; None if too few jobs have succeeded."""
+        """Return the ratio of measured to expected durations.
+
+        Return None if no job has an expected duration, and too few jobs have succeeded.
+        """
         prior_seconds = PRIOR_WEIGHT * self._expected_total_seconds if self._has_expected_durations else 0.0
         if not self._has_expected_durations and self._succeeded_count < MIN_SUCCEEDED_JOBS:
             return None
@@ -234,16 +244,16 @@ def _estimate_level(
 
 
 RemainingWork = tuple[float, float]
-"""A key that sorts an unsettled job by the order of starts, and the job's remaining seconds.
+"""A job's sort key, which follows the order in which waiting jobs start, and the job's remaining seconds.
 
 The key of a running job is -inf.
 """
 
 
 def _list_schedule_makespan(remaining_work: list[RemainingWork], slot_count: float) -> float:
-    """Return the makespan, in seconds, of a list schedule of these jobs, in which each free slot takes the next job.
+    """Return the makespan of these jobs, in seconds, if each slot that becomes free takes the next job.
 
-    This takes O(n log n) time.
+    Requirements between the jobs are ignored. This takes O(n log n) time.
     """
     if not remaining_work or slot_count >= len(remaining_work):
         return max((seconds_left for _, seconds_left in remaining_work), default=0.0)
@@ -256,8 +266,13 @@ def _list_schedule_makespan(remaining_work: list[RemainingWork], slot_count: flo
 def _resource_lower_bound(bound: ResourceBound[Node], remaining_work: dict[Node, RemainingWork]) -> float:
     """Return the minimum number of seconds that the remaining jobs take because they share a resource.
 
-    If all jobs need the same amount, the resource acts like a number of slots. Otherwise, the bound is the sum of
-    amount times remaining duration over all jobs, divided by the total amount.
+    This is the largest of these bounds:
+
+    - The sum of amount times remaining duration over all jobs, divided by the total amount.
+    - If all jobs need the same amount, the makespan on as many slots as there are jobs that can hold the resource at
+      the same time.
+    - If some jobs have not started, the delay until all of them may start, plus the shortest of their remaining
+      durations.
     """
     bound.jobs = [job for job in bound.jobs if job in remaining_work]
     if not bound.jobs:
@@ -286,8 +301,9 @@ class Forecast:
 
     The remaining time is the latest estimate, minus the time that has passed since that estimate.
 
-    Building an estimator for a large graph takes a long time, so it is built only once there are durations to estimate
-    from. The time that the first one takes to build does not lengthen the pause before the next estimate.
+    Building an estimator for a large graph takes a long time, so no estimator is built until there are durations to
+    estimate from. The time that it takes to build the first estimator does not lengthen the pause before the next
+    estimate.
     """
 
     def __init__(self, model: RunModel) -> None:
@@ -317,7 +333,7 @@ class Forecast:
         return None if self._last_estimate is None else max(0.0, self._last_estimate - (now - self._last_estimate_at))
 
     def _can_estimate(self) -> bool:
-        """Return whether any job has an expected duration or reports progress, or enough jobs have succeeded."""
+        """Return whether an estimate, an expected duration, or progress is known, or enough jobs have succeeded."""
         model = self._model
         if (
             self._last_estimate is not None
@@ -343,7 +359,7 @@ class Forecast:
         return self._estimator
 
     def _job_progress(self, job: JobRecord) -> JobProgress:
-        """Return the `JobProgress` of a job."""
+        """Return the state of a job, its elapsed seconds, and its remaining seconds if it reports progress."""
         started, finished = job.started_at, job.finished_at
         if finished is not None:
             if started is not None and job.state is JobState.SUCCEEDED:
@@ -371,8 +387,8 @@ def iterate_scheduler_levels(source: RunSource, root: SchedulerRecord) -> Iterat
         jobs = [job for job in source.topological_order(scheduler) if not job.forever]
         nested = [job for job in jobs if isinstance(job, SchedulerRecord)]
         slots = source.root_slot_count if scheduler is root else source.slot_count(scheduler)
-        pool_bounds = dict(_iterate_resource_bounds(source, scheduler, is_nested=scheduler is not root))
-        bounds_in_scope = {**enclosing_bounds, **pool_bounds}
+        own_bounds = dict(_iterate_resource_bounds(source, scheduler, is_nested=scheduler is not root))
+        bounds_in_scope = {**enclosing_bounds, **own_bounds}
         for job in jobs if bounds_in_scope else ():
             for name in source.job_needs(job):
                 if name in bounds_in_scope:
@@ -383,7 +399,7 @@ def iterate_scheduler_levels(source: RunSource, root: SchedulerRecord) -> Iterat
             source.required_members,
             math.inf if slots is None else max(1, slots),
             frozenset(nested),
-            [*pool_bounds.values()],
+            [*own_bounds.values()],
             source.is_longest_first(scheduler),
         )
         todo += [(nested_scheduler, bounds_in_scope) for nested_scheduler in nested]
@@ -392,7 +408,7 @@ def iterate_scheduler_levels(source: RunSource, root: SchedulerRecord) -> Iterat
 def _iterate_resource_bounds(
     source: RunSource, scheduler: SchedulerRecord, *, is_nested: bool
 ) -> Iterator[tuple[str, ResourceBound[JobRecord]]]:
-    """Yield the name and the bound of each resource that a scheduler provides to its jobs."""
+    """Yield the name and the bound of each resource that a scheduler reserves for its jobs, or has in its pool."""
     for name, amount in source.job_needs(scheduler).items() if is_nested else ():
         if isinstance(amount, (int, float)):  # a dict is an amount of a rate, which cannot be reserved
             yield name, ResourceBound([], partial(_amount_needed, source, name), amount)

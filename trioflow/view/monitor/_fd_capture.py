@@ -11,7 +11,8 @@ one pipe, to keep the order of their output. To keep the order of this output an
 before `print` adds a line. When the picture ends, descriptors 1 and 2 refer to the terminal again. As long as a process
 has one of the pipes open, the thread continues to read it, and copies the output to the terminal.
 
-No other process has the read end of a pipe; a fork closes it. So if this program is killed, its children get EPIPE.
+No other process has the read end of a pipe; a fork closes it. So if this program is killed, its children get EPIPE when
+they write.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ PROMPT_DELAY: Final = 1.0
 class CapturePipe:
     """A pipe for output, with the job that writes to it and the incomplete last line.
 
-    The lock of the owner protects the methods and attributes.
+    The job and the incomplete line change only under the lock of the `FdCapture`.
 
     Attributes:
         write_end: the descriptor of the write end, which is closed after the writing process has inherited it.
@@ -77,11 +78,12 @@ class CapturePipe:
 
 
 class FdCapture:
-    """The pipes that capture output for one picture, and the thread that reads them.
+    """The pipes that capture output for one display, and the thread that reads them.
 
     Args:
         buffer: the buffer to which the lines are added.
-        terminal: a descriptor of the terminal. The capture duplicates it; the caller closes the original.
+        terminal: a descriptor of the terminal or, if the lines of a log are tagged, of the real standard stream. The
+            capture duplicates it; the caller still owns the original.
         encoding: the encoding of the terminal.
 
     """
@@ -103,7 +105,7 @@ class FdCapture:
     # ---- writers
 
     def replace_descriptors(self) -> None:
-        """Replace each of descriptors 1 and 2 that refers to the terminal by a shared pipe."""
+        """Replace each of descriptors 1 and 2 that refers to the terminal with a shared pipe."""
         pipe = self._shared_pipe = self.open_pipe()
         device = _device_number(self._terminal_descriptor)
         for number, stream in ((1, sys.__stdout__), (2, sys.__stderr__)):
@@ -135,7 +137,7 @@ class FdCapture:
             pipe.job = job
 
     def restore(self) -> None:
-        """Restore descriptors 1 and 2, and drain the pipes."""
+        """Restore descriptors 1 and 2, and read each pipe once more. The thread copies later output to the terminal."""
         for number, stream in ((1, sys.__stdout__), (2, sys.__stderr__)):
             if number in self._replaced_descriptors:
                 _flush(stream)

@@ -2,8 +2,8 @@
 
 A line is written when a job starts, and another one when it ends. For a run of more than `MAX_LISTED_JOBS` jobs,
 `PROGRESS_LINE_COUNT` lines with the progress of the run are written instead. In both cases, each of the first
-`MAX_FAILURE_LINES` failures has a line. After `MAX_SILENT_SECONDS` without a line, the progress is written, because
-some CI systems kill programs that write nothing for a long time.
+`MAX_FAILURE_LINES` failures has a line. If no line has been written for a while, the progress is written, because some
+CI systems kill programs that write nothing for a long time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from ._run_header import RunHeader
 MAX_LISTED_JOBS: Final = 200
 PROGRESS_LINE_COUNT: Final = 20
 MAX_FAILURE_LINES: Final = 100
-MAX_SILENT_SECONDS: Final = 60.0
+SILENCE_CHECK_INTERVAL: Final = 60.0
+"""Seconds between two checks, each of which writes the progress if no line was written for half of the interval."""
 
 
 def _outcome_word(job: JobRecord) -> str:
@@ -98,12 +99,12 @@ class LogDisplay(Display):
         self._last_line_at = time.monotonic()
         self._failure_count = 0
         self._progress_step = 0  # the step, out of `PROGRESS_LINE_COUNT`, that the latest progress line showed
-        self._ticker: Final = Ticker(self._report_if_silent, 0, MAX_SILENT_SECONDS)
+        self._ticker: Final = Ticker(self._report_if_silent, 0, SILENCE_CHECK_INTERVAL)
         self._get_tag: Final = get_tag
         self._tagged_streams: list[TaggedStream] = []
 
     def start(self) -> None:
-        """Write the number of jobs, and tag the standard streams."""
+        """Write the number of jobs, and start tagging the lines on the standard streams if there are tags."""
         jobs = self._model.root_counts.job_count + self._model.forever_count
         self._write_line(f"{self._symbols.escape(self._model.label)}: {jobs} job{'s' * (jobs != 1)}")
         self._ticker.start()
@@ -113,10 +114,10 @@ class LogDisplay(Display):
             ]
 
     def wake(self) -> None:
-        """Do nothing, because lines are written only for the events below."""
+        """Do nothing, because lines are written only for the events that have methods of their own."""
 
     def job_started(self, job: JobRecord) -> None:
-        """Write a line for the start of a job, unless there are too many jobs."""
+        """Write a line for the start of a job, if there are few jobs."""
         if self._model.root_counts.job_count <= MAX_LISTED_JOBS:
             self._write_line(f"{'start':<9} {full_name(job, self._symbols)}")
 
@@ -136,17 +137,17 @@ class LogDisplay(Display):
             self._write_progress()
 
     def job_retried(self, job: JobRecord) -> None:
-        """Write a line for a further attempt of a job."""
+        """Write a line for a retry of a job, if there are few jobs."""
         if self._model.root_counts.job_count <= MAX_LISTED_JOBS:
             self._write_line(f"{'again':<9} {full_name(job, self._symbols)}  {attempt_text(job)}")
 
     def job_ready(self, job: JobRecord) -> None:
-        """Write a line for a service that is ready."""
+        """Write a line for a service that is ready, if there are few jobs."""
         if self._model.root_counts.job_count <= MAX_LISTED_JOBS:
             self._write_line(f"{'ready':<9} {full_name(job, self._symbols)}")
 
     def stop(self) -> None:
-        """Write the verdict on the run."""
+        """Restore the standard streams, and write the verdict on the run."""
         self._ticker.stop()
         while self._tagged_streams:
             self._tagged_streams.pop().restore()
@@ -175,7 +176,7 @@ class LogDisplay(Display):
         self._write_line(f"{100 * self._progress_step // PROGRESS_LINE_COUNT:>3}% {self._header.counts_text()}")
 
     def _report_if_silent(self) -> None:
-        if time.monotonic() - self._last_line_at > MAX_SILENT_SECONDS / 2:
+        if time.monotonic() - self._last_line_at > SILENCE_CHECK_INTERVAL / 2:
             self._write_progress()
 
     def _write_line(self, text: str) -> None:
@@ -185,7 +186,7 @@ class LogDisplay(Display):
                 return
             self._last_line_at = time.monotonic()
             try:
-                now = time.localtime(self._model.source.time_of_day())
+                now = time.localtime(self._model.source.wall_clock_time())
                 self._stream.write(f"{time.strftime('%H:%M:%S', now)} {text}\n")
                 self._stream.flush()
             except (OSError, ValueError):

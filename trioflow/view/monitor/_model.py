@@ -3,13 +3,14 @@
 The monitor's hooks update the model in the thread of the run. The drawing thread reads the model without a lock, so
 drawing never makes the run wait. This is safe for three reasons:
 
-- The hooks change only integers and dicts, and each change is a single bytecode instruction. The drawing thread copies
-  a dict with `list(...)`, which no other thread can interrupt, and iterates over the copy.
-- If the drawing thread reads the model while a hook updates it, a count may be off by one until the next picture.
-- The drawing thread reads each state and each time only once per picture.
+- Only the thread of the run changes the model, and each change of an attribute or a dict is atomic. The drawing thread
+  copies a dict with `list(...)`, which no other thread can interrupt, and iterates over the copy.
+- If the drawing thread reads the model while a hook updates it, the counts in one picture may be inconsistent. The next
+  picture corrects them.
+- The drawing thread reads a time only once before it tests and uses it.
 
-Handling an event takes time proportional to the depth of nesting, because the counts of a scheduler include those of
-its nested schedulers. Forever jobs, and all jobs nested in them, are counted separately.
+Handling an event of one job takes time proportional to the job's depth of nesting, because the counts of a scheduler
+include those of its nested schedulers. Forever jobs, and all jobs nested in them, are counted separately.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from ._records import JobRecord, RunSource, SchedulerRecord
 class JobCounts:
     """The number of a scheduler's jobs in each state, including the jobs of nested schedulers.
 
-    Forever jobs and schedulers themselves are not counted.
+    Forever jobs are not counted. Nested schedulers themselves are counted only in `row_count`.
     """
 
     __slots__ = (
@@ -67,7 +68,7 @@ class JobCounts:
 
     @property
     def are_all_jobs_waiting(self) -> bool:
-        """Whether all jobs still wait, because none has started or settled."""
+        """Whether all jobs are still waiting to start."""
         return not (self.running_count or self.unreached_count or any(self.settled_counts.values()))
 
     def iterate_outwards(self) -> Iterator[JobCounts]:
@@ -136,10 +137,10 @@ class RunModel:
         self.running_jobs: Final[dict[JobRecord, None]] = {}
         self.failed_jobs: Final[dict[JobRecord, None]] = {}
         self.forever_jobs: Final[dict[JobRecord, None]] = {}  # omits forever jobs nested in another forever job
-        self.slot_holders: Final[dict[JobRecord, None]] = {}  # the running members of the outermost scheduler
-        # The jobs that are ready to start, grouped by their scheduler and the text of their needs.
+        self.slot_holders: Final[dict[JobRecord, None]] = {}  # the running members of the root, without forever jobs
+        # The ready jobs, without forever jobs and schedulers, grouped by their scheduler and the text of their needs.
         self.ready_jobs_by_needs: Final[dict[tuple[SchedulerRecord, str], dict[JobRecord, None]]] = {}
-        # The key under which `ready_jobs_by_needs` has each ready job.
+        # The key of each ready job in `ready_jobs_by_needs`.
         self._ready_keys_by_job: Final[dict[JobRecord, tuple[SchedulerRecord, str]]] = {}
         # The failed jobs, grouped by the text of their exceptions.
         self.failed_jobs_by_text: Final[dict[str, dict[JobRecord, None]]] = {}
@@ -177,8 +178,8 @@ class RunModel:
         return self.counts_by_scheduler[self.root]
 
     @property
-    def job_count(self) -> int | None:
-        """The number of jobs; None if unknown."""
+    def job_count(self) -> int:
+        """The number of jobs, without forever jobs and schedulers."""
         return self.root_counts.job_count
 
     @property
@@ -213,7 +214,7 @@ class RunModel:
     # ---- events
 
     def nested_run_started(self, scheduler: SchedulerRecord) -> None:
-        """Record that a nested scheduler begins a further attempt, or begins its run with changed jobs."""
+        """Record that a nested scheduler runs again, or begins its first run with changed members."""
         old_counts = self.counts_by_scheduler[scheduler]
         old_counts.subtract_from_enclosing()
         for key in [key for key in self.ready_jobs_by_needs if key[0] is scheduler or key[0].is_inside(scheduler)]:
@@ -265,7 +266,7 @@ class RunModel:
         self.display.job_started(job)
 
     def job_retried(self, job: JobRecord, attempt: int) -> None:
-        """Record that a further attempt of a job begins."""
+        """Record that a job has begun attempt number `attempt`, which is a retry."""
         job.attempts = attempt
         self.display.job_retried(job)
 
@@ -299,11 +300,11 @@ class RunModel:
 
     @property
     def failure_count(self) -> int:
-        """The number of failed jobs, plus the number of schedulers that failed for another reason than a failed job."""
+        """The number of failed jobs, plus the number of schedulers that failed for a reason other than a failed job."""
         return len(self.failed_jobs) if self._final_tally is None else self._final_tally.failure_count
 
     def replace_counts(self, counts: Mapping[str, int], failure_count: int) -> None:
-        """Replace the counts by those in the last event of the run, because other events may have been dropped."""
+        """Replace the counts with those in the last event of the run, because other events may have been dropped."""
         self._final_tally = _verdict.Tally.from_counts(counts, failure_count)
         root_counts = self.root_counts
         for state in root_counts.settled_counts:

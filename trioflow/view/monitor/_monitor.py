@@ -12,13 +12,13 @@ from typing import Final, TextIO, TypeVar, cast
 from ..._core.api.views import AnyJob, BaseScheduler, Instrument, duration, flag, is_in_notebook_cell, short_repr
 from ..text import _symbols
 from ._display import Display
-from ._live import LiveSource
+from ._live_source import LiveSource
 from ._log_display import LogDisplay
 from ._model import RunModel
+from ._picture_renderer import PictureRenderer
 from ._records import RunSource, SchedulerRecord
 from ._row_selection import full_name
 from ._stream_proxy import is_terminal
-from ._styled_lines import PictureRenderer
 
 DUMB_TERMINALS: Final = ("dumb", "unknown")
 """Values of TERM for terminals that cannot move their cursor."""
@@ -65,18 +65,18 @@ class Monitor(Instrument):
     If the output breaks, the monitor stops, and the run goes on.
 
     Args:
-        file: the text stream to write to. If it is None, this is the value of `sys.stdout` when the run begins.
+        file: the text stream to write to. By default, it is the value of `sys.stdout` when the run begins.
         refresh_per_second: the maximum number of pictures per second, from 0.1 to 60.
         tag: whether to prefix each line of output with the label of the job that printed it. This includes the output
             of commands, and of the process of a `ProcessJob`.
         child_output: whether to replace descriptors 1 and 2 by pipes while there is a picture on the terminal, so that
             the output of all child processes appears above it. The child processes then see no terminal. `trioflow
-            run` sets this.
+            run` sets this option.
 
     Raises:
         ModuleNotFoundError: rich is not installed; `pip install 'trioflow[monitor]'` installs it.
-        TypeError: `file` is not a stream, or a number is of another type.
-        ValueError: a number is out of range.
+        TypeError: an argument has the wrong type.
+        ValueError: `refresh_per_second` is out of range.
 
     Example:
         >>> import io
@@ -137,13 +137,13 @@ class Monitor(Instrument):
             self._reset()
             raise
 
-    def _start_nested_run(self, live: LiveSource, record: SchedulerRecord) -> None:
-        if record is live.root:
+    def _start_nested_run(self, source: LiveSource, record: SchedulerRecord) -> None:
+        if record is source.root:
             return
         model = self._current_model()
-        if model.counts_by_scheduler[record].are_all_jobs_waiting and live.has_current_members(record):
+        if model.counts_by_scheduler[record].are_all_jobs_waiting and source.has_current_members(record):
             return  # nothing to reset: no job has started, and the members have not changed
-        live.create_records(record)
+        source.create_records(record)
         model.nested_run_started(record)
 
     @_release_output_on_error
@@ -164,12 +164,12 @@ class Monitor(Instrument):
         self._model.job_started(self._live_source.records[job], job.started_at)  # type: ignore[union-attr]
 
     def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Show that a further attempt of a job begins."""
+        """Show that a retry of a job has begun. Ignore the first attempt."""
         if job.attempts > 1:
-            self._show_attempt(scheduler, job)
+            self._show_retry(scheduler, job)
 
     @_release_output_on_error
-    def _show_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+    def _show_retry(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         assert self._live_source is not None
         record = self._live_source.records[job]
         self._live_source.update_record(record)

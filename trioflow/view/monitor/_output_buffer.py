@@ -46,7 +46,7 @@ class OutputPipeFactory(Protocol):
 
 
 class OutputBuffer:
-    """A buffer of the lines that will be written above a picture.
+    """A buffer of the lines that will be written above a picture, or to the tagged stream of a log.
 
     Args:
         wake: a function that is called when lines have been added.
@@ -67,7 +67,7 @@ class OutputBuffer:
         self._character_count = 0
         self._partial_lines: Final[dict[tuple[AnyJob | None, int], str]] = {}  # by job and thread id
         self._replaced_streams: list[tuple[str, TextIO, BufferedStream]] = []
-        self._stream_handlers: list[tuple[logging.StreamHandler[Any], TextIO, BufferedStream]] = []
+        self._replaced_handlers: list[tuple[logging.StreamHandler[Any], TextIO, BufferedStream]] = []
         self._owner_pid: int | None = None  # the process that draws; its forks have no drawing thread
         self.pipe_factory: OutputPipeFactory | None = None
         self.before_print: Callable[[], None] = _do_nothing
@@ -144,7 +144,7 @@ class OutputBuffer:
                 self.replace_stream(name)
 
     def replace_stream(self, name: str) -> None:
-        """Replace the stream `sys.stdout` or `sys.stderr`, and replace it in `logging` handlers, too."""
+        """Replace `sys.stdout` or `sys.stderr`, also in `logging` handlers; `name` is "stdout" or "stderr"."""
         self._owner_pid = os.getpid()
         stream = getattr(sys, name)
         replacement = BufferedStream(self, stream)
@@ -156,17 +156,17 @@ class OutputBuffer:
         for handler in _stream_handlers():
             if handler.stream is stream:
                 handler.setStream(replacement)
-                self._stream_handlers.append((handler, stream, replacement))
+                self._replaced_handlers.append((handler, stream, replacement))
 
     def restore_streams(self) -> None:
         """Restore the streams, unless other code has replaced them, and add all incomplete lines."""
-        for handler, stream, replacement in self._stream_handlers:
+        for handler, stream, replacement in self._replaced_handlers:
             if handler.stream is replacement:
                 handler.setStream(stream)
         for name, stream, replacement in self._replaced_streams:
             if getattr(sys, name) is replacement:
                 setattr(sys, name, stream)
-        self._replaced_streams, self._stream_handlers = [], []
+        self._replaced_streams, self._replaced_handlers = [], []
         self._owner_pid = self.pipe_factory = None
         self.finish_partial_lines()
 
@@ -200,7 +200,7 @@ class BufferedStream(StreamProxy):
 
     @property
     def has_picture(self) -> bool:
-        """Whether there is a picture on the real stream, so that other processes must not write to the stream."""
+        """Whether there is a picture on the real stream. If so, other processes must not write to that stream."""
         return self._buffer.has_picture
 
     def open_output_pipe(self) -> OutputPipe | None:

@@ -1,8 +1,8 @@
 """The records of jobs and schedulers that a monitor shows, and `RunSource`, which answers queries about the run.
 
-A run in this process and a run that is read from a file of events have the same classes of records. In the first case,
-the hooks of `Monitor` create the records and report events to the `RunModel`; in the second case, `events/_follow` does
-this.
+A run in this process and a run that is read from a file of events use the same classes of records. For a run in this
+process, the hooks of `Monitor` create the records, and report the events to the `RunModel`. For a run that is read from
+a file, `events/_follow` does both.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class JobRecord:
     """
 
     is_scheduler = False
-    # ---- identity
+    # ---- options
     is_critical = is_service = False
     expected_duration: float | None = None
     retry = 0
@@ -48,8 +48,8 @@ class JobRecord:
     """Whether the job is a scheduler that failed because one of its members failed."""
     error: BaseException | None = None
     machine_waits: tuple[tuple[float, float], ...] = ()
-    """The start and end of each interval in which the job, after its start, only waited for the machine's resources."""
-    # ---- the current run, updated by `RunSource.update`
+    """The start and end of each interval in which the job had started, but had to wait for capacity of its machine."""
+    # ---- the current run: fields that also change between events
     is_ready = False
     fraction_done: float | None = None
     status = ""
@@ -137,7 +137,7 @@ class RunSource:
     root_slot_count: int | None = None
     """The number of slots of the outermost scheduler; None if there is no limit."""
     used_token_count: int | None = None
-    """The number of tokens in use of the run's limiter; None if the window is not a limiter, or if unknown."""
+    """The number of tokens in use of the run's limiter; None if unknown, or if the window is not a limiter."""
     ending_word = ""
     """The word "ending" or "draining" if the run is about to end; otherwise an empty string."""
 
@@ -145,12 +145,12 @@ class RunSource:
         """Return the current time on the clock of the run."""
         raise NotImplementedError
 
-    def time_of_day(self) -> float:
-        """Return the time of day that corresponds to the current time of `clock`, in seconds since 1970."""
+    def wall_clock_time(self) -> float:
+        """Return the Unix time, in seconds, that corresponds to the current time of `clock`."""
         return time.time()
 
     def update_record(self, job: JobRecord) -> None:
-        """Update those fields of a job's record whose changes are not reported by hooks."""
+        """Update the fields of a job's record whose changes no hook reports."""
 
     def update_progress(self, job: JobRecord) -> None:
         """Update the progress in the record of a running job."""
@@ -164,7 +164,7 @@ class RunSource:
         raise NotImplementedError
 
     def expected_durations(self, scheduler: SchedulerRecord) -> dict[JobRecord, float]:
-        """Return the expected durations, in seconds, of those jobs of a scheduler that have one."""
+        """Map the members of a scheduler to their expected durations in seconds; members without one are omitted."""
         return {job: job.expected_duration for job in list(scheduler.members) if job.expected_duration is not None}
 
     def job_needs(self, job: JobRecord) -> Mapping[str, Any]:
@@ -176,7 +176,7 @@ class RunSource:
         return []
 
     def start_delay(self, resource: ResourceView, jobs: list[JobRecord]) -> float:
-        """Return the seconds until a rate or a cooldown of a resource lets these jobs start."""
+        """Return the seconds until the rate or the cooldown of a resource lets all these jobs start."""
         return 0.0
 
     def slot_count(self, scheduler: SchedulerRecord) -> int | None:
@@ -188,5 +188,5 @@ class RunSource:
         return False
 
     def topological_order(self, scheduler: SchedulerRecord) -> list[JobRecord]:
-        """Return the jobs of a scheduler in topological order, omitting jobs in cycles. Takes O(V + E) time."""
+        """Return the members of a scheduler in topological order, omitting members in cycles. Takes O(V + E) time."""
         return topological_order(list(scheduler.members), self.required_members)

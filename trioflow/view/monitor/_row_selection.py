@@ -45,11 +45,11 @@ class JobRow:
 
 @dataclass(frozen=True, slots=True)
 class SelectedRows:
-    """The rows selected for a picture, and the number of jobs that have none."""
+    """The rows selected for a picture, and the number of jobs without a row."""
 
     rows: list[JobRow]
     hidden_counts: dict[str, int] | None = None
-    """The number of jobs without a row, by state; None if all jobs have a row."""
+    """The number of jobs without a row, by state; None if the picture does not show this number."""
     forever_rows: list[JobRow] = field(default_factory=list[JobRow])
     """The rows of forever jobs, which are shown below all other rows."""
 
@@ -173,7 +173,7 @@ class RowSelector:
         return SelectedRows(rows, hidden, [JobRow(job) for job in forever_jobs])
 
     def _count_hidden_members(self, rows: Iterable[JobRow]) -> dict[str, int]:
-        """Return the number of jobs, by state, in those members of the outermost scheduler that have no line."""
+        """Return the number of hidden jobs by state: those in members of the outermost scheduler without a row."""
         counts = self._counts_by_state(self._model.root_counts)
         for row in rows:
             if row.depth == 0:
@@ -245,7 +245,7 @@ class RowSelector:
         return self._jobs_on_running_lines
 
     def _count_hidden_jobs(self, rows: Iterable[JobRow]) -> dict[str, int]:
-        """Return the number of jobs that have no line, by state."""
+        """Return the number of jobs without a row, by state."""
         counts = self._counts_by_state(self._model.root_counts)
         for row in rows:
             counts[_count_key(row.job.state)] -= row.equal_failure_count

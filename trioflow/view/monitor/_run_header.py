@@ -27,7 +27,7 @@ MIN_TIME_WIDTH: Final = len("59.9 s")
 MIN_BAR_WIDTH: Final = 8
 
 
-class RunFigures(Protocol):
+class RunProgress(Protocol):
     """The attributes of a run that the header shows. `RunModel` satisfies this protocol."""
 
     @property
@@ -70,7 +70,7 @@ class DisplayedCount(NamedTuple):
 class RunHeader:
     """The header of the pictures of one run. Its columns keep their positions from picture to picture."""
 
-    def __init__(self, model: RunFigures, symbols: Symbols) -> None:
+    def __init__(self, model: RunProgress, symbols: Symbols) -> None:
         self._model: Final = model
         self._symbols: Final = symbols
         self._is_unicode: Final = symbols.symbol_set is UNICODE_SYMBOLS

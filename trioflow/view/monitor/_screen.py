@@ -29,9 +29,9 @@ ERASE_LINE: Final = "\x1b[K"
 RESET_STYLE: Final = "\x1b[0m"
 
 MAX_REWRITTEN_GAP: Final = 6
-"""The maximum number of unchanged columns between two changes that are written again.
+"""The maximum number of unchanged columns that are rewritten to reach the next change.
 
-Moving the cursor across this number of columns would take as many bytes as writing them.
+Moving the cursor across this number of columns would take as many bytes as rewriting them.
 """
 
 CONTROL_SEQUENCES: Final = re.compile(

@@ -11,7 +11,7 @@ from typing import Any, Final, TextIO
 
 
 class StreamProxy(io.TextIOBase):
-    """A proxy for a text stream. Unless a subclass overrides them, all methods are those of the real stream."""
+    """A proxy for a text stream. Attributes that `io.TextIOBase` lacks are looked up in the real stream."""
 
     def __init__(self, real_stream: TextIO) -> None:
         """Create a proxy for `real_stream`."""
@@ -51,8 +51,8 @@ def is_terminal(stream: Any) -> bool:
 class InputProxy(StreamProxy):
     """A proxy for standard input that hides the picture while `input()`, `pdb` or other code reads from it.
 
-    Standard output is a pipe, not a terminal. This is why `input()` calls the methods of `sys.stdin`, but also why it
-    offers neither history nor completion.
+    While the proxy is installed, descriptor 1 is a pipe, not the terminal. So `input()` calls the methods of
+    `sys.stdin`, but offers neither history nor completion.
     """
 
     def __init__(self, pause: Callable[[], AbstractContextManager[None]], real_stream: TextIO) -> None:
@@ -87,7 +87,7 @@ class InputProxy(StreamProxy):
 
 
 def replace_input(pause: Callable[[], AbstractContextManager[None]]) -> InputProxy | None:
-    """Replace `sys.stdin` by a proxy and return the proxy. If `sys.stdin` is not a terminal, return None instead."""
+    """Replace `sys.stdin` with a proxy, and return the proxy. If `sys.stdin` is not a terminal, return None instead."""
     if not is_terminal(sys.stdin):
         return None
     replacement = InputProxy(pause, sys.stdin)

@@ -199,7 +199,7 @@ class TerminalDisplay(Display):
         return None
 
     def _terminal_size(self) -> tuple[int, int]:
-        """Return the columns and lines of the terminal. The variables COLUMNS and LINES take precedence."""
+        """Return the columns and lines of the terminal. If COLUMNS and LINES are both set, they take precedence."""
         if self._descriptor is not None and not {"COLUMNS", "LINES"} <= os.environ.keys():
             with contextlib.suppress(OSError):
                 columns, lines = os.get_terminal_size(self._descriptor)

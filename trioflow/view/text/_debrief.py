@@ -33,7 +33,7 @@ JobLike = TypeVar("JobLike")
 OBVIOUS_REASONS: Final = (None, NOT_IN_JOURNAL_REASON, NOT_SAVED_REASON)
 """The values of `reason_not_restored` that the debrief omits because users expect them."""
 MAX_COMPARED_FRAMES: Final = 50
-"""The number of innermost frames of two tracebacks that are compared to decide whether two failures are similar."""
+"""The maximum number of innermost frames that are compared to decide whether two failures are similar."""
 
 
 def debrief_text(scheduler: BaseScheduler, symbols: Symbols, listing: bool = False) -> str:
@@ -41,13 +41,13 @@ def debrief_text(scheduler: BaseScheduler, symbols: Symbols, listing: bool = Fal
 
     This takes O(V + E + L) time, where L is the total length of the tracebacks.
     """
-    parts = Debrief(scheduler, symbols)
+    debrief = Debrief(scheduler, symbols)
     listing_text = Listing(scheduler, symbols).text() if listing else ""
-    return "\n\n".join(filter(None, ["\n".join(parts.verdict_lines()), *parts.detail_paragraphs(), listing_text]))
+    return "\n\n".join(filter(None, ["\n".join(debrief.verdict_lines()), *debrief.detail_paragraphs(), listing_text]))
 
 
 def details_text(scheduler: BaseScheduler, symbols: Symbols, with_failures: bool = True) -> str:
-    """Return the debrief without the verdict and the counts. Also omit the failures if not `with_failures`."""
+    """Return the debrief without the verdict and the counts, and without the failures if `with_failures` is False."""
     return "\n\n".join(filter(None, Debrief(scheduler, symbols).detail_paragraphs(with_failures)))
 
 
@@ -77,13 +77,15 @@ class Debrief:
             yield _verdict.run_verdict(self._scheduler, reason, None).format_line(self._scheduler.label, self._symbols)
         if reason is not None and reason is not StopReason.COMPLETED:
             yield f"stop reason: {reason.name}"
-        culprits = [self._displayed_path(job) + _stop_reason_suffix(job) for job in _verdict.culprits(self._scheduler)]
+        culprits = [
+            self._displayed_path(job) + _stop_reason_suffix(job) for job in _verdict.culprit_chain(self._scheduler)
+        ]
         if culprits:
             yield f"culprit: {' -> '.join(culprits)}"
         yield Tally.for_scheduler(self._scheduler).describe()
 
     def detail_paragraphs(self, with_failures: bool = True) -> Iterator[str]:
-        """Yield the paragraphs below the verdict, some of them empty. Omit failures if not `with_failures`."""
+        """Yield the paragraphs below the verdict. Some may be empty. If `with_failures` is False, omit the failures."""
         yield from self.failure_paragraphs() if with_failures else ()
         yield self.not_run_paragraph()
         yield from self.incident_paragraphs()
@@ -135,7 +137,7 @@ class Debrief:
     # ---- the journal
 
     def not_restored_paragraph(self) -> str:
-        """Return a paragraph on the jobs that were not restored from the journal, each with the reason.
+        """Return a paragraph on the jobs that the journal unexpectedly did not restore, with the reason for each.
 
         Return an empty string if there are no such jobs.
         """
@@ -162,7 +164,7 @@ def _get_failure(job: AnyJob) -> Failure:
 
 
 def group_failures(failures: Iterable[tuple[JobLike, bool, Failure]]) -> list[list[JobLike]]:
-    """Return the failed jobs in groups. The failures of the jobs in a group are similar.
+    """Group failed jobs whose failures are similar.
 
     Groups of critical failures come first. Otherwise, groups and jobs are in the order in which the jobs settled.
 

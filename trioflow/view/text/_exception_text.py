@@ -24,7 +24,7 @@ INTERMEDIATE_LIBRARIES: Final = (
 )
 """Libraries whose frames may lie between those of trioflow and those of the user's code."""
 DEFAULT_MAX_LENGTH: Final = 100
-"""The default maximum number of characters. A line with a prefix and the exception then fits in a wide terminal."""
+"""The default maximum length of an exception's text. With a prefix, the text then fits in a line of a wide terminal."""
 
 
 def one_line_text(error: BaseException, max_length: int = DEFAULT_MAX_LENGTH) -> str:
@@ -60,7 +60,8 @@ def format_traceback(error: BaseException, tb: TracebackType | None = None) -> s
         tb: the traceback to format; None for the traceback of the exception.
 
     Returns:
-        The text, which ends with a newline. If no frame belongs to the user's code, the text is only the message.
+        The text, which ends with a newline. If no frame belongs to the user's code, the text is only the type and
+            the message.
 
     """
     root = traceback.TracebackException(type(error), error, tb or error.__traceback__, compact=True)

@@ -2,11 +2,11 @@
 
 ```
 1    ✓    <Job `fetch`>             1.4 s
-2  ! ▸    > <Scheduler `analyse`>  12.1 s  requires={1} -> entries={3, 4}
+2  ! ▸    > <Scheduler `analyze`>  12.1 s  requires={1} -> entries={3, 4}
 3  ! ✓      <Job `parse`>          318 ms
 4  ! ▸ ∞    <Job `watch`>          12.1 s
 5  ! ·      <Job `count`>                  requires={3}
-2     end < <Scheduler `analyse`>          exits={5}
+2     end < <Scheduler `analyze`>          exits={5}
 ```
 
 All jobs are numbered before the first line is formatted, because a line may refer to jobs below it. `listing_rows`
@@ -26,6 +26,7 @@ from ..._core.api.views import (
     AnyJob,
     BaseScheduler,
     JobState,
+    all_requirements,
     duration_text,
     find_cycle,
     flag,
@@ -40,7 +41,6 @@ from ..._core.api.views import (
     store_implied_requirements,
     stored_result,
     waiting,
-    waits_for,
 )
 from . import _exception_text
 from ._symbols import Symbols, display_width
@@ -48,11 +48,11 @@ from ._symbols import Symbols, display_width
 MAX_ALIGNED_WIDTH: Final = 80
 """The maximum width of the left column. A line with a wider left part is not aligned with the others."""
 
-MIN_DURATION: Final = 0.05
+MIN_SHOWN_DURATION: Final = 0.05
 """The shortest duration to show, in seconds. Shorter durations are mostly overhead, and vary between equal runs."""
 
 INDENT: Final = "  "
-"""The indentation of the jobs in a nested scheduler, for each level."""
+"""The indentation for each level of nesting."""
 
 
 class PlainRow(NamedTuple):
@@ -77,7 +77,7 @@ class EndRow(NamedTuple):
 
 
 class CycleRow(NamedTuple):
-    """A row without a job, which shows a cycle of requirements in the scheduler `job`.
+    """A row that shows a cycle of requirements in the scheduler `job`.
 
     The rows below it are those of the jobs that are in a cycle, or that wait for such jobs.
     """
@@ -199,7 +199,7 @@ def _restored_remark(job: AnyJob) -> str:
 
 def _job_duration_text(job: AnyJob) -> str:
     elapsed = job.elapsed or 0.0
-    return duration_text(elapsed, in_column=True) if elapsed >= MIN_DURATION else ""
+    return duration_text(elapsed, in_column=True) if elapsed >= MIN_SHOWN_DURATION else ""
 
 
 def listing_rows(scheduler: BaseScheduler) -> Iterator[ListingRow]:
@@ -254,12 +254,12 @@ def closed_cycle(scheduler: BaseScheduler) -> list[AnyJob]:
 
     If there is no cycle, return an empty list.
     """
-    cycle = find_cycle(tuple(scheduler), partial(waits_for, scheduler)) or []
+    cycle = find_cycle(tuple(scheduler), partial(all_requirements, scheduler)) or []
     return cycle + cycle[:1]
 
 
 def _omit_done_jobs(rows: Iterable[ListingRow]) -> Iterator[ListingRow]:
-    """Yield the rows without those of jobs that ran to their end, and without those of jobs nested in such jobs."""
+    """Yield all rows except those of jobs that ran to their end, and of jobs nested in them."""
     done_scheduler: BaseScheduler | None = None
     for row in rows:
         if done_scheduler is not None:

@@ -53,7 +53,7 @@ def match_paths(paths: Mapping[Key, str], pattern: str) -> list[Key]:
     equal_keys = [key for key, path in paths.items() if pattern in (path, escaped_paths[key])]
     if equal_keys:
         return equal_keys
-    # `fnmatch` would take the brackets of a default label, as in `fetch([1, 2])`, for a set of characters.
+    # `fnmatch` would interpret the brackets of a default label, as in `fetch([1, 2])`, as a set of characters.
     matches = re.compile(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL).fullmatch
     return [key for key, path in escaped_paths.items() if matches(path) or matches(paths[key])]
 

@@ -20,7 +20,7 @@ class SymbolSet:
     forever_symbol: str
 
     def all_symbols(self) -> str:
-        """Return all symbols as one string, which tests whether an encoding can represent them."""
+        """Return all symbols as one string, for testing whether an encoding can represent them."""
         return "".join((self.critical_symbol, *self.state_symbols.values(), self.forever_symbol))
 
 
@@ -41,10 +41,10 @@ class Symbols:
     the encoding cannot represent is escaped, e.g. as `\u6f22`.
     """
 
-    job_symbols_width: Final = 5  # the width of the result of `for_job`: three symbols, separated by blanks
+    job_symbols_width: Final = 5  # the width of the result of `job_symbols`: three symbols, separated by blanks
 
     def __init__(self, encoding: str | None = None) -> None:
-        """Choose the symbols for an encoding. None stands for all of Unicode. An unknown encoding is taken as ASCII."""
+        """Choose the symbols for an encoding. None stands for all of Unicode. An unknown encoding counts as ASCII."""
         self._encoding: Final = encoding if encoding is None or _can_encode(encoding, "") else "ascii"
         self.symbol_set: Final = (
             UNICODE_SYMBOLS

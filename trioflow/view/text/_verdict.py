@@ -1,7 +1,7 @@
 """The verdict on a run or a batch, with the same words in terminals, logs, debriefs and reports.
 
 All views count jobs by the rules of `Tally`. The jobs in nested schedulers are counted, but not the schedulers. A
-scheduler that failed for another reason than a failed job is counted as one more failure. Forever jobs that neither
+scheduler that failed for a reason other than a failed job is counted as one more failure. Forever jobs that neither
 failed nor were blocked are counted separately.
 """
 
@@ -59,14 +59,14 @@ class Tally:
 
     Args:
         jobs: the jobs, without nested schedulers.
-        failure_count: the number of failed jobs, plus the number of schedulers that failed for another reason than a
-            failed job. If it is None, the failed jobs among `jobs` are counted.
+        failure_count: the number of failed jobs, plus the number of schedulers that failed for a reason other than a
+            failed job. By default, all counted jobs in the state FAILED.
 
     """
 
     def __init__(self, jobs: Iterable[CountedJob | AnyJob] = (), failure_count: int | None = None) -> None:
         self._counts: Final[collections.Counter[JobState | str]] = collections.Counter()
-        self._given_failure_count = failure_count
+        self._explicit_failure_count = failure_count
         self._restored_count = 0
         for job in jobs:
             self.add_jobs(job.state, job.forever)
@@ -92,7 +92,7 @@ class Tally:
         return {str(getattr(state, "value", state)): number for state, number in self._counts.items() if number}
 
     def add_jobs(self, state: JobState, forever: bool = False, number: int = 1) -> None:
-        """Count `number` more jobs in a state; `forever` says whether they are forever jobs."""
+        """Count `number` more jobs in a state; `forever` is whether they are forever jobs."""
         self._counts[tally_key(state, forever)] += number
 
     @property
@@ -107,8 +107,8 @@ class Tally:
 
     @property
     def failure_count(self) -> int:
-        """The number of failed jobs, plus the number of schedulers that failed for another reason than a failed job."""
-        return self._counts[JobState.FAILED] if self._given_failure_count is None else self._given_failure_count
+        """The number of failed jobs, plus the number of schedulers that failed for a reason other than a failed job."""
+        return self._counts[JobState.FAILED] if self._explicit_failure_count is None else self._explicit_failure_count
 
     @property
     def failed_or_blocked_count(self) -> int:
@@ -186,11 +186,11 @@ def run_verdict(scheduler: BaseScheduler, reason: StopReason | None, seconds: fl
 
 def culprit_path(scheduler: BaseScheduler) -> str | None:
     """Return the path of the job that stopped a run, at any depth of nesting; None if no job did."""
-    chain = culprits(scheduler)
+    chain = culprit_chain(scheduler)
     return shorten(chain[-1].path) if chain else None
 
 
-def culprits(scheduler: BaseScheduler) -> list[AnyJob]:
+def culprit_chain(scheduler: BaseScheduler) -> list[AnyJob]:
     """Return the member that stopped a run; if it is a nested scheduler, also the culprit of its run, and so on."""
     chain: list[AnyJob] = []
     culprit = scheduler.culprit
@@ -203,7 +203,7 @@ def culprits(scheduler: BaseScheduler) -> list[AnyJob]:
 def not_run_lines(jobs: Iterable[AnyJob], names: Mapping[AnyJob, str]) -> list[str]:
     """Return a line for each failure that blocked jobs, e.g. `not run: tests (8 jobs), because build failed`.
 
-    If nested schedulers were SKIPPED, a last line names them, because the counts do not say why the jobs in these
+    If nested schedulers were SKIPPED, a last line names them, because the counts do not show why the jobs in these
     schedulers did not run.
     """
     blocked_by: dict[str, list[str]] = {}

@@ -4,16 +4,18 @@ Each event takes six consecutive items of the list: the kind of the event, the s
 details. The list is flat because a tuple for each event would be one more object for the garbage collector to visit.
 Nothing is computed during a run; `_span_builder` reads the log afterwards.
 
-| kind          | job          | time       | second time | details                              |
-|---------------|--------------|------------|-------------|--------------------------------------|
-| BEGIN         | None         | now        | None        | the `RunStart`                       |
-| END           | None         | now        | None        | the `RunEnd`                         |
-| ADDED         | the job      | now        | None        | None                                 |
-| ATTEMPT       | the job      | now        | None        | None (only from the second attempt)  |
-| WINDOW        | None         | now        | None        | the size of an `Adaptive` window     |
-| INCIDENT      | job or None  | now        | None        | message, exception                   |
-| PATH          | the job      | now        | None        | the path (only if jobs are dropped)  |
-| a `JobState`  | the job      | its start  | its end     | the `JobEnd`, or None                |
+| kind             | job          | time       | second time | details                           |
+|------------------|--------------|------------|-------------|-----------------------------------|
+| RUN_BEGAN        | None         | now        | None        | the `RunStart`                    |
+| RUN_ENDED        | None         | now        | None        | the `RunEnd`                      |
+| JOB_ADDED        | the job      | now        | None        | None                              |
+| ATTEMPT_STARTED  | the job      | now        | None        | None                              |
+| WINDOW_RESIZED   | None         | now        | None        | the size of an `Adaptive` window  |
+| INCIDENT         | job or None  | now        | None        | message, exception                |
+| JOB_PATH         | the job      | its end    | None        | the path                          |
+| a `JobState`     | the job      | its start  | its end     | the `JobEnd`, or None             |
+
+The first attempt of a job has no ATTEMPT_STARTED. JOB_PATH is recorded only for schedulers with `keep_jobs=False`.
 """
 
 from __future__ import annotations
@@ -72,7 +74,8 @@ class RunStart:
     has_limiter: bool = False  # whether the window is a `CapacityLimiter`
     pool: Pool | None = None
     backend: str = ""  # the name of the backend
-    learned_durations: Mapping[AnyJob, float] | None = None  # the expected durations that policies have learned
+    # The expected durations, if some come from another source than the members' `expected_duration`.
+    learned_durations: Mapping[AnyJob, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +87,8 @@ class RunEnd:
     unsettled_jobs: tuple[AnyJob, ...]  # the jobs that had not settled, because the run never reached them
 
 
-MAX_OUTPUT_END_BYTES: Final = 1000
-"""The largest number of bytes kept from the end of each output stream of a command."""
+MAX_OUTPUT_TAIL_BYTES: Final = 1000
+"""The maximum number of bytes kept from the end of each output stream of a command."""
 
 
 class CommandEnd(NamedTuple):
@@ -96,8 +99,8 @@ class CommandEnd(NamedTuple):
     user_time: float  # seconds of CPU time in user mode
     system_time: float  # seconds of CPU time in the kernel
     max_rss: int | None  # the peak memory in bytes, if known
-    stdout_end: bytes | None  # the last bytes of standard output, or None if it was not captured
-    stderr_end: bytes | None  # the last bytes of standard error, or None if it was not captured
+    stdout_tail: bytes | None  # the last bytes of standard output, or None if it was not captured
+    stderr_tail: bytes | None  # the last bytes of standard error, or None if it was not captured
 
 
 def command_end_from_result(result: Any) -> CommandEnd | None:
@@ -105,22 +108,21 @@ def command_end_from_result(result: Any) -> CommandEnd | None:
     if result is None:
         return None
     usage = result.elapsed, result.user_time, result.system_time, result.max_rss
-    return CommandEnd(
-        result.returncode, *usage, *(read_output_end(result, name, MAX_OUTPUT_END_BYTES)[0] for name in OUTPUT_STREAMS)
-    )
+    tails = (read_output_tail(result, name, MAX_OUTPUT_TAIL_BYTES)[0] for name in OUTPUT_STREAMS)
+    return CommandEnd(result.returncode, *usage, *tails)
 
 
 OUTPUT_STREAMS: Final = "stdout", "stderr"
 """The names of a command's output streams, in the order of the fields of `CommandEnd`."""
 
 
-def read_output_end(result: Any, stream: str, max_bytes: int) -> tuple[bytes | None, int]:
+def read_output_tail(result: Any, stream: str, max_bytes: int) -> tuple[bytes | None, int]:
     """Read the end of a command's output, without reading all of it into memory.
 
     Args:
         result: the `CommandResult`.
         stream: "stdout" or "stderr".
-        max_bytes: the largest number of bytes to read.
+        max_bytes: the maximum number of bytes to read.
 
     Returns:
         A pair: the last bytes (None if the output was not captured), and the number of bytes before them.
@@ -136,7 +138,7 @@ def read_output_end(result: Any, stream: str, max_bytes: int) -> tuple[bytes | N
 
 
 class JobEnd(NamedTuple):
-    """The facts about the end of a job. None are recorded if the job simply succeeded at the first attempt."""
+    """The facts about the end of a job. Nothing is recorded if there is nothing to report but success."""
 
     failure: Failure | None
     timed_out: bool
@@ -146,7 +148,7 @@ class JobEnd(NamedTuple):
     throttled_attempts: tuple[Throttling, ...] = ()  # the attempts that raised `Throttled`
     machine_waits: tuple[tuple[float, float], ...] = ()  # the start and end of each wait for capacity of the machine
     ready_at: float | None = None  # for a service, the time when it became ready
-    executor: tuple[str, int] | None = None  # the name of the executor of the call, and its number of concurrent calls
+    executor: tuple[str, int] | None = None  # where the call ran, and the number of calls that can run there at once
 
 
 class EventRecorder(Instrument):
@@ -196,9 +198,9 @@ class EventRecorder(Instrument):
 
     def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record the outcome of a job. The job's attributes do not keep it, because its next run overwrites them."""
-        state, started_at, finished_at, is_plain = end_facts(job)
+        state, started_at, finished_at, is_plain_success = end_facts(job)
         details = None
-        if not is_plain:
+        if not is_plain_success:
             failure = failure_of(job)
             command: Any = job if runs_commands(job) and started_at is not None else None
             command_end = None if command is None else command_end_from_result(command.last_result)

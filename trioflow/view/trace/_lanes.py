@@ -30,11 +30,11 @@ def assign_lanes(intervals: Iterable[tuple[float, float]], waiting_since: Iterab
     # also contain rows that are in use again, which are removed lazily.
     free_row_heap: list[int] = []
     free_rows_by_time: list[tuple[float, int]] = []
-    used_row_heap: list[tuple[float, int]] = []  # a heap of the rows in use, by the end of their intervals
+    busy_row_heap: list[tuple[float, int]] = []  # a heap of the rows in use, by the end of their intervals
     new_rows = itertools.count()
     for (beginning, end), wait_start in zip(intervals, itertools.chain(waiting_since, itertools.repeat(None))):  # noqa: B905 - endless
-        while used_row_heap and used_row_heap[0][0] <= beginning:
-            freed_at, row = heapq.heappop(used_row_heap)
+        while busy_row_heap and busy_row_heap[0][0] <= beginning:
+            freed_at, row = heapq.heappop(busy_row_heap)
             free_rows[row] = freed_at
             heapq.heappush(free_row_heap, row)
             free_rows_by_time.append((freed_at, row))
@@ -47,7 +47,7 @@ def assign_lanes(intervals: Iterable[tuple[float, float]], waiting_since: Iterab
         else:
             row = free_row_heap[0] if free_row_heap else next(new_rows)
         free_rows.pop(row, None)
-        heapq.heappush(used_row_heap, (end, row))
+        heapq.heappush(busy_row_heap, (end, row))
         yield row
 
 

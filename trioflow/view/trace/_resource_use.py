@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Final, TypeVar
 
-from ..._core.api.views import AnyJob, BaseScheduler, Pool, resource_views, run_needs, run_resource
+from ..._core.api.views import AnyJob, BaseScheduler, Pool, find_run_resource, resource_views, run_needs
 
 Amount = TypeVar("Amount", int, float)
 StepFunction = tuple[list[float], list[float]]
@@ -44,7 +44,7 @@ Cooldowns = list[tuple[float, float, int]]
 
 @dataclass(slots=True, eq=False)
 class ResourceUse:
-    """The use of one resource of a pool, or of the share of it that a nested scheduler reserved for its members."""
+    """The use of one resource of a pool or a run, or of the share that a nested scheduler reserved for its members."""
 
     name: str
     total_amount: float | None
@@ -81,7 +81,7 @@ class ResourceUse:
         return use[3] if use is not None and use[1] > since else None
 
     def index_uses(self) -> None:
-        """Sort the uses by start and by end, for `find_releasing_span`."""
+        """Sort the uses by start and by end, for `find_releasing_span_number`."""
         self._sorted_uses = tuple(sorted(self.uses, key=lambda use: (use[time_index], use[3])) for time_index in (0, 1))
 
     def _find_last_use(
@@ -135,7 +135,7 @@ class ResourceScopes:
     def resolve_run_needs(self, scheduler: BaseScheduler, job: AnyJob) -> Iterator[tuple[ResourceUse, float]]:
         """Yield the needs of a job for resources that belong to the run and to no pool, such as worker processes."""
         for name, amount in run_needs(job).items():
-            owner, total = run_resource(scheduler, name)
+            owner, total = find_run_resource(scheduler, name)
             yield self._get_or_register(owner, name, total, str), float(str(amount))
 
     def _get_or_register(

@@ -1,9 +1,11 @@
 """The use of a past run's slots: when jobs worked in them, and why they were empty otherwise.
 
-If a run has no window, its number of slots is the largest number of jobs that ran at the same time. The same number is
-used for a run with nested schedulers, because these take slots of the window themselves, while their jobs run outside
-it. The reason for an empty slot is something that a job waited for at that time. If jobs waited for different things,
-the reasons are assigned in the order of `WaitCause`. For n jobs, all this takes O(n log n) time.
+If a run has a window, slots that no job ever ran in or waited for are not counted. If a run has no window, its number
+of slots is the largest number of jobs that ran at the same time. The same number is used for a run with nested
+schedulers, because these take slots of the window themselves, while their jobs run outside it.
+
+The reason for an empty slot is something that a job waited for at that time. If jobs waited for different things, the
+reasons are assigned in the order of `WaitCause`. For n jobs, all this takes O(n log n) time.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from ._spans import Span
 WORK: Final = "work", ""
 """The `Activity` of a job that neither waits nor has ended."""
 Activity = tuple[WaitCause | Literal["work"], str]
-"""What a job does in an interval: `WORK`, or wait. A wait is a pair of its cause and the name of the resource."""
+"""What a job does in an interval: `WORK`, or a wait, which is a pair of its cause and the name of the resource."""
 
 
 def measured_spans(record: TraceRecord) -> list[Span]:
@@ -88,7 +90,7 @@ class SlotUse:
     run_seconds: float
     """The duration of the run."""
     slot_count: int
-    """The number of slots."""
+    """The number of slots, as defined at the top of this module."""
     has_window: bool
     """Whether a window limits the number of slots."""
     bars_by_slot: tuple[tuple[SlotBar, ...], ...]
@@ -185,7 +187,7 @@ def _empty_slot_steps(
 ) -> Iterator[tuple[float, tuple[tuple[EmptySlotReason, int], ...]]]:
     """Yield the items of `SlotUse.empty_slot_steps`.
 
-    At any time, no more slots are counted as empty for a reason than there are jobs that wait for this reason.
+    The number of slots that are empty for a reason never exceeds the number of jobs that wait for that reason.
     """
     # For each time, the changes in the number of waiting jobs, by reason. The key None is for the number of bars.
     changes: dict[float, Counter[EmptySlotReason | None]] = {record.start_time: Counter()}
@@ -199,14 +201,14 @@ def _empty_slot_steps(
     for reason, since, until in wait_intervals:
         if reason[0] is not WaitCause.MACHINE:
             add_interval(reason, since, until)
-    waiting_counts: Counter[EmptySlotReason | None] = Counter()
+    counts: Counter[EmptySlotReason | None] = Counter()
     for time in sorted(changes):
-        waiting_counts.update(changes[time])
-        empty_slots, slots_by_reason = slot_count - waiting_counts[None], list[tuple[EmptySlotReason, int]]()
+        counts.update(changes[time])
+        empty_slots, slots_by_reason = slot_count - counts[None], list[tuple[EmptySlotReason, int]]()
         for reason in sorted(
-            (cause for cause, count in waiting_counts.items() if cause is not None and count > 0), key=_reason_sort_key
+            (reason for reason, count in counts.items() if reason is not None and count > 0), key=_reason_sort_key
         ):
-            slots = min(empty_slots, waiting_counts[reason])
+            slots = min(empty_slots, counts[reason])
             if slots > 0:
                 slots_by_reason.append((reason, slots))
                 empty_slots -= slots

@@ -1,7 +1,7 @@
 """The conversion of a `Trace`'s event log to a `TraceRecord`: spans with lanes and waits, runs and incidents.
 
 `LogReader` makes one pass over the log and groups its facts by run. If a run has not ended, it also reads the current
-state of the jobs. For nested schedulers that never ran, it reads their current members. `_RecordBuilder` then sorts the
+state of the jobs. For a nested scheduler that never ran, it reads the current members. `_RecordBuilder` then sorts the
 jobs of all runs by their starts, numbers them, and creates the spans.
 """
 
@@ -21,15 +21,15 @@ from ..._core.api.views import (
     Failure,
     JobState,
     StopReason,
-    given_label,
+    all_requirements,
+    explicit_label,
     is_scheduler,
     paths_of,
     ready_at,
     shorten,
-    waits_for,
 )
 from ..text._verdict import Tally, Verdict, create_verdict
-from ._critical import PathLink, compute_critical_path
+from ._critical_path import CriticalPathLink, compute_critical_path
 from ._event_recorder import CommandEnd, EventKind, JobEnd, RunEnd, RunStart, read_events
 from ._lanes import assign_lanes
 from ._resource_use import ResolvedNeeds, ResourceScopes, ResourceUse, resolve_needs
@@ -37,7 +37,7 @@ from ._spans import IncidentMark, RunSpan, Span, or_infinity
 from ._waits import WaitAnalysis
 
 DEFAULT_JOB_END: Final = JobEnd(None, timed_out=False, has_failed_through_member=False)
-"""The `JobEnd` of jobs for which none was recorded, because they succeeded at the first attempt or have not settled."""
+"""The `JobEnd` of jobs for which none was recorded: they have not settled, or succeeded with nothing else to report."""
 PLACEHOLDER_RUN_START: Final = RunStart(lambda: 0.0, 0.0, None)
 """The `RunStart` of a run that never began."""
 
@@ -55,7 +55,8 @@ class JobFacts:
     added_at: float = -math.inf  # the default is for jobs that were added before the run
     ready_at: float | None = None
     later_attempt_starts: tuple[float, ...] = ()
-    path: str = ""  # set only if the scheduler has keep_jobs=False, so that it may drop the job
+    # Recorded only with keep_jobs=False: the scheduler may already have dropped the job when its path is needed.
+    path: str = ""
     span_number: int = -1
     lane: int | None = None
 
@@ -63,12 +64,14 @@ class JobFacts:
     def requirements(self) -> list[JobFacts]:
         """The facts about the jobs that this job had to wait for."""
         jobs = self.run_facts.facts_by_job
-        return [jobs[job] for job in waits_for(self.run_facts.scheduler, self.job) if job in jobs]
+        return [jobs[job] for job in all_requirements(self.run_facts.scheduler, self.job) if job in jobs]
 
     def scheduled_at(self) -> float | None:
-        """Return the time from which the job could start: when its requirements had settled and it had been added.
+        """Return the time from which the job could start, which is never later than its actual start.
 
-        Return None if the log does not show that time, or if the requirements have not settled.
+        This is the latest of three times: when the run began, when the job was added, and when its last requirement
+        settled or, for a service, became ready. Return None if the job is IDLE, BLOCKED or SKIPPED, if it was cancelled
+        before its requirements settled, or if the run never began.
         """
         if self.state in (JobState.IDLE, JobState.BLOCKED, JobState.SKIPPED) or self.run_facts.started_at is None:
             return None
@@ -194,13 +197,13 @@ class LogReader:
 
 @dataclass(frozen=True)
 class TraceRecord:
-    """A snapshot of everything that a trace shows. The keys of all dicts are the numbers of spans."""
+    """A snapshot of everything that a trace shows. The fields that are dicts are keyed by span number."""
 
     spans: tuple[Span, ...] = ()
     runs: tuple[RunSpan, ...] = ()
     """The runs, each after its enclosing run. A nested scheduler that never ran has a `RunSpan` with `run_number` 0."""
     resources: tuple[ResourceUse, ...] = ()
-    """The resources of all pools, and the amounts of them that nested schedulers reserved for their members."""
+    """The resources of all pools and runs, and the amounts that nested schedulers reserved for their members."""
     incidents: tuple[IncidentMark, ...] = ()
     wall_offset: float = 0.0
     end_time: float = 0.0
@@ -214,7 +217,7 @@ class TraceRecord:
     jobs: tuple[AnyJob, ...] = ()
     """The job of each span."""
     executors: dict[int, tuple[str, int]] = field(default_factory=dict[int, tuple[str, int]])
-    """For each call that ran outside this process, the name of its executor and the number of its concurrent calls."""
+    """For each call that ran outside this process, the executor's name, and how many calls it can run at once."""
 
     @property
     def root_runs(self) -> list[RunSpan]:
@@ -289,7 +292,7 @@ class TraceRecord:
         return schedulers
 
     @cached_property
-    def critical_path_links(self) -> tuple[PathLink, ...]:
+    def critical_path_links(self) -> tuple[CriticalPathLink, ...]:
         """The links of the critical path, in the order of their starts."""
         return compute_critical_path(self.runs, self.spans)
 
@@ -344,7 +347,7 @@ class _RecordBuilder:
             spans=self._add_waits([self._make_span(facts) for facts in self._job_facts], runs, end_time),
             runs=runs,
             resources=tuple(self._scopes.resources),
-            kinds=tuple(kind_from_label(job.label, given_label(job) is not None) for job in jobs),
+            kinds=tuple(kind_from_label(job.label, explicit_label(job) is not None) for job in jobs),
             incidents=tuple(incidents),
             wall_offset=last_run_start.wall_offset,
             end_time=end_time,

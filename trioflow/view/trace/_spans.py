@@ -24,7 +24,7 @@ class Wait:
     since: float
     """The time when the wait began, on the clock of `span.started_at`."""
     until: float
-    """The time when the wait ended, because the next wait began, the job started, or the job settled unstarted."""
+    """The time when the wait ended, because the next wait began, the job started, or it settled without starting."""
     released_by: int | None = None
     """The number of the span of the job that ended the wait. None if no job ended it, or if that job is unknown.
 
@@ -70,7 +70,7 @@ class Span:
     forever: bool
     """Whether the job is a forever job, which takes no slot."""
     scheduled_at: float | None
-    """The time when the last of the job's requirements had settled, so that nothing but waits delayed its start."""
+    """The time from which the job could start, because it had been added and all its requirements had settled."""
     started_at: float | None
     """The time when the job started."""
     ready_at: float | None
@@ -154,7 +154,8 @@ class RunSpan:
     has_limiter: bool = False  # whether the window is a `CapacityLimiter`
     backend: str = ""  # the name of the backend
     window_sizes: tuple[tuple[float, int], ...] = ()  # for an `Adaptive` window, the time and new size of each change
-    learned_durations: Mapping[AnyJob, float] | None = None  # the expected durations that policies have learned
+    # The expected durations, if some come from another source than the members' `expected_duration`.
+    learned_durations: Mapping[AnyJob, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

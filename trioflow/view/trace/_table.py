@@ -18,7 +18,7 @@ HEADINGS: Final = ("path", "state", "start", "wait", "time", "attempts", "lane",
 LEFT_ALIGNED_COLUMNS: Final = {HEADINGS.index(name) for name in ("path", "state", "exception")}
 """The indices of the columns whose cells are aligned on the left."""
 MAX_PATH_WIDTH: Final = 60
-"""The largest width of a path, in columns of a terminal. A longer path loses its beginning, because adjacent lines
+"""The maximum width of a path, in columns of a terminal. A longer path loses its beginning, because adjacent lines
 mostly share it."""
 
 CSV_FIELDS: Final = (
@@ -100,7 +100,7 @@ def _value_text(value: object) -> str:
 
 
 def iso_time(record: TraceRecord, timestamp: float | None) -> str:
-    """Convert a time on the backend's clock to date and time in UTC, in ISO 8601. None becomes an empty string."""
+    """Convert a time on the backend's clock to a date and time in UTC, in ISO 8601. None becomes an empty string."""
     if timestamp is None:
         return ""
     date_time = datetime.datetime.fromtimestamp(timestamp + record.wall_offset, datetime.UTC)

@@ -15,9 +15,9 @@ from ._span_builder import TraceRecord
 from ._spans import Span
 
 MAX_KINDS: Final = 50
-"""The largest number of kinds of jobs that a table lists."""
+"""The maximum number of kinds of jobs that a table lists."""
 MAX_KIND_WIDTH: Final = 40
-"""The largest number of characters in the name of a kind. A longer name is cut off."""
+"""The maximum number of characters in the name of a kind. A longer name is cut off."""
 
 
 @final
@@ -27,7 +27,7 @@ class KindTime:
 
     kind: str
     """The common part of the jobs' labels, with a star in place of each number. If the jobs have default labels, it is
-    the name of the function or the program."""
+    the name of the function or the program. If there is only one job, it is the label of that job."""
     count: int
     """The number of jobs."""
     work: float
@@ -35,9 +35,9 @@ class KindTime:
     waits: Mapping[str, float]
     """The total time for which the jobs waited, by cause, the longest first."""
     p50: float
-    """The median time for which one of the jobs worked, among those that started."""
+    """The median of the times for which the jobs worked. Jobs that never started are ignored."""
     p95: float
-    """The 95th percentile of the time for which one of the jobs worked, among those that started."""
+    """The 95th percentile of the times for which the jobs worked. Jobs that never started are ignored."""
 
 
 @final
@@ -58,8 +58,8 @@ class TimeSpent:
     kinds: tuple[KindTime, ...]
     """The work and the waits of each kind of job, the kind with the longest total time first."""
     slots: int
-    """The number of slots of the window. If there is no window, or there are nested schedulers, it is the largest
-    number of jobs that ran at the same time."""
+    """The number of slots of the window, without those that no job ever ran in or waited for. If there is no window, or
+    there are nested schedulers, it is the largest number of jobs that ran at the same time."""
     empty: Mapping[str, float]
     """The total time for which slots were empty, by reason, the longest first. A reason is a phrase such as
     "gpu ran short" or "nothing was ready"."""
@@ -97,8 +97,8 @@ def format_columns(kinds: Sequence[KindTime]) -> tuple[tuple[str, ...], list[tup
     have one unit, and the times of single jobs (p50, p95) may have another.
 
     Returns:
-        A pair: the headings, which contain the units, and for each kind its cells. The cells are the four times of the
-        kind, and its waits as pairs of cause and time.
+        A pair: the headings, which contain the units, and the cells of each kind. The cells of a kind are its four
+        times, and its waits as pairs of cause and time.
 
     """
     kind_count = len(kinds)

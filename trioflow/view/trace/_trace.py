@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..._core.api.views import PolicyName
-    from ._path_parts import PathPart
+    from ._critical_path_parts import CriticalPathPart
     from ._time_spent import TimeSpent
     from ._what_if import WhatIf
 
@@ -52,7 +52,7 @@ class Trace(EventRecorder):
 
     def __init__(self) -> None:
         super().__init__()
-        # The record of a run that has ended, after the length of the event log from which the record was built.
+        # The record of a run that has ended, preceded by the length of the event log from which it was built.
         self._cached_record: tuple[int, TraceRecord] | None = None
 
     def before_run(self, scheduler: BaseScheduler) -> None:
@@ -143,7 +143,7 @@ class Trace(EventRecorder):
         simulations.
 
         Args:
-            resource: the name of the resource whose amount varies. A `Rate` is varied by its first key. Default: the
+            resource: the name of the resource whose amount varies. For a `Rate`, its first key varies. Default: the
                 slots of the window.
             sizes: the numbers of slots, or amounts of the resource, to simulate: whole numbers, or None for an
                 unlimited number of slots. Default: 1, 2, 3, 4, 6, 8, ... up to the size beyond which the run gets no
@@ -155,7 +155,8 @@ class Trace(EventRecorder):
             A record whose `str()` is a few sentences, and whose `table()` has a line for each size.
 
         Raises:
-            ValueError: no job has run, the run has not ended, there is no such resource, or a size is out of range.
+            ValueError: no job has run to its end, the run has not ended, the trace shows several outermost schedulers,
+                jobs were removed after the run, there is no such resource, or a size or a policy is not possible.
             TypeError: a size is not a whole number.
 
         Example:
@@ -214,10 +215,10 @@ class Trace(EventRecorder):
         """Draw the timeline: a bar for each job that started, the critical path, and the use of each resource.
 
         With up to 60 jobs, a nested scheduler is a box around its jobs, and hatching shows what a job waited for.
-        Failed jobs have a cross, and cancelled jobs are hatched. In a bar, a thin line marks the start of a further
-        attempt, and a triangle marks the moment when a service became ready. Bars on the critical path have a thick
-        border. A line leads from each of these bars to the next one. It is solid if the next job required the previous
-        job, and dotted if the next job waited for a slot or a resource that the previous job released.
+        Failed jobs have a cross, and cancelled jobs are hatched. In a bar, a thin line marks the start of each attempt
+        after the first, and a triangle marks the moment when a service became ready. Bars on the critical path have a
+        thick border. A line leads from each of these bars to the next one. It is solid if the next job required the
+        previous job, and dotted if the next job waited for a slot or a resource that the previous job released.
 
         With more than 60 jobs, each row is a slot. Colors distinguish kinds of jobs, and narrow neighboring bars of one
         kind are merged. Hatching shows why a slot was empty, and the critical path is a row of labeled boxes.
@@ -322,7 +323,7 @@ def find_critical_path(scheduler: BaseScheduler) -> dict[AnyJob, AnyJob | None]:
     return Trace()._rebuild_record(scheduler).critical_path_jobs
 
 
-def find_path_parts(scheduler: BaseScheduler, trace: Trace | None) -> list[PathPart]:
+def find_critical_path_parts(scheduler: BaseScheduler, trace: Trace | None) -> list[CriticalPathPart]:
     """Return the parts of the critical path of a scheduler's last run, the longest first.
 
     Args:
@@ -330,6 +331,6 @@ def find_path_parts(scheduler: BaseScheduler, trace: Trace | None) -> list[PathP
         trace: the trace of the run. If it is None, the record of the run is rebuilt from the attributes of the jobs.
 
     """
-    from ._path_parts import path_parts
+    from ._critical_path_parts import critical_path_parts
 
-    return path_parts(Trace()._rebuild_record(scheduler) if trace is None else trace._get_record())
+    return critical_path_parts(Trace()._rebuild_record(scheduler) if trace is None else trace._get_record())

@@ -102,9 +102,9 @@ class _EventBuilder:
         return self._process_numbers[self._record.run_indices[span.number]], span.lane or 0
 
     def _slice_events(self, span: Span) -> Iterator[TraceEvent]:
-        """Yield the slice of a job, then the slices of its attempts.
+        """Yield the slice of a job, then the slices of its attempts, and a mark if it became ready as a service.
 
-        The order matters because Perfetto takes the first of two slices with the same times as the outer one.
+        The slices are in this order, because Perfetto nests the second of two slices with the same times in the first.
         """
         start, end = self._time_bounds(span)
         category = "job,critical-path" if span.number in self._record.critical_path_numbers else "job"

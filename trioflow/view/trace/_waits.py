@@ -21,17 +21,17 @@ from operator import itemgetter
 from typing import Final
 
 from ..._core.api.views import JobState, WaitCause
-from ._critical import SlotHandovers, settled_at
+from ._critical_path import SlotHandovers, settled_at
 from ._resource_use import ResolvedNeeds, ResourceUse, StepFunction, count_overlaps
 from ._spans import RunSpan, Span, Wait
 
 MIN_GAP_SECONDS: Final = 0.001
-"""A gap between two waits that is shorter than this is not a wait, because the engine was about to start a job."""
+"""A gap between two shortages that is shorter than this is closed, because the engine was about to start a job then."""
 MAX_INTERVALS: Final = 200
-"""The largest number of intervals kept for a group of jobs. If there are more, the gaps between them are closed,
-beginning with the shortest gaps."""
+"""The maximum number of intervals kept for a group of jobs. If there are more, gaps between them are closed, the
+shortest gaps first."""
 MAX_STEPS: Final = 2_000_000
-"""The largest number of changes of amounts that are examined. If there are more, adjacent changes are merged."""
+"""The maximum number of changes of amounts that are examined. If there are more, adjacent changes are merged."""
 
 Shortage = tuple[WaitCause, ResourceUse | None]
 """The cause of a wait, and the resource that was short, or None if the cause is not a resource."""
@@ -86,7 +86,7 @@ class WaitAnalysis:
             for resource, amount in span_needs:
                 needed_amounts.setdefault(resource, set()).add(amount)
         step_count = sum(
-            len(different_amounts) * 2 * len(resource.uses) for resource, different_amounts in needed_amounts.items()
+            len(distinct_amounts) * 2 * len(resource.uses) for resource, distinct_amounts in needed_amounts.items()
         )
         group_size = max(1, math.ceil(step_count / MAX_STEPS))
         self._used_amounts: Final = {
@@ -177,10 +177,10 @@ class WaitAnalysis:
         return (WaitCause.SLOT if has_limiter and not span.forever else WaitCause.LOOP), None
 
     def _find_shortage_intervals(self, span: Span) -> tuple[list[ShortageInterval], list[ShortageInterval]]:
-        """Return the intervals in which `span`, or any job in its run with the same needs, lacked a slot or a resource.
+        """Return the intervals in which no job with the needs of `span` could start, because something was short.
 
         Returns:
-            A pair: the exact intervals, and simplified intervals, in which the short gaps are closed.
+            A pair: the exact intervals, and the intervals as simplified by `_close_gaps`.
 
         """
         key = run, _, needs = self._run_indices[span.number], span.forever, self._needs.get(span.number, ())
@@ -212,7 +212,8 @@ class WaitAnalysis:
 def _find_full_window_intervals(run: RunSpan, times: list[float], job_counts: list[int]) -> list[ShortageInterval]:
     """Return the intervals in which all slots of a run's window were taken.
 
-    `times` and `job_counts` are a step function: each count is the number of jobs that had slots from that time on.
+    `times` and `job_counts` are a step function: each count is the number of jobs that had slots from the corresponding
+    time on.
     """
     if run.window_size is None:
         return []
@@ -263,7 +264,12 @@ def _merge_layers(layers: Sequence[list[ShortageInterval]]) -> list[ShortageInte
 
 
 def _close_gaps(intervals: Iterable[ShortageInterval]) -> list[ShortageInterval]:
-    """Close all gaps below `MIN_GAP_SECONDS`, then longer gaps until at most `MAX_INTERVALS` intervals remain."""
+    """Close gaps between intervals, until at most `MAX_INTERVALS` intervals remain.
+
+    In the first pass, close all gaps shorter than `MIN_GAP_SECONDS`, and merge intervals across such gaps if they have
+    the same cause and resource. Double the threshold in each further pass. In these passes, also merge an interval
+    shorter than the threshold into the interval before such a gap, whatever its cause.
+    """
     merged_intervals, min_gap = list(intervals), MIN_GAP_SECONDS
     while True:
         previous_intervals, merged_intervals = merged_intervals, list[ShortageInterval]()
@@ -302,8 +308,8 @@ def _fill_gaps(
 
     A gap of at least `MIN_GAP_SECONDS` gets the shortage `assumed_shortage`. If `assumed_shortage` is None, such a gap
     gets the shortage before it, or `fallback_shortage` if there is none. A shorter gap is added to the interval after
-    it, or at the end to the last interval. If there are no intervals and the whole time is shorter, the result is
-    empty.
+    it, or, at the end, to the last interval. If there are no intervals, and the whole time is shorter than
+    `MIN_GAP_SECONDS`, the result is empty.
     """
     filled_intervals: list[ShortageInterval] = []
     filled_until = since

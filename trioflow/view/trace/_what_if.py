@@ -47,15 +47,15 @@ class WhatIf:
     resource: str | None
     """The name of the resource whose amount varies; None for the slots of the window."""
     points: tuple[WhatIfPoint, ...]
-    """The simulated variants: for each policy, one for each size. The last size is None, which means no limit."""
+    """The simulated variants: for each policy, one for each size, in ascending order. The size None comes last."""
     bounds: tuple[tuple[int | None, float], ...]
     """For each size, a lower bound on the duration in seconds. No order of the jobs can be faster."""
-    this: WhatIfPoint
+    this_run: WhatIfPoint
     """The run itself, as measured."""
-    simulated: float
-    """The duration in seconds of a simulation of the run itself. The difference from `this.seconds` indicates how
+    simulated_seconds: float
+    """The duration in seconds of a simulation of the run itself. The difference from `this_run.seconds` indicates how
     accurate the other simulations are."""
-    rate: str | None = None
+    rate_unit: str | None = None
     """The unit of the sizes if the resource is a rate, such as "requests per second"."""
     only_nested: bool = False
     """Whether only nested schedulers use the slots of the window, while their jobs use the slots of other windows."""
@@ -70,12 +70,12 @@ class WhatIf:
     def best(self) -> WhatIfPoint:
         """The point with the smallest size among those within 3 % of the fastest.
 
-        If no point is faster than the run, points with the policy of the run are preferred.
+        If no point is more than 3 % faster than a simulation of the run, points with the run's policy are preferred.
         """
         fastest = min(point.seconds for point in self.points)
         candidates = [point for point in self.points if point.seconds <= fastest * (1 + NOISE_SHARE)]
-        own_policy = self.this.policy
-        if self.simulated <= fastest * (1 + NOISE_SHARE):
+        own_policy = self.this_run.policy
+        if self.simulated_seconds <= fastest * (1 + NOISE_SHARE):
             candidates = [point for point in candidates if point.policy == own_policy] or candidates
         return min(
             candidates, key=lambda point: (_size_or_infinity(point.size), point.policy != own_policy, point.seconds)
@@ -84,19 +84,19 @@ class WhatIf:
     @property
     def gain(self) -> float | None:
         """The share of the simulated duration of this run that `best` saves, e.g. 0.34. None if that duration is 0."""
-        return None if not self.simulated else 1 - self.best.seconds / self.simulated
+        return None if not self.simulated_seconds else 1 - self.best.seconds / self.simulated_seconds
 
     def __str__(self) -> str:
         """Return the result in a few sentences, the last of which state the assumptions."""
-        return " ".join([*self._sentences(), self.assumes])
+        return " ".join([*self._sentences(), self.assumptions])
 
     @property
     def _has_better_point(self) -> bool:
         """Whether the best point is faster than a simulation of this run by more than `NOISE_SHARE`."""
-        return not self.simulated or self.best.seconds * (1 + NOISE_SHARE) < self.simulated
+        return not self.simulated_seconds or self.best.seconds * (1 + NOISE_SHARE) < self.simulated_seconds
 
     @property
-    def assumes(self) -> str:
+    def assumptions(self) -> str:
         """One or more sentences that state the assumptions of the simulations."""
         sentences: list[str] = []
         if (count := self.worker_processes) is not None:
@@ -106,11 +106,11 @@ class WhatIf:
         return " ".join([*sentences, ASSUMPTIONS])
 
     def _sentences(self) -> Iterator[str]:
-        best, unit, this_run = self.best, self.unit, self.this
+        best, unit, this_run = self.best, self.unit, self.this_run
         yield f"This run: {self.amount(this_run.size)}, {this_run.policy}, {duration_text(this_run.seconds)}."
-        if self.simulated and abs(this_run.seconds / self.simulated - 1) > MIN_DEVIATION:
-            duration = duration_text(self.simulated)
-            yield f"A simulation of it takes {duration}: it knows no failures, throttles, load or adaptive windows."
+        if self.simulated_seconds and abs(this_run.seconds / self.simulated_seconds - 1) > MIN_DEVIATION:
+            duration = duration_text(self.simulated_seconds)
+            yield f"A simulation of it takes {duration}: it ignores failures, throttling, load and adaptive windows."
         nested_note = "These slots are for nested schedulers alone, whose jobs have windows of their own."
         if not self._has_better_point:
             has_fewer = _size_or_infinity(best.size) < _size_or_infinity(this_run.size) and not self.only_nested
@@ -131,7 +131,7 @@ class WhatIf:
         """The name of the quantity that varies, such as "number of slots", "amount of gpu" or "rate of api"."""
         if self.resource is None:
             return "number of slots"
-        return f"{'amount' if self.rate is None else 'rate'} of {printable(self.resource)}"
+        return f"{'amount' if self.rate_unit is None else 'rate'} of {printable(self.resource)}"
 
     def amount(self, size: int | None) -> str:
         """Return the text for a size with its unit: "8 slots", "4 gpu", "5 requests per second" or "no limit"."""
@@ -139,7 +139,7 @@ class WhatIf:
             return "no limit"
         if self.resource is None:
             return f"{size} slot{'s' * (size != 1)}"
-        return f"{size} {printable(self.rate or self.resource)}"
+        return f"{size} {printable(self.rate_unit or self.resource)}"
 
     def table(self) -> str:
         """Return a table in plain text, with the duration under each policy and the lower bound for each size.
@@ -156,7 +156,7 @@ class WhatIf:
         seconds = {(point.size, point.policy): point.seconds for point in self.points}
         rows = [["slots" if self.resource is None else printable(self.resource), *policies, "bound", ""]]
         for size, bound in self.bounds:
-            remarks = ["this run"] * (self.this.size == size)
+            remarks = ["this run"] * (self.this_run.size == size)
             remarks += [f"best: {self.best.policy}"] * (self.best.size == size and self._has_better_point)
             times = [duration_text(seconds[size, policy]) for policy in policies]
             rows.append(["none" if size is None else str(size), *times, duration_text(bound), ", ".join(remarks)])

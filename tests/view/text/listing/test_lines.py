@@ -60,7 +60,7 @@ def put_in_state(state: JobState, **options: Any) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(("case", "unicode", "in_ascii", "details"), LINES, ids=[line[0] for line in LINES])
-def test_each_state_critical_and_forever(
+def test_a_line_shows_state_critical_forever_and_outcome(
     case: str, unicode: str, in_ascii: str, details: str, virtual: Virtual
 ) -> None:
     """State, critical, forever, results and exceptions have their symbols and places, in Unicode and ASCII."""
@@ -85,14 +85,14 @@ def test_symbols_are_one_column_wide() -> None:
     assert {wcswidth(symbol) for symbol in UNICODE_SYMBOLS.all_symbols() + ASCII_SYMBOLS.all_symbols()} == {1}
 
 
-def test_critical_is_the_effective_value() -> None:
-    """A job without a value of its own shows the one that it gets from its schedulers."""
+def test_the_critical_symbol_shows_the_effective_value() -> None:
+    """A job without its own value shows the one that it inherits from its schedulers."""
     scheduler = Scheduler(Scheduler(idle("in"), label="nested", critical_jobs=True), idle("out", critical=False))
     assert [line[3] for line in scheduler.listing().splitlines()] == [" ", "!", " ", " "]
 
 
-def test_a_forever_job_that_ended_as_meant_has_no_symbol_of_trouble(virtual: Virtual) -> None:
-    """After a completed run it has `∞` alone; after a run that was cut off it is cancelled like the others."""
+def test_a_forever_job_that_ended_with_its_run_has_the_forever_symbol_alone(virtual: Virtual) -> None:
+    """After a run that was cut off the job is cancelled like the others."""
     watch = Job(anyio.sleep_forever, forever=True, label="watch")
     scheduler = Scheduler(watch, Job(anyio.sleep, 1, label="work"))
     virtual(scheduler.co_run)
@@ -106,8 +106,8 @@ def test_a_forever_job_that_ended_as_meant_has_no_symbol_of_trouble(virtual: Vir
 # --- order, numbers and requirements
 
 
-def test_topological_order_and_requirements() -> None:
-    """A job comes after its requirements, and lists their numbers in ascending order."""
+def test_a_job_is_listed_after_its_requirements() -> None:
+    """A job lists the numbers of its requirements in ascending order."""
     a, b, c = idle("a"), idle("b"), idle("c")
     a.requires(c, b)
     b.requires(c)
@@ -118,8 +118,8 @@ def test_topological_order_and_requirements() -> None:
     )
 
 
-def test_consecutive_numbers_are_a_range(capsys: pytest.CaptureFixture[str]) -> None:
-    """Three or more consecutive numbers become a range, two do not; the legend comes after a blank line."""
+def test_three_or_more_consecutive_numbers_become_a_range(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two numbers do not; and a legend comes after a blank line."""
     jobs = [idle(str(n)) for n in range(11)]
     scheduler = Scheduler(jobs, idle("last", required=[*jobs[:4], *jobs[5:7], jobs[10], idle("stray")]))
     assert scheduler.listing().endswith("requires={01-04, 06, 07, 11, ?`stray`}")
@@ -159,7 +159,7 @@ def test_wide_characters_are_aligned() -> None:
     assert len({wcswidth(line[: line.index("requires")]) for line in lines}) == 1
 
 
-def test_times_have_a_column_of_their_own(virtual: Virtual) -> None:
+def test_times_have_a_separate_column(virtual: Virtual) -> None:
     """Durations, finished or running, end in one column; a job that took no time has none."""
     seen: list[str] = []
 
@@ -186,8 +186,8 @@ def test_times_have_a_column_of_their_own(virtual: Virtual) -> None:
     ]
 
 
-def test_very_long_label_stands_alone() -> None:
-    """A line wider than a terminal is shown whole, and does not push the others' requirements away."""
+def test_a_very_long_label_does_not_shift_the_requirements_of_other_jobs() -> None:
+    """A line wider than a terminal is shown whole."""
     a = idle("a" * 200)
     assert Scheduler(a, idle("b", required=a), idle("c" * 200, required=a)).listing() == (
         f"1    ·    <AbstractJob `{'a' * 200}`>\n"
@@ -196,8 +196,8 @@ def test_very_long_label_stands_alone() -> None:
     )
 
 
-def test_default_label_and_kind() -> None:
-    """The kind is the class's name; the default label is made of the function."""
+def test_a_line_has_the_class_and_the_default_label_of_its_job() -> None:
+    """The default label is made of the function."""
 
     class Errand(Job[int]):
         pass
@@ -208,8 +208,8 @@ def test_default_label_and_kind() -> None:
 # --- nesting
 
 
-def test_nested_scheduler() -> None:
-    """A nested scheduler has a line with its entries, its jobs indented, and a line with its exits."""
+def test_a_nested_scheduler_has_a_line_before_and_a_line_after_its_jobs() -> None:
+    """The first line has the entries, the last one the exits, and the jobs between them are indented."""
     first = idle("first")
     parse = idle("parse")
     inner = Scheduler(parse, idle("count", required=parse), idle("watch", forever=True), label="inner", required=first)
@@ -224,8 +224,8 @@ def test_nested_scheduler() -> None:
     )
 
 
-def test_nested_in_nested_and_empty() -> None:
-    """Each level is indented further, and an empty scheduler is marked as such."""
+def test_each_level_of_nesting_is_indented() -> None:
+    """An empty scheduler is marked as such."""
     scheduler = Scheduler(Scheduler(Scheduler(label="empty"), label="middle", critical=True))
     assert scheduler.listing() == (
         "1  ! ·    > <Scheduler `middle`>   -> entries={2}\n"
@@ -235,15 +235,15 @@ def test_nested_in_nested_and_empty() -> None:
     )
 
 
-def test_nested_scheduler_by_itself() -> None:
-    """A nested scheduler lists its own jobs; outside requirements are left out, and its numbers begin at 1."""
+def test_a_nested_scheduler_lists_its_own_jobs() -> None:
+    """Outside requirements are left out, and numbers begin at 1."""
     first = idle("first")
     inner = Scheduler(idle("a"), required=first)
     Scheduler(first, inner)
     assert inner.listing() == "1    ·    <AbstractJob `a`>"
 
 
-def test_nested_details(virtual: Virtual) -> None:
+def test_details_of_a_nested_scheduler_are_its_result_or_exception(virtual: Virtual) -> None:
     """With details, a nested scheduler shows its own result, or its exception."""
     bad = Scheduler(Job(fail_now, KeyError("k"), label="bad"), label="stopped", critical_jobs=True, critical=False)
     scheduler = Scheduler(Scheduler(Job(answer, label="good"), label="fine"), bad)
@@ -259,8 +259,8 @@ def test_nested_details(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("depth", [50, 1200])
-def test_deep_nesting(depth: int) -> None:
-    """At any depth, each scheduler is listed twice and the innermost job once, without recursion."""
+def test_listing_supports_any_depth_of_nesting(depth: int) -> None:
+    """Each scheduler is listed twice and the innermost job once, without recursion."""
     scheduler = Scheduler(idle("deepest"))
     for _ in range(depth):
         scheduler = Scheduler(scheduler)
@@ -269,11 +269,11 @@ def test_deep_nesting(depth: int) -> None:
     assert lines[depth].endswith(depth * "  " + "<AbstractJob `deepest`>")
 
 
-# --- what is wrong with the graph
+# --- cycles and missing requirements
 
 
-def test_cycle() -> None:
-    """Jobs on a cycle, and those behind it, keep the order added, below a remark that names one cycle."""
+def test_jobs_on_a_cycle_are_listed_below_a_remark_that_names_it() -> None:
+    """Jobs on a cycle, and those behind it, keep the order added."""
     a, b, c, d = (idle(label) for label in "abcd")
     a.requires(b)
     b.requires(a, d)
@@ -287,7 +287,7 @@ def test_cycle() -> None:
     )
 
 
-def test_cycle_in_a_nested_scheduler() -> None:
+def test_a_cycle_in_a_nested_scheduler_is_remarked_among_its_jobs() -> None:
     """The remark marks the place where the order breaks off; all else is as usual."""
     a, b = idle("a"), idle("b")
     a.requires(b.requires(a))
@@ -302,8 +302,8 @@ def test_cycle_in_a_nested_scheduler() -> None:
     )
 
 
-def test_missing_requirements() -> None:
-    """A requirement outside the scheduler has a question mark before its number, or its label if it is not listed."""
+def test_a_requirement_outside_the_scheduler_has_a_question_mark() -> None:
+    """The mark is before the number of the requirement, or its label if it is not listed."""
     a, b = idle("a"), idle("b")
     stray = idle("stray")
     a.requires(stray, b)
@@ -326,8 +326,8 @@ def test_an_input_from_another_scheduler_is_not_missing() -> None:
 # --- silence_done_jobs
 
 
-def test_done_jobs_are_left_out(virtual: Virtual) -> None:
-    """Settled jobs are left out; numbers are those of the whole listing."""
+def test_silence_done_jobs_leaves_out_settled_jobs(virtual: Virtual) -> None:
+    """Numbers are those of the whole listing."""
     good, bad = Job(answer, label="good"), Job(fail_now, KeyError("k"), label="bad")
     endless = Job(anyio.sleep, math.inf, label="endless", required=[good, bad])
     scheduler = Scheduler(good, bad, endless, idle("last", required=endless))
@@ -338,8 +338,8 @@ def test_done_jobs_are_left_out(virtual: Virtual) -> None:
     )  # fmt: skip
 
 
-def test_done_scheduler_is_left_out_with_its_jobs(virtual: Virtual) -> None:
-    """All its jobs are left out, settled or not."""
+def test_silence_done_jobs_leaves_out_a_settled_scheduler_with_its_jobs(virtual: Virtual) -> None:
+    """The jobs of the scheduler are left out, settled or not."""
     watch = Job(anyio.sleep, math.inf, label="watch", forever=True)
     inner = Scheduler(Job(answer), Scheduler(watch, Job(answer)))
     scheduler = Scheduler(inner)
@@ -348,7 +348,7 @@ def test_done_scheduler_is_left_out_with_its_jobs(virtual: Virtual) -> None:
     assert scheduler.listing(silence_done_jobs=True) == "6    ·    <AbstractJob `last`>  requires={1}"
 
 
-def test_done_jobs_of_a_running_scheduler_are_left_out(virtual: Virtual) -> None:
+def test_silence_done_jobs_leaves_out_settled_jobs_of_a_running_scheduler(virtual: Virtual) -> None:
     """The scheduler itself is shown, with those of its jobs that are not settled."""
     seen: list[str] = []
 

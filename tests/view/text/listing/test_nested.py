@@ -33,7 +33,9 @@ def put_in_state(job: AbstractJob[Any], state: JobState) -> None:
 
 @pytest.mark.parametrize("depth", [0, 3])
 @pytest.mark.parametrize(("case", "unicode", "in_ascii", "details"), LINES, ids=[line[0] for line in LINES])
-def test_each_state_at_any_depth(case: str, unicode: str, in_ascii: str, details: str, depth: int) -> None:
+def test_nested_schedulers_and_jobs_show_their_state_at_any_depth(
+    case: str, unicode: str, in_ascii: str, details: str, depth: int
+) -> None:
     """Nested schedulers and their jobs have the symbols and places of other jobs."""
     state, *marks = case.split()
     options = {"critical": "!" in marks, "forever": "8" in marks}
@@ -58,8 +60,8 @@ def test_each_state_at_any_depth(case: str, unicode: str, in_ascii: str, details
         assert re.sub("(?<=`>)  +", "  ", inside) == f"{number + 1}{signs}{indent}  <Job `x`>{says}"
 
 
-class Glance(Instrument):
-    """A job that keeps the listing of the moment when it runs."""
+class ListingAtStart(Instrument):
+    """An instrument that keeps the listing of the moment when a job starts."""
 
     def __init__(self, label: str) -> None:
         self.label = label
@@ -128,9 +130,9 @@ IN_ASCII = {
 }
 
 
-def test_while_it_runs(virtual: Virtual) -> None:
-    """In the middle of a run nested schedulers are in all states, and their details are aligned by columns."""
-    glance = Glance("now")
+def test_the_listing_during_a_run_shows_nested_schedulers_in_all_states(virtual: Virtual) -> None:
+    """Details are aligned by columns."""
+    glance = ListingAtStart("now")
     scheduler = scenario()
     virtual(functools.partial(scheduler.co_run, timeout=1, instruments=[glance]))
     blocked = "RequirementFailed: 'blocked' cannot run, because 'raised' failed: see the cause; to run it anyway..."
@@ -139,7 +141,7 @@ def test_while_it_runs(virtual: Virtual) -> None:
     assert glance.in_ascii.split() == expected.translate(str.maketrans(IN_ASCII)).split()
 
 
-def test_after_a_timeout(virtual: Virtual) -> None:
+def test_the_listing_after_a_timeout_shows_cancelled_and_idle_jobs(virtual: Virtual) -> None:
     """Running jobs are cancelled and unreached ones stay idle, at each level."""
     scheduler = scenario()
     virtual(functools.partial(scheduler.co_run, timeout=1))

@@ -1,4 +1,4 @@
-"""The built-in policies, which users choose by name, and `RunPolicy`, the interface of all policies in a run."""
+"""The built-in policies, which users choose by name; and `RunPolicy`, the interface of all policies in a run."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class RunPolicy(ABC):
     needs_heap: ClassVar[bool] = True
     """Whether the policy needs a heap, because its order is not first in, first out."""
     needs_durations: ClassVar[bool] = True
-    """Whether the policy uses expected durations."""
+    """Whether the policy, or the choice of the policy, uses expected durations."""
     lowest_key: ClassVar[Any] = -math.inf
-    """A key that sorts before those of all jobs."""
+    """A key that sorts before the keys of all jobs."""
 
     def effective_policy(self, knows_durations: bool) -> RunPolicy:
         """Return the policy to use, depending on whether any job has an expected duration."""
@@ -34,11 +34,11 @@ class RunPolicy(ABC):
 
     @abstractmethod
     def key_function(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], Any]:
-        """Return the function that computes the sort keys of jobs in one run."""
+        """Return the function that computes the sort keys of the jobs in one run. The smallest key starts first."""
 
     @abstractmethod
     def reason(self, job: AbstractJob[Any], outlook: RunOutlook) -> str:
-        """Describe in a few words the rule by which other jobs start before a ready job."""
+        """Describe in a few words why other jobs start before a ready job."""
 
 
 class Fifo(RunPolicy):
@@ -48,7 +48,7 @@ class Fifo(RunPolicy):
     needs_durations = False
 
     def key_function(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], float]:
-        """Return a function with the same key for all jobs, so that their sequence numbers decide."""
+        """Return a function that gives all jobs the same key, so that only their sequence numbers order them."""
         return lambda job: 0.0
 
     def reason(self, job: AbstractJob[Any], outlook: RunOutlook) -> str:
@@ -62,13 +62,13 @@ class CriticalPath(RunPolicy):
     needs_ranks = True
 
     def key_function(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], float]:
-        """Return a function whose keys are the negated ranks."""
+        """Return a function that computes the negated rank of a job."""
         assert outlook.ranks is not None
         ranks = outlook.ranks.by_job
         return lambda job: -ranks[job]
 
     def reason(self, job: AbstractJob[Any], outlook: RunOutlook) -> str:
-        """Return the length of the path as text."""
+        """Describe the longest path from the job, with its length in seconds."""
         return f"critical path: the longest path from {job.label!r} takes {outlook.rank(job):.4g} s"
 
 

@@ -1,4 +1,4 @@
-"""`Policy`, the interface of users' orders of ready jobs, and `Outlook`, the facts about jobs that a policy may use."""
+"""`Policy`, the interface of user-defined policies, and `Outlook`, the facts about jobs that a policy may use."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ if TYPE_CHECKING:
 
 
 class Outlook(Protocol):
-    """Facts about the jobs of one scheduler during a run, for a policy; other facts are attributes of the jobs."""
+    """Facts that a policy can use about the jobs of one run, in addition to the attributes of the jobs."""
 
     starts: int
-    """The number of starts in this run so far; a job that was throttled counts again at its next start."""
+    """The number of job starts in this run so far. A job that was throttled counts again when it starts again."""
 
     def expected_duration(self, job: AbstractJob[Any]) -> float | None:
         """Return the expected duration of a job in seconds; None if unknown.
 
         `Scheduler(durations=...)` takes precedence over the job's own `expected_duration`. A nested scheduler without
-        either takes as long as the longest path through its jobs, if the duration of any of these is known.
+        either is expected to take as long as the longest path through its jobs, if any of their durations is known.
         """
         ...
 
     def rank(self, job: AbstractJob[Any]) -> float:
-        """Return the length of the longest path from the start of a job to the end of an exit job, in seconds.
+        """Return the length, in seconds, of the longest path from the start of a job to the end of an exit job.
 
-        Jobs with an unknown duration count as the median of the others, or as 1 second if none is known.
+        A job of unknown duration counts as the median of the known durations, or as 1 second if none is known.
 
         Raises:
             RuntimeError: the policy does not set `needs_ranks`.
@@ -39,13 +39,13 @@ class Outlook(Protocol):
 class Policy(Protocol):
     """An order in which the ready jobs of a scheduler start.
 
-    Derive a class from it, define `key`, and give an instance to `Scheduler(policy=...)` in place of a name. An object
-    of another class needs all three members. One object may be the policy of several schedulers. A job's `priority`
-    takes precedence over the policy; among jobs with the same key, the one that became ready first starts first.
+    Derive a class from this one, define `key`, and pass an instance to `Scheduler(policy=...)` instead of a name. An
+    object of another class must define all three members. Several schedulers can share one object. A job's `priority`
+    takes precedence over the policy. Among jobs with the same key, the one that became ready first starts first.
 
-    A policy must not change the scenario or the run. If `key` raises an exception, or returns no key,
-    the run ends CRITICAL; the error, which names the policy and the job, is in the log, in `debrief()` and in an
-    incident for instruments. An interruption such as `KeyboardInterrupt` ends the run as always.
+    A policy must not change the scenario or the run. If `key` raises an exception, or returns an invalid key, the run
+    ends CRITICAL. The error names the policy and the job; it is logged, shown by `debrief()`, and passed to instruments
+    as an incident. An interruption such as `KeyboardInterrupt` ends the run as usual.
 
     Example:
         >>> class ShortestFirst(Policy):
@@ -69,10 +69,10 @@ class Policy(Protocol):
     def key(self, job: AbstractJob[Any], outlook: Outlook) -> float | tuple[float, ...]:
         """Return the sort key of a ready job: a number, or a tuple of numbers. The smallest starts first.
 
-        The run calls it, in its own thread, when the job becomes ready, and again when its rank has changed.
+        The run calls this in its own thread when the job becomes ready, and again if added jobs change the order.
 
         Args:
-            job: the job. Under `simulate`, this is the job of the scenario, which stays idle.
+            job: the job. In a simulation, this is the original job of the scenario, which stays IDLE.
             outlook: the facts about the jobs in this run.
 
         """
@@ -81,6 +81,6 @@ class Policy(Protocol):
     def reason(self, job: AbstractJob[Any], outlook: Outlook) -> str:
         """Describe in a few words why other jobs start before a ready one, for `Scheduler.explain`.
 
-        By default, this names the class of the policy.
+        The default implementation names the class of the policy.
         """
         return f"by {type(self).__name__}"

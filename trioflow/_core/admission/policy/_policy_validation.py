@@ -1,4 +1,4 @@
-"""Users' policies: the check when a scheduler is made, and `SafePolicy`, which catches their errors during a run."""
+"""User-defined policies: their validation, and `SafePolicy`, which catches their errors during a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 POLICY_MEMBERS: Final = ("key", "needs_ranks", "reason")
 threads_in_key: Final[set[int]] = set()
-"""The identifiers of the threads in which the `key` of a user's policy is running."""
+"""The identifiers of the threads in which the `key` of a user-defined policy is running."""
 
 
 def check_policy(policy: Any, name: str, subject: Subject) -> PolicyName | Policy:
@@ -66,7 +66,7 @@ def _check_method(method: Any, what: str) -> None:
         raise TypeError(f"{what} is an async function: make it a plain one, which answers at once")
     try:
         signature = signature_of(method)
-    except (TypeError, ValueError):  # some functions in C have no signature
+    except (TypeError, ValueError):  # some functions implemented in C have no signature
         return
     try:
         signature.bind(None, None)
@@ -74,32 +74,38 @@ def _check_method(method: Any, what: str) -> None:
         raise TypeError(f"{what} takes {signature}: let it take a job and an outlook") from None
 
 
-def reject_call_from_policy(what: str) -> None:
-    """Raise an error if the call comes from the `key` of a policy, which must not change the run.
+def reject_call_from_policy(call_text: str) -> None:
+    """Reject a call from the `key` of a policy, which must not change the run.
 
     Args:
-        what: the call, for the error message.
+        call_text: the call, for the error message.
 
     Raises:
         RuntimeError: the call comes from the `key` of a policy.
 
     """
     if threading.get_ident() in threads_in_key:
-        raise RuntimeError(f"{what}: the call comes from the key() of a policy, which must not change the run")
+        raise RuntimeError(f"{call_text}: the call comes from the key() of a policy, which must not change the run")
 
 
 def name_of_policy(policy: PolicyName | Policy) -> str:
-    """Return the name of a built-in policy, or the class name of a user's policy."""
+    """Return the name of a built-in policy, or the class name of a user-defined one."""
     return policy if isinstance(policy, str) else type(policy).__name__
 
 
 def make_run_policy(policy: PolicyName | Policy, fail: FailRun) -> RunPolicy:
-    """Return the policy of a run; a user's policy reports its exceptions to `fail`, which ends the run."""
+    """Return the policy object for a run.
+
+    Args:
+        policy: the option `policy` of the scheduler.
+        fail: called with the job and the exception if the `key` of a user-defined policy raises; it stops the run.
+
+    """
     return BUILTIN_POLICIES[policy] if isinstance(policy, str) else SafePolicy(policy, fail)
 
 
 class SafePolicy(RunPolicy):
-    """A wrapper of a user's policy. An exception of the policy ends the run, but the job still gets into its queue."""
+    """A wrapper of a user-defined policy. If its `key` raises, the run ends, but the job still gets a key."""
 
     lowest_key: ClassVar[Any] = ()  # keys are tuples, and the empty tuple sorts before all others
 
@@ -109,7 +115,7 @@ class SafePolicy(RunPolicy):
         self.needs_ranks = policy.needs_ranks
 
     def key_function(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], tuple[float, ...]]:
-        """Return a function that calls the user's `key` and converts the result to a tuple."""
+        """Return a function that calls the policy's `key`, and converts the result to a tuple."""
 
         def key(job: AbstractJob[Any]) -> tuple[float, ...]:
             thread = threading.get_ident()
@@ -117,9 +123,8 @@ class SafePolicy(RunPolicy):
             try:
                 return _as_tuple(self._policy.key(job, outlook))
             except BaseException as error:  # return a key nevertheless, so that the job gets into its queue
-                traceback = (
-                    error.__traceback__
-                )  # leave out this frame, because the stored error must not keep the run alive
+                # Leave out this frame, because the stored error must not keep the run alive.
+                traceback = error.__traceback__
                 self._fail(job, error.with_traceback(traceback and traceback.tb_next))
                 return ()
             finally:
@@ -128,7 +133,7 @@ class SafePolicy(RunPolicy):
         return key
 
     def reason(self, job: AbstractJob[Any], outlook: RunOutlook) -> str:
-        """Return the reason that the user's policy gives, or describe the error of its `reason()`."""
+        """Return the reason that the policy gives; if its `reason()` raises, describe the error."""
         try:
             return str(self._policy.reason(job, outlook))
         except Exception as error:
@@ -142,7 +147,7 @@ def _as_tuple(key: Any) -> tuple[float, ...]:
 
 
 def _check_number(value: Any) -> float:
-    """Return a number as an `int` or a `float`, whose comparisons never raise.
+    """Return a number as an `int` or a `float`, because comparisons of these never raise.
 
     Raises:
         TypeError: the value is not a number.

@@ -1,9 +1,10 @@
-"""Expected durations and ranks, for the policy of a run; a rank is the length of the longest path to an exit job.
+"""Expected durations and ranks of jobs, for the policy of a run.
 
-List scheduling by rank is due to Hu 1961 ("Parallel Sequencing and Assembly Line Problems"), for equal durations. Adam,
-Chandy and Dickson 1974 ("A Comparison of List Schedules for Parallel Processing Systems") found it within 5 % of the
-optimum in most graphs, and named it HLFET, highest level first with estimated times; HEFT (Topcuoglu, Hariri and Wu
-2002) calls it upward rank. O(V + E).
+The rank of a job is the length of the longest path from its start to the end of an exit job. List scheduling by rank is
+due to Hu 1961 ("Parallel Sequencing and Assembly Line Problems"), for equal durations. Adam, Chandy and Dickson 1974
+("A Comparison of List Schedules for Parallel Processing Systems") called it HLFET, highest level first with estimated
+times, and found it within 5 % of the optimum in most graphs. In HEFT (Topcuoglu, Hariri and Wu 2002), the rank is the
+upward rank. Computing all ranks takes O(V + E).
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ DEFAULT_DURATION: Final = 1.0
 
 
 def median_duration(known: Iterable[float]) -> float:
-    """Return the median of the known durations, in seconds, which other jobs are assumed to take.
+    """Return the median of the known durations, in seconds, or `DEFAULT_DURATION` if there are none.
 
-    This does not use `statistics.median`, because `statistics` imports many modules.
+    Jobs of unknown duration are assumed to take this long. This does not use `statistics.median`, because importing
+    `statistics` would import many other modules.
     """
     ordered = sorted(known)
     if not ordered:
@@ -38,25 +40,27 @@ class Ranks:
     """The ranks of the jobs of one scheduler.
 
     Args:
-        known: the known expected durations, in seconds. Other jobs are assumed to take the median of these, or 1 s.
+        known: the known expected durations, in seconds. All other jobs are assumed to take the `median_duration`.
 
     """
 
     def __init__(self, known: dict[AbstractJob[Any], float]) -> None:
         self._known: Final = known
-        self._unknown: Final = median_duration(known.values())
+        self._assumed_duration: Final = median_duration(known.values())
         self.by_job: Final[dict[AbstractJob[Any], float]] = {}
 
     def compute(self, jobs: list[AbstractJob[Any]], requirements: Requirements) -> Iterator[None]:
-        """Compute the ranks of jobs in topological order, and yield at times to let other work proceed; O(V + E)."""
-        return _graph_algorithms.fill_longest_paths(jobs, requirements, self._known, self._unknown, self.by_job)
+        """Compute the ranks of jobs, which are in topological order; yield whenever a pause is due. O(V + E)."""
+        return _graph_algorithms.fill_longest_path_lengths(
+            jobs, requirements, self._known, self._assumed_duration, self.by_job
+        )
 
-    def longest_path(self) -> float:
+    def longest_path_length(self) -> float:
         """Return the length of the longest path, in seconds."""
         return max(self.by_job.values())
 
     def compute_for_added(self, jobs: list[AbstractJob[Any]], requirements: Requirements) -> None:
-        """Compute the ranks of jobs that were added together, without changing those of other jobs; O(V + E)."""
+        """Compute the ranks of jobs that were added together, without changing the ranks of other jobs. O(V + E)."""
         new = set(jobs)
         order = _graph_algorithms.topological_order(
             jobs, lambda job: [other for other in requirements(job) if other in new]
@@ -70,7 +74,7 @@ class RunOutlook(Outlook):
 
     Args:
         known: the known expected durations, in seconds.
-        ranks: the ranks of the jobs, if the policy needs them.
+        ranks: the ranks of the jobs; None if the policy does not need them.
 
     """
 
@@ -86,7 +90,7 @@ class RunOutlook(Outlook):
         return self.known.get(job)
 
     def rank(self, job: AbstractJob[Any]) -> float:
-        """Return the rank of a job.
+        """Return the rank of a job, in seconds.
 
         Raises:
             RuntimeError: the policy does not set `needs_ranks`.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 TASK_STATES: Final = cast(Any, anyio_asyncio)._task_states
 """anyio's mapping of each task to its `TaskState`, which contains the task's innermost cancel scope."""
 STATES_BY_REF: Final[dict[weakref.ref[Any], Any]] = TASK_STATES.data
-"""The dict inside `TASK_STATES`, whose keys are weak references to tasks. Removing an item from it is faster."""
+"""The dict inside `TASK_STATES`, keyed by weak references to the tasks. Accessing it directly is faster."""
 LOOP_FRAME_DEPTH: Final = 4
 """The number of frames from `LoopIterations.current` up to the frame of the event loop."""
 LOOP_ITERATION_CODE: Final = getattr(getattr(asyncio.BaseEventLoop, "_run_once", None), "__code__", None)
@@ -57,24 +57,25 @@ class FastAsyncioGroup(WorkerGroup):
         )
         self._worker_function = worker_function
         self._loop = asyncio.get_running_loop()
-        # True if the program has a task factory of its own, so that the tasks are not of the class `AsyncioNamedTask`.
+        # True if the program has set a task factory: then the tasks are not of the class `AsyncioNamedTask`.
         self.must_name_tasks: bool = (
             self._loop.get_task_factory() is not None if outer is None else outer.must_name_tasks
         )
         self._context = context
-        # The scope has the deadline only for jobs that ask anyio for it. The timer of the host enforces the deadline.
+        # The scope has the deadline only so that jobs can read it through anyio. The host's timer enforces it.
         self.shared_scope: Any = anyio_asyncio.CancelScope(deadline=deadline)
         task: Any = asyncio.current_task(self._loop)
         self._host: AsyncioHost = AsyncioHost(task, task._must_cancel, context, deadline, on_deadline)
         self.host = self._host
-        self.shared_scope._host_task = task  # from this task, anyio gets the event loop when a job calls a thread
+        self.shared_scope._host_task = task  # for functions that jobs run in threads, anyio gets the loop from it
         self._host_task_id = id(task)
-        # This shows jobs the deadline of the scope around the run. That scope delivers cancellations to the host only.
+        # Jobs can then read the deadline of the scope around the run. That scope does not have `shared_scope` among its
+        # children, so it delivers cancellations only to the host.
         self.shared_scope._parent_scope = self._host_scope()
         self.was_cancel_once_called = False
         self._shielded_scope: Any = None  # the scope of all shielded workers; None if there are none
         self._watched_workers: list[WorkerTask] = []  # see `watch_unstarted`
-        # How many of the first watched workers have had time to begin, so that the next check examines them.
+        # How many of the first watched workers have had time to begin; the next check examines only these.
         self._checkable_count = 0
         self._iterations: LoopIterations = LoopIterations(self._loop, context) if outer is None else outer._iterations
 
@@ -140,13 +141,16 @@ class FastAsyncioGroup(WorkerGroup):
             cast(Any, worker.scope)._reparent(scope)
 
     def watch_unstarted(self, worker: WorkerTask) -> None:
-        """Make a worker leave the run if its task ends before its first step, so that its function never runs."""
+        """Watch a worker until its task has begun. If the task ends before its first step, make the worker leave."""
         if not self._watched_workers:
             self._loop.call_soon(self._check_unstarted, context=self._context)
         self._watched_workers.append(worker)
 
     def _check_unstarted(self) -> None:
-        """Check all watched workers together, because a callback for each would cost a tenth of a worker's task."""
+        """Make each watched worker leave whose task has ended before its first step.
+
+        One callback checks all workers, because a callback for each would cost a tenth as much as the worker's task.
+        """
         due = self._watched_workers[: self._checkable_count]
         unstarted = [
             worker for worker in due if worker.task_snapshot is not None and not worker.task_snapshot.reference_count
@@ -179,7 +183,7 @@ class FastAsyncioGroup(WorkerGroup):
     def cancel_once(self, workers: Iterable[WorkerTask], grace_seconds: float) -> None:
         self.was_cancel_once_called = True
         self.shared_scope.shield = (
-            True  # so that anyio's calls in jobs do not raise the cancellation of a scope around the run
+            True  # otherwise, anyio's functions would raise cancellations of the scopes around the run
         )
         self._host.cancel_once(workers, grace_seconds, self.cancel_worker)
 
@@ -201,12 +205,12 @@ class FastAsyncioGroup(WorkerGroup):
     def set_deadline(self, worker: WorkerTask, when: float) -> None:
         worker.deadline = when
         if worker.scope is not None:
-            # The scope has no timer: it has the deadline only for jobs that ask anyio for it.
+            # Set without a timer: the scope has the deadline only so that jobs can read it through anyio.
             cast(Any, worker.scope)._deadline = when
         if when < worker.timer_fires_at:
             self._set_timer(worker, when)
 
-    def is_expired(self, worker: WorkerTask) -> bool:
+    def is_cancelled_alone(self, worker: WorkerTask) -> bool:
         scope: Any = worker.scope
         if scope is None or not scope.cancel_called or self._host.is_cancelled():
             return False
@@ -236,7 +240,7 @@ class FastAsyncioGroup(WorkerGroup):
             worker.task_snapshot.base_scope._tasks.discard(worker.task)
         else:
             scope._parent_scope._child_scopes.discard(scope)
-        # The key is only a weak reference, but the value keeps the task alive if the worker has a scope of its own.
+        # The key is only a weak reference to the task, but the value refers to the task, and would keep it alive.
         STATES_BY_REF.pop(weakref.ref(worker.task), None)
         if self.must_name_tasks:
             worker.task.set_name(IDLE_TASK_NAME)
@@ -280,7 +284,7 @@ class AsyncioNamedTask(asyncio.Task[None]):
     __slots__ = ("explicit_name", "worker")
 
     worker: WorkerTask | None  # None once the worker has left the run
-    explicit_name: tuple[Any, str]  # the last job that has set the name of its task, and this name
+    explicit_name: tuple[Any, str]  # the last job that has named this task, and the name that it has set
 
     def get_name(self) -> str:
         """Return the name that the current job has given its task; if it has given none, the label of the job."""
@@ -295,22 +299,22 @@ class AsyncioNamedTask(asyncio.Task[None]):
 
 
 class UnstartedTask(AsyncioNamedTask):
-    """The task of a worker before its first step. If it is cancelled, it tells the group of the worker."""
+    """The task of a worker before its first step. If it is cancelled, the worker's group watches the worker."""
 
     __slots__ = ()
 
     def cancel(self, msg: Any = None) -> bool:
-        """Cancel the task. Let the group watch the worker, because the worker's function may now never run."""
+        """Cancel the task, and let the group watch the worker, whose function may now never run."""
         if self.worker is not None:
             cast(FastAsyncioGroup, self.worker.group).watch_unstarted(self.worker)
         return super().cancel(msg)
 
 
 class LoopIterations:
-    """An object that tells the iterations of the event loop apart.
+    """A source of objects that identify the iterations of the event loop.
 
-    asyncio's own loop has a new frame for each iteration. On other loops, a callback detects the next iteration. This
-    is slower, and may cause an additional iteration.
+    asyncio's own loop runs each iteration in a new frame, which identifies it. On other loops, a callback detects the
+    next iteration; this is slower, and may cause an additional iteration.
     """
 
     __slots__ = ("_context", "_current", "_loop")
@@ -340,8 +344,8 @@ class LoopIterations:
 class WorkerState(anyio_asyncio.TaskState):
     """A `TaskSnapshot` of a worker's task, which is also anyio's record of the task.
 
-    If anyio looks up the scope of the task, the worker gets a scope of its own. From that scope, anyio's threads find
-    out whether the job was cancelled. The scope that all workers share does not show this.
+    If anyio looks up the scope of the task, the worker gets a scope of its own. anyio may pass that scope to a thread,
+    which reads from it whether the job was cancelled. The scope that all workers share does not show this.
     """
 
     __slots__ = (
@@ -360,7 +364,7 @@ class WorkerState(anyio_asyncio.TaskState):
 
     def __init__(
         self,
-        parent: int | None,
+        parent_id: int | None,
         scope: Any,
         worker: WorkerTask | None,
         task: Any,
@@ -368,16 +372,16 @@ class WorkerState(anyio_asyncio.TaskState):
         variables: ContextVariables,
         iterations: LoopIterations,
     ) -> None:
-        self.parent_id = parent
-        self.innermost_scope: Any = scope  # at the moment
-        self.base_scope: Any = scope  # the innermost scope of the task before a job
+        self.parent_id = parent_id
+        self.innermost_scope: Any = scope  # the current innermost scope of the task
+        self.base_scope: Any = scope  # the innermost scope of the task between jobs
         self.stop_scope: Any = scope  # the scope whose cancellation ends the worker
         self.worker = worker  # None once the worker has a scope of its own
         self._task = task
         self._context = context
         self._variable_count = len(variables) + 1  # plus 1 for the variable that holds the worker
         self._variables = variables
-        self.reference_count = 0  # the number of references to the task before a job; 0 before the task's first step
+        self.reference_count = 0  # the number of references to the task between jobs; 0 before the task's first step
         self._iterations = iterations
         self._recorded_iteration: object = None
 
@@ -393,7 +397,6 @@ class WorkerState(anyio_asyncio.TaskState):
         self.innermost_scope = scope
 
     def is_task_unchanged(self) -> bool:
-        """Return whether the task has the same scopes and context variables as before, and is not cancelled."""
         context = self._context
         task = self._task
         if self.innermost_scope is not self.base_scope or self.stop_scope._cancel_called or task.cancelling():
@@ -431,10 +434,10 @@ class FastAsyncio(Isolation):
         return FastAsyncioGroup(worker_function, deadline, on_deadline, context, variables, outer)
 
     def attach_current_task(self, worker: WorkerTask) -> TaskSnapshot:
-        """Return the snapshot of the task, which also counts the references to the task.
+        """Return the snapshot of the task, and record in it how many references to the task there are.
 
-        If a job leaves a reference to the task behind, the worker retires, because the code that has the reference may
-        cancel the task later. It may be a variable, or an `asyncio.timeout` or TaskGroup in an abandoned generator.
+        If a job leaves a further reference behind, the worker retires: code that has the reference may cancel the task
+        later. Examples are a variable, and an `asyncio.timeout` or TaskGroup in an abandoned generator.
         """
         snapshot: WorkerState = worker.task_snapshot
         task = worker.task
@@ -471,10 +474,9 @@ class FastAsyncio(Isolation):
         return group.was_cancel_once_called or group.host.is_cancelled()
 
     def has_cancelled_itself(self, worker: WorkerTask) -> bool:
-        """Return whether the job of `worker` has cancelled its own task natively, and no await has raised this yet.
+        """Return whether the job has cancelled its own task, and the cancellation has not been raised yet.
 
-        This cannot be read from `cancelling()`: on Python 3.11 and 3.12, it stays 1 after a TaskGroup with a failed
-        child.
+        `cancelling()` does not show this: on Python 3.11 and 3.12, it stays 1 after a TaskGroup with a failed child.
         """
         return bool(worker.task._must_cancel) and not self.was_cancelled(worker)
 

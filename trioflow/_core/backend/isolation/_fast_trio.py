@@ -2,7 +2,7 @@
 
 A worker gets a cancel scope of its own only if it has to be cancelled alone, or gets a deadline. That scope is inserted
 between the scope of its run and the scopes that the job has opened. Most workers need no scope of their own, which
-would take a quarter of the time of a task.
+would cost a quarter as much as a task.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class FastTrioGroup(WorkerGroup):
         else:
             scope._deadline = when
 
-    def is_expired(self, worker: WorkerTask) -> bool:
+    def is_cancelled_alone(self, worker: WorkerTask) -> bool:
         status = worker.task_snapshot.cancel_status
         return bool(status.effectively_cancelled) and not status.parent_cancellation_is_visible_to_us
 
@@ -260,11 +260,11 @@ def _make_nested_scope(parent_status: Any) -> Any:
 
 
 CANCELLATION_REFERENCE_COUNT: Final = 3
-"""How many references to a task trio's own frames keep after a wait of the task was cancelled.
+"""The number of references to a task that trio's own frames keep after a wait of the task was cancelled.
 
-This happens, for example, at the end of each `trio.sleep`, and the frames exist until the next step of any task. If
-their references counted as left behind by the job, a worker would retire after each sleep, which would then take 36 µs
-instead of 26. If another version of trio keeps another number of references, only this speed is lost.
+Each `trio.sleep`, for example, ends with such a cancellation, and the frames exist until the next step of any task. If
+the references counted as left behind by the job, a worker would retire after each sleep, and a sleep would take 36 µs
+instead of 26. If another version of trio keeps another number of references, only this speedup is lost.
 """
 
 
@@ -294,14 +294,13 @@ class TrioTaskSnapshot(TaskSnapshot):
         self._context = task.context
         self._variable_count = len(task.context)
         self._variables = _shared.get_context_variables(task.context, worker.group.variables, worker)
-        self._recorded_schedule_points = (
-            task._schedule_points
-        )  # how often the task had been scheduled at the last `record_iteration`
+        # The number of times that the task had been scheduled by the last `record_iteration`.
+        self._recorded_schedule_points = task._schedule_points
         self._reference_count = 0
 
     def count_references(self) -> None:
         """Count the strong and weak references to the task, in its first step."""
-        # The local variable is a reference, too, so there must be one here as in `is_task_unchanged`.
+        # The local variable is a reference too, and counts here because `is_task_unchanged` has one as well.
         task = self._task
         self._reference_count = getrefcount(task) + getweakrefcount(task)
 
@@ -414,8 +413,8 @@ def _system_tasks() -> Iterator[Any]:
                 yield from inner.child_tasks
 
 
-def _scope_without_clock() -> Any:
-    """Return a scope that never reads the clock, which needs an event loop: it looks as if it had been exited."""
+def _inert_scope() -> Any:
+    """Return a scope that looks exited, so that it never reads the clock, which would need an event loop."""
     scope: Any = trio.CancelScope()
     scope._has_been_entered = True
     return scope
@@ -430,8 +429,8 @@ def _check_private_attributes() -> None:
     expect_attributes(trio.lowlevel.Task, "name", "_activate_cancel_status", "_cancel_status", "_child_nurseries")
     expect_attributes(trio.lowlevel.Task, "_schedule_points")
     expect_attributes(nursery_class, "_nested_child_finished")
-    parent_status, job_scope = _scope_without_clock(), _scope_without_clock()
-    outermost = CancelStatus(scope=parent_status)
+    parent_scope, job_scope = _inert_scope(), _inert_scope()
+    outermost = CancelStatus(scope=parent_scope)
     task: Any = object.__new__(trio.lowlevel.Task)
     task.context, task._cancel_status, task._child_nurseries = contextvars.Context(), None, []
     task._schedule_points = 0
@@ -462,12 +461,15 @@ def _check_private_attributes() -> None:
     )
     task._activate_cancel_status(None)
     scope.cancel()
-    expect(group.is_expired(worker) and job_status.effectively_cancelled, "a scope does not cancel what it contains")
-    parent_status._cancel_status = outermost
-    parent_status.cancel()
-    expect(not group.is_expired(worker), "a scope does not see that one around it was cancelled")
+    expect(
+        group.is_cancelled_alone(worker) and job_status.effectively_cancelled,
+        "a scope does not cancel what it contains",
+    )
+    parent_scope._cancel_status = outermost
+    parent_scope.cancel()
+    expect(not group.is_cancelled_alone(worker), "a scope does not see that one around it was cancelled")
     scope.shield = True
-    expect(group.is_expired(worker), "a shield has no effect")
+    expect(group.is_cancelled_alone(worker), "a shield has no effect")
     _check_deadlines()
 
 

@@ -2,7 +2,7 @@
 
 Fast isolation uses private attributes of trio and anyio to find out whether a job has changed its task, and to insert a
 scope around the task of another worker. Plain isolation needs neither. A worker runs one job and then retires. Its
-scope exists from the beginning, in another task around its own:
+scope is opened in advance, in another task around its own:
 
 ```
 run's task group ──► outer task: the worker's scope, a task group ──► worker's task: the scope around the job ──► job
@@ -17,7 +17,7 @@ Plain isolation has these limitations:
 - On trio, an async generator that is abandoned inside an open nursery may cause an internal error of trio, as in any
   task of trio.
 - On asyncio, if a worker's task is cancelled natively before its first step, the run ends as if it had been cancelled.
-- On asyncio, `cancels_once` has no effect, so that jobs are cancelled at each await.
+- On asyncio, `cancels_once` has no effect: jobs are cancelled at each await.
 - On asyncio, if a job has left a shielded scope open, the tasks in the scope are not cancelled, but awaited.
 """
 
@@ -84,7 +84,7 @@ class PlainGroup(WorkerGroup):
     def set_deadline(self, worker: WorkerTask, when: float) -> None:
         get_worker_scope(worker).deadline = when
 
-    def is_expired(self, worker: WorkerTask) -> bool:
+    def is_cancelled_alone(self, worker: WorkerTask) -> bool:
         scope = get_worker_scope(worker)
         return scope.cancel_called and (scope.shield or not self.is_cancelled())
 
@@ -117,7 +117,12 @@ class PlainTaskSnapshot(TaskSnapshot):
         return False
 
     def exit_scope(self) -> Scope | None:
-        """Exit the scope around the job. If this fails, because the job has left another scope open, return it."""
+        """Exit the scope around the job.
+
+        Returns:
+            The scope, if it cannot be exited because the job has left another scope open; otherwise None.
+
+        """
         scope, self._scope = self._scope, None
         if scope is not None:
             try:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class PlainAsyncioGroup(PlainGroup):
     """The tasks of one run, in an anyio task group. A timer and the scope of each worker have the run's deadline.
 
-    The scope of the task group is never cancelled. The task that awaits the run is in this scope, too, and could no
+    The scope of the task group is never cancelled: the task that awaits the run is in this scope too, and could then no
     longer recognize native cancellations. Instead, the scope of each worker is cancelled.
     """
 

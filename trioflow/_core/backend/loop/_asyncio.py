@@ -42,6 +42,7 @@ class AsyncioHost(HostTask):
         on_deadline: Callable[[], None],
     ) -> None:
         self.task: Any = task
+        # How many times the task was cancelled before the run, except for a pending cancellation: that cancels the run.
         self._initial_request_count = task.cancelling() - is_being_cancelled
         # The last native cancellation of the task, which is raised again at the end of the run.
         self._cancellation: asyncio.CancelledError | None = None
@@ -54,7 +55,8 @@ class AsyncioHost(HostTask):
     def leave(self) -> Any:
         """Stop the timers, and return the task.
 
-        This object drops its reference to the task, because the reference would make a worker retire.
+        This drops the reference to the task: if the task is that of a worker of an enclosing run, a reference that is
+        left behind would make the worker retire.
         """
         if self._timer is not None:
             self._timer.cancel()
@@ -66,7 +68,10 @@ class AsyncioHost(HostTask):
     def cancel_once(
         self, workers: Iterable[WorkerTask], grace_seconds: float, cancel_worker: Callable[[WorkerTask], None]
     ) -> None:
-        """Cancel the workers' tasks natively. After `grace_seconds`, call `cancel_worker` for each that remains."""
+        """Cancel the workers' tasks natively, except the calling task.
+
+        After `grace_seconds`, unless this is infinite, call `cancel_worker` for each worker that has not left.
+        """
         workers = [worker for worker in workers if worker.task is not None]
         current = asyncio.current_task()
         for worker in workers:
@@ -119,11 +124,11 @@ class AsyncioHost(HostTask):
                         await asyncio.wait([task])
                     except asyncio.CancelledError as cancellation:
                         self._cancellation = cancellation  # a native cancellation, which replaces an earlier one
-            if not task.cancelled():  # code that cancels all tasks of the loop also cancels the new task
+            if not task.cancelled():  # otherwise repeat: code that cancels all tasks of the loop cancels this one too
                 return task.result()
 
     def is_cancelled(self) -> bool:
-        """Return whether the task was cancelled natively after the run began, even before the task notices it.
+        """Return whether the task was cancelled natively after the run began, even if it has not noticed this yet.
 
         When a loop shuts down, it cancels all tasks together and resumes them in any order, so a worker may notice the
         cancellation before this task.
@@ -160,7 +165,7 @@ class AsyncioLoop(Backend):
     def ancestry(self, task: Any) -> Iterator[object]:
         return _shared.ancestry(id(task), {task.id: task.parent_id for task in anyio.get_running_tasks()})
 
-    def has_native_cancellation(self) -> bool:
+    def has_asyncio_cancellation(self) -> bool:
         return anyio.get_current_task().has_pending_cancellation()
 
     def create_task_group(self) -> Any:

@@ -35,7 +35,7 @@ class TrioHost(HostTask):
 
     @trio.lowlevel.enable_ki_protection
     async def run_in_nursery(self, body: Callable[[], Coroutine[Any, Any, None]], deadline: float) -> None:
-        """Await `body()` inside a nursery with this deadline. Then raise a cancellation that has come meanwhile.
+        """Await `body()` inside a nursery with this deadline. Then raise any cancellation of the calling task.
 
         Like the workers, this task is protected from Ctrl-C. So trio raises KeyboardInterrupt in the main task at its
         next checkpoint, where the run can end cleanly, and not in the middle of the engine.
@@ -157,13 +157,13 @@ class TrioLoop(Backend):
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def park(self, worker: WorkerTask) -> None:
-        def give_up(raise_cancel: object) -> trio.lowlevel.Abort:
+        def abort(raise_cancel: object) -> trio.lowlevel.Abort:
             worker.wake_handle = None
             return trio.lowlevel.Abort.SUCCEEDED
 
         worker.wake_handle = worker.task
         try:  # noqa: SIM105 - `suppress` would double the time
-            await trio.lowlevel.wait_task_rescheduled(give_up)
+            await trio.lowlevel.wait_task_rescheduled(abort)
         except trio.Cancelled:  # dropped, because the worker will check its scope
             pass
 

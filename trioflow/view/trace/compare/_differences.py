@@ -1,8 +1,8 @@
-"""`compare`: an explanation, along the critical paths of two runs, of why the runs took different times.
+"""`compare`: an explanation of why two runs took different times, based on their critical paths.
 
-The jobs and waits on a critical path fill the time of its run without gaps. Each of these parts has become longer or
-shorter if it is on both paths, and is new or gone if it is on one of them only. The changes of all parts add up exactly
-to the difference between the durations of the runs. A list of all jobs that became slower would not explain the
+The jobs and waits on a critical path fill the time of its run without gaps. If one of these parts is on both paths, it
+may have become longer or shorter. If it is on only one of them, it is new or gone. The changes of all parts add up
+exactly to the difference between the durations of the runs. A list of all jobs that became slower would not explain the
 difference, because most of these jobs ran beside others that took longer.
 """
 
@@ -23,14 +23,14 @@ NOTABLE_CHANGE_SHARE: Final = 0.2
 ROUNDING_ERROR_SHARE: Final = 1e-5
 """If the small changes add up to less than this share of the longer run's duration, their sum is a rounding error."""
 MAX_LINES_PER_TITLE: Final = 10
-"""The largest number of lines below each title."""
+"""The maximum number of lines below each title."""
 MAX_PATH_LENGTH: Final = 60
-"""The largest number of characters in a path. A longer path loses its middle, because the paths of similar jobs often
+"""The maximum number of characters in a path. A longer path loses its middle, because the paths of similar jobs often
 differ only at the end."""
 
 
 @dataclass(frozen=True, slots=True)
-class PathChange:
+class CriticalPathChange:
     """The change of one part of the critical path between two runs."""
 
     path: str
@@ -46,7 +46,7 @@ class PathChange:
 
     @property
     def added_seconds(self) -> float:
-        """The seconds by which this part made the second run longer."""
+        """The seconds by which this part made the second run longer. Negative if it made the run shorter."""
         return (self.seconds_after or 0.0) - (self.seconds_before or 0.0)
 
     @property
@@ -61,7 +61,7 @@ class Comparison:
 
     first_run: RunTimes
     second_run: RunTimes
-    changes: tuple[PathChange, ...]
+    changes: tuple[CriticalPathChange, ...]
     """The changes along the critical paths, the largest first."""
     off_path_changes: tuple[tuple[str, float, float], ...]
     """The path, and the seconds in both runs, of each job on neither critical path whose duration changed notably."""
@@ -75,7 +75,7 @@ class Comparison:
 
     @property
     def added_seconds(self) -> float:
-        """The seconds by which the second run took longer than the first."""
+        """The seconds by which the second run took longer than the first. Negative if it was faster."""
         return self.second_run.seconds - self.first_run.seconds
 
     @property
@@ -90,28 +90,30 @@ def compare(first_run: RunTimes, second_run: RunTimes) -> Comparison:
     """Compare two runs, in O(n log n) time for n jobs."""
     longer_seconds = max(first_run.seconds, second_run.seconds)
     min_change = MIN_CHANGE_SHARE * longer_seconds
-    changes = sorted(_path_changes(first_run, second_run, min_change), key=lambda change: -abs(change.added_seconds))
+    changes = sorted(
+        _critical_path_changes(first_run, second_run, min_change), key=lambda change: -abs(change.added_seconds)
+    )
     shown_changes = [change for change in changes if abs(change.added_seconds) >= min_change]
     small_changes = changes[len(shown_changes) :]
-    min_small_sum = ROUNDING_ERROR_SHARE * longer_seconds if shown_changes else min_change / 10
-    if small_changes and abs(sum(change.added_seconds for change in small_changes)) >= min_small_sum:
+    min_shown_sum = ROUNDING_ERROR_SHARE * longer_seconds if shown_changes else min_change / 10
+    if small_changes and abs(sum(change.added_seconds for change in small_changes)) >= min_shown_sum:
         seconds_before = sum(change.seconds_before or 0.0 for change in small_changes)
         seconds_after = sum(change.seconds_after or 0.0 for change in small_changes)
         description = f"{len(small_changes)} smaller change{'s' * (len(small_changes) != 1)}"
-        shown_changes.append(PathChange("", description, seconds_before or None, seconds_after or None))
-    path_jobs = {segment.path for run in (first_run, second_run) for segment in run.path_segments}
+        shown_changes.append(CriticalPathChange("", description, seconds_before or None, seconds_after or None))
+    critical_path_jobs = {segment.path for run in (first_run, second_run) for segment in run.critical_path_segments}
     common_jobs = [
         (path, job, second_run.jobs[path]) for path, job in first_run.jobs.items() if path in second_run.jobs
     ]
     off_path_changes = [
         (path, old_times.seconds, new_times.seconds)
         for path, old_times, new_times in common_jobs
-        if path not in path_jobs and _is_notable_change(old_times.seconds, new_times.seconds, min_change)
+        if path not in critical_path_jobs and _is_notable_change(old_times.seconds, new_times.seconds, min_change)
     ]
     longer_waits = [
         job
         for job in common_jobs
-        if job[0] in path_jobs and job[2].waited_seconds - job[1].waited_seconds >= min_change
+        if job[0] in critical_path_jobs and job[2].waited_seconds - job[1].waited_seconds >= min_change
     ]
     old_states, new_states = (
         {path: job.state for path, job in run.jobs.items()} | run.unstarted_states for run in (first_run, second_run)
@@ -140,42 +142,46 @@ def _is_notable_change(old_seconds: float, new_seconds: float, min_change: float
     return abs(new_seconds - old_seconds) > max(NOTABLE_CHANGE_SHARE * old_seconds, min_change)
 
 
-def _path_changes(first_run: RunTimes, second_run: RunTimes, min_change: float) -> Iterator[PathChange]:
+def _critical_path_changes(
+    first_run: RunTimes, second_run: RunTimes, min_change: float
+) -> Iterator[CriticalPathChange]:
     old_times, new_times = _seconds_by_part(first_run), _seconds_by_part(second_run)
     for path, is_wait in dict.fromkeys([*old_times, *new_times]):
         old_seconds, new_seconds = old_times.get((path, is_wait)), new_times.get((path, is_wait))
         has_increased = (new_seconds or 0.0) > (old_seconds or 0.0)
         if path == "":
             description = f"the end, after the last job: {'longer' if has_increased else 'shorter'}"
-            yield PathChange("", description, old_seconds, new_seconds)
+            yield CriticalPathChange("", description, old_seconds, new_seconds)
         elif is_wait:
             job = (second_run if new_seconds is not None else first_run).jobs[path]
             cause = f" for {job.waited_for}" if job.waited_for else ""
-            yield PathChange(path, f"waited {'longer' if has_increased else 'less'}{cause}", old_seconds, new_seconds)
+            yield CriticalPathChange(
+                path, f"waited {'longer' if has_increased else 'less'}{cause}", old_seconds, new_seconds
+            )
         elif old_seconds is None:
             is_longer = (
                 path in first_run.jobs and second_run.jobs[path].seconds - first_run.jobs[path].seconds >= min_change
             )
             description = f"{'longer, and ' * is_longer}new on the critical path" if path in first_run.jobs else "new"
             note = _off_path_note("it took", first_run.jobs.get(path))
-            yield PathChange(path, description, old_seconds, new_seconds, note)
+            yield CriticalPathChange(path, description, old_seconds, new_seconds, note)
         elif new_seconds is None:
             increase = second_run.jobs[path].seconds - first_run.jobs[path].seconds if path in second_run.jobs else None
             increase_note = ", though it takes longer" if increase is not None and increase >= min_change else ""
             description = "gone" if increase is None else f"off the critical path{increase_note}"
             note = second_run.unstarted_states.get(path, "") or _off_path_note("it takes", second_run.jobs.get(path))
-            yield PathChange(path, description, old_seconds, new_seconds, note)
+            yield CriticalPathChange(path, description, old_seconds, new_seconds, note)
         else:
-            yield PathChange(path, "longer" if has_increased else "shorter", old_seconds, new_seconds)
+            yield CriticalPathChange(path, "longer" if has_increased else "shorter", old_seconds, new_seconds)
 
 
 def _seconds_by_part(run: RunTimes) -> dict[tuple[str, bool], float]:
     """Return the seconds of each job and each wait on a critical path, summed over all runs of the job.
 
-    The keys are the path of the job, and whether the seconds are those of its wait.
+    A key is a pair: the path of the job, and a flag that is True for the wait before the job.
     """
     sums: dict[tuple[str, bool], float] = {}
-    for path, is_wait, seconds in run.path_segments:
+    for path, is_wait, seconds in run.critical_path_segments:
         sums[path, is_wait] = sums.get((path, is_wait), 0.0) + seconds
     return sums
 
@@ -188,7 +194,7 @@ def _off_path_note(verb: str, job: JobTimes | None) -> str:
 
 
 def comparison_headline(comparison: Comparison) -> str:
-    """Return the durations of both runs in a line: `build: 16.3 s, before 14.2 s: 2.1 s longer (+15 %)`."""
+    """Return a line with the durations of both runs: `build: 16.3 s, before 14.2 s: 2.1 s longer (+15 %)`."""
     old_text, new_text = (duration_text(run.seconds) for run in (comparison.first_run, comparison.second_run))
     direction = "longer" if comparison.added_seconds > 0 else "less"
     share = f" ({100 * comparison.relative_change:+.0f} %)" if comparison.first_run.seconds else ""

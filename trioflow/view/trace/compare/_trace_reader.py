@@ -1,8 +1,8 @@
 """The reader of trace files for comparisons. `Trace.export_as_json` writes such files.
 
 In a file, the jobs on the critical path have the category `critical-path`. The reader divides the time of the run
-into `PathSegment`s along this path, without gaps. So if two runs are compared, the changes of all segments add up to
-the change of the duration.
+into `CriticalPathSegment`s along this path, without gaps. Therefore, when two runs are compared, the changes of all
+segments add up to the change of the duration.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ INPUT_HINT: Final = "give two files that `trioflow run --trace FILE.json` has wr
 
 
 class BadTrace(ValueError):
-    """An error for a file that is not a trace, is damaged, or has an unknown version."""
+    """An error for a file that cannot be read, is not a trace, is damaged, or has an unknown version."""
 
 
-class PathSegment(NamedTuple):
+class CriticalPathSegment(NamedTuple):
     """A part of the time along the critical path: a job, or the wait before it."""
 
     path: str
@@ -59,7 +59,7 @@ class RunTimes:
     """The labels of the outermost schedulers."""
     seconds: float
     """The duration of the run."""
-    path_segments: tuple[PathSegment, ...]
+    critical_path_segments: tuple[CriticalPathSegment, ...]
     """The jobs and waits along the critical path, in chronological order."""
     jobs: dict[str, JobTimes]
     """The times of the jobs that started, by path. Nested schedulers are not included."""
@@ -90,7 +90,7 @@ def read_trace(path: Path) -> RunTimes:
     if version != FORMAT_VERSION:
         raise BadTrace(
             f"{str(path)!r} was written by a newer trioflow: its format is {version!r}, and this one reads "
-            f"{FORMAT_VERSION}; compare the two with that one, or make both anew"
+            f"{FORMAT_VERSION}; compare the traces with the newer version, or record both again"
         )
     try:
         return _extract_run_times(trace, other_data)
@@ -105,12 +105,12 @@ def _extract_run_times(trace: TraceEvent, other_data: TraceEvent) -> RunTimes:
     nested_names = {name for pid, name in processes.items() if pid not in root_pids}
     slices = [event for event in events if event.get("ph") == "X" and str(event.get("cat", "")).startswith("job")]
     job_slices = [job_slice for job_slice in slices if str(job_slice["args"]["path"]) not in nested_names]
-    path_slices = [job_slice for job_slice in job_slices if "critical-path" in job_slice["cat"]]
+    critical_path_slices = [job_slice for job_slice in job_slices if "critical-path" in job_slice["cat"]]
     seconds = float(other_data["seconds"])
     return RunTimes(
         name=", ".join(processes[pid] for pid in sorted(root_pids)) or "nothing has run",
         seconds=seconds,
-        path_segments=tuple(_path_segments(path_slices, seconds)),
+        critical_path_segments=tuple(_critical_path_segments(critical_path_slices, seconds)),
         jobs=_sum_times_by_job(job_slices),
         unstarted_states={str(path): JobState(state).value for path, state in other_data["notStarted"].items()},
     )
@@ -137,27 +137,29 @@ def _wait_text(wait: TraceEvent) -> str:
     return f"{CAUSE_WORDS[WaitCause(wait['cause'])].awaited_phrase.format(wait['name'])}{release_text}"
 
 
-def _path_segments(path_slices: list[TraceEvent], total_seconds: float) -> Iterator[PathSegment]:
-    """Yield the segments along the critical path of a run that took `total` seconds.
+def _critical_path_segments(
+    critical_path_slices: list[TraceEvent], total_seconds: float
+) -> Iterator[CriticalPathSegment]:
+    """Yield the segments along the critical path of a run that took `total_seconds`.
 
-    `path_slices` are the trace events of the jobs on the path.
+    `critical_path_slices` are the trace events of the jobs on the path.
     """
-    path_slices.sort(key=lambda job_slice: float(job_slice["ts"]))
+    critical_path_slices.sort(key=lambda job_slice: float(job_slice["ts"]))
     covered_until = 0.0
-    for job_slice, next_slice in itertools.pairwise([*path_slices, None]):
+    for job_slice, next_slice in itertools.pairwise([*critical_path_slices, None]):
         assert job_slice is not None
         path, start = str(job_slice["args"]["path"]), _to_seconds(job_slice["ts"])
         if start > covered_until:
-            yield PathSegment(path, True, start - covered_until)
+            yield CriticalPathSegment(path, True, start - covered_until)
             covered_until = start
         end = start + _to_seconds(job_slice["dur"])
         if next_slice is not None:
             end = min(end, _to_seconds(next_slice["ts"]))  # a service still runs when a job that requires it starts
         if end > covered_until:
-            yield PathSegment(path, False, end - covered_until)
+            yield CriticalPathSegment(path, False, end - covered_until)
             covered_until = end
     if total_seconds > covered_until:
-        yield PathSegment("", True, total_seconds - covered_until)
+        yield CriticalPathSegment("", True, total_seconds - covered_until)
 
 
 def _to_seconds(microseconds: Any) -> float:

@@ -25,24 +25,24 @@ from ...text import _debrief, _exception_text, _verdict
 from .._event_recorder import CommandEnd
 from .._span_builder import TraceRecord
 from .._spans import RunSpan, Span
-from ._names import display_name, escape, escape_lines, name_html
+from ._html_text import display_name, escape, escape_lines, name_html
 
 MAX_FAILURE_GROUPS: Final = 200
-"""The largest number of groups of failures that are shown."""
+"""The maximum number of groups of failures that are shown."""
 MAX_UNFOLDED_GROUPS: Final = 3
 """The number of groups that are shown unfolded."""
 MAX_LISTED_JOBS: Final = 100
-"""The largest number of failed jobs that are listed for a group."""
+"""The maximum number of failed jobs that are listed for a group."""
 MAX_SUMMARY_NAMES: Final = 3
-"""The largest number of failed jobs, and of jobs that they kept from running, that a group's summary names."""
+"""The maximum number of failed jobs, and of jobs that they kept from running, that a group's summary names."""
 MAX_NAME_LENGTH: Final = 48
-"""The largest number of characters in a name in a summary. A longer name loses its middle."""
+"""The maximum number of characters in a name in a summary. A longer name loses its middle."""
 MAX_INCIDENTS: Final = 5
-"""The largest number of incidents whose messages are shown."""
+"""The maximum number of incidents whose messages are shown."""
 UNFINISHED_STATES: Final = JobState.IDLE, JobState.SCHEDULED, JobState.CANCELLED
 """The states of jobs that may not have finished because the run ended early."""
-DRAINED_REMARK: Final = ": no more jobs were to start, and those that ran went on to their end"
-"""The explanation that follows if the run was drained."""
+DRAINED_REMARK: Final = ": no more jobs were started, and running jobs were allowed to finish"
+"""The explanation that is appended to the sentence about a drained run."""
 
 
 def failures_section(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str:
@@ -75,10 +75,10 @@ def failures_section(record: TraceRecord, commands: dict[int, dict[str, Any]]) -
 
 
 def _early_end_html(record: TraceRecord, run: RunSpan) -> str:
-    """Return why a run ended early, and which jobs it cancelled, as HTML.
+    """Return a paragraph on why a run ended early and which jobs it cancelled, as HTML.
 
-    The result is an empty string if the run was completed, or if it was ended by a critical failure, because this
-    failure is shown elsewhere.
+    The result is an empty string if the run was completed or is in progress, or if a critical failure ended it, because
+    such a failure is shown elsewhere.
     """
     if run.stop_reason in (None, StopReason.COMPLETED, StopReason.CRITICAL):
         return ""
@@ -205,7 +205,9 @@ def find_stopped_jobs(record: TraceRecord) -> dict[int, list[Span]]:
             first_failures.setdefault(enclosing.number, number)
     stopped_spans: dict[int, list[Span]] = {}
     culprits = [record.find_culprit(run) for run in record.root_runs if run.culprit_number is not None]
-    culprit = next((_find_root_failure(record, span, numbers_by_job) for span in culprits if span is not None), None)
+    culprit_number = next(
+        (_find_root_failure(record, span, numbers_by_job) for span in culprits if span is not None), None
+    )
     for span in record.counted_spans:
         if span.forever:
             continue
@@ -213,7 +215,7 @@ def find_stopped_jobs(record: TraceRecord) -> dict[int, list[Span]]:
         blocked_span = next((candidate for candidate in candidates if candidate.state is JobState.BLOCKED), None)
         failure_number = None if blocked_span is None else _find_root_failure(record, blocked_span, numbers_by_job)
         if failure_number is None and span.state in UNFINISHED_STATES:
-            failure_number = culprit
+            failure_number = culprit_number
         if failure_number is not None and failure_number not in record.failures:
             failure_number = first_failures.get(failure_number)
         if failure_number is not None and failure_number != span.number:
@@ -239,9 +241,9 @@ def _find_root_failure(record: TraceRecord, span: Span, numbers_by_job: dict[Any
 # ---- commands: command lines, exit codes, resource use, ends of outputs, and output files
 
 MAX_LINE_LENGTH: Final = 2000
-"""The largest number of characters in a command line. A longer one is cut off."""
+"""The maximum number of characters in a command line. A longer one is cut off."""
 MAX_OUTPUT_CHARACTERS: Final = 1_000_000
-"""The largest number of characters of command output in one report. Failed commands come first."""
+"""The maximum number of characters of command output in one report. Failed commands come first."""
 PATH_TYPES: Final[Any] = (str, bytes, os.PathLike)
 """The types of the options `stdout` and `stderr` of a command if the output goes to a file."""
 
@@ -297,7 +299,7 @@ def _command_fact_texts(command: CommandEnd) -> Iterator[str]:
 
 
 def _command_outputs(command: CommandEnd) -> Iterator[tuple[str, str]]:
-    for name, end in (("standard output", command.stdout_end), ("standard error", command.stderr_end)):
+    for name, end in (("standard output", command.stdout_tail), ("standard error", command.stderr_tail)):
         if end and end.strip():
             text = end.decode("utf-8", errors="backslashreplace").rstrip("\n")
             yield f"end of its {name}", "\n".join(printable(line.expandtabs()) for line in text.split("\n"))
@@ -306,7 +308,7 @@ def _command_outputs(command: CommandEnd) -> Iterator[tuple[str, str]]:
 def _command_files(job: Any, folder: Path) -> Iterator[tuple[str, str, str]]:
     """Yield the stream's name, the URL and the path of each file to which a command wrote its output."""
     for stream in ("stdout", "stderr"):
-        # A kind of job that a user has written may have no attribute `_options`.
+        # A user-defined job class may have no `_options`.
         file: Any = getattr(getattr(job, "_options", None), stream, None)
         if isinstance(file, PATH_TYPES) and not job.redact:
             path = Path(os.fsdecode(file)).absolute()

@@ -23,25 +23,25 @@ from ...._core.api.views import (
     JobState,
     duration_text,
     durations_in_column,
-    given_label,
+    explicit_label,
     printable,
     shorten,
     size_text,
     without_middle,
 )
 from ..._state_styles import STATE_COUNT_ORDER, STATE_STYLES
-from ...graph import _render
+from ...graph import _dark_scheme
 from ...text import _verdict
-from .._path_parts import PathPart, path_parts
+from .._critical_path_parts import CriticalPathPart, critical_path_parts
 from .._span_builder import TraceRecord
 from .._spans import RunSpan, Span
 from ..timeline import _timeline
 from ..timeline._bars import wait_lines
 from . import _failures, _sections
-from ._names import display_name, escape, name_html
+from ._html_text import display_name, escape, name_html
 
 MAX_FOREVER_JOBS: Final = 100
-"""The largest number of forever jobs that are listed."""
+"""The maximum number of forever jobs that are listed."""
 TIMELINE_WIDTH: Final = 1200
 LINK_TO_KINDS: Final = '<a href="#kinds">Kinds of jobs</a> '
 LINK_TO_WHAT_IF: Final = '<a href="#what-if">What if</a>'
@@ -56,8 +56,8 @@ def report_html(record: TraceRecord, folder: Path) -> str:
     return string.Template(_read_resource("report.html")).substitute(
         title=escape(shorten(name)),
         style=_read_resource("report.css"),
-        style_of_the_graph=_render.dark_scheme_css(),
-        style_of_the_verdict=_verdict_style_and_words(record)[0],
+        graph_style=_dark_scheme.dark_scheme_css(),
+        verdict_style=_verdict_style_and_words(record)[0],
         head=_header_html(record, shorten(name)),
         states=_state_counts_html(record) if root_runs else "",
         failures=_failures.failures_section(record, commands),
@@ -81,7 +81,7 @@ def report_html(record: TraceRecord, folder: Path) -> str:
 
 def _run_title(record: TraceRecord, run: RunSpan) -> str:
     """Return the label of a run's scheduler, or a title such as "A run of 3 jobs" if it has only a default label."""
-    if given_label(run.scheduler) is not None:
+    if explicit_label(run.scheduler) is not None:
         return run.label
     number = sum(1 for _ in record.leaf_spans)
     return f"A run of {number} job{'s' * (number != 1)}"
@@ -119,10 +119,10 @@ def _lifetime_text(record: TraceRecord, span: Span) -> str:
 
 # ---- the head: the verdict, the counts by state, and the critical path
 
-MAX_PATH_LINES: Final = 6
-"""The largest number of parts of the critical path that have their own line."""
+MAX_CRITICAL_PATH_LINES: Final = 6
+"""The maximum number of parts of the critical path that have their own line."""
 MAX_NAME_LENGTH: Final = 32
-"""The largest number of characters in a name. A longer name loses its middle, because similar names often differ at
+"""The maximum number of characters in a name. A longer name loses its middle, because similar names often differ at
 their ends."""
 MIN_SHARE: Final = 0.005
 """A part of the critical path that takes less than this share of the time has no line of its own."""
@@ -187,41 +187,43 @@ def _state_counts_html(record: TraceRecord) -> str:
 
 def _critical_path_section(record: TraceRecord) -> str:
     """Return the parts of the critical path with their shares of the time, as HTML."""
-    parts = path_parts(record)
+    parts = critical_path_parts(record)
     total_seconds = record.end_time - record.start_time
     if not parts or not total_seconds:
         return '<p class="note">Nothing took any time.</p>'
-    shown_parts = [part for part in parts[:MAX_PATH_LINES] if part.seconds >= MIN_SHARE * total_seconds]
+    shown_parts = [part for part in parts[:MAX_CRITICAL_PATH_LINES] if part.seconds >= MIN_SHARE * total_seconds]
     hidden_parts = parts[len(shown_parts) :]
     hidden_jobs = [part for part in hidden_parts if not part.is_wait]
     # If only one job would be hidden, show it, because the line "1 more" would take as much room.
     if len(hidden_jobs) == 1 and hidden_jobs[0].seconds >= MIN_SHARE * total_seconds:
         shown_parts, hidden_parts = [*shown_parts, *hidden_jobs], [part for part in hidden_parts if part.is_wait]
     max_seconds = max(part.seconds for part in parts)
-    rows = [_path_part_html(record, part, max_seconds, total_seconds) for part in shown_parts]
+    rows = [_critical_path_part_html(record, part, max_seconds, total_seconds) for part in shown_parts]
     hidden_seconds = sum(part.seconds for part in hidden_parts)
     if hidden_seconds >= MIN_SHARE * total_seconds:
         job_count = sum(part.count for part in hidden_parts if not part.is_wait)
         name = f"{job_count} more" if job_count else "other waits"
-        rows.append(_path_row_html(name, "more", hidden_seconds, max_seconds, total_seconds))
+        rows.append(_critical_path_row_html(name, "more", hidden_seconds, max_seconds, total_seconds))
     return f'<ol class="path">{"".join(rows)}</ol>'
 
 
-def _path_part_html(record: TraceRecord, part: PathPart, max_seconds: float, total_seconds: float) -> str:
+def _critical_path_part_html(
+    record: TraceRecord, part: CriticalPathPart, max_seconds: float, total_seconds: float
+) -> str:
     count_text = f" × {part.count}" * (part.count > 1)
     if part.is_wait:
         wait_name = f"waited for {escape(part.name)}{count_text}"
-        return _path_row_html(wait_name, "wait", part.seconds, max_seconds, total_seconds)
+        return _critical_path_row_html(wait_name, "wait", part.seconds, max_seconds, total_seconds)
     short_name = without_middle(part.name, MAX_NAME_LENGTH)
     tooltip = f' title="{escape(part.name)}"' * (short_name != part.name)
     name = f"<bdi{tooltip}>{escape(short_name)}</bdi>"
     if part.count == 1:
         path = quote(printable(shorten(record.spans[part.span_number].path)), safe="")
         name = f'<a href="#job={path}">{name}</a>'
-    return _path_row_html(name + count_text, "work", part.seconds, max_seconds, total_seconds)
+    return _critical_path_row_html(name + count_text, "work", part.seconds, max_seconds, total_seconds)
 
 
-def _path_row_html(name: str, style: str, seconds: float, max_seconds: float, total_seconds: float) -> str:
+def _critical_path_row_html(name: str, style: str, seconds: float, max_seconds: float, total_seconds: float) -> str:
     width = 100 * min(1.0, seconds / max_seconds)
     share = 100 * seconds / total_seconds
     return (

@@ -13,14 +13,14 @@ from xml.etree import ElementTree as Tree
 
 from ...._core.api.views import StopReason, WaitCause, duration_text, is_scheduler, name_of_policy, printable, shorten
 from ..._state_styles import CAUSE_WORDS, STATE_STYLES
-from ...graph import _dot, _graph_legend, _render
+from ...graph import _dark_scheme, _dot, _graph_legend, _render
 from ...graph._drawing import CriticalPath, Drawing
 from .. import _time_spent
 from .._span_builder import TraceRecord
 from .._spans import RunSpan
 from ..timeline import _what_if_chart
 from ..timeline._svg import add_element
-from ._names import escape
+from ._html_text import escape
 
 # ---- kinds of jobs
 
@@ -83,7 +83,7 @@ def _clip_and_escape(text: str) -> str:
 
 WHAT_IF_MEANING: Final = (
     "the same run, simulated with another number of slots, or another amount of a resource; each job takes as long as "
-    "it did. No order of the jobs is below the lowest line: the longest chain takes so long, or the work of all slots"
+    "it did. The lowest line is a bound: no order of the jobs beats it, because of their longest chain or total work"
 )
 
 
@@ -190,19 +190,22 @@ def _window_text(run: RunSpan) -> str | None:
 # ---- what-if: simulations that vary the limit for which jobs waited longest
 
 MAX_JOBS_PER_RUN: Final = 1000
-"""The largest number of jobs in a run that is simulated. The simulation of a larger run would delay its end."""
+"""The maximum number of jobs in a run that is simulated. Simulating a larger run would delay the report."""
 MAX_SIMULATED_JOBS_PER_CHART: Final = 10_000
-"""The largest number of jobs in all simulations for one chart together. These take about a second of CPU time."""
+"""The maximum number of jobs in all simulations for one chart, added up. They take about a second of CPU time."""
 TOO_MANY_JOBS_HTML: Final = (
-    '<p class="note">To simulate so many jobs takes a while: <code>trace.what_if()</code> does it when asked.</p>'
+    '<p class="note">Simulating this many jobs takes a while. To do it, call <code>trace.what_if()</code>.</p>'
 )
 MIN_WAIT_RATIO: Final = 0.02
-"""Other values of a limit are tried if the ratio of the waits for the limit to the work of all jobs exceeds this."""
+"""A limit is varied only if the time for which jobs waited for it exceeds this share of the time that they worked."""
 CHART_WIDTH: Final = 900
 
 
 def what_if_section(record: TraceRecord) -> str:
-    """Return the what-if section as HTML. Empty if the run was not completed, or its jobs hardly waited for limits."""
+    """Return the what-if section as HTML, or an empty string if it would not help or is not possible.
+
+    The section is shown for a completed run of one outermost scheduler with several jobs that waited for limits.
+    """
     job_count = len(record.spans) - len(record.scheduler_numbers)
     if len(record.root_runs) != 1 or record.root_runs[0].stop_reason is not StopReason.COMPLETED or job_count < 2:
         return ""
@@ -249,7 +252,7 @@ def _simulation_html(record: TraceRecord, resource: str | None) -> str:
 # ---- the graph with its legend
 
 MAX_BOXES: Final = 300
-"""The largest number of boxes in a picture. A larger picture would be unreadable, and with 1,000 boxes `dot` would take
+"""The maximum number of boxes in a picture. A larger picture would be unreadable, and with 1,000 boxes `dot` would take
 minutes."""
 NO_GRAPH_ERROR: Final = "No graph"
 """The beginning of the message that replaces the picture if it cannot be drawn."""
@@ -266,7 +269,9 @@ def graph_section(scheduler: Any, critical_path: CriticalPath) -> str:
             f"{job_count} jobs are too many for a graph that can be read here: see scheduler.graph() for parts of it."
         )
     try:
-        svg = _render.draw_narrow(lambda direction: _graph_svg(scheduler.graph(**options, direction=direction)))
+        svg = _render.svg_in_best_direction(
+            lambda direction: _graph_svg(scheduler.graph(**options, direction=direction))
+        )
     except RuntimeError as error:
         return note_html(f"{error}.")
     except OSError as error:
@@ -282,7 +287,7 @@ def graph_section(scheduler: Any, critical_path: CriticalPath) -> str:
 
 def _graph_svg(digraph: Any) -> str:
     svg = _render.render(digraph, "svg", NO_GRAPH_ERROR).decode("utf-8")
-    return svg[svg.index("<svg") :].replace(_render.DEFAULT_TITLE, "", 1)
+    return svg[svg.index("<svg") :].replace(_dark_scheme.DEFAULT_TITLE, "", 1)
 
 
 def _link_boxes(svg: str, drawing: Drawing) -> str:
@@ -321,18 +326,18 @@ def _graph_legend_html(drawing: Drawing) -> str:
         _legend_item(attributes)
         for attributes in (*_graph_legend.state_samples(drawing), *_graph_legend.mark_samples(drawing))
     ]
-    arrows = [_legend_item(attributes, is_line=True) for attributes in _graph_legend.line_samples(drawing)]
+    arrows = [_legend_item(attributes, is_edge=True) for attributes in _graph_legend.edge_samples(drawing)]
     return "".join(boxes + arrows)
 
 
-def _legend_item(attributes: _dot.DotAttributes, is_line: bool = False) -> str:
+def _legend_item(attributes: _dot.DotAttributes, is_edge: bool = False) -> str:
     label = attributes["label"]
     item = Tree.Element("li")
     picture = add_element(item, "svg", width=SAMPLE_WIDTH, height=14, aria_hidden="true")
     is_dashed = "dashed" in attributes.get("style", "") or "dotted" in attributes.get("style", "")
     stroke = {"stroke": attributes.get("color", _dot.FAINT_COLOR), "stroke_width": attributes.get("penwidth", "1")}
     stroke |= {"stroke_dasharray": "4 3"} if is_dashed else {}
-    if is_line:
+    if is_edge:
         add_element(picture, "path", d=f"M1 7H{SAMPLE_WIDTH - 6}", fill="none", **stroke)
         add_element(picture, "path", d=f"M{SAMPLE_WIDTH - 7} 3.5l6 3.5l-6 3.5z", fill=stroke["stroke"])
     else:

@@ -6,13 +6,13 @@
   const [PATH, KIND, STATE, START, WAIT, TIME, ATTEMPTS, LANE, EXCEPTION, TAGS, RANK, EXIT, CPU, MEMORY] = Array(14).keys();
   const NAMES = ["path", "kind", "state", "start", "wait", "time", "attempts", "lane", "exception", "", "", "exit", "CPU", "memory"];
   const ON_PATH = "critical path", RESTORED = "restored"; // tags that are not shown as labels after the path
-  const [, JOB, FOREVER] = Array(3).keys(); // the values of RANK; 0 is a nested scheduler
+  const [, JOB, FOREVER] = Array(3).keys(); // values of RANK; 0 is a nested scheduler
   const hasCommands = Object.keys(data.commands).length > 0;
   const hasKinds = !hasCommands && new Set(data.rows.map((row) => row[KIND])).size > 1;
   const hasAttempts = data.rows.some((row) => row[ATTEMPTS] > 1);
   const hasExceptions = data.rows.some((row) => row[EXCEPTION]);
-  // Left out are columns with the same value in each row, kinds if there are commands, to leave room for paths, and lanes,
-  // which the timeline shows. The details of a job have all columns.
+  // Some columns are left out: columns with the same value in every row; if there are commands, kinds, to make room for
+  // paths; and lanes, because the timeline shows them. The details of a job show all columns.
   const COLUMNS = [
     PATH, ...(hasKinds ? [KIND] : []), STATE, START, WAIT, TIME, ...(hasAttempts ? [ATTEMPTS] : []),
     ...(hasCommands ? [EXIT, CPU, MEMORY] : []), ...(hasExceptions ? [EXCEPTION] : []),
@@ -66,7 +66,7 @@
   function update() {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     const matches = (number) =>
-      (words.length || data.rows[number][RANK] !== FOREVER) && // these are listed below the table
+      (words.length || data.rows[number][RANK] !== FOREVER) && // forever jobs are listed below the table
       words.every((word) => texts[number].includes(word)) &&
       (!chosenStates.size || (data.rows[number][RANK] === JOB && chosenStates.has(data.rows[number][STATE])));
     order = data.rows.map((_, number) => number).filter(matches);
@@ -150,7 +150,7 @@
 
   function showDetails(number) {
     chosen = number;
-    history.replaceState(null, "", addressOf(number)); // so that the page's address links to this job
+    history.replaceState(null, "", addressOf(number)); // the page's address now links to this job
     const values = data.rows[number];
     const list = element("dl");
     DETAILS.forEach((column) => {
@@ -209,14 +209,14 @@
     [...timeline.querySelectorAll("g.job")].flatMap((bar) => numbersOf(bar).map((number) => [number, bar])));
   let hot = null;
 
-  // Dim the jobs in the timeline that a search has not found; null means no search.
+  // Dim the jobs in the timeline that are not in `found`; null means that there is no search.
   function dim(found) {
     document.querySelectorAll("svg.timeline [data-number]").forEach((bar) => {
       bar.classList.toggle("dim", found !== null && !numbersOf(bar).some((number) => found.has(number)));
     });
   }
 
-  // ---- zooming of the timeline, by its buttons, or by Ctrl and the wheel
+  // ---- zooming the timeline, with its buttons, or with Ctrl and the mouse wheel
 
   const MAX_ZOOM = 32;
   const home = timeline.closest(".scroll");
@@ -234,10 +234,10 @@
     document.querySelector("#zoom .out").disabled = zoom === 1;
   }
 
-  [["in", "+", "Nearer", 2], ["out", "\u2212", "Further away", 0.5]].forEach(([name, sign, title, factor]) => {
+  [["in", "+", "Zoom in", 2], ["out", "\u2212", "Zoom out", 0.5]].forEach(([name, sign, title, factor]) => {
     const button = element("button", name, sign);
     button.type = "button";
-    button.title = `${title}; or by Ctrl and the wheel`;
+    button.title = `${title} (or Ctrl and the mouse wheel)`;
     button.addEventListener("click", () => zoomTo(zoom * factor));
     document.getElementById("zoom").append(button);
   });
@@ -338,7 +338,7 @@
     new ResizeObserver(updateHint).observe(picture);
   });
 
-  // A wide graph is scaled down to fit, but only as long as it can be read.
+  // A wide graph is scaled down to fit, but only as far as it stays readable.
   document.querySelectorAll("#graph .paper svg").forEach((svg) => {
     svg.style.minWidth = `${0.6 * svg.width.baseVal.value}px`;
   });
@@ -383,9 +383,9 @@
     update();
   });
   box.addEventListener("scroll", draw, { passive: true });
-  new ResizeObserver(draw).observe(box); // which fires also when the first rows have set the height
+  new ResizeObserver(draw).observe(box); // this also fires when the first rows have set the height
 
-  // ---- addresses: one that ends in #job=PATH shows the details of this job
+  // ---- addresses: an address that ends in #job=PATH shows the details of that job
 
   function followAddress() {
     if (!location.hash.startsWith("#job=")) return;

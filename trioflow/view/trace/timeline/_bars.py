@@ -9,14 +9,14 @@ from xml.etree import ElementTree as Tree
 
 from ...._core.api.views import JobState, WaitCause, duration_text, printable, shorten
 from ..._state_styles import STATE_STYLES
-from .._critical import PathLink, settled_at
+from .._critical_path import CriticalPathLink, settled_at
 from .._span_builder import TraceRecord
 from .._spans import Span
 from ._geometry import ROW_HEIGHT, Geometry
 from ._svg import add_element, clip_middle, text_width
 
-MIN_BORDERED_WIDTH: Final = 8.0
-"""The smallest width in pixels of a bar with its own border. A narrower bar would consist of nothing but the border."""
+MIN_OUTLINED_WIDTH: Final = 8.0
+"""The minimum width in pixels of a bar with its own outline. The outline would fill a narrower bar."""
 FONT_SIZE: Final = 11.0
 """The size of labels, in pixels."""
 ARROW_WIDTH: Final = 7.0
@@ -25,10 +25,10 @@ FAILED_SYMBOL: Final = STATE_STYLES[JobState.FAILED].symbol
 """The symbol in front of the label of a failed job."""
 
 
-def draw_bars(svg: Tree.Element, geometry: Geometry, *, are_nested: bool) -> None:
-    """Draw the bars of jobs that started or, if `are_nested`, the boxes of nested schedulers around the bars."""
+def draw_bars(svg: Tree.Element, geometry: Geometry, *, for_schedulers: bool) -> None:
+    """Draw the bars of jobs that started or, if `for_schedulers`, the boxes of nested schedulers around the bars."""
     for number, box in geometry.boxes.items():
-        if (box.row_count > 1) is are_nested:
+        if (box.row_count > 1) is for_schedulers:
             _draw_bar(svg, geometry, geometry.record.spans[number])
 
 
@@ -45,7 +45,7 @@ def _draw_bar(svg: Tree.Element, geometry: Geometry, span: Span) -> None:
 
 
 def _draw_attempt_marks(group: Tree.Element, geometry: Geometry, span: Span) -> None:
-    """Mark the start of each further attempt, at the lower edge of the bar so that no mark crosses the label."""
+    """Mark the start of each attempt after the first, at the lower edge of the bar, where no mark crosses the label."""
     y, height = geometry.vertical_bounds(geometry.boxes[span.number])
     bottom = y + min(height, ROW_HEIGHT - 2)
     top = bottom - 6
@@ -69,11 +69,11 @@ def _draw_label(svg: Tree.Element, geometry: Geometry, span: Span, right_limit: 
     symbol, is_bold = f"{FAILED_SYMBOL} " * is_failed, is_nested or is_failed
     name, short_name = (symbol + text for text in geometry.bar_names[span.number])
 
-    def fitting_text(pixels: float) -> str:
-        text = clip_middle(name, pixels, FONT_SIZE, is_bold)
+    def fitting_text(max_width: float) -> str:
+        text = clip_middle(name, max_width, FONT_SIZE, is_bold)
         if short_name == name or text == printable(name):
             return text
-        return clip_middle(short_name, pixels, FONT_SIZE, is_bold)
+        return clip_middle(short_name, max_width, FONT_SIZE, is_bold)
 
     inside_label = fitting_text(right - left - 7)
     outside_label = "" if is_nested else fitting_text(right_limit - right - 8)
@@ -136,7 +136,7 @@ def tooltip_lines(record: TraceRecord, span: Span) -> Iterator[str]:
         yield span.exception_text
 
 
-def draw_path_arrows(svg: Tree.Element, geometry: Geometry) -> set[WaitCause]:
+def draw_critical_path_arrows(svg: Tree.Element, geometry: Geometry) -> set[WaitCause]:
     """Draw an arrow from each job on the critical path to the next job of the same run.
 
     Bars are drawn later, on top of the arrows.
@@ -148,42 +148,45 @@ def draw_path_arrows(svg: Tree.Element, geometry: Geometry) -> set[WaitCause]:
     drawn_links = [
         link
         for link in geometry.record.critical_path_links
-        if link.predecessor_number in geometry.boxes and _draw_path_arrow(svg, geometry, link, link.predecessor_number)
+        if link.predecessor_number in geometry.boxes
+        and _draw_critical_path_arrow(svg, geometry, link, link.predecessor_number)
     ]
     return {link.wait_cause for link in drawn_links if link.wait_cause is not None}
 
 
-def draw_path_borders(svg: Tree.Element, geometry: Geometry) -> None:
-    """Draw borders around the jobs on the critical path."""
-    for x, y, width, height in _path_borders(geometry):
+def draw_critical_path_outlines(svg: Tree.Element, geometry: Geometry) -> None:
+    """Draw outlines around the bars of jobs on the critical path."""
+    for x, y, width, height in _critical_path_outlines(geometry):
         add_element(svg, "rect", css="on-path", x=x, y=y, width=width, height=height, rx=2)
 
 
-BorderBox = tuple[float, float, float, float]
-"""The x, y, width and height of a border."""
+Rectangle = tuple[float, float, float, float]
+"""The x, y, width and height of a rectangle."""
 
 
-def _path_borders(geometry: Geometry) -> list[BorderBox]:
-    """Return the borders around the jobs on the critical path.
+def _critical_path_outlines(geometry: Geometry) -> list[Rectangle]:
+    """Return the outlines of the bars of jobs on the critical path.
 
-    Adjacent bars share a border if one of them is too narrow for a border of its own.
+    Adjacent bars share an outline if one of them is too narrow for an outline of its own.
     """
-    borders: list[BorderBox] = []
+    outlines: list[Rectangle] = []
     for link in geometry.record.critical_path_links:
         attributes = geometry.rectangle_attributes(geometry.record.spans[link.span_number])
         x, y, width, height = attributes["x"], attributes["y"], attributes["width"], attributes["height"]
-        if borders:
-            last_x, last_y, last_width, last_height = borders[-1]
+        if outlines:
+            last_x, last_y, last_width, last_height = outlines[-1]
             gap = x - last_x - last_width
-            is_adjacent = (last_y, last_height) == (y, height) and abs(gap) < MIN_BORDERED_WIDTH
-            if is_adjacent and min(width, last_width) < MIN_BORDERED_WIDTH:
-                borders[-1] = last_x, last_y, x + width - last_x, last_height
+            is_adjacent = (last_y, last_height) == (y, height) and abs(gap) < MIN_OUTLINED_WIDTH
+            if is_adjacent and min(width, last_width) < MIN_OUTLINED_WIDTH:
+                outlines[-1] = last_x, last_y, x + width - last_x, last_height
                 continue
-        borders.append((x, y, width, height))
-    return borders
+        outlines.append((x, y, width, height))
+    return outlines
 
 
-def _draw_path_arrow(svg: Tree.Element, geometry: Geometry, link: PathLink, predecessor_number: int) -> bool:
+def _draw_critical_path_arrow(
+    svg: Tree.Element, geometry: Geometry, link: CriticalPathLink, predecessor_number: int
+) -> bool:
     """Draw an arrow between two bars if they are not adjacent in a row. Return whether an arrow was drawn."""
     span = geometry.record.spans[link.span_number]
     assert span.started_at is not None

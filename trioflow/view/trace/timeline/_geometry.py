@@ -23,7 +23,7 @@ LOAD_CURVE_HEIGHT: Final = 44.0
 ROW_HEIGHT: Final = 20.0
 """The height of a row in pixels."""
 MIN_AXIS_SECONDS: Final = 1e-9
-"""The smallest length of the axis in seconds. It is not 0, because a run on a virtual clock may take no time."""
+"""The minimum length of the axis in seconds. It is not 0, because a run on a virtual clock may take no time."""
 
 
 class Geometry:
@@ -112,7 +112,7 @@ def bar_names(record: TraceRecord) -> list[tuple[str, str]]:
 
 
 def compute_layout(record: TraceRecord) -> TimelineLayout:
-    """Assign rows to all spans that started. `assign_lanes` and `place_box` say how much time this takes."""
+    """Assign rows to all spans that started. For the time that this takes, see `assign_lanes` and `place_box`."""
     row_counts: dict[int, int] = {}  # the number of rows of each nested scheduler, by span number
     # For each run, the rows of its members by span number, counted from the first row of the run.
     rows_in_runs: list[dict[int, int]] = [{} for _ in record.runs]
@@ -145,10 +145,10 @@ def _place_members(spans: Sequence[Span], row_counts: dict[int, int], member_row
     for span, row in zip(plain_spans, _assign_rows(plain_spans), strict=True):
         member_rows[span.number] = row
         rows.extend([] for _ in range(row + 1 - len(rows)))
-        rows[row].append(_lifetime(span))
+        rows[row].append(_bar_interval(span))
     for span in spans:
         if span.number in row_counts:
-            member_rows[span.number] = place_box(rows, *_lifetime(span), row_counts[span.number])
+            member_rows[span.number] = place_box(rows, *_bar_interval(span), row_counts[span.number])
     forever_spans = [span for span in spans if span.number not in row_counts and span.forever]
     forever_rows = [len(rows) + row for row in _assign_rows(forever_spans)]
     member_rows.update((span.number, row) for span, row in zip(forever_spans, forever_rows, strict=True))
@@ -156,8 +156,8 @@ def _place_members(spans: Sequence[Span], row_counts: dict[int, int], member_row
 
 
 def _assign_rows(spans: Sequence[Span]) -> Iterator[int]:
-    return assign_lanes(map(_lifetime, spans), (span.scheduled_at for span in spans))
+    return assign_lanes(map(_bar_interval, spans), (span.scheduled_at for span in spans))
 
 
-def _lifetime(span: Span) -> tuple[float, float]:
+def _bar_interval(span: Span) -> tuple[float, float]:
     return span.started_at or 0.0, or_infinity(span.finished_at)

@@ -16,33 +16,33 @@ from xml.etree import ElementTree as Tree
 
 from ...._core.api.views import JobState, duration_text, printable
 from ..._state_styles import STATE_STYLES
-from .._path_parts import PathPart, path_steps
+from .._critical_path_parts import CriticalPathPart, critical_path_steps
 from .._resource_use import StepFunction
 from .._slots import NOTHING_READY, EmptySlotReason, SlotBar, SlotUse, compute_slot_use, reason_words
 from .._span_builder import TraceRecord
 from .._spans import Span
 from ._bars import FAILED_SYMBOL, tooltip_lines
-from ._gaps import HatchPatterns, draw_gap_label
 from ._geometry import MARGIN, MIN_AXIS_SECONDS
+from ._hatching import HatchPatterns, draw_hatching_label
 from ._svg import add_element, clip_middle, clip_text, flow_positions, text_width
 
 NAME_WIDTH: Final = 92.0
 """The width of the names in front of rows, in pixels."""
 MAX_COLORED_KINDS: Final = 6
-"""The largest number of kinds of jobs that have their own color. Other kinds are gray."""
+"""The maximum number of kinds of jobs that have their own color. Other kinds are gray."""
 MIN_BAR_WIDTH: Final = 30.0
-"""The smallest width in pixels of a bar of its own. Adjacent narrower jobs of one kind share a bar."""
+"""The minimum width in pixels of a bar of its own. Adjacent narrower jobs of one kind share a bar."""
 COLUMN_WIDTH: Final = 2.0
 """The width in pixels of the columns into which time is divided to find the reasons for empty slots."""
 ROW_HEIGHTS: Final = ((24, 20.0), (40, 14.0), (100, 6.0), (400, 3.0))
-"""Pairs of a number of rows, and the height in pixels of a row if there are at most that many rows. If there are more
-rows than in the last pair, the height is 1.5."""
-MAX_LISTED_JOBS: Final = 20_000
-"""The largest number of jobs in a run whose merged bars list the span numbers of their jobs."""
+"""Pairs of a maximum number of rows, and the height of a row in pixels. The first pair with room for all rows applies.
+If there is none, the height is 1.5."""
+MAX_LINKED_SPANS: Final = 20_000
+"""The maximum number of spans in a record whose merged bars contain links to all their jobs."""
 RESOURCE_STRIP_HEIGHT: Final = 34.0
 """The height in pixels of the strip that shows the use of a resource."""
 MAX_RESOURCE_STRIPS: Final = 12
-"""The largest number of resources that have a strip."""
+"""The maximum number of resources that have a strip."""
 LINE_HEIGHT: Final = 18.0
 """The height of a line in the legend, in pixels."""
 
@@ -181,7 +181,7 @@ def _draw_empty_slots(svg: Tree.Element, geometry: SlotGeometry, patterns: Hatch
         add_element(svg, "rect", css="why", x=left, y=y, width=right - left, height=height, fill=fill)
         last_area = last_areas.get(reason)
         if geometry.has_labels and (last_area is None or last_area[0] < row - 1 or abs(last_area[1] - left) > 60):
-            draw_gap_label(svg, printable(reason_words(reason)), left, y, right - left, height, geometry.font_size)
+            draw_hatching_label(svg, printable(reason_words(reason)), left, y, right - left, height, geometry.font_size)
         last_areas[reason] = row, left
 
 
@@ -218,7 +218,7 @@ def _draw_merged_bar(svg: Tree.Element, geometry: SlotGeometry, merged_bar: Merg
     is_failed = merged_bar.css_class == JobState.FAILED.value
     first_span, job_count = merged_bar.spans[0], len(merged_bar.spans)
     group = add_element(svg, "g", css="job", data_number=first_span.number)
-    if job_count > 1 and len(geometry.record.spans) <= MAX_LISTED_JOBS:
+    if job_count > 1 and len(geometry.record.spans) <= MAX_LINKED_SPANS:
         group.set("data-numbers", " ".join(str(span.number) for span in merged_bar.spans))
     name = geometry.summaries_by_kind[merged_bar.kind].name if job_count > 1 else first_span.label
     start = duration_text(merged_bar.start - geometry.start_time)
@@ -257,7 +257,7 @@ def _draw_merged_bar(svg: Tree.Element, geometry: SlotGeometry, merged_bar: Merg
 
 def _draw_critical_path(svg: Tree.Element, geometry: SlotGeometry, top: float) -> float:
     """Draw the critical path as a row of labeled boxes. Return the y coordinate of the lower edge."""
-    parts = list(_path_boxes(geometry.record))
+    parts = list(_critical_path_boxes(geometry.record))
     if not parts:
         return top
     height = 22.0
@@ -279,14 +279,14 @@ def _draw_critical_path(svg: Tree.Element, geometry: SlotGeometry, top: float) -
     return top + height
 
 
-def _path_boxes(record: TraceRecord) -> Iterator[tuple[PathPart, float]]:
-    """Return the boxes of the critical path in chronological order, each with the seconds of waiting that it includes.
+def _critical_path_boxes(record: TraceRecord) -> Iterator[tuple[CriticalPathPart, float]]:
+    """Return the boxes of the critical path in chronological order, each with the seconds of waiting in it.
 
     A box begins with the wait before its job. Adjacent jobs of one kind share a box.
     """
-    boxes: list[tuple[str, PathPart, float]] = []
+    boxes: list[tuple[str, CriticalPathPart, float]] = []
     wait_seconds = 0.0
-    for part in path_steps(record):
+    for part in critical_path_steps(record):
         if part.is_wait:
             wait_seconds += part.seconds
             continue
@@ -333,7 +333,7 @@ def draw_resources(
 
 
 def _resource_uses(record: TraceRecord) -> Iterator[tuple[str, str, StepFunction, float | None]]:
-    """Yield the name, a note, the use over time, and the total amount of each resource. A rate has the total None."""
+    """Yield the name, a note, the use over time, and the total amount of each resource. A rate has no total amount."""
     seconds = max(record.end_time - record.start_time, MIN_AXIS_SECONDS)
     for resource in record.resources:
         if not resource.uses or resource.is_reservation:

@@ -13,10 +13,10 @@ from ...._core.api.views import printable, without_middle
 NARROW_CHARACTERS: Final = frozenset("iljtf.,:;'|!()[] -I1r/")
 """The characters that are narrow in most typefaces."""
 MAX_CHARACTERS: Final = 200
-"""The largest number of characters in a text. A longer text is cut before it is measured, because no picture has room
+"""The maximum number of characters in a text. A longer text is cut before it is measured, because no picture has room
 for more."""
 MIN_CHARACTERS: Final = 4
-"""The smallest number of characters in a text that was cut. A shorter text would be useless, and is left out."""
+"""The minimum number of characters in a text that was cut. A shorter text would be useless, and is left out."""
 
 
 def add_element(parent: Tree.Element, tag: str, text: str | None = None, /, **attributes: Any) -> Tree.Element:

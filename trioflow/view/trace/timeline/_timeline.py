@@ -13,20 +13,27 @@ from .._slots import compute_slot_use
 from .._span_builder import TraceRecord
 from .._spans import RunSpan
 from . import _slot_rows
-from ._bars import draw_bars, draw_incidents, draw_labels, draw_path_arrows, draw_path_borders, draw_ready_marks
-from ._gaps import draw_waits
+from ._bars import (
+    draw_bars,
+    draw_critical_path_arrows,
+    draw_critical_path_outlines,
+    draw_incidents,
+    draw_labels,
+    draw_ready_marks,
+)
 from ._geometry import LOAD_CURVE_HEIGHT, MARGIN, Geometry
+from ._hatching import draw_waits
 from ._slot_rows import SlotGeometry
 from ._svg import add_element, add_hatching, clip_text, text_width, to_xml, wrap_text
 from ._timeline_legend import draw_legend, draw_notes
 
 MAX_BOXES: Final = 60
-"""The largest number of jobs that are drawn as bars in nested boxes. If there are more, each row is a slot, because the
+"""The maximum number of jobs that are drawn as bars in nested boxes. If there are more, each row is a slot, because the
 labels of the boxes would be unreadable."""
 MIN_WIDTH: Final = 300
-"""The smallest width in pixels that users may choose."""
+"""The minimum width in pixels that users may choose."""
 MAX_WIDTH: Final = 1_000_000
-"""The largest width in pixels that browsers show."""
+"""The maximum width in pixels that browsers show."""
 
 
 def timeline_svg(record: TraceRecord, width: int, has_title: bool = True) -> str:
@@ -63,11 +70,11 @@ def _draw_boxes(picture: Tree.Element, geometry: Geometry) -> float:
     draw_axis(picture, picture, geometry, MARGIN, geometry.axis_y)
     if geometry.boxes:
         draw_running_jobs(picture, geometry, record.root_runs[-1])
-    draw_bars(picture, geometry, are_nested=True)
+    draw_bars(picture, geometry, for_schedulers=True)
     patterns = draw_waits(picture, picture[0], geometry)
-    wait_causes = draw_path_arrows(picture, geometry)
-    draw_bars(picture, geometry, are_nested=False)
-    draw_path_borders(picture, geometry)
+    wait_causes = draw_critical_path_arrows(picture, geometry)
+    draw_bars(picture, geometry, for_schedulers=False)
+    draw_critical_path_outlines(picture, geometry)
     draw_ready_marks(picture, geometry)
     draw_incidents(picture, geometry, geometry.axis_y)
     draw_labels(picture, geometry)
@@ -108,7 +115,7 @@ TICK_STEPS: Final = (
 )
 """The possible distances between two ticks: round numbers of seconds, in ascending order."""
 MIN_TICK_DISTANCE: Final = 110
-"""The smallest distance between two ticks, in pixels."""
+"""The minimum distance between two ticks, in pixels."""
 MAX_CURVE_SHARE: Final = 0.86
 """The share of the available height that the curve of the running jobs takes at its highest point."""
 

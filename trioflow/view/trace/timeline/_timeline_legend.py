@@ -13,8 +13,8 @@ from ...text import _verdict
 from .._span_builder import TraceRecord
 from .._spans import Span
 from ._bars import FAILED_SYMBOL
-from ._gaps import HatchPatterns
 from ._geometry import MARGIN
+from ._hatching import HatchPatterns
 from ._svg import add_element, clip_text, flow_positions, text_width
 
 LINE_HEIGHT: Final = 18.0
@@ -22,7 +22,7 @@ LINE_HEIGHT: Final = 18.0
 SAMPLE_WIDTH: Final = 22.0
 """The width of a sample in the legend, in pixels."""
 MAX_NAMED_JOBS: Final = 30
-"""The largest number of jobs that a note names."""
+"""The maximum number of jobs that a note names."""
 
 SampleDrawer = Callable[[Tree.Element, float, float], object]
 """A function that draws a sample at the given coordinates of a picture."""
@@ -43,7 +43,7 @@ def draw_legend(
         record: the record that the picture shows.
         top: the y coordinate of the first line.
         width: the width of the picture.
-        wait_causes: the causes of waits for which `draw_path_arrows` has drawn arrows.
+        wait_causes: the causes of waits for which `draw_critical_path_arrows` has drawn arrows.
         patterns: the hatch patterns in the picture.
 
     """
@@ -101,9 +101,9 @@ def _symbol_entries(record: TraceRecord, wait_causes: set[WaitCause]) -> Iterato
     if any(span.ready_at is not None for span in started_spans):
         yield partial(_draw_shape, "ready", 7, -3, "h8l-4 6z"), "service ready"
     if any(len(span.attempts) > 1 for span in started_spans):
-        yield _draw_attempts, "further attempt"
+        yield _draw_attempts, "retry"
     if record.critical_path_links:
-        yield _draw_path_bar, "critical path"
+        yield _draw_critical_path_bar, "critical path"
     if WaitCause.JOBS in wait_causes:
         yield partial(_draw_line, "chain"), "required by the next"
     if wait_causes - {WaitCause.JOBS}:
@@ -149,7 +149,7 @@ def _draw_bar(css_class: str, svg: Tree.Element, x: float, y: float) -> None:
     add_element(svg, "rect", css=css_class, x=x, y=y - 6, width=SAMPLE_WIDTH, height=12, rx=2)
 
 
-def _draw_path_bar(svg: Tree.Element, x: float, y: float) -> None:
+def _draw_critical_path_bar(svg: Tree.Element, x: float, y: float) -> None:
     _draw_bar("bar succeeded", svg, x, y)
     _draw_bar("on-path", svg, x, y)
 

@@ -19,7 +19,7 @@ CHART_HEIGHT: Final = 240.0
 LEFT_MARGIN: Final = 74.0
 """The width in pixels of the margin with the texts of the time axis."""
 MIN_TICK_DISTANCE: Final = 34.0
-"""The smallest distance between the ticks of two sizes, in pixels."""
+"""The minimum distance between the ticks of two sizes, in pixels."""
 COLOR_COUNT: Final = 4
 """The number of different colors for curves. If there are more policies, the colors repeat."""
 TICK_TIMES: Final = (
@@ -34,11 +34,11 @@ TICK_TIMES: Final = (
 class ChartScale:
     """The coordinates of sizes and times in a chart.
 
-    Both scales are logarithmic, so that a straight line shows a duration that is inversely proportional to the size.
+    Both scales are logarithmic, so a duration that is inversely proportional to the size appears as a straight line.
     """
 
     def __init__(self, what_if: WhatIf, width: float, top: float) -> None:
-        points = [*((point.size, point.seconds) for point in (*what_if.points, what_if.this)), *what_if.bounds]
+        points = [*((point.size, point.seconds) for point in (*what_if.points, what_if.this_run)), *what_if.bounds]
         sizes = {size for size, _ in points}
         finite_sizes = sorted(size for size in sizes if size is not None)
         self.has_unlimited_size: Final = None in sizes
@@ -120,12 +120,12 @@ def _draw_grid(svg: Tree.Element, what_if: WhatIf, scale: ChartScale) -> None:
 def _axis_title(what_if: WhatIf) -> str:
     if what_if.resource is None:
         return "slots of the window"
-    return printable(what_if.resource if what_if.rate is None else f"{what_if.resource}, {what_if.rate}")
+    return printable(what_if.resource if what_if.rate_unit is None else f"{what_if.resource}, {what_if.rate_unit}")
 
 
 def _size_ticks(what_if: WhatIf, scale: ChartScale) -> Iterator[tuple[str, float]]:
     """Yield the text and x coordinate of each tick: first for the best size and this run, then for sizes with room."""
-    marked_sizes = [*[what_if.best.size] * what_if._has_better_point, what_if.this.size]
+    marked_sizes = [*[what_if.best.size] * what_if._has_better_point, what_if.this_run.size]
     used_positions: list[float] = []
     sizes: list[int | None] = [*marked_sizes, *([None] if scale.has_unlimited_size else []), *scale.sizes]
     for size in sizes:
@@ -145,9 +145,9 @@ def _draw_marks(svg: Tree.Element, what_if: WhatIf, scale: ChartScale) -> None:
         gain_text = f" ({signed_percent(what_if.gain)})" if what_if.gain is not None else ""
         caption = f"best: {what_if.amount(best.size)}, {duration_text(best.seconds)}{gain_text}"
         _draw_caption(svg, scale, caption, x, y + 20)
-    x, y = scale.size_to_x(what_if.this.size), scale.seconds_to_y(what_if.this.seconds)
+    x, y = scale.size_to_x(what_if.this_run.size), scale.seconds_to_y(what_if.this_run.seconds)
     add_element(svg, "circle", css="this", cx=x, cy=y, r=5)
-    _draw_caption(svg, scale, f"this run, {duration_text(what_if.this.seconds)}", x, y - 11)
+    _draw_caption(svg, scale, f"this run, {duration_text(what_if.this_run.seconds)}", x, y - 11)
 
 
 def _draw_caption(svg: Tree.Element, scale: ChartScale, text: str, x: float, y: float) -> None:
@@ -156,7 +156,7 @@ def _draw_caption(svg: Tree.Element, scale: ChartScale, text: str, x: float, y: 
         svg,
         "text",
         text,
-        css="said",
+        css="caption",
         x=x if fits_right else scale.right + 10,
         y=y,
         text_anchor="start" if fits_right else "end",

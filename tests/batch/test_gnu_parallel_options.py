@@ -1,0 +1,163 @@
+"""Options that users of GNU parallel know: how arguments are read, how output is printed, and rejected options."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from .process import batch, columns, gnu, running
+
+pytestmark = pytest.mark.usefixtures("plain_shell")
+
+READ = [
+    ["--colsep", ",", "echo", "{2}-{1}", "{}", "::::", "table"],
+    ["--header", ":", "--colsep", ",", "echo", "{b} {a.} {a/}", "{c}", "::::", "table"],
+    ["--header", ":", "echo", "{x} {y/.}", ":::", "x", "1", "2", ":::", "y", "d/e.f"],
+    ["-N2", "echo", "{1}/{2}/{3}", "{}", ":::", "1", "2", "3"],
+    ["-N0", "echo", "x{1}", "{#}", ":::", "a", "b"],
+    ["--link", "echo", ":::", "1", "2", ":::", "a", "b", "c", ":::+", "x"],
+    ["-vkd,", "echo", "::::", "one", ":::", "x,y", "z"],
+    ["-q", "echo", "$x {}", "{.}", "a=b", "", ":::", "x y", "it's", ":::", "*"],
+    ["-I", ",,", "echo", ",,", "{}", "{.}", "{1}", ":::", "a.b"],
+    ["--tag", "echo", "{1}", ":::", "a b", ":::", "c"],
+    ["--tagstring", "{1}:{2/}-{#}", "echo", ":::", "a", ":::", "b/c"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", READ, ids=" ".join)
+def test_arguments_are_read_as_by_gnu_parallel(words: list[str]) -> None:
+    """The options are those that users of GNU parallel know; the command lines of a dry run are equal."""
+    Path("table").write_text("a,b\n1.x/2, 2 \n3\n,4,5,\n")
+    Path("one").write_text("a,b\n")
+    ours, theirs = batch("--dry-run", "-j1", "-k", *words), gnu("--dry-run", "-j1", "-k", *words)
+    assert (ours.stdout_bytes, ours.exit_code) == (theirs.stdout, theirs.returncode)
+
+
+PRINTED = [
+    ["-k", "-v", "--tag"],
+    ["-k", "--line-buffer", "--tagstring", "<{1}>", "-v"],
+]
+
+
+@pytest.mark.parametrize("options", PRINTED, ids=" ".join)
+def test_outputs_are_printed_as_by_gnu_parallel(options: list[str]) -> None:
+    """The test covers tags, command lines and line-by-line output; the last line may have no newline."""
+    command = ["printf 'a{}\\n\\nb'; printf 'c\\nd'; echo e{} >&2", ":::", "1", "2", "3"]
+    ours, theirs = batch(*options, *command), gnu(*options, *command)
+    assert (ours.stdout_bytes, ours.stderr_bytes) == (theirs.stdout, theirs.stderr)
+
+
+def test_line_buffer_option_prints_lines_while_their_command_runs() -> None:
+    """The second line comes only after the first has been read; with -k, a later command waits for its turn."""
+    line = "if [ {} = 1 ]; then echo first; read x < go; else echo second; echo > go; fi"
+    os.mkfifo("go")
+    with running("-k", "-j2", "--line-buffer", line, ":::", "1", "2") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"first\n"
+        assert process.stdout.read() == b"second\n"
+        assert process.wait() == 0
+
+
+def test_line_buffer_option_prints_a_very_long_line_in_one_piece() -> None:
+    """The tag is printed once, and every byte counts as received."""
+    done = batch("--line-buffer", "--tag", "--joblog", "log", "head -c 300000 /dev/zero | tr '\\0' {}", ":::", "x")
+    assert done.stdout == "x\t" + 300000 * "x"
+    assert columns(Path("log"))[1].split("\t")[3] == "300000"
+
+
+def test_results_option_writes_a_line_of_json_for_each_command() -> None:
+    """Each object has the command, its outcome, its usage, and its output, byte for byte."""
+    done = batch(
+        "-j1",
+        "--results",
+        "r.jsonl",
+        "printf '\\303\\251{2}'; printf '\\377' >&2; exit {1}",
+        ":::",
+        "0",
+        "3",
+        ":::",
+        "é",
+    )
+    assert (done.exit_code, done.stdout) == (1, "")
+    first, second = (json.loads(line) for line in Path("r.jsonl").read_text().splitlines())
+    assert (first["seq"], first["arguments"]) == (1, ["0", "é"])
+    assert (second["exit_code"], second["signal"], second["host"]) == (3, 0, ":")
+    assert second["command"] == "printf '\\303\\251'é''; printf '\\377' >&2; exit 3"
+    assert first["stdout"] == "éé"
+    assert base64.b64decode(first["stderr_base64"]) == b"\xff"
+    assert first["max_rss"] is None or first["max_rss"] > 0  # a short command may end before it is measured
+    assert min(first["seconds"], first["user_time"], first["system_time"]) >= 0
+    assert set(first) == set(second)
+
+
+def test_results_option_accepts_a_template_of_names() -> None:
+    """The template names a directory if it ends in a slash, otherwise the prefix of three files."""
+    command = ["echo", "{}", ":::", "x", "y"]
+    for results in ("d_{}/", "n_{#}"):
+        for where, run in (("ours", batch), ("theirs", gnu)):
+            run("--results", f"{where}/{results}", *command)
+    found = [
+        {str(path.relative_to(root)): path.read_bytes() for path in Path(root).rglob("*") if path.is_file()}
+        for root in ("ours", "theirs")
+    ]
+    assert found[0] == found[1]
+    assert len(found[0]) == 12
+
+
+def test_directories_of_results_have_the_names_of_header_columns() -> None:
+    """Without --header, the directories have the numbers of the sources."""
+    batch("--header", ":", "--results", "r", "echo", ":::", "size", "S", ":::", "colour", "red")
+    assert Path("r/size/S/colour/red/stdout").read_text() == "S red\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--pipe", "wc"], "No such option"),
+        (["-kX", "echo"], "No such option"),
+        (["--keep", "echo"], "--keep-order"),  # did you mean
+        (["--eta", "echo"], "No such option '--eta'. --bar shows the progress"),
+        (["-u", "echo"], "No such option '-u'. --line-buffer prints each line as it comes"),
+        (["--colsep", "|", "echo"], "such as ,; the character itself is written '\\|'"),
+        (
+            ["echo", "{0#}"],
+            "{0#}: numbers with zeros before them work in GNU parallel only; let a shell write",
+        ),
+        (["--tagstring", "{00%}", "echo"], "$(printf %03d {%})"),
+        (["--line-buffer", "--results", "x", "echo"], "--results keeps outputs, and --line-buffer only passes them on"),
+        (["--header", "2", "echo"], "'--header': '2' is not ':'"),
+        (["--colsep", "(", "echo"], "'(' is not a regular expression"),
+        (["--colsep", "x*", "echo"], "'x*' is a regular expression that also matches the empty text"),
+        (["-d", "", "echo"], "it is empty"),
+        (["--tagstring", "{= 1 =}", "echo"], "Perl expressions work in GNU parallel only"),
+        (["--results", "/dev/full/x.jsonl", "echo", ":::", "a"], "cannot write the results in '/dev/full/x.jsonl'"),
+        (["--results", "/dev/null/x{}", "echo", ":::", "a"], "cannot write the results in '/dev/null/xa'"),
+    ],
+)
+def test_missing_options_of_gnu_parallel_are_rejected_with_a_remedy(words: list[str], message: str) -> None:
+    """No command runs, and the exit code is not that of a batch that ran."""
+    done = batch(*words)
+    assert done.exit_code == 255
+    assert message in " ".join(done.stderr.split())
+
+
+def test_options_after_the_command_belong_to_the_command() -> None:
+    """Words that look like an option may also be the value of one."""
+    assert batch("-I", "--tag", "echo", "--tag", "--bar", ":::", "a").stdout == "a --bar\n"
+    assert batch("--", "echo", "--tty", ":::", "a").stdout == "--tty a\n"
+
+
+def test_empty_file_with_the_header_option_gives_no_commands() -> None:
+    """An empty file has neither a header nor arguments."""
+    Path("empty").touch()
+    assert batch("--header", ":", "echo", "{a}", "::::", "empty").output == ""
+
+
+def test_line_buffer_option_prints_output_of_nodes_too() -> None:
+    """The local machine stands in for a node."""
+    with running("-S", ":", "-j1", "--line-buffer", "echo {}; echo e >&2", ":::", "a") as process:
+        assert process.communicate() == (b"a\n", b"e\n")

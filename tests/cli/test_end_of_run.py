@@ -1,0 +1,194 @@
+"""The end of `trioflow run`: a verdict, the counts, each kind of failure once, the slowest jobs, and the next step."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+from pathlib import Path
+
+import pyte
+import pytest
+
+from trioflow.cli import _end_of_run
+
+from ..pythons import Python
+from .command_line import ENVIRONMENT, WORDS, process, run, written
+
+CODE = """
+def broken(name):
+    raise KeyError(name)
+
+build = Job(fail, label="build", retry=1)
+tests = Scheduler(*(Job(work, label=f"test {n}") for n in range(3)), label="tests", required=build, run_if="succeeded")
+nodes = [Job(fail, label=f"node {number}") for number in range(7)]
+x = Scheduler(build, tests, nodes, ProcessJob(broken, "x", label="process"), label="release")
+"""
+
+
+def on_a_terminal(*arguments: str) -> list[str]:
+    """Run the command on a new terminal, and return the lines left on it."""
+    ours, theirs = pty.openpty()
+    screen = pyte.HistoryScreen(100, 80)
+    stream = pyte.ByteStream(screen)
+    environment = {name: value for name, value in ENVIRONMENT.items() if name not in ("COLUMNS", "LINES")}
+    with Python([*WORDS, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as running:
+        os.close(theirs)
+        while True:
+            try:
+                data = os.read(ours, 65536)
+            except OSError:  # Linux raises it when the other end is closed
+                break
+            stream.feed(data)
+        assert running.wait() == 3
+    os.close(ours)
+    return "\n".join(line.rstrip() for line in screen.display).rstrip().splitlines()
+
+
+def test_on_a_terminal_each_failure_is_printed_once(tmp_path: Path) -> None:
+    """One line of verdict is followed by counts and jobs, then by each kind of failure with the user's frames."""
+    shown = on_a_terminal("run", written(tmp_path, CODE))
+    text = "\n".join(shown)
+    assert shown[0].startswith(" release  ✗ 9 of 12 jobs failed, ")
+    assert "✗  9 failed" in shown[1]
+    assert text.count("OSError: broken") == 1
+    assert text.count("KeyError: 'x'") == 2  # the second is where it was raised in the process
+    assert "debrief" not in text
+    assert "stop reason" not in text
+    assert "_child.py" not in text
+    end = shown[shown.index("not run: tests (3 jobs), because build failed") :]
+    assert end[1:3] == ["", "release  ✗ 9 of 12 jobs failed"]
+    assert any(re.match("again +trioflow run ", line) for line in end[3:])
+
+
+def test_log_without_a_terminal_has_a_line_for_each_kind_of_failure(tmp_path: Path) -> None:
+    """The first failure of a kind has a line at once; the others of the kind share one, with the names of the jobs."""
+    done = process("run", written(tmp_path, CODE))
+    assert done.returncode == 3
+    lines = [line for line in done.stderr.splitlines() if " failed" in line and line.startswith("'")]
+    assert len(lines) == 2
+    assert not any("debrief" in line for line in lines)
+    counted = next(line for line in done.stderr.splitlines() if "more jobs failed with OSError" in line)
+    assert counted.endswith(" and 2 more")
+    assert counted.count("'") == 2 * 6
+    assert done.stderr.count("Traceback") == 2
+    assert "again     build  attempt 2 of 2" in done.stdout
+    assert "  ✗ 9 of 12 jobs failed, " in done.stdout
+    assert "OSError" not in done.stdout
+
+
+def test_failures_are_logged_once_if_the_users_file_configures_logging(tmp_path: Path) -> None:
+    """The line has the user's format, and the command prints none itself."""
+    code = "import logging\nlogging.basicConfig(format='LOG %(message)s')\nx = Scheduler(Job(fail, label='b'))"
+    done = process("run", written(tmp_path, code))
+    assert done.stderr.count("LOG 'b' failed: OSError: broken; the run goes on; debrief() shows the traceback") == 1
+    assert done.stderr.count("'b' failed") == 1
+
+
+CHAIN = """
+def nap(label, seconds, *required):
+    return Job(anyio.sleep, seconds, label=label, required=required)
+
+source = nap("get source", 0.05)
+tests = Scheduler(nap("fast", 0.01), nap("slow", 0.2), label="tests", required=source)
+x = Scheduler(source, tests, nap("publish", 0.1, tests), nap("lint", 0.02, source), label="release")
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["--trace", "run.svg"]])
+def test_slowest_chain_lists_the_longest_jobs_of_the_critical_path_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    """Each job has its share of the run, with or without a trace; a scheduler's time is that of its jobs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(_end_of_run, "MIN_SECONDS_FOR_CHAIN", 0.0)
+    monkeypatch.setattr(_end_of_run, "SEARCH_SECONDS_PER_JOB", 0.0)
+    line = next(line for line in run(written(tmp_path, CHAIN), *options).stdout.splitlines() if "chain" in line)
+    found = re.findall(r"(?:chain  |· )(.*?) [\d.]+ m?s \((\d+) %\)", line)
+    assert {label for label, _ in found} == {"tests/slow", "publish", "get source"}
+    shares = [int(share) for _, share in found]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) <= 101
+
+
+def test_end_of_a_run_of_many_short_jobs_has_no_slowest_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search for the critical path would take longer than it is worth."""
+    monkeypatch.setattr(_end_of_run, "MIN_SECONDS_FOR_CHAIN", 0.0)
+    monkeypatch.setattr(_end_of_run, "SEARCH_SECONDS_PER_JOB", 0.0)
+    file = written(tmp_path, f"x = Scheduler(Job(work, label='{'x' * 200}'), Job(work))")
+    (line,) = [line for line in run(file).stdout.splitlines() if "chain" in line]
+    assert len(line) < _end_of_run.DEFAULT_WIDTH
+    monkeypatch.setattr(_end_of_run, "SEARCH_SECONDS_PER_JOB", 1000.0)
+    assert "chain" not in run(file).stdout
+
+
+@pytest.mark.parametrize("options", [[], ["--timeout", "0.1"]])
+def test_paths_at_the_end_of_a_run_are_shortened_to_the_width_of_the_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    """In a narrow terminal, each path is shortened to its line, in the slowest chain and at a timeout."""
+    monkeypatch.setattr(_end_of_run, "MIN_SECONDS_FOR_CHAIN", 0.0)
+    monkeypatch.setattr(_end_of_run, "SEARCH_SECONDS_PER_JOB", 0.0)
+    monkeypatch.setattr(_end_of_run, "line_width", lambda: 60)
+    code = "long = 'region 1 / datacentre 2 / migrate host '\n"
+    if options:
+        code += "x = Scheduler(Job(anyio.sleep, 99, label=long + 'a'), Job(anyio.sleep, 99, label=long + 'b'))"
+    else:
+        code += "a = Job(work, label=long + 'a')\nx = Scheduler(a, Job(work, label=long + 'b', required=a))"
+    lines = run(written(tmp_path, code), *options).stdout.splitlines()
+    found = [line for line in lines if line.startswith(("slowest chain", "running then"))]
+    assert found
+    assert max(map(len, found)) <= 60, found
+
+
+def test_end_of_a_run_lists_each_written_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths are relative to the directory of the call, even if the user's file has changed directory."""
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+    code = "import os\nos.chdir('/')\nx = Scheduler(Job(work), label='x')"
+    options = ["--trace", "sub/a b.json", "--events", str(tmp_path / "e"), "--junit", "j.xml", "--summary", "s.md"]
+    lines = run(written(tmp_path, code), *options).stdout.splitlines()
+    assert lines[-4:] == ["trace    sub/a b.json", "events   e", "junit    j.xml", "summary  s.md"]
+
+
+def test_written_files_have_absolute_paths_if_the_working_directory_was_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paths were once shown relative to the root of the file system."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    file = tmp_path / "j.xml"
+    assert run(written(tmp_path, "x = Scheduler(Job(work))"), "--junit", file).stdout.endswith(f"\njunit  {file}\n")
+
+
+def test_the_end_of_a_run_has_the_command_to_run_again_and_the_kept_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command has the user's arguments, quoted; the number is that of the jobs that the next run restores."""
+    monkeypatch.chdir(tmp_path)
+    code = "x = Scheduler(Job(work), Job(work, save=None), Job(fail), label='x')"
+    assert written(tmp_path, code, "a b.py").endswith("a b.py")
+    for _ in range(2):
+        lines = run("a b.py", "--journal", "run.db").stdout.splitlines()
+        assert lines[-1] == "again  trioflow run --no-monitor 'a b.py' --journal run.db  (1 of 3 jobs kept)"
+    last = run("a b.py").stdout.splitlines()[-1]
+    assert last.endswith(" 'a b.py'  (--journal FILE keeps what succeeds)")
+
+
+def test_end_of_a_run_lists_the_jobs_that_a_timeout_cancelled(tmp_path: Path) -> None:
+    """Waiting and settled jobs are left out."""
+    code = """
+    async def nap(seconds): await anyio.sleep(seconds)
+    x = Scheduler(
+        Job(nap, 0, label="done"), Job(nap, 60, label="long"), Scheduler(Job(nap, 60, label="late"), label="in"),
+        Job(nap, 60, label="waits"), jobs_window=2,
+    )
+    """
+    done = run(written(tmp_path, code), "--timeout", 0.1)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("running then")]
+    words = line.split()
+    assert words[:2] == ["running", "then"]
+    assert {"long", "in/late"} <= set(words)
+    assert not {"done", "waits"} & set(words)

@@ -1,0 +1,135 @@
+"""Output for other programs: events of `trioflow run` and `trioflow monitor`, and reports for CI."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ..pythons import Python
+from ..view.events.lines import checked
+from .command_line import ENVIRONMENT, WORDS, process, run, trioflow, written
+
+TWO = "x = Scheduler(Job(work, label='a'), CommandJob(['echo', 'from a command'], label='b'), label='two')"
+
+
+def test_events_option_writes_a_line_for_each_event(tmp_path: Path) -> None:
+    """The lines are valid events, and have the paths of the jobs in the order of their ends."""
+    done = run("--events", tmp_path / "events", written(tmp_path, TWO))
+    assert done.exit_code == 0
+    events = checked((tmp_path / "events").read_text())
+    assert [one["path"] for one in events if one["event"] == "job_finished"] == ["a", "b"]
+
+
+def test_events_on_standard_output_move_other_output_to_standard_error(tmp_path: Path) -> None:
+    """With `--events -`, the output of jobs and commands, and the outcome, are on standard error."""
+    done = process("run", "--events", "-", written(tmp_path, TWO))
+    assert checked(done.stdout)[-1]["event"] == "run_ended"
+    assert {"works", "from a command"} <= set(done.stderr.splitlines())
+    assert "all 2 jobs succeeded" in done.stderr
+
+
+def test_reader_of_events_that_closes_the_pipe_does_not_stop_the_run(tmp_path: Path) -> None:
+    """The run completes, as in `trioflow run --events - flow.py | head -1`."""
+    code = "x = Scheduler(*[Job(anyio.sleep, 0.01) for _ in range(30)], Job(work), jobs_window=1)"
+    with Python(
+        [*WORDS, "run", "--events", "-", written(tmp_path, code)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, text=True,
+    ) as ran:  # fmt: skip
+        assert ran.stdout is not None
+        assert ran.stderr is not None
+        ran.stdout.readline()
+        ran.stdout.close()
+        assert "all 31 jobs succeeded" in ran.stderr.read()
+    assert ran.returncode == 0
+
+
+def test_events_file_in_a_missing_directory_is_a_usage_error(tmp_path: Path) -> None:
+    """The error says that there is no such directory."""
+    done = run("--events", tmp_path / "no" / "events", written(tmp_path, TWO))
+    assert done.exit_code == 2
+    assert "there is no directory" in done.output
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a pseudo-file of Linux")
+def test_full_disk_for_events_does_not_stop_the_run(tmp_path: Path) -> None:
+    """The log has the error; the exit code is that of the run."""
+    done = process("run", "--no-monitor", "--events", "/dev/full", written(tmp_path, TWO))
+    assert done.returncode == 0
+    assert "No space left" in done.stderr
+
+
+# --- trioflow monitor
+
+
+def test_monitor_shows_a_finished_run_from_its_events(tmp_path: Path) -> None:
+    """`trioflow monitor FILE` ends when the run has ended, and `-` reads a pipe."""
+    run("--events", tmp_path / "events", written(tmp_path, TWO))
+    done = trioflow("monitor", tmp_path / "events")
+    assert done.exit_code == 0
+    assert "all 2 jobs succeeded" in done.output
+    piped = process("monitor", "-", input=(tmp_path / "events").read_text())
+    assert piped.returncode == 0
+    assert "all 2 jobs succeeded" in piped.stdout
+
+
+def test_monitor_follows_the_events_of_a_running_process(tmp_path: Path) -> None:
+    """The monitor ends when the run of the other process has ended."""
+    code = "x = Scheduler(Job(anyio.sleep, 1.5, label='long'), label='far')"
+    file = written(tmp_path, code)
+    events = tmp_path / "events"
+    words = [*WORDS, "run", "--no-monitor", "--events", events, file]
+    with Python(words, stdout=subprocess.DEVNULL, env=ENVIRONMENT) as ran:
+        while not events.exists() or not events.stat().st_size:
+            time.sleep(0.02)
+        done = process("monitor", tmp_path / "events")
+        assert ran.wait() == 0
+    assert done.returncode == 0
+    assert "1 job succeeded" in done.stdout
+
+
+def test_monitor_reports_that_the_events_of_a_killed_run_are_incomplete(tmp_path: Path) -> None:
+    """The exit code is 1, and an error says that the last events are missing."""
+    code = "import os, signal\nx = Scheduler(Job(work), Job(anyio.sleep, 0.3, label='n'))\n"
+    code += "x.add(Job(lambda: os.kill(os.getpid(), 9) or work(), required=list(x)))"
+    assert process("run", "--events", tmp_path / "events", written(tmp_path, code)).returncode == -9
+    done = process("monitor", tmp_path / "events")
+    assert done.returncode == 1
+    assert "the events of the end are missing" in done.stderr
+
+
+def test_monitor_rejects_a_file_without_events(tmp_path: Path) -> None:
+    """The error names the option that writes events."""
+    file = tmp_path / "x"
+    file.write_text("nothing\n")
+    done = process("monitor", file)
+    assert done.returncode == 2
+    assert "--events" in done.stderr
+
+
+# --- CI
+
+
+def test_junit_and_summary_options_write_reports_for_ci(tmp_path: Path) -> None:
+    """The exit code is that of the run."""
+    code = "x = Scheduler(Job(work, label='a'), Job(fail, label='b'), label='two')"
+    done = run("--junit", tmp_path / "j.xml", "--summary", tmp_path / "s.md", written(tmp_path, code))
+    assert done.exit_code == 3
+    assert 'tests="2" failures="1"' in (tmp_path / "j.xml").read_text()
+    assert "1 of 2 jobs failed" in (tmp_path / "s.md").read_text()
+
+
+def test_on_github_actions_summary_and_annotations_are_written_by_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The traceback is printed once, in a group of the log."""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "s.md"))
+    done = run(written(tmp_path, "x = Scheduler(Job(fail, label='b'))"))
+    assert "::error " in done.output
+    assert done.output.count("Traceback") == 1
+    assert "failure of b" not in done.output
+    assert "1 of 1 job failed" in (tmp_path / "s.md").read_text()

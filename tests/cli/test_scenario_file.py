@@ -1,0 +1,252 @@
+"""The command finds the scheduler in a user's file, and calls the function that builds one."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trioflow.cli import _scenario
+
+from ..places import PATIENCE
+from .command_line import labels, trioflow, unchanged_process, written
+
+
+def listed(*arguments: str) -> list[str]:
+    """Return the labels of the jobs in the scheduler that is found."""
+    done = trioflow("list", *arguments)
+    assert done.exit_code == 0, done.stderr
+    return labels(done.stdout)
+
+
+# --- which scheduler
+
+
+def test_only_scheduler_of_a_file_is_the_default(tmp_path: Path) -> None:
+    """Without NAME, the file's only global Scheduler is used, whatever its name."""
+    assert listed(written(tmp_path, "whatever = Scheduler(Job(work, label='a'))")) == ["a"]
+
+
+def test_the_only_outermost_scheduler_is_the_default(tmp_path: Path) -> None:
+    """Nested schedulers are no candidates; one scheduler with two names counts once."""
+    code = """
+    inner = Scheduler(Job(work, label="a"), label="inner")
+    outer = same = Scheduler(inner, label="outer")
+    """
+    assert listed(written(tmp_path, code)) == ["inner", "a"]
+
+
+SEVERAL = """
+first = Scheduler(Job(work, label="a"))
+scenario = Scheduler(Job(work, label="b"))
+inner = Scheduler(Job(work, label="c"), label="inner")
+last = Scheduler(inner, label="last")
+def made():
+    return Scheduler(Job(work, label="d"))
+"""
+
+
+def test_scheduler_called_scenario_is_the_default_of_several(tmp_path: Path) -> None:
+    """Of several schedulers, the one named `scenario` is used."""
+    assert listed(written(tmp_path, SEVERAL)) == ["b"]
+
+
+@pytest.mark.parametrize(("name", "found"), [("first", "a"), ("inner", "c"), ("made", "d"), ("scenario", "b")])
+def test_name_after_the_colon_selects_a_scheduler_or_a_function(tmp_path: Path, name: str, found: str) -> None:
+    """NAME is any global Scheduler, nested ones included, or a function that returns one."""
+    assert listed(f"{written(tmp_path, SEVERAL)}:{name}") == [found]
+
+
+def test_several_schedulers_of_which_none_is_called_scenario_are_an_error(tmp_path: Path) -> None:
+    """The usage error lists the names of the outermost schedulers."""
+    file = written(tmp_path, SEVERAL.replace("scenario", "middle"))
+    done = trioflow("list", file)
+    assert done.exit_code == 2
+    assert [line.strip() for line in done.stderr.splitlines() if line.startswith("  ")] == [
+        f"{file}:first", f"{file}:middle", f"{file}:last"
+    ]  # fmt: skip
+
+
+def test_function_called_scenario_is_the_default_without_a_global_scheduler(tmp_path: Path) -> None:
+    """The function is called, and builds the scheduler."""
+    assert listed(written(tmp_path, "def scenario():\n    return Scheduler(Job(work, label='a'))")) == ["a"]
+
+
+def test_scenario_may_be_any_callable_object(tmp_path: Path) -> None:
+    """A partial or any other callable object serves as the function."""
+    code = "import functools\ndef make(label):\n    return Scheduler(Job(work, label=label))\n"
+    assert listed(written(tmp_path, code + "scenario = functools.partial(make, 'a')")) == ["a"]
+
+
+def test_callable_without_a_readable_signature_is_a_usage_error(tmp_path: Path) -> None:
+    """The parameters of `type` cannot be read."""
+    done = trioflow("list", written(tmp_path, "scenario = type"))
+    assert done.exit_code == 2
+    assert "cannot be read" in done.stderr
+
+
+def test_name_of_a_file_may_contain_a_colon(tmp_path: Path) -> None:
+    """A colon in the name of an existing file does not begin NAME; a colon behind it does."""
+    file = written(tmp_path, SEVERAL, "odd:name.py")
+    assert listed(file) == ["b"]
+    assert listed(f"{file}:first") == ["a"]
+
+
+def test_scheduler_imported_from_another_file_of_the_directory_is_found(tmp_path: Path) -> None:
+    """A file may import its scheduler from its own directory, which is first on sys.path."""
+    beside = written(tmp_path, "here = Scheduler(Job(work, label='a'))", "beside.py")
+    assert listed(beside) == ["a"]
+    file = written(tmp_path, "import sys\nfrom beside import here\nfirst = sys.path[0]")
+    assert listed(file) == ["a"]
+    with unchanged_process():
+        assert _scenario.load_file(Path(file)).first == str(tmp_path)
+
+
+# --- loading of the file
+
+
+def test_users_file_is_not_loaded_as_main(tmp_path: Path) -> None:
+    """The block `if __name__ == "__main__"` is not executed, and sys.argv has no options of the command."""
+    file = written(tmp_path, "import sys\nassert __name__ == 'flow' and len(sys.argv) == 1\nscenario = Scheduler()")
+    assert trioflow("list", file).exit_code == 0
+
+
+def test_functions_of_the_users_file_can_be_pickled(tmp_path: Path) -> None:
+    """Other processes can import the module by its name."""
+    with unchanged_process():
+        module = _scenario.load_file(Path(written(tmp_path, "")))
+        assert pickle.loads(pickle.dumps(module.work)) is module.work
+
+
+def test_scenario_file_named_like_an_imported_module_does_not_replace_it(tmp_path: Path) -> None:
+    """A file json.py is loaded, and `sys.modules` keeps the module of the standard library."""
+    with unchanged_process():
+        module = _scenario.load_file(Path(written(tmp_path, "", "json.py")))
+        assert sys.modules["json"] is not module
+
+
+def test_file_that_changes_within_a_second_is_compiled_again(tmp_path: Path) -> None:
+    """The change has the same length, so that neither the time nor the size of the file shows it."""
+    for label in "abc":
+        assert listed(written(tmp_path, f"x = Scheduler(Job(work, label='{label}'))")) == [label]
+
+
+# --- --set
+
+FUNCTION = """
+import enum, uuid, datetime, decimal
+from collections.abc import Sequence as Many
+from pathlib import Path
+from typing import *
+class Colour(enum.Enum):
+    red = 1
+    green = 2
+def scenario({parameters}):
+    values = {{key: value for key, value in locals().items()}}
+    return Scheduler(label=repr(values))
+"""
+
+CONVERTED = [
+    ("n: int", ["n=5"], {"n": 5}),
+    ("n: float = 1", ["n=2"], {"n": 2.0}),
+    ("n=1", ["n=5"], {"n": 5}),
+    ("n=1.5", [], {"n": 1.5}),
+    ("flag: bool", ["flag=yes"], {"flag": True}),
+    ("flag=True", ["flag=0"], {"flag": False}),
+    ("name", ["name=a=b"], {"name": "a=b"}),
+    ("name=None", ["name=5"], {"name": "5"}),
+    ("name: str | None = 'x'", ["name=none"], {"name": None}),
+    ("n: Optional[int] = None", ["n=5"], {"n": 5}),
+    ("n: str | int", ["n=5"], {"n": 5}),
+    ("n: str | int", ["n=five"], {"n": "five"}),
+    ("mode: Literal['a', 2]", ["mode=2"], {"mode": 2}),
+    ("hosts: list[str]", ["hosts=a", "hosts=b,c"], {"hosts": ["a", "b,c"]}),
+    ("ns: tuple[int, ...] = ()", ["ns=1", "ns=2"], {"ns": (1, 2)}),
+    ("pair: tuple[int, str]", ["pair=1", "pair=2"], {"pair": (1, "2")}),
+    ("ns: Many[int]", ["ns=1"], {"ns": [1]}),
+    ("ns=()", ["ns=1"], {"ns": ("1",)}),
+    ("ns: Annotated[int, 'seconds']", ["ns=1"], {"ns": 1}),
+    ("a, /, b=2, *, c: int = 3", ["a=1", "c=4"], {"a": "1", "b": 2, "c": 4}),
+    ("a=1, **more", ["b=2"], {"a": 1, "more": {"b": "2"}}),
+    ("a=1, *rest", [], {"a": 1, "rest": ()}),
+    ("n: Unknown = 3", ["n=4"], {"n": 4}),
+]
+
+
+@pytest.mark.parametrize(("parameters", "settings", "values"), CONVERTED, ids=[f"{p} {s}" for p, s, _ in CONVERTED])
+def test_set_values_are_converted_to_the_type_of_the_parameter(
+    tmp_path: Path, parameters: str, settings: list[str], values: dict[str, object]
+) -> None:
+    """The annotation, or else the default, sets the type; several values make the items of a list."""
+    file = written(tmp_path, FUNCTION.format(parameters=parameters))
+    with unchanged_process():
+        made = _scenario.build_scheduler(Path(file), None, tuple(settings))
+    assert made.label == repr(values)
+
+
+def test_set_values_are_converted_to_paths_enumerations_and_times(tmp_path: Path) -> None:
+    """Any other callable in the annotation is called with the text."""
+    parameters = "p: Path, c: Colour, d: decimal.Decimal, t: datetime.datetime, u: uuid.UUID"
+    code = FUNCTION.format(parameters=parameters).replace("return Sch", "assert values == expected()\n    return Sch")
+    code += """
+def expected():
+    return {"p": Path("a"), "c": Colour.green, "d": decimal.Decimal("1.5"), "t": datetime.datetime(2026, 1, 2),
+            "u": uuid.UUID(int=5)}
+"""
+    settings = ["p=a", "c=green", "d=1.5", "t=2026-01-02", "u=00000000-0000-0000-0000-000000000005"]
+    done = trioflow("list", written(tmp_path, code), *(word for one in settings for word in ("--set", one)))
+    assert done.exit_code == 0, done.stderr
+
+
+WRONG = [
+    ("n: int", [], "'n'.*--set n="),
+    ("n: int", ["n"], "name=value"),
+    ("n: int", ["n=five"], "--set n=five: 'five' is not a valid integer"),
+    ("n: int", ["n=1", "n=2"], "n= is given 2 times"),
+    ("n: int = 1", ["m=2"], "m=: there is no such parameter; known are: n"),
+    ("c: Colour", ["c=blue"], "--set c=blue: choose one of red, green"),
+    ("m: Literal['a', 'b']", ["m=c"], "--set m=c: choose one of a, b"),
+    ("pair: tuple[int, str]", ["pair=1"], "--set pair=1: it takes 2 values"),
+    ("d: decimal.Decimal", ["d=x"], "--set d=x: "),
+    ("n: int", ["n=\x1b[2J"], r"n=\\x1b\[2J"),
+]
+
+
+@pytest.mark.parametrize(("parameters", "settings", "message"), WRONG, ids=[f"{p} {s}" for p, s, _ in WRONG])
+def test_invalid_set_values_are_rejected(tmp_path: Path, parameters: str, settings: list[str], message: str) -> None:
+    """The usage error names the parameter."""
+    words = [word for one in settings for word in ("--set", one)]
+    done = trioflow("list", written(tmp_path, FUNCTION.format(parameters=parameters)), *words)
+    assert done.exit_code == 2
+    assert re.search(message, done.stderr), done.stderr
+
+
+def test_set_is_rejected_for_a_global_scheduler(tmp_path: Path) -> None:
+    """Only a function has parameters."""
+    done = trioflow("list", written(tmp_path, "x = Scheduler(label='s')"), "--set", "a=1")
+    assert done.exit_code == 2
+    assert "'s' is a Scheduler" in done.stderr
+
+
+# --- the process itself
+
+
+def test_help_imports_no_view_and_no_subcommand() -> None:
+    """Neither rich nor graphviz nor the modules of a subcommand are imported."""
+    code = """
+import sys
+from trioflow.cli._commands import command
+try:
+    command.main(["--help"], prog_name="trioflow")
+except SystemExit:
+    pass
+print(sorted({"rich", "graphviz", "html", "trioflow.check._findings"} & set(sys.modules)))
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True
+    ).stdout
+    assert said.splitlines()[-1] == "[]"

@@ -1,0 +1,200 @@
+"""`--only`, `--from` and `--until`: which jobs are kept, and in which order they run."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from trioflow import AbstractJob, CycleError, Job, Scheduler, Service
+from trioflow.cli._subgraph_options import keep_selected_jobs
+
+from ..bodies import edges, grid, idle, nothing, serve
+from .command_line import labels, run, trioflow, written
+
+
+def kept_paths(scheduler: Scheduler, only: str = "", starts: str = "", ends: str = "") -> str:
+    """Select jobs, and return the paths of the kept ones in the order added."""
+    keep_selected_jobs(scheduler, only.split(), starts.split(), ends.split())
+    return paths(scheduler.iterate_jobs())
+
+
+def paths(jobs: Iterable[AbstractJob[Any]]) -> str:
+    return " ".join(job.path for job in jobs)
+
+
+# The grid is a diamond a-b/c-d, then e, which also requires x; z is alone.
+
+CASES = [
+    ({"only": "b"}, "b"),
+    ({"only": "b e"}, "b e"),
+    ({"only": "[bc]"}, None),
+    ({"only": "?"}, "a b c d e x z"),
+    ({"starts": "b"}, "b d e"),
+    ({"starts": "b c"}, "b c d e"),
+    ({"starts": "z"}, "z"),
+    ({"ends": "d"}, "a b c d"),
+    ({"ends": "x d"}, "a b c d x"),
+    ({"starts": "b", "ends": "d"}, "b d"),
+    ({"starts": "a", "ends": "e", "only": "b c z"}, "b c"),
+    ({"starts": "e", "ends": "a"}, None),
+]
+
+
+@pytest.mark.parametrize(("patterns", "left"), CASES, ids=[str(case[0]) for case in CASES])
+def test_patterns_select_which_jobs_stay(patterns: dict[str, str], left: str | None) -> None:
+    """--only keeps the named jobs; --from adds their successors, --until their requirements; combined,
+    they intersect.
+    """
+    scheduler, _ = grid()
+    if left is None:
+        with pytest.raises(click.UsageError):
+            kept_paths(scheduler, **patterns)
+        assert len(scheduler) == 7
+    else:
+        assert kept_paths(scheduler, **patterns) == left
+
+
+def test_removing_jobs_keeps_the_order_of_the_others() -> None:
+    """The successors of a removed job inherit its requirements, through any number of removed jobs."""
+    scheduler, _ = grid()
+    assert kept_paths(scheduler, only="a e") == "a e"
+    assert edges(scheduler) == {"ae"}
+
+
+def test_without_patterns_the_scenario_is_unchanged() -> None:
+    """Even a scenario that cannot run is not changed."""
+    a = idle("a")
+    scheduler = Scheduler(idle("b", required=a))
+    assert kept_paths(scheduler) == "b"
+
+
+def test_selecting_from_a_scenario_that_cannot_run_raises() -> None:
+    """A part of a scenario with a cycle or a missing requirement would hide the fault."""
+    a = idle("a")
+    b = idle("b", required=a)
+    a.requires(b)
+    with pytest.raises(CycleError):
+        kept_paths(Scheduler(a, b), only="a")
+
+
+def test_inputs_of_selected_jobs_are_kept() -> None:
+    """The inputs of inputs are kept too, whatever scheduler they are in."""
+    first = Job(nothing, label="first")
+    second = Job(nothing, first, label="second")
+    scheduler, order = Scheduler(first), idle("order")
+    elsewhere = Scheduler(Job(nothing, label="other"), second, label="elsewhere")
+    scheduler.update([elsewhere, order, Job(nothing, second, label="last", required=order)])
+    assert kept_paths(scheduler, only="last") == "first elsewhere elsewhere/second last"
+    assert scheduler.is_runnable()
+
+
+def test_services_that_selected_jobs_require_are_kept() -> None:
+    """A job could not work without the services that it requires."""
+    database = Service(serve, label="database", required=(schema := idle("schema")))
+    scheduler = Scheduler(schema, database, idle("user", required=database), idle("other", required=database))
+    assert kept_paths(scheduler, only="user") == "database user"
+
+
+def test_forever_jobs_are_kept_only_if_they_are_selected() -> None:
+    """A forever job that no kept job requires is left out like any other."""
+    scheduler = Scheduler(idle("a"), idle("watch", forever=True))
+    assert kept_paths(scheduler, starts="a") == "a"
+
+
+def nested() -> Scheduler:
+    """Return two nested schedulers of two jobs each, one behind the other, between two jobs."""
+    first = idle("first")
+    inner = [Scheduler(a := idle("a"), idle("b", required=a), label=name) for name in ("one", "two")]
+    inner[0].requires(first)
+    inner[1].requires(inner[0])
+    return Scheduler(first, inner, idle("last", required=inner[1]), label="all")
+
+
+NESTED = [
+    ({"only": "one"}, "one one/a one/b"),
+    ({"only": "*/a"}, "one one/a two two/a"),
+    ({"only": "two/b first"}, "first two two/b"),
+    ({"starts": "one/b"}, "one one/b two two/a two/b last"),
+    ({"ends": "two/a"}, "first one one/a one/b two two/a"),
+    ({"starts": "one/b", "ends": "two/a"}, "one one/b two two/a"),
+    ({"starts": "one/b two/b"}, "one one/b two two/a two/b last"),
+    ({"starts": "two"}, "two two/a two/b last"),
+]
+
+
+@pytest.mark.parametrize(("patterns", "left"), NESTED, ids=[str(case[0]) for case in NESTED])
+def test_patterns_select_jobs_in_nested_schedulers(patterns: dict[str, str], left: str) -> None:
+    """A nested scheduler is kept or removed as a whole, unless only some of its jobs are named."""
+    assert kept_paths(nested(), **patterns) == left
+
+
+def test_nested_schedulers_stay_ordered_if_those_between_them_are_removed() -> None:
+    """A kept scheduler inherits the requirements of a removed one that it requires."""
+    scheduler = nested()
+    assert kept_paths(scheduler, only="first two/b") == "first two two/b"
+    assert edges(scheduler) == {"firsttwo"}
+
+
+def test_parentheses_of_a_default_label_are_literal_in_a_pattern() -> None:
+    """Only `*` and `?` are wildcards."""
+    scheduler = Scheduler(Job(nothing), Job(nothing), idle("J"))
+    keep_selected_jobs(scheduler, only=("noth*",))
+    assert len(scheduler) == 2
+    keep_selected_jobs(scheduler, only=("nothing()",))
+    assert len(scheduler) == 1
+
+
+def test_pattern_that_equals_a_path_with_a_wildcard_selects_that_job_alone() -> None:
+    """The job `a*` is selected, and `ab` is not."""
+    assert kept_paths(Scheduler(idle("a*"), idle("ab")), only="a*") == "a*"
+
+
+def test_pattern_matches_control_characters_in_their_escaped_form() -> None:
+    """The escaped form of a label is what `list --paths` prints."""
+    scheduler = Scheduler(idle("a\x1b"), idle("b"))
+    keep_selected_jobs(scheduler, only=(r"a\x1b",))
+    assert len(scheduler) == 1
+
+
+def test_selecting_from_twenty_thousand_jobs_takes_linear_time() -> None:
+    """Half of a chain of 20,000 jobs is removed; quadratic time would be hours."""
+    jobs = [idle(f"{'ab'[n % 2]}{n}") for n in range(20_000)]
+    for before, after in itertools.pairwise(jobs):
+        after.requires(before)
+    scheduler = Scheduler(jobs)
+    keep_selected_jobs(scheduler, only=("a*",))
+    assert [len(job.required) for job in scheduler] == [0] + [1] * 9_999
+
+
+# --- on the command line
+
+CODE = """
+a = Job(work, label="a")
+scenario = Scheduler(a, Job(work, label="fetch b", required=a), Job(work, label="c"))
+"""
+
+
+def test_run_and_list_use_only_the_selected_jobs(tmp_path: Path) -> None:
+    """The jobs are selected by --from."""
+    file = written(tmp_path, CODE)
+    assert labels(trioflow("list", file, "--from", "a").stdout) == ["a", "fetch b"]
+    assert run(file, "--from", "a").stdout.count("works\n") == 2
+
+
+def test_list_paths_prints_the_paths_of_all_jobs(tmp_path: Path) -> None:
+    """The paths are those for --only, --from and --until, one in each line."""
+    code = "x = Scheduler(Scheduler(Job(work, label='a/b'), label='in'), Job(work, label='c'), Job(work, label='c'))"
+    assert trioflow("list", "--paths", written(tmp_path, code)).stdout == "in\nin/a/b\nc\nc#2\n"
+
+
+def test_pattern_without_a_match_is_a_usage_error(tmp_path: Path) -> None:
+    """The error suggests the nearest path."""
+    done = run(written(tmp_path, CODE), "--only", "fetchb")
+    assert done.exit_code == 2
+    assert "'fetchb'; do you mean 'fetch b'?" in done.stderr
+    assert "list --paths" in done.stderr

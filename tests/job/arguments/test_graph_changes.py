@@ -1,0 +1,131 @@
+"""Inputs and changes of the graph: removals, and jobs that are added during a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trioflow import CycleError, Job, MissingRequirement, Scheduler
+
+from ...bodies import checked_result, give, later, take
+
+if TYPE_CHECKING:
+    from ...conftest import Virtual
+
+
+# --- changing the graph
+
+
+def test_removing_an_input_from_the_requirements_raises() -> None:
+    """Without one of its arguments a job could not be called; other requirements of the call stay, too."""
+    a, b = Job(give, label="a"), Job(give)
+    job = Job(take, a, label="user", required=b)
+    with pytest.raises(ValueError, match=r"'user'.*'a'.*ref\(job\)"):
+        job.requires(b, a, remove=True)
+    assert list(job.required) == [a, b]
+    job.requires(a)
+    assert list(job.required) == [a, b]
+
+
+def test_sanitize_keeps_inputs(virtual: Virtual) -> None:
+    """`sanitize()` drops requirements that are in other schedulers, but never an input."""
+    a, b, stray = Job(give, "a"), Job(give, "b"), Job(give)
+    job = Job(take, a, b, required=stray)
+    scheduler = Scheduler(a, Scheduler(b), job)
+    assert scheduler.sanitize() == [(job, stray)]
+    assert list(job.required) == [a, b]
+    virtual(checked_result(scheduler))
+    assert job.result() == ("a", "b")
+
+
+def test_a_run_with_a_removed_input_raises_missing_requirement_with_advice() -> None:
+    """The error does not suggest `sanitize()`, which keeps inputs."""
+    a = Job(give, label="a")
+    scheduler = Scheduler(Job(take, a, label="user"))
+    scheduler.remove(a)
+    with pytest.raises(MissingRequirement, match=r"'user'.*'a'.*add") as caught:
+        scheduler.run()
+    assert "sanitize() to drop" not in str(caught.value)
+
+
+# --- during a run
+
+
+def test_a_job_added_late_may_use_a_settled_job_of_a_nested_scheduler(virtual: Virtual) -> None:
+    """The job need not wait for other jobs of the nested scheduler."""
+    a = Job(give, "inside")
+    job = Job(take, a)
+    inner = Scheduler(a)
+    scheduler = Scheduler(inner, Job(later, 2, lambda: scheduler.add(job)))
+    virtual(checked_result(scheduler))
+    assert job.result() == ("inside",)
+
+
+def test_a_job_added_late_waits_for_the_nested_scheduler_of_its_input(virtual: Virtual) -> None:
+    """If the input has not settled, the job waits for the nested scheduler that contains it."""
+    a = Job(give, "inside", 5)
+    job = Job(take, a)
+    inner = Scheduler(a)
+    scheduler = Scheduler(inner, Job(later, 2, lambda: scheduler.add(job)))
+    virtual(checked_result(scheduler))
+    assert job.result() == ("inside",)
+    assert job.started_at == inner.finished_at == 5
+
+
+def test_adding_a_job_late_with_an_unsettled_input_outside_raises(virtual: Virtual) -> None:
+    """The ValueError names the job and the input, which is outside the running scheduler."""
+    a = Job(give, None, 5, label="a")
+    job = Job(take, a, label="user")
+
+    def meddle() -> None:
+        with pytest.raises(ValueError, match=r"'user'.*'a'.*not settled"):
+            inner.add(job)
+
+    inner = Scheduler(Job(later, 2, meddle))
+    virtual(checked_result(Scheduler(a, inner)))
+    assert job.scheduler is None
+
+
+@pytest.mark.parametrize("seconds", [0.5, 3], ids=["settled", "running"])
+def test_a_nested_scheduler_added_late_may_use_results_of_the_enclosing_one(virtual: Virtual, seconds: float) -> None:
+    """A nested scheduler added late may use jobs of the scheduler around it, and waits for them as others do."""
+    a = Job(give, "outside", seconds)
+    scheduler = Scheduler(a, Job(later, 1, lambda: scheduler.add(inner)))
+    job = Job(take, a)
+    inner = Scheduler(job)
+    virtual(checked_result(scheduler))
+    assert job.result() == ("outside",)
+    assert inner.started_at == max(seconds, 1)
+
+
+def test_adding_a_requirement_that_closes_a_cycle_of_implied_order_raises(virtual: Virtual) -> None:
+    """The input of a nested job implies an order of its scheduler, which `requires()` checks at once."""
+    gate = Job(give, None, 2)
+    a = Job(give, "value", label="a", required=gate)
+    scheduler = Scheduler(gate, a)
+    job = Job(take, a)
+    inner = Scheduler(job, label="inner")
+
+    def meddle() -> None:
+        with pytest.raises(CycleError, match=r"a -> inner -> a|inner -> a -> inner"):
+            a.requires(inner)
+
+    virtual(checked_result(scheduler.update([inner, Job(later, 1, meddle)])))
+    assert job.result() == ("value",)
+
+
+def test_adding_schedulers_whose_inputs_imply_a_cycle_raises(virtual: Virtual) -> None:
+    """Each of two nested schedulers in one `update()` has a job that uses a result of the other."""
+    a, b = Job(give, label="a"), Job(give, label="b")
+    left, right = Scheduler(a, label="left"), Scheduler(b, label="right")
+    left.add(Job(take, b))
+    right.add(Job(take, a))
+
+    def meddle() -> None:
+        with pytest.raises(CycleError, match=r"left -> right -> left|right -> left -> right"):
+            scheduler.update([left, right])
+
+    scheduler = Scheduler(Job(later, 1, meddle))
+    virtual(checked_result(scheduler))
+    assert left.scheduler is None

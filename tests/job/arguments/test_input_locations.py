@@ -1,0 +1,328 @@
+"""Inputs of a job that are added with it, or that are in its own, an enclosing or another nested scheduler."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from trioflow import CycleError, Job, JobState, MissingRequirement, Scheduler, Sequence
+from trioflow._core.api.views import store_implied_requirements
+
+from ...bodies import checked_result, fail, give, later, take
+
+if TYPE_CHECKING:
+    from ...conftest import Virtual
+
+
+# --- added with the job
+
+
+def scheduler_with(how: str, job: Job[Any]) -> Scheduler:
+    if how == "constructor":
+        return Scheduler(job)
+    if how == "sequence":
+        return Scheduler(Sequence(job))
+    scheduler = Scheduler()
+    if how == "add":
+        assert scheduler.add(job) is job
+    elif how == "update":
+        scheduler.update([job])
+    else:
+        Job(take, job, scheduler=scheduler)
+    return scheduler
+
+
+@pytest.mark.parametrize("how", ["constructor", "sequence", "add", "update", "option"])
+def test_inputs_are_added_before_the_job_that_uses_them(how: str) -> None:
+    """Inputs in no scheduler are added in the order of the arguments, each after its own inputs."""
+    a, b, c = (Job(give, label=label) for label in "abc")
+    ab = Job(take, a, b, label="ab")
+    job = Job(take, c, [ab], a, label="job")
+    scheduler = scheduler_with(how, job)
+    assert list(scheduler)[:5] == [c, a, b, ab, job]
+    assert all(one.scheduler is scheduler for one in (a, b, c, ab, job))
+
+
+def test_update_adds_the_inputs_of_each_job_directly_before_it() -> None:
+    """The jobs of an update stay in their order."""
+    a, b = Job(give), Job(give)
+    first, second, third = Job(take, a), Job(give), Job(take, b, a)
+    assert list(Scheduler().update([first, second, third])) == [a, first, second, b, third]
+
+
+def test_adding_a_job_adds_a_long_chain_of_inputs(virtual: Virtual) -> None:
+    """Inputs of inputs are added, too, at any depth."""
+    job: Job[Any] = Job(give, 0, 0)
+    for _ in range(10_000):
+        job = Job(give, job, 0)
+    scheduler = Scheduler(job)
+    assert len(scheduler) == 10_001
+    virtual(checked_result(scheduler))
+    assert job.result() == 0
+
+
+def test_adding_a_job_does_not_add_its_requirements() -> None:
+    """Only inputs are added with the job; other requirements have to be added explicitly."""
+    a, b = Job(give), Job(give, label="b")
+    scheduler = Scheduler(Job(take, a, required=b))
+    assert a in scheduler
+    assert b not in scheduler
+    assert scheduler.is_runnable() is False
+
+
+def test_adding_an_input_that_is_in_another_scheduler_raises() -> None:
+    """The error names the job that uses the input; after a rejected update it is still in its scheduler."""
+    a, stray = Job(give, label="a"), Job(give)
+    inner = Scheduler(Job(take, a, label="user"), label="inner")
+    with pytest.raises(ValueError, match=r"'a' is in .* 'inner'.*an input of 'user'; leave out this add\(\), or"):
+        Scheduler().add(a)
+    Scheduler(stray)
+    with pytest.raises(ValueError, match="remove it there first"):
+        Scheduler(a, inner, stray)
+    assert a.scheduler is inner
+    inner.add(a)
+    assert len(inner) == 2
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("deep", [False, True])
+def test_an_input_moves_to_the_enclosing_scheduler_that_lists_it(virtual: Virtual, is_first: bool, deep: bool) -> None:
+    """The nested scheduler, which is made first, has added the input; its own inputs move, too."""
+    b = Job(give, "b")
+    a = Job(take, b, label="a")
+    user = Job(take, a)
+    inner = Scheduler(Scheduler(user) if deep else user)
+    beside = Job(take, a)
+    outer = Scheduler(*([a, beside, inner] if is_first else [inner, a, beside]))
+    assert list(outer) == ([b, a, beside, inner] if is_first else [inner, b, a, beside])
+    assert len(inner) == 1
+    virtual(checked_result(outer))
+    assert user.result() == beside.result() == (("b",),)
+
+
+def test_adding_an_input_to_the_enclosing_scheduler_moves_it_unless_a_run_is_on(virtual: Virtual) -> None:
+    """During a run the call of `update()` raises, and the input stays in the nested scheduler."""
+    a = Job(give, "a", label="a")
+    user = Job(take, a)
+    inner = Scheduler(user)
+    outer = Scheduler(inner)
+    outer.add(a)
+    assert list(outer) == [inner, a]
+    virtual(checked_result(outer))
+    assert user.result() == ("a",)
+    moved = Job(give, label="moved")
+    nested = Scheduler(Job(take, moved))
+    late = Job(later, 1, lambda: outer.update([moved, nested]))
+    outer.add(late)
+    virtual(outer.co_run)
+    assert "'moved' is in" in str(late.raised_exception())
+    assert moved.scheduler is nested
+
+
+def test_an_input_of_two_jobs_is_added_to_one_scheduler_only() -> None:
+    """A second user, in another scheduler, does not take the input away from the first."""
+    a = Job(give)
+    first = Scheduler(Job(take, a))
+    second = Scheduler(Job(take, a))
+    assert a.scheduler is first
+    assert a not in second
+
+
+def test_inputs_added_during_a_run_are_dropped_without_keep_jobs(virtual: Virtual) -> None:
+    """A scheduler with `keep_jobs=False` does not grow."""
+    scheduler = Scheduler(keep_jobs=False)
+
+    def add() -> None:
+        scheduler.add(Job(take, Job(give, label="a")))
+
+    scheduler.add(Job(later, 1, add))
+    virtual(checked_result(scheduler))
+    assert len(scheduler) == 1
+
+
+def test_an_input_in_the_same_scheduler_implies_no_further_requirement() -> None:
+    """The input is a requirement already, and no other scheduler uses its result."""
+    scheduler = Scheduler(Job(take, Job(give)))
+    store_implied_requirements(scheduler)
+    assert (scheduler._members.implied_requirements, scheduler._members.members_used_outside) == ({}, set())
+
+
+def test_a_rejected_update_adds_no_inputs() -> None:
+    """One job of the update is in another scheduler already."""
+    a, elsewhere = Job(give), Job(give)
+    Scheduler(elsewhere)
+    scheduler = Scheduler()
+    with pytest.raises(ValueError, match="remove it there first"):
+        scheduler.update([Job(take, a), elsewhere])
+    assert len(scheduler) == 0
+    assert a.scheduler is None
+
+
+def test_adding_a_job_during_a_run_adds_its_inputs(virtual: Virtual) -> None:
+    """The input is added before the job, as outside a run."""
+    a = Job(give, "late")
+    job = Job(take, a)
+    scheduler = Scheduler(Job(later, 1, lambda: scheduler.add(job)))
+    virtual(checked_result(scheduler))
+    assert list(scheduler)[1:] == [a, job]
+    assert job.result() == ("late",)
+
+
+# --- in another scheduler of the same scenario
+
+
+def test_a_nested_scheduler_waits_for_an_input_in_the_enclosing_one(virtual: Virtual) -> None:
+    """Jobs of the nested scheduler that do not use the input start after it, too."""
+    a = Job(give, "outside", 3)
+    outer = Scheduler(a)
+    early, job = Job(give, None, 1), Job(take, a)
+    inner = outer.add(Scheduler(early, job))
+    virtual(checked_result(outer))
+    assert job.result() == ("outside",)
+    assert inner.started_at == early.started_at == 3
+
+
+def test_a_job_waits_for_the_whole_sibling_scheduler_that_contains_its_input(virtual: Virtual) -> None:
+    """The job starts when the sibling scheduler has ended, not when the input has."""
+    a, slow = Job(give, "inside", 1), Job(give, None, 5)
+    inner = Scheduler(a, slow)
+    job = Job(take, a)
+    outer = Scheduler(job, inner)
+    virtual(checked_result(outer))
+    assert job.result() == ("inside",)
+    assert job.started_at == inner.finished_at == 5
+
+
+def test_an_input_between_two_nested_schedulers_orders_these_schedulers(virtual: Virtual) -> None:
+    """Job and input may be nested at any depth: only the members of their common scheduler are ordered."""
+    a = Job(give, "deep", 1)
+    left = Scheduler(Scheduler(a, Job(give, None, 2)))
+    job, beside = Job(take, a), Job(give, None, 1)
+    right = Scheduler(Scheduler(job), beside)
+    outer = Scheduler(right, left)
+    virtual(checked_result(outer))
+    assert job.result() == ("deep",)
+    assert left.started_at == 0
+    assert right.started_at == beside.started_at == left.finished_at == 2
+
+
+def test_an_input_within_a_nested_scheduler_orders_only_its_members(virtual: Virtual) -> None:
+    """The common scheduler may itself be nested: its members are ordered, those outside are not."""
+    a = Job(give, "deep", 1)
+    job = Job(take, a)
+    middle = Scheduler(job, Scheduler(a))
+    beside = Job(give)
+    virtual(checked_result(Scheduler(middle, beside)))
+    assert job.result() == ("deep",)
+    assert middle.started_at == beside.started_at == 0
+
+
+def test_topological_order_respects_inputs_across_levels() -> None:
+    """The order that inputs of nested jobs imply shows in `topological_order()` and in the listing."""
+    a, b = Job(give, label="a"), Job(give, label="b")
+    left = Scheduler(a, label="left")
+    right = Scheduler(Job(take, a), label="right")
+    outer = Scheduler(right, left, b)
+    left.add(Job(take, b))
+    assert outer.topological_order() == [b, left, right]
+    listing = outer.listing()
+    assert listing.index("`b`") < listing.index("`left`") < listing.index("`right`")
+
+
+@pytest.mark.parametrize("fate", ["failed", "skipped", "cancelled"])
+def test_the_outcome_of_an_input_in_another_scheduler_blocks_or_skips_its_users(virtual: Virtual, fate: str) -> None:
+    """The users of a failed or cancelled input are BLOCKED, those of a skipped one SKIPPED."""
+    bad: Job[Any] = Job(fail)
+    a = {"failed": bad, "skipped": Job(give, run_if="failed"), "cancelled": Job(give, None, 9)}[fate]
+    inside, below, job = Job(take, a), Job(give), Job(take, a)
+    canceller = Job(later, 0.5, lambda: a.cancel() if fate == "cancelled" else None)
+    scheduler = Scheduler(canceller, a, job)
+    scheduler.add(Scheduler(inside, below))
+    virtual(scheduler.co_run)
+    wanted = JobState.SKIPPED if fate == "skipped" else JobState.BLOCKED
+    assert inside.state is job.state is wanted
+    assert below.state is JobState.SUCCEEDED
+    if fate == "failed":
+        error = inside.raised_exception()
+        assert error is not None
+        assert error.__cause__ is bad.raised_exception()
+
+
+def test_an_input_that_its_scheduler_did_not_reach_blocks_its_users(virtual: Virtual) -> None:
+    """An input that is still IDLE when its scheduler has ended counts as failed."""
+    never = Job(give, label="never")
+    inner = Scheduler(Sequence(Job(fail, critical=True), never), label="inner")
+    job = Job(take, never)
+    scheduler = Scheduler(inner, job)
+    assert virtual(scheduler.co_run) is True
+    assert never.state is JobState.IDLE
+    assert job.state is JobState.BLOCKED
+    assert "'never' was not reached" in str(job.raised_exception().__cause__)  # type: ignore[union-attr]
+
+
+def test_cycle_that_inputs_imply_raises_with_its_members() -> None:
+    """Two schedulers that need results of each other cannot be ordered: CycleError showing the members."""
+    a, b = Job(give, label="a"), Job(give, label="b")
+    left, right = Scheduler(a, label="left"), Scheduler(b, label="right")
+    left.add(Job(take, b))
+    right.add(Job(take, a))
+    outer = Scheduler(left, right)
+    assert outer.is_runnable() is False
+    with pytest.raises(CycleError, match=r"left -> right -> left|right -> left -> right") as caught:
+        outer.topological_order()
+    assert set(caught.value.cycle) == {left, right}
+
+
+def test_cycle_of_an_input_and_a_requirement_raises_before_the_run(virtual: Virtual) -> None:
+    """The job must end before a scheduler that contains its own input."""
+    a = Job(give, label="a")
+    inner = Scheduler(a, label="inner")
+    job = Job(take, a, label="job")
+    inner.requires(job)
+    with pytest.raises(CycleError, match=r"inner -> job -> inner|job -> inner -> job"):
+        virtual(Scheduler(inner, job).co_run)
+    assert a.is_idle()
+
+
+def test_a_run_with_an_input_in_an_unrelated_scheduler_raises(virtual: Virtual) -> None:
+    """The MissingRequirement names both jobs and both schedulers, and nothing starts."""
+    a, first = Job(give, label="a"), Job(give)
+    Scheduler(a, label="elsewhere")
+    scheduler = Scheduler(first, Scheduler(Job(take, a, label="user"), label="home"))
+    with pytest.raises(MissingRequirement, match=r"'user' in 'home' requires 'a', which is in 'elsewhere'"):
+        virtual(scheduler.co_run)
+    assert first.is_idle()
+
+
+def test_running_a_nested_scheduler_alone_with_an_unsettled_outer_input_raises(virtual: Virtual) -> None:
+    """When its outer inputs have settled, a nested scheduler can run by itself."""
+    a = Job(give, "outside", label="a")
+    outer = Scheduler(a)
+    job = Job(take, a, label="user")
+    inner = Scheduler(job, label="inner", scheduler=outer)
+    with pytest.raises(ValueError, match=r"'user'.*'a'.*not settled"):
+        virtual(inner.co_run)
+    virtual(checked_result(outer))
+    virtual(checked_result(inner))
+    assert job.result() == ("outside",)
+
+
+def test_each_attempt_of_a_nested_scheduler_gets_its_outer_inputs(virtual: Virtual) -> None:
+    """Jobs outside the nested scheduler use the results of its last attempt."""
+    tries: list[Any] = []
+
+    async def second_time(value: Any) -> int:
+        tries.append(value)
+        if len(tries) < 2:
+            raise OSError
+        return len(tries)
+
+    a = Job(give, "outside")
+    scheduler = Scheduler(a)
+    inside = Job(second_time, a, critical=True)
+    scheduler.add(Scheduler(inside, retry=1))
+    user = scheduler.add(Job(take, inside))
+    virtual(checked_result(scheduler))
+    assert tries == ["outside", "outside"]
+    assert user.result() == (2,)

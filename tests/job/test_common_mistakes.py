@@ -1,0 +1,304 @@
+"""Common mistakes of beginners, and the advice in their errors."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+from collections.abc import Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from trioflow import Job, JobCancelled, JobNotDone, MissingRequirement, Scheduler, Sequence
+from trioflow.abc import AbstractJob
+
+from ..bodies import FAILED, fail, nap
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+def test_a_job_class_without_super_init_raises_an_error_that_names_it() -> None:
+    """Any use of a job of the class raises a TypeError with the missing call."""
+
+    class Own(AbstractJob[None]):
+        def __init__(self) -> None:
+            pass
+
+    for use in (Scheduler, Sequence, Job(fetch).requires):
+        with pytest.raises(TypeError, match=r"Own\.__init__ must call super\(\)\.__init__\(\)"):
+            use(Own())
+
+
+# --- a function that returns what cannot be awaited
+
+
+class Answer:
+    """Can be awaited, and is no coroutine."""
+
+    def __await__(self) -> Generator[Any, Any, int]:
+        yield from anyio.lowlevel.checkpoint().__await__()
+        return 5
+
+
+@pytest.mark.parametrize("options", [{}, {"retry": 1}])
+def test_a_job_function_may_return_any_awaitable(virtual: Virtual, options: dict[str, Any]) -> None:
+    """If the function returns something else, the error or its note shows the value."""
+    fine, wrong = Job(lambda: Answer(), **options), Job(cast(Any, lambda: int("5")), **options)
+    assert virtual(Scheduler(fine, wrong).co_run)
+    assert fine.result() == 5
+    error = wrong.raised_exception()
+    assert isinstance(error, TypeError)
+    text = "\n".join([str(error), *getattr(error, "__notes__", ())])
+    assert text.count("its function returned 5, which is not awaitable") == 1
+
+
+# --- a coroutine that nobody awaits
+
+
+async def fetch() -> str:
+    return "page"
+
+
+made: list[Coroutine[Any, Any, str]] = []
+
+
+async def forgets() -> Coroutine[Any, Any, str]:
+    """Return what another async function has returned, without awaiting that."""
+    made.append(fetch())
+    return made[-1]
+
+
+class Forgets(AbstractJob[Any]):
+    """A kind of job with the same mistake."""
+
+    async def co_run(self) -> Any:
+        return await forgets()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: Job(forgets, label="x"), lambda: Job(forgets, label="x", retry=3), lambda: Forgets(label="x")],
+    ids=["plain", "retried", "own kind"],
+)
+def test_a_job_that_returns_a_coroutine_fails(virtual: Virtual, make: Callable[[], AbstractJob[Any]]) -> None:
+    """The await is missing in `async def f(): return fetch()`; the error has the line to write."""
+    made.clear()
+    job = make()
+    assert virtual(Scheduler(job).co_run)
+    assert job.state is FAILED
+    assert job.attempts == 1
+    error = job.raised_exception()
+    assert isinstance(error, TypeError)
+    assert str(error) == (
+        "'x': its function returned the coroutine of fetch(), which was never awaited; write: return await fetch()"
+    )
+    assert [inspect.getcoroutinestate(coroutine) for coroutine in made] == [inspect.CORO_CLOSED]
+
+
+def test_a_clean_up_job_that_returns_a_coroutine_fails(virtual: Virtual) -> None:
+    """The error has the missing `return await`, as for other jobs."""
+    failing = Job(fail, 0, critical=True)
+    job = Job(forgets, required=failing, run_if="failed")
+    virtual(Scheduler(failing, job).co_run)
+    assert "return await fetch()" in str(job.raised_exception())
+
+
+def test_an_awaitable_that_is_no_coroutine_is_a_valid_result(virtual: Virtual) -> None:
+    """An event, a job, or another awaitable object may be returned on purpose."""
+
+    class Later:
+        def __await__(self) -> Any:
+            return iter(())
+
+    results: list[object] = [Later(), Job(fetch), anyio.Event]
+
+    async def give(value: object) -> object:
+        return value
+
+    jobs = [Job(give, _wrapped(result)) for result in results]
+    assert virtual(Scheduler(*jobs).co_run)
+    assert all(job.is_succeeded() for job in jobs)
+
+
+def _wrapped(value: object) -> Any:
+    return lambda: value
+
+
+# --- results that do not exist yet
+
+
+def test_result_of_a_job_that_has_not_run_raises_with_advice_to_pass_the_job() -> None:
+    """`Job(g, a.result())` is a common mistake for `Job(g, a)`."""
+    job = Job(fetch, label="a")
+    with pytest.raises(JobNotDone, match=r"'a' is idle.*to give it to another job, pass the job itself: Job\(g, a\)"):
+        Job(nap, 1, job.result())
+
+
+def test_awaiting_a_job_returns_its_result(virtual: Virtual) -> None:
+    """Another job and the body of an open scheduler may await a job; a settled job returns at once."""
+
+    async def asks() -> str:
+        return await first
+
+    first = Job(nap, 2, "value")
+    asking = Job(asks)
+    assert virtual(Scheduler(first, asking).co_run)
+    assert (asking.result(), asking.finished_at) == ("value", 2)
+
+    async def beside() -> Any:
+        async with Scheduler() as scheduler:
+            job = scheduler.add(Job(nap, 3, "late"))
+            return await job, await first, anyio.current_time()
+
+    assert virtual(beside) == ("late", "value", 3)
+
+
+def test_awaiting_a_failed_or_cancelled_job_raises(virtual: Virtual) -> None:
+    """`await job` raises the exception of the job, or JobCancelled, like `result()`."""
+    failing, cancelled = Job(fail, 1), Job(nap, 9)
+
+    async def asks() -> None:
+        with pytest.raises(OSError, match="broken"):
+            await failing
+        cancelled.cancel()
+        with pytest.raises(JobCancelled):
+            await cancelled
+
+    asking = Job(asks)
+    assert virtual(Scheduler(failing, cancelled, asking).co_run)
+    asking.result()
+
+
+@pytest.mark.parametrize("where", ["nowhere", "in a scheduler", "in a nested one"])
+def test_awaiting_a_job_without_a_run_raises_with_the_call_to_make(virtual: Virtual, where: str) -> None:
+    """No run would ever settle the job, so the await raises."""
+    job = Job(nap, label="a")
+    home: Any = None if where == "nowhere" else Scheduler(job, label="home")
+    if where == "in a nested one":
+        Scheduler(home, label="outer")
+
+    async def main() -> None:
+        await job
+
+    call = {"nowhere": "add it to a scheduler", "in a scheduler": "'home'", "in a nested one": "'outer'"}[where]
+    with pytest.raises(JobNotDone, match=rf"'a' is idle, and no run is in progress.*{call}.*co_run\(\)"):
+        virtual(main)
+
+
+@pytest.mark.parametrize("when", ["before", "while it runs", "afterwards"])
+def test_awaiting_an_outermost_scheduler_raises_with_advice_to_run_it(virtual: Virtual, when: str) -> None:
+    """An outermost scheduler never settles as a job; the author probably means its run."""
+    scheduler = Scheduler(Job(nap, 3), label="s")
+
+    async def main() -> None:
+        if when == "while it runs":
+            async with scheduler:
+                await scheduler
+        elif when == "afterwards":
+            await scheduler.co_run()
+        await scheduler
+
+    with pytest.raises(JobNotDone, match=r"'s' is the outermost scheduler.* write `await s\.co_run\(\)`"):
+        virtual(main)
+
+
+# --- labels
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+
+
+def test_a_label_that_is_not_text_raises() -> None:
+    """A number or a list as a label is a mistake; a text enum is accepted, and stored as plain text."""
+    for given in (3, ["a"], b"a", True):
+        for make in (lambda **options: Job(nap, **options), Scheduler, AbstractJob):
+            with pytest.raises(TypeError, match=r"label=.* give text"):
+                make(label=given)
+        job = Job(nap, label="a")
+        with pytest.raises(TypeError, match="give text"):
+            job.label = given  # type: ignore[assignment]
+        assert job.label == "a"
+    assert type(Job(nap, label=Colour.RED).label) is str
+    assert Job(nap, label=Colour.RED).label == "red"
+
+
+# --- requirements across levels
+
+
+def test_the_error_on_a_requirement_across_levels_names_the_scheduler_that_must_wait() -> None:
+    """Advice to add `a` to the inner scheduler would be wrong: it is in the outer one already."""
+    a, x = Job(nap, label="a"), Job(nap, label="x")
+    x.requires(a)
+    inner = Scheduler(x, label="inner")
+    outer = Scheduler(a, inner, label="outer")
+    with pytest.raises(MissingRequirement, match=r"let 'inner' wait for 'a': inner\.requires\(a\)"):
+        outer.run()
+    outer.sanitize()
+    inner.requires(a)
+    assert outer.run()
+
+
+def test_the_error_on_a_requirement_in_a_sibling_scheduler_names_the_job_that_must_wait() -> None:
+    """Both jobs may be nested, or only the required one."""
+    a, x, y = (Job(nap, label=name) for name in "axy")
+    x.requires(a)
+    first, second = Scheduler(a, label="first"), Scheduler(x, label="second")
+    with pytest.raises(MissingRequirement, match=r"let 'second' wait for 'first': second\.requires\(first\)"):
+        Scheduler(first, second, label="outer").run()
+    b = Job(nap, label="b")
+    y.requires(b)
+    with pytest.raises(MissingRequirement, match=r"let 'y' wait for 'not a name': y\.requires\(\.\.\.\)"):
+        Scheduler(y, Scheduler(b, label="not a name")).run()
+
+
+def test_the_error_on_a_redundant_requirement_across_levels_advises_to_omit_it() -> None:
+    """The enclosing scheduler waits for the required job already, or contains it."""
+    a, x = Job(nap, label="a"), Job(nap, label="x")
+    x.requires(a)
+    inner = Scheduler(x, label="inner", required=a)
+    with pytest.raises(MissingRequirement, match=r"'inner' waits for 'a' already, so leave this requirement out"):
+        Scheduler(a, inner).run()
+    around = Scheduler(member := Job(nap, label="member"), label="around")
+    around.requires(member)
+    with pytest.raises(MissingRequirement, match=r"'around' contains it, and ends after it, so leave"):
+        Scheduler(around).run()
+
+
+def test_the_error_on_a_requirement_in_another_scenario_advises_to_remove_it_there() -> None:
+    """A job can be in one scheduler only, so mere advice to add it would fail."""
+    a, x = Job(nap, label="a"), Job(nap, label="x")
+    x.requires(a)
+    Scheduler(a, label="elsewhere")
+    with pytest.raises(MissingRequirement, match=r"which is in 'elsewhere': remove 'a' from 'elsewhere'.*sanitize\(\)"):
+        Scheduler(x, label="home").run()
+
+
+# --- options with other names
+
+
+@pytest.mark.parametrize(
+    ("make", "meant"),
+    [
+        (lambda: Scheduler(order="fifo"), "policy"),  # type: ignore[call-arg]
+        (lambda: Scheduler(requires=[]), "required"),  # type: ignore[call-arg]
+        (lambda: Job(nap, requires=[]), "required"),  # type: ignore[call-overload]
+        (lambda: Sequence(requires=[]), "required"),  # type: ignore[call-arg]
+        (lambda: Scheduler(name="x"), "label"),  # type: ignore[call-arg]
+        (lambda: Job(nap, depends_on=[]), "required"),  # type: ignore[call-overload]
+        (lambda: Job(nap, after=[]), "required"),  # type: ignore[call-overload]
+        (lambda: Scheduler(limiter=3), "jobs_window"),  # type: ignore[call-arg]
+        (lambda: Scheduler(max_jobs=3), "jobs_window"),  # type: ignore[call-arg]
+        (lambda: Scheduler(concurrency=3), "jobs_window"),  # type: ignore[call-arg]
+        (lambda: Job(nap, concurrency=3), "jobs_window of the Scheduler"),  # type: ignore[call-overload]
+        (lambda: Scheduler(verbose=True), r"run\(instruments=\[Monitor\(\)\]\)"),  # type: ignore[call-arg]
+        (lambda: Scheduler().run(verbose=True), r"run\(instruments=\[Monitor\(\)\]\)"),  # type: ignore[call-arg]
+    ],
+)
+def test_the_error_on_a_synonym_of_an_option_suggests_the_right_name(make: Callable[[], object], meant: str) -> None:
+    """Spelling alone would suggest `forever` for `order`."""
+    with pytest.raises(TypeError, match=f"did you mean {meant}\\?"):
+        make()

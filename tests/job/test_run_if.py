@@ -1,0 +1,378 @@
+"""Rules: what decides whether a job runs, for each combination of `run_if`, requirements and their outcomes."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import (
+    Job,
+    JobCancelled,
+    JobNotDone,
+    JobSkipped,
+    JobState,
+    RequirementFailed,
+    Scheduler,
+    Sequence,
+    Service,
+    StopReason,
+)
+
+from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, SKIPPED, SUCCEEDED, give_now, later, nap, take
+from ..places import DOCS
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+RULES = ("settled", "succeeded", "failed")
+EDGES = ("order", "input")
+OUTCOMES = (SUCCEEDED, FAILED, BLOCKED, CANCELLED, SKIPPED)
+
+# One letter for what becomes of the job: r it runs, b it is BLOCKED, s it is SKIPPED.
+#           run_if:  settled  succeeded  failed
+#             edge:  ord inp  ord  inp   ord inp
+TABLE = {
+    SUCCEEDED:       "r   r    r    r     s   s",
+    FAILED:          "r   b    b    b     r   b",
+    BLOCKED:         "r   b    b    b     r   b",
+    CANCELLED:       "r   b    b    b     r   b",
+    SKIPPED:         "r   s    s    s     s   s",
+}  # fmt: skip
+LETTERS = {"r": SUCCEEDED, "b": BLOCKED, "s": SKIPPED}
+
+
+async def fail(seconds: float = 0, error: BaseException | None = None) -> None:
+    await anyio.sleep(seconds)
+    raise error or OSError("broken")
+
+
+def with_outcome(outcome: JobState, scheduler: Scheduler) -> Job[Any]:
+    """Add what makes a job end like that, and return the job."""
+    match outcome:
+        case JobState.SUCCEEDED:
+            job: Job[Any] = Job(give_now)
+        case JobState.FAILED:
+            job = Job(fail)
+        case JobState.BLOCKED:
+            job = Job(take, Job(fail))
+        case JobState.CANCELLED:
+            job = Job(nap, 99)
+            scheduler.add(Job(later, 1, job.cancel))
+        case _:
+            job = Job(give_now, run_if="failed")
+    return scheduler.add(job)
+
+
+def job_with(run_if: Any, requirements: list[tuple[str, Job[Any]]]) -> Job[Any]:
+    """A job with these requirements, by order or as inputs."""
+    inputs = [one for edge, one in requirements if edge == "input"]
+    return Job(take, *inputs, required=[one for edge, one in requirements if edge == "order"], run_if=run_if)
+
+
+def documented_table() -> dict[tuple[JobState, str, str], JobState]:
+    """Read the table of docs/explained/failures.md: by outcome, `run_if` and edge."""
+    rows = [
+        line.strip("|").split("|")
+        for line in (DOCS / "explained" / "failures.md").read_text().splitlines()
+        if line.startswith("|")
+    ]
+    cells = [[cell.strip() for cell in row] for row in rows]
+    head, _, *body = cells
+    found: dict[tuple[JobState, str, str], JobState] = {}
+    for outcome, *verdicts in body:
+        for column, verdict in zip(head[1:], verdicts, strict=True):
+            run_if, edge = column.split(", ")
+            found[JobState[outcome], run_if, edge] = SUCCEEDED if verdict == "runs" else JobState[verdict]
+    return found
+
+
+def own_table() -> dict[tuple[JobState, str, str], JobState]:
+    return {
+        (outcome, run_if, edge): LETTERS[letter]
+        for outcome, letters in TABLE.items()
+        for (run_if, edge), letter in zip(itertools.product(RULES, EDGES), letters.split(), strict=True)
+    }
+
+
+# --- the tables
+
+
+@pytest.mark.parametrize("table", [own_table, documented_table])
+def test_every_combination_of_run_if_outcome_and_edge_follows_the_table(virtual: Virtual, table: Any) -> None:
+    """Each combination of `run_if`, outcome of the requirement, and order or input, is as the table says."""
+    scheduler, jobs = Scheduler(), {}
+    for key in itertools.product(OUTCOMES, RULES, EDGES):
+        outcome, run_if, edge = key
+        jobs[key] = scheduler.add(job_with(run_if, [(edge, with_outcome(outcome, scheduler))]))
+    virtual(scheduler.co_run)
+    assert {key: job.state for key, job in jobs.items()} == table()
+
+
+def expected(run_if: str, requirements: list[tuple[str, JobState]]) -> JobState:
+    """The rules, in the order of the contract."""
+    failed = [edge for edge, outcome in requirements if outcome in (FAILED, BLOCKED, CANCELLED)]
+    skipped = [edge for edge, outcome in requirements if outcome is SKIPPED]
+    counts = ("input", "order") if run_if == "succeeded" else ("input",)
+    if run_if == "failed" and not failed:
+        return SKIPPED
+    if any(edge in counts for edge in failed):
+        return BLOCKED
+    if any(edge in counts for edge in skipped):
+        return SKIPPED
+    return SUCCEEDED
+
+
+def test_every_combination_of_two_requirements_follows_the_rules(virtual: Virtual) -> None:
+    """The first condition that is true decides."""
+    scheduler, jobs = Scheduler(), {}
+    kinds = list(itertools.product(EDGES, OUTCOMES))
+    for key in itertools.product(RULES, kinds, kinds):
+        run_if, *requirements = key
+        jobs[key] = scheduler.add(job_with(run_if, [(edge, with_outcome(o, scheduler)) for edge, o in requirements]))
+    virtual(scheduler.co_run)
+    wrong = {key: job.state for key, job in jobs.items() if job.state is not expected(key[0], list(key[1:]))}
+    assert wrong == {}
+    assert len(jobs) == 300
+
+
+@pytest.mark.parametrize(("run_if", "state"), [("settled", SUCCEEDED), ("succeeded", SUCCEEDED), ("failed", SKIPPED)])
+def test_a_job_without_requirements_runs_unless_run_if_is_failed(
+    virtual: Virtual, run_if: Any, state: JobState
+) -> None:
+    """If nothing is required, nothing has failed, and all has succeeded."""
+    job = Job(give_now, run_if=run_if)
+    virtual(Scheduler(job).co_run)
+    assert job.state is state
+
+
+@pytest.mark.parametrize(("run_if", "state"), [("settled", SUCCEEDED), ("succeeded", SUCCEEDED), ("failed", SKIPPED)])
+def test_a_ready_service_counts_as_succeeded_for_run_if(virtual: Virtual, run_if: Any, state: JobState) -> None:
+    """For its successors a service counts from the moment when it is ready."""
+
+    async def serve(*, task_status: Any) -> None:
+        task_status.started()
+        await anyio.sleep_forever()
+
+    service = Service(serve)
+    job = Job(give_now, required=service, run_if=run_if)
+    virtual(Scheduler(service, job).co_run)
+    assert job.state is state
+
+
+@pytest.mark.parametrize("run_if", RULES)
+def test_run_if_applies_to_nested_schedulers(virtual: Virtual, run_if: Any) -> None:
+    """The jobs of a nested scheduler that does not run stay IDLE."""
+    inside = Job(give_now)
+    bad = Job(fail)
+    nested = Scheduler(inside, run_if=run_if, required=bad)
+    virtual(Scheduler(bad, nested).co_run)
+    assert nested.state is own_table()[FAILED, run_if, "order"]
+    assert inside.state is (IDLE if run_if == "succeeded" else SUCCEEDED)
+
+
+@pytest.mark.parametrize("word", ["always", "", None, "Failed"])
+def test_unknown_run_if_raises(word: Any) -> None:
+    """The ValueError names the job and the allowed words."""
+    with pytest.raises(ValueError, match=r"run_if=.*'mine'.*settled.*succeeded.*failed"):
+        Job(give_now, run_if=word, label="mine")
+
+
+# --- BLOCKED
+
+
+@pytest.mark.parametrize("edge", EDGES)
+def test_all_jobs_of_a_long_chain_after_a_failure_are_blocked(virtual: Virtual, edge: str) -> None:
+    """A chain of 2,000 jobs causes no recursion; each job has the first failure as its cause."""
+    error = OSError("root")
+    job: Any = Job(fail, 1, error)
+    scheduler = Scheduler(job)
+    chain = []
+    for _ in range(2_000):
+        job = scheduler.add(job_with("succeeded" if edge == "order" else "settled", [(edge, job)]))
+        chain.append(job)
+    assert virtual(scheduler.co_run) is True
+    assert {one.state for one in chain} == {BLOCKED}
+    assert {one.finished_at for one in chain} == {1}
+    assert all(one.raised_exception().__cause__ is error for one in chain)
+    assert "cannot run" in str(chain[-1].raised_exception())
+
+
+def test_all_jobs_of_a_long_chain_after_a_skipped_job_are_skipped(virtual: Virtual) -> None:
+    """A chain of 2,000 jobs causes no recursion."""
+    job: Any = Job(give_now, run_if="failed")
+    scheduler = Scheduler(job)
+    for _ in range(2_000):
+        job = scheduler.add(Job(take, job))
+    assert virtual(functools.partial(scheduler.co_run, check=True)) is True
+    assert {one.state for one in scheduler} == {SKIPPED}
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_requirement_that_failed_first_is_the_cause(virtual: Virtual, first: int) -> None:
+    """If several failed, the one that settled first is named, whatever the order of the requirements."""
+    times = [2, 4] if first == 0 else [4, 2]
+    bad = [Job(fail, seconds, OSError(str(seconds)), label=f"bad {seconds}") for seconds in times]
+    job = Job(take, *bad)
+    virtual(Scheduler(job).co_run)
+    error = job.raised_exception()
+    assert isinstance(error, RequirementFailed)
+    assert error.job is job
+    assert error.requirement is bad[first]
+    assert error.__cause__ is bad[first].raised_exception()
+    assert "'bad 2'" in str(error)
+
+
+def test_the_cause_of_simultaneous_failures_is_the_root_failure(virtual: Virtual) -> None:
+    """A BLOCKED job settles after its cause, even at the same moment."""
+    root = Job(fail, 1, OSError("root"), label="root")
+    middle = Job(take, root, label="middle")
+    job = Job(take, middle, root)
+    virtual(Scheduler(job).co_run)
+    error = job.raised_exception()
+    assert isinstance(error, RequirementFailed)
+    assert error.requirement is root
+
+
+def test_a_cancellation_before_a_failure_is_the_cause(virtual: Virtual) -> None:
+    """The cause is a new JobCancelled that names the cancelled job."""
+    cut, bad = Job(nap, 9, label="cut"), Job(fail, 2)
+    job = Job(take, bad, cut)
+    scheduler = Scheduler(Job(later, 1, cut.cancel), job)
+    virtual(scheduler.co_run)
+    error = job.raised_exception()
+    assert isinstance(error, RequirementFailed)
+    assert error.requirement is cut
+    assert isinstance(error.__cause__, JobCancelled)
+    assert "'cut' was cancelled" in str(error.__cause__)
+
+
+def test_a_failure_that_does_not_block_is_not_the_cause(virtual: Virtual) -> None:
+    """A failure by order alone blocks no job, so it is not a cause either, however early."""
+    order, given = Job(fail, 1), Job(fail, 2)
+    job = Job(take, given, required=order)
+    virtual(Scheduler(order, job).co_run)
+    error = job.raised_exception()
+    assert error is not None
+    assert error.__cause__ is given.raised_exception()
+
+
+def test_a_requirement_failed_raised_by_a_job_has_the_right_root_cause(virtual: Virtual) -> None:
+    """An error that the job reads from a BLOCKED one keeps its cause; an error that it makes is the root."""
+    bad = Job(fail)
+    blocked = Job(take, bad)
+
+    async def read() -> None:
+        blocked.result()
+
+    async def invent() -> None:
+        raise RequirementFailed(blocked, bad)
+
+    reading, inventing = Job(read, required=blocked), Job(invent, required=blocked)
+    behind, behind_invented = Job(take, reading), Job(take, inventing)
+    virtual(Scheduler(behind, behind_invented, blocked).co_run)
+    assert behind.raised_exception().__cause__ is bad.raised_exception()  # type: ignore[union-attr]
+    assert behind_invented.raised_exception().__cause__ is inventing.raised_exception()  # type: ignore[union-attr]
+
+
+def test_a_blocked_critical_job_stops_the_run(virtual: Virtual) -> None:
+    """A critical job that is BLOCKED stops the run and is its culprit; what runs is cancelled."""
+    bad = Job(fail, 1)
+    job = Job(take, bad, critical=True, label="vital")
+    other = Job(nap, 9)
+    scheduler = Scheduler(other, job)
+    assert virtual(scheduler.co_run) is False
+    assert scheduler.stop_reason is StopReason.CRITICAL
+    assert scheduler.culprit is job
+    assert (bad.state, job.state, other.state) == (FAILED, BLOCKED, CANCELLED)
+    with pytest.raises(ExceptionGroup) as caught:
+        virtual(functools.partial(scheduler.co_run, check=True))
+    assert [type(one) for one in caught.value.exceptions] == [RequirementFailed]
+
+
+def test_nested_scheduler_stopped_by_a_blocked_job_fails_with_requirement_failed(virtual: Virtual) -> None:
+    """The error is that of the blocked job, and successors of the scheduler name the root failure."""
+    bad = Job(fail)
+    vital = Job(take, bad, critical=True)
+    nested = Scheduler(vital)
+    behind = Job(give_now, required=nested, run_if="succeeded")
+    virtual(Scheduler(nested, behind).co_run)
+    assert nested.state is FAILED
+    assert nested.raised_exception() is vital.raised_exception()
+    assert behind.raised_exception().__cause__ is bad.raised_exception()  # type: ignore[union-attr]
+
+
+# --- SKIPPED, alarms
+
+
+@pytest.mark.parametrize("bad", ["a", "b", "c", None])
+def test_alarm_at_the_end_of_a_chain_runs_if_any_job_of_the_chain_fails(virtual: Virtual, bad: str | None) -> None:
+    """`a -> b -> c` by "succeeded" and an alarm on `c`: whichever fails, the alarm runs; otherwise it is SKIPPED."""
+    a, b, c = (Job(fail if label == bad else nap, run_if="succeeded") for label in "abc")
+    alarm = Job(give_now, run_if="failed")
+    assert virtual(Scheduler(Sequence(a, b, c, alarm)).co_run) is True
+    assert alarm.state is (SKIPPED if bad is None else SUCCEEDED)
+
+
+def test_a_skipped_job_is_no_failure(virtual: Virtual) -> None:
+    """A critical job that is SKIPPED does not end the run, raises nothing, and is no reason for an alarm."""
+    skipped = Job(give_now, run_if="failed", critical=True)
+    alarm = Job(give_now, required=skipped, run_if="failed")
+    scheduler = Scheduler(skipped, alarm)
+    assert virtual(functools.partial(scheduler.co_run, check=True)) is True
+    assert scheduler.stop_reason is StopReason.COMPLETED
+    assert alarm.state is SKIPPED
+    scheduler.raise_for_failures()
+
+
+def test_result_of_a_job_without_a_value_raises_the_error_of_its_state(virtual: Virtual) -> None:
+    """BLOCKED, SKIPPED, CANCELLED and IDLE jobs have an error each; only BLOCKED ones keep an exception."""
+    scheduler = Scheduler()
+    jobs = [scheduler.add(with_outcome(outcome, scheduler)) for outcome in (BLOCKED, SKIPPED, CANCELLED)]
+    idle = Job(give_now, required=scheduler.add(Job(fail, 5, critical=True)), label="idle")
+    scheduler.add(idle)
+    virtual(scheduler.co_run)
+    wanted = [RequirementFailed, JobSkipped, JobCancelled, JobNotDone]
+    for job, kind in zip([*jobs, idle], wanted, strict=True):
+        for _ in range(2):
+            with pytest.raises(kind):
+                job.result()
+    assert [job.raised_exception() is not None for job in (*jobs, idle)] == [True, False, False, False]
+    assert [job.started_at for job in (jobs[0], jobs[1])] == [None, None]
+    assert [job.finished_at for job in (jobs[0], jobs[1])] == [0, 0]
+    assert [job.attempts for job in (jobs[0], jobs[1])] == [0, 0]
+    assert not any(job.is_done() for job in jobs)
+    assert all(job.is_settled() for job in jobs)
+
+
+def test_blocked_and_skipped_jobs_settle_without_a_slot(virtual: Virtual) -> None:
+    """A full window does not delay jobs that will not run."""
+    bad, long = Job(fail, 1), Job(nap, 9)
+    blocked, skipped = Job(take, bad), Job(give_now, run_if="failed")
+    scheduler = Scheduler(bad, long, blocked, skipped, jobs_window=1)
+    virtual(scheduler.co_run)
+    assert blocked.finished_at == 1
+    assert skipped.finished_at == 0
+
+
+def test_a_second_run_decides_anew_which_jobs_run(virtual: Virtual) -> None:
+    """States of an earlier run do not matter."""
+    broken = [True]
+
+    async def sometimes() -> None:
+        if broken[0]:
+            raise OSError
+
+    a = Job(sometimes)
+    user, alarm = Job(take, a), Job(give_now, required=a, run_if="failed")
+    scheduler = Scheduler(a, user, alarm)
+    virtual(scheduler.co_run)
+    assert (user.state, alarm.state) == (BLOCKED, SUCCEEDED)
+    broken[0] = False
+    virtual(scheduler.co_run)
+    assert (user.state, alarm.state) == (SUCCEEDED, SKIPPED)
+    assert user.raised_exception() is None

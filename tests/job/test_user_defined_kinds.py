@@ -1,0 +1,561 @@
+"""Support in `trioflow.abc` for users' kinds: a base with hooks, a handle on the run, time limits, thread events."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from trioflow import AbstractJob, Depfile, Job, JobCancelled, JobTimeout, Pool, Rate, Scheduler, Throttled
+from trioflow.abc import (
+    BoxStyle,
+    FunctionJob,
+    JobKind,
+    RunHandle,
+    ThreadEvent,
+    Work,
+    arguments_of,
+    call_of,
+    file_path,
+    label_inside,
+    original_arguments_of,
+    run_of,
+    users_of,
+)
+
+from ..conftest import Virtual
+
+HOOKS = sorted(name for name in dir(JobKind) if not name.startswith("_") and not hasattr(AbstractJob, name))
+
+
+class Echo(JobKind[Any]):
+    """Returns its arguments, after a nap for each."""
+
+    def __init__(self, *given: Any, nap: float = 0.0, **options: Any) -> None:
+        super().__init__(*given, **options)
+        self.nap = nap
+
+    async def co_run(self) -> Any:
+        await anyio.sleep(self.nap)
+        return arguments_of(self)
+
+    def default_label(self, depth: int) -> str:
+        given = original_arguments_of(self)
+        return f"echo {' '.join(label_inside(one, depth) if isinstance(one, Echo) else one for one in given)}"
+
+
+class Owner(AbstractJob[None]):
+    """A plain job of a user's whose attributes have the names of the hooks of kinds."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for name in HOOKS:
+            setattr(self, name, 7)
+
+    async def co_run(self) -> None:
+        return None
+
+
+def test_subclasses_of_abstract_job_may_use_the_names_of_job_kind_hooks(virtual: Virtual) -> None:
+    """Optional methods of `JobKind` are not attributes of other jobs, which may use these names."""
+    assert {"command_line", "default_label", "failure_group", "last_result"} <= set(HOOKS)
+    job = Owner(label="own", redact=True)
+    scheduler = Scheduler(job)
+    assert virtual(scheduler.co_run)
+    assert "<Owner `own`>" in scheduler.listing()
+    assert "own" in scheduler.graph(legend=True).source
+
+
+def test_jobs_among_the_arguments_of_a_job_kind_are_inputs(virtual: Virtual) -> None:
+    """Inputs are required, added with the job, replaced by their results, and shown in the label."""
+    first = Echo("a")
+    second = Echo(first, "b")
+    scheduler = Scheduler(Echo(second))
+    assert list(second.required) == [first]
+    assert virtual(scheduler.co_run)
+    assert second.result() == (("a",), "b")  # it is kept, whoever has used it
+    assert second.label == "echo echo a b"
+
+
+def test_inputs_are_filled_in_with_an_overridden_result_method(virtual: Virtual) -> None:
+    """The value of `result()` is passed on, not the return value of `co_run`."""
+
+    class Loud(Echo):
+        def result(self, **given: Any) -> Any:
+            return str(super().result(**given)).upper()
+
+    last = Echo([loud := Loud("a")], loud)
+    assert virtual(Scheduler(last).co_run)
+    assert last.result() == (["('A',)"], "('A',)")
+
+
+def test_keep_result_false_drops_a_result_used_by_a_job_kind(virtual: Virtual) -> None:
+    """The result is dropped when it is filled in among the arguments."""
+    first = Job(anyio.sleep, 0, keep_result=False)
+    assert virtual(Scheduler(Echo(first, label="second")).co_run)
+    assert first.result(default="dropped") == "dropped"
+
+
+@pytest.mark.parametrize("field", ["arguments", "options", "reads", "writes", "appends", "begins_anew"])
+def test_work_stores_each_field_as_a_tuple(field: str) -> None:
+    """A single text or path becomes a tuple of one; an iterator is read once, and its items are stored."""
+    for given in ("main.c", Path("main.c"), Depfile("main.d")):
+        assert getattr(Work(what="compile", **{field: given}), field) == (given,)
+    assert getattr(Work(what="compile", **{field: iter(["a", "b"])}), field) == ("a", "b")
+
+
+@pytest.mark.parametrize(("path", "advice"), [("", "give a path"), ("a\0b", "a path has no NUL in it")])
+def test_file_path_rejects_empty_paths_and_nul_characters(path: str, advice: str) -> None:
+    """An empty path mostly comes from a variable that is not set."""
+    with pytest.raises(ValueError, match=f"target=.* of Compress: {advice}"):
+        file_path(path, "target", "Compress")
+
+
+def test_check_before_run_of_a_subclass_of_job_is_called() -> None:
+    """Other jobs of the class `Job` take a fast path without the hook."""
+
+    class Careful(Job[None]):
+        def check_before_run(self) -> None:
+            raise ValueError("not here")
+
+    with pytest.raises(ValueError, match="not here"):
+        Scheduler(Careful(anyio.sleep, 0)).run()
+
+
+def test_label_of_a_redacted_job_has_only_the_name_of_its_kind() -> None:
+    """The arguments of a job with `redact=True` are not read."""
+    assert Echo("password", redact=True).label == "Echo …"
+
+
+def test_subclasses_inherit_box_and_cannot_be_interrupted() -> None:
+    """A kind without `box=` is drawn as a box with its name."""
+
+    class Star(JobKind[None], box=BoxStyle("star", "star"), cannot_be_interrupted="it shines"):
+        pass
+
+    class SmallStar(Star):
+        pass
+
+    source = Scheduler(SmallStar(label="s"), Echo("a"), Echo("b")).graph(legend=True).source
+    assert "shape=star" in source
+    assert "label=Echo" in source
+    assert SmallStar._cannot_be_interrupted == "it shines"
+
+
+def test_failures_of_a_failure_group_are_one_line_of_the_log(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`failure_group` tells which jobs fail in the same way; without it, all jobs of a class are one group."""
+
+    class Broken(JobKind[None]):
+        async def co_run(self) -> None:
+            raise OSError("broken")
+
+    class Grouped(Broken):
+        def failure_group(self) -> object:
+            return original_arguments_of(self)
+
+    class Other(Broken):
+        pass
+
+    def failures(*jobs: Any) -> int:
+        caplog.clear()
+        virtual(Scheduler(jobs).co_run)
+        return sum("failed: OSError" in record.getMessage() for record in caplog.records)
+
+    assert failures(Grouped(group, label=f"{group}{n}") for group in "ab" for n in range(3)) == 2
+    assert failures(kind(label=f"{n}") for kind in (Broken, Other) for n in range(3)) == 2
+
+
+def test_on_done_and_on_settled_can_read_the_outcome(virtual: Virtual) -> None:
+    """The callbacks are called after the last attempt, before the job settles."""
+    seen: list[Any] = []
+
+    def note(job: JobKind[Any]) -> None:
+        seen.append((job.label, job.state.value, job.result(default="none")))
+
+    def raised(job: JobKind[Any]) -> None:
+        with pytest.raises(JobCancelled):
+            job.result()
+        seen.append((job.label, "cancelled"))
+
+    done = Echo("x", label="done", on_done=note, on_settled=note)
+    cut = Echo("y", label="cut", nap=9, on_done=note, on_settled=raised)
+    virtual(Scheduler(done, cut, timeout=1).co_run)
+    assert seen == [("done", "running", ("x",)), ("done", "running", ("x",)), ("cut", "cancelled")]
+    assert done.result() == ("x",)
+
+
+def test_retry_of_a_job_with_callbacks_can_be_read_and_set(virtual: Virtual) -> None:
+    """Setting `retry` keeps the callbacks."""
+    seen: list[Any] = []
+    job = Echo(on_settled=seen.append, label="a")
+    assert job.retry is None
+    job.retry = 3
+    assert job.retry == 3
+    assert virtual(Scheduler(job).co_run)
+    assert seen == [job]
+
+
+class Unlucky(JobKind[None]):
+    """Fails at each attempt; the second does not count, because it is throttled."""
+
+    calls = 0
+
+    async def co_run(self) -> None:
+        self.calls += 1
+        raise Throttled("api", after=1) if self.calls == 2 else ValueError(self.calls)
+
+
+@pytest.mark.parametrize("callbacks", [{}, {"on_settled": str}], ids=["plain", "callbacks"])
+def test_attempts_before_a_throttled_attempt_are_counted(virtual: Virtual, callbacks: dict[str, Any]) -> None:
+    """A throttled attempt does not restart the count, with callbacks or without."""
+    job = Unlucky(retry=1, needs={"api": 1}, **callbacks)
+    virtual(Scheduler(job, pool=Pool(api=Rate(calls=10, per=1))).co_run)
+    assert job.calls == 3
+
+
+@pytest.mark.parametrize("wrong", [7, anyio.sleep])
+def test_a_callback_that_is_not_a_plain_function_raises(wrong: Any) -> None:
+    """Nothing would await an async callback."""
+    with pytest.raises(TypeError, match=r"on_done=.* of 'Echo': .*give a plain function"):
+        Echo(on_done=wrong)
+
+
+class Limited(JobKind[str], keeps_time=True):
+    """Works for some seconds, with a sign of life each, in a block that its time limit cancels."""
+
+    async def co_run(self) -> str:
+        seconds, cancels = arguments_of(self)
+        run = run_of(self)
+        with run.time_limit(self, "ticks", cancels=cancels) as limit:
+            for _ in range(seconds):
+                await run.sleep_until(run.clock() + 1)
+                limit.heartbeat()
+                assert limit.is_over is (run.clock() >= limit.deadline)
+                if limit.is_over:
+                    raise limit.error()
+            await anyio.sleep(1.5)
+        return "ended"
+
+
+@pytest.mark.parametrize("cancels", [False, True])
+def test_a_time_limit_fails_the_job_with_job_timeout(virtual: Virtual, cancels: bool) -> None:
+    """The job ends when its timeout is over, and the error does not have a cancellation as its context."""
+    job = Limited(9, cancels, timeout=3.5 if cancels else 3)
+    virtual(Scheduler(job).co_run)
+    error = job.raised_exception()
+    assert isinstance(error, JobTimeout)
+    assert (job.timed_out, job.elapsed, error.__context__) == (True, job.timeout, None)
+
+
+def test_a_time_limit_that_cancels_respects_idle_timeout(virtual: Virtual) -> None:
+    """Signs of life postpone the deadline, and the error says what was missing."""
+    alive, silent = Limited(5, True, idle_timeout=2, label="alive"), Limited(3, True, idle_timeout=1.25, label="silent")
+    virtual(Scheduler(alive, silent).co_run)
+    assert alive.result() == "ended"
+    assert silent.elapsed == 4.25
+    assert "no ticks for 1.25 s" in str(silent.raised_exception())
+
+
+class Late(JobKind[bool], keeps_time=True):
+    """Holds the loop until its timeout, while there is something to read."""
+
+    async def co_run(self) -> bool:
+        reading, writing = os.pipe()
+        os.write(writing, b"x")
+        with run_of(self).time_limit(self) as limit:
+            time.sleep(0.02)  # noqa: ASYNC251 - to hold the loop
+            found = await limit.wait_readable(reading)
+        os.close(reading)
+        os.close(writing)
+        return found
+
+
+def test_wait_readable_returns_false_after_the_timeout(backend: str) -> None:
+    """Data that could be read are no sign of life then."""
+    job = Late(timeout=0.02, idle_timeout=0.02)
+    assert Scheduler(job).run(backend=backend)
+    assert job.result() is False
+
+
+class Counted(JobKind[None], keeps_time=True):
+    """Works in blocks in which its `idle_timeout` counts, and does something else in between."""
+
+    async def co_run(self) -> None:
+        run = run_of(self)
+        with run.time_limit(self, "ticks", counts=False) as limit:
+            for seconds in (2, 2, 4):
+                await anyio.sleep(9)
+                assert not limit.is_over
+                with limit.counting():
+                    await anyio.sleep(seconds)
+            raise limit.error()
+
+
+def test_idle_timeout_counts_only_inside_counting_blocks(virtual: Virtual) -> None:
+    """Each block starts the count anew, and a limit that is over in one block stays over."""
+    job = Counted(idle_timeout=3)
+    virtual(Scheduler(job).co_run)
+    assert isinstance(job.raised_exception(), JobTimeout)
+    assert job.elapsed == 9 + 2 + 9 + 2 + 9 + 4
+
+
+class Reader(JobKind[list[bool]], keeps_time=True):
+    """Holds the loop for longer than its `idle_timeout`, while something is written to the pipe that it reads."""
+
+    async def co_run(self) -> list[bool]:
+        reading, writing = os.pipe()
+        try:
+            with run_of(self).time_limit(self) as limit:
+                time.sleep(0.02)  # noqa: ASYNC251 - to hold the loop
+                os.write(writing, b"x")
+                found = [await limit.wait_readable(reading)]
+                found.append(await limit.wait_readable(reading))  # it has given no sign of life
+                limit.heartbeat()
+                found.append(await limit.wait_readable(reading))
+                os.read(reading, 1)
+                found.append(await limit.wait_readable(reading))
+                assert limit.is_over
+                return found
+        finally:
+            os.close(reading)
+            os.close(writing)
+
+
+def test_wait_readable_finds_late_data_once_after_the_idle_timeout(backend: str) -> None:
+    """A kind that was delayed can treat late data as a sign of life; if it does not, the time is over."""
+    job = Reader(idle_timeout=0.01)
+    assert Scheduler(job).run(backend=backend)
+    assert job.result() == [True, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("timeout", "found"),
+    [(None, "has no deadline without timeout=, or an idle_timeout= that counts"), (5, "has 5 s left")],
+    ids=["none", "early"],
+)
+def test_error_of_a_time_limit_that_is_not_over_raises(virtual: Virtual, timeout: float | None, found: str) -> None:
+    """The exception names the job, and the condition under which `error()` may be called."""
+
+    class Hasty(JobKind[None], keeps_time=True):
+        async def co_run(self) -> None:
+            await anyio.sleep(1)
+            raise run_of(self).time_limit(self).error()
+
+    job = Hasty(timeout=timeout, label="hasty")
+    virtual(Scheduler(job).co_run)
+    error = job.raised_exception()
+    assert type(error) is RuntimeError
+    assert str(error) == f"error() of the time limit of 'hasty', which {found}: call it when `is_over`"
+
+
+def test_a_box_that_is_no_box_style_raises_when_the_class_is_created() -> None:
+    """The error has the name of the class."""
+    with pytest.raises(
+        TypeError, match=r"box='box' of class Boxed: give a trioflow\.abc\.BoxStyle, BoxStyle\('boxed', 'box'\)"
+    ):
+        type("Boxed", (JobKind,), {}, box="box")
+
+
+@pytest.mark.parametrize("bad", [{"name": 1}, {"shape": None}, {"brackets": "[]"}, {"rounded": "no"}, {"place": -1}])
+def test_an_invalid_box_style_raises_when_the_class_is_created(bad: dict[str, Any]) -> None:
+    """Otherwise the error would come when a graph is drawn, perhaps hours later."""
+    with pytest.raises((TypeError, ValueError), match=rf"{next(iter(bad))}=.* of the BoxStyle of class Boxed: give "):
+        type("Boxed", (JobKind,), {}, box=BoxStyle(**{"name": "boxed", **bad}))
+
+
+def test_signs_of_life_reach_enclosing_schedulers(virtual: Virtual) -> None:
+    """A nested scheduler with an `idle_timeout` lives as long as a job of it does."""
+    inner = Scheduler(Limited(5, False), idle_timeout=2, label="inner")
+    virtual(Scheduler(inner).co_run)
+    assert inner.is_succeeded()
+
+
+def closed_at_once(run: RunHandle) -> Any:
+    """Make something whose `close` is a plain method."""
+    return io.StringIO()
+
+
+def not_closed(run: RunHandle) -> Any:
+    """Make something that has no `close`."""
+    return object()
+
+
+class Asking(JobKind[tuple[bool, bool]], keeps_time=True):
+    """Returns whether its limit needs signs of life, and whether one after the block moves the deadline."""
+
+    async def co_run(self) -> tuple[bool, bool]:
+        with run_of(self).time_limit(self) as limit:
+            deadline = limit.deadline
+        await anyio.sleep(1)
+        self.progress()
+        return limit.needs_signs, limit.deadline != deadline
+
+
+def test_a_time_limit_needs_signs_of_life_only_with_an_idle_timeout(virtual: Virtual) -> None:
+    """The idle timeout may be that of an enclosing scheduler; signs outside the block have no effect."""
+    own, around, neither = Asking(idle_timeout=3), Asking(), Asking(timeout=3)
+    virtual(Scheduler(own, Scheduler(around, idle_timeout=3), neither).co_run)
+    assert [job.result() for job in (own, around, neither)] == [(True, False), (True, False), (False, False)]
+
+
+class Waiting(JobKind[list[bool]], keeps_time=True):
+    """Waits for what happens, and for what does not."""
+
+    async def co_run(self) -> list[bool]:
+        happens, never = ThreadEvent(), ThreadEvent()
+        happens.set()
+        with run_of(self).time_limit(self) as limit:
+            return [await limit.wait(happens), await limit.wait(never)]
+
+
+def test_a_time_limit_ends_a_wait_for_a_thread_event(virtual: Virtual) -> None:
+    """`wait` returns whether the event was set before the deadline."""
+    job = Waiting(timeout=2)
+    virtual(Scheduler(job).co_run)
+    assert (job.result(), job.elapsed) == ([True, False], 2)
+
+
+@pytest.mark.parametrize("make", [closed_at_once, not_closed])
+def test_an_object_shared_by_a_run_without_async_close_raises(virtual: Virtual, make: Any) -> None:
+    """The error comes when the object is made: at the end of the run its origin is unknown."""
+
+    class User(JobKind[Any]):
+        async def co_run(self) -> Any:
+            return run_of(self).shared(make)
+
+    job = User()
+    virtual(Scheduler(job).co_run)
+    what = rf"^{make.__name__} has made a (StringIO|object) .* which has no `async def close\(self\)`"
+    with pytest.raises(TypeError, match=what):
+        job.result()
+
+
+def test_an_object_shared_by_a_run_is_made_once_and_closed_last(virtual: Virtual) -> None:
+    """All jobs get the same object, nested ones too."""
+    log: list[str] = []
+
+    class Shared:
+        def __init__(self, run: RunHandle) -> None:
+            log.append(f"made at {run.clock() - run.clock():g}")
+
+        async def close(self) -> None:
+            log.append("closed")
+
+    class User(JobKind[Any]):
+        async def co_run(self) -> Any:
+            return run_of(self).shared(Shared)
+
+        async def co_shutdown(self) -> None:
+            log.append("shut down")
+
+    first, second = User(), User()
+    assert virtual(Scheduler(first, Scheduler(second)).co_run)
+    assert first.result() is second.result()
+    assert log == ["made at 0", "shut down", "shut down", "closed"]
+
+
+def test_a_wait_for_a_thread_event_ends_when_it_is_set_or_at_the_deadline(backend: Any) -> None:
+    """Any thread may set the event; `wait` returns whether it was set."""
+
+    class Waits(JobKind[Any]):
+        async def co_run(self) -> Any:
+            run, never, ended, other = run_of(self), ThreadEvent(), ThreadEvent(), ThreadEvent()
+            in_time = await never.wait(run.clock() + 0.01)
+            threading.Timer(0.02, ended.set).start()
+            first = await ended.wait(run.clock() + 60)
+            threading.Timer(0.02, other.set).start()
+            return in_time, first, await other.wait()
+
+    job = Waits()
+    assert Scheduler(job).run(backend=backend)
+    assert job.result() == (False, True, True)
+
+
+def test_a_report_of_a_job_is_logged(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """`run_of(job).report(...)` writes the text to the log."""
+
+    class Reports(JobKind[None]):
+        async def co_run(self) -> None:
+            run_of(self).report("the lamp is broken", self)
+
+    scheduler = Scheduler(Reports())
+    virtual(scheduler.co_run)
+    assert "the lamp is broken" in caplog.text
+
+
+class Forgets(JobKind[None]):
+    """Counts the calls of `forget_run`, and notes which jobs use its result."""
+
+    forgotten = 0
+    users: tuple[Any, ...] = ()
+
+    async def co_run(self) -> None:
+        self.users = tuple(users_of(self))
+
+    def forget_run(self) -> None:
+        self.forgotten += 1
+
+
+def test_forget_run_is_called_before_each_run_but_the_first(virtual: Virtual) -> None:
+    """The hook discards what the last run has left in the job."""
+    job = Forgets()
+    scheduler = Scheduler(job)
+    for forgotten in (0, 1, 2):
+        virtual(scheduler.co_run)
+        assert job.forgotten == forgotten
+
+
+def test_users_of_returns_the_jobs_that_use_the_result(virtual: Virtual) -> None:
+    """Jobs that only require the job, or that use another result, are left out."""
+    job, other = Forgets(), Echo("a")
+    user, waits, half = Echo(job), Echo("b", required=job), Echo(other, required=job)
+    virtual(Scheduler(job, other, user, waits, half).co_run)
+    assert job.users == (user,)
+
+
+class Borrows(JobKind[list[bool]]):
+    """Returns whether it is lent slots, in its task and in a thread that belongs to no job."""
+
+    async def co_run(self) -> list[bool]:
+        ask = run_of(self).spare_slots
+        with ThreadPoolExecutor(1) as pool:
+            return [found is not None for found in (ask(), pool.submit(ask).result())]
+
+
+def test_spare_slots_are_lent_only_to_a_job_with_a_slot(virtual: Virtual) -> None:
+    """A forever job, which has no slot, cannot borrow any."""
+    job, ever = Borrows(), Borrows(forever=True)
+    virtual(Scheduler(ever, Job(anyio.sleep, 1), job, jobs_window=2, jobserver=True).co_run)
+    assert (job.result(), ever.result()) == ([True, False], [False, False])
+
+
+def test_run_of_a_job_outside_a_run_raises() -> None:
+    """The error says to put the job into a Scheduler."""
+    with pytest.raises(RuntimeError, match="'alone' needs a run: put it into a Scheduler"):
+        run_of(Echo(label="alone"))
+
+
+def test_a_function_job_for_plain_functions_rejects_async_ones() -> None:
+    """`calls_in` describes where functions are called; the error names the user's class."""
+
+    class MoonJob(FunctionJob[Any], calls_in="the moon"):
+        def __init__(self, function: Any, *args: Any, **options: Any) -> None:
+            super().__init__(function, args, None, options)  # type: ignore[arg-type]
+
+        async def co_run(self) -> Any:
+            return call_of(self)()
+
+    with pytest.raises(TypeError, match=r"MoonJob\(sleep\): this is async, and not for the moon"):
+        MoonJob(anyio.sleep)
+    job = MoonJob(pow, 2, 3)
+    assert Scheduler(job).run()
+    assert (job.result(), job.label) == (8, "pow(2, 3)")

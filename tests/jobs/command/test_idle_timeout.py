@@ -1,0 +1,116 @@
+"""Commands with an `idle_timeout`: what they write, wherever it goes, is a sign of life."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trioflow import CommandJob, JobTimeout, Scheduler
+
+from ...places import patiently
+from .commands import PIPE
+
+PAUSE = 0.27
+
+
+def tick(idle: float) -> str:
+    """Return a command that takes longer than this `idle_timeout`, which is much longer than its pauses."""
+    return f"for n in 1 2 3 4; do sleep {PAUSE * idle}; echo $n; done"
+
+
+def timeout_of(job: Any) -> JobTimeout:
+    error = job.raised_exception()
+    assert isinstance(error, JobTimeout)
+    assert error.job is job
+    return error
+
+
+@patiently(0.4, 4)
+def test_output_of_a_command_is_a_sign_of_life(
+    backend: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], unit: float
+) -> None:
+    """A silent command is ended; the output goes to its destination nevertheless."""
+    capfd.readouterr()
+    files = {name: tmp_path / "made" / name for name in ("path", "stderr")} | {"file": tmp_path / "opened"}
+    with open(files["file"], "w") as file:
+        options: dict[str, dict[str, Any]] = {
+            "pipe": {"stdout": PIPE},
+            "nothing": {"stdout": subprocess.DEVNULL},
+            "path": {"stdout": files["path"]},
+            "file": {"stdout": file},
+            "stderr": {"stdout": files["stderr"], "stderr": subprocess.STDOUT},
+            "inherited": {},
+        }
+        jobs = {}
+        for where, given in options.items():
+            says = tick(unit).replace("$n", "$n >&2") if where == "stderr" else tick(unit)
+            jobs[where] = CommandJob(f"{says}; sleep 99", shell=True, idle_timeout=unit, **given)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "stdout", sys.__stdout__)
+            Scheduler(*jobs.values()).run(backend=backend)
+    for job in jobs.values():
+        error = timeout_of(job)
+        assert (error.missing, error.seconds) == ("output", unit)
+        assert job.elapsed is not None
+        assert job.elapsed > (4 * PAUSE + 1) * unit - 0.01
+    pipe = jobs["pipe"].last_result
+    written = {"pipe": pipe and pipe.stdout, "inherited": capfd.readouterr().out.encode()}
+    written |= {where: path.read_bytes() for where, path in files.items()}
+    assert written == dict.fromkeys(written, b"1\n2\n3\n4\n")
+
+
+@patiently(0.4, 4)
+def test_a_command_that_writes_to_its_end_succeeds(backend: str, unit: float) -> None:
+    """No output is lost, and leftovers have their own grace."""
+    job = CommandJob(f"{tick(unit)}; (sleep {1.3 * unit}; echo left) &", shell=True, stdout=PIPE, idle_timeout=unit)
+    assert Scheduler(job).run(backend=backend, check=True)
+    assert job.result().stdout == b"1\n2\n3\n4\nleft\n"
+
+
+def test_timeout_ends_a_command_that_never_stops_writing(backend: str) -> None:
+    """Output postpones only the idle timeout."""
+    job = CommandJob(["yes"], stdout=subprocess.DEVNULL, idle_timeout=5, timeout=0.3)
+    Scheduler(job).run(backend=backend)
+    assert timeout_of(job).missing is None
+
+
+def test_progress_is_a_sign_of_life_of_a_command(backend: str) -> None:
+    """A callback that reads the lines of the command reports the progress."""
+    job = CommandJob(
+        "for n in 20 50 90; do sleep 0.1; echo $n; done", shell=True, idle_timeout=30,
+        on_line=lambda job, line: job.progress(int(line) / 100),
+    )  # fmt: skip
+    assert Scheduler(job).run(backend=backend, check=True)
+    assert job.fraction_done == 0.9
+
+
+@patiently(0.4, 4)
+def test_on_timeout_restart_restarts_an_idle_command(backend: str, tmp_path: Path, unit: float) -> None:
+    """Each call has the whole idle timeout."""
+    seen = tmp_path / f"seen-{unit}"
+    job = CommandJob(
+        f"if test -e {seen}; then echo again; else touch {seen}; sleep 99; fi", shell=True, stdout=PIPE,
+        idle_timeout=unit, on_timeout="restart", restarts=1,
+    )  # fmt: skip
+    assert Scheduler(job).run(backend=backend, check=True)
+    assert (job.result().stdout, job.attempts, job.timed_out) == (b"again\n", 1, True)
+
+
+@patiently(0.4, 4)
+def test_output_is_a_sign_of_life_of_the_enclosing_scheduler(backend: str, unit: float) -> None:
+    """The command itself need not have an `idle_timeout`."""
+    writes = CommandJob(f"{tick(unit)}; sleep 99", shell=True, stdout=subprocess.DEVNULL)
+    inner = Scheduler(writes, idle_timeout=unit)
+    Scheduler(inner).run(backend=backend)
+    assert timeout_of(inner).missing == "progress of its jobs"
+    assert inner.elapsed is not None
+    assert inner.elapsed > (4 * PAUSE + 1) * unit - 0.01
+
+
+def test_a_silent_command_that_ends_in_time_succeeds(backend: str) -> None:
+    """The command is silent for less than its idle timeout."""
+    assert Scheduler(CommandJob(["sleep", "0.05"], idle_timeout=30)).run(backend=backend, check=True)

@@ -1,0 +1,355 @@
+"""Commands that cannot be started: a clear error each, and the run goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trioflow import CommandJob, Job, JobState, Scheduler, Trace
+from trioflow.jobs.command import _process_run
+from trioflow.jobs.posix import _processes
+
+from ...bodies import nap, run
+from ...processes import child
+from ..posix.process_trees import Watched
+from ..posix.process_trees import watched as watched
+from .commands import PIPE, failure_of
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "script"
+    path.write_text("#!/bin/sh\nexit 0\n")
+    return path
+
+
+def made_by(tmp_path: Path, kind: str) -> list[Any]:
+    path = tmp_path / "program"
+    content = {"no interpreter": "#!/no/such/interpreter\n", "no program": "\x7fnothing\n"}.get(kind, "#!/bin/sh\n")
+    path.write_text(content)
+    path.chmod(0o644 if kind == "not executable" else 0o755)
+    return [path]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["no such program"], "there is no program 'no such program': look at its spelling, or at PATH"),
+        (["./nowhere/x"], "there is no program './nowhere/x': look at its spelling"),
+        (["/tmp"], "'/tmp' is a directory, not a program"),
+        (["/bin/echo", "x" * (3 << 20)], "3145728 of them in argument 1; hand over"),
+    ],
+)
+def test_a_program_that_cannot_be_started_fails_the_job(backend: str, command: list[str], message: str) -> None:
+    """The error says why, in a line, and carries the system's own error."""
+    error = failure_of(backend, CommandJob(command))
+    assert message in str(error)
+    assert len(str(error)) < 1000
+    assert (error.returncode, error.result) == (None, None)
+    assert isinstance(error.__cause__, OSError)
+
+
+def test_an_environment_that_is_too_long_fails_the_job(backend: str) -> None:
+    """The error names the variable, and does not blame the arguments."""
+    error = failure_of(backend, CommandJob(["true"], env={"A": "x" * (3 << 20)}))
+    assert f"too long: {4 + 1 + (3 << 20)} bytes, {1 + (3 << 20)} of them in variable 'A'" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("not executable", "is not executable: it needs chmod +x"),
+        ("no interpreter", "is there, but the interpreter in its first line (#!) is not"),
+        ("no program", "is not a program: a script's first line must be like #!/bin/sh"),
+    ],
+)
+def test_a_file_that_is_no_valid_program_fails_the_job(backend: str, tmp_path: Path, kind: str, message: str) -> None:
+    """A lack of rights, of an interpreter, or of a first line that names one: each has its own message."""
+    assert message in str(failure_of(backend, CommandJob(made_by(tmp_path, kind))))
+
+
+@pytest.mark.parametrize("options", [{}, {"memory_limit": 1 << 30}])
+def test_a_missing_working_directory_fails_the_job(backend: str, tmp_path: Path, options: Any) -> None:
+    """The error names `cwd`, and does not blame the program."""
+    error = failure_of(backend, CommandJob(["true"], cwd=tmp_path / "nowhere", **options))
+    assert f"cwd='{tmp_path}/nowhere': No such file or directory" in str(error)
+
+
+def test_a_result_with_a_nul_as_an_argument_fails_the_command(backend: str) -> None:
+    """The error names the argument."""
+    job = CommandJob(["echo", Job(nap, 0, "a\0b")])
+    run(backend, job)
+    with pytest.raises(ValueError, match="argument 1 has a NUL in it"):
+        job.result()
+
+
+def test_an_empty_result_as_the_name_of_a_program_fails_the_command(backend: str) -> None:
+    """The error says that the name is empty."""
+    assert "the name of the program is empty" in str(failure_of(backend, CommandJob([Job(nap, 0, "")])))
+
+
+def test_an_error_with_an_argument_that_is_not_utf8_can_be_printed(backend: str) -> None:
+    """The text of the error and the repr of the job can be encoded."""
+    error = failure_of(backend, CommandJob(["ls", b"/\xff"], stderr=PIPE))
+    str(error).encode()
+    assert "\\udcff" in str(error)
+    repr(error.job).encode()
+
+
+def test_a_command_that_cannot_be_started_does_not_affect_the_others(backend: str, script: Path) -> None:
+    """A command that could not be started is one failure among many."""
+    bad = [CommandJob(["no such program"]), CommandJob([script]), CommandJob(["true"], cwd="/nowhere")]
+    good = [CommandJob(["true"]) for _ in range(3)]
+    scheduler = run(backend, *bad, *good)
+    assert [job.state for job in scheduler] == [JobState.FAILED] * 3 + [JobState.SUCCEEDED] * 3
+
+
+@pytest.fixture
+def few_descriptors() -> Iterator[int]:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = len(os.listdir("/proc/self/fd")) + 30
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, limits[1]))
+    yield few
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (few, limits[1])
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_the_soft_limit_of_descriptors_is_raised_during_a_run(
+    backend: str, few_descriptors: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Commands that have a slot would fail otherwise; each command has the former limit."""
+    jobs = [CommandJob("sleep 0.3; ulimit -n", shell=True, stdout=PIPE, stderr=PIPE) for _ in range(40)]
+    before = len(os.listdir("/proc/self/fd"))
+    run(backend, *jobs)
+    assert {job.result().stdout for job in jobs} == {b"%d\n" % few_descriptors}
+    assert caplog.text == ""
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_raise_file_limit_returns_false_if_the_system_does_not_allow_it(
+    few_descriptors: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit may have become stricter: starts then wait, as if the hard limit were equal."""
+
+    def refuse(which: int, limits: tuple[int, int]) -> None:
+        raise ValueError("current limit exceeds maximum limit")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resource, "setrlimit", refuse)
+        assert not _processes.raise_file_limit()
+
+
+NARROW = """
+import logging, os, resource, sys
+from trioflow import CommandJob, Scheduler
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+few = len(os.listdir("/proc/self/fd")) + 40
+resource.setrlimit(resource.RLIMIT_NOFILE, (few, few))
+jobs = [CommandJob("sleep 0.1; echo a", shell=True, stdout=-1, stderr=-1) for _ in range(40)]
+before = len(os.listdir("/proc/self/fd"))
+assert Scheduler(*jobs).run(backend={backend!r})
+print({{job.result().stdout for job in jobs}}, len(os.listdir("/proc/self/fd")) - before)
+"""
+
+
+def test_commands_wait_while_no_more_open_files_are_allowed(backend: str) -> None:
+    """No command that has a slot fails, and there is one warning."""
+    warning, outcome = child(NARROW.format(backend=backend))
+    assert outcome == r"{b'a\n'} 0"
+    assert "others wait until one has ended: no more open files are allowed (ulimit -n)" in warning
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFILE])
+def test_a_command_that_lacks_resources_while_no_other_runs_fails(
+    backend: str, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """There is no other command whose end it could wait for."""
+
+    def spawn(*args: Any, **options: Any) -> Any:
+        raise OSError(number, "no room")
+
+    monkeypatch.setattr(_process_run, "spawn", spawn)
+    error = failure_of(backend, CommandJob(["true"]))
+    assert "run fewer commands at once" in str(error)
+
+
+def test_a_start_that_waits_for_resources_can_be_cancelled(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting starts keep their order, and a cancelled one holds up no other."""
+    real, started = _process_run.spawn, list[str]()
+
+    def spawn(guard: Any, command: Any, **options: Any) -> Any:
+        if any(job.pid for job in jobs):
+            raise OSError(errno.EAGAIN, "no room")
+        started.append(command[-1])
+        return real(guard, ["sleep", "0.1"], **options)
+
+    monkeypatch.setattr(_process_run, "spawn", spawn)
+    jobs = [CommandJob(["sleep", str(number)]) for number in range(5)]
+
+    async def cancel() -> None:
+        jobs[2].cancel()
+
+    run(backend, *jobs, Job(cancel))
+    assert jobs[2].state is JobState.CANCELLED
+    assert started == ["0", "1", "3", "4"]
+
+
+def test_a_trace_shows_that_a_start_waited_for_the_machine(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command has its slot meanwhile, and its job is running; the trace shows no work yet."""
+    real = _process_run.spawn
+
+    def spawn(guard: Any, command: Any, **options: Any) -> Any:
+        if any(job.pid for job in jobs):
+            refused.touch()
+            raise OSError(errno.EAGAIN, "no room")
+        return real(guard, command, **options)
+
+    monkeypatch.setattr(_process_run, "spawn", spawn)
+    refused, trace = tmp_path / "refused", Trace()
+    jobs = [CommandJob(f"until test -e '{refused}'; do sleep 0.01; done", shell=True) for _ in range(2)]
+    run(backend, *jobs, instruments=[trace])
+    early, late = trace.spans
+    assert "machine" not in {wait.cause for wait in early.waits}
+    assert late.waits[-1].cause == "machine"
+    assert late.waits[-1].seconds > 0
+    assert late.elapsed is not None
+    assert late.elapsed - late.worked == pytest.approx(late.waits[-1].seconds)
+
+
+CROWDED = """
+import logging, os, resource, sys
+from trioflow import CommandJob, Scheduler
+backend = {backend!r}
+assert Scheduler(CommandJob(["true"])).run(backend=backend)  # all is imported: another user may not find it
+if os.getuid() == 0:
+    nobody = 70000 + os.getpid() % 50000  # who has no other processes that come and go
+    os.setgroups([])
+    os.setresgid(nobody, nobody, nobody)
+    os.setresuid(nobody, nobody, nobody)
+def is_mine(name):
+    try:
+        return name.isdigit() and os.stat("/proc/" + name).st_uid == os.getuid()
+    except FileNotFoundError:  # it has ended since
+        return False
+mine = sum(map(is_mine, os.listdir("/proc")))
+resource.setrlimit(resource.RLIMIT_NPROC, (mine + 8, mine + 8))
+jobs = [CommandJob(["sleep", 0.3]) for _ in range(30)]
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+assert Scheduler(*jobs).run(backend=backend)
+print(sum(job.is_done() and job.raised_exception() is None for job in jobs))
+"""
+
+
+def test_commands_wait_while_no_more_processes_are_allowed(backend: str) -> None:
+    """The commands run as another user, since the limit does not apply to root."""
+    warning, succeeded = child(CROWDED.format(backend=backend))
+    assert succeeded == "30"
+    assert "others wait until one has ended: no more processes are allowed (ulimit -u)" in warning
+
+
+def test_a_guard_that_cannot_be_started_fails_the_command_and_is_tried_again(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No command runs without its guard."""
+    from trioflow.jobs.posix import _guard
+
+    real, calls = _guard.Guard._start, []
+
+    def broken(self: Any, read_end: int) -> Any:
+        calls.append(read_end)
+        if len(calls) == 1:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return real(self, read_end)
+
+    monkeypatch.setattr(_guard.Guard, "_start", broken)
+    before = len(os.listdir("/proc/self/fd"))
+    first, second = CommandJob(["true"]), CommandJob(["true"])
+    run(backend, first, second, jobs_window=1)
+    assert "no more processes are allowed" in str(first.raised_exception())
+    assert second.state is JobState.SUCCEEDED
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.fixture
+def ignored_children() -> Iterator[None]:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize("is_early", [True, False])
+def test_an_exit_code_is_unknown_if_this_program_ignores_sigchld(
+    backend: str, watched: Watched, ignored_children: None, monkeypatch: pytest.MonkeyPatch, is_early: bool
+) -> None:
+    """The system itself then reaps the process, before the command is watched or later."""
+    real = os.pidfd_open
+
+    def late(pid: int) -> int:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+        return real(pid)
+
+    if is_early:
+        monkeypatch.setattr(os, "pidfd_open", late)
+    error = failure_of(backend, CommandJob(["sleep", 0.01]))
+    assert str(error).startswith("its exit code is unknown: this program ignores SIGCHLD")
+    assert watched.alive() == []
+
+
+def test_commands_that_wait_for_a_slot_hold_no_descriptors(backend: str) -> None:
+    """A thousand commands wait, and are then cancelled."""
+    counts: list[int] = []
+
+    async def count() -> None:
+        counts.append(len(os.listdir("/proc/self/fd")))
+        if len(counts) == 2:
+            assert {job.state for job in jobs} == {JobState.SCHEDULED}
+            scheduler.cancel()
+
+    Scheduler(Job(count)).run(backend=backend)
+    jobs = [CommandJob(["true"], stdout=PIPE, stdin=b"x") for _ in range(1000)]
+    scheduler = Scheduler(Job(count), *jobs, jobs_window=1)
+    scheduler.run(backend=backend)
+    assert counts[0] == counts[1]
+    assert {job.state for job in jobs} == {JobState.CANCELLED}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["false", "hush-hush"],
+        ["no-such-program-here", "hush-hush"],
+        ["/no/hush-hush"],
+        ["sh", "-c", "echo no hush-hush here >&2; exit 3"],
+    ],
+)
+def test_redacted_command_shows_its_arguments_nowhere(
+    backend: Any, caplog: pytest.LogCaptureFixture, tmp_path: Path, command: list[str]
+) -> None:
+    """With `redact=True` no log, listing, debrief, trace or report of a failure shows arguments or environment."""
+    environment = {**os.environ, "TOKEN": "hush-hush"}
+    job = CommandJob(command, env=environment, stderr=PIPE, redact=True, critical=True)
+    trace = Trace()
+    scheduler = Scheduler(job, instruments=[trace])
+    scheduler.run(backend=backend)
+    told = io.StringIO()
+    scheduler.debrief(told)
+    trace.export_as_htmlfile(tmp_path / "report.html")
+    trace.export_as_json(tmp_path / "trace.json")
+    trace.export_as_csvfile(tmp_path / "trace.csv")
+    written = "".join(path.read_text() for path in tmp_path.iterdir())
+    views = [told.getvalue(), scheduler.listing(details=True), scheduler.explain(job), scheduler.graph().source]
+    shown = "".join([*views, *caplog.messages])
+    assert "failed" in shown
+    assert "hush-hush" not in shown + written + str(job.raised_exception())

@@ -1,0 +1,67 @@
+"""Signs of life that come while the event loop is blocked."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+
+from trioflow import CommandJob, Job, LocalNode, ProcessJob, Scheduler, SshJob, ThreadJob, current_job
+
+from .posix.process_trees import until_there
+
+IDLE = 0.5
+
+SIGNS = """
+    echo begun; touch {0}/begun-{1}; while ! test -e {0}/held; do sleep 0.02; done
+    echo sign; touch {0}/sign-{1}; while ! test -e {0}/end; do sleep 0.02; done
+"""
+
+
+def signs(folder: Path, name: str) -> None:
+    """Give a sign of life at the beginning, and another one when the loop has been blocked for too long."""
+    current_job().progress()
+    (folder / f"begun-{name}").touch()
+    until_there(folder / "held")
+    current_job().progress()
+    (folder / f"sign-{name}").touch()
+    until_there(folder / "end")
+
+
+def test_a_sign_of_life_while_the_event_loop_is_blocked_prevents_the_idle_timeout(backend: str, tmp_path: Path) -> None:
+    """A job that blocks the loop for longer than `idle_timeout` does not end jobs in threads or processes."""
+
+    async def keep_alive(until: Callable[[], bool]) -> None:
+        """Prevent other idle timeouts: to begin and to end may take long on a busy machine."""
+        while not until():
+            for job in jobs:
+                if job.is_running():
+                    job.progress()
+            await anyio.sleep(0.02)
+
+    async def hold() -> None:
+        await keep_alive(lambda: all((tmp_path / f"begun-{name}").exists() for name in names))
+        time.sleep(IDLE * 1.2)  # noqa: ASYNC251 - to hold the loop
+        (tmp_path / "held").touch()
+        for name in names:
+            until_there(tmp_path / f"sign-{name}")
+
+    async def end() -> None:
+        await anyio.sleep(IDLE / 10)
+        (tmp_path / "end").touch()
+        await keep_alive(lambda: not any(job.is_running() for job in jobs))
+
+    pipe = subprocess.PIPE
+    jobs = [
+        ThreadJob(signs, tmp_path, "thread", idle_timeout=IDLE),
+        ProcessJob(signs, tmp_path, "process", idle_timeout=IDLE),
+        CommandJob(SIGNS.format(tmp_path, "command"), shell=True, stdout=pipe, idle_timeout=IDLE),
+        SshJob(LocalNode(), SIGNS.format(tmp_path, "node"), stdout=pipe, idle_timeout=IDLE),
+    ]
+    names = ["thread", "process", "command", "node"]
+    holder = Job(hold)
+    Scheduler(*jobs, holder, Job(end, required=holder)).run(backend=backend)
+    assert [job.raised_exception() for job in jobs] == [None] * 4

@@ -1,0 +1,59 @@
+"""The summary of a run in its journal, for `trioflow journal` and later programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from trioflow import Job, JobState, Scheduler, Service
+from trioflow.journal import _run_summary
+from trioflow.journal._store import JournalStore
+
+from ..conftest import Virtual
+
+
+async def fail() -> None:
+    raise OSError("no disk")
+
+
+async def serve(*, task_status: Any) -> None:
+    task_status.started()
+
+
+def summary_of(virtual: Virtual, file: Path, scheduler: Scheduler) -> _run_summary.RunSummary:
+    async def run() -> None:
+        await scheduler.co_run(journal=file)
+
+    virtual(run)
+    store = JournalStore(file, writes=False)
+    ending = _run_summary.parse_summary(store.run_records()[-1].ending)
+    store.close()
+    assert ending is not None
+    return ending
+
+
+def test_summary_counts_a_scheduler_only_for_its_own_failure(virtual: Virtual, file: Path) -> None:
+    """A scheduler that fails because of its job is not a second failure beside that job; its own timeout is one."""
+    inner = Scheduler(Job(fail, label="bad", critical=True), label="inner", critical=True)
+    outer = Scheduler(Job(anyio.sleep, 1, label="ok"), inner, label="outer", critical=True)
+    ending = summary_of(virtual, file, Scheduler(outer, label="all"))
+    assert (ending.failed_count, [one.path for one in ending.failures]) == (1, ["outer/inner/bad"])
+    assert ending.culprit == "outer/inner/bad"
+    assert {state: number for state, _, number in ending.counts if number} == {
+        JobState.FAILED: 1, JobState.CANCELLED: 1,
+    }  # fmt: skip
+    late = Scheduler(Job(anyio.sleep, 9, label="long"), timeout=1, label="late")
+    ending = summary_of(virtual, file, Scheduler(late, Job(anyio.sleep, 1, label="ok"), label="all"))
+    assert (ending.failed_count, [one.path for one in ending.failures], ending.culprit) == (1, ["late"], None)
+
+
+def test_summary_counts_forever_jobs_separately(virtual: Virtual, file: Path) -> None:
+    """Forever jobs have their own counts, with successes; of succeeded schedulers only the jobs are counted."""
+    service = Service(serve, label="service")
+    nested = Scheduler(Job(anyio.sleep, 1, label="job"), label="nested", required=service)
+    ending = summary_of(virtual, file, Scheduler(service, nested, Job(anyio.sleep, 1, forever=True)))
+    assert sorted((state.value, forever, number) for state, forever, number in ending.counts) == [
+        ("succeeded", False, 1), ("succeeded", True, 2),
+    ]  # fmt: skip

@@ -1,0 +1,318 @@
+"""Progress that jobs report, and jobs that report none for longer than their `idle_timeout`."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+import threading
+import time
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.conftest import Virtual
+from trioflow import (
+    AbstractJob,
+    Job,
+    JobTimeout,
+    Scheduler,
+    Service,
+    StopReason,
+    ThreadJob,
+    current_job,
+)
+
+from ..bodies import FAILED, SUCCEEDED, nap, pass_time, timed, turns
+from ..places import patiently
+
+
+async def report(times: int, every: float, then: float = 0.0) -> str:
+    """Report progress so many times, every so many seconds, and then be silent for some."""
+    for number in range(times):
+        await anyio.sleep(every)
+        current_job().progress((number + 1) / 10)
+    await anyio.sleep(then)
+    return "done"
+
+
+# ---- progress
+
+
+def test_fraction_done_is_the_last_reported_progress(virtual: Virtual) -> None:
+    """The value stays after the end; it is None if the job has reported nothing."""
+    job, silent = Job(report, 4, 1), Job(nap, 1)
+    seen: list[float | None] = []
+
+    async def look() -> None:
+        await anyio.sleep(2.5)
+        seen.append(job.fraction_done)
+        assert "and is 20% done" in scheduler.explain(job)
+        assert scheduler.listing(details=True).splitlines()[0].endswith("20%")
+
+    scheduler = Scheduler(job, silent, Job(look, critical=True))
+    assert virtual(scheduler.co_run)
+    assert (seen, job.fraction_done, silent.fraction_done) == ([0.2], 0.4, None)
+
+
+def test_each_attempt_begins_without_progress(virtual: Virtual) -> None:
+    """The progress of an earlier attempt, call or run does not count in the next one."""
+    seen: list[float | None] = []
+
+    async def fails() -> None:
+        seen.append(current_job().fraction_done)
+        current_job().progress(0.5)
+        raise ValueError
+
+    async def hangs() -> None:
+        seen.append(current_job().fraction_done)
+        current_job().progress(0.5)
+        await anyio.sleep(math.inf)
+
+    jobs = Job(fails, retry=2), Job(hangs, timeout=1, on_timeout="restart", restarts=1)
+    scheduler = Scheduler(*jobs)
+    for _ in range(2):
+        assert virtual(scheduler.co_run)
+        assert seen == [None] * 5
+        seen.clear()
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        (1.5, ValueError),
+        (-0.1, ValueError),
+        (math.nan, ValueError),
+        (10**400, ValueError),
+        ("half", TypeError),
+        (True, TypeError),
+    ],
+)
+def test_progress_that_is_no_fraction_from_0_to_1_is_rejected(
+    virtual: Virtual, given: Any, error: type[Exception]
+) -> None:
+    """The error has the job's name, and what to give."""
+
+    async def wrong() -> None:
+        current_job().progress(given)
+
+    job = Job(wrong, label="wrong")
+    assert virtual(Scheduler(job).co_run)
+    assert type(job.raised_exception()) is error
+    assert "of 'wrong': give a fraction from 0 to 1" in str(job.raised_exception())
+
+
+def test_progress_of_an_idle_job_or_a_scheduler_raises() -> None:
+    """A job has no progress before the start or after the end, and a scheduler's progress is that of its jobs."""
+    job = Job(nap, 0, label="still")
+    with pytest.raises(RuntimeError, match="'still': it is idle; call it while the job runs"):
+        job.progress(0.4)
+    with pytest.raises(TypeError, match="it is a scheduler"):
+        Scheduler(job).progress(0.4)
+
+
+def test_idle_timeout_that_is_not_positive_is_rejected() -> None:
+    """An `idle_timeout` is checked as a timeout is, and `on_timeout` needs one of the two."""
+    with pytest.raises(ValueError, match=r"idle_timeout=0 of 'x': give a positive number of seconds"):
+        Job(nap, 0, label="x", idle_timeout=0)
+    with pytest.raises(ValueError, match=r"give timeout= or idle_timeout= too"):
+        Job(nap, 0, on_timeout="restart")
+
+
+# ---- idle_timeout
+
+
+@pytest.mark.parametrize("own_task", [False, True])
+def test_a_job_without_progress_fails_after_its_idle_timeout(virtual: Virtual, own_task: bool) -> None:
+    """A job may take any time while it reports; after the silence it is FAILED, with an error that names it."""
+    job = Job(report, 5, 2, math.inf, idle_timeout=3, own_task=own_task, label="slow")
+    scheduler = Scheduler(job, Job(nap, 1, idle_timeout=2))
+    assert virtual(timed, scheduler) == (True, 13)
+    error = job.raised_exception()
+    assert isinstance(error, JobTimeout)
+    assert (error.job, error.seconds, error.missing) == (job, 3, "progress")
+    advice = "report it more often with current_job().progress(), or give it more time with idle_timeout="
+    place = r"it was in report at test_idle_timeout\.py:\d+ \(await anyio\.sleep\(then\)\)"
+    assert re.match(rf"'slow' was ended: no progress for 3 s; {place}; {re.escape(advice)}", str(error))
+    assert job.timed_out
+
+
+def test_any_progress_call_restarts_the_idle_timeout(virtual: Virtual) -> None:
+    """A call without a fraction counts, and so does a call by another job."""
+
+    async def tick() -> None:
+        for _ in range(5):
+            await anyio.sleep(2)
+            current_job().progress()
+
+    async def speak_for(job: AbstractJob) -> None:
+        for _ in range(5):
+            await anyio.sleep(2)
+            job.progress()
+
+    ticking, spoken_for = Job(tick, idle_timeout=3), Job(nap, 11, idle_timeout=3)
+    scheduler = Scheduler(ticking, spoken_for)
+    scheduler.add(Job(functools.partial(speak_for, spoken_for)))
+    assert virtual(timed, scheduler) == (True, 11)
+    assert (ticking.state, spoken_for.state) == (SUCCEEDED, SUCCEEDED)
+    assert ticking.fraction_done is None
+
+
+def test_progress_reported_in_time_counts_although_the_loop_was_blocked(virtual: Virtual) -> None:
+    """A sign of life that is on its way when the time is over has some turns of the loop to arrive."""
+    job = Job(nap, 8, idle_timeout=5)
+
+    async def hold() -> None:
+        await anyio.sleep(4)
+        pass_time(virtual.backend, 3)
+        await turns(4)
+        job.progress()
+
+    assert virtual(timed, Scheduler(job, Job(hold))) == (True, 8)
+    assert job.state is SUCCEEDED
+
+
+def test_timeout_and_idle_timeout_both_apply(virtual: Virtual) -> None:
+    """Whichever expires first ends the call, and the error is about that one."""
+    both = {"idle_timeout": 3, "timeout": 7}
+    late, silent = Job(report, 9, 2, **both), Job(report, 1, 2, 99, **both)
+    assert virtual(timed, Scheduler(late, silent)) == (True, 7)
+    assert (late.finished_at, silent.finished_at) == (7, 5)
+    errors: list[Any] = [late.raised_exception(), silent.raised_exception()]
+    assert [(error.seconds, error.missing) for error in errors] == [(7, None), (3, "progress")]
+
+
+def test_on_timeout_restarts_and_retry_apply_to_an_idle_timeout(virtual: Virtual) -> None:
+    """Each call has its whole idle timeout again."""
+    moves_on = Job(report, 1, 2, 99, idle_timeout=3, on_timeout="move_on", critical=True)
+    restarts = Job(report, 1, 2, 99, idle_timeout=3, on_timeout="restart", restarts=2)
+    retried = Job(report, 1, 2, 99, idle_timeout=3, retry=1)
+    assert virtual(timed, Scheduler(moves_on, restarts, retried)) == (True, 15)
+    assert (moves_on.state, moves_on.result(), moves_on.timed_out) == (SUCCEEDED, None, True)
+    assert (restarts.state, restarts.elapsed, restarts.attempts) == (FAILED, 15, 1)
+    assert (retried.state, retried.elapsed, retried.attempts) == (FAILED, 10, 2)
+
+
+def test_idle_timeout_of_a_critical_job_stops_the_run(virtual: Virtual) -> None:
+    """An idle timeout is a failure like any other."""
+    job = Job(nap, 99, idle_timeout=2, critical=True)
+    scheduler = Scheduler(job, Job(nap, 99))
+    assert virtual(timed, scheduler) == (False, 2)
+    assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.CRITICAL, job)
+
+
+def test_idle_timeout_of_a_service_ends_when_the_service_is_ready(virtual: Virtual) -> None:
+    """The idle timeout of a service, like its timeout, counts until it is ready."""
+
+    async def serve(seconds: float, *, task_status: Any) -> None:
+        for _ in range(3):
+            await anyio.sleep(seconds)
+            current_job().progress()
+        task_status.started()
+        await anyio.sleep(math.inf)
+
+    ready, silent = Service(serve, 2, idle_timeout=3), Service(serve, 9, idle_timeout=3)
+    assert virtual(timed, Scheduler(ready, silent, Job(nap, 50, required=ready))) == (True, 56)
+    assert (ready.state, silent.state, silent.finished_at) == (SUCCEEDED, FAILED, 3)
+
+
+def test_idle_deadlines_of_many_jobs_are_independent(virtual: Virtual) -> None:
+    """Jobs with a thousand reports, and later jobs on the same worker, each end at their own time."""
+    busy = Job(report, 9, 0.5, idle_timeout=1)
+
+    async def often() -> None:
+        for _ in range(1000):
+            current_job().progress(0.5)
+        await anyio.sleep(0.75)
+
+    jobs = [Job(often, idle_timeout=1) for _ in range(5)]
+    silent = Job(nap, 9, idle_timeout=2)
+    assert virtual(timed, Scheduler(busy, *jobs, silent, jobs_window=2)) == (True, 5.75)
+    assert all(job.is_succeeded() for job in (busy, *jobs))
+    assert silent.elapsed == 2
+
+
+# ---- schedulers
+
+
+def test_nested_scheduler_without_events_fails_after_its_idle_timeout(virtual: Virtual) -> None:
+    """A job that starts, ends or reports, at any depth, restarts the idle timeout."""
+    deep = Scheduler(Job(report, 4, 2), Job(nap, 99))
+    inner = Scheduler(deep, label="inner", idle_timeout=3)
+    assert virtual(timed, Scheduler(inner, Job(nap, 50))) == (True, 50)
+    error = inner.raised_exception()
+    assert isinstance(error, JobTimeout)
+    assert (error.missing, inner.finished_at) == ("progress of its jobs", 11)
+    assert inner.timed_out
+    assert inner.stop_reason is StopReason.TIMEOUT
+
+
+def test_outermost_scheduler_without_events_ends_after_its_idle_timeout(virtual: Virtual) -> None:
+    """The result is False; the error of `check=True` says what was missing."""
+    scheduler = Scheduler(Job(report, 3, 1), Job(nap, 99), idle_timeout=2, label="night")
+    assert virtual(timed, scheduler) == (False, 5)
+    assert (scheduler.stop_reason, scheduler.timed_out) == (StopReason.TIMEOUT, True)
+    with pytest.raises(JobTimeout, match="'night' was ended: no progress of its jobs for 2 s; give it more time"):
+        virtual(functools.partial(scheduler.co_run, check=True))
+
+
+def test_busy_scheduler_runs_for_longer_than_its_idle_timeout(virtual: Virtual) -> None:
+    """One job after the other ends, for much longer than `idle_timeout`; then the scheduler may run again."""
+    scheduler = Scheduler(*(Job(nap, 2) for _ in range(10)), jobs_window=1, idle_timeout=3)
+    for _ in range(2):
+        assert virtual(timed, scheduler) == (True, 20)
+
+
+def test_the_error_names_the_timeout_that_ended_the_run(virtual: Virtual) -> None:
+    """The error is about the limit that ended the run, and not about the other one."""
+    scheduler = Scheduler(*(Job(nap, 2) for _ in range(10)), jobs_window=1, idle_timeout=3, timeout=7, label="night")
+    with pytest.raises(JobTimeout) as caught:
+        virtual(functools.partial(scheduler.co_run, check=True))
+    assert (caught.value.missing, caught.value.seconds) == (None, 7)
+
+
+def test_each_restart_of_a_nested_scheduler_has_a_new_idle_timeout(virtual: Virtual) -> None:
+    """Each call of the nested scheduler has an idle timeout of its own."""
+    inner = Scheduler(Job(nap, 99), idle_timeout=3, on_timeout="restart", restarts=1)
+    moves_on = Scheduler(Job(nap, 99), idle_timeout=3, on_timeout="move_on")
+    assert virtual(timed, Scheduler(inner, moves_on)) == (True, 6)
+    assert (inner.state, moves_on.state) == (FAILED, SUCCEEDED)
+
+
+# ---- threads
+
+
+def test_a_thread_may_report_progress(backend: str) -> None:
+    """A thread may report as often as it likes; the run takes the latest."""
+
+    def work() -> None:
+        for number in range(2000):
+            current_job().progress(number / 2000)
+        stay.wait(5)
+
+    async def look() -> None:
+        while job.fraction_done != 1999 / 2000:  # noqa: ASYNC110 - nobody tells when it is
+            await anyio.sleep(0.001)
+        stay.set()
+
+    stay = threading.Event()
+    job = ThreadJob(work, idle_timeout=60)
+    assert Scheduler(job, Job(look)).run(backend=backend, timeout=10)
+
+
+@patiently(0.2, 2)
+def test_a_thread_that_reports_is_not_idle(backend: str, unit: float) -> None:
+    """Signs of life of a thread reach the run; without them, the job fails when the function has ended."""
+
+    def work() -> None:
+        for _ in range(6):
+            time.sleep(unit / 4)
+            current_job().progress()
+
+    def sleep() -> None:
+        time.sleep(2 * unit)
+
+    job, silent = ThreadJob(work, idle_timeout=unit), ThreadJob(sleep, idle_timeout=unit)
+    assert Scheduler(job, silent).run(backend=backend)
+    assert (job.state, silent.state) == (SUCCEEDED, FAILED)

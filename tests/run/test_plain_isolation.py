@@ -1,0 +1,292 @@
+"""The plain isolation, without private parts of trio and anyio: when it is used, and its log lines.
+
+With `TRIOFLOW_PLAIN=1` nearly all tests of the engine run on it.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import weakref
+from importlib import metadata
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+import trio
+from anyio._backends import _asyncio as anyio_asyncio
+
+from trioflow._core import backend
+from trioflow._core.backend._shared import PrivateApiMismatch
+from trioflow._core.backend.isolation import _fast_asyncio, _fast_trio
+from trioflow._core.backend.isolation._fast_asyncio import FastAsyncio
+from trioflow._core.backend.isolation._fast_trio import FastTrio
+
+from ..places import PACKAGE
+
+SCENARIO = """
+import contextvars, json, sys
+import anyio
+from trioflow import Job, JobTimeout, Scheduler, Sequence
+
+setting = contextvars.ContextVar("setting", default="untouched")
+starts = []
+
+async def fetch(number):
+    starts.append(number)
+    await anyio.sleep(0.01)
+    return number
+
+async def change():
+    setting.set("changed")
+    anyio.CancelScope().__enter__()
+
+async def look():
+    return setting.get()
+
+async def stubborn():
+    try:
+        await anyio.sleep(10)
+    except anyio.get_cancelled_exc_class():
+        await anyio.sleep(10)  # cancelled again, at once
+
+async def scenario(backend):
+    starts.clear()
+    parts = [Job(fetch, number) for number in range(5)]
+    total = Job(lambda *numbers: fetch(sum(numbers)), *parts)
+    sloppy, after = Job(change), Job(look)
+    slow, forever = Job(anyio.sleep, 10, timeout=0.01), Job(anyio.sleep, 10, forever=True)
+    inner = Scheduler(Job(stubborn), timeout=0.01, label="inner")
+    scheduler = Scheduler(parts, total, Sequence(sloppy, after), slow, forever, inner, jobs_window=8)
+    fine = await scheduler.co_run()
+    return [
+        fine, starts, total.result(), sloppy.state.name, after.result(),
+        isinstance(slow.raised_exception(), JobTimeout),
+        forever.state.name, inner.state.name,
+    ]
+
+print(json.dumps([anyio.run(scenario, sys.argv[1], backend=sys.argv[1]) for _ in range(2)]))
+"""
+RESULT = [True, [0, 1, 2, 3, 4, 10], 10, "FAILED", "untouched", True, "CANCELLED", "FAILED"]
+
+MISSING = {
+    "trio": "import trio; del trio._core",
+    "asyncio": """
+        import types
+        from anyio import _backends
+        from anyio._backends import _asyncio as inside
+        names = {name: value for name, value in vars(inside).items() if name != "TaskState"}
+        _backends._asyncio = types.SimpleNamespace(**names)
+        """,
+}
+MISBEHAVING = {
+    "trio": """
+        import types, trio
+        class Status(trio._core._run.CancelStatus):
+            parent = property(lambda self: self._parent, lambda self, parent: None)
+        trio._core = types.SimpleNamespace(_run=types.SimpleNamespace(CancelStatus=Status))
+        """,
+    "asyncio": """
+        import types
+        from anyio import _backends
+        from anyio._backends import _asyncio as inside
+        class Scope(inside.CancelScope):
+            _effectively_cancelled = False
+        _backends._asyncio = types.SimpleNamespace(**{**vars(inside), "CancelScope": Scope})
+        """,
+}
+DIFFERENCES = {
+    ("missing", "trio"): "module 'trio' has no attribute '_core'",
+    ("missing", "asyncio"): "has no attribute 'TaskState'",
+    ("misbehaving", "trio"): "a scope that is put between two others has no effect on them",
+    ("misbehaving", "asyncio"): "a scope does not see that one around it was cancelled",
+}
+
+
+def run_scenario(name: str, before: str = "", plain: str = "") -> tuple[object, list[str]]:
+    """Run the scenario twice in a separate process; return results and log lines about private attributes."""
+    done = subprocess.run(
+        [sys.executable, "-c", dedent(before) + SCENARIO, name],
+        capture_output=True, text=True, check=True, env={**os.environ, "TRIOFLOW_PLAIN": plain},
+    )  # fmt: skip
+    return json.loads(done.stdout), [line for line in done.stderr.splitlines() if "private attributes" in line]
+
+
+@pytest.mark.parametrize("name", ["trio", "asyncio"])
+@pytest.mark.parametrize("what", ["missing", "misbehaving"])
+def test_a_private_part_that_differs_is_logged_once_and_not_used(what: str, name: str) -> None:
+    """One line names the library, its version and the difference; the results are the right ones."""
+    changed = {"missing": MISSING, "misbehaving": MISBEHAVING}[what]
+    results, said = run_scenario(name, changed[name])
+    library = {"trio": "trio", "asyncio": "anyio"}[name]
+    assert results == [RESULT, RESULT]
+    assert len(said) == 1
+    assert said[0].startswith(
+        f"private attributes of {library} {metadata.version(library)} are not as trioflow expects: "
+    )
+    assert DIFFERENCES[what, name] in said[0]
+    assert f"it is slower on {name}, but keeps its promises" in said[0]
+
+
+@pytest.mark.parametrize("name", ["trio", "asyncio"])
+@pytest.mark.parametrize("plain", ["", "1"])
+def test_plain_isolation_by_environment_variable_logs_nothing(plain: str, name: str) -> None:
+    """`TRIOFLOW_PLAIN=1` selects plain isolation; the results are the same."""
+    look = "import atexit, sys; from trioflow._core import backend as b\n"
+    look += f"way = lambda: type(b.get_backend({name!r}).isolation).__name__\n"
+    look += "atexit.register(lambda: print(way(), 'private attributes', file=sys.stderr))"
+    results, said = run_scenario(name, look, plain)
+    assert results == [RESULT, RESULT]
+    taken = "PlainIsolation" if plain else f"Fast{name.capitalize()}"
+    assert said == [f"{taken} private attributes"]
+
+
+def answering(*answers: object) -> Any:
+    """Return a method that gives these answers, one after the other."""
+    left = iter(answers)
+
+    def answer(*_: object) -> object:
+        return next(left)
+
+    return answer
+
+
+def showing(*answers: object) -> Any:
+    """Return a property that shows these values, one after the other, and takes any."""
+    left = iter(answers)
+    return property(lambda _: next(left), lambda _, value: None)
+
+
+class Forgetful(dict[object, object]):
+    """A dict that forgets its items."""
+
+    def get(self, key: object, default: object = None) -> object:
+        return default
+
+
+def changed(base: Any, **parts: Any) -> Any:
+    """Return a class that is another one but for these parts."""
+    return type(base.__name__, (base,), {"__slots__": (), **parts})
+
+
+def half_reparented(scope: Any, around: Any) -> None:
+    scope._parent_scope = around
+
+
+def torn_off(scope: Any, around: Any) -> None:
+    scope._parent_scope, around._parent_scope = around, None
+    around._child_scopes.add(scope)
+
+
+def cancelled_early(scope: Any, reason: object) -> None:
+    scope._cancel_called = True
+    if scope._cancel_status is not None:
+        scope._cancel_status.recalculate()
+
+
+Status: Any = _fast_trio.CancelStatus
+NAMED: Any = _fast_trio.TrioNamedTask
+Scope: Any = anyio_asyncio.CancelScope
+PARENT: Any = Status.parent
+FIXED = property(PARENT.fget, lambda status, parent: None)
+LOST = property(lambda one: None if isinstance(one._scope, _fast_trio.WorkerScope) else one._parent, PARENT.fset)
+PARTS_OF_TRIO: list[tuple[Any, str, Any, str]] = [
+    (
+        _fast_trio,
+        "TrioNamedTask",
+        changed(_fast_trio.TrioNamedTask, name=showing("?")),
+        "cannot be given another class",
+    ),
+    (_fast_trio, "CancelStatus", changed(Status, parent=FIXED), "put between two others"),
+    (_fast_trio, "CancelStatus", changed(Status, parent=LOST), "put between two others"),
+    (_fast_trio.TrioTaskSnapshot, "is_task_unchanged", answering(False), "does not enter a scope"),
+    (_fast_trio.TrioTaskSnapshot, "is_task_unchanged", answering(True, True), "does not know its nurseries"),
+    (_fast_trio.FastTrioGroup, "is_cancelled_alone", answering(False), "does not cancel what it contains"),
+    (
+        _fast_trio.FastTrioGroup,
+        "is_cancelled_alone",
+        answering(True, True),
+        "does not see that one around it was cancelled",
+    ),
+    (_fast_trio.FastTrioGroup, "is_cancelled_alone", answering(True, False, False), "a shield has no effect"),
+    (_fast_trio.WorkerScope, "_cancel", cancelled_early, "cannot put off its deadline"),
+]
+PARTS_OF_ANYIO: list[tuple[Any, str, Any, str]] = [
+    (_fast_asyncio, "TASK_STATES", Forgetful(), "does not record the scope of a task"),
+    (anyio_asyncio.TaskState, "parent_id", showing(1), "does not record the scope of a task"),
+    (_fast_asyncio, "STATES_BY_REF", {}, "records the scopes of tasks in another way"),
+    (anyio_asyncio, "CancelScope", changed(Scope, _reparent=answering(None)), "put between two others"),
+    (anyio_asyncio, "CancelScope", changed(Scope, _reparent=half_reparented), "put between two others"),
+    (anyio_asyncio, "CancelScope", changed(Scope, _reparent=torn_off), "put between two others"),
+    (anyio_asyncio, "CancelScope", changed(Scope, deadline=showing(6.0)), "has another deadline, or is cancelled"),
+    (
+        anyio_asyncio,
+        "CancelScope",
+        changed(Scope, _effectively_cancelled=showing(True)),
+        "has another deadline, or is cancelled",
+    ),
+    (anyio_asyncio, "CancelScope", changed(Scope, cancel_called=showing(False)), "around it was cancelled"),
+    (anyio_asyncio, "CancelScope", changed(Scope, _effectively_cancelled=showing(False, False)), "around it was"),
+    (anyio_asyncio, "CancelScope", changed(Scope, _effectively_cancelled=showing(False, True, True)), "a shield"),
+    (anyio_asyncio, "CancelScope", changed(Scope, _effectively_cancelled=showing(False, True, False, False)), "in it"),
+    (_fast_asyncio.WorkerState, "is_task_unchanged", answering(True), "does not cancel what is in it"),
+]
+"""For each part: its owner, its name, its replacement, and the text of the error."""
+DIFFERING = [*((_fast_trio, *part) for part in PARTS_OF_TRIO), *((_fast_asyncio, *part) for part in PARTS_OF_ANYIO)]
+
+
+@pytest.mark.fast_way
+@pytest.mark.parametrize(
+    ("way", "owner", "name", "other", "said"),
+    DIFFERING,
+    ids=[f"{part[2]} {number}" for number, part in enumerate(DIFFERING)],
+)
+def test_each_private_part_that_misbehaves_is_named(
+    way: Any, owner: Any, name: str, other: Any, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next version may behave otherwise: each private part that is used is checked, and named."""
+    # Other tests must not find what a failed check leaves there.
+    states: Any = weakref.WeakKeyDictionary[Any, Any]()
+    monkeypatch.setattr(_fast_asyncio, "TASK_STATES", states)
+    monkeypatch.setattr(_fast_asyncio, "STATES_BY_REF", states.data)
+    way._check_private_attributes()
+    monkeypatch.setattr(owner, name, other)
+    with pytest.raises(PrivateApiMismatch, match=said):
+        way._check_private_attributes()
+
+
+@pytest.mark.fast_way
+@pytest.mark.parametrize("name", ["_child_nurseries", "_schedule_points"])
+def test_a_missing_private_part_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name shows what a new version has changed."""
+    monkeypatch.delattr(trio.lowlevel.Task, name)
+    with pytest.raises(PrivateApiMismatch, match=f"^Task has no {name}$"):
+        _fast_trio._check_private_attributes()
+
+
+def private_parts(path: Path) -> set[str]:
+    """Return what a module reads that has an underscore before its name, but for attributes of its own objects."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            found |= {part for part in (node.module or "").split(".") if part.startswith("_")} - {"__future__"}
+        elif isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.endswith("__"):
+            found |= {node.attr} if ast.unparse(node.value) != "self" else set()
+    return found
+
+
+def test_only_fast_isolation_reads_private_parts() -> None:
+    """The loops and plain isolation use public names alone, and fast isolation is one file for each library."""
+    readers = {path.stem for path in (PACKAGE / "_core" / "backend").rglob("*.py") if private_parts(path)}
+    assert readers == {"_fast_trio", "_fast_asyncio"}
+
+
+@pytest.mark.fast_way
+def test_fast_isolation_is_used_with_the_installed_versions() -> None:
+    """The private parts that the engine uses exist, and behave."""
+    assert isinstance(backend.get_backend("trio").isolation, FastTrio)
+    assert isinstance(backend.get_backend("asyncio").isolation, FastAsyncio)

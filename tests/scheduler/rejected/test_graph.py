@@ -1,0 +1,180 @@
+"""Graphs that cannot run: the error names the jobs and the remedy; and nothing is consumed."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trioflow import CycleError, Job, MissingRequirement, Scheduler, Sequence, StopReason
+
+from ...bodies import fail_now, nap
+
+if TYPE_CHECKING:
+    from ...conftest import Virtual
+
+
+# --- the graph
+
+
+def test_cycle_is_rejected_before_anything_starts(virtual: Virtual) -> None:
+    """A cycle is a CycleError that carries and prints it; nothing was consumed, so the graph can be mended and run."""
+    a, b = Job(nap(), label="a"), Job(nap(), label="b")
+    other = Job(nap(), label="other")
+    a.requires(b)
+    b.requires(a)
+    scheduler = Scheduler(other, a, b)
+    with pytest.raises(CycleError, match=r"a -> b -> a|b -> a -> b") as caught:
+        virtual(scheduler.co_run)
+    assert set(caught.value.cycle) == {a, b}
+    assert "requires(..., remove=True)" in str(caught.value)
+    assert all(job.is_idle() for job in scheduler)
+    a.requires(b, remove=True)
+    assert virtual(scheduler.co_run) is True
+
+
+def test_cycle_error_shows_the_cycle_along_the_requirements() -> None:
+    """The cycle `a -> b -> c -> a` is printed so that each job is required by the next."""
+    a, b, c = (Job(nap, label=label) for label in "abc")
+    Sequence(a, b, c)
+    a.requires(c)
+    with pytest.raises(CycleError) as caught:
+        Scheduler(a, b, c).run()
+    cycle = caught.value.cycle
+    assert all(job in after.required for job, after in zip(cycle, (*cycle[1:], cycle[0]), strict=True))
+    assert " -> ".join(job.label for job in (*cycle, cycle[0])) in str(caught.value)
+
+
+def test_errors_name_jobs_with_the_same_label_by_their_paths() -> None:
+    """Labels alone would be ambiguous."""
+    a, b = Job(nap, 1), Job(nap, 1)
+    b.requires(a)
+    a.requires(b)
+    home = Scheduler(Scheduler(a, b, label="inner"))
+    with pytest.raises(CycleError, match=re.escape("inner/nap(1)#2 -> inner/nap(1) -> inner/nap(1)#2")):
+        home.run()
+    watch = Job(nap, 1, forever=True)
+    with pytest.raises(ValueError, match=re.escape("'nap(1)#2' requires 'nap(1)', which is a forever job")):
+        Scheduler(watch, Job(nap, 1, required=watch)).run()
+
+
+def test_job_that_requires_itself_raises_cycle_error() -> None:
+    """The call changes nothing, whatever else was in it."""
+    a, b = Job(nap, label="a"), Job(nap, label="b")
+    with pytest.raises(CycleError, match="a -> a"):
+        a.requires(b, a)
+    assert list(a.required) == []
+
+
+def test_cycle_in_a_nested_scheduler_is_found_before_the_outer_starts(virtual: Virtual) -> None:
+    """The checks go through all that is nested before anything at all starts."""
+    a, b = Job(nap, label="a"), Job(nap, label="b")
+    a.requires(b)
+    b.requires(a)
+    first = Job(nap, label="first")
+    outer = Scheduler(first, Scheduler(Scheduler(a, b), required=first))
+    with pytest.raises(CycleError):
+        virtual(outer.co_run)
+    assert first.is_idle()
+    assert outer.stop_reason is None
+
+
+@pytest.mark.parametrize("home", [None, "elsewhere"])
+def test_missing_requirement_names_the_pair_and_the_remedy(virtual: Virtual, home: str | None) -> None:
+    """A requirement outside the scheduler names both jobs and mentions sanitize(), which mends it."""
+    stray = Job(nap(), label="stray")
+    inside = Job(nap(), label="inside", required=stray)
+    elsewhere = Scheduler(stray, label=home) if home else None
+    scheduler = Scheduler(inside, label="home")
+    with pytest.raises(MissingRequirement, match=r"'inside'.*'stray'.*sanitize\(\)") as caught:
+        virtual(scheduler.co_run)
+    assert (caught.value.job, caught.value.requirement) == (inside, stray)
+    assert inside.is_idle()
+    assert scheduler.sanitize() == [(inside, stray)]
+    assert virtual(scheduler.co_run) is True
+    (elsewhere or stray).close()
+
+
+def test_job_in_two_schedulers_is_rejected() -> None:
+    """A second scheduler for a job is a ValueError that names both schedulers and the job, and changes neither."""
+    job, other = Job(nap, label="shared"), Job(nap, label="other")
+    first, second = Scheduler(job, label="first"), Scheduler(label="second")
+    with pytest.raises(ValueError, match=r"'shared'.*'first'.*'second'"):
+        second.update([other, job])
+    assert job.scheduler is first
+    assert list(first) == [job]
+    assert list(second) == []
+    assert other.scheduler is None
+
+
+def test_scheduler_inside_itself_is_rejected() -> None:
+    """A scheduler inside itself, directly or further in, is a ValueError that names it."""
+    inner = Scheduler(label="inner")
+    outer = Scheduler(Scheduler(inner, label="middle"), label="outer")
+    with pytest.raises(ValueError, match=r"'outer'.*itself"):
+        outer.add(outer)
+    with pytest.raises(ValueError, match=r"'outer'.*itself"):
+        inner.add(outer)
+    assert outer.scheduler is None
+    assert list(inner) == []
+
+
+def test_requirement_on_a_forever_job_is_rejected(virtual: Virtual) -> None:
+    """A requirement on a forever job is a ValueError that names both jobs, before anything starts."""
+    monitor = Job(nap, label="monitor", forever=True)
+    user = Job(nap, label="user", required=monitor)
+    first = Job(nap, label="first")
+    with pytest.raises(ValueError, match=r"'user'.*'monitor'.*(forever|forever)"):
+        virtual(Scheduler(first, monitor, user).co_run)
+    assert first.is_idle()
+
+
+# --- one-shot coroutines
+
+
+def test_restart_of_a_one_shot_coroutine_is_rejected(virtual: Virtual) -> None:
+    """`on_timeout="restart"` with a coroutine object is a ValueError that names the job, and consumes nothing."""
+    job = Job(nap(), label="once", timeout=1, on_timeout="restart")
+    scheduler = Scheduler(job)
+    with pytest.raises(ValueError, match=r"'once'.*Job\(function"):
+        virtual(scheduler.co_run)
+    assert scheduler.is_runnable() is False
+    assert job.is_idle()
+    scheduler.close()
+
+
+def test_restart_of_a_scheduler_with_a_one_shot_coroutine_inside_is_rejected(virtual: Virtual) -> None:
+    """A nested scheduler that restarts runs its jobs again: one-shot jobs at any depth inside are rejected."""
+    job = Job(nap(0.5), label="once")
+    inner = Scheduler(Scheduler(job), timeout=1, on_timeout="restart")
+    outer = Scheduler(inner)
+    with pytest.raises(ValueError, match="'once'"):
+        virtual(outer.co_run)
+    outer.remove(inner)
+    assert virtual(inner.co_run) is True
+
+
+def test_second_run_of_one_shot_jobs_raises_and_names_them(virtual: Virtual) -> None:
+    """Running one-shot jobs again is a ValueError that names them; the first run's results stay."""
+    jobs = [Job(nap(1, "first"), label="once"), Job(nap(1, "second"), label="twice")]
+    scheduler = Scheduler(*jobs, Job(nap, label="any"))
+    assert virtual(scheduler.co_run) is True
+    with pytest.raises(ValueError, match=r"'once'"):
+        virtual(scheduler.co_run)
+    assert [job.result() for job in jobs] == ["first", "second"]
+    assert scheduler.stop_reason is StopReason.COMPLETED
+
+
+def test_one_shot_job_that_was_never_reached_can_run_the_next_time(virtual: Virtual) -> None:
+    """A coroutine object that was not started is not consumed."""
+
+    first = Job(fail_now, critical=True)
+    second = Job(nap(1, "done"), required=first)
+    scheduler = Scheduler(first, second)
+    assert virtual(scheduler.co_run) is False
+    assert second.is_idle()
+    second.requires(first, remove=True)
+    scheduler.remove(first)
+    assert virtual(scheduler.co_run) is True
+    assert second.result() == "done"

@@ -1,0 +1,342 @@
+"""Bad input: the error has what was found, in which job, and what to do; and nothing is consumed."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from trioflow import AbstractJob, CommandJob, Job, Scheduler, Sequence, SshJob, ThreadJob, job
+
+from ...bodies import nap, notes
+
+if TYPE_CHECKING:
+    from ...conftest import Virtual
+
+
+# --- what is not a job
+
+
+def plain_function() -> int:
+    return 1
+
+
+class PlainCallable:
+    def method(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize(
+    "function", [plain_function, len, print, PlainCallable().method, staticmethod(plain_function).__func__, dict]
+)
+def test_sync_function_given_to_job_names_thread_job(function: Callable[..., Any]) -> None:
+    """A plain function, method, builtin or class is a TypeError that names it and ThreadJob."""
+    with pytest.raises(TypeError, match=rf"{function.__name__}.*ThreadJob"):
+        Job(function)  # type: ignore[arg-type]
+
+
+@job
+async def builder() -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("thing", "advice"),
+    [
+        (nap, "write Job(nap, ...) for an async function, and ThreadJob(nap, ...) for a plain one"),
+        (builder, "call it, builder(...), to build a job"),
+        ("echo", "give jobs, Sequences, None, or collections of these"),
+    ],
+)
+def test_object_meant_to_become_a_job_is_rejected_with_advice(thing: Any, advice: str) -> None:
+    """An object that was meant to become a job is a TypeError with the remedy."""
+    with pytest.raises(TypeError, match=re.escape(advice)):
+        Scheduler(thing)
+    coroutine = nap()
+    with pytest.raises(TypeError, match=re.escape("write Job(nap(...))")):
+        Scheduler(Job(nap), [coroutine])
+    coroutine.close()
+
+
+@pytest.mark.parametrize("kind", [functools.partial(CommandJob, ["true"]), functools.partial(SshJob, "node", "true")])
+def test_misspelt_option_of_a_command_gets_a_suggestion(kind: Callable[..., Any]) -> None:
+    """Kinds that call no function suggest their own options, and those of every job."""
+    with pytest.raises(TypeError, match=r"a job has no option 'stdot'; did you mean stdout\?$"):
+        kind(stdot="x")
+    with pytest.raises(TypeError, match=r"'mine': a job has no option 'tiemout'; did you mean timeout\?$"):
+        kind(tiemout=3, label="mine")
+    with pytest.raises(TypeError, match=r"a job has no option 'colour'; the options are .*\btimeout\b"):
+        kind(colour="red")
+
+
+@pytest.mark.parametrize("thing", [None, 42, "echo", object()])
+def test_job_of_something_not_callable_is_a_type_error(thing: object) -> None:
+    """An object that cannot be called is a TypeError that shows it."""
+    with pytest.raises(TypeError, match="Job"):
+        Job(thing)  # type: ignore[arg-type]
+
+
+def test_async_generator_function_given_to_job_is_rejected() -> None:
+    """An async generator function is a TypeError that says what it is."""
+
+    async def generator() -> Any:
+        yield 1
+
+    with pytest.raises(TypeError, match="generator"):
+        Job(generator)
+
+
+def test_arguments_for_a_coroutine_object_are_rejected() -> None:
+    """The caller still has to close the coroutine object."""
+    coroutine = nap()
+    with pytest.raises(TypeError, match="argument"):
+        Job(coroutine, 1)
+    assert coroutine.cr_frame is not None
+    coroutine.close()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda: int("42"),
+        functools.partial(lambda x: x, "no awaitable"),
+        type("Call", (), {"__call__": lambda self: None})(),
+    ],
+)
+def test_callable_that_returns_no_awaitable_fails_its_job(virtual: Virtual, function: Callable[..., Any]) -> None:
+    """A mistake that shows only at the start fails the job with a TypeError; its note names job and return value."""
+    job = Job(function, label="liar")
+    bystander = Job(nap, 1, 1)
+    scheduler = Scheduler(job, bystander)
+    assert virtual(scheduler.co_run) is True
+    assert isinstance(job.raised_exception(), TypeError)
+    told = f"{job.raised_exception()}\n{notes(job.raised_exception())}"
+    assert "'liar'" in told
+    assert "awaitable" in told
+    assert "ThreadJob" in told
+    assert bystander.result() == 1
+
+
+@pytest.mark.parametrize("thing", [42, "job", b"job", nap, 1.5])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda thing: Scheduler(thing, label="home"),
+        lambda thing: Scheduler(label="home").add(thing),
+        lambda thing: Scheduler(label="home").update([thing]),
+        lambda thing: Sequence(thing),
+        lambda thing: Job(nap, required=thing),
+        lambda thing: Job(nap).requires(thing),
+        lambda thing: Sequence().requires([thing]),
+        lambda thing: Sequence(required=thing),
+        lambda thing: Scheduler().explain(thing),
+    ],
+    ids=[
+        "member", "add", "update", "Sequence", "required=", "requires", "requires of a Sequence",
+        "required= of a Sequence", "explain",
+    ],
+)  # fmt: skip
+def test_object_that_is_not_a_job_is_rejected(use: Callable[[Any], Any], thing: object) -> None:
+    """The TypeError shows the object."""
+    with pytest.raises(TypeError) as caught:
+        use(thing)
+    assert repr(thing) in str(caught.value)
+
+
+@pytest.mark.parametrize("thing", [42, "job", Scheduler, Job(nap)])
+@pytest.mark.parametrize(
+    "kind", [functools.partial(Job, nap, label="a"), functools.partial(Scheduler, label="a"), Sequence]
+)
+def test_scheduler_option_rejects_an_object_that_is_not_a_scheduler(kind: Callable[..., Any], thing: object) -> None:
+    """The TypeError shows the object and the job, and says what to give."""
+    with pytest.raises(TypeError) as caught:
+        kind(scheduler=thing)
+    whose = "a Sequence" if kind is Sequence else "'a'"
+    assert str(caught.value) == f"scheduler={thing!r} of {whose}: give a Scheduler"
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "advice"),
+    [
+        ([1], "found list; give a dict"),
+        ("abc", "found str; give a dict"),
+        ({1: "secret"}, "the name 1 is not a string"),
+    ],
+)
+@pytest.mark.parametrize("kind", [functools.partial(Job, nap), functools.partial(ThreadJob, plain_function)])
+def test_kwargs_that_are_not_a_dict_of_names_are_rejected(kind: Callable[..., Any], kwargs: Any, advice: str) -> None:
+    """A TypeError at once, which says what was found and what to give; it shows no value."""
+    with pytest.raises(TypeError, match=f"kwargs of 'a': {advice}") as caught:
+        kind(kwargs=kwargs, label="a")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("env", ["A=1", [("A", "1")], 3])
+def test_environment_that_is_not_a_dict_is_rejected(env: Any) -> None:
+    """A TypeError at once, which says what was found and what to give."""
+    with pytest.raises(TypeError, match=f"env of 'a': found {type(env).__name__}; give a dict"):
+        CommandJob(["true"], env=env, label="a")
+
+
+def test_update_with_an_object_that_is_not_a_job_adds_none() -> None:
+    """`update` is atomic."""
+    scheduler, job = Scheduler(), Job(nap)
+    with pytest.raises(TypeError, match="42"):
+        scheduler.update([job, 42])
+    assert list(scheduler) == []
+    assert job.scheduler is None
+
+
+def test_a_subclass_without_super_init_is_a_type_error() -> None:
+    """A subclass of AbstractJob whose __init__ does not call super's is a TypeError that names it."""
+
+    class Forgetful(AbstractJob[None]):
+        def __init__(self) -> None:
+            pass
+
+    with pytest.raises(TypeError, match=r"Forgetful.*super\(\).__init__"):
+        Scheduler(Forgetful())
+
+
+def test_job_of_a_subclass_without_co_run_fails_with_the_name_of_the_class(virtual: Virtual) -> None:
+    """The run goes on."""
+
+    class Hollow(AbstractJob[None]):
+        pass
+
+    job = Hollow()
+    assert virtual(Scheduler(job).co_run) is True
+    assert "Hollow" in str(job.raised_exception())
+
+
+def test_rejected_job_is_in_no_scheduler() -> None:
+    """A job whose options are rejected has not been added to the scheduler it was created in."""
+    scheduler = Scheduler()
+    with pytest.raises(ValueError, match="timeout"):
+        Job(nap, timeout=-1, scheduler=scheduler)
+    with pytest.raises(TypeError, match="42"):
+        Job(nap, required=42, scheduler=scheduler)
+    with pytest.raises(TypeError, match="42"):
+        Scheduler(42, scheduler=scheduler)
+    assert list(scheduler) == []
+
+
+def test_coroutine_of_a_rejected_job_can_be_closed_without_a_warning() -> None:
+    """The caller still has the coroutine object."""
+    coroutine = nap()
+    with pytest.raises(ValueError, match="timeout"):
+        Job(coroutine, timeout=-1)
+    coroutine.close()
+
+
+# --- numbers
+
+
+@pytest.mark.parametrize("timeout", [0, -1, -0.5, math.nan, -math.inf, 0.0])
+def test_timeout_that_is_not_a_positive_number_is_rejected(virtual: Virtual, timeout: float) -> None:
+    """Zero, negative and NaN timeouts are ValueErrors that name the job and the remedy, wherever they are given."""
+    scheduler = Scheduler(Job(nap), label="slow")
+    with pytest.raises(ValueError, match=r"timeout.*'slow'.*positive"):
+        Job(nap, label="slow", timeout=timeout)
+    with pytest.raises(ValueError, match=r"timeout.*'slow'.*positive"):
+        Scheduler(label="slow", timeout=timeout)
+    with pytest.raises(ValueError, match=r"timeout.*'slow'.*positive"):
+        virtual(functools.partial(scheduler.co_run, timeout=timeout))
+    with pytest.raises(ValueError, match=r"timeout.*'slow'.*positive"):
+        scheduler.run(backend=virtual.backend, timeout=timeout)  # type: ignore[arg-type]
+    assert scheduler.stop_reason is None
+
+
+@pytest.mark.parametrize("timeout", ["1", True, [1], 1j])
+def test_timeout_of_the_wrong_type_is_rejected(timeout: Any) -> None:
+    """A timeout that is not a number is a TypeError that names the job."""
+    with pytest.raises(TypeError, match=r"timeout.*'slow'.*seconds"):
+        Job(nap, label="slow", timeout=timeout)
+
+
+@pytest.mark.parametrize("timeout", [None, math.inf, 5, 0.5])
+def test_timeout_may_be_none_infinite_or_positive(virtual: Virtual, timeout: float | None) -> None:
+    """None and infinity mean no limit."""
+    scheduler = Scheduler(Job(nap, 0.25, timeout=timeout), timeout=timeout)
+    assert virtual(functools.partial(scheduler.co_run, timeout=timeout)) is True
+
+
+@pytest.mark.parametrize(("window", "error"), [(-1, ValueError), (1.5, TypeError), ("3", TypeError), (True, TypeError)])
+def test_window_below_zero_or_of_the_wrong_type_is_rejected(
+    virtual: Virtual, window: Any, error: type[Exception]
+) -> None:
+    """The error names the scheduler, at creation and at the run."""
+    job = Job(nap(), label="one-shot")
+    scheduler = Scheduler(job, label="home")
+    with pytest.raises(error, match=r"jobs_window.*'home'.*positive whole number"):
+        Scheduler(label="home", jobs_window=window)
+    with pytest.raises(error, match=r"jobs_window.*'home'.*positive whole number"):
+        virtual(functools.partial(scheduler.co_run, jobs_window=window))
+    assert virtual(scheduler.co_run) is True
+
+
+@pytest.mark.parametrize("options", [{"restarts": -1}, {"on_timeout": "explode"}, {"timeout": 1, "on_timeout": None}])
+def test_error_for_an_option_out_of_range_names_the_job(options: dict[str, Any]) -> None:
+    """Options are checked at creation."""
+    with pytest.raises(ValueError, match="'odd'"):
+        Job(nap, label="odd", **options)
+
+
+@pytest.mark.parametrize("on_timeout", ["fail", "move_on"])
+def test_restarts_without_on_timeout_restart_are_rejected(on_timeout: Any) -> None:
+    """Once `restarts=3` alone was ignored: the job failed at its first timeout, without an explanation."""
+    for make in (functools.partial(Job, nap), Scheduler):
+        with pytest.raises(ValueError, match=r"restarts=3 of 'odd'.*on_timeout='restart'"):
+            make(label="odd", timeout=1, restarts=3, on_timeout=on_timeout)
+    assert Job(nap, timeout=1, restarts=3, on_timeout="restart").restarts == 3
+
+
+@pytest.mark.parametrize("name", ["critical", "forever", "own_task", "keep_result", "redact"])
+def test_a_text_is_rejected_for_a_boolean_option(name: str) -> None:
+    """The text "no", from a file, once counted as True."""
+    options: dict[str, Any] = {name: "no"}
+    with pytest.raises(TypeError, match=rf"{name}='no' of .*: give True or False"):
+        Job(nap, label="odd", **options)
+    with pytest.raises(TypeError, match=rf"{name}='no' of .*: give True or False"):
+        Scheduler(label="odd", **options)
+    with pytest.raises(TypeError, match=rf"{name}='' of .*: give True or False"):
+        Job(nap, **{name: ""})  # type: ignore[arg-type]
+    assert Job(nap, **{name: 1})  # type: ignore[arg-type]
+    if name in ("critical", "forever"):
+        with pytest.raises(TypeError, match=rf"{name}='no' of 'odd': give True or False"):
+            setattr(Job(nap, label="odd"), name, "no")
+
+
+@pytest.mark.parametrize("name", ["critical_jobs", "keep_jobs"])
+def test_a_text_is_rejected_for_a_boolean_option_of_a_scheduler(name: str) -> None:
+    """The value is checked at creation, and whenever the option is set."""
+    with pytest.raises(TypeError, match=rf"{name}='no' of 'odd': give True or False"):
+        Scheduler(**{"label": "odd", name: "no"})  # type: ignore[arg-type]
+    scheduler = Scheduler(label="odd")
+    before = getattr(scheduler, name)
+    with pytest.raises(TypeError, match=rf"{name}='no' of 'odd': give True or False"):
+        setattr(scheduler, name, "no")
+    assert getattr(scheduler, name) is before
+
+
+def test_check_argument_of_a_run_that_is_not_a_bool_is_rejected(virtual: Virtual) -> None:
+    """The argument `check=` of a run must be a bool."""
+    with pytest.raises(TypeError, match="check='no' of 'odd': give True or False"):
+        virtual(functools.partial(Scheduler(label="odd").co_run, check="no"))  # type: ignore[arg-type]
+
+
+def test_error_for_a_misspelt_option_of_a_scheduler_names_its_class() -> None:
+    """The scheduler has no label yet."""
+    with pytest.raises(
+        TypeError, match=r"'Scheduler': a scheduler has no option 'jobs_windw'; did you mean jobs_window"
+    ):
+        Scheduler(jobs_windw=3)  # type: ignore[call-arg]
+
+
+def test_unknown_backend_is_rejected() -> None:
+    """The ValueError names the two backends."""
+    with pytest.raises(ValueError, match=r"'curio'.*trio.*asyncio"):
+        Scheduler(Job(nap)).run(backend="curio")  # type: ignore[arg-type]

@@ -1,0 +1,350 @@
+"""Exceptions that leave an open block when the body or the run fails, or a cancellation comes from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+import trio
+
+from trioflow import AbstractJob, Job, JobCancelled, JobTimeout, Scheduler, StopReason
+from trioflow.testing import run_virtual
+
+from ..bodies import CANCELLED, IDLE, Flaw, Odd, fail, nap
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+async def raised_by(function: Callable[[], Awaitable[Any]]) -> Exception:
+    try:
+        await function()
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+# --- the body fails
+
+
+def test_exception_of_the_block_body_propagates_unwrapped(virtual: Virtual) -> None:
+    """The run is cancelled, and the block raises the exception itself, not a group."""
+
+    async def main() -> None:
+        async with scheduler:
+            await anyio.sleep(1)
+            raise flaw
+
+    flaw, job = Flaw("body"), Job(nap, 9)
+    scheduler = Scheduler(job)
+    assert virtual(raised_by, main) is flaw
+    assert (job.state, job.finished_at, scheduler.stop_reason) == (CANCELLED, 1, StopReason.CANCELLED)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, Odd])
+def test_base_exception_of_the_block_body_propagates_unwrapped(virtual: Virtual, error: type[BaseException]) -> None:
+    """Exceptions that are no `Exception` are in no group either."""
+
+    async def main() -> None:
+        async with Scheduler(Job(nap, 9)):
+            await anyio.sleep(1)
+            raise error
+
+    with pytest.raises(error):
+        virtual(main)
+
+
+def test_return_break_and_caught_exceptions_leave_the_block_as_usual(virtual: Virtual) -> None:
+    """The block waits for its jobs, and raises nothing."""
+
+    async def main() -> str:
+        for _ in range(3):
+            async with Scheduler(job := Job(nap, 2, "value")):
+                try:
+                    await fail(1, Flaw())
+                except Flaw:
+                    break
+        async with Scheduler(Job(nap, 2)):
+            return f"{job.result()} {anyio.current_time()}"
+
+    assert virtual(main) == "value 2.0"
+
+
+def test_exception_of_the_block_body_wins_over_one_of_a_job(virtual: Virtual) -> None:
+    """The exception of the body leaves the block, whatever the jobs raise when they unwind."""
+
+    async def clumsy() -> None:
+        try:
+            await anyio.sleep(9)
+        finally:
+            raise OSError("unwinding")
+
+    async def main() -> None:
+        async with Scheduler(job):
+            await anyio.sleep(1)
+            raise Flaw
+
+    job = Job(clumsy, critical=True)
+    assert isinstance(virtual(raised_by, main), Flaw)
+    assert isinstance(job.raised_exception(), OSError)
+
+
+def test_add_to_a_block_that_is_stopping_raises(virtual: Virtual) -> None:
+    """A job that is being cancelled cannot add another."""
+
+    async def late() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with pytest.raises(RuntimeError, match="stopping"):
+                scheduler.add(Job(nap))
+
+    async def main() -> None:
+        async with scheduler:
+            scheduler.add(job)
+            await anyio.sleep(1)
+            scheduler.cancel()
+
+    job, scheduler = Job(late), Scheduler()
+    assert isinstance(virtual(raised_by, main), JobCancelled)
+    assert job.state is CANCELLED
+
+
+def test_exception_of_the_block_body_survives_an_outer_cancellation(virtual: Virtual) -> None:
+    """The exception leaves the block even if a scope around it is cancelled while the jobs unwind.
+
+    The cancellation once replaced the exception, and a scope that moved on swallowed both.
+    """
+
+    async def slow() -> None:
+        try:
+            await anyio.sleep(9)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.75)
+
+    async def main() -> None:
+        with anyio.move_on_after(1.5):
+            async with Scheduler(job):
+                await anyio.sleep(1)
+                raise Flaw
+
+    job = Job(slow)
+    assert isinstance(virtual(raised_by, main), Flaw)
+    assert (job.state, job.finished_at) == (CANCELLED, 1.75)
+
+
+# --- the run fails
+
+
+def test_critical_failure_cancels_the_block_body(virtual: Virtual) -> None:
+    """A critical failure cancels the body at once, and the group of the critical failures leaves the block."""
+    reached: list[float] = []
+
+    async def block() -> None:
+        async with scheduler:
+            try:
+                await anyio.sleep(9)
+            finally:
+                reached.append(anyio.current_time())
+
+    async def main() -> None:
+        group = await raised_by(block)
+        assert isinstance(group, ExceptionGroup)
+        assert group.exceptions == (job.raised_exception(),)
+        await anyio.lowlevel.checkpoint()
+
+    job = Job(fail, 1, Flaw(), critical=True)
+    scheduler = Scheduler(job)
+    virtual(main)
+    assert (reached, scheduler.stop_reason, scheduler.culprit) == ([1], StopReason.CRITICAL, job)
+
+
+@pytest.mark.parametrize("where", ["in the body", "after the body"])
+def test_timeout_of_a_block_raises_job_timeout(virtual: Virtual, where: str) -> None:
+    """When the timeout has passed, JobTimeout leaves the block, and the body is cancelled if it still runs."""
+
+    async def main() -> None:
+        async with scheduler:
+            if where == "in the body":
+                await anyio.sleep(9)
+
+    job = Job(nap, 9)
+    scheduler = Scheduler(job, timeout=2)
+    error = virtual(raised_by, main)
+    assert isinstance(error, JobTimeout)
+    assert (error.job, error.seconds) == (scheduler, 2)
+    assert (job.state, job.finished_at, scheduler.timed_out) == (CANCELLED, 2, True)
+
+
+@pytest.mark.parametrize("who", ["body", "job"])
+def test_cancel_of_a_block_raises_job_cancelled(virtual: Virtual, who: str) -> None:
+    """After cancel() the body is cancelled at its next checkpoint, and JobCancelled leaves the block."""
+
+    async def stop() -> None:
+        await anyio.sleep(1)
+        scheduler.cancel()
+
+    async def main() -> None:
+        async with scheduler:
+            if who == "job":
+                scheduler.add(Job(stop))
+            else:
+                await stop()
+            await anyio.sleep(9)
+
+    job = Job(nap, 9)
+    scheduler = Scheduler(job)
+    assert isinstance(virtual(raised_by, main), JobCancelled)
+    assert (job.state, job.finished_at, scheduler.stop_reason) == (CANCELLED, 1, StopReason.CANCELLED)
+
+
+@pytest.mark.parametrize("where", ["in the body", "after the body"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, Odd])
+def test_base_exception_of_a_job_propagates_unwrapped_from_the_block(
+    virtual: Virtual, error: type[BaseException], where: str
+) -> None:
+    """A BaseException from a job leaves the block, in no group, when all has ended."""
+
+    async def main() -> None:
+        async with scheduler:
+            if where == "in the body":
+                await anyio.sleep(9)
+
+    job = Job(nap, 9)
+    scheduler = Scheduler(Job(fail, 1, error), job)
+    with pytest.raises(error):
+        virtual(main)
+    assert (scheduler.stop_reason, job.state) == (StopReason.INTERRUPTED, CANCELLED)
+
+
+def test_block_raises_the_stop_reason_even_if_its_body_swallows_the_cancellation(virtual: Virtual) -> None:
+    """The reason of the stop leaves the block, even if the body did not let its cancellation pass."""
+
+    async def main() -> None:
+        async with Scheduler(Job(fail, 1, Flaw(), critical=True)):
+            with contextlib.suppress(BaseException):
+                await anyio.sleep(9)
+
+    assert isinstance(virtual(raised_by, main), ExceptionGroup)
+
+
+# --- cancelled from outside
+
+
+@pytest.mark.parametrize("where", ["in the body", "after the body"])
+def test_outer_cancellation_of_a_block_cancels_body_and_jobs(virtual: Virtual, where: str) -> None:
+    """A scope around the block that is cancelled ends body and jobs cleanly, and catches its own cancellation."""
+
+    async def main() -> None:
+        job, actor = Job(nap, 9), Job(nap, 9)
+        with anyio.move_on_after(2) as scope:
+            async with Scheduler(job, actor) as scheduler:
+                if where == "in the body":
+                    await anyio.sleep(9)
+        assert (scope.cancelled_caught, anyio.current_time()) == (True, 2)
+        assert [job.state, actor.state] == [CANCELLED] * 2
+        assert scheduler.stop_reason is StopReason.CANCELLED
+        await anyio.lowlevel.checkpoint()
+
+    virtual(main)
+
+
+@pytest.mark.usefixtures("many_pauses")
+@pytest.mark.parametrize("seconds", [0, 1e-9])
+def test_outer_cancellation_at_entry_of_a_block_leaves_nothing_open(virtual: Virtual, seconds: float) -> None:
+    """A block in a scope that is cancelled already, or while it is entered, leaves nothing open behind it.
+
+    The task group of the block was left open: trio broke down, and on asyncio the run went on.
+    """
+
+    async def main() -> None:
+        entered = False
+        with anyio.move_on_after(seconds) as scope:
+            if not seconds:
+                scope.cancel()
+            async with Scheduler([Job(nap, 9) for _ in range(50)]):
+                entered = True
+                await anyio.sleep(9)
+        assert scope.cancelled_caught is True
+        assert entered in (False, bool(seconds))
+        await anyio.sleep(1)
+
+    virtual(main)
+
+
+@pytest.mark.usefixtures("many_pauses")
+@pytest.mark.parametrize("where", ["in the body", "after the body", "at entry"])
+@pytest.mark.parametrize("how", ["cancel", "wait_for", "timeout"])
+def test_asyncio_cancellation_of_a_block_works_as_for_any_code(how: str, where: str) -> None:
+    """Task.cancel(), wait_for() and asyncio.timeout() around the block work as around any code."""
+
+    async def block() -> None:
+        async with Scheduler(jobs) as scheduler:
+            schedulers.append(scheduler)
+            if where == "in the body":
+                await anyio.sleep(9)
+
+    async def main() -> None:
+        seconds = 2 if where != "at entry" else 0
+        if how == "cancel":
+            task = asyncio.create_task(block())
+            await asyncio.sleep(seconds)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        elif how == "wait_for":
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(block(), seconds)
+        else:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await block()
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+        assert anyio.current_time() == seconds
+
+    jobs = [Job(nap, 9) for _ in range(2 if where != "at entry" else 50)]
+    schedulers: list[Scheduler] = []
+    run_virtual(main, backend="asyncio")
+    assert {job.state for job in jobs} <= {CANCELLED, IDLE}
+    assert [scheduler.stop_reason for scheduler in schedulers] == [StopReason.CANCELLED] * len(schedulers)
+
+
+@pytest.mark.parametrize("where", ["in the body", "after the body"])
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_ctrl_c_in_a_block_ends_the_run_cleanly(backend: str, where: str) -> None:
+    """Wherever Ctrl-C arrives, jobs unwind, all are shut down, and a bare KeyboardInterrupt is raised."""
+
+    class Clean(AbstractJob[None]):
+        async def co_run(self) -> None:
+            log.append("ran")
+
+        async def co_shutdown(self) -> None:
+            await anyio.sleep(0.001)
+            log.append("shut down")
+
+    async def interrupt() -> None:
+        try:
+            await anyio.sleep(0.001)
+            signal.raise_signal(signal.SIGINT)
+            await anyio.sleep_forever()
+        finally:
+            log.append("unwound")
+
+    async def main() -> None:
+        async with Scheduler(Clean(), Job(interrupt)):
+            if where == "in the body":
+                await anyio.sleep_forever()
+
+    log: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        _ = trio.run(main) if backend == "trio" else asyncio.run(main())
+    assert log == ["ran", "unwound", "shut down"]

@@ -1,0 +1,151 @@
+"""Queries about a scenario: whether it can run, in which order, and what comes before and after a job."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trioflow import AbstractJob, CycleError, Job, Scheduler, Sequence
+from trioflow._core.job import _labels
+
+from ..bodies import grid, jobs_named, nap
+
+
+def test_is_runnable_is_false_for_a_graph_that_cannot_run() -> None:
+    """The cases are a cycle, a missing requirement, and a required forever job; the call never raises."""
+    a, b = jobs_named("ab")
+    scheduler = Scheduler(a, b)
+    assert scheduler.is_runnable() is True
+    a.requires(b)
+    b.requires(a)
+    assert scheduler.is_runnable() is False
+    b.requires(a, remove=True)
+    assert scheduler.is_runnable() is True
+    b.forever = True
+    assert scheduler.is_runnable() is False
+    scheduler.remove(b)
+    assert scheduler.is_runnable() is False
+
+
+def test_topological_order_is_stable() -> None:
+    """Each job comes after all that it requires; ties are in the order added."""
+    scheduler, jobs = grid()
+    order = scheduler.topological_order()
+    assert [job.label for job in order] == list("axzbcde")
+    assert set(order) == set(jobs.values())
+
+
+def test_topological_order_of_a_cycle_raises() -> None:
+    """A cycle has no order: CycleError."""
+    a, b, c = jobs_named("abc")
+    Sequence(a, b, c)
+    a.requires(c)
+    with pytest.raises(CycleError, match=" -> "):
+        Scheduler(a, b, c).topological_order()
+
+
+def test_graph_queries_need_no_recursion() -> None:
+    """A chain of 10,000 jobs, and 2,000 nested schedulers, are no problem for any query."""
+    jobs = [Job(nap) for _ in range(10_000)]
+    scheduler = Scheduler(Sequence(jobs))
+    assert scheduler.topological_order() == jobs
+    assert scheduler.is_runnable() is True
+    nested = inner = Scheduler(label="x")
+    for _ in range(2_000):
+        nested = Scheduler(nested, label="x")
+    assert len(list(nested.iterate_jobs())) == 2_000
+    assert nested.is_runnable() is True
+    assert inner.path.count("/") == 1_999
+
+
+def test_entry_jobs_require_no_member_and_exit_jobs_are_required_by_none() -> None:
+    """Forever jobs are exit jobs only on request."""
+    scheduler, jobs = grid()
+    monitor = scheduler.add(Job(nap, label="monitor", forever=True))
+    assert list(scheduler.entry_jobs()) == [jobs["a"], jobs["x"], jobs["z"], monitor]
+    assert list(scheduler.exit_jobs()) == [jobs["e"], jobs["z"]]
+    assert list(scheduler.exit_jobs(discard_forever=False)) == [jobs["e"], jobs["z"], monitor]
+
+
+def test_predecessors_and_successors_are_the_direct_ones_without_duplicates() -> None:
+    """The call may be for several jobs together."""
+    scheduler, jobs = grid()
+    assert set(scheduler.predecessors(jobs["d"], jobs["e"])) == {jobs[x] for x in "bcdx"}
+    assert set(scheduler.successors(jobs["a"], jobs["b"])) == {jobs[x] for x in "bcd"}
+    assert set(scheduler.predecessors(jobs["a"])) == set()
+    assert set(scheduler.successors(jobs["e"])) == set()
+    assert set(scheduler.predecessors()) == set()
+
+
+def test_iterate_jobs_goes_into_nested_schedulers() -> None:
+    """`iterate_jobs` yields all jobs, nested ones on request; nested schedulers are jobs too."""
+    a, b, c, d = jobs_named("abcd")
+    deepest = Scheduler(c)
+    inner = Scheduler(b, deepest)
+    outer = Scheduler(a, inner, d)
+    assert set(outer.iterate_jobs()) == {a, b, c, d, inner, deepest}
+    assert len(list(outer.iterate_jobs())) == 6
+    assert list(outer.iterate_jobs(nested=False)) == [a, inner, d]
+
+
+def test_paths_of_many_equal_labels_cost_no_more_than_others() -> None:
+    """The next ordinal is remembered: a search from 2 on for each of 20,000 jobs would take minutes."""
+    scheduler = Scheduler(Job(nap, label="same") for _ in range(20_000))
+    found = _labels.paths_of(scheduler)
+    assert len(set(found.values())) == 20_000
+    last = list(scheduler)[-1]
+    assert found[last] == last.path == "same#20000"
+
+
+def test_path_is_made_of_labels_from_the_outermost_scheduler_inwards() -> None:
+    """An ordinal makes equal labels unique."""
+    same, again, other = Job(nap, label="x"), Job(nap, label="x"), Job(nap, label="y/z")
+    inner, twin = Scheduler(same, again, other, label="in"), Scheduler(label="in")
+    deep = Job(nap, label="x", scheduler=twin)
+    outer = Scheduler(inner, twin, label="out")
+    paths = [job.path for job in outer.iterate_jobs()]
+    assert len(set(paths)) == len(paths) == 6
+    assert inner.path in same.path
+    assert same.path != again.path
+    assert same.path.split("/")[-1] == "x"
+    assert other.path == "in/y/z"
+    assert deep.path != same.path
+
+
+LABELS = st.text("ab/\\#2", max_size=5)
+
+
+@given(st.recursive(LABELS, lambda inner: st.tuples(LABELS, st.lists(inner, max_size=4)), max_leaves=12), st.data())
+def test_no_two_jobs_have_the_same_path(tree: Any, data: st.DataObject) -> None:
+    """The test draws labels and orders of jobs and schedulers; a job's path is the same in all views."""
+    scheduler = Scheduler(built(("", [tree, *data.draw(st.lists(LABELS, max_size=4))])))
+    found = _labels.paths_of(scheduler)
+    assert len(set(found.values())) == len(found)
+    assert [job.path for job in found] == list(found.values())
+
+
+def built(tree: Any) -> AbstractJob[Any]:
+    """A job for a label; a scheduler for a label and what is in it."""
+    if isinstance(tree, str):
+        return Job(nap, label=tree)
+    label, inside = tree
+    return Scheduler(map(built, inside), label=label)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_slashes_stay_unless_a_path_would_be_ambiguous(first: bool) -> None:
+    """A command's path is its line; only one that begins like the path of a job in a nested scheduler is changed."""
+    plain, like, inside = Job(nap, label="find /etc"), Job(nap, label="a/b"), Job(nap, label="b")
+    nested = Scheduler(inside, label="a")
+    Scheduler(plain, *((like, nested) if first else (nested, like)))
+    assert plain.path == "find /etc"
+    assert (like.path, inside.path) == (("a/b", "a#2/b") if first else ("a\\/b", "a/b"))
+
+
+def test_label_of_slashes_takes_little_memory() -> None:
+    """The prefixes of a label of slashes are not compared."""
+    assert Job(nap, label="/" * 9, scheduler=Scheduler()).path == "/" * 9
+    assert Job(nap, label="/" * 9999, scheduler=Scheduler()).path == "\\/" * 9999

@@ -1,0 +1,443 @@
+"""`map` makes a job for each set of arguments; `as_settled` yields jobs in the order in which they settle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import Job, Scheduler, StopReason, ThreadJob, current_job
+from trioflow import job as decorate
+
+from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, add, fail, nap
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+async def collect(scheduler: Scheduler, found: list[Any] | None = None) -> list[Any]:
+    found = [] if found is None else found
+    async for job in scheduler.as_settled():
+        found.append((job.label, anyio.current_time()))
+    found.append(("end", anyio.current_time()))
+    return found
+
+
+def sleeper(seconds: float, **options: Any) -> Job[Any]:
+    return Job(nap, seconds, label=f"{seconds}", **options)
+
+
+# --- map
+
+
+def test_map_makes_a_job_for_each_argument(virtual: Virtual) -> None:
+    """Like the built-in `map`, it makes one job for each item, in order; they are members at once."""
+    scheduler = Scheduler()
+    jobs = scheduler.map(add, [1, 2, 3])
+    assert list(scheduler) == jobs
+    assert virtual(scheduler.co_run) is True
+    assert [job.result() for job in jobs] == [1, 2, 3]
+
+
+def test_map_takes_several_iterables(virtual: Virtual) -> None:
+    """Each job gets one argument from each, until the shortest is used up; generators and endless ones work."""
+    scheduler = Scheduler()
+    jobs = scheduler.map(add, range(10**9), (number for number in (10, 20, 30)), {100: "a", 200: "b"})
+    virtual(scheduler.co_run)
+    assert [job.result() for job in jobs] == [110, 221]
+
+
+def test_map_over_jobs_passes_on_their_results(virtual: Virtual) -> None:
+    """Jobs among the arguments are dependencies: each result is passed on as soon as it exists."""
+    scheduler = Scheduler()
+    first = scheduler.map(nap, [3, 1, 2], [30, 10, 20])
+    second = scheduler.map(add, first, [1, 2, 3])
+    third = scheduler.map(add, second, first)
+    virtual(scheduler.co_run)
+    assert [job.result() for job in second] == [31, 12, 23]
+    assert [job.started_at for job in second] == [3, 1, 2]
+    assert [job.result() for job in third] == [61, 22, 43]
+
+
+def test_map_passes_options_to_each_job(virtual: Virtual) -> None:
+    """Label, timeout and requirements are those of each job."""
+    before = sleeper(1)
+    scheduler = Scheduler(before)
+    jobs = scheduler.map(nap, [1, 5], label="mapped", timeout=2, required=before)
+    virtual(scheduler.co_run)
+    assert [(job.label, job.state, job.started_at) for job in jobs] == [("mapped", SUCCEEDED, 1), ("mapped", FAILED, 1)]
+
+
+def test_map_of_an_empty_iterable_makes_no_jobs() -> None:
+    """The list is empty, and so is the scheduler."""
+    scheduler = Scheduler()
+    assert scheduler.map(nap, []) == []
+    assert len(scheduler) == 0
+
+
+def test_map_of_a_plain_function_raises_even_without_items() -> None:
+    """The error names ThreadJob."""
+    with pytest.raises(TypeError, match="ThreadJob"):
+        Scheduler().map(len, [])  # type: ignore[arg-type]
+
+
+def test_map_of_a_decorated_function_overrides_its_options(virtual: Virtual) -> None:
+    """Options given to `map` replace those of the `@job` decorator; the others stay."""
+
+    @decorate(label="decorated", timeout=2)
+    async def twice(number: int) -> int:
+        return 2 * number
+
+    scheduler = Scheduler()
+    jobs = scheduler.map(twice, [1, 2], timeout=3)
+    virtual(scheduler.co_run)
+    assert [(one.result(), one.label, one.timeout) for one in jobs] == [(2, "decorated", 3), (4, "decorated", 3)]
+
+
+def test_map_works_during_a_run(virtual: Virtual) -> None:
+    """A job may map over items that it has found."""
+
+    async def search() -> None:
+        found.extend(scheduler.map(nap, [1, 2]))
+
+    found: list[Any] = []
+    scheduler = Scheduler(Job(search))
+    assert virtual(scheduler.co_run) is True
+    assert [job.finished_at for job in found] == [1, 2]
+
+
+@pytest.mark.parametrize("wrong", [5, None, nap])
+def test_map_rejects_a_value_that_is_not_iterable(wrong: Any) -> None:
+    """The TypeError names the scheduler and shows the value."""
+    scheduler = Scheduler(label="mapping")
+    with pytest.raises(TypeError, match=r"map\(\) of 'mapping': .* is not iterable"):
+        scheduler.map(add, [1, 2], wrong)
+    assert len(scheduler) == 0
+
+
+def test_map_without_iterables_raises() -> None:
+    """Otherwise it would make jobs without end."""
+    with pytest.raises(TypeError, match="at least one iterable"):
+        Scheduler().map(add)
+
+
+@pytest.mark.parametrize(
+    ("function", "items", "options"),
+    [(print, [1], {}), (nap, [1], {"colour": "red"}), (nap, [1], {"timeout": "soon"}), (nap, [1, {Job(nap)}], {})],
+)
+def test_map_is_atomic(function: Any, items: Any, options: Any) -> None:
+    """If one of the jobs cannot be made, none is added."""
+    scheduler = Scheduler()
+    with pytest.raises(TypeError):
+        scheduler.map(function, items, **options)
+    assert len(scheduler) == 0
+
+
+def test_map_is_atomic_during_a_run(virtual: Virtual) -> None:
+    """If one of the jobs cannot be added, none is added."""
+
+    async def search() -> None:
+        stranger = Job(nap, scheduler=Scheduler())
+        with pytest.raises(ValueError, match="requires"):
+            scheduler.map(add, [1, stranger, 3])
+        assert len(scheduler) == 1
+
+    scheduler = Scheduler(job := Job(search))
+    assert virtual(scheduler.co_run) is True
+    job.result()
+
+
+# --- as_settled
+
+
+def test_as_settled_yields_jobs_to_a_task_outside_the_run(virtual: Virtual) -> None:
+    """One task runs the scheduler, another gets its jobs as they settle, until none is left."""
+
+    async def main() -> list[Any]:
+        found: list[Any] = []
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(collect, scheduler, found)
+            await scheduler.co_run()
+        return found
+
+    scheduler = Scheduler(sleeper(3), sleeper(1), Job(fail, 2, label="fails"))
+    assert virtual(main) == [("1", 1), ("fails", 2), ("3", 3), ("end", 3)]
+
+
+def test_as_settled_in_an_open_block_includes_jobs_added_meanwhile(virtual: Virtual) -> None:
+    """The iteration ends before the block."""
+
+    async def main() -> list[Any]:
+        found = []
+        async with Scheduler(sleeper(1), sleeper(2)) as scheduler:
+            async for job in scheduler.as_settled():
+                found.append((job.label, anyio.current_time()))
+                if job.label == "2":
+                    scheduler.add(sleeper(4))
+        return found
+
+    assert virtual(main) == [("1", 1), ("2", 2), ("4", 6)]
+
+
+def test_as_settled_first_yields_jobs_that_have_settled_before(virtual: Virtual) -> None:
+    """They come in the order in which they settled; then the others follow as they settle."""
+
+    async def main() -> list[Any]:
+        async with Scheduler(sleeper(2), sleeper(1), sleeper(5)) as scheduler:
+            await anyio.sleep(3)
+            return await collect(scheduler)
+
+    assert virtual(main) == [("1", 3), ("2", 3), ("5", 5), ("end", 5)]
+
+
+def test_as_settled_yields_jobs_of_every_final_state(virtual: Virtual) -> None:
+    """SUCCEEDED, FAILED, CANCELLED, BLOCKED and SKIPPED jobs are all yielded."""
+
+    async def main() -> list[Any]:
+        async with Scheduler(scheduled) as scheduler:
+            scheduled[1].cancel()
+            return [job.state async for job in scheduler.as_settled()]
+
+    failing = Job(fail)
+    scheduled = [
+        failing, Job(nap, 9), Job(nap, failing), Job(nap, run_if="failed", required=(good := Job(nap, 2))), good
+    ]  # fmt: skip
+    states = virtual(main)
+    assert sorted(state.name for state in states) == ["BLOCKED", "CANCELLED", "FAILED", "SKIPPED", "SUCCEEDED"]
+    assert states[0] is CANCELLED
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_as_settled_inside_a_job_leaves_out_that_job_and_its_schedulers(virtual: Virtual, depth: int) -> None:
+    """A job that iterates does not wait for itself, nor for the nested schedulers that it is in.
+
+    Once only the job itself was left out: job and nested scheduler waited for each other forever.
+    """
+    watcher: Any = Job(lambda: collect(scheduler))
+    inside = watcher
+    for _ in range(depth):
+        inside = Scheduler(inside)
+    scheduler = Scheduler(inside, sleeper(1), sleeper(2), timeout=99)
+    assert virtual(scheduler.co_run) is True
+    assert watcher.result() == [("1", 1), ("2", 2), ("end", 2)]
+
+
+def test_as_settled_leaves_out_a_job_whose_own_run_iterates(virtual: Virtual) -> None:
+    """A job of a scheduler that another job runs in its body may iterate too."""
+
+    async def run_another() -> None:
+        watcher = Job(collect, outer)
+        await Scheduler(watcher).co_run()
+        assert watcher.result() == [("1", 1), ("end", 1)]
+
+    outer = Scheduler(Job(run_another), sleeper(1), timeout=99)
+    assert virtual(lambda: outer.co_run(check=True)) is True
+
+
+def test_as_settled_waits_for_jobs_added_during_the_iteration(virtual: Virtual) -> None:
+    """Jobs that are added by jobs are yielded like the others."""
+
+    async def grow(left: int) -> None:
+        await anyio.sleep(1)
+        if left:
+            scheduler.add(Job(grow, left - 1, label=f"{left} left"))
+
+    watcher = Job(lambda: collect(scheduler))
+    scheduler = Scheduler(watcher, Job(grow, 2, label="first"))
+    virtual(scheduler.co_run)
+    assert watcher.result() == [("first", 1), ("2 left", 2), ("1 left", 3), ("end", 3)]
+
+
+def test_as_settled_yields_a_job_that_settles_when_it_is_added(virtual: Virtual) -> None:
+    """The trigger rule of an added job may block it at once."""
+
+    async def main() -> list[Any]:
+        found: list[Any] = []
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(collect, scheduler, found)
+            tasks.start_soon(scheduler.co_run)
+            await anyio.sleep(2)
+            scheduler.add(sleeper(1, required=failing, run_if="succeeded"))
+        return found
+
+    failing = Job(fail, 1, label="failing")
+    scheduler = Scheduler(failing, sleeper(3))
+    assert virtual(main) == [("failing", 1), ("1", 2), ("3", 3), ("end", 3)]
+
+
+def test_as_settled_does_not_wait_for_forever_jobs(virtual: Virtual) -> None:
+    """Forever jobs and services are yielded if they settle."""
+
+    async def serve(*, task_status: Any) -> None: ...
+
+    watcher = Job(lambda: collect(scheduler))
+    short, endless = sleeper(1, forever=True), Job(anyio.sleep_forever, forever=True)
+    scheduler = Scheduler(watcher, sleeper(2), short, endless)
+    virtual(scheduler.co_run)
+    assert watcher.result() == [("1", 1), ("2", 2), ("end", 2)]
+
+
+def test_several_as_settled_iterators_each_yield_all_jobs(virtual: Virtual) -> None:
+    """It does not matter when an iterator began."""
+
+    async def main() -> list[list[Any]]:
+        async with Scheduler(sleeper(1), sleeper(3)) as scheduler:
+            early, late = [], []
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(collect, scheduler, early)
+                await anyio.sleep(2)
+                tasks.start_soon(collect, scheduler, late)
+        return [early, late]
+
+    assert virtual(main) == [[("1", 1), ("3", 3), ("end", 3)], [("1", 2), ("3", 3), ("end", 3)]]
+
+
+def test_breaking_out_of_as_settled_allows_a_new_iteration(virtual: Virtual) -> None:
+    """The new iteration starts from the beginning; the old one can be continued."""
+
+    async def main() -> list[Any]:
+        async with Scheduler(sleeper(1), sleeper(2), sleeper(3)) as scheduler:
+            stream = scheduler.as_settled()
+            async for job in stream:
+                assert job.label == "1"
+                break
+            assert (await anext(stream)).label == "2"
+            return await collect(scheduler)
+
+    assert virtual(main) == [("1", 2), ("2", 2), ("3", 3), ("end", 3)]
+
+
+def test_as_settled_ends_when_the_run_stops(virtual: Virtual) -> None:
+    """The iteration ends with the run, even if some jobs were not reached."""
+
+    async def main() -> list[Any]:
+        found: list[Any] = []
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(collect, scheduler, found)
+            await scheduler.co_run(timeout=2)
+        return found
+
+    scheduler = Scheduler(sleeper(1), long := sleeper(9), never := sleeper(3, required=long))
+    assert virtual(main) == [("1", 1), ("9", 2), ("end", 2)]
+    assert (scheduler.stop_reason, never.state) == (StopReason.TIMEOUT, IDLE)
+
+
+def test_as_settled_of_a_nested_scheduler_ends_when_the_outer_run_stops(virtual: Virtual) -> None:
+    """The nested scheduler may never have started, and may have been nested after `as_settled` was called."""
+    nested = Scheduler(sleeper(1), required=(long := sleeper(9)))
+    stream = nested.as_settled()
+    outer = Scheduler(long, nested, timeout=2)
+
+    async def main() -> float:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(outer.co_run)
+            with anyio.fail_after(5):
+                assert [job async for job in stream] == []
+        return anyio.current_time()
+
+    assert virtual(main) == 2
+
+
+def test_as_settled_ends_with_its_run_even_if_the_next_begins_at_once(virtual: Virtual) -> None:
+    """The scheduler may run again before the iteration continues: no job of that run belongs to it."""
+
+    async def main() -> list[Any]:
+        found: list[Any] = []
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(collect, scheduler, found)
+            await anyio.sleep(1)
+            await scheduler.co_run(timeout=2)
+            await scheduler.co_run(timeout=2)
+        return found
+
+    scheduler = Scheduler(sleeper(1), long := sleeper(9), sleeper(3, required=long))
+    assert virtual(main) == [("1", 2), ("9", 3), ("end", 3)]
+
+
+def test_each_step_of_as_settled_is_a_checkpoint(virtual: Virtual) -> None:
+    """A cancellation is raised there even if a job has settled already."""
+
+    async def main() -> None:
+        stream = scheduler.as_settled()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await anyio.sleep(2)
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await anext(stream)
+        assert scope.cancelled_caught
+
+    scheduler = Scheduler(sleeper(1), sleeper(3))
+    virtual(main)
+
+
+def test_job_that_iterates_over_as_settled_is_cancelled_with_the_run(virtual: Virtual) -> None:
+    """A timeout of the run cancels it as any other job."""
+    watcher = Job(lambda: collect(scheduler))
+    scheduler = Scheduler(watcher, sleeper(9), timeout=2)
+    assert virtual(scheduler.co_run) is False
+    assert watcher.state is CANCELLED
+
+
+def test_as_settled_between_runs_yields_the_settled_jobs(virtual: Virtual) -> None:
+    """The iteration ends at once."""
+    scheduler = Scheduler(sleeper(2), sleeper(1), long := sleeper(9), sleeper(3, required=long))
+    virtual(lambda: scheduler.co_run(timeout=5))
+    assert virtual(collect, scheduler) == [("1", 0), ("2", 0), ("9", 0), ("end", 0)]
+
+
+def test_as_settled_iterator_of_an_earlier_run_yields_no_job_of_the_next(virtual: Virtual) -> None:
+    """An iterator that was made after a run, or during it, yields nothing of the next.
+
+    It waited for jobs that the next run had reset, and never heard of them.
+    """
+
+    async def main() -> None:
+        await scheduler.co_run(timeout=1)
+        after = scheduler.as_settled()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await anyio.sleep(1)
+            for stream in (before, after):
+                assert [job.label async for job in stream] == ["2"]
+        assert anyio.current_time() == 6
+
+    scheduler = Scheduler(long := sleeper(2), sleeper(3, required=long))
+    before = scheduler.as_settled()
+    virtual(main)
+
+
+def test_as_settled_of_an_empty_scheduler_ends_at_once(virtual: Virtual) -> None:
+    """It does not matter whether the scheduler is running."""
+
+    async def main() -> list[Any]:
+        assert await collect(Scheduler()) == [("end", 0)]
+        async with Scheduler() as scheduler:
+            return await collect(scheduler)
+
+    assert virtual(main) == [("end", 0)]
+
+
+def test_map_and_as_settled_give_results_in_the_order_of_settling(virtual: Virtual) -> None:
+    """The usual use is to map, and to take each result as soon as it exists."""
+
+    async def main() -> list[Any]:
+        async with Scheduler(jobs_window=2) as scheduler:
+            scheduler.map(nap, [3, 1, 1], "abc")
+            return [job.result() async for job in scheduler.as_settled()]
+
+    assert virtual(main)[:2] == ["b", "c"]
+    with pytest.raises(RuntimeError, match="current_job"):
+        current_job()
+
+
+def test_map_makes_jobs_of_the_given_kind(backend: str) -> None:
+    """`map` takes plain functions, with the options of the kind; labels and jobs among the arguments work as usual."""
+    scheduler = Scheduler()
+    lengths = scheduler.map(len, ["a", "bc"], kind=ThreadJob, abandon_on_cancel=True, label="length of {}")
+    sums = scheduler.map(pow, lengths, [2, 2], kind=ThreadJob)
+    assert scheduler.run(backend=backend)
+    assert [job.result() for job in sums] == [1, 4]
+    assert [job.label for job in lengths] == ["length of a", "length of bc"]
+    assert {type(job) for job in scheduler} == {ThreadJob}

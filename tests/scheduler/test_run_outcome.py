@@ -1,0 +1,330 @@
+"""The outcome of a run: its result and its stop reason; critical jobs; repeated runs."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from trioflow import Job, JobNotDone, Scheduler, Sequence, StopReason
+
+from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, fail, nap, states, timed
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+# --- the result
+
+
+def test_run_of_jobs_that_succeed_returns_true(virtual: Virtual) -> None:
+    """The stop reason is COMPLETED, there is no culprit, and the run takes as long as its longest job."""
+    scheduler = Scheduler(Job(nap, 1), Job(nap, 3), Job(nap, 2))
+    assert virtual(timed, scheduler) == (True, 3)
+    assert scheduler.stop_reason is StopReason.COMPLETED
+    assert scheduler.culprit is None
+    assert states(scheduler) == [SUCCEEDED] * 3
+
+
+def test_run_gives_the_same_result_as_co_run(backend: Any) -> None:
+    """`run()` starts an event loop for the scenario, on either backend."""
+    job = Job(nap, 0, "value")
+    assert Scheduler(job).run(backend=backend) is True
+    assert job.result() == "value"
+
+
+def test_run_passes_backend_options_to_the_event_loop(backend: Any) -> None:
+    """`backend_options=` reach the loop: here, a virtual clock."""
+    from trioflow.testing import virtual_options
+
+    job = Job(nap, 3600)
+    assert Scheduler(job).run(backend=backend, backend_options=virtual_options(backend)) is True
+    assert job.elapsed == 3600
+
+
+def test_run_of_an_empty_scheduler_returns_true(virtual: Virtual) -> None:
+    """The run ends at once, with nested empty schedulers too."""
+    assert virtual(timed, Scheduler()) == (True, 0)
+    assert virtual(timed, Scheduler(Scheduler(), Scheduler(Scheduler()))) == (True, 0)
+
+
+def test_run_with_a_non_critical_failure_returns_true(virtual: Virtual) -> None:
+    """The jobs that require the failed one run."""
+    bad = Job(fail)
+    after = Job(nap, 1, required=bad)
+    scheduler = Scheduler(bad, after)
+    assert virtual(timed, scheduler) == (True, 2)
+    assert states(scheduler) == [FAILED, SUCCEEDED]
+    assert scheduler.culprit is None
+
+
+def test_failures_are_counted_in_one_warning_at_the_end(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """After failures, the last warning in the log counts them, nested ones included, and names `debrief()`."""
+    scheduler = Scheduler(Job(fail), Job(nap), Scheduler(Job(fail), Job(fail)), label="home")
+    assert virtual(scheduler.co_run) is True
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert {record.name for record in warnings} == {"trioflow"}
+    assert (
+        warnings[-1]
+        .getMessage()
+        .startswith("3 jobs of 'home' failed; none is critical, so the run counts as a success; debrief()")
+    )
+
+
+def test_successful_run_logs_nothing(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """The log has no record of a run without failures."""
+    assert virtual(Scheduler(Job(nap)).co_run) is True
+    assert not caplog.records
+
+
+def test_run_with_a_critical_failure_returns_false_and_cancels_at_once(virtual: Virtual) -> None:
+    """Running jobs are cancelled, jobs that were not reached stay IDLE, and the failed job is the culprit."""
+    bad = Job(fail, 1, critical=True)
+    running, waiting = Job(nap, 5), Job(nap)
+    after = Job(nap, required=bad)
+    later = Job(nap, required=running)
+    scheduler = Scheduler(bad, running, waiting, after, later, jobs_window=2)
+    assert virtual(timed, scheduler) == (False, 1)
+    assert states(scheduler) == [FAILED, CANCELLED, CANCELLED, IDLE, IDLE]
+    assert scheduler.stop_reason is StopReason.CRITICAL
+    assert scheduler.culprit is bad
+
+
+def test_run_that_times_out_returns_false(virtual: Virtual) -> None:
+    """A scheduler's timeout cancels everything: False, TIMEOUT, timed_out, no culprit."""
+    scheduler = Scheduler(Job(nap, 1), Job(nap, 5), timeout=2)
+    assert virtual(timed, scheduler) == (False, 2)
+    assert states(scheduler) == [SUCCEEDED, CANCELLED]
+    assert scheduler.stop_reason is StopReason.TIMEOUT
+    assert scheduler.timed_out is True
+    assert scheduler.culprit is None
+
+
+def test_stop_reason_is_none_before_the_first_run() -> None:
+    """Before the first run there is neither a reason nor a culprit."""
+    scheduler = Scheduler(Job(nap))
+    assert scheduler.stop_reason is None
+    assert scheduler.culprit is None
+    assert scheduler.timed_out is False
+
+
+def test_first_stop_reason_wins(virtual: Virtual) -> None:
+    """A failure while the run unwinds from another reason does not change it."""
+
+    async def fail_when_cancelled() -> None:
+        try:
+            await anyio.sleep(10)
+        finally:
+            raise OSError("while unwinding")
+
+    late = Job(fail_when_cancelled, critical=True)
+    scheduler = Scheduler(late, timeout=1)
+    assert virtual(timed, scheduler) == (False, 1)
+    assert scheduler.stop_reason is StopReason.TIMEOUT
+    assert scheduler.culprit is None
+    assert late.state is FAILED
+
+
+def test_first_of_two_critical_failures_is_the_culprit(virtual: Virtual) -> None:
+    """The second job is cancelled before it can fail."""
+    first, second = Job(fail, 1, critical=True), Job(fail, 2, critical=True)
+    scheduler = Scheduler(second, first)
+    assert virtual(timed, scheduler) == (False, 1)
+    assert scheduler.culprit is first
+    assert second.state is CANCELLED
+
+
+@pytest.mark.parametrize("ends", ["timeout", "outside"])
+def test_a_stop_makes_no_job_ready(virtual: Virtual, ends: str) -> None:
+    """Successors of a job that the stop cancels stay IDLE, in whatever order tasks notice the cancellation."""
+    jobs = [Job(nap, 9) for _ in range(8)]
+    after = [Job(nap, required=job) for job in jobs]
+    scheduler = Scheduler(jobs, after)
+
+    async def main() -> None:
+        if ends == "timeout":
+            await scheduler.co_run(timeout=1)
+        else:
+            with anyio.move_on_after(1):
+                await scheduler.co_run()
+
+    virtual(main)
+    assert {job.state for job in jobs} == {CANCELLED}
+    assert {job.state for job in after} == {IDLE}
+
+
+# --- critical and its inheritance
+
+
+def test_critical_is_inherited_from_the_nearest_value_that_is_not_none() -> None:
+    """The order is: its own value, its scheduler's `critical_jobs`, its scheduler's `critical`, and so on outwards."""
+    for values in itertools.product([None, True, False], repeat=4):
+        own, jobs, inner, outer = values
+        job = Job(nap, critical=own)
+        Scheduler(Scheduler(job, critical_jobs=jobs, critical=inner), critical_jobs=outer)
+        nearest = [value for value in values if value is not None]
+        assert job.is_critical() is (nearest[0] if nearest else False), values
+
+
+def test_critical_jobs_makes_members_critical(virtual: Virtual) -> None:
+    """`critical_jobs=True` makes all members critical that have no value of their own."""
+    lenient = Job(fail, 1, critical=False)
+    strict = Job(fail, 2)
+    scheduler = Scheduler(lenient, strict, Job(nap, 5), critical_jobs=True)
+    assert virtual(timed, scheduler) == (False, 2)
+    assert scheduler.culprit is strict
+
+
+def test_critical_reaches_through_nested_schedulers(virtual: Virtual) -> None:
+    """A job deep inside inherits, and its failure stops each scheduler that is critical itself, up to the top."""
+    bad = Job(fail, 1)
+    inner = Scheduler(bad, Job(nap, 5))
+    middle = Scheduler(inner, Job(nap, 5))
+    outer = Scheduler(middle, Job(nap, 5), critical_jobs=True)
+    assert virtual(timed, outer) == (False, 1)
+    assert (outer.culprit, middle.culprit, inner.culprit) == (middle, inner, bad)
+    assert {outer.stop_reason, middle.stop_reason, inner.stop_reason} == {StopReason.CRITICAL}
+    assert outer.culprit.raised_exception() is bad.raised_exception()
+
+
+def test_nested_critical_failure_need_not_be_critical_outside(virtual: Virtual) -> None:
+    """A nested scheduler that stopped on a critical failure FAILED, and counts by its own effective value."""
+    bad = Job(fail, 1, critical=True)
+    inner = Scheduler(bad, Job(nap, 5), critical=False)
+    after = Job(nap, 1, required=inner)
+    outer = Scheduler(inner, after, Job(nap, 3))
+    assert virtual(timed, outer) == (True, 3)
+    assert states(outer) == [FAILED, SUCCEEDED, SUCCEEDED]
+    assert inner.stop_reason is StopReason.CRITICAL
+    assert inner.raised_exception() is bad.raised_exception()
+    assert after.started_at == 1
+
+
+def test_nested_scheduler_with_failures_inside_succeeds(virtual: Virtual) -> None:
+    """A nested scheduler whose non-critical jobs failed is SUCCEEDED, with the result True."""
+    inner = Scheduler(Job(fail))
+    assert virtual(Scheduler(inner).co_run) is True
+    assert inner.state is SUCCEEDED
+    assert inner.result() is True
+
+
+# --- running again
+
+
+def test_running_again_resets_every_job(virtual: Virtual) -> None:
+    """A second run gives the same result, however the first one ended."""
+    calls: list[int] = []
+
+    async def flaky() -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            raise OSError
+        return len(calls)
+
+    job = Job(flaky, critical=True)
+    after = Job(nap, 1, "after", required=job)
+    inside = Job(nap, 1, "inside")
+    scheduler = Scheduler(job, after, Scheduler(inside, required=job))
+    assert virtual(scheduler.co_run) is False
+    assert states(scheduler) == [FAILED, IDLE, IDLE]
+    assert virtual(scheduler.co_run) is True
+    assert (job.result(), after.result(), inside.result()) == (2, "after", "inside")
+    assert job.raised_exception() is None
+    assert scheduler.stop_reason is StopReason.COMPLETED
+    assert scheduler.culprit is None
+    assert job.attempts == 1
+
+
+def test_running_again_resets_jobs_that_are_not_reached(virtual: Virtual) -> None:
+    """Jobs of the last run that this one does not reach are IDLE again, at any depth."""
+    switch = [False]
+
+    async def sometimes() -> None:
+        if switch[0]:
+            raise OSError
+
+    first = Job(sometimes, critical=True)
+    inside = Job(nap, 1, "old")
+    inner = Scheduler(Scheduler(inside), required=first)
+    scheduler = Scheduler(first, inner)
+    assert virtual(scheduler.co_run) is True
+    assert inside.result() == "old"
+    switch[0] = True
+    assert virtual(scheduler.co_run) is False
+    assert inside.state is IDLE
+    assert inner.state is IDLE
+    assert inner.stop_reason is None
+    with pytest.raises(JobNotDone):
+        inside.result()
+
+
+def test_run_options_apply_to_one_run_only(virtual: Virtual) -> None:
+    """`timeout=` and `jobs_window=` of a run do not change the scheduler's own; None lifts them for one run."""
+    scheduler = Scheduler(Job(nap, 1), Job(nap, 1), timeout=5, jobs_window=1)
+    assert virtual(functools.partial(timed, scheduler, timeout=0.5)) == (False, 0.5)
+    assert virtual(functools.partial(timed, scheduler, jobs_window=2)) == (True, 1)
+    assert virtual(functools.partial(timed, scheduler, jobs_window=None)) == (True, 1)
+    assert virtual(timed, scheduler) == (True, 2)
+    assert (scheduler.timeout, scheduler.jobs_window) == (5, 1)
+
+
+def test_scheduler_may_be_changed_between_runs(virtual: Virtual) -> None:
+    """After a run the scheduler is idle: jobs may be added and removed, and it runs again."""
+    a, b = Job(nap, 1), Job(nap, 1)
+    scheduler = Scheduler(Sequence(a, b))
+    assert virtual(timed, scheduler) == (True, 2)
+    scheduler.keep_only([b])
+    c = scheduler.add(Job(nap, 3, required=b))
+    assert virtual(timed, scheduler) == (True, 4)
+    assert c.started_at == 1
+    assert a.state is SUCCEEDED
+
+
+def test_scheduler_can_run_on_both_backends_in_turn() -> None:
+    """The same scenario runs on trio, then on asyncio."""
+    job = Job(nap, 0, 1)
+    scheduler = Scheduler(job, Scheduler(Job(nap, 0)), jobs_window=1)
+    assert scheduler.run(backend="trio") is True
+    assert scheduler.run(backend="asyncio") is True
+    assert scheduler.run(backend="trio") is True
+
+
+@pytest.mark.parametrize("shape", ["wide", "chain", "fan"])
+def test_thousands_of_jobs_settle_in_each_of_two_runs(virtual: Virtual, shape: str) -> None:
+    """The graph may have any shape."""
+    jobs = [Job(nap, 0, number) for number in range(3000)]
+    match shape:
+        case "chain":
+            Sequence(jobs)
+        case "fan":
+            jobs[-1].requires(jobs[:-1])
+            for job in jobs[1:-1]:
+                job.requires(jobs[0])
+    scheduler = Scheduler(jobs)
+    for _ in range(2):
+        assert virtual(scheduler.co_run) is True
+        assert [job.result() for job in jobs] == list(range(3000))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: Scheduler(label="home"), lambda: Job(nap, label="home")], ids=["scheduler", "job"]
+)
+def test_repr_shows_label_and_state(make: Callable[[], Any]) -> None:
+    """A repr shows kind, label and state."""
+    assert "home" in repr(make())
+    assert "idle" in repr(make())
+
+
+def test_repr_after_a_run_shows_the_outcome(virtual: Virtual) -> None:
+    """The reprs of the scheduler and of its jobs show it."""
+    job = Job(fail, critical=True)
+    scheduler = Scheduler(job)
+    virtual(scheduler.co_run)
+    assert "failed" in repr(job)
+    assert "critical, 1 job>" in repr(scheduler)

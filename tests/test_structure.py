@@ -1,0 +1,311 @@
+"""The structure of the repository: places of files, imports, access to private parts, and unique test helpers.
+
+Import-linter checks the order of the rooms; this file checks the rest. The code is parsed, not imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import graphlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from .owners import FUNCTION, Reads, full_name, imported, inner_statements, modules, owner
+from .places import PACKAGE, ROOT
+
+TESTS = ROOT / "tests"
+
+# ---------------------------------------------------------------- files
+
+
+def test_no_three_files_of_a_folder_share_a_prefix() -> None:
+    """`_trace_table`, `_trace_json` and `_trace_report` belong in a folder `trace`; the same holds for tests."""
+    prefixes = Counter(
+        (str(path.parent.relative_to(ROOT)), prefix)
+        for path in [*PACKAGE.rglob("*.py"), *TESTS.rglob("*.py")]
+        for prefix, underscore, _ in [path.stem.strip("_").removeprefix("test_").partition("_")]
+        if underscore
+    )
+    assert [f"{folder}/{prefix}_*" for (folder, prefix), number in prefixes.items() if number >= 3] == []
+
+
+DESIGN = ROOT / "docs/design.md"
+
+
+def in_the_tree() -> dict[str, set[str]]:
+    """Return the folders in the tree of the design, each with its modules; every folder has an `__init__`."""
+    tree = re.search(r"^```text\n(trioflow/.*?)^```", DESIGN.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert tree is not None
+    found: dict[str, set[str]] = {}
+    path: list[str] = []
+    for line in tree[1].splitlines():
+        if folder := re.match(r"((?:  )*)(\w+)/(?= |$)", line):
+            path[len(folder[1]) // 2 :] = [folder[2]]
+            found["/".join(path)] = {"__init__"}
+        else:
+            found["/".join(path)].update(line.split())
+    return found
+
+
+def test_the_tree_on_the_design_page_has_each_module_and_no_other() -> None:
+    """A newcomer finds each file in `docs/design.md`, and each file listed there in the package."""
+    there = {(path.parent.relative_to(ROOT).as_posix(), path.stem) for path in PACKAGE.rglob("*.py")}
+    told = {(folder, name) for folder, names in in_the_tree().items() for name in names}
+    assert told == there, f"take out {sorted(told - there)}, put in {sorted(there - told)}"
+
+
+def test_a_description_in_the_tree_names_modules_of_its_folder() -> None:
+    """A private module in backticks beside a folder in `docs/design.md` is in that folder."""
+    text, folders = DESIGN.read_text(encoding="utf-8"), in_the_tree()
+    described = re.findall(
+        r"^ *(\w+)/ +(\S.*)$", text.partition("```text\ntrioflow/")[2].partition("```")[0], re.MULTILINE
+    )
+    named = {(folder, name) for folder, description in described for name in re.findall(r"`(_\w+)`", description)}
+    there = {(path.rpartition("/")[2], name) for path, names in folders.items() for name in names}
+    assert named
+    assert named <= there, sorted(named - there)
+
+
+@pytest.mark.parametrize("page", ["docs/design.md", "CONTRIBUTING.md"])
+def test_paths_in_pages_for_contributors_exist(page: str) -> None:
+    """A name with a slash in these pages is a file or a folder of the repository, or the end of a module's path."""
+    there = {"trioflow/" + module.removeprefix("trioflow.").replace(".", "/") for module in modules()}
+    there |= {parent.as_posix() for path in there for parent in Path(path).parents}
+    named = set(re.findall(r"`([\w.]+/[\w./]*)`", (ROOT / page).read_text(encoding="utf-8")))
+    for name in named - {"dist/"}:  # a release makes it
+        path = name.rstrip("/").removesuffix(".py")
+        assert (ROOT / name).exists() or any(f"/{known}".endswith(f"/{path}") for known in there), name
+
+
+# ---------------------------------------------------------------- imports
+
+
+def is_for_types(node: ast.AST) -> bool:
+    """Return whether this is `if TYPE_CHECKING:`, under any name of its module."""
+    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+
+
+def test_no_modules_import_each_other_in_a_cycle() -> None:
+    """Modules can be imported in an order where each finds its imports complete."""
+    graph: dict[str, set[str]] = {}
+    for module, tree in modules().items():
+        at_import = inner_statements(tree, lambda node: isinstance(node, FUNCTION) or is_for_types(node))
+        names = (full for node in at_import for _, full in imported(module, node))
+        graph[module] = {found for name in names if (found := owner(name)) is not None} - {module}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(f"these import each other: {' <- '.join(error.args[1])}")
+
+
+def is_docstring(node: ast.stmt) -> bool:
+    """Return whether a statement is an unused string."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+# ---------------------------------------------------------------- private parts
+
+
+def test_private_parts_of_the_engine_are_read_in_the_engine_alone() -> None:
+    """Code outside the engine uses public names of its objects, and the functions of its api."""
+    found: list[str] = []
+    for module, tree in modules().items():
+        if not module.startswith("trioflow._core."):
+            reads = Reads(module)
+            reads.visit(tree)
+            found += reads.found
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("function", "found"),
+    [
+        ("def f(self, job: AbstractJob[Any]): return job._successors, job._worker", ["_successors", "_worker"]),
+        ("def f(self, job): return job._worker", ["_worker"]),
+        ("def f(self): return self._worker", ["_worker"]),
+        ("def f(self, call: _ThreadCall): return call._done_callbacks, call._job._worker", ["_worker"]),
+        ("def f(self): return self._abandon_on_cancel, threading._worker", []),
+    ],
+)
+def test_a_private_part_is_matched_by_its_owner(function: str, found: list[str]) -> None:
+    """A class of another room may have names like the engine's; an unknown class counts as the engine's."""
+    reads = Reads("trioflow.jobs._thread")
+    reads.visit(ast.parse(f"class ThreadJob:\n    {function}"))
+    assert [read.rpartition(".")[2] for read in reads.found] == found
+
+
+# ---------------------------------------------------------------- tests
+
+
+class Found(NamedTuple):
+    """The facts that are read of a test."""
+
+    name: str
+    has_docstring: bool
+    answering: set[str]  # its own functions that return something
+    dropped: list[str]  # the functions that it calls or runs without a look at what they return
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleOfTests:
+    """The facts that are read of a test module; its syntax tree would slow down the collector for all other tests."""
+
+    imports: dict[str, str]  # local names, and the full names that they stand for
+    helpers: dict[str, str]  # functions and classes that are not tests: name, and what it consists of
+    telling: set[str]  # those that say how something went
+    tests: list[Found]
+
+
+@functools.cache
+def modules_of_tests() -> dict[str, ModuleOfTests]:
+    """Return the modules of tests by name, without those that are only type-checked."""
+    found: dict[str, ModuleOfTests] = {}
+    for path in sorted(TESTS.rglob("*.py")):
+        if TESTS / "typing" not in path.parents:
+            text = path.read_text(encoding="utf-8")
+            lines, tree = text.splitlines(), ast.parse(text)
+            body = tree.body
+            found[full_name(path)] = ModuleOfTests(
+                {local: full for node in body for local, full in imported(full_name(path), node)},
+                {node.name: words(node, lines) for node in body if is_helper(node)},
+                {node.name for node in body if isinstance(node, FUNCTION) and is_helper(node) and tells(node)},
+                [
+                    Found(node.name, bool(ast.get_docstring(node)), answering(node), list(dropped(node)))
+                    for node in inner_statements(tree)
+                    if isinstance(node, FUNCTION) and node.name.startswith("test_")
+                ],
+            )
+    return found
+
+
+def is_helper(node: ast.stmt) -> bool:
+    """Return whether a statement defines a function or a class that is not a test."""
+    return isinstance(node, FUNCTION | ast.ClassDef) and not node.name.lower().startswith("test")
+
+
+def words(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, lines: list[str]) -> str:
+    """Return the content of a helper: its first line, and its body without a docstring."""
+    body = node.body[is_docstring(node.body[0]) :]
+    inside = lines[body[0].lineno - 1 : node.end_lineno] if body else []
+    return " ".join([lines[node.lineno - 1], *inside])
+
+
+def test_each_helper_of_tests_exists_once() -> None:
+    """A function or class that several test files need is in a file that is not a test."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for name, module in modules_of_tests().items():
+        for helper, text in module.helpers.items():
+            places[text].append(f"{name}.{helper}")
+    assert [found for found in places.values() if len(found) > 1] == []
+
+
+def test_no_test_file_imports_from_another() -> None:
+    """Shared helpers have a file of their own."""
+    assert [
+        f"{name} imports {full}"
+        for name, module in modules_of_tests().items()
+        for full in module.imports.values()
+        if any(part.startswith("test_") for part in full.split("."))
+    ] == []
+
+
+RUNNERS = ("virtual", "run_virtual", "natively", "trio.run", "anyio.run", "asyncio.run")
+"""What runs a function in tests, and returns its value."""
+TELLING = ("bool", "int", "float", "str", "bytes", "list", "dict", "tuple", "set", "Counter")
+"""Types of what a helper of tests says about what it has done. Others are objects that a test may look at later."""
+MAY_RAISE = ("raises", "warns", "suppress")
+
+
+def tells(helper: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Return whether a helper reports an outcome."""
+    return helper.returns is not None and ast.unparse(helper.returns).partition("[")[0] in TELLING
+
+
+def is_for_errors(node: ast.AST) -> bool:
+    """Return whether a statement is there for what is raised inside."""
+    return isinstance(node, ast.With) and any(word in ast.unparse(one) for one in node.items for word in MAY_RAISE)
+
+
+def is_scope(node: ast.AST) -> bool:
+    """Return whether what stands inside belongs to another function."""
+    return isinstance(node, FUNCTION | ast.ClassDef)
+
+
+def answers(function: ast.AST) -> bool:
+    """Return whether a function returns a value somewhere."""
+    own = inner_statements(function, is_scope)
+    return any(isinstance(node, ast.Return) and node.value is not None for node in own)
+
+
+def answering(test: ast.AST) -> set[str]:
+    """Return the functions inside of a test that return something."""
+    return {node.name for node in inner_statements(test) if isinstance(node, FUNCTION) and answers(node)}
+
+
+def dropped(test: ast.AST) -> Iterator[str]:
+    """Yield the functions that a test calls or runs without a look at what they return.
+
+    Under `with pytest.raises(...)`, the call is there to raise.
+    """
+    for node in inner_statements(test, is_for_errors):
+        if isinstance(node, ast.Expr):
+            call = node.value.value if isinstance(node.value, ast.Await) else node.value
+            if isinstance(call, ast.Call):
+                function = ast.unparse(call.func)
+                yield from map(ast.unparse, call.args[:1]) if function in RUNNERS else (function,)
+
+
+def test_calls_whose_return_value_a_test_ignores_are_found() -> None:
+    """Functions that the test calls itself or passes to a runner count, unless they are there to raise."""
+    test = ast.parse(
+        """
+        async def main(): return await levels()
+        virtual(main)
+        virtual(levels, 3)
+        await levels()
+        assert virtual(main) == levels()
+        scheduler.run()
+        with pytest.raises(ValueError): levels()
+        with open(path): levels()
+    """.replace("\n        ", "\n")
+    )
+    assert answering(test) == {"main"}
+    assert sorted(dropped(test)) == ["levels", "levels", "levels", "main", "scheduler.run"]
+
+
+def telling_in(module: str) -> set[str]:
+    """Return the names of helpers in a module of tests, its own and imported ones, that report an outcome."""
+    modules = modules_of_tests()
+    full = {f"{name}.{helper}" for name, other in modules.items() for helper in other.telling}
+    return modules[module].telling | {
+        local for local, stands_for in modules[module].imports.items() if stands_for in full
+    }
+
+
+def test_each_test_has_a_docstring() -> None:
+    """A sentence says more than a name: what holds, and often why."""
+    assert [
+        f"{name}: {test.name}"
+        for name, module in modules_of_tests().items()
+        for test in module.tests
+        if not test.has_docstring
+    ] == []
+
+
+def test_no_test_ignores_what_its_functions_return() -> None:
+    """A return value of a function in a test has to be compared, and so has a helper's bool, number or list."""
+    assert [
+        f"{name}: {test.name} drops what {function} returns"
+        for name, module in modules_of_tests().items()
+        for telling in [telling_in(name)]
+        for test in module.tests
+        for function in test.dropped
+        if function in test.answering | telling
+    ] == []

@@ -1,0 +1,172 @@
+"""The writer of events: slow, late or vanishing readers and full disks never stop the run."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trioflow import Events, Job, Scheduler
+from trioflow.view.events import _nonblocking_writer
+
+from ...bodies import nothing
+from .lines import checked
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, Any]]:
+    """Return the end of a pipe to read, and a file that writes to the other one."""
+    reading, writing = os.pipe()
+    with open(writing, "wb") as file:
+        yield reading, file
+    os.close(reading)
+
+
+def many(number: int) -> Scheduler:
+    return Scheduler(*[Job(nothing, label=f"job {one} {'x' * 100}") for one in range(number)])
+
+
+def read_all(descriptor: int) -> bytes:
+    pieces = []
+    while piece := os.read(descriptor, 1 << 16):
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def test_a_reader_that_stops_reading_does_not_block_the_run(
+    pipe: tuple[int, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At most 1 MiB is buffered; after a while the last lines are dropped, and the log has their number."""
+    monkeypatch.setattr(_nonblocking_writer, "STALL_TIMEOUT", 0.1)
+    reading, file = pipe
+    assert many(3000).run(instruments=[Events(file)])
+    assert "events were not written: nobody reads" in caplog.text
+    file.close()
+    events = checked(read_all(reading).decode())  # whole lines
+    assert len(events) > 100
+
+
+def test_a_reader_that_stops_reading_is_not_polled_for_every_line(
+    pipe: tuple[int, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A check for each dropped line would copy 1 MiB, so that an event takes 54 µs."""
+    monkeypatch.setattr(_nonblocking_writer, "STALL_TIMEOUT", 0.05)
+    looks: list[int] = []
+    is_writable = _nonblocking_writer._DescriptorTarget.is_writable
+    monkeypatch.setattr(
+        _nonblocking_writer._DescriptorTarget, "is_writable", lambda self: (looks.append(1), is_writable(self))[1]
+    )
+    many(5000).run(instruments=[Events(pipe[1])])
+    assert len(looks) < 2500  # of 20,000 lines
+
+
+def test_dropped_lines_are_counted_for_a_slow_reader(pipe: tuple[int, Any]) -> None:
+    """Written and dropped lines add up to all lines; the last line has the outcome of the run."""
+    reading, file = pipe
+    found: list[bytes] = []
+    enough = threading.Event()
+
+    def read() -> None:
+        enough.wait()
+        found.append(read_all(reading))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    scheduler = many(3000)
+    scheduler.add(Job(_set, enough, label="last", required=list(scheduler)))
+    scheduler.run(instruments=[Events(file)])
+    file.close()
+    thread.join()
+    events = checked(found[0].decode())
+    dropped = sum(one["lines"] for one in events if one["event"] == "lines_dropped")
+    assert dropped > 0
+    assert events[-1]["event"] == "run_ended"
+    assert sum(one["event"] != "lines_dropped" for one in events) + dropped == 2 + 4 * 3001
+
+
+async def _set(event: threading.Event) -> None:
+    event.set()
+
+
+def test_a_reader_that_closes_its_pipe_ends_the_events_without_a_message(
+    pipe: tuple[int, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """`head` closes its pipe early; the run continues."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as file:
+        assert many(10).run(instruments=[Events(file)])
+    assert caplog.text == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
+def test_a_full_disk_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The run continues without events."""
+    assert many(1000).run(instruments=[Events("/dev/full")])
+    assert caplog.text.count("events cannot be written to '/dev/full' any more") == 1
+
+
+def test_a_disk_that_becomes_full_leaves_whole_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The last line, written in part, is cut off."""
+    write = os.write
+    left = [1000]
+
+    def limited(descriptor: int, data: Any) -> int:
+        if not left[0]:
+            raise OSError(28, "No space left on device")
+        size = write(descriptor, data[: left[0]])
+        left[0] -= size
+        return size
+
+    monkeypatch.setattr(_nonblocking_writer.os, "write", limited)
+    assert many(100).run(instruments=[Events(tmp_path / "events")])
+    assert "No space left" in caplog.text
+    assert len(checked((tmp_path / "events").read_text())) in range(3, 12)
+
+
+def test_the_reader_of_a_fifo_may_open_it_during_the_run(tmp_path: Path) -> None:
+    """Lines are buffered until the reader opens the FIFO."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    read: list[str] = []
+    thread = threading.Thread(target=lambda: read.append(path.read_text()))
+    scheduler = Scheduler(Job(_start, thread))
+    assert scheduler.run(instruments=[Events(path)])
+    thread.join()
+    assert [one["event"] for one in checked(read[0])][-1] == "run_ended"
+
+
+async def _start(thread: threading.Thread) -> None:
+    thread.start()
+
+
+def test_a_fifo_without_a_reader_does_not_block_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The lines are dropped at the end."""
+    monkeypatch.setattr(_nonblocking_writer, "STALL_TIMEOUT", 0.05)
+    os.mkfifo(tmp_path / "fifo")
+    assert Scheduler(Job(nothing)).run(instruments=[Events(tmp_path / "fifo")])
+    assert "nobody reads" in caplog.text
+
+
+def test_a_folder_that_is_missing_does_not_stop_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The log names the missing folder."""
+    assert Scheduler(Job(nothing)).run(instruments=[Events(tmp_path / "no" / "events")])
+    assert "No such file" in caplog.text
+
+
+def test_a_file_gets_every_line_of_a_fast_run(tmp_path: Path) -> None:
+    """A regular file has no slow reader, so no line is dropped."""
+    path = tmp_path / "events"
+    assert many(20_000).run(instruments=[Events(path)])
+    lines = path.read_bytes().splitlines()
+    assert len(lines) == 2 + 4 * 20_000
+    assert all(json.loads(line) for line in lines[::100])

@@ -1,0 +1,186 @@
+"""The monitor in real programs: in a terminal that is resized and interrupted, in a pipe, in a notebook."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from .session import Session
+
+SLEEPERS = """
+    import anyio, sys, time
+    from trioflow import Job, Monitor, Scheduler
+
+    async def nap(seconds):
+        await anyio.sleep(seconds)
+
+    jobs = [Job(nap, 1000, label=f"job {number} with a label that takes some space") for number in range(5)]
+    scheduler = Scheduler(*jobs, label="run", instruments=[Monitor(refresh_per_second=60)])
+"""
+
+
+def is_sane(session: Session) -> bool:
+    """Return whether the cursor is visible and no alternate screen was ever used."""
+    return not session.screen.cursor.hidden and b"\x1b[?1049h" not in session.written
+
+
+@pytest.mark.parametrize("library", ["trio", "asyncio"])
+def test_the_output_of_commands_is_above_the_picture(session: Callable[..., Session], library: str) -> None:
+    """Lines of both streams and the picture stay whole; no tag or label is needed."""
+    code = f"""
+        import subprocess
+        from trioflow import CommandJob, Monitor, Scheduler
+
+        code = "echo begin $0; printf half; sleep 0.05; echo ' of it'; echo error $0 >&2; printf '\\\\377 end'"
+        jobs = [CommandJob(["sh", "-c", code, str(number)], label=f"command {{number}}") for number in range(3)]
+        Scheduler(*jobs, label="run", instruments=[Monitor(refresh_per_second=60)]).run(backend="{library}")
+    """
+    shown = session(code, lines=30).end()
+    place = next(number for number, line in enumerate(shown) if line.startswith(" run  ✓ "))
+    said = [f"begin {n}" for n in range(3)] + [f"error {n}" for n in range(3)]
+    assert sorted(shown[:place]) == sorted([*said, *["half of it"] * 3, *["\\xff end"] * 3])
+    assert [line.split()[-2:] for line in shown[place + 1 :]] == [["command", str(n)] for n in range(3)]
+
+
+@pytest.mark.parametrize("library", ["trio", "asyncio"])
+def test_ctrl_c_ends_the_run_cleanly(session: Callable[..., Session], library: str) -> None:
+    """The last picture shows the interruption, the cursor is visible, and the traceback is below."""
+    program = session(SLEEPERS + f"    scheduler.run(backend={library!r})")
+    program.until(lambda lines: "5 running" in "".join(lines))
+    assert program.screen.cursor.hidden
+    program.type(b"\x03")
+    lines = program.end()
+    assert is_sane(program)
+    assert lines[-1] == "KeyboardInterrupt: Ctrl-C ended the run of 'run' cleanly"
+    assert b"interrupted, 0 of 5 jobs succeeded, " in program.written
+    assert b"5 cancelled" in program.written
+
+
+def test_a_second_ctrl_c_restores_the_terminal_although_a_job_blocks_the_loop(session: Callable[..., Session]) -> None:
+    """A job that blocks the loop does not stop the clock of the picture."""
+    program = session(
+        SLEEPERS
+        + """
+    async def block():
+        time.sleep(1000)
+
+    scheduler.add(Job(block, label="block"))
+    scheduler.run()
+    """
+    )
+    program.until(lambda lines: any("1 s  block" in line for line in lines))
+    program.type(b"\x03")
+    time.sleep(0.5)  # a second one counts only when the loop has stood still for a while
+    program.type(b"\x03")
+    program.end()
+    assert is_sane(program)
+
+
+def test_a_program_that_exits_during_a_run_gets_its_cursor_back(
+    session: Callable[..., Session], tmp_path: Path
+) -> None:
+    """The program abandons its loop, so that the run does not end."""
+    program = session(
+        SLEEPERS
+        + f"""
+    import asyncio, os
+
+    async def until_seen():
+        while not os.path.exists({str(tmp_path / "seen")!r}):
+            await asyncio.sleep(0.01)
+
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(scheduler.co_run())
+    loop.run_until_complete(until_seen())
+    sys.exit(3)
+    """
+    )
+    program.until(lambda lines: "5 running" in "".join(lines))
+    (tmp_path / "seen").touch()
+    assert "5 running" in "".join(program.end())
+    assert b"\x1b[?25l" in program.written
+    assert is_sane(program)
+
+
+def test_resizing_the_terminal_redraws_the_picture(session: Callable[..., Session]) -> None:
+    """Each size has its picture, down to three lines and twenty columns."""
+    program = session(SLEEPERS + "    scheduler.run()", columns=80, lines=24)
+    program.until(lambda lines: len(lines) == 7 and "5 running" in lines[1])
+    program.resize(20, 3)
+    lines = program.until(lambda lines: any("0%" in line and len(line) <= 20 for line in lines[:2]))
+    program.resize(100, 20)
+    lines = program.until(lambda lines: sum("job 4 with a label that takes some space" in line for line in lines) == 1)
+    assert "5 running" in "".join(lines)
+    program.type(b"\x03")
+    program.end()
+    assert is_sane(program)
+
+
+def test_dumb_terminals_get_lines_instead_of_a_picture(session: Callable[..., Session]) -> None:
+    """Dumb terminals get no control sequences that move the cursor."""
+    program = session(
+        SLEEPERS + "    [scheduler.remove(job) for job in jobs[1:]]; jobs[0].timeout = 0.01; scheduler.run()",
+        TERM="dumb",
+    )
+    program.end()
+    assert b"\x1b" not in program.written
+    assert b" run: 1 job" in program.written  # not on the screen any more, if the line of the log is long
+
+
+def test_closing_the_pipe_does_not_stop_the_run() -> None:
+    """The reader of the lines may go away at any time."""
+    code = """
+    import anyio, sys
+    from trioflow import Job, Monitor, Scheduler
+    jobs = [Job(anyio.sleep, 0.001 * number, label=f"job {number}") for number in range(50)]
+    print(Scheduler(*jobs, instruments=[Monitor()]).run(), file=sys.stderr)
+    """
+    program = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert program.stdout is not None
+    assert program.stderr is not None
+    assert program.stdout.readline()[9:] == "Scheduler: 50 jobs\n"
+    program.stdout.close()
+    said = program.stderr.read()
+    program.stderr.close()
+    program.wait()
+    assert said.splitlines()[0] == "True"
+
+
+def test_a_notebook_cell_has_a_single_picture_as_text_and_html(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The picture has the verdict at the end; prints are separate outputs."""
+    monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
+    cells = [
+        """
+import anyio
+from trioflow import Job, Monitor, Scheduler
+
+async def work():
+    await anyio.sleep(0.05)
+    print("printed")
+    raise ValueError("<b>")
+
+scheduler = Scheduler(Job(work, label="<work>"), label="run", instruments=[Monitor()])
+scheduler.run()
+        """,
+        "await scheduler.co_run()",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    for cell in notebook.cells:
+        displayed = [output.data for output in cell.outputs if output.output_type == "display_data"]
+        assert len(displayed) == 1
+        lines = displayed[0]["text/plain"].splitlines()
+        assert lines[0].startswith(" run  ✗ 1 of 1 job failed, ")
+        assert lines[1].endswith("<work>  ValueError: <b>")
+        assert "&lt;work&gt;" in displayed[0]["text/html"]
+        assert "printed\n" in "".join(output.text for output in cell.outputs if output.output_type == "stream")

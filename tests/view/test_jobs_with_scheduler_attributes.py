@@ -1,0 +1,99 @@
+"""A user's job with attributes named like a scheduler's is shown as a job by every view."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio.lowlevel
+import pytest
+
+from trioflow import AbstractJob, Monitor, Scheduler, Trace
+from trioflow.check._findings import findings
+from trioflow.view import _mimebundle
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+SCHEDULERS_OWN = sorted(name for name in dir(Scheduler) if not name.startswith("_") and not hasattr(AbstractJob, name))
+
+
+class Busy(AbstractJob[int]):
+    """A user's job with all attributes of a scheduler that a job does not have."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for name in SCHEDULERS_OWN:
+            setattr(self, name, 7)
+
+    async def co_run(self) -> int:
+        await anyio.lowlevel.checkpoint()
+        raise OSError("broken")
+
+
+@pytest.fixture
+def scheduler() -> Scheduler:
+    busy = Busy(label="busy")
+    return Scheduler(busy, Scheduler(Busy(label="inside", required=None), label="inner", required=busy), label="outer")
+
+
+def run_virtually(virtual: Virtual, scheduler: Scheduler, *instruments: Any) -> Scheduler:
+    async def main() -> None:
+        await scheduler.co_run(instruments=instruments)
+
+    virtual(main)
+    return scheduler
+
+
+def test_text_views_show_a_job_with_scheduler_attributes_as_a_job(virtual: Virtual, scheduler: Scheduler) -> None:
+    """The listing, debrief and `explain` show a job."""
+    run_virtually(virtual, scheduler)
+    assert "1    ✗    <Busy `busy`>" in scheduler.listing(details=True)
+    told = io.StringIO()
+    scheduler.debrief(told)
+    assert "2 jobs: 2 failed" in told.getvalue()
+    assert "2 failures of one kind:\n  busy\n  inner/inside\n" in told.getvalue()
+    assert all("OSError" in scheduler.explain(job) for job in scheduler.iterate_jobs() if isinstance(job, Busy))
+
+
+@pytest.mark.parametrize("options", [{}, {"only": "inner/*"}, {"collapse": True}, {"bundle": True}], ids=str)
+def test_graphs_draw_a_job_with_scheduler_attributes_as_a_box(scheduler: Scheduler, options: Any) -> None:
+    """Graph, legend, Mermaid and Jupyter draw a box, not a frame."""
+    source = scheduler.graph(legend=True, **options).source
+    assert source.count("subgraph") == (1 if "collapse" in options else 2)  # of the legend, and of the one scheduler
+    assert scheduler.mermaid(**options).count("subgraph") == (0 if "collapse" in options else 1)
+    assert all(len(_mimebundle.job_bundle(job)) > 1 for job in scheduler.iterate_jobs())
+
+
+def test_monitor_counts_a_job_with_scheduler_attributes_as_a_job(virtual: Virtual, scheduler: Scheduler) -> None:
+    """The monitor counts and names the job, and its failure is the job's own."""
+    log = io.StringIO()
+    run_virtually(virtual, scheduler, Monitor(file=log))
+    assert "outer: 2 jobs" in log.getvalue()
+    assert log.getvalue().count("FAILED") == 2
+    assert "2 of 2 jobs failed" in log.getvalue().splitlines()[-1]
+
+
+def test_trace_exports_show_a_job_with_scheduler_attributes_as_a_job(
+    virtual: Virtual, scheduler: Scheduler, tmp_path: Path
+) -> None:
+    """The job has one span, and its own failures in the report; every export is written."""
+    trace = Trace()
+    run_virtually(virtual, scheduler, trace)
+    assert [span.path for span in trace.spans] == ["busy", "inner", "inner/inside"]
+    assert len(trace.table().splitlines()) == 4
+    trace.export_as_csvfile(tmp_path / "t.csv")
+    trace.export_as_json(tmp_path / "t.json")
+    trace.export_as_svgfile(tmp_path / "t.svg")
+    trace.export_as_htmlfile(tmp_path / "t.html")
+    page = (tmp_path / "t.html").read_text(encoding="utf-8")
+    (failures,) = re.findall(r'class="failure".*?</ul>', page, re.DOTALL)  # of one kind, and so together
+    assert "busy" in failures
+    assert "inner/inside" in failures
+
+
+def test_check_finds_no_fault_in_a_job_with_scheduler_attributes(scheduler: Scheduler) -> None:
+    """Attributes of the job with names such as `jobs` are not read as those of a scheduler."""
+    assert findings(scheduler) == []

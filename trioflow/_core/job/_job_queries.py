@@ -1,0 +1,205 @@
+"""Read-only functions on jobs for views, journals and explorations, in addition to the jobs' public attributes.
+
+They are functions, because a user-defined job class may use any other attribute name without a leading underscore. Any
+thread may call them; in another thread than that of the run, their results may be slightly out of date.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ..base._states import SUCCEEDED
+from ._ancestors import enclosing_schedulers
+from ._function import FunctionJob
+from ._job import is_scheduler
+from ._job_options import RUN_RESOURCES
+from ._outcome import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..base._amounts import AmountSpec
+    from ..base._states import JobState
+    from ..scheduler._base_scheduler import BaseScheduler
+    from ._job import AbstractJob, AnyJob, BoxStyle
+    from ._job_options import SlowPathOptions
+    from ._outcome import Throttling
+
+SERVICE: Final = object()
+"""A placeholder for the result of a service, which a journal neither stores nor compares, as services run each time."""
+
+
+def explicit_label(job: AnyJob) -> str | None:
+    """Return the label that the user set; None if the job has a default label, which shows its arguments.
+
+    Example:
+        >>> explicit_label(ThreadJob(print, 1, label="shown")), explicit_label(CommandJob(["echo", "1"]))
+        ('shown', None)
+
+    """
+    return job._label
+
+
+def box_of(job: AnyJob) -> BoxStyle:
+    """Return the style of a job's box in pictures and legends."""
+    return job._box
+
+
+def is_service(job: AnyJob) -> bool:
+    """Return whether a job is a service: a forever job that reports its readiness, so that others may require it."""
+    return job._is_service
+
+
+def inputs_of(job: AnyJob) -> tuple[AnyJob, ...]:
+    """Return the inputs of a job: the jobs among its arguments, which are replaced by their results."""
+    return () if job._rule is None else job._rule.inputs
+
+
+def may_repeat(job: AnyJob) -> bool:
+    """Return whether a run may call the job more than once, because of `retry` or `on_timeout="restart"`."""
+    return job._may_repeat()
+
+
+def is_ready(job: AnyJob) -> bool:
+    """Return whether a job is a service that is ready and still running."""
+    return job._is_ready()
+
+
+def ready_at(job: AnyJob) -> float | None:
+    """Return the time at which a service became ready in its last run; None for other jobs, or if it never was."""
+    return None if job._extras is None else job._extras.ready_at
+
+
+def end_facts(job: AnyJob) -> tuple[JobState, float | None, float | None, bool]:
+    """Return the facts about a settled job that each view needs. One call is faster than four.
+
+    Returns:
+        The job's state, when it started, when it settled, and whether there are no further facts: the job SUCCEEDED,
+        runs no command, and has no `RunExtras`.
+
+    """
+    state = job._state
+    is_complete = state is SUCCEEDED and job._extras is None and not job._runs_commands
+    return state, job._started_at, job._finished_at, is_complete
+
+
+def failure_of(job: AnyJob) -> Failure | None:
+    """Return the exception of a FAILED or BLOCKED job with its first traceback; None for other jobs.
+
+    The traceback that the exception itself holds grows with each call of `result()`.
+    """
+    outcome = job._outcome
+    return outcome if isinstance(outcome, Failure) else None
+
+
+def stored_result(job: AnyJob) -> Any:
+    """Return the result of a job that has succeeded, in the form in which the engine stores it.
+
+    For a value that stays in another process, this is its placeholder: `result()` fetches the value, which may be slow.
+    """
+    return job._outcome
+
+
+def throttled_intervals(job: AnyJob) -> tuple[tuple[float, float], ...]:
+    """Return the beginning and end of each attempt that raised `Throttled`, and so does not count."""
+    return tuple((attempt.began, attempt.ended) for attempt in throttled_attempts(job))
+
+
+def throttled_attempts(job: AnyJob) -> tuple[Throttling, ...]:
+    """Return the attempts that raised `Throttled`, each with the keys of the resources that it throttled."""
+    return () if job._extras is None else job._extras.throttlings
+
+
+def run_needs(job: AnyJob) -> dict[str, AmountSpec]:
+    """Return a job's needs for resources of the run itself, as opposed to a pool, by name; empty for most kinds."""
+    return {name: amount for name, amount in job._needs().items() if name in RUN_RESOURCES}
+
+
+def run_resource_totals(scheduler: BaseScheduler) -> Mapping[str, int]:
+    """Return the totals of the resources of the run itself that only the jobs in `scheduler` share, by name."""
+    return scheduler._run_resource_totals()
+
+
+def find_run_resource(scheduler: BaseScheduler, name: str) -> tuple[BaseScheduler, int]:
+    """Find the scheduler whose jobs, at any depth, share a resource of the run itself.
+
+    Args:
+        scheduler: the scheduler of a job that needs the resource; the search goes outwards from here.
+        name: the name passed to `declare_run_resource`.
+
+    Returns:
+        The scheduler, and the total of the resource.
+
+    """
+    for enclosing in (scheduler, *enclosing_schedulers(scheduler)):
+        scheduler = enclosing
+        if name in (totals := enclosing._run_resource_totals()):
+            return enclosing, totals[name]
+    return scheduler, RUN_RESOURCES[name]()
+
+
+def call_place(job: AnyJob) -> tuple[str, int] | None:
+    """Return the place where a job's call ran in its last run, and how many calls can run there concurrently.
+
+    Return None if the kind of the job has reported no place to the run.
+    """
+    return None if job._extras is None else job._extras.call_place
+
+
+def machine_waits(job: AnyJob) -> tuple[tuple[float, float], ...]:
+    """Return the beginning and end of each wait of a RUNNING job for its machine."""
+    return () if job._extras is None else job._extras.machine_waits
+
+
+def reason_not_restored(job: AnyJob) -> str | None:
+    """Return the reason why the journal did not restore a job; None if it was restored, or there is no journal."""
+    return None if job._extras is None else job._extras.not_restored_reason
+
+
+def runs_commands(job: AnyJob) -> bool:
+    """Return whether a job runs commands, and so has a `last_result`."""
+    return job._runs_commands
+
+
+def command_line_of(job: AnyJob) -> str:
+    """Return the command line of a job that runs commands; for a job with `redact=True`, the text that replaces it."""
+    command: Any = job  # only kinds that run commands have this method
+    return str(command._command_line())
+
+
+def always_runs(job: AbstractJob[Any]) -> bool:
+    """Return whether a journal never restores a job: a scheduler, a service, or another forever job."""
+    return job._is_scheduler or job._forever
+
+
+def result_for_journal(job: AbstractJob[Any]) -> Any:
+    """Return the stored result of a job that has succeeded; DROPPED if it was dropped; SERVICE for a service."""
+    return SERVICE if job._is_service else job._outcome
+
+
+def journal_options(job: AbstractJob[Any]) -> SlowPathOptions | None:
+    """Return a record with a job's `save`, `key` and `version`, ten times as fast as reading these options one by one.
+
+    Return None if these and all other `SlowPathOptions` have their defaults.
+    """
+    return job._slow_path
+
+
+def runs_outside_loop(job: AbstractJob[Any]) -> bool:
+    """Return whether a job works outside of the event loop, in a thread or a process, and so takes real time."""
+    return job._runs_commands or (isinstance(job, FunctionJob) and job._calls_in is not None)
+
+
+def has_hard_timeout(job: AnyJob) -> bool:
+    """Return whether a job has a timeout that may end its body at any checkpoint, not only where its kind allows it."""
+    return (job.timeout is not None or job.idle_timeout is not None) and (is_scheduler(job) or not job._keeps_time)
+
+
+def scope_with_run_deadline(job: AnyJob) -> object:
+    """Return the cancel scope around a job's worker, unless a timeout of the job may have set its deadline.
+
+    With plain isolation on asyncio, this scope has the deadline of the run, and a timer. Return None if there is no
+    such scope.
+    """
+    has_own_deadline = not is_scheduler(job) and (job.timeout is not None or job.idle_timeout is not None)
+    return None if job._worker is None or has_own_deadline else job._worker.scope

@@ -1,0 +1,202 @@
+"""Durations of the jobs of a scenario, from a mapping, the trace of a run, a file, or ninja's log.
+
+A file of durations is JSON: `{"trioflow durations": 1, "seconds": {path: seconds}}`. It is replaced atomically: readers
+never see a partial file. While a process writes the file, it locks a second file, whose name ends in `.lock`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+
+from .. import _posix as posix
+from .._core.api.views import (
+    AnyJob,
+    BaseScheduler,
+    JobState,
+    WaitCause,
+    duration,
+    file_path,
+    machine_waits,
+    paths_of,
+    short_repr,
+    warn,
+)
+from ..view.trace._trace import Trace
+
+if TYPE_CHECKING:
+    DurationSource: TypeAlias = Mapping[str, float] | Trace | str | os.PathLike[str]
+
+FORMAT_VERSION: Final = 1
+VERSION_KEY: Final = "trioflow durations"
+NINJA_HEADER: Final = "# ninja log v"
+NINJA_VERSIONS: Final = (5, 6, 7)
+"""The versions of ninja's log that can be read.
+
+A line has the start and the end in milliseconds, the modification time, the output and a hash, separated by tabs.
+"""
+
+
+def is_durations_file(value: object) -> bool:
+    """Return whether `durations=` is the path of a file that a run updates: any path except that of ninja's log."""
+    return isinstance(value, (str, os.PathLike)) and Path(cast("str", value)).name != ".ninja_log"
+
+
+def resolve_durations(value: Any, scheduler: BaseScheduler) -> dict[AnyJob, float]:
+    """Return the durations that `value` gives for the jobs of an outermost scheduler, in O(V) time.
+
+    If it has durations for both the path and the label of a job, the duration for the path is used.
+
+    Raises:
+        TypeError: the type of `value` is not supported.
+        ValueError: a duration is not a finite number of seconds.
+        ValueError: a file has an unknown format or version.
+
+    """
+    known = read_durations(value, f"durations of {scheduler.label!r}")
+    durations: dict[AnyJob, float] = {}
+    for job, path in paths_of(scheduler).items() if known else ():
+        duration = known.get(path)
+        if duration is None:
+            duration = known.get(job.label)
+        if duration is not None:
+            durations[job] = duration
+    return durations
+
+
+def read_durations(value: Any, description: str) -> dict[str, float]:
+    """Return durations in seconds, keyed by the path or label of the job.
+
+    From a trace, take the jobs that succeeded, except forever jobs. The time that a job waited for its machine does not
+    count.
+
+    Args:
+        value: a mapping, a trace, or the path of a file; None for no durations.
+        description: the name of the value in error messages.
+
+    Raises:
+        TypeError: the type of `value` is not supported.
+        ValueError: a duration is not a finite number of seconds.
+        ValueError: a file has an unknown format or version.
+
+    """
+    if value is None:
+        return {}
+    if isinstance(value, Mapping):
+        mapping = cast("Mapping[Any, Any]", value)  # type: ignore[redundant-cast]  # pyright needs it
+        return {str(name): duration(number, f"{description}: {name!r}", "a job") for name, number in mapping.items()}
+    if isinstance(value, (str, os.PathLike)):
+        return _read_file(Path(file_path(value, description, "a scheduler")))
+    if isinstance(value, Trace):
+        return {
+            span.path: span.elapsed - sum(wait.seconds for wait in span.waits if wait.cause is WaitCause.MACHINE)
+            for span in value.spans
+            if span.state is JobState.SUCCEEDED and span.elapsed is not None and not span.forever
+        }
+    raise TypeError(
+        f"{description}: {short_repr(value)} is not a mapping of labels or paths to seconds, a Trace, or the path of "
+        "a file"
+    )
+
+
+def record_durations(file: Any, scheduler: BaseScheduler) -> None:
+    """Update a file with the durations of the jobs that ran and succeeded, except forever jobs.
+
+    The time that a job waited for its machine does not count. Errors are logged, not raised.
+    """
+    path = Path(file)
+    new_durations = {
+        name: job.elapsed - sum(until - since for since, until in machine_waits(job))
+        for job, name in paths_of(scheduler).items()
+        if job.is_succeeded() and not job.forever and not job.restored and job.elapsed is not None
+    }
+    if not new_durations:
+        return
+    try:
+        with _lock_file(path):
+            old_durations = _parse_file(path)
+            if old_durations is None:
+                torn_file = path.with_name(path.name + ".torn")
+                os.replace(path, torn_file)
+                warn(f"{path} was torn: it was renamed to {torn_file.name}, and a new one was begun")
+            _write_atomically(path, {**(old_durations or {}), **new_durations})
+    except (OSError, ValueError) as error:
+        warn(f"durations of {scheduler.label!r} were not written to {path}: {error}")
+
+
+def _read_file(path: Path) -> dict[str, float]:
+    """Return the durations in a file; an empty dict if the file is missing or torn. Log a warning if it is torn."""
+    durations = _parse_file(path)
+    if durations is None:
+        warn(f"{path} is torn: no durations are known from it")
+    return durations or {}
+
+
+def _parse_file(path: Path) -> dict[str, float] | None:
+    """Parse a file of durations. Return an empty dict if the file is missing, and None if it is torn."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return {}
+    if text.startswith(NINJA_HEADER):
+        return _read_ninja_log(path, text.splitlines())
+    try:
+        content: Any = json.loads(text)
+    except ValueError:
+        written_text = text.strip("\0").lstrip()
+        if not written_text or written_text.startswith("{"):
+            return None
+        content = None
+    try:
+        version = content[VERSION_KEY]
+        durations: dict[Any, Any] = dict(content["seconds"]) if version == FORMAT_VERSION else {}
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(
+            f"{path} is not a file of durations, and is left alone: give one that a Scheduler has written"
+        ) from None
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has durations of version {version!r}, and this trioflow writes version {FORMAT_VERSION}: "
+            f"give another file, or remove this one"
+        )
+    return {str(name): duration(number, f"{path}: {name!r}", "a job") for name, number in durations.items()}
+
+
+def _read_ninja_log(path: Path, lines: list[str]) -> dict[str, float]:
+    version = lines[0].removeprefix(NINJA_HEADER).strip()
+    if not version.isdigit() or int(version) not in NINJA_VERSIONS:
+        known = ", ".join(map(str, NINJA_VERSIONS))
+        raise ValueError(f"{path} is a log of ninja of version {version}; those that can be read are {known}")
+    durations: dict[str, float] = {}
+    for line in lines[1:]:
+        fields = line.split("\t")
+        if len(fields) == 5 and fields[0].isdigit() and fields[1].isdigit():  # the last line may be torn
+            durations[fields[3]] = max(0, int(fields[1]) - int(fields[0])) / 1000
+    return durations
+
+
+@contextlib.contextmanager
+def _lock_file(path: Path) -> Generator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(path.name + ".lock"), "w") as lock:
+        if posix.IS_POSIX:  # on Windows, there is no lock, and the last writer wins
+            posix.fcntl.flock(lock, posix.fcntl.LOCK_EX)
+        yield
+
+
+def _write_atomically(path: Path, durations: dict[str, float]) -> None:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".new")
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            json.dump({VERSION_KEY: FORMAT_VERSION, "seconds": durations}, file, indent=0, sort_keys=True)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise

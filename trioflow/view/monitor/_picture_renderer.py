@@ -1,0 +1,317 @@
+"""`PictureRenderer`: renders the pictures of a monitor as lines of styled text, which do not depend on a terminal.
+
+A picture has a header of two lines, and below it a line for each selected job. The line of a job has these columns: the
+mark of critical jobs, the symbol of the state, the time, the label, and details. The columns keep their positions from
+picture to picture, unless a longer time or label moves them.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Final
+
+from ..._core.api.views import JobState, WaitCause, Waiting, duration_text, percent_text
+from .._state_styles import CAUSE_WORDS, CRITICAL_BADGE, FOREVER_BADGE, STATE_PRECEDENCE, STATE_STYLES
+from ..text import _exception_text
+from ..text._symbols import UNICODE_SYMBOLS, Symbols, display_width
+from ._display import StyledLine
+from ._eta import Forecast
+from ._model import JobCounts, RunModel
+from ._records import JobRecord, SchedulerRecord
+from ._row_selection import JobRow, RowSelector, SelectedRows, attempt_text, enclosing_nested_schedulers
+from ._run_header import MIN_TIME_WIDTH, RunHeader, elapsed_text
+
+NARROW_WIDTH: Final = 40
+"""In a terminal with fewer columns, the lines of jobs omit the mark of critical jobs and the details."""
+
+SYMBOL_WIDTH: Final = 5
+"""The number of columns that the symbol of a job's state takes, including the blanks around the symbol and the time."""
+
+MIN_BAR_WIDTH: Final = 5
+MAX_BAR_WIDTH: Final = 12
+"""The minimum and maximum number of columns for the progress bar of a job."""
+
+MIN_LINES_FOR_CAUSES: Final = 8
+"""If some jobs do not fit, and there are at least this many lines for jobs, one line shows the causes of waits."""
+
+MIN_TWO_PANEL_WIDTH: Final = 150
+"""In a terminal with at least this many columns, jobs that do not fit in one panel are shown in two."""
+
+PANEL_GAP: Final = 2
+
+COUNTED_STATES: Final = (
+    JobState.SUCCEEDED, JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED, JobState.SKIPPED, JobState.RUNNING,
+    JobState.IDLE,
+)  # fmt: skip
+"""The states in which the jobs of a scheduler are counted, in the order shown. Waiting jobs are counted as IDLE."""
+
+MIN_COLUMNS_FOR_PATH: Final = 6
+"""The minimum number of columns for the labels of a job's enclosing schedulers. If fewer are left, omit the labels."""
+
+
+class PictureRenderer:
+    """A renderer of the pictures of one run. It uses only symbols that the output can show."""
+
+    def __init__(self, model: RunModel, symbols: Symbols) -> None:
+        self._model: Final = model
+        self._header: Final = RunHeader(model, symbols)
+        self._selector: Final = RowSelector(model)
+        self._forecast: Final = Forecast(model)
+        self._symbols: Final = symbols
+        self._time_width = MIN_TIME_WIDTH
+        self._label_width = 0
+        self._is_unicode: Final = symbols.symbol_set is UNICODE_SYMBOLS
+        self.ellipsis: Final = "…" if self._is_unicode else "..."
+
+    def draw(self, columns: int, height: int) -> list[StyledLine]:
+        """Return a picture of at most `height` lines and at most `columns` columns.
+
+        The last picture of a run may have more lines, because it shows up to `MAX_FAILURE_ROWS` failures. It may scroll
+        out of the terminal, because no later picture replaces it.
+        """
+        remaining = self._forecast.remaining_seconds() if self._model.ended_at is None else None
+        header_lines = self._header.lines(columns, remaining)[: max(1, height)]
+        lines_left = height - len(header_lines)
+        if lines_left < 1:
+            return header_lines
+        is_over = self._model.ended_at is not None
+        if self._selector.all_jobs_fit(lines_left):
+            return [
+                *header_lines,
+                *(_crop_line(line, columns) for line in self._job_lines(self._selector.select(lines_left), columns)),
+            ]
+        if not is_over and lines_left >= MIN_LINES_FOR_CAUSES:
+            causes = self._wait_causes_text(" · " if self._is_unicode else ", ")
+            header_lines.append([(f" {self._truncate(causes, columns - 1)}", "figures")])
+            lines_left -= 1
+        panel_count = 2 if columns >= MIN_TWO_PANEL_WIDTH else 1
+        panel_width = (columns - PANEL_GAP * (panel_count - 1)) // panel_count
+        lines = self._job_lines(self._selector.select(lines_left * panel_count), panel_width)
+        if panel_count == 1:
+            lines = lines if is_over else lines[:lines_left]
+            return [*header_lines, *(_crop_line(line, columns) for line in lines)]
+        lines = [_crop_line(line, panel_width) for line in lines]
+        lines_left = max(lines_left, math.ceil(len(lines) / 2)) if is_over else lines_left
+        return [
+            *header_lines,
+            *_join_side_by_side(lines[:lines_left], lines[lines_left : 2 * lines_left], panel_width + PANEL_GAP),
+        ]
+
+    def _job_lines(self, selected: SelectedRows, columns: int) -> list[StyledLine]:
+        """Return a line for each selected row, with aligned columns, and a line that counts hidden jobs, if any."""
+        rows = [*selected.rows, *selected.forever_rows]
+        for row in rows:
+            self._model.source.update_record(row.job)
+        styled_labels = [self._styled_label(row) for row in rows]
+        times = [self._time_text(row.job) for row in rows]
+        self._time_width = max(self._time_width, *map(len, times), 0)
+        label_column = self._time_width + SYMBOL_WIDTH + (0 if columns < NARROW_WIDTH else 2)
+        widest_label = max((sum(display_width(text) for text, _ in label) for label in styled_labels), default=0)
+        max_label_width = (
+            columns - label_column
+            if columns < NARROW_WIDTH
+            else max(columns - label_column - 60, (columns - label_column) // 2)
+        )
+        self._label_width = max(0, min(max_label_width, max(self._label_width, widest_label)))
+        lines = [
+            self._job_line(row, time, label, columns)
+            for row, time, label in zip(rows, times, styled_labels, strict=True)
+        ]
+        if selected.hidden_counts is not None:
+            lines.insert(len(selected.rows), self._hidden_jobs_line(selected.hidden_counts, label_column, columns))
+        return lines
+
+    def _wait_causes_text(self, separator: str) -> str:
+        """Return a text with the number of waiting jobs by cause: `waiting: 41 for jobs · 12 for a slot · 5 gpu`.
+
+        Ready jobs of one scheduler with equal needs have the same cause, so only one of these jobs is queried.
+        """
+        counts: collections.Counter[str] = collections.Counter()
+        for jobs in list(self._model.ready_jobs_by_needs.values()):
+            # An exception means that the thread of the run changed `jobs` at the same time.
+            with contextlib.suppress(RuntimeError, StopIteration):
+                cause, resource, _ = self._model.source.current_wait(next(iter(jobs))) or Waiting(WaitCause.LOOP)
+                counts[CAUSE_WORDS[cause].monitor_phrase.format(resource)] += len(jobs)
+        other_count = self._model.root_counts.waiting_count - counts.total()
+        phrases = [f"{other_count} {CAUSE_WORDS[WaitCause.JOBS].monitor_phrase}"] * (other_count > 0)
+        sorted_words = sorted(counts, key=lambda words: (not words.startswith("for "), words))
+        phrases += [f"{counts[words]} {words}" for words in sorted_words]
+        return f"waiting: {separator.join(phrases) or 'nothing'}"
+
+    # ---- the line of a job
+
+    def _job_line(self, row: JobRow, time: str, label: StyledLine, columns: int) -> StyledLine:
+        """Return the line of the job in `row`."""
+        job = row.job
+        symbols, state = self._symbols.symbol_set, self._worst_state(job)
+        style = STATE_STYLES[state].monitor_style
+        symbol = symbols.state_symbols[state]
+        # A CANCELLED forever job looks like a RUNNING one, because the end of a run normally cancels forever jobs.
+        if job.forever and state in (JobState.RUNNING, JobState.CANCELLED):
+            symbol, style = symbols.forever_symbol, FOREVER_BADGE.monitor_style
+        line: StyledLine = [(f" {symbol}", style), (f" {time:>{self._time_width}}  ", "figures")]
+        if columns >= NARROW_WIDTH:
+            line = [(f" {symbols.critical_symbol if job.is_critical else ' '}", CRITICAL_BADGE.monitor_style), *line]
+        label = self._fit_label(label, self._label_width, should_pad=columns >= NARROW_WIDTH)
+        line += [(text, style or "label") for text, style in label]
+        used_columns = sum(display_width(text) for text, _ in line)
+        if columns >= NARROW_WIDTH:
+            line += self._styled_details(row, columns - used_columns)
+        return line
+
+    def _styled_details(self, row: JobRow, columns: int) -> StyledLine:
+        """Return the texts after the label, in at most `columns` columns: a running job's progress, and its details."""
+        job = row.job
+        details: StyledLine = []
+        if job.fraction_done is not None and job.state is JobState.RUNNING:
+            details = self._progress_bar(job.fraction_done, columns)
+            columns -= sum(display_width(text) for text, _ in details)
+        detail = self._detail_text(job)
+        if row.equal_failure_count > 1 and detail:
+            detail = f"{row.equal_failure_count} {'×' if self._is_unicode else 'x'} {detail}"
+        if columns > 2 and detail:
+            details.append((self._truncate("  " + detail, columns), "label"))
+        return details
+
+    def _progress_bar(self, fraction: float, columns: int) -> StyledLine:
+        """Return a progress bar and a percentage. Omit the bar, or both, if they do not fit."""
+        percentage = f"  {percent_text(fraction):>4}"
+        if columns < len(percentage):
+            return []
+        done_character, remaining_character = ("━", "─") if self._is_unicode else ("=", "-")
+        bar_width = min(MAX_BAR_WIDTH, columns - 2 - len(percentage))
+        if bar_width < MIN_BAR_WIDTH:
+            return [(percentage, "figures")]
+        done_width = int(bar_width * fraction)
+        return [
+            ("  " + done_character * done_width, "running"),
+            (remaining_character * (bar_width - done_width), "dim"),
+            (percentage, "figures"),
+        ]
+
+    def _styled_label(self, row: JobRow) -> StyledLine:
+        label: StyledLine = [(self._symbols.escape(row.job.label), "")]
+        if row.depth is not None:
+            return [("  " * row.depth, ""), *label]
+        for outer in enclosing_nested_schedulers(row.job):
+            label.insert(0, (f"{self._symbols.escape(outer.label)}/", "label"))
+        return label
+
+    def _time_text(self, job: JobRecord) -> str:
+        started, finished = job.started_at, job.finished_at
+        if started is None:
+            return ""
+        if finished is None:
+            return elapsed_text(self._model.clock() - started)
+        return duration_text(finished - started, in_column=True)
+
+    def _detail_text(self, job: JobRecord) -> str:
+        """Return the details of a job: its exception, or else its attempt, counts, expected duration and status."""
+        if job.error is not None:
+            if self._model.are_failures_shown_elsewhere and self._model.ended_at is not None:
+                return ""
+            return self._symbols.escape(_exception_text.one_line_text(job.error)).partition("\\n")[0]
+        details = [attempt_text(job)] if job.attempts > 1 else []
+        if isinstance(job, SchedulerRecord):
+            details.append(self._counts_by_symbol(job))
+        elif job.is_service and job.state is JobState.RUNNING:
+            details.append("ready" if job.is_ready else "starting")
+        if job.expected_duration is not None and job.state is JobState.RUNNING:
+            details.append(f"of {'≈' if self._is_unicode else '~'}{duration_text(job.expected_duration)}")
+        if status := job.status or ("" if job.current_wait is None else job.current_wait.text):
+            details.append(self._symbols.escape(status))
+        return ", ".join(details)
+
+    def _worst_state(self, job: JobRecord) -> JobState:
+        """Return the state of a job; for a scheduler that is not IDLE, the worst among its own and its jobs' states."""
+        if not isinstance(job, SchedulerRecord) or job.state is JobState.IDLE:
+            return job.state
+        counts = self._count_states(job)
+        return next((state for state in STATE_PRECEDENCE if state is job.state or counts.get(state)), job.state)
+
+    def _count_states(self, scheduler: SchedulerRecord) -> dict[JobState, int]:
+        """Return the number of a scheduler's jobs in each state, at any depth. Waiting jobs are counted as IDLE."""
+        job_counts = self._model.counts_by_scheduler.get(scheduler) or JobCounts(None)
+        waiting = job_counts.waiting_count + job_counts.unreached_count
+        counts = {**job_counts.settled_counts, JobState.RUNNING: job_counts.running_count, JobState.IDLE: waiting}
+        return {state: number for state, number in counts.items() if number}
+
+    def _counts_by_symbol(self, scheduler: SchedulerRecord) -> str:
+        """Return the counts of a scheduler's jobs with the symbols of their states, e.g. `2 ✓  1 ✗  1 ▸  3 ·`."""
+        counts, symbols = self._count_states(scheduler), self._symbols.symbol_set.state_symbols
+        return "  ".join(f"{counts[state]} {symbols[state]}" for state in COUNTED_STATES if state in counts)
+
+    def _hidden_jobs_line(self, hidden_counts: dict[str, int], label_column: int, columns: int) -> StyledLine:
+        counts = ", ".join(f"{number} {word}" for word, number in hidden_counts.items())
+        text = f"{self.ellipsis} and {counts}" if counts else ""
+        return [(self._truncate(" " * label_column + text, columns), "label")]
+
+    # ---- cutting to the width
+
+    def _fit_label(self, label: StyledLine, columns: int, should_pad: bool) -> StyledLine:
+        """Return a label that fits in `columns` columns.
+
+        If the label is too wide, truncate first the labels of the enclosing schedulers, then the middle of the job's
+        own label. If the label is too short and `should_pad` is true, pad it with blanks.
+        """
+        *outer_labels, (name, style) = label
+        excess = sum(display_width(text) for text, _ in label) - columns
+        if excess <= 0:
+            return [*label, (" " * (-excess if should_pad else 0), "")]
+        free_columns = columns - display_width(name)
+        path = (
+            self._truncate("".join(text for text, _ in outer_labels), free_columns - 1) + " "
+            if free_columns >= MIN_COLUMNS_FOR_PATH
+            else ""
+        )
+        name = self._truncate_middle(name, columns - display_width(path))
+        return [(path, "label"), (name, style), (" " * (columns - display_width(path) - display_width(name)), "")]
+
+    def _truncate(self, text: str, columns: int) -> str:
+        """Return `text`; if it is too wide, return as much of its beginning as fits, with an ellipsis."""
+        if display_width(text) <= columns:
+            return text
+        return (
+            _truncate_to_width(text, columns - len(self.ellipsis)) + self.ellipsis
+            if columns >= len(self.ellipsis)
+            else ""
+        )
+
+    def _truncate_middle(self, text: str, columns: int) -> str:
+        """Return `text`; if it is too wide, return its beginning and end, with an ellipsis between them.
+
+        The end is kept, because labels often differ only in a number at the end.
+        """
+        if display_width(text) <= columns:
+            return text
+        end = _truncate_to_width(text[::-1], columns // 3)[::-1]
+        return self._truncate(_truncate_to_width(text, columns) + text, columns - display_width(end)) + end
+
+
+def _join_side_by_side(first: list[StyledLine], second: list[StyledLine], second_start: int) -> Iterator[StyledLine]:
+    """Yield the lines of two lists side by side. The lines of the second list begin at column `second_start`."""
+    empty: StyledLine = []
+    for left, right in itertools.zip_longest(first, second, fillvalue=empty):
+        free_columns = second_start - sum(display_width(text) for text, _ in left)
+        yield [*left, (" " * free_columns, ""), *right] if right else left
+
+
+def _crop_line(line: StyledLine, columns: int) -> StyledLine:
+    """Return as much of the beginning of a line as fits in a number of columns."""
+    cropped: StyledLine = []
+    for text, style in line:
+        cropped.append((_truncate_to_width(text, columns), style))
+        columns -= display_width(cropped[-1][0])
+    return cropped
+
+
+def _truncate_to_width(text: str, columns: int) -> str:
+    """Return as much of the beginning of `text` as fits in a number of columns."""
+    beginning = text[: max(0, columns)]
+    while beginning and display_width(beginning) > columns:
+        beginning = beginning[:-1]
+    return beginning
