@@ -278,8 +278,8 @@ async def adds(scheduler: Scheduler) -> None:
     scheduler.add(Job(anyio.sleep, 0))
 
 
-def test_an_error_of_a_policy_during_the_clean_up_is_reported(virtual: Virtual) -> None:
-    """Clean-up jobs run although the policy has no key for them."""
+def test_an_error_of_the_policy_for_a_clean_up_job_is_reported(virtual: Virtual) -> None:
+    """The clean-up job runs, and the error is an incident; it once was lost."""
     reported = Reported()
 
     def key(job: AbstractJob[Any], outlook: Outlook) -> float:
@@ -289,6 +289,8 @@ def test_an_error_of_a_policy_during_the_clean_up_is_reported(virtual: Virtual) 
     clean_up = Job(anyio.sleep, 0, required=bad, run_if="failed", label="clean-up")
     assert not virtual(Scheduler(bad, clean_up, policy=By(key), instruments=[reported]).co_run)
     assert clean_up.is_succeeded()
+    (message,) = reported.messages
+    assert message == "clean-up: the policy By of 'Scheduler' has no key for 'clean-up': KeyError('clean-up')"
 
 
 class Unreasonable(ShortestFirst):

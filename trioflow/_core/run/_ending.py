@@ -58,6 +58,7 @@ class Ending:
                 run.interrupt(interruption)
             except BaseException as fault:
                 run.crash(fault)
+        run.check_policy()  # for clean-up jobs
         run.scheduler._store_outcome(run)
         run.notify("after_run")
 

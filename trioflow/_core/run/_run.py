@@ -319,8 +319,7 @@ class Run:
             self.crash(fault)
         if self.idle_instrument is not None:
             self.idle_instrument.end()
-        if self._start_order is not None:
-            self._start_order.check()
+        self.check_policy()
         await Ending(self).execute()
         if self._failure_log is not None:
             self._failure_log.close()
@@ -754,6 +753,11 @@ class Run:
     def stop_cancelled(self) -> None:
         """Stop because a scope around the run was cancelled; if the deadline has passed, the reason is TIMEOUT."""
         self.stop(StopReason.CANCELLED)
+
+    def check_policy(self) -> None:
+        """Handle the exception that a user-defined policy has raised, if any and if that has not happened yet."""
+        if self._start_order is not None:
+            self._start_order.check()
 
     def stop_with_error(self, error: Exception, job: AbstractJob[Any] | None, message: str) -> None:
         """Stop because of an error outside of the jobs, in the policy or the journal."""

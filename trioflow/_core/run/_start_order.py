@@ -57,7 +57,8 @@ class StartOrder:
         self._nested_durations: Final[dict[BaseScheduler, float]] = {}
         self._admission_queue: AdmissionQueue | None = None
         # The first exception that a user-defined policy raised, with the job for which it raised it.
-        self._policy_fault: tuple[AbstractJob[Any], BaseException] | None = None
+        self._policy_fault: tuple[AbstractJob[Any], BaseException] | None = None  # only the first one counts
+        self._is_fault_handled = False
 
     def prepare(self) -> Iterator[None]:
         """Choose the order before any job is ready; yield whenever a pause is due. O(V + E)."""
@@ -96,20 +97,27 @@ class StartOrder:
             self._run.backend.threadsafe_caller()(self.check)
 
     def check(self) -> None:
-        """Stop the run if a user-defined policy has raised an exception."""
-        if self._policy_fault is None or self._run.phase is STOPPING:
+        """Stop the run if a user-defined policy has raised an exception; report it if the run is stopping already."""
+        if self._policy_fault is None or self._is_fault_handled:
             return
+        self._is_fault_handled = True
         job, error = self._policy_fault
         _, failure = self._run.backend.split_cancellations(error)
         interruption = None if failure is None else find_interruption(failure)
+        is_stopping = self._run.phase is STOPPING
         if interruption is not None:
-            self._run.interrupt(interruption)
+            if not is_stopping:
+                self._run.interrupt(interruption)
             return
         policy = f"the policy {_policy_validation.name_of_policy(self._scheduler.policy)} of {self._scheduler.label!r}"
         if not isinstance(failure, Exception):
             failure = _errors.JobCancelled(f"{policy} raised a cancellation that was not requested")
         add_note(failure, f"raised by {policy} in the key of {job.label!r}")
-        self._run.stop_with_error(failure, job, f"{policy} has no key for {job.label!r}, so the run ends")
+        message = f"{policy} has no key for {job.label!r}"
+        if is_stopping:  # for example, the job is a clean-up job
+            self._run.report(job, message, failure)
+        else:
+            self._run.stop_with_error(failure, job, f"{message}, so the run ends")
 
     def _choose_order(self, requirements: Requirements, in_order: bool) -> Iterator[None]:
         """Choose the start order, and pass it to the ready queue; yield whenever a pause is due.
